@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Frames of atoms on one flat axis: what models, losses and trainers are given."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Edges:
+    """Directed pairs of neighbours, sorted by centre.
+
+    Attributes
+    ----------
+    i, j : (n_edges,) int64
+        Centre and neighbour. Every pair within the cutoff appears in both directions, and an atom
+        may be a neighbour of its own periodic images.
+    shift : (n_edges, 3) float64
+        Lattice translation of the neighbour, in cell vectors:
+        ``vec = coord[j] - coord[i] + shift @ cell[frame[i]]`` [Å].
+    """
+
+    i: np.ndarray
+    j: np.ndarray
+    shift: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory used [bytes]."""
+        return self.i.nbytes + self.j.nbytes + self.shift.nbytes
+
+
+@dataclasses.dataclass
+class Batch:
+    """Real atoms of several frames, one after another; virtual atoms never enter.
+
+    Attributes
+    ----------
+    coord : (n_atoms, 3) float64 [Å]
+    cell : (n_frames, 3, 3) float64 [Å]
+        Rows are the cell vectors; zero for an open system.
+    periodic : (n_frames,) bool
+    atype : (n_atoms,) int64
+        Index into the model's type map.
+    frame : (n_atoms,) int64
+        Frame of each atom, ascending.
+    natoms : (n_frames,) int64
+    fparam : (n_frames, n_fparam) or None
+    aparam : (n_atoms, n_aparam) or None
+    labels : dict of str to array
+        (n_frames, size) for a frame label, (n_atoms, size) for an atomic one.
+    find : dict of str to float
+        1.0 where the label was found, 0.0 where it holds its default.
+    edges : Edges or None
+    """
+
+    coord: np.ndarray
+    cell: np.ndarray
+    periodic: np.ndarray
+    atype: np.ndarray
+    frame: np.ndarray
+    natoms: np.ndarray
+    fparam: np.ndarray | None = None
+    aparam: np.ndarray | None = None
+    labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    find: dict[str, float] = dataclasses.field(default_factory=dict)
+    edges: Edges | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.natoms)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in all frames together."""
+        return len(self.atype)
+
+    def offsets(self) -> np.ndarray:
+        """First atom of every frame, and the end: (n_frames + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.natoms)]).astype(np.int64)
+
+    def vectors(self) -> np.ndarray:
+        """Edge vectors (n_edges, 3) [Å], neighbour minus centre."""
+        e = self.edges
+        vec = np.take(self.coord, e.j, axis=0)
+        vec -= np.take(self.coord, e.i, axis=0)
+        if self.periodic.any() and len(e):
+            if self.n_frames == 1:
+                vec += e.shift @ self.cell[0]
+            else:
+                vec += np.einsum("ea,eab->eb", e.shift, self.cell[self.frame[e.i]])
+        return vec
+
+    @classmethod
+    def from_arrays(
+        cls,
+        coord: Any,
+        cell: Any,
+        atype: Any,
+        *,
+        fparam: Any = None,
+        aparam: Any = None,
+        labels: dict[str, np.ndarray] | None = None,
+        find: dict[str, float] | None = None,
+    ) -> "Batch":
+        """Build a batch from frames of equal size without virtual atoms.
+
+        Parameters
+        ----------
+        coord : (n_frames, n_atoms, 3) [Å]
+        cell : (n_frames, 3, 3) [Å] or None
+            None, or zero for a frame, means open boundaries.
+        atype : (n_atoms,) or (n_frames, n_atoms)
+        """
+        coord = np.asarray(coord, dtype=np.float64)
+        nf, na = coord.shape[:2]
+        cell = np.zeros((nf, 3, 3)) if cell is None else np.asarray(cell, np.float64)
+        cell = cell.reshape(nf, 3, 3)
+        atype = np.broadcast_to(np.asarray(atype, dtype=np.int64), (nf, na))
+        return cls(
+            coord=np.ascontiguousarray(coord.reshape(-1, 3)),
+            cell=cell,
+            periodic=np.abs(cell).max(axis=(1, 2)) > 0,
+            atype=np.ascontiguousarray(atype.reshape(-1)),
+            frame=np.repeat(np.arange(nf, dtype=np.int64), na),
+            natoms=np.full(nf, na, dtype=np.int64),
+            fparam=fparam,
+            aparam=aparam,
+            labels=dict(labels or {}),
+            find=dict(find or {}),
+        )
+
+
+def join_edges(parts: Sequence[Edges], natoms: Sequence[int]) -> Edges:
+    """Put the edges of successive frames, numbered within their frame, on one axis."""
+    start = np.concatenate([[0], np.cumsum(natoms)]).astype(np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    return Edges(
+        np.concatenate([p.i + s for p, s in zip(parts, start[:-1], strict=True)]),
+        np.concatenate([p.j + s for p, s in zip(parts, start[:-1], strict=True)]),
+        np.concatenate([p.shift for p in parts]),
+    )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Put several batches on one axis. A label or parameter must be in all of them or in none."""
+    if len(batches) == 1:
+        return batches[0]
+    first_frame = np.cumsum([0] + [b.n_frames for b in batches[:-1]])
+
+    def cat(name: str) -> Any:
+        parts = [getattr(b, name) for b in batches]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    edges = None
+    if all(b.edges is not None for b in batches):
+        edges = join_edges([b.edges for b in batches], [b.n_atoms for b in batches])
+    names = batches[0].labels.keys()
+    return Batch(
+        coord=cat("coord"),
+        cell=cat("cell"),
+        periodic=cat("periodic"),
+        atype=cat("atype"),
+        frame=np.concatenate([b.frame + s for b, s in zip(batches, first_frame, strict=True)]),
+        natoms=cat("natoms"),
+        fparam=cat("fparam"),
+        aparam=cat("aparam"),
+        labels={k: np.concatenate([b.labels[k] for b in batches]) for k in names},
+        find={k: min(b.find[k] for b in batches) for k in batches[0].find},
+        edges=edges,
+    )

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Which atoms are neighbours, and the tables ("slots") through which models read them.
+
+Finding pairs and packing them happen outside of the differentiated function. A pair list is exact:
+all pairs with ``0 < r <= rcut``, for triclinic cells, cells smaller than the cutoff, atoms outside
+of the cell and open systems.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch, Edges, join_edges
+from deepmd.utils.errors import InputError
+
+
+def cell_heights(cell: np.ndarray) -> np.ndarray:
+    """Distances (3,) [Å] between opposite faces of a cell (3, 3) [Å]."""
+    volume = abs(np.linalg.det(cell))
+    normals = np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
+    return volume / np.linalg.norm(normals, axis=1)
+
+
+def check_cell(cell: np.ndarray) -> None:
+    """Raise InputError if a cell (3, 3) has no volume."""
+    lengths = np.linalg.norm(cell, axis=1)
+    if not abs(np.linalg.det(cell)) > 1e-8 * max(lengths.prod(), 1e-300):
+        raise InputError(
+            f"the cell vectors {cell.tolist()} enclose no volume",
+            fix="give three independent vectors, or no cell for an open system",
+        )
+
+
+def reference_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges:
+    """Find all pairs of one frame by comparing every atom with every image: O(n²), always exact.
+
+    Parameters
+    ----------
+    coord : (n_atoms, 3) [Å]
+    cell : (3, 3) [Å] or None for an open system
+    rcut : float
+        Cutoff [Å]; pairs at exactly this distance belong to the list.
+    """
+    n = len(coord)
+    fold = np.zeros((n, 3))
+    images = np.zeros((1, 3))
+    if cell is not None:
+        fold = np.floor(coord @ np.linalg.inv(cell))
+        reach = np.ceil(rcut / cell_heights(cell)).astype(int)
+        images = np.array(
+            list(itertools.product(*(range(-m, m + 1) for m in reach))), dtype=np.float64
+        )
+    folded = coord - (fold @ cell if cell is not None else 0.0)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for image in images:
+        offset = image @ cell if cell is not None else np.zeros(3)
+        d = folded[None, :, :] + offset - folded[:, None, :]
+        r2 = np.einsum("ija,ija->ij", d, d)
+        near = (r2 <= rcut * rcut) & (r2 > 0.0)
+        i, j = np.nonzero(near)
+        found.append((i, j, image + fold[i] - fold[j]))
+    i = np.concatenate([f[0] for f in found])
+    order = np.argsort(i, kind="stable")
+    return Edges(
+        i[order].astype(np.int64),
+        np.concatenate([f[1] for f in found])[order].astype(np.int64),
+        np.concatenate([f[2] for f in found])[order],
+    )
+
+
+def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges:
+    """Find all pairs of one frame, as :func:`reference_edges` but in O(n).
+
+    Parameters
+    ----------
+    coord : (n_atoms, 3) [Å]
+    cell : (3, 3) [Å] or None for an open system
+    rcut : float
+        Cutoff [Å].
+    """
+    coord = np.ascontiguousarray(coord, dtype=np.float64)
+    if cell is not None:
+        check_cell(cell)
+    if not np.isfinite(coord).all():
+        raise InputError("a coordinate is NaN or infinite", fix="check the positions given")
+    # The cell list folds nothing finer than the cell itself: far thinner cells take the direct way.
+    if len(coord) < 2 or (cell is not None and cell_heights(cell).min() < 0.34 * rcut):
+        return reference_edges(coord, cell, rcut)
+    from vesin import NeighborList  # here, so that importing this module stays cheap
+
+    # vesin keeps r < cutoff; one thread, so that the order of the pairs never changes.
+    finder = NeighborList(
+        cutoff=float(np.nextafter(rcut, np.inf)), full_list=True, sorted=True, n_threads=1
+    )
+    box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
+    i, j, shift = finder.compute(
+        points=coord, box=box, periodic=cell is not None, quantities="ijS", copy=True
+    )
+    return Edges(i.astype(np.int64), j.astype(np.int64), shift.astype(np.float64))
+
+
+def batch_edges(batch: Batch, rcut: float) -> Edges:
+    """Find all pairs of every frame of a batch."""
+    ends = batch.offsets()
+    parts = [
+        find_edges(batch.coord[a:b], batch.cell[f] if batch.periodic[f] else None, rcut)
+        for f, (a, b) in enumerate(itertools.pairwise(ends))
+    ]
+    return join_edges(parts, batch.natoms) if parts else empty_edges()
+
+
+def empty_edges() -> Edges:
+    """Return a list without pairs."""
+    return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How a part of a model wants its neighbours laid out.
+
+    Parameters
+    ----------
+    layout : {"typed", "mixed", "flat", "centres"}
+        ``typed``: one table per neighbour type; ``mixed``: one table of all neighbours; ``flat``:
+        the numbers of the edges that are kept; ``centres``: no neighbours, but the atoms of each
+        type.
+    ntypes : int
+        Number of types.
+    rcut : float
+        Cutoff [Å] of this part, at most the model's.
+    sel : tuple of int
+        Largest numbers of neighbours, per type (``typed``) or one number.
+    by_centre : bool
+        Whether centres are grouped by their type.
+    exclude : tuple of (int, int)
+        Pairs of types that do not see each other. They count as neighbours when the nearest
+        ``sel`` are chosen, and are dropped then.
+    """
+
+    layout: str
+    ntypes: int
+    rcut: float = 0.0
+    sel: tuple[int, ...] = ()
+    by_centre: bool = False
+    exclude: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_tables(self) -> int:
+        """Number of index arrays this packing takes in a model's flat list of slots."""
+        if self.layout == "centres":
+            return self.ntypes
+        per_group = self.ntypes if self.layout == "typed" else 1
+        return self.ntypes * (1 + per_group) if self.by_centre else per_group
+
+
+@dataclasses.dataclass
+class Overflow:
+    """Centres with more neighbours than ``sel``; the surplus, the farthest, was dropped."""
+
+    centres: int = 0
+    needed: np.ndarray | None = None
+
+
+def pack(
+    packings: list[Packing],
+    edges: Edges,
+    atype: np.ndarray,
+    r2: np.ndarray,
+    overflow: Overflow | None = None,
+) -> list[np.ndarray]:
+    """Make the slots of every packing: index arrays into the edges (-1: empty) or the atoms.
+
+    Parameters
+    ----------
+    packings : list of Packing
+    edges : Edges
+    atype : (n_atoms,) int
+    r2 : (n_edges,) [Å²]
+        Squared lengths of the edges.
+    overflow : Overflow, optional
+        Counts the centres that had more neighbours than ``sel``.
+
+    Returns
+    -------
+    list of array
+        For ``typed`` and ``mixed``, per group of centres: with ``by_centre`` the atoms (n,), then
+        tables (n, K) of edge numbers with K the largest count found, at least 1. For ``flat``:
+        (n_kept,) edge numbers. For ``centres``: per type the atoms of that type.
+    """
+    slots: list[np.ndarray] = []
+    for p in packings:
+        if p.layout == "centres":
+            slots += [np.flatnonzero(atype == t) for t in range(p.ntypes)]
+            continue
+        kept = _nearest(p, edges, atype, r2, overflow)
+        if p.layout == "flat":
+            slots.append(kept)
+            continue
+        tables = _tables(p, kept, edges, atype)
+        if p.by_centre:
+            for t in range(p.ntypes):
+                rows = np.flatnonzero(atype == t)
+                slots.append(rows)
+                slots += [_trim(table[rows]) for table in tables]
+        else:
+            slots += tables
+    return slots
+
+
+def _nearest(
+    p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray, overflow: Overflow | None
+) -> np.ndarray:
+    """Numbers of the edges within the packing's cutoff and its ``sel``, in the order of the list."""
+    n = len(atype)
+    kept = np.arange(len(edges), dtype=np.int64)
+    if p.rcut > 0:
+        within = r2 <= p.rcut * p.rcut
+        if not within.all():
+            kept = kept[within]
+    kept = _cut(kept, edges.i[kept], r2, sum(p.sel), n, overflow)
+    if p.layout == "typed":
+        nt = p.ntypes
+        key = edges.i[kept] * nt + atype[edges.j[kept]]
+        counts = np.bincount(key, minlength=n * nt).reshape(n, nt)
+        if overflow is not None and counts.size:
+            most = counts.max(axis=0)
+            overflow.needed = most if overflow.needed is None else np.maximum(overflow.needed, most)
+        if (counts > np.asarray(p.sel)).any():
+            if overflow is not None:
+                overflow.centres += int((counts > np.asarray(p.sel)).any(axis=1).sum())
+            limit = np.asarray(p.sel)[atype[edges.j[kept]]]
+            kept = np.sort(kept[_ranks(key, r2[kept]) < limit])
+    if p.exclude:
+        allowed = np.ones((p.ntypes, p.ntypes), dtype=bool)
+        for a, b in p.exclude:
+            allowed[a, b] = allowed[b, a] = False
+        kept = kept[allowed[atype[edges.i[kept]], atype[edges.j[kept]]]]
+    return kept
+
+
+def _cut(
+    kept: np.ndarray,
+    centre: np.ndarray,
+    r2: np.ndarray,
+    most: int,
+    n: int,
+    overflow: Overflow | None,
+) -> np.ndarray:
+    """Keep the ``most`` nearest edges of every centre."""
+    counts = np.bincount(centre, minlength=n)
+    full = counts > most
+    if not full.any():
+        return kept
+    if overflow is not None:
+        overflow.centres += int(full.sum())
+    crowded = full[centre]
+    part = kept[crowded]
+    part = part[_ranks(centre[crowded], r2[part]) < most]
+    return np.sort(np.concatenate([kept[~crowded], part]))
+
+
+def _ranks(key: np.ndarray, r2: np.ndarray) -> np.ndarray:
+    """Rank by distance of every edge among those with the same key, from 0."""
+    order = np.lexsort((r2, key))
+    sorted_key = key[order]
+    first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
+    length = np.diff(np.r_[first, len(key)])
+    ranks = np.empty(len(key), dtype=np.int64)
+    ranks[order] = np.arange(len(key)) - np.repeat(first, length)
+    return ranks
+
+
+def _tables(p: Packing, kept: np.ndarray, edges: Edges, atype: np.ndarray) -> list[np.ndarray]:
+    """One table (n_atoms, K) per neighbour type, or one of all."""
+    if p.layout == "mixed":
+        return [_table(kept, edges.i, len(atype))]
+    types = atype[edges.j[kept]]
+    return [_table(kept[types == t], edges.i, len(atype)) for t in range(p.ntypes)]
+
+
+def _table(kept: np.ndarray, centre: np.ndarray, n: int) -> np.ndarray:
+    """Lay edges, sorted by centre, out in rows: (n, K) with -1 where a row is short."""
+    rows = centre[kept]
+    counts = np.bincount(rows, minlength=n)
+    width = max(int(counts.max(initial=0)), 1)
+    table = np.full((n, width), -1, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    table[rows, np.arange(len(kept)) - starts[rows]] = kept
+    return table
+
+
+def _trim(table: np.ndarray) -> np.ndarray:
+    """Drop the columns on the right that are empty in every row, keeping at least one."""
+    used = int((table >= 0).sum(axis=1).max(initial=0))
+    return np.ascontiguousarray(table[:, : max(used, 1)])
