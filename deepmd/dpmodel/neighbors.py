@@ -7,7 +7,9 @@ of the cell and open systems.
 """
 
 import dataclasses
+import functools
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -84,20 +86,23 @@ def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges
         check_cell(cell)
     if not np.isfinite(coord).all():
         raise InputError("a coordinate is NaN or infinite", fix="check the positions given")
-    # The cell list folds nothing finer than the cell itself: far thinner cells take the direct way.
-    if len(coord) < 2 or (cell is not None and cell_heights(cell).min() < 0.34 * rcut):
+    # Needles of a cell, with thousands of own images, are left to the plain comparison.
+    if len(coord) == 0 or (cell is not None and cell_heights(cell).min() < 0.1 * rcut):
         return reference_edges(coord, cell, rcut)
-    from vesin import NeighborList  # here, so that importing this module stays cheap
-
-    # vesin keeps r < cutoff; one thread, so that the order of the pairs never changes.
-    finder = NeighborList(
-        cutoff=float(np.nextafter(rcut, np.inf)), full_list=True, sorted=True, n_threads=1
-    )
     box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
-    i, j, shift = finder.compute(
+    i, j, shift = _finder(float(rcut)).compute(
         points=coord, box=box, periodic=cell is not None, quantities="ijS", copy=True
     )
-    return Edges(i.astype(np.int64), j.astype(np.int64), shift.astype(np.float64))
+    return Edges(i.view(np.int64), j.view(np.int64), shift.astype(np.float64))
+
+
+@functools.lru_cache(maxsize=8)
+def _finder(rcut: float) -> Any:
+    """Return the O(n) pair finder for one cutoff; it keeps its memory from call to call."""
+    from vesin import NeighborList  # here, so that importing this module stays cheap
+
+    # It keeps r < cutoff, hence the next number above. Its order does not depend on threads.
+    return NeighborList(cutoff=float(np.nextafter(rcut, np.inf)), full_list=True, sorted=True)
 
 
 def batch_edges(batch: Batch, rcut: float) -> Edges:
@@ -214,10 +219,10 @@ def _nearest(
     """Numbers of the edges within the packing's cutoff and its ``sel``, in the order of the list."""
     n = len(atype)
     kept = np.arange(len(edges), dtype=np.int64)
-    if p.rcut > 0:
-        within = r2 <= p.rcut * p.rcut
-        if not within.all():
-            kept = kept[within]
+    # Atoms on top of each other are no pair; a list made with a longer cutoff is cut to this one.
+    within = (r2 <= p.rcut * p.rcut) & (r2 > 0.0)
+    if not within.all():
+        kept = kept[within]
     kept = _cut(kept, edges.i[kept], r2, sum(p.sel), n, overflow)
     if p.layout == "typed":
         nt = p.ntypes

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Modules: trees of arrays that declare what they hold.
+
+The neutral tree holds NumPy arrays only. Backends lift it: PyTorch turns each node into a
+``torch.nn.Module``; the functional backends keep the arrays in flat dictionaries and put them back
+into a copy of the tree with :func:`bind`.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deepmd.utils.errors import ModelFileError
+
+_SPECIAL = ("@class", "@version", "@variables", "type")
+
+
+@dataclasses.dataclass(frozen=True)
+class Serial:
+    """What a class of modules holds, and the dictionary it is stored as.
+
+    Parameters
+    ----------
+    layout : str
+        Keys of the stored dictionary, in order. ``@variables`` stands where the arrays go; every
+        other key that is no child is read from the attribute of that name.
+    name : str
+        ``@class`` of the dictionary.
+    type : str, optional
+        ``type`` of the dictionary, when the layout has that key.
+    version : int
+        ``@version`` that is written.
+    accepts : tuple of int
+        Versions that are read; the older ones pass through ``upgrades``.
+    params, buffers : tuple of str
+        Arrays (or None, or lists of arrays) that are trained, and that never are.
+    children : tuple of str
+        Modules, or lists of modules and None.
+    constants : tuple of str
+        Keys that are written but not read back: they follow from the others.
+    upgrades : mapping of int to function
+        ``upgrades[v](data)`` turns a dictionary of version v into one of version v + 1.
+    """
+
+    layout: str = ""
+    name: str | None = None
+    type: str | None = None
+    version: int = 1
+    accepts: tuple[int, ...] = (1,)
+    params: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    upgrades: Mapping[int, Callable[[dict], dict]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of all arrays."""
+        return self.params + self.buffers
+
+    @property
+    def config(self) -> tuple[str, ...]:
+        """Names that are given to the constructor when a dictionary is read."""
+        return tuple(
+            k
+            for k in self.layout.split()
+            if k not in _SPECIAL and k not in self.children and k not in self.constants
+        )
+
+
+class _Checked(type):
+    """Checks, once per construction, that a module holds no array it did not declare."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        module = super().__call__(*args, **kwargs)
+        declared = set(cls.serial.arrays) | set(cls.serial.children)
+        for name, value in vars(module).items():
+            if name not in declared and _holds_arrays(value):
+                raise TypeError(
+                    f"{cls.__name__}.{name} holds an array or a module but is not declared"
+                )
+        return module
+
+
+def _holds_arrays(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.generic, Module)):
+        return True
+    if isinstance(value, dict):
+        return any(_holds_arrays(v) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_holds_arrays(v) for v in value)
+    return False
+
+
+class Module(metaclass=_Checked):
+    """A node of the tree of arrays."""
+
+    serial: ClassVar[Serial] = Serial()
+    trainable: Any = True
+    _classes: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("serial", Serial()).name
+        if name is not None and cls.__dict__["serial"].type is None:
+            Module._classes.setdefault(name, cls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate; every subclass states its own arguments."""
+        raise TypeError(f"{type(self).__name__} is not a function")
+
+    # -- dictionaries -------------------------------------------------------------------------
+
+    def serialize(self) -> dict:
+        """Return the neutral dictionary of this tree, arrays as NumPy arrays."""
+        s = self.serial
+        out: dict[str, Any] = {}
+        for key in s.layout.split():
+            if key == "@class":
+                out[key] = s.name
+            elif key == "@version":
+                out[key] = s.version
+            elif key == "type":
+                out[key] = s.type
+            elif key == "@variables":
+                out[key] = {k: self.stored_array(k) for k in s.arrays}
+            elif key in s.children:
+                out[key] = _serialize_child(getattr(self, key))
+            else:
+                out[key] = copy.deepcopy(getattr(self, key))
+        return out
+
+    def stored_array(self, name: str) -> Any:
+        """Return an array in the form it has in files."""
+        value = getattr(self, name)
+        if isinstance(value, (list, tuple)):
+            return [to_numpy(v) for v in value]
+        return None if value is None else to_numpy(value)
+
+    def restore_array(self, name: str, value: Any) -> Any:
+        """Return an array read from a file in the form it has here; the inverse of stored_array."""
+        if value is None:
+            return None
+        if isinstance(value, (list, tuple)):
+            return [np.asarray(v) for v in value]
+        here = getattr(self, name)
+        value = np.asarray(value)
+        if here is not None and here.shape != value.shape:
+            raise ModelFileError(
+                f"{name} of {type(self).__name__} has shape {value.shape}, expected {here.shape}"
+            )
+        return value
+
+    @classmethod
+    def upgraded(cls, data: dict) -> dict:
+        """Return a dictionary of the current version; raise ModelFileError if it cannot be read."""
+        s = cls.serial
+        version = data.get("@version", 1)
+        if version not in s.accepts:
+            raise ModelFileError(
+                f"{s.name} {s.type or ''} has version {version}; this program reads "
+                f"{', '.join(map(str, s.accepts))}".replace("  ", " ")
+            )
+        for v in range(version, s.version):
+            if v in s.upgrades:
+                data = s.upgrades[v](data)
+        return data
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        """Build a tree from its neutral dictionary.
+
+        Raises
+        ------
+        ModelFileError
+            If the version is not known, a key is missing or unknown, or a shape does not fit.
+        """
+        data = cls.upgraded(dict(data))
+        s = cls.serial
+        known = set(s.layout.split()) | set(_SPECIAL)
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ModelFileError(f"{s.name}: unknown key {', '.join(unknown)}")
+        missing = [k for k in (*s.config, *s.children) if k not in data]
+        if missing:
+            raise ModelFileError(f"{s.name}: key {', '.join(missing)} is missing")
+        module = cls.construct({k: data[k] for k in s.config}, data)
+        for key in s.children:
+            setattr(module, key, _deserialize_child(data[key]))
+        variables = data.get("@variables", {})
+        for key in s.arrays:
+            if key not in variables:
+                raise ModelFileError(f"{s.name}: array {key} is missing")
+            setattr(module, key, module.restore_array(key, variables[key]))
+        return module
+
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> Any:
+        """Call the constructor for :meth:`deserialize`; ``data`` is the whole dictionary."""
+        return cls(**config)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Return a NumPy array of any framework's array (of torch: detached, on the CPU)."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.array(value)
+
+
+def _serialize_child(child: Any) -> Any:
+    if child is None:
+        return None
+    if isinstance(child, Module):
+        return child.serialize()
+    if isinstance(child, Mapping):
+        return {k: _serialize_child(v) for k, v in child.items()}
+    return [_serialize_child(c) for c in child]
+
+
+def _deserialize_child(data: Any) -> Any:
+    if data is None:
+        return None
+    if isinstance(data, (list, tuple)):
+        return [_deserialize_child(d) for d in data]
+    name = data.get("@class")
+    if name not in Module._classes:
+        raise ModelFileError(f'unknown class "{name}" in a model dictionary')
+    return Module._classes[name].deserialize(data)
+
+
+# -- walking and binding --------------------------------------------------------------------------
+
+
+def walk(root: Module) -> Iterator[tuple[str, Any, bool]]:
+    """Yield (path, array, trained?) of every array, a shared one once.
+
+    Paths are attribute names and list positions joined by dots:
+    ``fitting.nets.networks.0.layers.1.w``.
+    """
+    yield from _walk(root, "", True, set())
+
+
+def _walk(node: Any, path: str, trainable: bool, seen: set[int]) -> Iterator[tuple[str, Any, bool]]:
+    if node is None or id(node) in seen:
+        return
+    if isinstance(node, Module):
+        seen.add(id(node))
+        trainable = trainable and node.trainable is not False
+        for kind, names in ((True, node.serial.params), (False, node.serial.buffers)):
+            for name in names:
+                yield from _walk_arrays(getattr(node, name), path + name, kind and trainable)
+        for name in node.serial.children:
+            yield from _walk(getattr(node, name), path + name + ".", trainable, seen)
+    else:
+        items = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for key, child in items:
+            yield from _walk(child, f"{path}{key}.", trainable, seen)
+
+
+def _walk_arrays(value: Any, path: str, trained: bool) -> Iterator[tuple[str, Any, bool]]:
+    if value is None:
+        return
+    if isinstance(value, (list, tuple)):
+        for k, v in enumerate(value):
+            yield f"{path}.{k}", v, trained
+    else:
+        yield path, value, trained
+
+
+def split(root: Module) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the trained and the fixed arrays of a tree as two flat dictionaries by path."""
+    params: dict[str, np.ndarray] = {}
+    fixed: dict[str, np.ndarray] = {}
+    for path, value, trained in walk(root):
+        (params if trained else fixed)[path] = value
+    return params, fixed
+
+
+def bind(root: Module, leaves: Mapping[str, Any]) -> Any:
+    """Return the same tree with every array replaced by ``leaves[path]``.
+
+    Static parts are shared with ``root``; an array without an entry stays. A node that appears
+    twice in the tree is one node in the copy, too.
+    """
+    return _bind(root, "", leaves, {})
+
+
+def _bind(node: Any, path: str, leaves: Mapping[str, Any], memo: dict[int, Any]) -> Any:
+    if node is None:
+        return None
+    if id(node) in memo:
+        return memo[id(node)]
+    if isinstance(node, Module):
+        new = copy.copy(node)
+        memo[id(node)] = new
+        for name in node.serial.arrays:
+            value = getattr(node, name)
+            if isinstance(value, (list, tuple)):
+                bound = [leaves.get(f"{path}{name}.{k}", v) for k, v in enumerate(value)]
+                setattr(new, name, bound)
+            elif value is not None:
+                setattr(new, name, leaves.get(path + name, value))
+        for name in node.serial.children:
+            setattr(new, name, _bind(getattr(node, name), path + name + ".", leaves, memo))
+        return new
+    if isinstance(node, Mapping):
+        return {k: _bind(v, f"{path}{k}.", leaves, memo) for k, v in node.items()}
+    return [_bind(v, f"{path}{k}.", leaves, memo) for k, v in enumerate(node)]
+
+
+def assign(root: Module, leaves: Mapping[str, Any]) -> None:
+    """Put arrays into a tree, in place; they become NumPy arrays of the dtype that was there."""
+    for node, name, index, path in _places(root, "", set()):
+        if path not in leaves:
+            continue
+        held = getattr(node, name)
+        old = held if index is None else held[index]
+        new = to_numpy(leaves[path]).astype(old.dtype)
+        if new.shape != old.shape:
+            raise ModelFileError(f"{path} has shape {new.shape}, expected {old.shape}")
+        if index is None:
+            setattr(node, name, new)
+        else:
+            held[index] = new
+
+
+def _places(node: Any, path: str, seen: set[int]) -> Iterator[tuple[Module, str, int | None, str]]:
+    if node is None or id(node) in seen:
+        return
+    if isinstance(node, Module):
+        seen.add(id(node))
+        for name in node.serial.arrays:
+            value = getattr(node, name)
+            if isinstance(value, list):
+                for k in range(len(value)):
+                    yield node, name, k, f"{path}{name}.{k}"
+            elif value is not None:
+                yield node, name, None, path + name
+        for name in node.serial.children:
+            yield from _places(getattr(node, name), path + name + ".", seen)
+    else:
+        items = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for key, child in items:
+            yield from _places(child, f"{path}{key}.", seen)

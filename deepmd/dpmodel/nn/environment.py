@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The switch function and the environment matrix of neighbour vectors."""
+
+from typing import Any
+
+from deepmd.dpmodel.ops import xp
+
+
+def switch(r: Any, rcut: float, rcut_smth: float) -> Any:
+    """Return a weight that falls from 1 below ``rcut_smth`` to 0 above ``rcut``, twice continuous.
+
+    Parameters
+    ----------
+    r : any shape [Å]
+    rcut, rcut_smth : float [Å]
+    """
+    u = xp(r).clip((r - rcut_smth) / (rcut - rcut_smth), 0.0, 1.0)
+    return u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0
+
+
+def environment_matrix(
+    d: Any, rcut: float, rcut_smth: float, protection: float = 0.0, *, radial: bool = False
+) -> Any:
+    """Return the rows ``(sw/r, sw x/r², sw y/r², sw z/r²)`` of neighbour vectors.
+
+    Parameters
+    ----------
+    d : (..., 3) [Å]
+        Neighbour minus centre. An empty slot holds a vector of length >= rcut: its row is zero.
+    rcut, rcut_smth : float
+        Cutoff and start of the switch [Å].
+    protection : float
+        Added to r in the denominators [Å].
+    radial : bool
+        Return the first component only.
+
+    Returns
+    -------
+    (..., 4), or (..., 1) with ``radial``
+    """
+    space = xp(d)
+    r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
+    inverse = 1.0 / (r + protection) if protection else 1.0 / r
+    s = switch(r, rcut, rcut_smth) * inverse
+    return s if radial else space.concat([s, (s * inverse) * d], axis=-1)
