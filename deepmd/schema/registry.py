@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Where components and plugins declare the input keys they understand.
+
+A descriptor, fitting, loss … registers a function that returns its arguments, in its own file::
+
+    @descriptor_args.register("se_e2_a", alias=["se_a"], doc="two-body descriptor")
+    def arguments() -> list[Argument]:
+        return [Argument("rcut", float, optional=True, default=6.0), ...]
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from dargs import Argument, Variant
+
+from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+
+Factory = Callable[[], "Argument | list[Argument]"]
+
+
+class ArgsRegistry:
+    """Input arguments of the components of one kind, by type name.
+
+    Parameters
+    ----------
+    kind : str
+        What the components are, for messages: ``"descriptor"``.
+    known : mapping of str to aliases
+        Types of the input format that may not be built here; naming one gives an error saying so.
+    """
+
+    def __init__(self, kind: str, known: dict[str, tuple[str, ...]] | None = None) -> None:
+        self.kind = kind
+        self._known = known or {}
+        self._factories: dict[str, Factory] = {}
+        self._aliases: dict[str, tuple[str, ...]] = {}
+        self._docs: dict[str, str] = {}
+
+    def register(
+        self, name: str, alias: Iterable[str] | None = None, doc: str = ""
+    ) -> Callable[[Factory], Factory]:
+        """Return a decorator that files a function returning arguments under ``name``."""
+
+        def decorate(factory: Factory) -> Factory:
+            earlier = self._factories.get(name)
+            if earlier is not None and _identity(earlier) != _identity(factory):
+                raise ValueError(
+                    f'{self.kind} "{name}" is registered by {_identity(earlier)} and {_identity(factory)}'
+                )
+            self._factories[name] = factory
+            self._aliases[name] = tuple(alias or ())
+            self._docs[name] = doc
+            return factory
+
+        return decorate
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factories)
+
+    def names(self) -> set[str]:
+        """All names and aliases that are built here."""
+        return set(self._factories).union(*self._aliases.values())
+
+    def get_all_argument(self, exclude: Iterable[str] = ()) -> list[Argument]:
+        """One Argument per registered type, in the order of registration."""
+        return [self._argument(n) for n in self._factories if n not in set(exclude)]
+
+    def _argument(self, name: str) -> Argument:
+        made = self._factories[name]()
+        if isinstance(made, Argument):
+            return made
+        return Argument(name, dict, made, alias=self._aliases[name], doc=self._docs[name])
+
+    def variant(self, *, default: str | None = None, exclude: Iterable[str] = ()) -> Variant:
+        """Choice by the key ``type`` among the registered types."""
+        choices = self.get_all_argument(exclude)
+        has_default = default is not None and any(c.name == default for c in choices)
+        return Variant(
+            "type",
+            choices,
+            optional=has_default,
+            default_tag=default if has_default and default is not None else "",
+            doc=f"type of the {self.kind}",
+        )
+
+    def unknown(self, name: str, *, where: str) -> InputError:
+        """Return the error for a type name that is not registered."""
+        for main, aliases in self._known.items():
+            if name == main or name in aliases:
+                return NotAvailableError(
+                    f'{self.kind} "{name}" is known but not built yet',
+                    where=where,
+                    fix=f"available: {', '.join(sorted(self._factories))}",
+                )
+        return InputError(
+            f'unknown {self.kind} "{name}"', where=where, fix=did_you_mean(name, self.names())
+        )
+
+
+def _identity(factory: Factory) -> str:
+    return f"{factory.__module__}.{factory.__qualname__}"
+
+
+descriptor_args = ArgsRegistry(
+    "descriptor",
+    {
+        "loc_frame": (),
+        "se_e2_a": ("se_a",),
+        "se_e2_r": ("se_r",),
+        "se_e3": ("se_at", "se_a_3be", "se_t"),
+        "se_e3_tebd": (),
+        "se_atten": ("dpa1",),
+        "se_atten_v2": (),
+        "dpa2": (),
+        "dpa3": (),
+        "dpa4": ("DPA4", "SeZM", "sezm"),
+        "dpa4c": ("DPA4C",),
+        "hybrid": (),
+        "se_a_mask": (),
+        "se_a_tpe": ("se_a_ebd",),
+        "se_a_ebd_v2": ("se_a_tpe_v2",),
+    },
+)
+fitting_args = ArgsRegistry(
+    "fitting net",
+    {
+        "ener": (),
+        "dipole": (),
+        "polar": (),
+        "dos": (),
+        "property": (),
+        "population": (),
+        "dpa4_ener": (),
+    },
+)
+model_args = ArgsRegistry(
+    "model",
+    {
+        "standard": (),
+        "dpa4": ("DPA4", "SeZM", "sezm"),
+        "frozen": (),
+        "pairtab": (),
+        "pairwise_dprc": (),
+        "linear_ener": (),
+        "inner_potential": (),
+    },
+)
+hybrid_model_args = ArgsRegistry("model")
+loss_args = ArgsRegistry(
+    "loss",
+    {
+        "ener": ("ener_hess",),
+        "dens": (),
+        "ener_spin": (),
+        "dos": (),
+        "population": (),
+        "property": (),
+        "tensor": (),
+    },
+)
+lr_args = ArgsRegistry("learning rate", {"exp": (), "cosine": (), "wsd": ()})
+optimizer_args = ArgsRegistry(
+    "optimizer", {"Adam": (), "AdamW": (), "LKF": (), "AdaMuon": (), "HybridMuon": ()}
+)
+modifier_args = ArgsRegistry("modifier", {"dipole_charge": ()})
