@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Smallest distance and largest numbers of neighbours of a data set, and ``sel: "auto"``."""
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.data.system import System
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.utils.errors import DataError, InputError
+
+log = logging.getLogger(__name__)
+
+# Descriptors with one list of neighbours of all types.
+MIXED_DESCRIPTORS = ("se_atten", "dpa1", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3")
+# The keys of a cutoff and of the number of neighbours within it, where both are in one section.
+RCUT_SEL = (
+    ("rcut", "sel"),
+    ("rcut", "nsel"),
+    ("three_body_rcut", "three_body_sel"),
+    ("e_rcut", "e_sel"),
+    ("a_rcut", "a_sel"),
+)
+_CHUNK_ATOMS = 4096
+
+
+def neighbor_stat(
+    systems: Sequence[System], rcut: float, ntypes: int, *, mixed_types: bool = False
+) -> tuple[float, np.ndarray]:
+    """Go through all frames.
+
+    Parameters
+    ----------
+    systems : sequence of System
+    rcut : float
+        Cutoff [Å].
+    ntypes : int
+        Number of types.
+    mixed_types : bool
+        Count neighbours of all types together.
+
+    Returns
+    -------
+    min_nbor_dist : float
+        Smallest distance [Å]; infinite when no atom has a neighbour.
+    max_nbor_size : (ntypes,) int64, or (1,) with ``mixed_types``
+        Largest number of neighbours, of each type, any atom has.
+    """
+    nearest, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
+    for system in systems:
+        system.count_types(ntypes)  # raises on a type outside of the type map
+        step = max(1, _CHUNK_ATOMS // system.natoms)
+        for first in range(0, system.nframes, step):
+            frames = np.arange(first, min(first + step, system.nframes))
+            batch = system.load(frames)
+            _refuse_coincident(batch, system, frames)
+            distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
+            nearest, most = min(nearest, distance), np.maximum(most, counts)
+    return nearest, most
+
+
+def _batch_stat(
+    batch: Batch, rcut: float, ntypes: int, mixed_types: bool
+) -> tuple[float, np.ndarray]:
+    batch.edges = edges = batch_edges(batch, rcut)
+    vec = batch.vectors()
+    nearest = math.sqrt(float(np.einsum("ea,ea->e", vec, vec).min(initial=math.inf)))
+    n, width = batch.n_atoms, 1 if mixed_types else ntypes
+    key = edges.i if mixed_types else edges.i * ntypes + batch.atype[edges.j]
+    return nearest, np.bincount(key, minlength=n * width).reshape(n, width).max(axis=0)
+
+
+def _refuse_coincident(batch: Batch, system: System, frames: np.ndarray) -> None:
+    """Raise if two atoms lie on top of each other; such a pair is in no neighbour list."""
+    ends = batch.offsets()
+    for k, frame in enumerate(frames):
+        x = batch.coord[ends[k] : ends[k + 1]]
+        if batch.periodic[k]:
+            x = x @ np.linalg.inv(batch.cell[k])
+            x = np.round(x - np.floor(x), 10) % 1.0
+        if len(np.unique(x, axis=0)) < len(x):
+            raise DataError(
+                f"two atoms of frame {frame} are at the same place",
+                where=system.path,
+                fix="remove the duplicate atom or the frame",
+            )
+
+
+def resolve_sel(
+    sel: int | str | Sequence[int], counts: np.ndarray, *, where: str = "sel"
+) -> int | list[int]:
+    """Replace ``"auto"``, ``"auto:f"`` by the counts times f (1.1), rounded up to multiples of 4.
+
+    Parameters
+    ----------
+    sel : int, sequence of int or str
+        Given numbers are returned as they are; a warning is logged if the data have more.
+    counts : (ntypes,) or (1,)
+        From :func:`neighbor_stat`; one number for a mixed-type descriptor.
+    """
+    single = len(counts) == 1
+    if not isinstance(sel, str):
+        given = np.atleast_1d(np.asarray(sel, dtype=np.int64))
+        if single:
+            given = given.sum(keepdims=True)
+        if given.shape == counts.shape and (given < counts).any():
+            log.warning(
+                "%s is %s, but the data have up to %s neighbours: the farthest will be left out",
+                where,
+                given.tolist(),
+                counts.tolist(),
+            )
+        return sel if isinstance(sel, int) else list(sel)
+    name, _, factor = sel.partition(":")
+    try:
+        ratio = float(factor) if factor else 1.1
+    except ValueError:
+        ratio = math.nan
+    if name != "auto" or not 0 < ratio < math.inf:
+        raise InputError(f'"{sel}" is not understood', where=where, fix='use "auto" or "auto:1.1"')
+    if not counts.any():
+        raise InputError(
+            "no atom of the data has a neighbour within the cutoff",
+            where=where,
+            fix='give numbers instead of "auto", or a larger cutoff',
+        )
+    # Rounded first: 40 * 1.1 is a little above 44 in floating point.
+    sizes = [4 * math.ceil(round(int(c) * ratio, 6) / 4) for c in counts]
+    return sizes[0] if single else sizes
+
+
+def update_sel(
+    descriptor: dict[str, Any], systems: Sequence[System], ntypes: int
+) -> tuple[dict[str, Any], float]:
+    """Resolve every ``"auto"`` in a descriptor section, parts of hybrids and sub-sections too.
+
+    Returns
+    -------
+    descriptor : dict
+        A copy with numbers.
+    min_nbor_dist : float
+        Smallest distance of the data [Å].
+    """
+    known: dict[tuple[float, bool], tuple[float, np.ndarray]] = {}
+
+    def stat(rcut: float, mixed: bool) -> np.ndarray:
+        if (rcut, mixed) not in known:
+            known[rcut, mixed] = neighbor_stat(systems, rcut, ntypes, mixed_types=mixed)
+        return known[rcut, mixed][1]
+
+    def visit(section: Any, where: str, mixed: bool) -> None:
+        if isinstance(section, list):
+            for k, part in enumerate(section):
+                visit(part, f"{where}[{k}]", mixed)
+        if not isinstance(section, dict):
+            return
+        if "type" in section:
+            mixed = section["type"] in MIXED_DESCRIPTORS
+        for rcut_key, sel_key in RCUT_SEL:
+            if rcut_key in section and sel_key in section:
+                counts = stat(float(section[rcut_key]), mixed)
+                path = f"{where}/{sel_key}"
+                section[sel_key] = resolve_sel(section[sel_key], counts, where=path)
+        for name, part in section.items():
+            visit(part, f"{where}/{name}", mixed)
+
+    updated = copy.deepcopy(descriptor)
+    visit(updated, "descriptor", False)
+    return updated, min((distance for distance, _ in known.values()), default=math.inf)

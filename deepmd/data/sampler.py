@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Which frames make up the next batch: rules of batch size and probability, reproducible draws."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepmd.utils.errors import DataError, InputError
+
+
+class Sampler:
+    """A reproducible stream of (system, frames).
+
+    Every step draws one system by the probabilities and takes the next frames of its current
+    shuffle. A frame comes once per pass; when fewer frames than a batch are left, the pass ends and
+    the system is shuffled anew, so batches keep their size. A system smaller than a batch is taken
+    whole.
+
+    Random numbers depend on (seed, step) and (seed, system, pass) only. So the state is three small
+    arrays of counters, it is the same on every rank, and a restart continues the exact stream. With
+    several ranks all draw the same system and take neighbouring parts of one shuffle, as one
+    process with a ``world`` times larger batch would.
+
+    Parameters
+    ----------
+    nframes, natoms : sequence of int
+        Of every system.
+    batch_size : int, sequence of int or str
+        A number, one per system, or ``auto``, ``auto:N``, ``max:N``, ``filter:N``.
+    auto_prob : str
+        ``prob_uniform``, ``prob_sys_size`` or ``prob_sys_size;first:end:weight;...``.
+    sys_probs : sequence of float, optional
+        Probabilities; systems with a negative one share the rest in proportion to their batches.
+    seed, rank, world : int
+
+    Attributes
+    ----------
+    batch_sizes, nbatches : list of int
+        Per system; both 0 for a system that ``filter:N`` drops.
+    probabilities : (n_systems,) float64
+    """
+
+    def __init__(
+        self,
+        nframes: Sequence[int],
+        natoms: Sequence[int],
+        *,
+        batch_size: int | Sequence[int] | str = "auto",
+        auto_prob: str = "prob_sys_size",
+        sys_probs: Sequence[float] | None = None,
+        seed: int | None = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.nframes = np.asarray(nframes, dtype=np.int64)
+        self.batch_sizes = batch_sizes(batch_size, natoms)
+        self.nbatches = [
+            max(1, f // b) if b > 0 else 0 for f, b in zip(nframes, self.batch_sizes, strict=True)
+        ]
+        self.probabilities = (
+            block_probabilities(auto_prob, self.nbatches)
+            if sys_probs is None
+            else given_probabilities(sys_probs, self.nbatches)
+        )
+        cumulative = np.cumsum(self.probabilities)
+        self._cumulative = cumulative / cumulative[-1]
+        self._seed = int(seed or 0) % 2**63
+        self._rank, self._world = rank, world
+        self._step = 0
+        self._pass = np.zeros(len(self.nframes), dtype=np.int64)
+        self._cursor = np.zeros(len(self.nframes), dtype=np.int64)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def draw(self) -> tuple[int, np.ndarray]:
+        """Return the next (system, frames)."""
+        u = np.random.default_rng([self._seed, 0, self._step]).random()
+        system = int(np.searchsorted(self._cumulative, u, side="right"))
+        self._step += 1
+        return system, self._next_frames(system)
+
+    def _next_frames(self, system: int) -> np.ndarray:
+        total = int(self.nframes[system])
+        size = min(self.batch_sizes[system], total)
+        block = min(size * self._world, total)
+        if self._cursor[system] + block > total:
+            self._cursor[system] = 0
+            self._pass[system] += 1
+        start = int(self._cursor[system])
+        self._cursor[system] += block
+        # A system smaller than all ranks' batches together is dealt out in turn.
+        mine = start + (self._rank * size + np.arange(size)) % block
+        return self._order(system)[mine]
+
+    def _order(self, system: int) -> np.ndarray:
+        """Return the shuffle of the current pass; kept, being needed until the pass ends."""
+        now = int(self._pass[system])
+        kept = self._orders.get(system)
+        if kept is None or kept[0] != now:
+            random = np.random.default_rng([self._seed, 1, system, now])
+            kept = self._orders[system] = now, random.permutation(self.nframes[system])
+        return kept[1]
+
+    def steps_per_epoch(self) -> int:
+        """Return the steps after which every system is expected to have been seen once."""
+        used = self.probabilities > 0
+        return math.ceil((np.asarray(self.nbatches)[used] / self.probabilities[used]).max())
+
+    def selection(self, system: int, count: int) -> np.ndarray:
+        """Frames for statistics: at most ``count``, without repetition, always the same ones."""
+        total = int(self.nframes[system])
+        if count >= total:
+            return np.arange(total)
+        random = np.random.default_rng([self._seed, 2, system])
+        return np.sort(random.choice(total, size=count, replace=False))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a restart needs to go on with the next draw."""
+        return {
+            "step": np.array(self._step, dtype=np.int64),
+            "seed": np.array(self._seed, dtype=np.int64),
+            "pass": self._pass.copy(),
+            "cursor": self._cursor.copy(),
+            "nframes": self.nframes.copy(),
+        }
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue where :meth:`state` was taken.
+
+        Raises
+        ------
+        DataError
+            If the state belongs to other data.
+        """
+        known = np.asarray(state["nframes"])
+        if not np.array_equal(known, self.nframes):
+            raise DataError(
+                f"the data have {len(self.nframes)} systems with {self.nframes.sum()} frames, "
+                f"the checkpoint was written with {known.size} systems and {known.sum()} frames",
+                where="training data",
+                fix="restart with the same data, or start anew from the model (--init-model)",
+            )
+        self._step, self._seed = int(state["step"]), int(state["seed"])
+        self._pass = np.array(state["pass"], dtype=np.int64)
+        self._cursor = np.array(state["cursor"], dtype=np.int64)
+        self._orders.clear()
+
+
+def batch_sizes(rule: int | Sequence[int] | str, natoms: Sequence[int]) -> list[int]:
+    """Batch size of every system; 0 where the rule drops it."""
+    where, n = "batch_size", len(natoms)
+    if isinstance(rule, str):
+        kind, _, number = rule.partition(":")
+        if kind in ("mixed", "mix"):
+            raise InputError(
+                f'"{rule}" is not available for NumPy and HDF5 systems',
+                where=where,
+                fix='use "auto:N" or "max:N"',
+            )
+        if kind == "auto" and not number and rule == "auto":
+            number = "32"
+        if kind not in ("auto", "max", "filter") or not number.isdecimal() or int(number) < 1:
+            raise InputError(
+                f'"{rule}" is not a rule',
+                where=where,
+                fix='use a number, a list, "auto", "auto:N", "max:N" or "filter:N"',
+            )
+        limit = int(number)
+        if kind == "auto":
+            return [-(-limit // a) for a in natoms]
+        sizes = [max(1, limit // a) for a in natoms]
+        if kind == "max":
+            return sizes
+        if min(natoms) > limit:
+            raise InputError(
+                f'"{rule}" drops every system; the smallest has {min(natoms)} atoms',
+                where=where,
+                fix="raise the limit",
+            )
+        return [b if a <= limit else 0 for a, b in zip(natoms, sizes, strict=True)]
+    if isinstance(rule, int | np.integer):
+        sizes = [int(rule)] * n
+    else:
+        sizes = [int(b) for b in rule]
+        if len(sizes) != n:
+            raise InputError(
+                f"{len(sizes)} numbers for {n} systems",
+                where=where,
+                fix="give one number, or one per system (a folder may hold several systems)",
+            )
+    if min(sizes) < 1:
+        raise InputError(f"found {min(sizes)}, expected at least 1", where=where)
+    return sizes
+
+
+def block_probabilities(style: str, nbatches: Sequence[int]) -> np.ndarray:
+    """Probabilities by ``auto_prob``."""
+    where, weight = "auto_prob", np.asarray(nbatches, dtype=np.float64)
+    name, *blocks = [part.strip() for part in style.split(";") if part.strip()]
+    if name == "prob_uniform" and not blocks:
+        return (weight > 0) / np.count_nonzero(weight)
+    if name != "prob_sys_size":
+        raise InputError(
+            f'"{style}" is not a rule',
+            where=where,
+            fix='use "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
+        )
+    if not blocks:
+        return weight / weight.sum()
+    out = np.zeros(len(weight))
+    taken = np.zeros(len(weight), dtype=bool)
+    for block in blocks:
+        first, end, share = _block(block, len(weight), where)
+        if taken[first:end].any():
+            raise InputError(f'block "{block}" overlaps another one', where=where)
+        taken[first:end] = True
+        inside = weight[first:end]
+        if share > 0 and inside.sum() > 0:
+            out[first:end] = share * inside / inside.sum()
+    if not out.sum() > 0:
+        raise InputError("every system has probability 0", where=where, fix="give positive weights")
+    return out / out.sum()
+
+
+def _block(block: str, n: int, where: str) -> tuple[int, int, float]:
+    """Read ``first:end:weight``."""
+    try:
+        first_word, end_word, share_word = block.split(":")
+        first, end, share = int(first_word), int(end_word), float(share_word)
+    except ValueError:
+        raise InputError(f'"{block}" is not first:end:weight', where=where) from None
+    if not (0 <= first < end <= n) or not (0 <= share < math.inf):
+        raise InputError(
+            f'block "{block}" does not fit {n} systems',
+            where=where,
+            fix="0 <= first < end <= number of systems, weight >= 0",
+        )
+    return first, end, share
+
+
+def given_probabilities(probs: Sequence[float], nbatches: Sequence[int]) -> np.ndarray:
+    """Probabilities by ``sys_probs``."""
+    where, weight = "sys_probs", np.asarray(nbatches, dtype=np.float64)
+    out = np.array(probs, dtype=np.float64)
+    if out.shape != weight.shape:
+        raise InputError(
+            f"{out.size} numbers for {weight.size} systems", where=where, fix="give one per system"
+        )
+    if not np.isfinite(out).all():
+        raise InputError("a number is NaN or infinite", where=where)
+    free = out < 0
+    rest = 1.0 - out[~free].sum()
+    if rest < -1e-6 or (not free.any() and rest > 1e-6):
+        raise InputError(
+            f"the given numbers sum to {1.0 - rest:g}",
+            where=where,
+            fix="make them sum to 1, or use negative ones for systems that share the rest",
+        )
+    if free.any() and weight[free].sum() > 0:
+        out[free] = max(rest, 0.0) * weight[free] / weight[free].sum()
+    out[weight == 0] = 0.0
+    if not out.sum() > 0:
+        raise InputError("every system that is left has probability 0", where=where)
+    return out / out.sum()

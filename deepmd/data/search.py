@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From what ``systems`` says in an input file to opened systems."""
+
+import os
+from collections.abc import Sequence
+
+from deepmd.data.system import System
+from deepmd.utils.errors import DataError, NotAvailableError
+from deepmd.utils.path import DPOSPath, DPPath
+
+
+def expand_systems(paths: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
+    """Find the systems that paths stand for.
+
+    Parameters
+    ----------
+    paths : str or sequence of str
+        Systems, or folders and HDF5 files (``file.hdf5``, ``file.hdf5#/group``) that hold systems
+        at any depth.
+    patterns : sequence of str, optional
+        Take only systems whose path below a searched folder fits one of these patterns.
+
+    Returns
+    -------
+    list of str
+        In the order given, those of one folder sorted by name.
+    """
+    found: list[str] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        root = DPPath(path)
+        if is_lmdb(str(path)) or (root / "type.raw").is_file():
+            found.append(str(path))
+            continue
+        if not root.is_dir():
+            raise DataError("there is no such system or folder", where=path, fix="check the path")
+        below = _search(root, patterns)
+        if not below:
+            tried = "" if patterns is None else f" that fits {' or '.join(patterns)}"
+            raise DataError(
+                f"no system (folder or group with type.raw) found here{tried}",
+                where=path,
+                fix="check the path" if patterns is None else "check rglob_patterns",
+            )
+        found += below
+    if not found:
+        raise DataError("the list of systems is empty", where="systems", fix="give at least one")
+    return found
+
+
+def open_systems(
+    paths: str | Sequence[str],
+    *,
+    type_map: Sequence[str] | None = None,
+    patterns: Sequence[str] | None = None,
+) -> list[System]:
+    """Open all systems that paths stand for; see :func:`expand_systems` and :class:`System`."""
+    return [open_system(path, type_map) for path in expand_systems(paths, patterns)]
+
+
+def open_system(path: str, type_map: Sequence[str] | None = None) -> System:
+    """Open one system by the kind of its storage."""
+    if is_lmdb(path):
+        raise NotAvailableError(
+            "LMDB data sets are not built yet", where=path, fix="use NumPy or HDF5 systems"
+        )
+    return System(path, type_map=type_map)
+
+
+def is_lmdb(path: str) -> bool:
+    """Whether a path names an LMDB data set."""
+    return path.rstrip("/").endswith(".lmdb") or os.path.isfile(os.path.join(path, "data.mdb"))
+
+
+def _search(root: DPPath, patterns: Sequence[str] | None) -> list[str]:
+    """Paths below ``root`` that hold a ``type.raw``, sorted."""
+    if patterns is not None:
+        hits = {str(p) for pattern in patterns for p in root.rglob(pattern)}
+        return sorted(p for p in hits if (DPPath(p) / "type.raw").is_file())
+    if isinstance(root, DPOSPath):
+        return sorted(_walk(str(root), set()))
+    return [str(p.parent) for p in root.rglob("type.raw")]
+
+
+def _walk(folder: str, seen: set[str]) -> list[str]:
+    """Search folders, through symbolic links too, but never into sets and never in circles."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return []
+    seen.add(real)
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name == "type.raw":
+                found.append(folder)
+            elif entry.is_dir() and not entry.name.startswith("set."):
+                found += _walk(entry.path, seen)
+    return found

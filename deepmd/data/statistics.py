@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Biases of the output fitted to the data, and the cache of statistics on disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.path import DPPath, split_hdf5
+
+
+def fit_bias(
+    counts: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rcond: float | None = None,
+    preset: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit one value per type to labels of whole frames: ``counts @ bias = labels``.
+
+    Parameters
+    ----------
+    counts : (n_frames, ntypes)
+        Atoms of each type; for an intensive property their fractions.
+    labels : (n_frames, size)
+    rcond : float, optional
+        Singular values below this fraction of the largest count as zero.
+    preset : (ntypes, size), optional
+        Values to keep; NaN where the value is to be fitted.
+
+    Returns
+    -------
+    bias : (ntypes, size)
+        The shortest of all best solutions where the data do not decide.
+    std : (size,)
+        Standard deviation of what the bias leaves.
+    """
+    counts, labels = np.asarray(counts, np.float64), np.asarray(labels, np.float64)
+    shape = counts.shape[1], labels.shape[1]
+    fixed = np.full(shape, np.nan) if preset is None else np.asarray(preset, np.float64)
+    if fixed.shape != shape:
+        raise InputError(
+            f"preset bias has shape {fixed.shape}, expected {shape}", where="preset_out_bias"
+        )
+    known = np.nan_to_num(fixed)
+    rest = labels - counts @ known
+    bias = known.copy()
+    # Columns of the labels with the same types preset are solved together.
+    for pattern in np.unique(np.isnan(fixed), axis=1).T:
+        columns = (np.isnan(fixed) == pattern[:, None]).all(axis=0)
+        if pattern.any():
+            solved = np.linalg.lstsq(counts[:, pattern], rest[:, columns], rcond=rcond)[0]
+            bias[np.ix_(pattern, columns)] = solved
+    return bias, (labels - counts @ bias).std(axis=0)
+
+
+def fit_atomic_bias(
+    atype: np.ndarray, values: np.ndarray, ntypes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of atomic labels per type; NaN for types that do not occur.
+
+    Parameters
+    ----------
+    atype : (n_atoms,)
+    values : (n_atoms, size)
+
+    Returns
+    -------
+    bias, std : (ntypes, size)
+    """
+    bias = np.full((ntypes, values.shape[1]), np.nan)
+    std = bias.copy()
+    for t in np.unique(atype):
+        chosen = values[atype == t]
+        bias[t], std[t] = chosen.mean(axis=0), chosen.std(axis=0)
+    return bias, std
+
+
+def descriptor_key(
+    kind: str,
+    *,
+    ntypes: int,
+    rcut: float,
+    rcut_smth: float,
+    nsel: int,
+    sel: Sequence[int],
+    mixed_types: bool,
+) -> str:
+    """Name of the group that holds a descriptor's statistics (``r_0``, ``a_0``, …).
+
+    Parameters
+    ----------
+    kind : {"se_a", "se_r"}
+        With or without angles.
+    """
+    # Existing caches fix the order of the keys and the format of the text.
+    text = json.dumps(
+        {
+            "type": kind,
+            "ntypes": ntypes,
+            "rcut": round(rcut, 2),
+            "rcut_smth": round(rcut_smth, 2),
+            "nsel": nsel,
+            "sel": [int(s) for s in sel],
+            "mixed_types": mixed_types,
+        }
+    )
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+class StatFile:
+    """Statistics kept on disk: a directory, or a ``.h5``/``.hdf5`` file with groups alike.
+
+    Everything lies under one folder named by the type map: ``r_<t>`` and ``a_<t>`` (number, sum,
+    sum of squares) under :func:`descriptor_key`; ``bias_atom_<key>``, ``std_atom_<key>``,
+    ``observed_type``, ``fparam``, ``aparam`` beside it. Arrays are in the NumPy format, without a
+    suffix.
+
+    Parameters
+    ----------
+    path : str
+    type_map : sequence of str
+    mode : {"update", "read"}
+        "read" raises where something is missing, and writes nothing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], type_map: Sequence[str], mode: str = "update"
+    ) -> None:
+        if mode not in ("update", "read"):
+            raise InputError(
+                f'"{mode}" is not a mode', where="stat_file_mode", fix="update or read"
+            )
+        top = DPPath(path, "r" if mode == "read" else "a")
+        split = split_hdf5(os.fspath(path))
+        if mode == "read" and not os.path.exists(os.fspath(path) if split is None else split[0]):
+            raise DataError("is missing", where=path, fix='use stat_file_mode "update" to make it')
+        self.mode, self.root = mode, top / " ".join(type_map)
+
+    def get(self, name: str) -> np.ndarray | None:
+        """Return an array or None; ``name`` may have a group: ``<key>/r_0``.
+
+        Raises
+        ------
+        DataError
+            If it is missing in mode "read", damaged, or not finite.
+        """
+        path = self.root / name
+        if not path.is_file():
+            if self.mode == "read":
+                raise DataError("is missing", where=path, fix='use stat_file_mode "update"')
+            return None
+        array = path.load_numpy()
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError("NaN or infinite number in the statistics", where=path, fix="remove it")
+        return array
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Store an array; nothing happens in mode "read"."""
+        if self.mode == "update":
+            (self.root / name).save_numpy(array)

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""One system on disk: frames by number, whatever the storage and the layout."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepmd.data.label import Label
+from deepmd.data.storage import FrameArray, check_number, count_frames, read_rows
+from deepmd.dpmodel.batch import Batch
+from deepmd.utils.errors import DataError, InputError, did_you_mean
+from deepmd.utils.path import DPPath
+
+MIXED_FILE = "real_atom_types.npy"
+
+
+class System:
+    """Frames that lie in one NumPy folder or HDF5 group.
+
+    Opening reads ``type.raw``, ``type_map.raw`` and the headers of the coordinates. Everything else
+    is read, and checked, when frames are asked for.
+
+    Parameters
+    ----------
+    path : str or DPPath
+        Folder, or ``file.hdf5#/group``.
+    type_map : sequence of str, optional
+        The model's types. With a ``type_map.raw`` types are renumbered by name.
+
+    Attributes
+    ----------
+    path : str
+    natoms : int
+        Atoms per frame; in the mixed layout with the virtual ones.
+    nframes : int
+    type_map : list of str or None
+        What the types mean: the model's list, else the data's own.
+    periodic : bool
+    mixed : bool
+        Whether frames have their own types (``real_atom_types.npy``).
+    atype : (natoms,) int64
+        Types in the model's numbering; all zero in the mixed layout.
+    """
+
+    def __init__(self, path: str | DPPath, *, type_map: Sequence[str] | None = None) -> None:
+        self.root = path if isinstance(path, DPPath) else DPPath(path)
+        self.path = str(self.root)
+        if not (self.root / "type.raw").is_file():
+            raise DataError(
+                "no type.raw here", where=self.path, fix="give the folder of a system (data format)"
+            )
+        self.sets = self._find_sets()
+        self.periodic = not (self.root / "nopbc").exists()
+        marks = [(s / MIXED_FILE).is_file() for s in self.sets]
+        self.mixed = all(marks)
+        if any(marks) and not self.mixed:
+            raise DataError(
+                f"{MIXED_FILE} is in some sets only",
+                where=self.sets[marks.index(False)],
+                fix="every set of a mixed-type system needs it",
+            )
+        raw = self._read_types()
+        self.natoms = len(raw)
+        self._remap, self.type_map = self._read_type_map(type_map)
+        self.atype = raw if self.mixed else self._map_types(raw, self.root / "type.raw")
+        self.counts = [count_frames(s / "coord.npy", self.natoms) for s in self.sets]
+        self.nframes = sum(self.counts)
+        self._arrays: dict[Label, FrameArray | None] = {}
+        self._geometry: tuple[FrameArray, FrameArray | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"System({self.path!r}, {self.nframes} frames, {self.natoms} atoms)"
+
+    # What is there
+
+    def _find_sets(self) -> list[DPPath]:
+        sets = [s for s in self.root.glob("set.*") if s.is_dir()]
+        if not sets:
+            raise DataError(
+                "no set.* folder here", where=self.path, fix="put the frames into set.000"
+            )
+        for s in sets:
+            if not (s / "coord.npy").is_file():
+                raise DataError(
+                    "coord.npy is missing",
+                    where=s,
+                    fix="every set needs one; complete or remove it",
+                )
+        return sets
+
+    def _read_types(self) -> np.ndarray:
+        where = self.root / "type.raw"
+        words = where.read_words()
+        bad = next((w for w in words if not w.isdecimal()), None)
+        if bad is not None or not words:
+            found = f'"{bad}"' if words else "nothing"
+            raise DataError(
+                f"found {found}, expected one integer >= 0 per atom",
+                where=where,
+                fix="write type numbers; names belong in type_map.raw",
+            )
+        return np.array(words, dtype=np.int64)
+
+    def _read_type_map(self, wanted: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
+        """Return the number in the model of each type of the data, and the names."""
+        where = self.root / "type_map.raw"
+        known = list(wanted) if wanted is not None else None
+        if not where.is_file():
+            if self.mixed:
+                raise DataError(
+                    "missing; a mixed-type system needs it",
+                    where=where,
+                    fix="write the names of the types",
+                )
+            return np.arange(len(known) if known is not None else 1 << 16), known
+        names = where.read_words()
+        if len(set(names)) < len(names):
+            raise DataError("a name occurs twice", where=where, fix="give every type its own name")
+        if known is None:
+            return np.arange(len(names)), names
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f'type "{name}" is not in the model\'s type map {known}',
+                    where=where,
+                    fix=did_you_mean(name, known) or "add it to type_map",
+                )
+        return np.array([known.index(n) for n in names], dtype=np.int64), known
+
+    def _map_types(self, raw: np.ndarray, where: DPPath) -> np.ndarray:
+        """Renumber types; -1 stays."""
+        if raw.max(initial=-1) >= len(self._remap):
+            raise DataError(
+                f"found type {raw.max()}, but there are {len(self._remap)} names in the type map",
+                where=where,
+                fix="complete type_map.raw, or the model's type_map",
+            )
+        return np.where(raw < 0, -1, self._remap[np.maximum(raw, 0)]).astype(np.int64)
+
+    # Types
+
+    def frame_types(self, frames: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Types of frames, (len(frames), natoms), virtual atoms -1."""
+        frames = np.asarray(frames, dtype=np.int64)
+        if not self.mixed:
+            return np.broadcast_to(self.atype, (len(frames), self.natoms))
+        ends = np.cumsum([0, *self.counts])
+        which = np.searchsorted(ends, frames, side="right") - 1
+        out = np.empty((len(frames), self.natoms), dtype=np.int64)
+        for s in np.unique(which):
+            at, file = np.flatnonzero(which == s), self.sets[s] / MIXED_FILE
+            size = int(np.prod(check_number(file).shape))
+            if size != self.counts[s] * self.natoms:
+                raise DataError(
+                    f"found {size} numbers, expected {self.counts[s]} frames x {self.natoms} atoms",
+                    where=file,
+                    fix="write one type per atom of every frame",
+                )
+            raw = read_rows(file, frames[at] - ends[s], self.counts[s], self.natoms)
+            # "not >=" also catches NaN.
+            if (raw != np.round(raw)).any() or not (raw >= -1).all():
+                raise DataError(
+                    "expected integers >= -1 (-1: no atom)", where=file, fix="write type numbers"
+                )
+            out[at] = self._map_types(raw.astype(np.int64), file)
+        if (out < 0).all(axis=1).any():
+            empty = frames[(out < 0).all(axis=1)][0]
+            raise DataError(f"frame {empty} has no real atom", where=self.path, fix="remove it")
+        return out
+
+    def count_types(self, ntypes: int) -> np.ndarray:
+        """Atoms of each type: (nframes, ntypes) in the mixed layout, else (1, ntypes)."""
+        types = self.frame_types(np.arange(self.nframes if self.mixed else 1))
+        if types.max() >= ntypes:
+            raise DataError(
+                f"type {types.max()} found, but the model has {ntypes} types",
+                where=self.path,
+                fix="complete the model's type_map",
+            )
+        return np.stack([(types == t).sum(axis=1) for t in range(ntypes)], axis=1)
+
+    # Frames
+
+    def check(self, labels: Sequence[Label]) -> dict[str, bool]:
+        """Look at every file's presence, type and shape without reading it; say what is there."""
+        self._open_geometry()
+        return {label.name: self._array(label) is not None for label in labels}
+
+    def load(self, frames: Sequence[int] | np.ndarray, labels: Sequence[Label] = ()) -> Batch:
+        """Read frames, virtual atoms dropped, in the order of ``frames``; edges are left out.
+
+        Raises
+        ------
+        DataError
+            If a file is missing, short, of a wrong shape or type, or has a NaN.
+        """
+        frames = np.asarray(frames, dtype=np.int64)
+        if len(frames) == 0 or frames.min() < 0 or frames.max() >= self.nframes:
+            raise InputError(
+                f"frames {frames.tolist()[:5]} asked for, there are {self.nframes}", where=self.path
+            )
+        coords, boxes = self._open_geometry()
+        types = self.frame_types(frames)
+        real = types >= 0
+        natoms = real.sum(axis=1)
+        cell = np.zeros((len(frames), 3, 3))
+        if boxes is not None:
+            cell = boxes.rows(frames).reshape(-1, 3, 3)
+            self._check_cells(cell, frames)
+        batch = Batch(
+            coord=coords.rows(frames).reshape(*real.shape, 3)[real],
+            cell=cell,
+            periodic=np.abs(cell).max(axis=(1, 2)) > 0,
+            atype=types[real],
+            frame=np.repeat(np.arange(len(frames)), natoms),
+            natoms=natoms.astype(np.int64),
+        )
+        for label in labels:
+            values, found = self._load_label(label, frames, types)
+            if label.name in ("fparam", "aparam"):
+                setattr(batch, label.name, values)
+            else:
+                batch.labels[label.name] = values
+            batch.find[label.name] = found
+        return batch
+
+    def _open_geometry(self) -> tuple[FrameArray, FrameArray | None]:
+        if self._geometry is None:
+            files, boxes = [s / "coord.npy" for s in self.sets], None
+            coords = FrameArray(
+                files, self.counts, [3 * self.natoms], meaning=f"{self.natoms} atoms x 3"
+            )
+            if self.periodic:
+                files = [s / "box.npy" for s in self.sets]
+                for file in files:
+                    if not file.is_file():
+                        raise DataError(
+                            "box.npy is missing",
+                            where=file.parent,
+                            fix="add it, or for open boundaries an empty file nopbc beside type.raw",
+                        )
+                boxes = FrameArray(files, self.counts, [9], meaning="9")
+            self._geometry = coords, boxes
+        return self._geometry
+
+    def _check_cells(self, cell: np.ndarray, frames: np.ndarray) -> None:
+        length = np.linalg.norm(cell, axis=2).prod(axis=1)
+        flat = (length > 0) & (np.abs(np.linalg.det(cell)) < 1e-8 * length)
+        flat |= (length == 0) & (np.abs(cell).max(axis=(1, 2)) > 0)
+        if flat.any():
+            raise DataError(
+                f"the cell of frame {frames[flat][0]} has no volume",
+                where=self.path,
+                fix="box.npy holds xx xy xz yx yy yz zx zy zz",
+            )
+
+    # Labels
+
+    def _array(self, label: Label) -> FrameArray | None:
+        if label not in self._arrays:
+            self._arrays[label] = self._open_label(label)
+        return self._arrays[label]
+
+    def _open_label(self, label: Label) -> FrameArray | None:
+        """Find the files of a label, checking that all sets or none have it."""
+        names = label.file_names()
+        found = [
+            next((s / f"{n}.npy" for n in names if (s / f"{n}.npy").is_file()), None)
+            for s in self.sets
+        ]
+        files = [f for f in found if f is not None]
+        if not files:
+            if label.required:
+                raise DataError(
+                    f"{' or '.join(n + '.npy' for n in names)} is missing",
+                    where=self.sets[0],
+                    fix="add it, or leave out the term that needs it",
+                )
+            return None
+        if len(files) < len(found):
+            raise DataError(
+                f"{files[0].name} is missing here but present in {files[0].parent.name}",
+                where=self.sets[found.index(None)],
+                fix="complete it, or make a system of its own of this set",
+            )
+        n, size, hint = self.natoms, label.size, None
+        if label.pairwise:
+            widths, meaning = [(3 * n) ** 2], f"(3 x {n} atoms)²"
+        elif label.atomic:
+            widths, meaning = [n * size], f"{n} atoms x {size}"
+            hint = (
+                "one value per atom is needed; a file of values per frame belongs to another name"
+            )
+            if label.sel_type is not None and not self.mixed:
+                nsel = int(np.isin(self.atype, label.sel_type).sum())
+                widths.append(nsel * size)
+                meaning += f" (or {nsel} selected atoms x {size})"
+        else:
+            widths, meaning = [size], str(size)
+            hint = "one value per frame is needed; for values per atom use the atomic_ name"
+        return FrameArray(files, self.counts, widths, meaning=meaning, hint=hint)
+
+    def _load_label(
+        self, label: Label, frames: np.ndarray, types: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Values of the real atoms or of the frames, and the find flag."""
+        array, real = self._array(label), types >= 0
+        if array is None:
+            if label.pairwise:
+                return np.full((len(frames), (3 * int(real[0].sum())) ** 2), label.default), 0.0
+            rows = int(real.sum()) if label.atomic else len(frames)
+            return np.tile(np.broadcast_to(label.default, label.size), (rows, 1)), 0.0
+        values = array.rows(frames)
+        if label.pairwise:
+            if not real.all():
+                raise DataError(
+                    f"{label.name} with virtual atoms cannot be read",
+                    where=self.path,
+                    fix="store molecules of equal size together, without padding",
+                )
+        elif label.atomic:
+            if array.width != self.natoms * label.size:
+                full = np.zeros((*real.shape, label.size))
+                full[np.isin(types, label.sel_type or ())] = values.reshape(-1, label.size)
+                values = full
+            values = values.reshape(*real.shape, label.size)[real]
+        return values, 1.0

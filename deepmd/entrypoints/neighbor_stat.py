@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``dp neighbor-stat``: smallest distance and largest numbers of neighbours of a data set."""
+
+import argparse
+import logging
+from typing import Any
+
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of this command."""
+    parser.add_argument(
+        "-s", "--system", default=".", help="system, or folder or HDF5 file that holds systems"
+    )
+    parser.add_argument("-r", "--rcut", type=float, required=True, help="cutoff radius [Å]")
+    parser.add_argument(
+        "-t",
+        "--type-map",
+        nargs="+",
+        default=None,
+        help="names of the types; by default those of type_map.raw in order of appearance",
+    )
+    parser.add_argument(
+        "--mixed-type",
+        "--one-type",
+        action="store_true",
+        help="count neighbours of all types together",
+    )
+
+
+def neighbor_stat(
+    *,
+    system: str,
+    rcut: float,
+    type_map: list[str] | None = None,
+    mixed_type: bool = False,
+    **_: Any,
+) -> tuple[float, list[int]]:
+    """Log and return the smallest distance [Å] and the largest numbers of neighbours."""
+    # NumPy and h5py load here, so that the parser of all commands stays quick.
+    from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
+    from deepmd.data.search import open_systems
+
+    if not 0.0 < rcut < float("inf"):
+        raise InputError(f"found {rcut}, expected a positive length", where="--rcut")
+    systems = open_systems(system, type_map=type_map)
+    if type_map is None:
+        own = [s.type_map for s in systems]
+        if None not in own:
+            type_map = list(dict.fromkeys(name for names in own for name in names or ()))
+            systems = open_systems(system, type_map=type_map)
+        elif any(own):
+            raise InputError(
+                "some systems have a type_map.raw and some have none",
+                where=system,
+                fix="name the types with --type-map",
+            )
+    ntypes = len(type_map) if type_map else 1 + max(int(s.atype.max()) for s in systems)
+    nearest, most = count_neighbors(systems, rcut, ntypes, mixed_types=mixed_type)
+    log.info("min_nbor_dist: %f", nearest)
+    log.info("max_nbor_size: %s", most.tolist())
+    return nearest, most.tolist()

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""One way to read and write data that lie in a directory or in a group of an HDF5 file."""
+
+import functools
+import io
+import os
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from deepmd.utils.errors import DataError
+from deepmd.utils.files import replacing
+
+HDF5_SUFFIXES = (".hdf5", ".h5")
+
+
+class DPPath:
+    """A file or folder: ``dir/name``, or ``file.hdf5#/group/name`` inside an HDF5 file.
+
+    Calling the class gives the fitting subclass.
+
+    Parameters
+    ----------
+    path : str or path
+        A path of the file system; an HDF5 file (by suffix) alone means its root group.
+    mode : {"r", "a"}
+        "r" refuses to write.
+    """
+
+    mode: str
+
+    def __new__(cls, path: "str | os.PathLike[str]", mode: str = "r") -> "DPPath":
+        """Choose the directory or the HDF5 form."""
+        if cls is DPPath:
+            cls = DPH5Path if split_hdf5(str(path)) is not None else DPOSPath
+        return object.__new__(cls)
+
+    def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+    def __truediv__(self, key: str) -> "DPPath":
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Last component."""
+        raise NotImplementedError
+
+    @property
+    def parent(self) -> "DPPath":
+        """The folder or group this lies in."""
+        raise NotImplementedError
+
+    def is_file(self) -> bool:
+        """Whether this is a file, or a dataset."""
+        raise NotImplementedError
+
+    def is_dir(self) -> bool:
+        """Whether this is a folder, or a group."""
+        raise NotImplementedError
+
+    def glob(self, pattern: str) -> "list[DPPath]":
+        """Direct members whose name fits ``pattern``, sorted by name."""
+        raise NotImplementedError
+
+    def rglob(self, pattern: str) -> "list[DPPath]":
+        """Members at any depth whose path ends as ``pattern`` says, sorted."""
+        raise NotImplementedError
+
+    def open_array(self) -> Any:
+        """Array with ``shape``, ``dtype`` and indexing that is read from disk only when indexed."""
+        raise NotImplementedError
+
+    def read_words(self) -> list[str]:
+        """Words of a text file, or the elements of a text or number dataset, as strings."""
+        raise NotImplementedError
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a folder or group."""
+        raise NotImplementedError
+
+    def save_numpy(self, array: np.ndarray) -> None:
+        """Store an array under this very name (no suffix is added); the write is atomic."""
+        raise NotImplementedError
+
+    def load_numpy(self) -> np.ndarray:
+        """Read a whole array into memory."""
+        return np.array(self.open_array()[...])
+
+    def load_txt(self, dtype: Any = np.float64) -> np.ndarray:
+        """Read a text of numbers or words, on one or many lines, as a one-dimensional array."""
+        return np.array(self.read_words()).astype(dtype)
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        return self.is_file() or self.is_dir()
+
+    def _check_writable(self) -> None:
+        if self.mode == "r":
+            raise DataError("opened for reading only", where=str(self), fix='open it in mode "a"')
+
+    def __lt__(self, other: "DPPath") -> bool:
+        return str(self) < str(other)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DPPath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class DPOSPath(DPPath):
+    """A path of the file system."""
+
+    def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
+        self.path, self.mode = Path(path), mode
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, key: str) -> "DPOSPath":
+        return DPOSPath(self.path / key, self.mode)
+
+    @property
+    def name(self) -> str:
+        """Last component."""
+        return self.path.name
+
+    @property
+    def parent(self) -> "DPOSPath":
+        """The folder this lies in."""
+        return DPOSPath(self.path.parent, self.mode)
+
+    def is_file(self) -> bool:
+        """Whether this is a file."""
+        return self.path.is_file()
+
+    def is_dir(self) -> bool:
+        """Whether this is a folder."""
+        return self.path.is_dir()
+
+    def glob(self, pattern: str) -> list[DPPath]:
+        """Direct members whose name fits ``pattern``, sorted by name."""
+        return [DPOSPath(p, self.mode) for p in sorted(self.path.glob(pattern))]
+
+    def rglob(self, pattern: str) -> list[DPPath]:
+        """Members at any depth whose path ends as ``pattern`` says, sorted."""
+        return [DPOSPath(p, self.mode) for p in sorted(self.path.rglob(pattern))]
+
+    def open_array(self) -> Any:
+        """Memory-map a ``.npy`` file."""
+        try:
+            stat = os.stat(self.path)
+            return _memory_map(str(self.path), stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            raise DataError("file is missing", where=str(self)) from None
+        except (ValueError, EOFError, OSError) as error:
+            raise _bad_npy(self.path, error) from None
+
+    def read_words(self) -> list[str]:
+        """Words of a text file."""
+        try:
+            return self.path.read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            raise DataError("file is missing", where=str(self)) from None
+        except UnicodeDecodeError:
+            raise DataError(
+                "is not a text file", where=str(self), fix="write it as plain text"
+            ) from None
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a folder."""
+        self._check_writable()
+        self.path.mkdir(parents=parents, exist_ok=exist_ok)
+
+    def save_numpy(self, array: np.ndarray) -> None:
+        """Store an array in the ``.npy`` format under this very name."""
+        self._check_writable()
+        with replacing(self.path) as temporary, open(temporary, "wb") as handle:
+            np.save(handle, np.asarray(array), allow_pickle=False)
+
+
+class DPH5Path(DPPath):
+    """A dataset or group inside an HDF5 file."""
+
+    def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
+        split = split_hdf5(str(path))
+        self.file, self.key = split if split is not None else (str(path), "/")
+        self.mode = mode
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.key}"
+
+    def __truediv__(self, key: str) -> "DPH5Path":
+        return DPH5Path(f"{self.file}#{PurePosixPath(self.key) / key}", self.mode)
+
+    @property
+    def name(self) -> str:
+        """Last component."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def parent(self) -> "DPH5Path":
+        """The group this lies in."""
+        return DPH5Path(f"{self.file}#{PurePosixPath(self.key).parent}", self.mode)
+
+    def _get(self) -> Any:
+        """Return the h5py object, or None where there is nothing."""
+        try:
+            stat = os.stat(self.file)
+            handle = _open_hdf5(self.file, stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(
+                f"is not a readable HDF5 file ({error})", where=self.file, fix="copy it again"
+            ) from None
+        return handle.get(self.key)
+
+    def is_file(self) -> bool:
+        """Whether this is a dataset."""
+        found = self._get()
+        return found is not None and not hasattr(found, "keys")
+
+    def is_dir(self) -> bool:
+        """Whether this is a group."""
+        return hasattr(self._get(), "keys")
+
+    def glob(self, pattern: str) -> list[DPPath]:
+        """Direct members whose name fits ``pattern``, sorted by name."""
+        found = self._get()
+        names = sorted(found) if hasattr(found, "keys") else []
+        return [self / n for n in names if fnmatchcase(n, pattern)]
+
+    def rglob(self, pattern: str) -> list[DPPath]:
+        """Members at any depth whose path ends as ``pattern`` says, sorted."""
+        found = self._get()
+        keys: list[str] = []
+        if hasattr(found, "keys"):
+            found.visit(keys.append)
+        return [self / k for k in sorted(keys) if PurePosixPath(k).match(pattern)]
+
+    def open_array(self) -> Any:
+        """Return the h5py dataset."""
+        found = self._get()
+        if found is None or hasattr(found, "keys"):
+            raise DataError("dataset is missing", where=str(self))
+        return found
+
+    def read_words(self) -> list[str]:
+        """Elements of a dataset of numbers or strings; strings are split at blanks."""
+        values = np.ravel(self.open_array()[()]).tolist()
+        words = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+        return [w for word in words for w in word.split()]
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a group, and the file if need be."""
+        self._check_writable()
+        if self._get() is not None:
+            if not exist_ok:
+                raise FileExistsError(str(self))
+            return
+        self._write(lambda handle: handle.require_group(self.key))
+
+    def save_numpy(self, array: np.ndarray) -> None:
+        """Store a dataset; the file is written anew and renamed, so a crash leaves the old one."""
+        self._check_writable()
+
+        def put(handle: Any) -> None:
+            if self.key in handle:
+                del handle[self.key]
+            handle.create_dataset(self.key, data=np.asarray(array))
+
+        self._write(put)
+
+    def _write(self, change: Any) -> None:
+        import h5py  # heavy, and needed for HDF5 paths only
+
+        with replacing(self.file) as temporary:
+            if os.path.exists(self.file):
+                shutil.copyfile(self.file, temporary)
+            with h5py.File(temporary, "a") as handle:
+                change(handle)
+
+
+def split_hdf5(path: str) -> tuple[str, str] | None:
+    """Split ``file.hdf5#/group`` into file and group, or return None for an ordinary path."""
+    if os.path.isdir(path):
+        return None
+    at = path.find("#")
+    while at >= 0:
+        file = path[:at]
+        if os.path.isfile(file) or file.endswith(HDF5_SUFFIXES):
+            return file, "/" + path[at + 1 :].strip("/")
+        at = path.find("#", at + 1)
+    return (path, "/") if path.endswith(HDF5_SUFFIXES) else None
+
+
+# Both caches are keyed by modification time and size too, so a replaced file is opened anew. They
+# are small because an open file takes one of the process's few file descriptors.
+@functools.lru_cache(maxsize=128)
+def _memory_map(path: str, _mtime: int, _size: int) -> np.ndarray:
+    with open(path, "rb") as handle:
+        if handle.read(6) != b"\x93NUMPY":
+            raise ValueError("it does not begin as a NumPy file")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        # An array without elements cannot be mapped.
+        with open(path, "rb") as handle:
+            array = np.load(io.BytesIO(handle.read(4096)), allow_pickle=False)
+        if array.size == 0:
+            return array
+        raise
+
+
+@functools.lru_cache(maxsize=16)
+def _open_hdf5(path: str, _mtime: int, _size: int) -> Any:
+    import h5py  # heavy, and needed for HDF5 paths only
+
+    return h5py.File(path, "r", locking=False)
+
+
+def close_files() -> None:
+    """Forget the files kept open for reading."""
+    _memory_map.cache_clear()
+    _open_hdf5.cache_clear()
+
+
+def _bad_npy(path: Path, error: Exception) -> DataError:
+    """Say what is wrong with a ``.npy`` file."""
+    text = str(error)
+    if "object" in text.lower():
+        what, fix = "holds Python objects, numbers were expected", "save it with a numeric dtype"
+    elif path.is_dir():
+        what, fix = "is a folder, a .npy file was expected", None
+    else:
+        what, fix = f"is not a complete .npy file ({text})", "write or copy it again"
+    return DataError(what, where=str(path), fix=fix)
