@@ -9,6 +9,7 @@ of the cell and open systems.
 import dataclasses
 import functools
 import itertools
+import threading
 from typing import Any
 
 import numpy as np
@@ -90,15 +91,18 @@ def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges
     if len(coord) == 0 or (cell is not None and cell_heights(cell).min() < 0.1 * rcut):
         return reference_edges(coord, cell, rcut)
     box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
-    i, j, shift = _finder(float(rcut)).compute(
+    i, j, shift = _finder(float(rcut), threading.get_ident()).compute(
         points=coord, box=box, periodic=cell is not None, quantities="ijS", copy=True
     )
     return Edges(i.view(np.int64), j.view(np.int64), shift.astype(np.float64))
 
 
 @functools.lru_cache(maxsize=8)
-def _finder(rcut: float) -> Any:
-    """Return the O(n) pair finder for one cutoff; it keeps its memory from call to call."""
+def _finder(rcut: float, _thread: int) -> Any:
+    """Return a thread's O(n) pair finder for one cutoff; it keeps its memory from call to call.
+
+    Two threads (data loaded ahead, and validation) must not share one: it would be overwritten.
+    """
     from vesin import NeighborList  # here, so that importing this module stays cheap
 
     # It keeps r < cutoff, hence the next number above. Its order does not depend on threads.
