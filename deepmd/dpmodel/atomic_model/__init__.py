@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Atomic models. Importing this package registers all of them."""
+
+from deepmd.dpmodel.atomic_model.base import AtomicModel
+from deepmd.dpmodel.atomic_model.standard import StandardAtomicModel
+
+__all__ = ["AtomicModel", "StandardAtomicModel"]

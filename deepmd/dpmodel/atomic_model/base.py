@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Atomic models: contributions of every atom, biases included, before anything is summed."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.utils.errors import ModelFileError, did_you_mean
+from deepmd.utils.plugin import Registry
+
+
+class AtomicModel(Module):
+    """Base of all atomic models.
+
+    A subclass has ``type_map`` and ``out_bias``, ``out_std`` of shape (n_outputs, ntypes, size).
+    """
+
+    registry: ClassVar[Registry] = Registry("model")
+    type_map: list[str]
+    out_bias: Any
+    out_std: Any
+
+    @property
+    def rcut(self) -> float:
+        """Cutoff [Å]."""
+        raise TypeError(f"{type(self).__name__} does not state its cutoff")
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types."""
+        return len(self.type_map)
+
+    def output_def(self) -> FittingOutputDef:
+        """Return what this model predicts."""
+        raise TypeError(f"{type(self).__name__} does not state its outputs")
+
+    def packings(self) -> list[Packing]:
+        """Return the layouts of neighbours of all parts, in a fixed order, each once."""
+        raise TypeError(f"{type(self).__name__} does not state its packings")
+
+    def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom.
+
+        Parameters
+        ----------
+        atoms, slots
+            The batch, and its neighbours packed as :meth:`packings` says.
+        extra : sequence of str
+            ``descriptor`` and ``fitting_last_layer`` are returned too when named here.
+
+        Returns
+        -------
+        dict
+            {name: (n_atoms, size) float64}
+        """
+        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        if cls is not AtomicModel:
+            return super().deserialize(data)
+        kind = data.get("type", "standard")
+        if kind not in cls.registry:
+            raise ModelFileError(
+                f'a model of type "{kind}" is not known here', fix=did_you_mean(kind, cls.registry)
+            )
+        return cls.registry.get(kind).deserialize(data)
+
+
+Module._classes["Model"] = AtomicModel
+
+
+def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
+    """Add the model's bias per type to every output that has one."""
+    out = dict(values)
+    for k, (name, definition) in enumerate(model.output_def().get_data().items()):
+        bias = model.out_bias[k, :, : definition.size]
+        out[name] = values[name] + ops.take(bias, atoms.atype)
+    return out
+
+
+def kept_types(excluded: Sequence[int], ntypes: int) -> np.ndarray:
+    """Return 1 for types that contribute and 0 for excluded ones: (ntypes, 1)."""
+    return np.array([[float(t not in excluded)] for t in range(ntypes)])

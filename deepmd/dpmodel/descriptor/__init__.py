@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Descriptors. Importing this package registers all of them."""
+
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
+from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
+
+__all__ = ["Atoms", "Descriptor", "DescriptorOutput", "DescrptSeA"]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What every descriptor offers: its registry, its neighbours, its statistics."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.utils.errors import ModelFileError, did_you_mean
+from deepmd.utils.plugin import Registry
+
+
+class Atoms(NamedTuple):
+    """What a model sees of a batch.
+
+    Attributes
+    ----------
+    padded : (n_edges + 1, 3) float64 [Å]
+        Edge vectors; the last row belongs to empty slots and is as long as the cutoff.
+    i, j : (n_edges,) int64
+        Centre and neighbour of every edge.
+    atype, frame : (n_atoms,) int64
+    fparam : (n_frames, n_fparam) or None
+    aparam : (n_atoms, n_aparam) or None
+    """
+
+    padded: Any
+    i: Any
+    j: Any
+    atype: Any
+    frame: Any
+    fparam: Any = None
+    aparam: Any = None
+
+
+Slots = Mapping[Packing, list[Any]]
+
+
+@dataclasses.dataclass
+class DescriptorOutput:
+    """Result of a descriptor.
+
+    Attributes
+    ----------
+    value : (n_atoms, dim_out)
+    rotation : (n_atoms, dim_embed, 3) or None
+        Equivariant part, from which tensors are built.
+    """
+
+    value: Any
+    rotation: Any = None
+
+
+class Descriptor(Module):
+    """Base of all descriptors.
+
+    A subclass has ``rcut``, ``rcut_smth`` [Å], ``sel``, ``type_map`` and states its sizes.
+    """
+
+    registry: ClassVar[Registry] = Registry("descriptor")
+    sel: list[int]
+    rcut: float
+    rcut_smth: float
+    type_map: list[str] | None
+    mixed_types: ClassVar[bool] = False
+
+    @classmethod
+    def register(cls, *names: str) -> Callable[[Any], Any]:
+        """Return a decorator that files a descriptor class under its input and file names."""
+        return cls.registry.register(*names)
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types."""
+        raise TypeError(f"{type(self).__name__} does not state its number of types")
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        raise TypeError(f"{type(self).__name__} does not state its width")
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix, 0 if there is none."""
+        return 0
+
+    @property
+    def message_passing(self) -> bool:
+        """Whether an atom's descriptor depends on atoms beyond its neighbours."""
+        return False
+
+    def packings(self) -> list[Packing]:
+        """Layouts of neighbours this descriptor reads."""
+        raise TypeError(f"{type(self).__name__} does not state its packings")
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom."""
+        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    # -- statistics ---------------------------------------------------------------------------
+
+    def statistics_key(self) -> dict[str, Any]:
+        """Return what the statistics depend on, in the order of the cache's hash."""
+        raise TypeError(f"{type(self).__name__} has no statistics")
+
+    def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Sum environment rows of a batch with edges: ``{"r_0": [number, sum, squares], …}``."""
+        return {}
+
+    def set_statistics(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Set means and deviations from the sums over the sampled frames."""
+
+    # -- dictionaries -------------------------------------------------------------------------
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        if cls is not Descriptor:
+            return super().deserialize(data)
+        kind = data.get("type")
+        if kind not in cls.registry:
+            raise ModelFileError(
+                f'the model has a descriptor of type "{kind}", which is not known here',
+                fix=did_you_mean(str(kind), cls.registry),
+            )
+        return cls.registry.get(kind).deserialize(data)
+
+
+Module._classes["Descriptor"] = Descriptor

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Fitting networks: from the descriptor of an atom to its share of a quantity."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
+from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.activation import precision_name
+from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
+from deepmd.utils.plugin import Registry
+
+PARAM_STD_FLOOR = 0.01
+
+
+class Fitting(Module):
+    """Base of all fittings: ``y_i = N([D_i, fparam, aparam, case]) + bias``.
+
+    One network per centre type, or one for all with ``mixed_types``. Frame and atomic parameters
+    are shifted and scaled by their statistics.
+    """
+
+    registry: ClassVar[Registry] = Registry("fitting")
+    layer_name = None
+    tot_ener_zero = False
+    spin = None
+
+    @classmethod
+    def register(cls, *names: str) -> Callable[[Any], Any]:
+        """Return a decorator that files a fitting class under its input and file names."""
+        return cls.registry.register(*names)
+
+    def _init_networks(
+        self,
+        *,
+        ntypes: int,
+        dim_descrpt: int,
+        net_out: int,
+        neuron: Sequence[int],
+        resnet_dt: bool,
+        numb_fparam: int,
+        numb_aparam: int,
+        dim_case_embd: int,
+        default_fparam: Sequence[float] | None,
+        rcond: float | None,
+        activation_function: str,
+        precision: str,
+        mixed_types: bool,
+        exclude_types: Sequence[int],
+        trainable: bool | Sequence[bool],
+        use_aparam_as_mask: bool,
+        type_map: Sequence[str] | None,
+        seed: Seed,
+    ) -> None:
+        """Set what all fittings hold; called by their constructors."""
+        self.ntypes, self.dim_descrpt, self.neuron = ntypes, dim_descrpt, list(neuron)
+        self.resnet_dt, self.mixed_types = resnet_dt, mixed_types
+        self.numb_fparam, self.numb_aparam = numb_fparam, numb_aparam
+        self.dim_case_embd = dim_case_embd
+        self.default_fparam = None if default_fparam is None else list(default_fparam)
+        if self.default_fparam is not None and len(self.default_fparam) != numb_fparam:
+            raise InputError(
+                f"default_fparam has {len(self.default_fparam)} numbers, numb_fparam is "
+                f"{numb_fparam}",
+                where="fitting_net",
+                fix="give numb_fparam numbers",
+            )
+        self.rcond, self.activation_function = rcond, activation_function
+        self.precision, self.exclude_types = precision, list(exclude_types)
+        self.use_aparam_as_mask = use_aparam_as_mask
+        self.type_map = None if type_map is None else list(type_map)
+        flags = (
+            [bool(trainable)] * (len(neuron) + 1)
+            if isinstance(trainable, (bool, int))
+            else [bool(t) for t in trainable]
+        )
+        if len(flags) != len(neuron) + 1:
+            raise InputError(
+                f"trainable has {len(flags)} entries for {len(neuron) + 1} layers",
+                where="fitting_net/trainable",
+                fix="give one per hidden layer and one for the output layer",
+            )
+        self.trainable = flags
+        aparam_in = 0 if use_aparam_as_mask else numb_aparam
+        networks = [
+            FittingNetwork(
+                dim_descrpt + numb_fparam + aparam_in + dim_case_embd,
+                net_out,
+                neuron,
+                activation_function=activation_function,
+                resnet_dt=resnet_dt,
+                precision=precision,
+                seed=child_seed(seed, k),
+                trainable=flags,
+            )
+            for k in range(1 if mixed_types else ntypes)
+        ]
+        self.nets = NetworkCollection(
+            0 if mixed_types else 1, ntypes, "fitting_network", networks
+        )
+        self.bias_atom_e = np.zeros((ntypes, net_out))
+        self.case_embd = np.zeros(dim_case_embd) if dim_case_embd else None
+        self.fparam_avg = np.zeros(numb_fparam) if numb_fparam else None
+        self.fparam_inv_std = np.ones(numb_fparam) if numb_fparam else None
+        self.aparam_avg = np.zeros(numb_aparam) if numb_aparam else None
+        self.aparam_inv_std = np.ones(numb_aparam) if numb_aparam else None
+
+    def output_def(self) -> FittingOutputDef:
+        """Return what this fitting predicts."""
+        raise TypeError(f"{type(self).__name__} does not state its outputs")
+
+    def packings(self) -> list[Packing]:
+        """Lists of the atoms of each type, when networks differ by type."""
+        return [] if self.mixed_types else [Packing("centres", self.ntypes)]
+
+    def network_input(self, descriptor: Any, atoms: Atoms) -> Any:
+        """Descriptor and parameters side by side: (n_atoms, in_dim) in the precision."""
+        parts = [ops.cast(descriptor, self._dtype)]
+        n = ops.shape(atoms.atype)[0]
+        if self.numb_fparam:
+            fparam = (atoms.fparam - self.fparam_avg) * self.fparam_inv_std
+            parts.append(ops.cast(ops.take(fparam, atoms.frame), self._dtype))
+        if self.numb_aparam and not self.use_aparam_as_mask:
+            aparam = (atoms.aparam - self.aparam_avg) * self.aparam_inv_std
+            parts.append(ops.cast(aparam, self._dtype))
+        space = ops.xp(descriptor)
+        if self.dim_case_embd:
+            case = ops.cast(self.case_embd, self._dtype)[None, :]
+            parts.append(space.broadcast_to(case, (n, self.dim_case_embd)))
+        return parts[0] if len(parts) == 1 else space.concat(parts, axis=-1)
+
+    @property
+    def _dtype(self) -> str:
+        return precision_name(self.precision)
+
+    def per_network(
+        self, x: Any, slots: Slots, atoms: Atoms, f: Callable[[int, FittingNetwork, Any], Any]
+    ) -> Any:
+        """Apply ``f(type, network, rows of x)`` to the atoms of every type: (n_atoms, …)."""
+        if self.mixed_types:
+            return f(-1, self.nets.networks[0], x)
+        centres = slots[self.packings()[0]]
+        parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centres)]
+        space = ops.xp(x)
+        n = ops.shape(atoms.atype)[0]
+        return ops.scatter_rows(space.concat(parts, axis=0), space.concat(centres, axis=0), n)
+
+    def last_layer(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> Any:
+        """Output of the last hidden layer, (n_atoms, neuron[-1])."""
+        x = self.network_input(output.value, atoms)
+        return self.per_network(x, slots, atoms, lambda t, net, rows: net.hidden(rows))
+
+    def atomic_values(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> Any:
+        """Output of the networks with the fitting's own bias, (n_atoms, net_out) float64."""
+        x = self.network_input(output.value, atoms)
+        y = self.per_network(x, slots, atoms, lambda t, net, rows: net(rows))
+        return ops.cast(y, "float64") + ops.take(self.bias_atom_e, atoms.atype)
+
+    def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
+        """Evaluate: {name: (n_atoms, size) float64}, without the model's bias."""
+        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    def set_parameter_statistics(self, kind: str, sums: np.ndarray) -> None:
+        """Set mean and deviation of ``fparam`` or ``aparam`` from (dim, 3) sums over samples."""
+        mean = sums[:, 1] / sums[:, 0]
+        std = np.sqrt(np.maximum(sums[:, 2] / sums[:, 0] - mean**2, 0.0))
+        setattr(self, f"{kind}_avg", mean)
+        setattr(self, f"{kind}_inv_std", 1.0 / np.maximum(std, PARAM_STD_FLOOR))
+
+    # -- dictionaries -------------------------------------------------------------------------
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        if cls is not Fitting:
+            return super().deserialize(data)
+        kind = data.get("type")
+        if kind not in cls.registry:
+            raise ModelFileError(
+                f'the model has a fitting of type "{kind}", which is not known here',
+                fix=did_you_mean(str(kind), cls.registry),
+            )
+        return cls.registry.get(kind).deserialize(data)
+
+
+Module._classes["Fitting"] = Fitting
+
+
+def older_fitting(data: Mapping[str, Any]) -> dict:
+    """Fill in what versions 1 to 3 of the fittings did not have."""
+    variables = {"case_embd": None, **data.get("@variables", {})}
+    filled = {"dim_case_embd": 0, "default_fparam": None, **data, "@variables": variables}
+    return filled

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Models, and how they are built and evaluated."""
+
+from deepmd.dpmodel.model.build import build_model
+from deepmd.dpmodel.model.inputs import Inputs, prepare
+from deepmd.dpmodel.model.model import Model
+
+__all__ = ["Inputs", "Model", "build_model", "prepare"]

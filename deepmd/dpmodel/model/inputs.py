@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From a batch to the arrays a model is evaluated on."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.neighbors import Overflow, Packing, pack
+
+
+class Inputs(NamedTuple):
+    """Arguments of the evaluation entry, in the order every compiled model file has.
+
+    Attributes
+    ----------
+    vec : (n_edges, 3) float64 [Å]
+        Neighbour minus centre: the only array that is differentiated.
+    i, j : (n_edges,) int64
+    atype, frame : (n_atoms,) int64
+    fparam : (n_frames, n_fparam) float64
+    aparam : (n_atoms, n_aparam) float64
+    slots : list of int64 arrays
+        As :func:`deepmd.dpmodel.neighbors.pack` makes them for the model's packings.
+    """
+
+    vec: Any
+    i: Any
+    j: Any
+    atype: Any
+    frame: Any
+    fparam: Any
+    aparam: Any
+    slots: list[Any]
+
+    def map(self, f: Callable[[Any], Any]) -> "Inputs":
+        """Apply ``f`` to every array."""
+        return Inputs(*(f(x) for x in self[:-1]), [f(s) for s in self.slots])
+
+
+def prepare(
+    batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None
+) -> Inputs:
+    """Compute the edge vectors of a batch and pack its neighbours."""
+    vec = batch.vectors()
+    r2 = np.einsum("ea,ea->e", vec, vec)
+    slots = pack(list(packings), batch.edges, batch.atype, r2, overflow)
+    fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
+    aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
+    return Inputs(
+        vec, batch.edges.i, batch.edges.j, batch.atype, batch.frame, fparam, aparam, slots
+    )

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Models: atomic contributions summed, and their derivatives, once for every kind of model.
+
+Everything is a function of the edge vectors ``vec = r_j - r_i``. With ``g = ∂(Σ output)/∂vec`` the
+force is ``F_i = Σ g(out of i) - Σ g(into i)``, the virial ``W_ab = -Σ g_a vec_b``, and the part of
+an edge belongs to its neighbour atom.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.atomic_model.base import AtomicModel
+from deepmd.dpmodel.descriptor.base import Atoms
+from deepmd.dpmodel.model.inputs import Inputs
+from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+
+
+class Model(Module):
+    """An atomic model and what follows from it.
+
+    Parameters
+    ----------
+    atomic_model : AtomicModel
+    """
+
+    serial = Serial(children=("atomic_model",))
+
+    def __init__(self, atomic_model: AtomicModel) -> None:
+        self.atomic_model = atomic_model
+
+    # -- queries ------------------------------------------------------------------------------
+
+    @property
+    def type_map(self) -> list[str]:
+        """Names of the types."""
+        return self.atomic_model.type_map
+
+    @property
+    def rcut(self) -> float:
+        """Cutoff [Å]."""
+        return self.atomic_model.rcut
+
+    def get_rcut(self) -> float:
+        """Cutoff [Å]."""
+        return self.rcut
+
+    def get_type_map(self) -> list[str]:
+        """Return the names of the types."""
+        return list(self.type_map)
+
+    def get_ntypes(self) -> int:
+        """Return the number of types."""
+        return len(self.type_map)
+
+    def get_sel(self) -> list[int]:
+        """Return the largest numbers of neighbours."""
+        return list(self.atomic_model.descriptor.sel)
+
+    def get_dim_fparam(self) -> int:
+        """Return the number of frame parameters."""
+        return self.atomic_model.fitting.numb_fparam
+
+    def get_dim_aparam(self) -> int:
+        """Return the number of atomic parameters."""
+        return self.atomic_model.fitting.numb_aparam
+
+    def get_default_fparam(self) -> list[float] | None:
+        """Return the frame parameters of frames that have none, or None."""
+        return self.atomic_model.fitting.default_fparam
+
+    def get_sel_type(self) -> list[int]:
+        """Return the types that are predicted; empty means all."""
+        return []
+
+    def mixed_types(self) -> bool:
+        """Whether frames of different composition may share a system."""
+        return self.atomic_model.descriptor.mixed_types
+
+    def message_passing(self) -> bool:
+        """Whether atoms beyond the cutoff matter."""
+        return self.atomic_model.descriptor.message_passing
+
+    def output_def(self) -> FittingOutputDef:
+        """Return what the model predicts."""
+        return self.atomic_model.output_def()
+
+    def packings(self) -> list[Packing]:
+        """Return the layouts of neighbours, in the order of ``Inputs.slots``."""
+        return self.atomic_model.packings()
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom, biases included: {name: (n_atoms, size) float64}."""
+        slots, start = {}, 0
+        for packing in self.packings():
+            slots[packing] = list(inputs.slots[start : start + packing.n_tables])
+            start += packing.n_tables
+        pad = ops.like([[self.rcut, 0.0, 0.0]], inputs.vec)
+        atoms = Atoms(
+            ops.xp(inputs.vec).concat([inputs.vec, pad], axis=0),
+            inputs.i,
+            inputs.j,
+            inputs.atype,
+            inputs.frame,
+            inputs.fparam,
+            inputs.aparam,
+        )
+        return self.atomic_model(atoms, slots, extra)
+
+    def forward_edges(
+        self, inputs: Inputs, extra: Sequence[str] = (), *, keep_graph: bool = False
+    ) -> dict[str, Any]:
+        """Evaluate every atom, and the gradients of the sums with respect to the edge vectors.
+
+        Returns
+        -------
+        dict
+            {name: (n_atoms, d), name_grad: (n_edges, d, 3)} float64; the second where the output
+            is differentiable.
+        """
+        variables = self.differentiable()
+
+        def energy(vec: Any) -> tuple[dict[str, Any], list[Any]]:
+            values = self.atomic(inputs._replace(vec=vec), extra)
+            space = ops.xp(vec)
+            return values, [
+                space.sum(values[v.name][:, c]) for v in variables for c in range(v.size)
+            ]
+
+        values, gradients = ops.edge_gradient(inputs.vec, energy, keep_graph=keep_graph)
+        out, start = dict(values), 0
+        for v in variables:
+            part = gradients[start : start + v.size]
+            out[f"{v.name}_grad"] = ops.xp(inputs.vec).stack(part, axis=1)
+            start += v.size
+        return out
+
+    def differentiable(self) -> list[OutputVariableDef]:
+        """Outputs that have derivatives with respect to positions."""
+        return [v for v in self.output_def().get_data().values() if v.r_differentiable]
+
+    def predict(
+        self,
+        inputs: Inputs,
+        n_frames: int,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+        keep_graph: bool = False,
+    ) -> dict[str, Any]:
+        """Evaluate frames.
+
+        Parameters
+        ----------
+        inputs : Inputs
+        n_frames : int
+        derivatives : sequence of str
+            Which of ``force``, ``virial``, ``atom_virial`` are wanted.
+        extra : sequence of str
+            Further atomic results, see :meth:`AtomicModel.call`.
+        keep_graph : bool
+            Whether the results will be differentiated, as in training.
+
+        Returns
+        -------
+        dict
+            For an energy model ``energy`` (n_frames, 1), ``atom_energy`` (n_atoms, 1), ``force``
+            (n_atoms, 3), ``virial`` (n_frames, 9), ``atom_virial`` (n_atoms, 9) [eV, Å].
+        """
+        if derivatives:
+            raw = self.forward_edges(inputs, extra, keep_graph=keep_graph)
+        else:
+            raw = self.atomic(inputs, extra)
+        return self.assemble(raw, inputs, n_frames, derivatives)
+
+    def assemble(
+        self, raw: dict[str, Any], inputs: Inputs, n_frames: int, derivatives: Sequence[str]
+    ) -> dict[str, Any]:
+        """Sum atomic values over frames, and edge gradients to forces and virials."""
+        out: dict[str, Any] = {}
+        known = self.output_def().get_data()
+        for name, value in raw.items():
+            if name in known:
+                out[f"atom_{name}"] = value
+                out[name] = ops.segment_sum(value, inputs.frame, n_frames)
+            elif not name.endswith("_grad"):
+                out[name] = value
+        for v in self.differentiable() if derivatives else []:
+            parts = [
+                self.derivatives(raw[f"{v.name}_grad"][:, c, :], inputs, n_frames, derivatives)
+                for c in range(v.size)
+            ]
+            for key in parts[0]:
+                one = len(parts) == 1
+                out[key] = (
+                    parts[0][key]
+                    if one
+                    else ops.xp(inputs.vec).stack([p[key] for p in parts], axis=1)
+                )
+        return out
+
+    @staticmethod
+    def derivatives(
+        g: Any, inputs: Inputs, n_frames: int, wanted: Sequence[str]
+    ) -> dict[str, Any]:
+        """Force (n_atoms, 3), virial (n_frames, 9), atomic virial (n_atoms, 9) from g (n_edges, 3)."""
+        out = {}
+        n = ops.shape(inputs.atype)[0]
+        space = ops.xp(g)
+        if "force" in wanted:
+            out["force"] = ops.segment_sum(g, inputs.i, n) - ops.segment_sum(g, inputs.j, n)
+        if "atom_virial" in wanted or ("virial" in wanted and n_frames != 1):
+            pair = -1.0 * g[:, :, None] * inputs.vec[:, None, :]
+            pair = space.reshape(pair, (ops.shape(g)[0], 9))
+            atom = ops.segment_sum(pair, inputs.j, n)
+            if "atom_virial" in wanted:
+                out["atom_virial"] = atom
+            out["virial"] = ops.segment_sum(atom, inputs.frame, n_frames)
+        elif "virial" in wanted:
+            total = -1.0 * space.matmul(ops.matrix_transpose(g), inputs.vec)
+            out["virial"] = space.reshape(total, (1, 9))
+        return out
+
+    # -- dictionaries -------------------------------------------------------------------------
+
+    def serialize(self) -> dict:
+        """Return the dictionary of the atomic model, which says everything."""
+        return self.atomic_model.serialize()
+
+    @classmethod
+    def deserialize(cls, data: dict) -> "Model":
+        """Build a model from its dictionary."""
+        return cls(AtomicModel.deserialize(data))
