@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Evaluation of batches: what a backend gives to inference, and the NumPy form of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.neighbors import Overflow
+
+
+class Evaluator(ABC):
+    """A model that can be evaluated.
+
+    Attributes
+    ----------
+    model : Model
+        The neutral model: cutoff, types, dimensions, output definition.
+    overflow : Overflow
+        How often an atom had more neighbours than ``sel``.
+    """
+
+    model: Model
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.overflow = Overflow()
+
+    @abstractmethod
+    def evaluate(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
+
+
+class NumPyEvaluator(Evaluator):
+    """Evaluation of the neutral tree itself."""
+
+    def evaluate(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        inputs = prepare(batch, self.model.packings(), self.overflow)
+        out: dict[str, Any] = self.model.predict(
+            inputs, batch.n_frames, derivatives=derivatives, extra=extra
+        )
+        return {k: np.asarray(v) for k, v in out.items()}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What may be read from a data set besides positions, cells and types."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """One quantity of a frame or of its atoms.
+
+    Parameters
+    ----------
+    name : str
+        File name without suffix, and the key in ``Batch.labels``. For an atomic label ``atom_x``
+        and ``atomic_x`` are the same; the file of either name is found. The names ``fparam`` and
+        ``aparam`` go to the fields of that name in the batch.
+    size : int
+        Numbers per frame, or per atom.
+    atomic : bool
+        Whether there is one set of numbers per atom.
+    required : bool
+        Whether a system without the file is an error.
+    default : float or tuple of float
+        Filled in where the file is missing; one number, or ``size`` of them.
+    high_precision : bool
+        Never to be cast below float64 by a backend (energies).
+    sel_type : tuple of int, optional
+        The file may hold the atoms of these types only; the others get zero.
+    pairwise : bool
+        One number per pair of coordinates: (3 n_atoms)² per frame whatever ``size`` says (Hessian).
+    """
+
+    name: str
+    size: int
+    atomic: bool
+    required: bool = False
+    default: float | tuple[float, ...] = 0.0
+    high_precision: bool = False
+    sel_type: tuple[int, ...] | None = None
+    pairwise: bool = False
+
+    def file_names(self) -> tuple[str, ...]:
+        """Names (without suffix) under which the label may be stored, the preferred one first."""
+        for prefix in ("atom_", "atomic_"):
+            if self.atomic and self.name.startswith(prefix):
+                rest = self.name.removeprefix(prefix)
+                return f"atom_{rest}", f"atomic_{rest}"
+        return (self.name,)
