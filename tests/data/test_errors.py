@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Wrong data give one line that says where, what was found, what was expected, how to mend it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from deepmd.dpmodel.label import Label
+from deepmd.data.search import expand_systems, open_systems
+from deepmd.data.system import System
+from deepmd.utils.errors import DataError, InputError, NotAvailableError
+
+LABELS = [
+    Label("energy", 1, atomic=False, required=True),
+    Label("force", 3, atomic=True, required=True),
+    Label("virial", 9, atomic=False),
+    Label("atom_ener", 1, atomic=True),
+]
+SET = "set.000"
+
+
+def save(name: str, value: object) -> Callable[[Path], None]:
+    return lambda root: np.save(root / name, value)
+
+
+def text(name: str, value: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_text(value)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def spoil(name: str, frame: int, value: float) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        a = np.load(root / name)
+        a.reshape(len(a), -1)[frame, 0] = value
+        np.save(root / name, a)
+
+    return change
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-40])
+
+
+def no_sets(root: Path) -> None:
+    for k in range(2):
+        (root / f"set.{k:03d}").rename(root / f"old.{k:03d}")
+
+
+CASES = {
+    "no type.raw": (remove("type.raw"), "", "no type.raw here"),
+    "names in type.raw": (text("type.raw", "0 B 1 0 1"), "type.raw", 'found "B", expected one int'),
+    "negative type": (text("type.raw", "0 -1 1 0 1"), "type.raw", 'found "-1"'),
+    "empty type.raw": (text("type.raw", ""), "type.raw", "found nothing"),
+    "binary type.raw": (
+        lambda r: (r / "type.raw").write_bytes(b"\xff\xfe"),
+        "type.raw",
+        "not a text file",
+    ),
+    "too few types": (text("type.raw", "0 1 1 0"), "coord.npy", "expected n_frames x 12 (4 atoms"),
+    "type beyond map": (text("type.raw", "0 1 2 0 1"), "type.raw", "found type 2, but there are 2"),
+    "unknown name": (text("type_map.raw", "A Bb"), "type_map.raw", 'did you mean "B"'),
+    "name twice": (text("type_map.raw", "A A"), "type_map.raw", "a name occurs twice"),
+    "no sets": (no_sets, "", "no set.* folder"),
+    "no coord": (remove("set.001/coord.npy"), "set.001", "coord.npy is missing"),
+    "no box": (remove(f"{SET}/box.npy"), SET, "nopbc"),
+    "short box": (save(f"{SET}/box.npy", np.ones((3, 9))), "box.npy", "found shape 3 x 9, expected 4"),
+    "flat cell": (save(f"{SET}/box.npy", np.ones((4, 9))), "", "cell of frame 0 has no volume"),
+    "no force": (
+        lambda r: [(r / f"set.{k:03d}/force.npy").unlink() for k in (0, 1)],
+        SET,
+        "force.npy is missing",
+    ),
+    "force in one set": (remove("set.001/force.npy"), "set.001", "present in set.000"),
+    "short force": (
+        save(f"{SET}/force.npy", np.ones((3, 15))),
+        "force.npy",
+        "found shape 3 x 15, expected 4 frames (as in coord.npy) x 5 atoms x 3; ",
+    ),
+    "transposed force": (save(f"{SET}/force.npy", np.ones((15, 4))), "force.npy", "15 x 4"),
+    "frame label in atomic name": (
+        lambda r: [np.save(r / f"set.{k:03d}/atom_ener.npy", np.ones(n)) for k, n in ((0, 4), (1, 3))],
+        "atom_ener.npy",
+        "one value per atom is needed",
+    ),
+    "atomic label in frame name": (
+        save(f"{SET}/energy.npy", np.ones((4, 5))),
+        "energy.npy",
+        "use the atomic_ name",
+    ),
+    "text array": (save(f"{SET}/energy.npy", np.array(["a"] * 4)), "energy.npy", "holds <U1"),
+    "complex": (save(f"{SET}/energy.npy", np.ones(4) * 1j), "energy.npy", "holds complex128"),
+    "objects": (
+        save(f"{SET}/energy.npy", np.array([None] * 4)),
+        "energy.npy",
+        "Python objects",
+    ),
+    "truncated": (cut(f"{SET}/force.npy"), "force.npy", "not a complete .npy file"),
+    "not npy": (text(f"{SET}/force.npy", "1 2 3"), "force.npy", "not a complete .npy file"),
+    "nan force": (spoil("set.001/force.npy", 2, np.nan), "force.npy", "frame 2 of this set"),
+    "inf coord": (spoil(f"{SET}/coord.npy", 1, np.inf), "coord.npy", "frame 1 of this set"),
+    "nan energy": (spoil(f"{SET}/energy.npy", 3, np.nan), "energy.npy", "frame 3 of this set"),
+    "empty coord": (save(f"{SET}/coord.npy", np.ones((0, 15))), "coord.npy", "found shape 0 x 15"),
+    "mixed in one set": (
+        save(f"{SET}/real_atom_types.npy", np.zeros((4, 5), int)),
+        "set.001",
+        "in some sets only",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_system(make: Callable, case: str) -> None:
+    change, where, said = CASES[case]
+    root = Path(make(sets=(4, 3)).path)
+    change(root)
+    with pytest.raises(DataError) as caught:
+        System(str(root), type_map=["A", "B"]).load(np.arange(7), LABELS)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(root))
+    assert str(caught.value.where).endswith(where)
+    assert said in message
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        (np.full((4, 3), 0.5), "integers >= -1"),
+        (np.full((4, 3), -2), "integers >= -1"),
+        (np.full((4, 3), 5), "found type 5, but there are 2"),
+        (np.full((4, 3), -1), "no real atom"),
+        (np.zeros((4, 2)), "found 8 numbers, expected 4 frames x 3"),
+    ],
+)
+def test_wrong_mixed_system(make: Callable, types: np.ndarray, said: str) -> None:
+    made = make(types=(0, 0, 0))
+    np.save(Path(made.path) / "set.000/real_atom_types.npy", types)
+    with pytest.raises(DataError, match=said):
+        System(made.path).load([0])
+
+
+def test_mixed_system_needs_names(make: Callable) -> None:
+    made = make(types=(0, 0, 0), names=None)
+    np.save(Path(made.path) / "set.000/real_atom_types.npy", np.zeros((4, 3)))
+    with pytest.raises(DataError, match=r"type_map\.raw: missing; a mixed-type"):
+        System(made.path)
+
+
+def test_check_finds_a_short_file_before_training(make: Callable) -> None:
+    made = make()
+    np.save(Path(made.path) / "set.000/force.npy", np.ones((3, 15)))
+    with pytest.raises(DataError, match="3 x 15"):
+        System(made.path).check(LABELS)
+    assert System(make("other").path).check(LABELS) == {
+        "energy": True,
+        "force": True,
+        "virial": False,
+        "atom_ener": False,
+    }
+
+
+def test_wrong_paths(make: Callable, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with h5py.File(tmp_path / "empty.h5", "w") as handle:
+        handle.create_group("g")
+    (tmp_path / "bad.h5").write_text("no HDF5")
+    for path, said in [
+        ("none", "no such system or folder"),
+        ("none.h5", "no such system or folder"),
+        ("empty.h5#/h", "no such system or folder"),
+        ("empty", "no system"),
+        ("empty.h5", "no system"),
+        ("bad.h5", "not a readable HDF5 file"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            expand_systems([str(tmp_path / path)])
+    make("empty/s")
+    with pytest.raises(DataError, match="fits t\\*; check rglob_patterns"):
+        expand_systems(str(tmp_path / "empty"), ["t*"])
+    with pytest.raises(DataError, match="empty"):
+        expand_systems([])
+    with pytest.raises(NotAvailableError, match="LMDB"):
+        open_systems(str(tmp_path / "x.lmdb"))
+
+
+def test_frames_out_of_range(make: Callable) -> None:
+    with pytest.raises(InputError, match="there are 4"):
+        System(make().path).load([4])
+
+
+def test_hdf5_errors_name_the_dataset(make: Callable, tmp_path: Path) -> None:
+    made = make("g", hdf5="d.h5")
+    with h5py.File(tmp_path / "d.h5", "a") as handle:
+        handle["g/set.000/force.npy"][2, 3] = np.nan
+    with pytest.raises(DataError, match=r"d\.h5#/g/set\.000/force\.npy: NaN .* frame 2"):
+        System(made.path).load([0, 2], LABELS)
