@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from deepmd.data.cache import EdgeCache
-from deepmd.data.label import Label
 from deepmd.data.sampler import Sampler
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch, Edges, join_edges
+from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
 from deepmd.utils.errors import InputError
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepmd.data.label import Label
 from deepmd.data.storage import FrameArray, check_number, count_frames, read_rows
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.label import Label
 from deepmd.utils.errors import DataError, InputError, did_you_mean
 from deepmd.utils.path import DPPath
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.label import Label
 from deepmd.data.search import expand_systems, open_systems
 from deepmd.data.system import System
+from deepmd.dpmodel.label import Label
 from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 LABELS = [
@@ -69,7 +69,11 @@ CASES = {
     "no sets": (no_sets, "", "no set.* folder"),
     "no coord": (remove("set.001/coord.npy"), "set.001", "coord.npy is missing"),
     "no box": (remove(f"{SET}/box.npy"), SET, "nopbc"),
-    "short box": (save(f"{SET}/box.npy", np.ones((3, 9))), "box.npy", "found shape 3 x 9, expected 4"),
+    "short box": (
+        save(f"{SET}/box.npy", np.ones((3, 9))),
+        "box.npy",
+        "found shape 3 x 9, expected 4",
+    ),
     "flat cell": (save(f"{SET}/box.npy", np.ones((4, 9))), "", "cell of frame 0 has no volume"),
     "no force": (
         lambda r: [(r / f"set.{k:03d}/force.npy").unlink() for k in (0, 1)],
@@ -84,7 +88,9 @@ CASES = {
     ),
     "transposed force": (save(f"{SET}/force.npy", np.ones((15, 4))), "force.npy", "15 x 4"),
     "frame label in atomic name": (
-        lambda r: [np.save(r / f"set.{k:03d}/atom_ener.npy", np.ones(n)) for k, n in ((0, 4), (1, 3))],
+        lambda r: [
+            np.save(r / f"set.{k:03d}/atom_ener.npy", np.ones(n)) for k, n in ((0, 4), (1, 3))
+        ],
         "atom_ener.npy",
         "one value per atom is needed",
     ),

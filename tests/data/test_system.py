@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.label import Label
 from deepmd.data.search import expand_systems, open_systems
 from deepmd.data.system import System
+from deepmd.dpmodel.label import Label
 
 ENERGY = Label("energy", 1, atomic=False, required=True, high_precision=True)
 FORCE = Label("force", 3, atomic=True, required=True)
