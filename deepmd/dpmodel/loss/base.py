@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What every loss offers, and the labels it is given."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.module import Module
+from deepmd.utils.plugin import Registry
+
+
+class Labels(NamedTuple):
+    """Reference values of a batch, in the arrays of any framework.
+
+    Attributes
+    ----------
+    values : dict of str to array
+        (n_frames, size) or (n_atoms, size).
+    find : dict of str to float
+        1.0 where the label is there, 0.0 where not.
+    natoms : (n_frames,) float64
+    frame : (n_atoms,) int64
+    weight : (n_frames,) float64
+        Share of each frame in the means; they add up to 1. A frame of padding has 0.
+    """
+
+    values: dict[str, Any]
+    find: dict[str, Any]
+    natoms: Any
+    frame: Any
+    weight: Any
+
+    def map(self, f: Callable[[Any], Any]) -> "Labels":
+        """Apply ``f`` to every array; the flags stay as they are."""
+        values = {k: f(v) for k, v in self.values.items()}
+        return Labels(values, self.find, f(self.natoms), f(self.frame), f(self.weight))
+
+
+def labels_of(batch: Batch) -> Labels:
+    """Return the labels of a batch, every frame with the same weight."""
+    n = batch.n_frames
+    return Labels(
+        dict(batch.labels),
+        {k: float(v) for k, v in batch.find.items()},
+        batch.natoms.astype(np.float64),
+        batch.frame,
+        np.full(n, 1.0 / n),
+    )
+
+
+class Loss(Module):
+    """Base of all losses."""
+
+    registry: ClassVar[Registry] = Registry("loss")
+
+    @classmethod
+    def register(cls, *names: str) -> Callable[[Any], Any]:
+        """Return a decorator that files a loss class under its input names."""
+        return cls.registry.register(*names)
+
+    def label_requirements(self) -> list[Label]:
+        """Return the labels that are compared."""
+        raise TypeError(f"{type(self).__name__} does not state its labels")
+
+    def derivatives(self) -> tuple[str, ...]:
+        """Return which of ``force`` and ``virial`` must be predicted."""
+        return ()
+
+    def metric_names(self) -> list[str]:
+        """Return the names of the figures to show, the total first, then by alphabet."""
+        raise TypeError(f"{type(self).__name__} does not state its figures")
+
+    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
+        """Compare predictions with labels.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate of this step; the prefactors follow it.
+        pred : dict
+            Of :meth:`deepmd.dpmodel.model.Model.predict`.
+        labels : Labels
+
+        Returns
+        -------
+        loss : scalar
+        figures : dict of str to scalar
+            ``rmse``, the root of the loss, and the error of every quantity.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+
+def shown(value: Any, find: Any) -> Any:
+    """Return a figure, or NaN where its label is absent."""
+    if isinstance(find, (int, float)):
+        return value if find > 0 else float("nan")
+    return ops.xp(value).where(find > 0, value, float("nan") + 0 * value)
+
+
+def frame_mean(x: Any, labels: Labels) -> Any:
+    """Mean over frames of the mean over components of x (n_frames, size)."""
+    return ops.xp(x).sum(labels.weight * _component_mean(x))
+
+
+def atom_mean(x: Any, labels: Labels) -> Any:
+    """Mean over all atoms of all frames, and over components, of x (n_atoms, size)."""
+    space = ops.xp(x)
+    share = labels.weight / space.sum(labels.weight * labels.natoms)
+    return space.sum(ops.take(share, labels.frame) * _component_mean(x))
+
+
+def _component_mean(x: Any) -> Any:
+    return ops.xp(x).sum(x, axis=-1) / x.shape[-1]
