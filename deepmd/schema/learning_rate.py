@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Section ``learning_rate``."""
+
+from dargs import Argument
+
+from deepmd.schema.common import not_negative, one_of, option, positive
+from deepmd.schema.registry import lr_args
+
+
+@lr_args.register("exp", doc="The rate falls by a constant factor.")
+def exp_arguments() -> list[Argument]:
+    """Keys of the exponential schedule."""
+    return [
+        option(
+            "decay_steps",
+            int,
+            5000,
+            "Steps between two decays.",
+            check=positive,
+            must="must be greater than 0",
+        ),
+        option(
+            "decay_rate",
+            [float, None],
+            None,
+            "Factor of one decay; computed from the final rate if absent.",
+            check=lambda v: v is None or 0 < v <= 1,
+            must="must be in (0, 1]",
+        ),
+        option("smooth", bool, False, "Decay at every step, not every decay_steps."),
+    ]
+
+
+@lr_args.register("cosine", doc="The rate follows half a cosine.")
+def cosine_arguments() -> list[Argument]:
+    """Keys of the cosine schedule: none."""
+    return []
+
+
+@lr_args.register("wsd", doc="Warm up, stay, decay at the end.")
+def wsd_arguments() -> list[Argument]:
+    """Keys of the warm-up, stable, decay schedule."""
+    return [
+        option(
+            "decay_phase_ratio",
+            float,
+            0.1,
+            "Length of the final decay as a fraction of all steps.",
+            check=lambda v: 0 < v <= 1,
+            must="must be in (0, 1]",
+        ),
+        option(
+            "decay_type",
+            str,
+            "inverse_linear",
+            "Shape of the final decay.",
+            **one_of("inverse_linear", "cosine", "linear"),
+        ),
+    ]
+
+
+def learning_rate_argument() -> Argument:
+    """Return the section."""
+    fields = [
+        Argument(
+            "start_lr",
+            float,
+            extra_check=positive,
+            extra_check_errmsg="must be greater than 0",
+            doc="Rate after the warm-up.",
+        ),
+        option(
+            "stop_lr",
+            [float, None],
+            None,
+            "Rate at the end (5e-8 if neither this nor stop_lr_ratio is given).",
+            check=positive,
+            must="must be greater than 0",
+        ),
+        option(
+            "stop_lr_ratio",
+            [float, None],
+            None,
+            "Rate at the end divided by start_lr.",
+            check=positive,
+            must="must be greater than 0",
+        ),
+        option(
+            "warmup_steps",
+            int,
+            0,
+            "Steps of the linear warm-up.",
+            check=not_negative,
+            must="must be 0 or greater",
+        ),
+        option(
+            "warmup_ratio",
+            [float, None],
+            None,
+            "The warm-up as a fraction of all steps.",
+            check=lambda v: v is None or 0 <= v < 1,
+            must="must be in [0, 1)",
+        ),
+        option(
+            "warmup_start_factor",
+            float,
+            0.0,
+            "The warm-up starts at this fraction of start_lr.",
+            check=not_negative,
+            must="must be 0 or greater",
+        ),
+        option(
+            "scale_by_worker",
+            str,
+            "linear",
+            "How the rate grows with the number of processes.",
+            **one_of("linear", "sqrt", "none"),
+        ),
+    ]
+    return Argument(
+        "learning_rate",
+        dict,
+        fields,
+        [lr_args.variant(default="exp")],
+        optional=True,
+        doc="Schedule of the learning rate.",
+    )

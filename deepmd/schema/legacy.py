@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Inputs of older versions become inputs of today."""
+
+import copy
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_DATA_KEYS = ("systems", "batch_size", "sys_probs", "auto_prob", "sys_weights", "auto_prob_style")
+_WARMUP_KEYS = ("warmup_steps", "warmup_ratio", "warmup_start_factor")
+_OPTIMIZER_KEYS = (
+    "kf_blocksize",
+    "kf_start_pref_e",
+    "kf_limit_pref_e",
+    "kf_start_pref_f",
+    "kf_limit_pref_f",
+    "weight_decay",
+    "momentum",
+    "muon_momentum",
+    "adam_beta1",
+    "adam_beta2",
+    "lr_adjust",
+    "lr_adjust_coeff",
+    "muon_mode",
+    "enable_gram",
+    "flash_muon",
+    "magma_muon",
+)
+_LOSS_KEYS = tuple(
+    f"{when}_pref_{part}" for part in ("e", "f", "v", "ae", "pf") for when in ("start", "limit")
+)
+
+
+def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the input in today's layout (version 2); a present-day input is returned equal.
+
+    Raises
+    ------
+    InputError
+        If old and new places of a key are both given and differ.
+    """
+    data = copy.deepcopy(data)
+    if "model" not in data:
+        if "training" in data or not _looks_flat(data):
+            return data  # incomplete, which the check reports
+        data = _from_flat(data)
+    training = data.get("training")
+    if isinstance(training, dict):
+        if "systems" in training or "set_prefix" in training:
+            _move_systems(data, training)
+        if "numb_test" in training:
+            training.pop("numb_test")
+            log.info("training/numb_test has no meaning any more and is ignored")
+        _move(training, data, "learning_rate", {k: k for k in _WARMUP_KEYS})
+        _move(training, data, "optimizer", {"opt_type": "type"} | {k: k for k in _OPTIMIZER_KEYS})
+    _rename_loss(data)
+    return data
+
+
+def _looks_flat(data: dict[str, Any]) -> bool:
+    return any(k in data for k in ("use_smooth", "sel_a", "systems", "fitting_neuron", "n_neuron"))
+
+
+def _take(data: dict[str, Any], names: Iterable[str | tuple[str, str]]) -> dict[str, Any]:
+    """Remove keys from ``data`` and return those found; a pair gives (old, new) name."""
+    taken = {}
+    for name in names:
+        old, new = (name, name) if isinstance(name, str) else name
+        if old in data:
+            taken[new] = data.pop(old)
+    return taken
+
+
+def _from_flat(data: dict[str, Any]) -> dict[str, Any]:
+    """Sort the keys of a version 0 input, which has no sections, into sections."""
+    rest = dict(data)
+    seed = {"seed": rest["seed"]} if "seed" in rest else {}
+    smooth = rest.pop("use_smooth", False)
+    if smooth:
+        descriptor = {"type": "se_a"} | _take(
+            rest,
+            [
+                ("sel_a", "sel"),
+                "rcut",
+                "rcut_smth",
+                ("filter_neuron", "neuron"),
+                "axis_neuron",
+                ("n_axis_neuron", "axis_neuron"),
+                ("filter_resnet_dt", "resnet_dt"),
+            ],
+        )
+        if "rcut" in descriptor:
+            descriptor.setdefault("rcut_smth", descriptor["rcut"])
+        descriptor |= seed
+    else:
+        descriptor = {"type": "loc_frame"} | _take(rest, ["sel_a", "sel_r", "rcut", "axis_rule"])
+    fitting = _take(
+        rest,
+        [
+            ("fitting_neuron", "neuron"),
+            ("n_neuron", "neuron"),
+            ("fitting_resnet_dt", "resnet_dt"),
+            ("resnet_dt", "resnet_dt"),
+        ],
+    )
+    model = _take(rest, ["type_map", "data_stat_nbatch", "use_srtab"])
+    return {
+        "model": {**model, "descriptor": descriptor, "fitting_net": fitting | seed},
+        "learning_rate": {"type": "exp"}
+        | _take(rest, ["decay_steps", "decay_rate", "start_lr", "stop_lr"]),
+        "loss": _take(rest, _LOSS_KEYS),
+        "training": rest,
+    }
+
+
+def _move_systems(data: dict[str, Any], training: dict[str, Any]) -> None:
+    """Put the data keys of a version 1 input into ``training_data``, and set the final rate."""
+    prefix = training.pop("set_prefix", "set")
+    if prefix != "set":
+        raise InputError(
+            f'folders of frames are named set.*, "{prefix}" is no longer supported',
+            where="training/set_prefix",
+            fix="rename the folders",
+        )
+    target = training.setdefault("training_data", {})
+    if "sys_prob" in training:
+        training["sys_probs"] = training.pop("sys_prob")
+    _move(training, training, "training_data", {k: k for k in _DATA_KEYS})
+    target.pop("set_prefix", None)
+    rate = data.get("learning_rate")
+    if not isinstance(rate, dict) or "decay_rate" not in rate:
+        return
+    steps = next((training[k] for k in ("numb_steps", "stop_batch") if k in training), None)
+    start = rate.get("start_lr", 1e-3)
+    try:
+        stop = start * rate["decay_rate"] ** (steps / rate.get("decay_steps", 5000))
+    except (TypeError, ZeroDivisionError):
+        return  # not numbers, which the check reports
+    rate.pop("decay_rate")
+    rate["start_lr"] = start
+    rate.setdefault("stop_lr", stop)
+
+
+def _move(
+    source: dict[str, Any], parent: dict[str, Any], section: str, names: dict[str, str]
+) -> None:
+    """Move keys of ``source`` into ``parent[section]`` under their new names."""
+    for old, new in names.items():
+        if old not in source:
+            continue
+        target = parent.setdefault(section, {})
+        if not isinstance(target, dict):
+            return
+        value = source.pop(old)
+        if target.setdefault(new, value) != value:
+            raise InputError(
+                f'"{old}" of the training section is given and "{section}/{new}" too, and they differ',
+                where=f"training/{old}",
+                fix=f"keep {section}/{new}",
+            )
+
+
+def _rename_loss(data: dict[str, Any]) -> None:
+    branches = data.get("loss_dict")
+    losses = [data.get("loss"), *(branches.values() if isinstance(branches, dict) else ())]
+    for loss in losses:
+        if isinstance(loss, dict) and loss.get("type") == "ener_hess":
+            loss["type"] = "ener"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Arguments that losses share, and those of the built-in ones."""
+
+from dargs import Argument, Variant
+
+from deepmd.schema.common import not_negative, one_of, option
+from deepmd.schema.registry import loss_args
+
+
+def loss_variant() -> Variant:
+    """Choice among the registered losses."""
+    return loss_args.variant(default="ener")
+
+
+def prefactor_arguments(key: str, what: str, start: float, limit: float) -> list[Argument]:
+    """Weights of one part of the loss: ``start_pref_key`` goes over to ``limit_pref_key``."""
+    rule = {"check": not_negative, "must": "must be 0 or greater"}
+    return [
+        option(
+            f"start_pref_{key}",
+            [float, int],
+            start,
+            f"Weight of the {what} at the start of the training.",
+            **rule,
+        ),
+        option(
+            f"limit_pref_{key}",
+            [float, int],
+            limit,
+            f"Weight of the {what} in the limit of a vanishing learning rate.",
+            **rule,
+        ),
+    ]
+
+
+def ener_loss_arguments() -> list[Argument]:
+    """Keys of the energy loss."""
+    return [
+        *prefactor_arguments("e", "energy error", 0.02, 1.0),
+        *prefactor_arguments("f", "force error", 1000, 1.0),
+        *prefactor_arguments("v", "virial error", 0.0, 0.0),
+        *prefactor_arguments("h", "Hessian error", 0.0, 0.0),
+        *prefactor_arguments("ae", "error of atomic energies", 0.0, 0.0),
+        *prefactor_arguments("pf", "force error weighted by atom_pref.npy", 0.0, 0.0),
+        *prefactor_arguments("gf", "error of generalised forces", 0.0, 0.0),
+        option("use_default_pf", bool, False, "Systems without atom_pref.npy count with weight 1."),
+        Argument(
+            "relative_f",
+            [float, None],
+            optional=True,
+            doc="Divide force errors by the force's length plus this, eV/Å.",
+        ),
+        option(
+            "enable_atom_ener_coeff",
+            bool,
+            False,
+            "The energy label is a sum of atomic energies weighted by atom_ener_coeff.npy.",
+        ),
+        option(
+            "numb_generalized_coord",
+            int,
+            0,
+            "Number of generalised coordinates.",
+            check=not_negative,
+            must="must be 0 or greater",
+        ),
+        option("use_huber", bool, False, "Huber's loss in place of squares."),
+        option(
+            "loss_func",
+            str,
+            "mse",
+            "Squares (mse) or absolute values (mae).",
+            **one_of("mse", "mae"),
+        ),
+        option("f_use_norm", bool, False, "Take the length of each force error (mae or Huber)."),
+        option(
+            "huber_delta",
+            [float, list[float]],
+            0.01,
+            "Where Huber's loss becomes linear: one number, or [energy, force, virial].",
+            check=lambda v: all(d > 0 for d in v) and len(v) == 3 if isinstance(v, list) else v > 0,
+            must="must be one number or three, greater than 0",
+        ),
+        option(
+            "intensive_ener_virial",
+            bool,
+            False,
+            "Divide energy and virial terms by the squared number of atoms, not by the number.",
+        ),
+    ]

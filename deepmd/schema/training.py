@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Section ``training``."""
+
+import re
+from typing import Any
+
+from dargs import Argument
+
+from deepmd.schema.common import not_negative, one_of, option, positive
+
+_POSITIVE = {"check": positive, "must": "must be greater than 0"}
+_NOT_NEGATIVE = {"check": not_negative, "must": "must be 0 or greater"}
+
+
+def is_batch_size(value: Any) -> bool:
+    """Whether this is a batch size: numbers, "auto", or "auto:N", "max:N", "filter:N", "mixed:N"."""
+    if isinstance(value, str):
+        return (
+            value == "auto"
+            or re.fullmatch(r"(auto|max|filter|mixed|mix):[1-9]\d*", value) is not None
+        )
+    numbers = value if isinstance(value, list) else [value]
+    return len(numbers) > 0 and all(n > 0 for n in numbers)
+
+
+def is_auto_prob(value: str) -> bool:
+    """Whether this is a rule for sampling systems; blocks are ``first:end:weight``."""
+    rule, *blocks = (part.strip() for part in value.split(";"))
+    if not blocks:
+        return rule in ("prob_uniform", "prob_sys_size")
+    number = r"\d+(\.\d*)?([eE][+-]?\d+)?"
+    return rule == "prob_sys_size" and all(
+        re.fullmatch(rf"\d+\s*:\s*\d+\s*:\s*{number}", b) for b in blocks
+    )
+
+
+def systems_arguments() -> list[Argument]:
+    """Keys that training and validation data share."""
+    return [
+        Argument(
+            "systems",
+            [list[str], str],
+            extra_check=lambda v: len(v) > 0,
+            extra_check_errmsg="names no system",
+            doc="Folders with data, or HDF5 groups (file.hdf5#/group). A folder is searched for "
+            "systems at any depth.",
+        ),
+        option(
+            "rglob_patterns",
+            [list[str], None],
+            None,
+            "Patterns that folders must fit to be found by the search.",
+        ),
+        option(
+            "batch_size",
+            [int, list[int], str],
+            "auto",
+            'Frames per step: a number, one per system, "auto" (at least 32 atoms), "auto:N" (at '
+            'least N atoms), "max:N" (at most N atoms), "filter:N" (the same, larger systems are '
+            'left out), "mixed:N".',
+            check=is_batch_size,
+            must='must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N" or "mixed:N"',
+        ),
+        option(
+            "auto_prob",
+            str,
+            "prob_sys_size",
+            'Probability of systems: "prob_uniform", "prob_sys_size" (by number of batches), or '
+            '"prob_sys_size;first:end:weight;..." for blocks of systems.',
+            alias=["auto_prob_style"],
+            check=is_auto_prob,
+            must='must be "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
+        ),
+        option(
+            "sys_probs",
+            [list[float], None],
+            None,
+            "Probability of each system; replaces auto_prob.",
+            alias=["sys_weights"],
+            check=lambda v: v is None or (all(p >= 0 for p in v) and sum(v) > 0),
+            must="must be weights of 0 or greater, not all 0",
+        ),
+    ]
+
+
+def training_data_argument() -> Argument:
+    """Return the section of the training data."""
+    return Argument(
+        "training_data",
+        dict,
+        [
+            *systems_arguments(),
+            option(
+                "min_pair_dist",
+                float,
+                0.0,
+                "Frames with atoms closer than this are left out, Å.",
+                **_NOT_NEGATIVE,
+            ),
+        ],
+        doc="Data to train on.",
+    )
+
+
+def validation_data_argument() -> Argument:
+    """Return the section of the validation data."""
+    return Argument(
+        "validation_data",
+        [dict, None],
+        [
+            *systems_arguments(),
+            option(
+                "numb_btch",
+                int,
+                1,
+                "Batches averaged for one row of the learning curve.",
+                alias=["numb_batch"],
+                **_POSITIVE,
+            ),
+        ],
+        optional=True,
+        doc="Data to validate on while training.",
+    )
+
+
+def _length_arguments() -> list[Argument]:
+    return [
+        Argument(
+            "numb_steps",
+            int,
+            optional=True,
+            alias=["stop_batch", "num_step", "num_steps", "numb_step"],
+            extra_check=not_negative,
+            extra_check_errmsg="must be 0 or greater",
+            doc="Number of steps.",
+        ),
+        Argument(
+            "numb_epoch",
+            [float, int],
+            optional=True,
+            alias=["num_epochs", "num_epoch", "numb_epochs"],
+            extra_check=positive,
+            extra_check_errmsg="must be greater than 0",
+            doc="Number of passes through the training data, in place of numb_steps.",
+        ),
+        Argument(
+            "seed",
+            [int, None],
+            optional=True,
+            extra_check=not_negative,
+            extra_check_errmsg="must be 0 or greater",
+            doc="Seed of the order of the data.",
+        ),
+    ]
+
+
+def _statistics_arguments() -> list[Argument]:
+    return [
+        Argument(
+            "stat_file",
+            str,
+            optional=True,
+            doc="Folder or HDF5 file that keeps statistics of the data for the next run.",
+        ),
+        option(
+            "stat_file_mode",
+            str,
+            "update",
+            "update writes what is missing, read demands everything.",
+            **one_of("update", "read"),
+        ),
+        option(
+            "sel_overflow",
+            str,
+            "warn",
+            "What happens when atoms have more neighbours than sel holds: the farthest are "
+            "dropped with a warning, or the training stops.",
+            **one_of("warn", "error"),
+        ),
+    ]
+
+
+def _output_arguments() -> list[Argument]:
+    return [
+        option("disp_file", str, "lcurve.out", "Learning curve."),
+        option("disp_freq", int, 1000, "Steps between rows of the learning curve.", **_POSITIVE),
+        option("save_freq", int, 1000, "Steps between checkpoints.", **_POSITIVE),
+        option("save_dir", [str, None], None, "Folder of the periodic checkpoints."),
+        option("save_ckpt", str, "model.ckpt", "Prefix of checkpoints."),
+        option("max_ckpt_keep", int, 5, "Number of checkpoints that are kept.", **_POSITIVE),
+        option(
+            "ckpt_keep_ratio",
+            [float, None],
+            None,
+            "Keep the checkpoints of this last fraction of the run instead.",
+            check=lambda v: v is None or 0 < v <= 1,
+            must="must be in (0, 1]",
+        ),
+        option("enable_ema", bool, False, "Keep an exponential average of the parameters too."),
+        option(
+            "ema_decay",
+            float,
+            0.999,
+            "Decay of that average.",
+            check=lambda v: 0 <= v < 1,
+            must="must be in [0, 1)",
+        ),
+        option(
+            "ema_ckpt_keep",
+            [int, None],
+            None,
+            "Number of checkpoints of the average that are kept.",
+            **_POSITIVE,
+        ),
+        option(
+            "change_bias_after_training",
+            bool,
+            False,
+            "Fit the energy bias to the training data again after the last step.",
+        ),
+        option("disp_training", bool, True, "Report the progress in the log."),
+        option("time_training", bool, True, "Report timings in the log."),
+        option("disp_avg", bool, False, "Show errors averaged since the last row."),
+        option("tensorboard", bool, False, "Write TensorBoard events."),
+        option("tensorboard_log_dir", str, "log", "Folder of the events."),
+        option("tensorboard_freq", int, 1, "Steps between events.", **_POSITIVE),
+        option("profiling", bool, False, "Write a timeline."),
+        option("profiling_file", str, "timeline.json", "File of the timeline."),
+        option("enable_profiler", bool, False, "Profile into the folder of the events."),
+    ]
+
+
+def _execution_arguments() -> list[Argument]:
+    return [
+        Argument(
+            "gradient_max_norm",
+            float,
+            optional=True,
+            extra_check=positive,
+            extra_check_errmsg="must be greater than 0",
+            doc="Scale gradients down whose norm is larger.",
+        ),
+        option("acc_freq", int, 1, "Steps whose gradients are added up.", **_POSITIVE),
+        option(
+            "zero_stage",
+            int,
+            0,
+            "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
+            check=lambda v: 0 <= v <= 3,
+            must="must be 0, 1, 2 or 3",
+        ),
+        option(
+            "neighbor_graph_method",
+            str,
+            "auto",
+            "How neighbours are found; every choice gives the same neighbours.",
+            **one_of("auto", "dense", "nv"),
+        ),
+        option("enable_compile", bool, False, "Compile the training step."),
+        option("enable_tf32", bool, False, "TF32 products of matrices while training."),
+        Argument(
+            "mixed_precision",
+            dict,
+            [
+                option("output_prec", str, "float32", "Precision of outputs.", **one_of("float32")),
+                Argument("compute_prec", str, doc="Precision of products: float16 or bfloat16."),
+            ],
+            optional=True,
+            doc="Mixed precision (TensorFlow).",
+        ),
+    ]
+
+
+def training_arguments() -> list[Argument]:
+    """Keys that single-task and multi-task training share."""
+    return [
+        *_length_arguments(),
+        *_statistics_arguments(),
+        *_output_arguments(),
+        *_execution_arguments(),
+    ]
+
+
+def training_argument() -> Argument:
+    """Return the section."""
+    return Argument(
+        "training",
+        dict,
+        [training_data_argument(), validation_data_argument(), *training_arguments()],
+        doc="Data, length and output of the training.",
+    )
+
+
+def multi_task_training_argument() -> Argument:
+    """Return the section of a multi-task input."""
+    branch = [
+        training_data_argument(),
+        validation_data_argument(),
+        *(a for a in _statistics_arguments() if a.name != "sel_overflow"),
+    ]
+    numbers = "must be greater than 0"
+    return Argument(
+        "training",
+        dict,
+        [
+            Argument("data_dict", dict, branch, repeat=True, doc="Data of every branch."),
+            option(
+                "model_prob",
+                dict[str, float],
+                {},
+                "Weight of every branch.",
+                check=lambda v: all(p > 0 for p in v.values()),
+                must=numbers,
+            ),
+            option(
+                "num_epoch_dict",
+                dict[str, float],
+                {},
+                "Passes through the data of every branch, in place of numb_steps.",
+                check=lambda v: all(p > 0 for p in v.values()),
+                must=numbers,
+            ),
+            *training_arguments(),
+        ],
+        doc="Data, length and output of the training.",
+    )
