@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dargs import Argument
 
@@ -45,6 +45,25 @@ def is_sel(value: Any) -> bool:
     return len(numbers) > 0 and all(n >= 0 for n in numbers) and sum(numbers) > 0
 
 
+class Rule(NamedTuple):
+    """A condition on a value of the right type, and how it is worded."""
+
+    holds: Callable[[Any], bool]
+    must: str
+
+
+#: None passes both: the key is not given.
+POSITIVE = Rule(lambda v: v is None or v > 0, "must be greater than 0")
+NOT_NEGATIVE = Rule(lambda v: v is None or v >= 0, "must be 0 or greater")
+BELOW_ONE = Rule(lambda v: v is None or 0 <= v < 1, "must be in [0, 1)")
+FRACTION = Rule(lambda v: v is None or 0 < v <= 1, "must be in (0, 1]")
+
+
+def one_of(*choices: str) -> Rule:
+    """Return the rule that a value is one of some words."""
+    return Rule(lambda v: v in choices, f"must be one of {', '.join(choices)}")
+
+
 def option(
     name: str,
     dtype: Any,
@@ -52,35 +71,37 @@ def option(
     doc: str,
     *,
     alias: list[str] | None = None,
-    check: Callable[[Any], bool] | None = None,
-    must: str = "",
+    rule: Rule | None = None,
 ) -> Argument:
-    """Return an optional argument with a default; ``must`` says what ``check`` demands."""
+    """Return an argument with a default."""
+    made = unset(name, dtype, doc, alias=alias, rule=rule)
+    made.default = default
+    return made
+
+
+def unset(
+    name: str,
+    dtype: Any,
+    doc: str,
+    *,
+    alias: list[str] | None = None,
+    rule: Rule | None = None,
+) -> Argument:
+    """Return an optional argument that stays absent unless it is given."""
+    made = required(name, dtype, doc, rule=rule)
+    made.optional, made.alias = True, alias or []
+    return made
+
+
+def required(name: str, dtype: Any, doc: str, *, rule: Rule | None = None) -> Argument:
+    """Return an argument that must be given."""
     return Argument(
         name,
         dtype,
-        optional=True,
-        default=default,
-        alias=alias,
-        extra_check=check,
-        extra_check_errmsg=must,
+        extra_check=rule.holds if rule else None,
+        extra_check_errmsg=rule.must if rule else "",
         doc=doc,
     )
-
-
-def positive(value: Any) -> bool:
-    """Whether a number is greater than 0 (None passes: not given)."""
-    return value is None or value > 0
-
-
-def not_negative(value: Any) -> bool:
-    """Whether a number is at least 0 (None passes: not given)."""
-    return value is None or value >= 0
-
-
-def one_of(*choices: str) -> dict[str, Any]:
-    """Keywords of :func:`option` for a choice between words."""
-    return {"check": lambda v: v in choices, "must": f"must be one of {', '.join(choices)}"}
 
 
 def widths_argument(default: list[int], doc: str, alias: list[str] | None = None) -> Argument:
@@ -91,8 +112,7 @@ def widths_argument(default: list[int], doc: str, alias: list[str] | None = None
         default,
         doc,
         alias=alias,
-        check=lambda v: all(n > 0 for n in v),
-        must="every width must be greater than 0",
+        rule=Rule(lambda v: all(n > 0 for n in v), "every width must be greater than 0"),
     )
 
 
@@ -104,8 +124,7 @@ def activation_argument(default: str = "tanh") -> Argument:
         default,
         f"Activation function: {', '.join(ACTIVATIONS)}; silut and custom_silu take a threshold "
         "(silut:3.0). Upper and lower case are the same.",
-        check=is_activation,
-        must=f"must be one of {', '.join(ACTIVATIONS)}",
+        rule=Rule(is_activation, f"must be one of {', '.join(ACTIVATIONS)}"),
     )
 
 
@@ -116,20 +135,13 @@ def precision_argument(default: str = "default") -> Argument:
         str,
         default,
         "Precision of the networks; default is float64. Geometry and sums are always float64.",
-        **one_of(*PRECISIONS),
+        rule=one_of(*PRECISIONS),
     )
 
 
 def seed_argument() -> Argument:
     """Seed of the initial parameters."""
-    return Argument(
-        "seed",
-        [int, None],
-        optional=True,
-        extra_check=not_negative,
-        extra_check_errmsg="must be 0 or greater",
-        doc="Seed of the initial parameters.",
-    )
+    return unset("seed", [int, None], "Seed of the initial parameters.", rule=NOT_NEGATIVE)
 
 
 def common_network_arguments(

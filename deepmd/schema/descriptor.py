@@ -6,11 +6,12 @@ from typing import Any
 from dargs import Argument, Variant
 
 from deepmd.schema.common import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Rule,
     common_network_arguments,
     is_sel,
-    not_negative,
     option,
-    positive,
     widths_argument,
 )
 from deepmd.schema.registry import descriptor_args
@@ -35,24 +36,22 @@ def sel_argument(*, mixed: bool = False) -> Argument:
         "auto",
         doc + '"auto" or "auto:1.1" takes the largest number found in the training data times the '
         "factor, rounded up to a multiple of 4.",
-        check=is_sel,
-        must='must be whole numbers with a positive sum, "auto", or "auto:f" with f >= 1',
+        rule=Rule(
+            is_sel, 'must be whole numbers with a positive sum, "auto", or "auto:f" with f >= 1'
+        ),
     )
 
 
 def cutoff_arguments() -> list[Argument]:
     """Cutoff radius and start of the switch."""
     return [
-        option(
-            "rcut", float, 6.0, "Cutoff radius, Å.", check=positive, must="must be greater than 0"
-        ),
+        option("rcut", float, 6.0, "Cutoff radius, Å.", rule=POSITIVE),
         option(
             "rcut_smth",
             float,
             0.5,
             "Start of the smooth switch, Å.",
-            check=not_negative,
-            must="must be 0 or greater",
+            rule=NOT_NEGATIVE,
         ),
     ]
 
@@ -66,16 +65,14 @@ def environment_arguments(*, set_davg_zero: bool = False) -> list[Argument]:
             list[list[int]],
             [],
             "Pairs of types that do not see each other in this descriptor.",
-            check=is_pairs,
-            must="must be a list of pairs of type indices, [[0, 1]]",
+            rule=Rule(is_pairs, "must be a list of pairs of type indices, [[0, 1]]"),
         ),
         option(
             "env_protection",
             float,
             0.0,
             "Length added to the distance in denominators, Å.",
-            check=not_negative,
-            must="must be 0 or greater",
+            rule=NOT_NEGATIVE,
         ),
         option("set_davg_zero", bool, set_davg_zero, "Take the mean of the environment as 0."),
     ]
@@ -89,8 +86,7 @@ def axis_neuron_argument(default: int = 4) -> Argument:
         default,
         "Number of embedding channels kept for the second factor.",
         alias=["n_axis_neuron"],
-        check=positive,
-        must="must be greater than 0",
+        rule=POSITIVE,
     )
 
 

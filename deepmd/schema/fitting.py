@@ -4,9 +4,10 @@
 from dargs import Argument, Variant
 
 from deepmd.schema.common import (
+    NOT_NEGATIVE,
     common_network_arguments,
-    not_negative,
     option,
+    unset,
     widths_argument,
 )
 from deepmd.schema.registry import fitting_args
@@ -19,10 +20,21 @@ def fitting_variant() -> Variant:
 
 def parameter_arguments() -> list[Argument]:
     """Frame, atomic and case parameters that enter a fitting network."""
-    count = {"check": not_negative, "must": "must be 0 or greater"}
     return [
-        option("numb_fparam", int, 0, "Number of frame parameters (file fparam.npy).", **count),
-        option("numb_aparam", int, 0, "Number of atomic parameters (file aparam.npy).", **count),
+        option(
+            "numb_fparam",
+            int,
+            0,
+            "Number of frame parameters (file fparam.npy).",
+            rule=NOT_NEGATIVE,
+        ),
+        option(
+            "numb_aparam",
+            int,
+            0,
+            "Number of atomic parameters (file aparam.npy).",
+            rule=NOT_NEGATIVE,
+        ),
         option(
             "default_fparam",
             [list[float], None],
@@ -34,7 +46,7 @@ def parameter_arguments() -> list[Argument]:
             int,
             0,
             "Length of the one-hot vector that tells branches of a multi-task model apart.",
-            **count,
+            rule=NOT_NEGATIVE,
         ),
     ]
 
@@ -70,11 +82,10 @@ def ener_fitting_arguments() -> list[Argument]:
             [],
             "Energies of isolated atoms, eV, one per type; null leaves a type to the bias fit.",
         ),
-        Argument(
+        unset(
             "layer_name",
             list[str],
-            optional=True,
-            doc="Names of the layers; layers of equal name share their parameters.",
+            "Names of the layers; layers of equal name share their parameters.",
         ),
         option(
             "use_aparam_as_mask", bool, False, "The atomic parameter marks real atoms, no input."

@@ -3,7 +3,15 @@
 
 from dargs import Argument
 
-from deepmd.schema.common import not_negative, one_of, option, positive
+from deepmd.schema.common import (
+    BELOW_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    one_of,
+    option,
+    required,
+)
 from deepmd.schema.registry import lr_args
 
 
@@ -16,16 +24,14 @@ def exp_arguments() -> list[Argument]:
             int,
             5000,
             "Steps between two decays.",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         option(
             "decay_rate",
             [float, None],
             None,
             "Factor of one decay; computed from the final rate if absent.",
-            check=lambda v: v is None or 0 < v <= 1,
-            must="must be in (0, 1]",
+            rule=FRACTION,
         ),
         option("smooth", bool, False, "Decay at every step, not every decay_steps."),
     ]
@@ -46,15 +52,14 @@ def wsd_arguments() -> list[Argument]:
             float,
             0.1,
             "Length of the final decay as a fraction of all steps.",
-            check=lambda v: 0 < v <= 1,
-            must="must be in (0, 1]",
+            rule=FRACTION,
         ),
         option(
             "decay_type",
             str,
             "inverse_linear",
             "Shape of the final decay.",
-            **one_of("inverse_linear", "cosine", "linear"),
+            rule=one_of("inverse_linear", "cosine", "linear"),
         ),
     ]
 
@@ -62,59 +67,48 @@ def wsd_arguments() -> list[Argument]:
 def learning_rate_argument() -> Argument:
     """Return the section."""
     fields = [
-        Argument(
-            "start_lr",
-            float,
-            extra_check=positive,
-            extra_check_errmsg="must be greater than 0",
-            doc="Rate after the warm-up.",
-        ),
+        required("start_lr", float, "Rate after the warm-up.", rule=POSITIVE),
         option(
             "stop_lr",
             [float, None],
             None,
             "Rate at the end (5e-8 if neither this nor stop_lr_ratio is given).",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         option(
             "stop_lr_ratio",
             [float, None],
             None,
             "Rate at the end divided by start_lr.",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         option(
             "warmup_steps",
             int,
             0,
             "Steps of the linear warm-up.",
-            check=not_negative,
-            must="must be 0 or greater",
+            rule=NOT_NEGATIVE,
         ),
         option(
             "warmup_ratio",
             [float, None],
             None,
             "The warm-up as a fraction of all steps.",
-            check=lambda v: v is None or 0 <= v < 1,
-            must="must be in [0, 1)",
+            rule=BELOW_ONE,
         ),
         option(
             "warmup_start_factor",
             float,
             0.0,
             "The warm-up starts at this fraction of start_lr.",
-            check=not_negative,
-            must="must be 0 or greater",
+            rule=NOT_NEGATIVE,
         ),
         option(
             "scale_by_worker",
             str,
             "linear",
             "How the rate grows with the number of processes.",
-            **one_of("linear", "sqrt", "none"),
+            rule=one_of("linear", "sqrt", "none"),
         ),
     ]
     return Argument(

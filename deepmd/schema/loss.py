@@ -3,7 +3,7 @@
 
 from dargs import Argument, Variant
 
-from deepmd.schema.common import not_negative, one_of, option
+from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of, option, unset
 from deepmd.schema.registry import loss_args
 
 
@@ -14,21 +14,20 @@ def loss_variant() -> Variant:
 
 def prefactor_arguments(key: str, what: str, start: float, limit: float) -> list[Argument]:
     """Weights of one part of the loss: ``start_pref_key`` goes over to ``limit_pref_key``."""
-    rule = {"check": not_negative, "must": "must be 0 or greater"}
     return [
         option(
             f"start_pref_{key}",
             [float, int],
             start,
             f"Weight of the {what} at the start of the training.",
-            **rule,
+            rule=NOT_NEGATIVE,
         ),
         option(
             f"limit_pref_{key}",
             [float, int],
             limit,
             f"Weight of the {what} in the limit of a vanishing learning rate.",
-            **rule,
+            rule=NOT_NEGATIVE,
         ),
     ]
 
@@ -44,11 +43,10 @@ def ener_loss_arguments() -> list[Argument]:
         *prefactor_arguments("pf", "force error weighted by atom_pref.npy", 0.0, 0.0),
         *prefactor_arguments("gf", "error of generalised forces", 0.0, 0.0),
         option("use_default_pf", bool, False, "Systems without atom_pref.npy count with weight 1."),
-        Argument(
+        unset(
             "relative_f",
             [float, None],
-            optional=True,
-            doc="Divide force errors by the force's length plus this, eV/Å.",
+            "Divide force errors by the force's length plus this, eV/Å.",
         ),
         option(
             "enable_atom_ener_coeff",
@@ -61,8 +59,7 @@ def ener_loss_arguments() -> list[Argument]:
             int,
             0,
             "Number of generalised coordinates.",
-            check=not_negative,
-            must="must be 0 or greater",
+            rule=NOT_NEGATIVE,
         ),
         option("use_huber", bool, False, "Huber's loss in place of squares."),
         option(
@@ -70,7 +67,7 @@ def ener_loss_arguments() -> list[Argument]:
             str,
             "mse",
             "Squares (mse) or absolute values (mae).",
-            **one_of("mse", "mae"),
+            rule=one_of("mse", "mae"),
         ),
         option("f_use_norm", bool, False, "Take the length of each force error (mae or Huber)."),
         option(
@@ -78,8 +75,10 @@ def ener_loss_arguments() -> list[Argument]:
             [float, list[float]],
             0.01,
             "Where Huber's loss becomes linear: one number, or [energy, force, virial].",
-            check=lambda v: all(d > 0 for d in v) and len(v) == 3 if isinstance(v, list) else v > 0,
-            must="must be one number or three, greater than 0",
+            rule=Rule(
+                lambda v: all(d > 0 for d in v) and len(v) == 3 if isinstance(v, list) else v > 0,
+                "must be one number or three, greater than 0",
+            ),
         ),
         option(
             "intensive_ener_virial",

@@ -3,7 +3,7 @@
 
 from dargs import Argument
 
-from deepmd.schema.common import not_negative, one_of, option, positive
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, one_of, option, unset
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
 from deepmd.schema.fitting import fitting_variant
 from deepmd.schema.registry import model_args
@@ -12,37 +12,35 @@ from deepmd.schema.registry import model_args
 def common_model_arguments() -> list[Argument]:
     """Keys of every model."""
     return [
-        Argument(
+        unset(
             "type_map",
             list[str],
-            optional=True,
-            extra_check=lambda v: len(v) > 0 and len(set(v)) == len(v),
-            extra_check_errmsg="must name at least one type, each once",
-            doc="Names of the types; the position is the type's number.",
+            "Names of the types; the position is the type's number.",
+            rule=Rule(
+                lambda v: len(v) > 0 and len(set(v)) == len(v),
+                "must name at least one type, each once",
+            ),
         ),
         option(
             "data_stat_nbatch",
             int,
             10,
             "Batches per system from which statistics are taken.",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         option(
             "data_stat_protect",
             float,
             0.01,
             "Smallest standard deviation that is divided by.",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         option(
             "data_bias_nsample",
             int,
             10,
             "Batches per system from which a bias is fitted anew.",
-            check=positive,
-            must="must be greater than 0",
+            rule=POSITIVE,
         ),
         *_pair_table_arguments(),
         option(
@@ -50,16 +48,14 @@ def common_model_arguments() -> list[Argument]:
             list,
             [],
             "Pairs of types that never see each other.",
-            check=is_pairs,
-            must="must be a list of pairs of type indices, [[0, 1]]",
+            rule=Rule(is_pairs, "must be a list of pairs of type indices, [[0, 1]]"),
         ),
         option(
             "atom_exclude_types",
             list[int],
             [],
             "Types whose atoms contribute nothing.",
-            check=lambda v: all(t >= 0 for t in v),
-            must="must be a list of type indices",
+            rule=Rule(lambda v: all(t >= 0 for t in v), "must be a list of type indices"),
         ),
         option(
             "preset_out_bias",
@@ -68,11 +64,10 @@ def common_model_arguments() -> list[Argument]:
             'Bias per output and type; null is fitted: {"energy": [null, 0.0]}.',
         ),
         *_section_arguments(),
-        Argument(
+        unset(
             "finetune_head",
             str,
-            optional=True,
-            doc="Branch of a pre-trained multi-task model whose fitting is the start.",
+            "Branch of a pre-trained multi-task model whose fitting is the start.",
         ),
     ]
 
@@ -84,18 +79,8 @@ def _pair_table_arguments() -> list[Argument]:
         "sw_rmax": "Above this distance only the network acts, Å.",
     }
     return [
-        Argument("use_srtab", str, optional=True, doc="Pair table for short distances."),
-        *(
-            Argument(
-                name,
-                float,
-                optional=True,
-                extra_check=not_negative,
-                extra_check_errmsg="must be 0 or greater",
-                doc=doc,
-            )
-            for name, doc in lengths.items()
-        ),
+        unset("use_srtab", str, "Pair table for short distances."),
+        *(unset(name, float, doc, rule=NOT_NEGATIVE) for name, doc in lengths.items()),
         option("srtab_add_bias", bool, True, "Add the bias to the table's energy."),
     ]
 
@@ -107,13 +92,12 @@ def _section_arguments() -> list[Argument]:
         "compress": "Written by the compression (TensorFlow).",
         "spin": "Magnetic types.",
     }
-    return [Argument(name, dict, optional=True, doc=doc) for name, doc in docs.items()]
+    return [unset(name, dict, doc) for name, doc in docs.items()]
 
 
 @model_args.register("standard")
 def standard_model_argument() -> Argument:
     """One descriptor and one fitting."""
-    lengths = {"check": not_negative, "must": "must be 0 or greater"}
     return Argument(
         "standard",
         dict,
@@ -133,10 +117,22 @@ def standard_model_argument() -> Argument:
                 str,
                 "None",
                 "Analytic potential at short distances.",
-                **one_of("None", "ZBL"),
+                rule=one_of("None", "ZBL"),
             ),
-            option("bridging_r_inner", float, 0.5, "Below, only the potential acts, Å.", **lengths),
-            option("bridging_r_outer", float, 0.8, "Above, only the network acts, Å.", **lengths),
+            option(
+                "bridging_r_inner",
+                float,
+                0.5,
+                "Below, only the potential acts, Å.",
+                rule=NOT_NEGATIVE,
+            ),
+            option(
+                "bridging_r_outer",
+                float,
+                0.8,
+                "Above, only the network acts, Å.",
+                rule=NOT_NEGATIVE,
+            ),
         ],
         doc="One descriptor and one fitting network.",
     )

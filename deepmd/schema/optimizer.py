@@ -3,24 +3,21 @@
 
 from dargs import Argument
 
-from deepmd.schema.common import not_negative, option
+from deepmd.schema.common import BELOW_ONE, NOT_NEGATIVE, option
 from deepmd.schema.registry import optimizer_args
 
 
 def adam_moments(beta1: float = 0.9, beta2: float = 0.999) -> list[Argument]:
     """Decay factors of the two moments."""
-    rule = {"check": lambda v: 0 <= v < 1, "must": "must be in [0, 1)"}
     return [
-        option("adam_beta1", float, beta1, "Decay of the first moment.", **rule),
-        option("adam_beta2", float, beta2, "Decay of the second moment.", **rule),
+        option("adam_beta1", float, beta1, "Decay of the first moment.", rule=BELOW_ONE),
+        option("adam_beta2", float, beta2, "Decay of the second moment.", rule=BELOW_ONE),
     ]
 
 
 def weight_decay(default: float, doc: str) -> Argument:
     """Decay of the parameters."""
-    return option(
-        "weight_decay", float, default, doc, check=not_negative, must="must be 0 or greater"
-    )
+    return option("weight_decay", float, default, doc, rule=NOT_NEGATIVE)
 
 
 @optimizer_args.register("Adam", doc="Adaptive moments.")

@@ -85,7 +85,7 @@ class ArgsRegistry:
             doc=f"type of the {self.kind}",
         )
 
-    def unknown(self, name: str, *, where: str) -> InputError:
+    def unknown(self, name: str, *, where: str | None = None) -> InputError:
         """Return the error for a type name that is not registered."""
         for main, aliases in self._known.items():
             if name == main or name in aliases:

@@ -6,10 +6,17 @@ from typing import Any
 
 from dargs import Argument
 
-from deepmd.schema.common import not_negative, one_of, option, positive
-
-_POSITIVE = {"check": positive, "must": "must be greater than 0"}
-_NOT_NEGATIVE = {"check": not_negative, "must": "must be 0 or greater"}
+from deepmd.schema.common import (
+    BELOW_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Rule,
+    one_of,
+    option,
+    required,
+    unset,
+)
 
 
 def is_batch_size(value: Any) -> bool:
@@ -37,13 +44,12 @@ def is_auto_prob(value: str) -> bool:
 def systems_arguments() -> list[Argument]:
     """Keys that training and validation data share."""
     return [
-        Argument(
+        required(
             "systems",
             [list[str], str],
-            extra_check=lambda v: len(v) > 0,
-            extra_check_errmsg="names no system",
-            doc="Folders with data, or HDF5 groups (file.hdf5#/group). A folder is searched for "
+            "Folders with data, or HDF5 groups (file.hdf5#/group). A folder is searched for "
             "systems at any depth.",
+            rule=Rule(lambda v: len(v) > 0, "names no system"),
         ),
         option(
             "rglob_patterns",
@@ -58,8 +64,10 @@ def systems_arguments() -> list[Argument]:
             'Frames per step: a number, one per system, "auto" (at least 32 atoms), "auto:N" (at '
             'least N atoms), "max:N" (at most N atoms), "filter:N" (the same, larger systems are '
             'left out), "mixed:N".',
-            check=is_batch_size,
-            must='must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N" or "mixed:N"',
+            rule=Rule(
+                is_batch_size,
+                'must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N" or "mixed:N"',
+            ),
         ),
         option(
             "auto_prob",
@@ -68,8 +76,10 @@ def systems_arguments() -> list[Argument]:
             'Probability of systems: "prob_uniform", "prob_sys_size" (by number of batches), or '
             '"prob_sys_size;first:end:weight;..." for blocks of systems.',
             alias=["auto_prob_style"],
-            check=is_auto_prob,
-            must='must be "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
+            rule=Rule(
+                is_auto_prob,
+                'must be "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
+            ),
         ),
         option(
             "sys_probs",
@@ -77,8 +87,10 @@ def systems_arguments() -> list[Argument]:
             None,
             "Probability of each system; replaces auto_prob.",
             alias=["sys_weights"],
-            check=lambda v: v is None or (all(p >= 0 for p in v) and sum(v) > 0),
-            must="must be weights of 0 or greater, not all 0",
+            rule=Rule(
+                lambda v: v is None or (all(p >= 0 for p in v) and sum(v) > 0),
+                "must be weights of 0 or greater, not all 0",
+            ),
         ),
     ]
 
@@ -95,7 +107,7 @@ def training_data_argument() -> Argument:
                 float,
                 0.0,
                 "Frames with atoms closer than this are left out, Å.",
-                **_NOT_NEGATIVE,
+                rule=NOT_NEGATIVE,
             ),
         ],
         doc="Data to train on.",
@@ -115,7 +127,7 @@ def validation_data_argument() -> Argument:
                 1,
                 "Batches averaged for one row of the learning curve.",
                 alias=["numb_batch"],
-                **_POSITIVE,
+                rule=POSITIVE,
             ),
         ],
         optional=True,
@@ -125,49 +137,42 @@ def validation_data_argument() -> Argument:
 
 def _length_arguments() -> list[Argument]:
     return [
-        Argument(
+        unset(
             "numb_steps",
             int,
-            optional=True,
+            "Number of steps.",
             alias=["stop_batch", "num_step", "num_steps", "numb_step"],
-            extra_check=not_negative,
-            extra_check_errmsg="must be 0 or greater",
-            doc="Number of steps.",
+            rule=NOT_NEGATIVE,
         ),
-        Argument(
+        unset(
             "numb_epoch",
             [float, int],
-            optional=True,
+            "Number of passes through the training data, in place of numb_steps.",
             alias=["num_epochs", "num_epoch", "numb_epochs"],
-            extra_check=positive,
-            extra_check_errmsg="must be greater than 0",
-            doc="Number of passes through the training data, in place of numb_steps.",
+            rule=POSITIVE,
         ),
-        Argument(
+        unset(
             "seed",
             [int, None],
-            optional=True,
-            extra_check=not_negative,
-            extra_check_errmsg="must be 0 or greater",
-            doc="Seed of the order of the data.",
+            "Seed of the order of the data.",
+            rule=NOT_NEGATIVE,
         ),
     ]
 
 
 def _statistics_arguments() -> list[Argument]:
     return [
-        Argument(
+        unset(
             "stat_file",
             str,
-            optional=True,
-            doc="Folder or HDF5 file that keeps statistics of the data for the next run.",
+            "Folder or HDF5 file that keeps statistics of the data for the next run.",
         ),
         option(
             "stat_file_mode",
             str,
             "update",
             "update writes what is missing, read demands everything.",
-            **one_of("update", "read"),
+            rule=one_of("update", "read"),
         ),
         option(
             "sel_overflow",
@@ -175,7 +180,7 @@ def _statistics_arguments() -> list[Argument]:
             "warn",
             "What happens when atoms have more neighbours than sel holds: the farthest are "
             "dropped with a warning, or the training stops.",
-            **one_of("warn", "error"),
+            rule=one_of("warn", "error"),
         ),
     ]
 
@@ -183,18 +188,17 @@ def _statistics_arguments() -> list[Argument]:
 def _output_arguments() -> list[Argument]:
     return [
         option("disp_file", str, "lcurve.out", "Learning curve."),
-        option("disp_freq", int, 1000, "Steps between rows of the learning curve.", **_POSITIVE),
-        option("save_freq", int, 1000, "Steps between checkpoints.", **_POSITIVE),
+        option("disp_freq", int, 1000, "Steps between rows of the learning curve.", rule=POSITIVE),
+        option("save_freq", int, 1000, "Steps between checkpoints.", rule=POSITIVE),
         option("save_dir", [str, None], None, "Folder of the periodic checkpoints."),
         option("save_ckpt", str, "model.ckpt", "Prefix of checkpoints."),
-        option("max_ckpt_keep", int, 5, "Number of checkpoints that are kept.", **_POSITIVE),
+        option("max_ckpt_keep", int, 5, "Number of checkpoints that are kept.", rule=POSITIVE),
         option(
             "ckpt_keep_ratio",
             [float, None],
             None,
             "Keep the checkpoints of this last fraction of the run instead.",
-            check=lambda v: v is None or 0 < v <= 1,
-            must="must be in (0, 1]",
+            rule=FRACTION,
         ),
         option("enable_ema", bool, False, "Keep an exponential average of the parameters too."),
         option(
@@ -202,15 +206,14 @@ def _output_arguments() -> list[Argument]:
             float,
             0.999,
             "Decay of that average.",
-            check=lambda v: 0 <= v < 1,
-            must="must be in [0, 1)",
+            rule=BELOW_ONE,
         ),
         option(
             "ema_ckpt_keep",
             [int, None],
             None,
             "Number of checkpoints of the average that are kept.",
-            **_POSITIVE,
+            rule=POSITIVE,
         ),
         option(
             "change_bias_after_training",
@@ -223,7 +226,7 @@ def _output_arguments() -> list[Argument]:
         option("disp_avg", bool, False, "Show errors averaged since the last row."),
         option("tensorboard", bool, False, "Write TensorBoard events."),
         option("tensorboard_log_dir", str, "log", "Folder of the events."),
-        option("tensorboard_freq", int, 1, "Steps between events.", **_POSITIVE),
+        option("tensorboard_freq", int, 1, "Steps between events.", rule=POSITIVE),
         option("profiling", bool, False, "Write a timeline."),
         option("profiling_file", str, "timeline.json", "File of the timeline."),
         option("enable_profiler", bool, False, "Profile into the folder of the events."),
@@ -232,29 +235,26 @@ def _output_arguments() -> list[Argument]:
 
 def _execution_arguments() -> list[Argument]:
     return [
-        Argument(
+        unset(
             "gradient_max_norm",
             float,
-            optional=True,
-            extra_check=positive,
-            extra_check_errmsg="must be greater than 0",
-            doc="Scale gradients down whose norm is larger.",
+            "Scale gradients down whose norm is larger.",
+            rule=POSITIVE,
         ),
-        option("acc_freq", int, 1, "Steps whose gradients are added up.", **_POSITIVE),
+        option("acc_freq", int, 1, "Steps whose gradients are added up.", rule=POSITIVE),
         option(
             "zero_stage",
             int,
             0,
             "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
-            check=lambda v: 0 <= v <= 3,
-            must="must be 0, 1, 2 or 3",
+            rule=Rule(lambda v: 0 <= v <= 3, "must be 0, 1, 2 or 3"),
         ),
         option(
             "neighbor_graph_method",
             str,
             "auto",
             "How neighbours are found; every choice gives the same neighbours.",
-            **one_of("auto", "dense", "nv"),
+            rule=one_of("auto", "dense", "nv"),
         ),
         option("enable_compile", bool, False, "Compile the training step."),
         option("enable_tf32", bool, False, "TF32 products of matrices while training."),
@@ -262,8 +262,10 @@ def _execution_arguments() -> list[Argument]:
             "mixed_precision",
             dict,
             [
-                option("output_prec", str, "float32", "Precision of outputs.", **one_of("float32")),
-                Argument("compute_prec", str, doc="Precision of products: float16 or bfloat16."),
+                option(
+                    "output_prec", str, "float32", "Precision of outputs.", rule=one_of("float32")
+                ),
+                required("compute_prec", str, "Precision of products: float16 or bfloat16."),
             ],
             optional=True,
             doc="Mixed precision (TensorFlow).",
@@ -298,7 +300,7 @@ def multi_task_training_argument() -> Argument:
         validation_data_argument(),
         *(a for a in _statistics_arguments() if a.name != "sel_overflow"),
     ]
-    numbers = "must be greater than 0"
+    weights = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 0")
     return Argument(
         "training",
         dict,
@@ -309,16 +311,14 @@ def multi_task_training_argument() -> Argument:
                 dict[str, float],
                 {},
                 "Weight of every branch.",
-                check=lambda v: all(p > 0 for p in v.values()),
-                must=numbers,
+                rule=weights,
             ),
             option(
                 "num_epoch_dict",
                 dict[str, float],
                 {},
                 "Passes through the data of every branch, in place of numb_steps.",
-                check=lambda v: all(p > 0 for p in v.values()),
-                must=numbers,
+                rule=weights,
             ),
             *training_arguments(),
         ],

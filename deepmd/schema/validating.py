@@ -5,7 +5,7 @@ import re
 
 from dargs import Argument
 
-from deepmd.schema.common import not_negative, option, positive
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, option
 
 
 def is_metric(value: str) -> bool:
@@ -15,24 +15,22 @@ def is_metric(value: str) -> bool:
 
 def validating_argument() -> Argument:
     """Return the section."""
-    above_zero = {"check": positive, "must": "must be greater than 0"}
     return Argument(
         "validating",
         dict,
         [
             option("full_validation", bool, False, "Evaluate the whole validation set."),
             option("ema_full_validation", bool, False, "The same for the averaged parameters."),
-            option("validation_freq", int, 5000, "Steps between evaluations.", **above_zero),
+            option("validation_freq", int, 5000, "Steps between evaluations.", rule=POSITIVE),
             option("save_best", bool, True, "Keep the best checkpoint."),
             option("save_best_dir", [str, None], None, "Folder of the best checkpoints."),
-            option("max_best_ckpt", int, 1, "Number of best checkpoints.", **above_zero),
+            option("max_best_ckpt", int, 1, "Number of best checkpoints.", rule=POSITIVE),
             option(
                 "validation_metric",
                 str,
                 "E:MAE",
                 "What is best: E, F, V, S, FR or FM with :MAE or :RMSE.",
-                check=is_metric,
-                must="must be E, F, V, S, FR or FM followed by :MAE or :RMSE",
+                rule=Rule(is_metric, "must be E, F, V, S, FR or FM followed by :MAE or :RMSE"),
             ),
             option("full_val_file", str, "val.log", "Log of the evaluations."),
             option(
@@ -40,8 +38,7 @@ def validating_argument() -> Argument:
                 [float, int],
                 0.5,
                 "First step, or fraction of the run; 0 always, 1 never.",
-                check=not_negative,
-                must="must be 0 or greater",
+                rule=NOT_NEGATIVE,
             ),
             option("compiled_infer", bool, False, "Compile the evaluation."),
             option("tf32_infer", bool, False, "TF32 products of matrices in the evaluation."),
