@@ -65,8 +65,8 @@ def normalize(
             "multi-task training is known but not built yet", where=f"{file}: model/model_dict"
         )
     try:
-        data = _with_sections(upgrade(data))
         tree = Argument("input", dict, gen_args())
+        data = _with_sections(upgrade(data))
         tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
         data = tree.normalize_value(data, inplace=True, do_alias=False)
         cross_check(data)
@@ -85,7 +85,8 @@ def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
         fitting = model.get("fitting_net") if isinstance(model, dict) else None
         kind = fitting.get("type", "ener") if isinstance(fitting, dict) else "ener"
         spin = isinstance(model, dict) and "spin" in model
-        data["loss"] = {"type": "ener_spin" if spin else _LOSS_OF.get(str(kind), "ener")}
+        loss = "ener_spin" if spin else _LOSS_OF.get(str(kind), "ener")
+        data["loss"] = {"type": loss} if loss in loss_args else {}
     return data
 
 
