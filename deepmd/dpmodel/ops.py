@@ -236,9 +236,9 @@ def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False) -> An
 def _sum_rows(x: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
     """Sum rows of ``x`` by index, (k, ...) -> (n, ...), in float64 by counting, exact order."""
     index = index.reshape(-1)
-    flat = x.reshape(len(index), -1)
-    if not n or not flat.size:
+    if not n or not x.size:
         return np.zeros((n, *x.shape[1:]), x.dtype)
+    flat = x.reshape(len(index), -1)
     columns = [np.bincount(index, weights=flat[:, c], minlength=n) for c in range(flat.shape[1])]
     return np.stack(columns, axis=1).astype(x.dtype, copy=False).reshape(n, *x.shape[1:])
 
