@@ -209,7 +209,7 @@ class Module(metaclass=_Checked):
 def to_numpy(value: Any) -> np.ndarray:
     """Return a NumPy array of any framework's array (of torch: detached, on the CPU)."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
+        value = value.detach().cpu().numpy()
     return np.array(value)
 
 
