@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What a training leaves behind, whatever the format of the file."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel.model import Model
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """The complete state of a training after a step.
+
+    Attributes
+    ----------
+    models : dict of str to Model
+        Neutral models by task; the only task of an ordinary training is ``Default``.
+    model_params : dict
+        The normalised ``model`` section, as in ``out.json``.
+    step : int
+        Steps that were taken.
+    optimizer : dict of str to array
+        What :meth:`TrainStep.state` returned.
+    trainer : dict of str to array, number or str
+        Everything else a restart needs, under flat names: ``data.Default.cursor``, ``seed``, ….
+        Arrays keep their dtype and shape.
+    min_nbor_dist : float, optional
+        Smallest distance of the training data [Å].
+    backend : str
+        Name of the backend that trained.
+    """
+
+    models: dict[str, Model]
+    model_params: dict[str, Any]
+    step: int = 0
+    optimizer: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+    min_nbor_dist: float | None = None
+    backend: str = ""
