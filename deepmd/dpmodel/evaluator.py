@@ -3,12 +3,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, numpy_forward, predict_in_chunks
+from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import Overflow
 
 
@@ -41,7 +41,9 @@ class Evaluator(ABC):
 
 
 class NumPyEvaluator(Evaluator):
-    """Evaluation of the neutral tree itself."""
+    """Evaluation of the neutral tree itself, a range of centres at a time."""
+
+    max_edges = EDGES_PER_CHUNK
 
     def evaluate(
         self,
@@ -50,8 +52,11 @@ class NumPyEvaluator(Evaluator):
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
-        inputs = prepare(batch, self.model.packings(), self.overflow)
-        out: dict[str, Any] = self.model.predict(
-            inputs, batch.n_frames, derivatives=derivatives, extra=extra
+        return predict_in_chunks(
+            self.model,
+            batch,
+            numpy_forward(self.model, derivatives, extra),
+            derivatives=derivatives,
+            max_edges=self.max_edges,
+            overflow=self.overflow,
         )
-        return {k: np.asarray(v) for k, v in out.items()}

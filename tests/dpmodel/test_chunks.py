@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Results do not depend on how the centres are divided."""
+
+import numpy as np
+import pytest
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.chunks import centre_ranges, chunks, numpy_forward, predict_in_chunks
+from deepmd.dpmodel.descriptor import DescrptSeA
+from deepmd.dpmodel.model import build_model, prepare
+from deepmd.dpmodel.neighbors import Overflow, batch_edges
+
+ALL = ("force", "virial", "atom_virial")
+
+
+def make_model(**changes):
+    descriptor = {
+        "type": "se_e2_a",
+        "rcut": 4.0,
+        "rcut_smth": 0.5,
+        "sel": [8, 10],
+        "neuron": [4, 8],
+        "axis_neuron": 3,
+        "seed": 1,
+        **changes,
+    }
+    fitting = {"neuron": [6, 6], "numb_fparam": 1, "numb_aparam": 2, "seed": 2}
+    model = build_model({"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": fitting})
+    rng = np.random.default_rng(3)
+    inner = model.atomic_model
+    inner.out_bias = rng.normal(size=inner.out_bias.shape)
+    inner.descriptor.davg = rng.normal(size=inner.descriptor.davg.shape) * 0.1
+    inner.descriptor.dstd = rng.uniform(0.5, 1.5, inner.descriptor.dstd.shape)
+    return model
+
+
+def make_batch(nf=3, na=14, *, seed=0):
+    rng = np.random.default_rng(seed)
+    cell = np.tile(np.diag([6.0, 6.5, 7.0]) + 0.3, (nf, 1, 1))
+    if nf > 1:
+        cell[-1] = 0.0
+    coord = rng.uniform(0, 6, (nf, na, 3))
+    atype = rng.integers(0, 2, (nf, na))
+    batch = Batch.from_arrays(
+        coord, cell, atype, fparam=rng.normal(size=(nf, 1)), aparam=rng.normal(size=(nf * na, 2))
+    )
+    batch.edges = batch_edges(batch, 4.0)
+    return batch
+
+
+@pytest.mark.parametrize("one_side", [True, False])
+@pytest.mark.parametrize("nf", [1, 3])
+def test_results_do_not_depend_on_the_chunk_size(one_side, nf):
+    model, batch = make_model(type_one_side=one_side), make_batch(nf)
+    inputs = prepare(batch, model.packings())
+    extra = ("descriptor", "fitting_last_layer")
+    want = model.predict(inputs, nf, derivatives=ALL, extra=extra)
+    for size in (1, 40, 100, 10**9):
+        forward = numpy_forward(model, ALL, extra)
+        got = predict_in_chunks(model, batch, forward, derivatives=ALL, max_edges=size)
+        assert set(got) == set(want)
+        for key, value in want.items():
+            assert got[key].shape == value.shape
+            np.testing.assert_allclose(got[key], value, rtol=0, atol=1e-13, err_msg=key)
+
+
+def test_without_derivatives():
+    model, batch = make_model(), make_batch()
+    want = model.predict(prepare(batch, model.packings()), 3, derivatives=())
+    forward = numpy_forward(model, (), ())
+    got = predict_in_chunks(model, batch, forward, derivatives=(), max_edges=60)
+    assert set(got) == set(want) == {"energy", "atom_energy"}
+    np.testing.assert_allclose(got["energy"], want["energy"], rtol=0, atol=1e-13)
+
+
+def test_ranges_cover_all_atoms_and_respect_the_limit():
+    batch = make_batch()
+    counts = np.bincount(batch.edges.i, minlength=batch.n_atoms) + 1
+    ranges = centre_ranges(batch, 90)
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == batch.n_atoms
+    assert all(a[1] == b[0] for a, b in zip(ranges, ranges[1:]))
+    assert len(ranges) > 3
+    for a, b in ranges:
+        assert counts[a:b].sum() <= 90 or b == a + 1
+
+
+def test_models_that_pass_messages_stay_whole():
+    model, batch = make_model(), make_batch()
+    parts = list(chunks(batch, model.packings(), ntypes=2, local=False, max_edges=1))
+    assert len(parts) == 1
+    assert len(parts[0].inputs.atype) == batch.n_atoms
+
+
+def test_overflow_is_counted_once_per_centre():
+    model, batch = make_model(sel=[2, 3]), make_batch()
+    whole, divided = Overflow(), Overflow()
+    prepare(batch, model.packings(), whole)
+    list(chunks(batch, model.packings(), ntypes=2, max_edges=50, overflow=divided))
+    assert whole.centres > 0
+    assert divided.centres == whole.centres
+    np.testing.assert_array_equal(divided.needed, whole.needed)
+
+
+def test_blocks_of_the_sum(monkeypatch):
+    model, batch = make_model(), make_batch()
+    want = predict_in_chunks(model, batch, numpy_forward(model, ALL, ()), derivatives=ALL)
+    monkeypatch.setattr("deepmd.dpmodel.chunks._EDGES_PER_SUM", 37)
+    got = predict_in_chunks(model, batch, numpy_forward(model, ALL, ()), derivatives=ALL)
+    for key, value in want.items():
+        np.testing.assert_allclose(got[key], value, rtol=0, atol=1e-13, err_msg=key)
+
+
+def test_the_class_is_local():
+    assert DescrptSeA(4.0, 0.5, [1]).message_passing is False
