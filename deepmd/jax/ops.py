@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The operations of :mod:`deepmd.dpmodel.ops` on JAX arrays."""
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepmd.dpmodel.ops import NAMES, register, register_namespace
+
+# Accelerators multiply float32 matrices with 10-bit mantissas unless told otherwise.
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+class _Namespace(types.ModuleType):
+    """The Array-API names over ``jax.numpy``, products in full precision."""
+
+    def __init__(self) -> None:
+        super().__init__("jax_namespace")
+        for name in (*NAMES, "asarray", "max"):
+            setattr(self, name, getattr(jnp, name))
+        self.matmul = functools.partial(jnp.matmul, precision=_EXACT)
+
+
+register_namespace("jax", _Namespace())
+
+
+@register("_like", "jax")
+def _(x: Any, value: Any) -> Any:
+    return jnp.asarray(value)
+
+
+@register("take", "jax")
+def _(x: Any, index: Any) -> Any:
+    # Indices are ours: never outside, but -1 means the last row.
+    return x.at[index].get(mode="promise_in_bounds")
+
+
+@register("segment_sum", "jax")
+def _(x: Any, segment: Any, n: Any) -> Any:
+    zero = jnp.zeros((n, *x.shape[1:]), x.dtype)
+    return zero.at[segment].add(x, mode="promise_in_bounds")
+
+
+@register("scatter_rows", "jax")
+def _(x: Any, index: Any, n: Any) -> Any:
+    zero = jnp.zeros((n, *x.shape[1:]), x.dtype)
+    return zero.at[index].add(x, mode="promise_in_bounds", unique_indices=True)
+
+
+@register("linear", "jax")
+def _(x: Any, w: Any, b: Any = None) -> Any:
+    y = jnp.matmul(x, w, precision=_EXACT)
+    return y if b is None else y + b
+
+
+@register("contract", "jax")
+def _(g: Any, r: Any) -> Any:
+    return jnp.einsum("nkm,nkc->nmc", g, r, precision=_EXACT)
+
+
+@register("stop_gradient", "jax")
+def _(x: Any) -> Any:
+    return jax.lax.stop_gradient(x)
+
+
+@register("edge_gradient", "jax")
+def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+    def totals(v: Any) -> tuple[Any, Any]:
+        outputs, scalars = energy(v)
+        return (jnp.stack(scalars) if scalars else jnp.zeros(0)), outputs
+
+    value, back, outputs = jax.vjp(totals, vec, has_aux=True)
+    rows = np.eye(len(value), dtype=value.dtype)
+    return outputs, [back(jnp.asarray(row))[0] for row in rows]
