@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From data to dynamics in a few minutes, through the public commands and classes only.
+
+Trains the small model of ``examples/water`` (``dp --pt train``), freezes it, tests it on frames it
+has not seen (``dp test``), runs molecular dynamics with ASE, prints what came out and draws
+``quickstart.png``. Everything is written below ``quickstart/``; start it with ``make quickstart``
+or, in an environment of your own, ``python examples/quickstart.py``.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+WATER = ROOT / "examples" / "water"
+VALIDATION = WATER / "data" / "valid_0"
+MODEL = "water.pth"
+TEMPERATURE = 300.0  # K
+TIME_STEP = 0.5  # fs
+
+
+class Failure(Exception):
+    """Something the user can mend; the text says how."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What the steps found out, for the table and the picture."""
+
+    curve: np.ndarray | None = None
+    step_ms: float = float("nan")
+    energy: np.ndarray | None = None  # (n_frames, 2) reference and model [eV per atom]
+    force: np.ndarray | None = None  # (n, 2) reference and model [eV/Å]
+    times: np.ndarray | None = None  # [fs]
+    total: np.ndarray | None = None  # [eV per atom]
+    temperature: float = float("nan")
+    md_ms: float = float("nan")
+
+    @staticmethod
+    def rmse(pairs: np.ndarray) -> float:
+        """Root mean square difference of two columns."""
+        return float(np.sqrt(np.mean((pairs[:, 1] - pairs[:, 0]) ** 2)))
+
+    @property
+    def drift(self) -> float:
+        """Slope of the total energy [eV per atom and ps]."""
+        return float(np.polyfit(self.times / 1000.0, self.total, 1)[0])
+
+
+def main() -> int:
+    """Run all steps; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, help="training steps (default: of the example)")
+    parser.add_argument("--md-steps", type=int, default=500, help="steps of dynamics")
+    parser.add_argument("--folder", type=Path, default=ROOT / "quickstart", help="where to work")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    result = Result()
+    try:
+        check_packages()
+        steps = prepare(options.folder, options.steps)
+        train(options.folder, steps, result)
+        say("freezing the model")
+        dp(options.folder, "freeze", "--pt", "freeze", "-c", ".", "-o", MODEL)
+        say(f"testing {MODEL} on {VALIDATION.relative_to(ROOT)}")
+        dp(options.folder, "test", "test", "-m", MODEL, "-s", str(VALIDATION), "-d", "detail")
+        read_test(options.folder, result)
+        dynamics(options.folder, options.md_steps, result)
+        picture = draw(options.folder, result)
+    except Failure as failure:
+        print(f"quickstart: {failure}", file=sys.stderr)
+        return 1
+    report(result, options.folder, picture, time.perf_counter() - start)
+    return 0
+
+
+def say(text: str) -> None:
+    """Announce a step."""
+    print(f"== {text}", flush=True)
+
+
+def check_packages() -> None:
+    """Stop early if something is not installed."""
+    missing = []
+    for name in ("deepmd", "torch", "ase", "matplotlib"):
+        try:
+            __import__(name)
+        except ModuleNotFoundError:
+            missing.append(name)
+    if missing:
+        raise Failure(
+            f'{", ".join(missing)} not installed; run "make quickstart", or '
+            'pip install -e ".[torch,ase,plot]" in the repository'
+        )
+
+
+def prepare(folder: Path, steps: int | None) -> int:
+    """Write the training input into an empty folder; return the number of steps."""
+    example = WATER / "se_e2_a" / "input.json"
+    for needed in (example, VALIDATION / "type.raw"):
+        if not needed.is_file():
+            raise Failure(f"{needed} is missing; get the whole repository")
+    # Only what an earlier run of this script made is removed.
+    if folder.exists() and not (folder / "input.json").is_file() and any(folder.iterdir()):
+        raise Failure(f"{folder} holds other files; give another --folder or empty it")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    data = json.loads(example.read_text())
+    training = data["training"]
+    for section in ("training_data", "validation_data"):
+        systems = training[section]["systems"]
+        training[section]["systems"] = [str((example.parent / s).resolve()) for s in systems]
+    if steps is not None:
+        training["numb_steps"] = steps
+    (folder / "input.json").write_text(json.dumps(data, indent=2))
+    return int(training["numb_steps"])
+
+
+def dp(folder: Path, name: str, *arguments: str) -> None:
+    """Run a command in the folder, its output in ``name.log``; raise Failure if it fails."""
+    log = folder / f"{name}.log"
+    with log.open("w") as out:
+        done = subprocess.run(
+            command(*arguments), cwd=folder, stdout=out, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        raise Failure(failed(log, *arguments))
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line ``dp ...`` of this very environment."""
+    return [sys.executable, "-m", "deepmd", *arguments]
+
+
+def failed(log: Path, *arguments: str) -> str:
+    """Say which command failed, with the end of its log."""
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    return f'"dp {" ".join(arguments)}" failed; the end of {log}:\n{tail}'
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+def train(folder: Path, steps: int, result: Result) -> None:
+    """Train, showing one line of progress taken from the learning curve."""
+    say(f"training {steps} steps (log: {folder / 'train.log'})")
+    log = folder / "train.log"
+    seen: list[tuple[float, int]] = []
+    started = time.perf_counter()
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command("--pt", "train", "input.json"),
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                progress(folder, steps, seen, started)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    progress(folder, steps, seen, started)
+    print()
+    if process.returncode:
+        raise Failure(failed(log, "--pt", "train", "input.json"))
+    result.curve = read_curve(folder)
+    if len(seen) > 1:
+        (t0, s0), (t1, s1) = seen[0], seen[-1]
+        result.step_ms = 1000.0 * (t1 - t0) / max(s1 - s0, 1)
+
+
+def progress(folder: Path, steps: int, seen: list[tuple[float, int]], started: float) -> None:
+    """Rewrite the line of progress; note when which step was reached."""
+    now = time.perf_counter()
+    text = "starting"
+    curve = read_curve(folder)
+    if curve is not None:
+        row = curve[-1]
+        step = int(row["step"])
+        if not seen or step > seen[-1][1]:
+            seen.append((now, step))
+        error = row["rmse_f_val"] if "rmse_f_val" in curve.dtype.names else row["rmse_f_trn"]
+        text = f"step {step:6d} of {steps}, force error {error:.3f} eV/Å"
+        if step > seen[0][1]:
+            rate = (seen[-1][0] - seen[0][0]) / (step - seen[0][1])
+            text += f", {rate * (steps - step):4.0f} s to go"
+    print(f"\r   {now - started:4.0f} s  {text:<62}", end="", flush=True)
+
+
+def read_curve(folder: Path) -> np.ndarray | None:
+    """Return the learning curve as an array with named columns, None while it has no rows."""
+    path = folder / "lcurve.out"
+    if not path.is_file():
+        return None
+    lines = path.read_text().splitlines(keepends=True)
+    names = lines[0].lstrip("#").split() if lines else []
+    # The last line may be half written.
+    rows = [line.split() for line in lines if not line.startswith("#") and line.endswith("\n")]
+    rows = [row for row in rows if len(row) == len(names)]
+    if not rows:
+        return None
+    return np.array([tuple(map(float, row)) for row in rows], dtype=[(n, float) for n in names])
+
+
+def read_test(folder: Path, result: Result) -> None:
+    """Read the details that ``dp test`` wrote."""
+    energy = np.loadtxt(folder / "detail.e_peratom.out", ndmin=2)
+    force = np.loadtxt(folder / "detail.f.out", ndmin=2)
+    result.energy = energy
+    result.force = np.stack([force[:, :3].ravel(), force[:, 3:].ravel()], axis=1)
+
+
+# -- dynamics -------------------------------------------------------------------------------------
+
+
+def dynamics(folder: Path, steps: int, result: Result) -> None:
+    """Run dynamics at constant energy from the first validation frame."""
+    from ase import Atoms, units
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+    from ase.md.verlet import VelocityVerlet
+
+    from deepmd.calculator import DP
+
+    names = (VALIDATION / "type_map.raw").read_text().split()
+    types = np.loadtxt(VALIDATION / "type.raw", dtype=int, ndmin=1).ravel()
+    atoms = Atoms(
+        [names[t] for t in types],
+        positions=np.load(VALIDATION / "set.000" / "coord.npy")[0].reshape(-1, 3),
+        cell=np.load(VALIDATION / "set.000" / "box.npy")[0].reshape(3, 3),
+        pbc=True,
+    )
+    atoms.calc = DP(model=str(folder / MODEL))
+    rng = np.random.default_rng(1)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
+    Stationary(atoms)
+    say(f"dynamics: {steps} steps of {TIME_STEP} fs at constant energy, {len(atoms)} atoms")
+    run = VelocityVerlet(atoms, timestep=TIME_STEP * units.fs)
+    total, temperature = [], []
+
+    def observe() -> None:
+        total.append(atoms.get_total_energy() / len(atoms))
+        temperature.append(atoms.get_temperature())
+
+    run.attach(observe)
+    run.run(1)  # the first evaluation is slower and not counted
+    start = time.perf_counter()
+    run.run(steps - 1)
+    result.md_ms = 1000.0 * (time.perf_counter() - start) / max(steps - 1, 1)
+    result.total = np.array(total)
+    result.times = TIME_STEP * np.arange(len(result.total))
+    result.temperature = float(np.mean(temperature))
+    if not np.isfinite(result.total).all():
+        raise Failure("the dynamics went astray: the total energy is not finite")
+
+
+# -- what came out --------------------------------------------------------------------------------
+
+
+def draw(folder: Path, result: Result) -> Path:
+    """Draw the picture; return the copy at the top of the repository."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for name, label in (("rmse_f_val", "force, eV/Å"), ("rmse_e_val", "energy, eV per atom")):
+        left.loglog(result.curve["step"], result.curve[name], label=label)
+    left.set(xlabel="training step", ylabel="validation error", title="learning curve")
+    left.legend()
+    limit = 1.05 * np.abs(result.force).max()
+    middle.plot([-limit, limit], [-limit, limit], color="0.7", linewidth=1)
+    middle.plot(result.force[:, 0], result.force[:, 1], ".", markersize=2)
+    middle.set(
+        xlabel="reference force, eV/Å",
+        ylabel="model force, eV/Å",
+        title=f"validation, RMSE {result.rmse(result.force):.3f} eV/Å",
+        xlim=(-limit, limit),
+        ylim=(-limit, limit),
+        aspect="equal",
+    )
+    right.plot(result.times, 1000.0 * (result.total - result.total[0]))
+    right.set(
+        xlabel="time, fs",
+        ylabel="total energy - start, meV per atom",
+        title=f"dynamics at constant energy, {result.temperature:.0f} K",
+    )
+    figure.savefig(folder / "quickstart.png", dpi=110)
+    plt.close(figure)
+    top = ROOT / "quickstart.png"
+    shutil.copyfile(folder / "quickstart.png", top)
+    return top
+
+
+def report(result: Result, folder: Path, picture: Path, seconds: float) -> None:
+    """Print the table."""
+    rows = [
+        ("energy error (RMSE, validation)", 1000.0 * result.rmse(result.energy), "meV per atom"),
+        ("force error (RMSE, validation)", 1000.0 * result.rmse(result.force), "meV/Å"),
+        ("drift of the total energy", 1000.0 * result.drift, "meV per atom and ps"),
+        ("mean temperature", result.temperature, "K"),
+        ("training step", result.step_ms, "ms"),
+        ("dynamics step", result.md_ms, "ms"),
+    ]
+    print()
+    for name, value, unit in rows:
+        print(f"   {name:<34}{value:10.3f}  {unit}")
+    print(
+        f"\n   picture: {picture}\n   model:   {folder / MODEL}\n   all of it took {seconds:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
