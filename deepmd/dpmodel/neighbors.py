@@ -145,6 +145,9 @@ class Packing:
     exclude : tuple of (int, int)
         Pairs of types that do not see each other. They count as neighbours when the nearest
         ``sel`` are chosen, and are dropped then.
+    nearest : int
+        How many neighbours of all types are kept before types are looked at; 0: the sum of
+        ``sel``. A part of a hybrid starts from the longer list of the whole.
     """
 
     layout: str
@@ -153,6 +156,7 @@ class Packing:
     sel: tuple[int, ...] = ()
     by_centre: bool = False
     exclude: tuple[tuple[int, int], ...] = ()
+    nearest: int = 0
 
     @property
     def n_tables(self) -> int:
@@ -227,7 +231,7 @@ def _nearest(
     within = (r2 <= p.rcut * p.rcut) & (r2 > 0.0)
     if not within.all():
         kept = kept[within]
-    kept = _cut(kept, edges.i[kept], r2, sum(p.sel), n, overflow)
+    kept = _cut(kept, edges.i[kept], r2, p.nearest or sum(p.sel), n, overflow)
     if p.layout == "typed":
         nt = p.ntypes
         key = edges.i[kept] * nt + atype[edges.j[kept]]

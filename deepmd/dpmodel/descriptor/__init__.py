@@ -2,6 +2,17 @@
 """Descriptors. Importing this package registers all of them."""
 
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
+from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
+from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
+from deepmd.dpmodel.descriptor.se_e3 import DescrptSeT
 
-__all__ = ["Atoms", "Descriptor", "DescriptorOutput", "DescrptSeA"]
+__all__ = [
+    "Atoms",
+    "Descriptor",
+    "DescriptorOutput",
+    "DescrptHybrid",
+    "DescrptSeA",
+    "DescrptSeR",
+    "DescrptSeT",
+]

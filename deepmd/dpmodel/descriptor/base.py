@@ -103,6 +103,10 @@ class Descriptor(Module):
 
     # -- statistics ---------------------------------------------------------------------------
 
+    def statistics_parts(self) -> list["Descriptor"]:
+        """Return the parts that have statistics of their own; a simple descriptor is its part."""
+        return [self]
+
     def statistics_key(self) -> dict[str, Any]:
         """Return what the statistics depend on, in the order of the cache's hash."""
         raise TypeError(f"{type(self).__name__} has no statistics")

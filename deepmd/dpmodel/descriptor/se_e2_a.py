@@ -10,17 +10,11 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks, protected
 from deepmd.dpmodel.module import Serial
-from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
-from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.random import Seed
 from deepmd.schema.descriptor import se_e2_a_arguments
 from deepmd.schema.registry import descriptor_args
-
-
-def _v1(data: dict) -> dict:
-    """Version 1 had no protection of the denominators."""
-    return {"env_protection": 0.0, **data}
 
 
 @Descriptor.register("se_e2_a", "se_a")
@@ -52,8 +46,6 @@ class DescrptSeA(TypedDescriptor):
         Keep the mean of the environment matrix at zero.
     activation_function, precision, trainable, seed
         Of the networks.
-    ntypes : int, optional
-        Checked against ``sel``.
     type_map : list of str, optional
         Names of the types.
     """
@@ -69,7 +61,7 @@ class DescrptSeA(TypedDescriptor):
         buffers=("davg", "dstd"),
         children=("embeddings",),
         constants=("env_mat", "spin"),
-        upgrades={1: _v1},
+        upgrades={1: protected},
     )
     spin = None
 
@@ -106,19 +98,7 @@ class DescrptSeA(TypedDescriptor):
         )
         self.neuron, self.axis_neuron, self.resnet_dt = list(neuron), axis_neuron, resnet_dt
         self.activation_function = activation_function
-        ndim = 1 if type_one_side else 2
-        networks = [
-            EmbeddingNetwork(
-                1,
-                neuron,
-                activation_function=activation_function,
-                resnet_dt=resnet_dt,
-                precision=self.precision,
-                seed=child_seed(seed, k),
-            )
-            for k in range(self.ntypes**ndim)
-        ]
-        self.embeddings = NetworkCollection(ndim, self.ntypes, "embedding_network", networks)
+        self.embeddings = pair_networks(self, 1 if type_one_side else 2, seed)
 
     @property
     def dim_out(self) -> int:

@@ -12,6 +12,8 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
+from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.utils.errors import ModelFileError
 
 STD_FLOOR = 0.01
@@ -215,6 +217,27 @@ class TypedDescriptor(Descriptor):
                 raise ModelFileError(f"{name} differs between the slots of a type")
             return np.array(value[:, 0] if self.nnei else np.ones((self.ntypes, self.width)))
         return super().restore_array(name, value)
+
+
+def protected(data: dict) -> dict:
+    """Upgrade version 1, which had no protection of the denominators."""
+    return {"env_protection": 0.0, **data}
+
+
+def pair_networks(descriptor: Any, ndim: int, seed: Seed) -> NetworkCollection:
+    """Embedding networks of one number, per neighbour type (ndim 1) or pair of types (2)."""
+    networks = [
+        EmbeddingNetwork(
+            1,
+            descriptor.neuron,
+            activation_function=descriptor.activation_function,
+            resnet_dt=descriptor.resnet_dt,
+            precision=descriptor.precision,
+            seed=child_seed(seed, k),
+        )
+        for k in range(descriptor.ntypes**ndim)
+    ]
+    return NetworkCollection(ndim, descriptor.ntypes, "embedding_network", networks)
 
 
 def _moments(sums: np.ndarray) -> tuple[float, float]:

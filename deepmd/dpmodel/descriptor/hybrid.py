@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Several descriptors side by side."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from dargs import Argument
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.schema.descriptor import descriptor_variant
+from deepmd.schema.registry import descriptor_args
+from deepmd.utils.errors import InputError
+
+
+@Descriptor.register("hybrid")
+class DescrptHybrid(Descriptor):
+    """Concatenation of descriptors.
+
+    Parameters
+    ----------
+    list : list of dict
+        The members' sections, each with its ``type``.
+    type_map : list of str, optional
+        Names of the types.
+    """
+
+    serial = Serial(
+        layout="@class type @version list", name="Descriptor", type="hybrid", children=("list",)
+    )
+
+    def __init__(
+        self,
+        list: Sequence[dict[str, Any]],  # noqa: A002 - the key of the input and of the dictionary
+        *,
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,
+    ) -> None:
+        members = []
+        for k, section in enumerate(list):
+            given = dict(section)
+            where = f"model/descriptor/list/{k}/type"
+            kind = Descriptor.registry.get(given.pop("type"), where=where)
+            given.setdefault("seed", child_seed(seed, k))
+            members.append(kind(**given, type_map=type_map))
+        self.list = members
+        if members and len({m.ntypes for m in members}) > 1:
+            raise InputError(
+                f"the members have {[m.ntypes for m in members]} types",
+                where="model/descriptor/list",
+                fix="give every member one sel per type",
+            )
+
+    @property
+    def type_map(self) -> Any:  # type: ignore[override]
+        """Names of the types."""
+        return self.list[0].type_map
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types."""
+        return self.list[0].ntypes
+
+    @property
+    def rcut(self) -> float:  # type: ignore[override]
+        """Largest cutoff of the members [Å]."""
+        return max(m.rcut for m in self.list)
+
+    @property
+    def rcut_smth(self) -> float:  # type: ignore[override]
+        """Smallest start of a switch [Å]."""
+        return min(m.rcut_smth for m in self.list)
+
+    @property
+    def sel(self) -> Any:  # type: ignore[override]
+        """Largest numbers of neighbours of the members; one sum if a member mixes types."""
+        if self.mixed_types:
+            return [max(sum(m.sel) for m in self.list)]
+        return [max(column) for column in zip(*(m.sel for m in self.list), strict=True)]
+
+    @property
+    def mixed_types(self) -> bool:  # type: ignore[override]
+        """Whether a member mixes types."""
+        return any(m.mixed_types for m in self.list)
+
+    @property
+    def message_passing(self) -> bool:
+        """Whether a member passes messages."""
+        return any(m.message_passing for m in self.list)
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return sum(m.dim_out for m in self.list)
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix."""
+        return sum(m.dim_embed for m in self.list)
+
+    def packings(self) -> Any:
+        """Return the members' layouts, each once."""
+        found: dict[Packing, None] = {}
+        for member in self.list:
+            found.update(dict.fromkeys(map(self._layout, member.packings())))
+        return [*found]
+
+    def _layout(self, packing: Packing) -> Packing:
+        """Let a member's neighbours be chosen from the list of the whole."""
+        if packing.layout != "typed":
+            return packing
+        return dataclasses.replace(packing, nearest=max(packing.nearest, sum(self.sel)))
+
+    def statistics_parts(self) -> Any:
+        """Return the members' parts."""
+        return [part for m in self.list for part in m.statistics_parts()]
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate all members: value (n_atoms, dim_out), rotation (n_atoms, dim_embed, 3)."""
+        # An empty slot lies at the largest cutoff, where every member's switch is 0.
+        parts = [
+            member(atoms, {p: slots[self._layout(p)] for p in member.packings()})
+            for member in self.list
+        ]
+        value = ops.xp(parts[0].value).concat([p.value for p in parts], axis=-1)
+        rotations = [p.rotation for p in parts if p.rotation is not None]
+        rotation = ops.xp(value).concat(rotations, axis=1) if rotations else None
+        return DescriptorOutput(value, rotation)
+
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> "DescrptHybrid":
+        return cls([])
+
+
+@descriptor_args.register("hybrid")
+def hybrid_arguments() -> list[Argument]:
+    """Keys of the hybrid descriptor."""
+    return [
+        Argument(
+            "list",
+            list,
+            [],
+            [descriptor_variant(exclude=("hybrid",))],
+            repeat=True,
+            doc="The members, each a full descriptor section with its type.",
+        )
+    ]

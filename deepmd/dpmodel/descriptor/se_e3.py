@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Smooth-edition descriptor with three-body embedding of angles.
+
+Wang et al., "A deep learning interatomic potential developed for atomistic simulation of carbon
+materials", Carbon 186, 1 (2022).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dargs import Argument
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks, protected
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.nn.random import Seed
+from deepmd.schema.common import common_network_arguments, widths_argument
+from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
+from deepmd.schema.registry import descriptor_args
+
+
+@Descriptor.register("se_e3", "se_at", "se_a_3be", "se_t")
+class DescrptSeT(TypedDescriptor):
+    r"""``D_i = Σ_{a≤b} 1/(N_a N_b) Σ_{j∈a, k∈b} θ_jk G_ab(θ_jk)``, ``θ_jk = R_j · R_k``.
+
+    R_j are the angular components of the normalised environment matrix; the sum over pairs of one
+    type runs over all ordered pairs, j = k included.
+
+    Parameters
+    ----------
+    rcut, rcut_smth : float
+        Cutoff and start of the switch [Å].
+    sel : list of int
+        Slots N_a per neighbour type.
+    neuron : list of int
+        Widths of the embedding networks.
+    resnet_dt : bool
+        Whether residual layers have a trained factor per channel.
+    exclude_types : list of (int, int)
+        Pairs of types that do not see each other.
+    env_protection : float
+        Added to distances in denominators [Å].
+    set_davg_zero : bool
+        Keep the mean of the environment matrix at zero.
+    activation_function, precision, trainable, seed
+        Of the networks.
+    type_map : list of str, optional
+        Names of the types.
+    """
+
+    serial = Serial(
+        layout="@class type @version rcut rcut_smth sel neuron resnet_dt set_davg_zero"
+        " activation_function precision embeddings env_mat exclude_types env_protection type_map"
+        " @variables trainable",
+        name="Descriptor",
+        type="se_e3",
+        version=2,
+        accepts=(1, 2),
+        buffers=("davg", "dstd"),
+        children=("embeddings",),
+        constants=("env_mat",),
+        upgrades={1: protected},
+    )
+    one_sided = True
+
+    def __init__(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: Sequence[int],
+        *,
+        neuron: Sequence[int] = (10, 20, 40),
+        resnet_dt: bool = False,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: float = 0.0,
+        set_davg_zero: bool = False,
+        activation_function: str = "tanh",
+        precision: str = "default",
+        trainable: bool = True,
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,
+    ) -> None:
+        self._init_environment(
+            rcut=rcut,
+            rcut_smth=rcut_smth,
+            sel=sel,
+            exclude_types=exclude_types,
+            env_protection=env_protection,
+            set_davg_zero=set_davg_zero,
+            precision=precision,
+            type_map=type_map,
+            trainable=trainable,
+        )
+        self.neuron, self.resnet_dt = list(neuron), resnet_dt
+        self.activation_function = activation_function
+        self.embeddings = pair_networks(self, 2, seed)
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1]
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom: value (n_atoms, ng)."""
+        tables = slots[self.packing]
+        angular = [self.rows(None, atoms, t, b)[..., 1:] for b, t in enumerate(tables)]
+        empty = self.padding_row(None, atoms)[..., 1:]
+        total: Any = 0.0
+        for b in range(self.ntypes):
+            for a in range(b + 1):
+                if self.sel[a] and self.sel[b]:
+                    scale = 1.0 / (self.sel[a] * self.sel[b])
+                    total = total + scale * self.pair(a, b, angular[a], angular[b], empty)
+        return DescriptorOutput(total)
+
+    def pair(self, a: int, b: int, ra: Any, rb: Any, empty: Any) -> Any:
+        """Sum over slots of types a and b, empty ones included: (n, ng).
+
+        The ``sel - K`` slots beyond the blocks ra (n, K_a, 3) and rb (n, K_b, 3) all hold the row
+        ``empty`` (n, 1, 3), so that each of the three further sums is one row times a number.
+        """
+        more_a, more_b = self.sel[a] - ops.shape(ra)[1], self.sel[b] - ops.shape(rb)[1]
+        return (
+            self.angles(a, b, ra, rb)
+            + more_b * self.angles(a, b, ra, empty)
+            + more_a * self.angles(a, b, empty, rb)
+            + (more_a * more_b) * self.angles(a, b, empty, empty)
+        )
+
+    def angles(self, a: int, b: int, ra: Any, rb: Any) -> Any:
+        """Sum of θ G(θ) over all pairs of rows: (n, ng)."""
+        space = ops.xp(ra)
+        theta = space.matmul(ra, ops.matrix_transpose(rb))
+        n, ka, kb = ops.shape(theta)
+        theta = space.reshape(theta, (n, ka * kb, 1))
+        return ops.contract(self.embeddings.at(a, b)(theta), theta)[:, :, 0]
+
+
+@descriptor_args.register("se_e3", alias=["se_at", "se_a_3be", "se_t"])
+def se_e3_arguments() -> list[Argument]:
+    """Keys of the three-body descriptor."""
+    return [
+        sel_argument(),
+        *cutoff_arguments(),
+        widths_argument(
+            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
+        ),
+        *common_network_arguments(),
+        *environment_arguments(),
+    ]
