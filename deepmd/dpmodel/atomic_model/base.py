@@ -23,6 +23,7 @@ class AtomicModel(Module):
 
     registry: ClassVar[Registry] = Registry("model")
     type_map: list[str]
+    atom_exclude_types: Sequence[int] = ()
     out_bias: Any
     out_std: Any
 
@@ -39,6 +40,10 @@ class AtomicModel(Module):
     def output_def(self) -> FittingOutputDef:
         """Return what this model predicts."""
         raise TypeError(f"{type(self).__name__} does not state its outputs")
+
+    def sel_type(self) -> list[int]:
+        """Return the types that are predicted; empty means all."""
+        return []
 
     def packings(self) -> list[Packing]:
         """Return the layouts of neighbours of all parts, in a fixed order, each once."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, add_out_bias, kept_types
+from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.module import Serial
@@ -78,6 +78,10 @@ class StandardAtomicModel(AtomicModel):
         """Return what the fitting predicts."""
         return self.fitting.output_def()
 
+    def sel_type(self) -> list[int]:
+        """Return the types the fitting predicts; empty means all."""
+        return self.fitting.sel_type()
+
     def packings(self) -> list[Packing]:
         """Return the layouts of descriptor and fitting, each once."""
         return list(dict.fromkeys(map(self._layout, self._parts())))
@@ -96,7 +100,8 @@ class StandardAtomicModel(AtomicModel):
         """Evaluate every atom; see :class:`AtomicModel`."""
         mine = {p: slots[self._layout(p)] for p in self._parts()}
         output = self.descriptor(atoms, mine)
-        values = add_out_bias(self, self.fitting(output, atoms, mine), atoms)
+        values = self.fitting(output, atoms, mine)
+        values = self.fitting.with_out_bias(values, self.out_bias, self.out_std, atoms)
         if self.atom_exclude_types:
             kept = kept_types(self.atom_exclude_types, self.ntypes)
             for name, value in values.items():

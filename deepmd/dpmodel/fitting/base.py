@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
@@ -28,6 +28,7 @@ class Fitting(Module):
     """
 
     registry: ClassVar[Registry] = Registry("fitting")
+    atom_ener: list[float | None] | None = None
     layer_name = None
     tot_ener_zero = False
     spin = None
@@ -43,23 +44,47 @@ class Fitting(Module):
         ntypes: int,
         dim_descrpt: int,
         net_out: int,
-        neuron: Sequence[int],
-        resnet_dt: bool,
-        numb_fparam: int,
-        numb_aparam: int,
-        dim_case_embd: int,
-        default_fparam: Sequence[float] | None,
-        rcond: float | None,
-        activation_function: str,
-        precision: str,
-        mixed_types: bool,
-        exclude_types: Sequence[int],
-        trainable: bool | Sequence[bool],
-        use_aparam_as_mask: bool,
-        type_map: Sequence[str] | None,
-        seed: Seed,
+        neuron: Sequence[int] = (120, 120, 120),
+        resnet_dt: bool = True,
+        numb_fparam: int = 0,
+        numb_aparam: int = 0,
+        dim_case_embd: int = 0,
+        default_fparam: Sequence[float] | None = None,
+        rcond: float | None = None,
+        activation_function: str = "tanh",
+        precision: str = "default",
+        mixed_types: bool = False,
+        exclude_types: Sequence[int] = (),
+        trainable: bool | Sequence[bool] = True,
+        use_aparam_as_mask: bool = False,
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,
     ) -> None:
-        """Set what all fittings hold; called by their constructors."""
+        """Set what all fittings hold; called by their constructors.
+
+        Parameters
+        ----------
+        ntypes, dim_descrpt, net_out : int
+            Number of types, width of the descriptor and of the networks' output.
+        neuron : list of int
+            Widths of the hidden layers.
+        resnet_dt : bool
+            Whether residual layers have a trained factor per channel.
+        numb_fparam, numb_aparam, dim_case_embd : int
+            Widths of the frame parameters, atomic parameters and case vector.
+        default_fparam : list of float, optional
+            Used for frames without frame parameters.
+        rcond : float, optional
+            Cut of the singular values in the bias fit.
+        mixed_types : bool
+            One network for all types.
+        exclude_types : list of int
+            Types of which nothing is predicted.
+        trainable : bool or list of bool
+            For all, or for each layer.
+        use_aparam_as_mask : bool
+            The atomic parameter is no input.
+        """
         self.ntypes, self.dim_descrpt, self.neuron = ntypes, dim_descrpt, list(neuron)
         self.resnet_dt, self.mixed_types = resnet_dt, mixed_types
         self.numb_fparam, self.numb_aparam = numb_fparam, numb_aparam
@@ -102,9 +127,7 @@ class Fitting(Module):
             )
             for k in range(1 if mixed_types else ntypes)
         ]
-        self.nets = NetworkCollection(
-            0 if mixed_types else 1, ntypes, "fitting_network", networks
-        )
+        self.nets = NetworkCollection(0 if mixed_types else 1, ntypes, "fitting_network", networks)
         self.bias_atom_e = np.zeros((ntypes, net_out))
         self.case_embd = np.zeros(dim_case_embd) if dim_case_embd else None
         self.fparam_avg = np.zeros(numb_fparam) if numb_fparam else None
@@ -163,9 +186,51 @@ class Fitting(Module):
         y = self.per_network(x, slots, atoms, lambda t, net, rows: net(rows))
         return ops.cast(y, "float64") + ops.take(self.bias_atom_e, atoms.atype)
 
+    def without_vacuum(self, y: Any, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> Any:
+        """Subtract the networks' output for an isolated atom where ``atom_ener`` asks for it."""
+        if not any(e is not None for e in self.atom_ener or ()):
+            return y
+        x = self.network_input(0.0 * output.value, atoms)
+        return y - ops.cast(self.per_network(x, slots, atoms, self._vacuum), "float64")
+
+    def _vacuum(self, t: int, network: FittingNetwork, rows: Any) -> Any:
+        """Output of isolated atoms of type t (-1: mixed), zero where none is subtracted."""
+        y = network(rows)
+        has_number = t < 0 or (t < len(self.atom_ener) and self.atom_ener[t] is not None)
+        return y if has_number else 0.0 * y
+
+    def without_excluded(self, y: Any, atoms: Atoms) -> Any:
+        """Set the rows of excluded types to zero: (n_atoms, …)."""
+        if not self.exclude_types:
+            return y
+        kept = [[float(t not in self.exclude_types)] for t in range(self.ntypes)]
+        return y * ops.take(ops.like(kept, y), atoms.atype)
+
     def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
         """Evaluate: {name: (n_atoms, size) float64}, without the model's bias."""
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    def with_out_bias(
+        self, values: dict[str, Any], out_bias: Any, out_std: Any, atoms: Atoms
+    ) -> dict[str, Any]:
+        """Apply the model's statistics per type, (n_outputs, ntypes, size), to the outputs."""
+        out = dict(values)
+        for k, (name, definition) in enumerate(self.output_def().get_data().items()):
+            out[name] = self.shifted(
+                values[name],
+                out_bias[k, :, : definition.size],
+                out_std[k, :, : definition.size],
+                atoms,
+            )
+        return out
+
+    def shifted(self, value: Any, bias: Any, std: Any, atoms: Atoms) -> Any:
+        """Apply bias and deviation, (ntypes, size), to an output (n_atoms, size)."""
+        return value + ops.take(bias, atoms.atype)
+
+    def sel_type(self) -> list[int]:
+        """Return the types that are predicted; empty means all."""
+        return []
 
     def set_parameter_statistics(self, kind: str, sums: np.ndarray) -> None:
         """Set mean and deviation of ``fparam`` or ``aparam`` from (dim, 3) sums over samples."""
@@ -192,8 +257,48 @@ class Fitting(Module):
 Module._classes["Fitting"] = Fitting
 
 
+#: Keys that the dictionary of every fitting begins with.
+LAYOUT = (
+    "@class @version var_name ntypes dim_descrpt neuron resnet_dt numb_fparam numb_aparam"
+    " dim_case_embd default_fparam activation_function precision mixed_types nets rcond"
+    " exclude_types @variables type_map tot_ener_zero trainable layer_name use_aparam_as_mask spin"
+    " type "
+)
+BUFFERS = (
+    "bias_atom_e",
+    "case_embd",
+    "fparam_avg",
+    "fparam_inv_std",
+    "aparam_avg",
+    "aparam_inv_std",
+)
+CONSTANTS = ("tot_ener_zero", "layer_name", "spin")
+
+
+def fitting_serial(
+    kind: str,
+    version: int,
+    keys: str,
+    *,
+    constants: Sequence[str] = ("var_name",),
+    buffers: Sequence[str] = (),
+) -> Serial:
+    """Return what a fitting holds: the common part, and the keys and buffers of its own."""
+    return Serial(
+        layout=LAYOUT + keys,
+        name="Fitting",
+        type=kind,
+        version=version,
+        accepts=tuple(range(1, version + 1)),
+        buffers=(*BUFFERS, *buffers),
+        children=("nets",),
+        constants=(*CONSTANTS, *constants),
+        upgrades=dict.fromkeys(range(1, version), older_fitting),
+    )
+
+
 def older_fitting(data: Mapping[str, Any]) -> dict:
-    """Fill in what versions 1 to 3 of the fittings did not have."""
+    """Fill in what earlier versions of the fittings did not have."""
     variables = {"case_embd": None, **data.get("@variables", {})}
     filled = {"dim_case_embd": 0, "default_fparam": None, **data, "@variables": variables}
     return filled

@@ -4,11 +4,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
-from deepmd.dpmodel.fitting.base import Fitting, older_fitting
-from deepmd.dpmodel.module import Serial
-from deepmd.dpmodel.nn.layers import FittingNetwork
+from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.nn.random import Seed
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
 from deepmd.schema.fitting import ener_fitting_arguments
@@ -41,27 +38,7 @@ class EnergyFitting(Fitting):
         One network for all types.
     """
 
-    serial = Serial(
-        layout="@class @version var_name ntypes dim_descrpt neuron resnet_dt numb_fparam"
-        " numb_aparam dim_case_embd default_fparam activation_function precision mixed_types nets"
-        " rcond exclude_types @variables type_map tot_ener_zero trainable layer_name"
-        " use_aparam_as_mask spin type dim_out atom_ener",
-        name="Fitting",
-        type="ener",
-        version=4,
-        accepts=(1, 2, 3, 4),
-        buffers=(
-            "bias_atom_e",
-            "case_embd",
-            "fparam_avg",
-            "fparam_inv_std",
-            "aparam_avg",
-            "aparam_inv_std",
-        ),
-        children=("nets",),
-        constants=("var_name", "tot_ener_zero", "layer_name", "spin", "dim_out"),
-        upgrades={1: older_fitting, 2: older_fitting, 3: older_fitting},
-    )
+    serial = fitting_serial("ener", 4, "dim_out atom_ener", constants=("var_name", "dim_out"))
     var_name = "energy"
     dim_out = 1
 
@@ -122,21 +99,8 @@ class EnergyFitting(Fitting):
     def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
         """Evaluate: energy (n_atoms, 1) [eV], float64, without the model's bias."""
         energy = self.atomic_values(output, atoms, slots)
-        if any(e is not None for e in self.atom_ener):
-            vacuum = self.network_input(0.0 * output.value, atoms)
-            energy = energy - ops.cast(
-                self.per_network(vacuum, slots, atoms, self._vacuum), "float64"
-            )
-        if self.exclude_types:
-            kept = [[float(t not in self.exclude_types)] for t in range(self.ntypes)]
-            energy = energy * ops.take(ops.like(kept, energy), atoms.atype)
-        return {"energy": energy}
-
-    def _vacuum(self, t: int, network: FittingNetwork, rows: Any) -> Any:
-        """Energy of isolated atoms of type t (-1: mixed), zero where none is subtracted."""
-        energy = network(rows)
-        has_number = t < 0 or (t < len(self.atom_ener) and self.atom_ener[t] is not None)
-        return energy if has_number else 0.0 * energy
+        energy = self.without_vacuum(energy, output, atoms, slots)
+        return {"energy": self.without_excluded(energy, atoms)}
 
 
 fitting_args.register("ener")(ener_fitting_arguments)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel
+from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
@@ -73,7 +73,7 @@ class Model(Module):
 
     def get_sel_type(self) -> list[int]:
         """Return the types that are predicted; empty means all."""
-        return []
+        return self.atomic_model.sel_type()
 
     def mixed_types(self) -> bool:
         """Whether frames of different composition may share a system."""
@@ -123,6 +123,8 @@ class Model(Module):
             is differentiable.
         """
         variables = self.differentiable()
+        if not variables:
+            return self.atomic(inputs, extra)
 
         def energy(vec: Any) -> tuple[dict[str, Any], list[Any]]:
             values = self.atomic(inputs._replace(vec=vec), extra)
@@ -169,7 +171,9 @@ class Model(Module):
         -------
         dict
             For an energy model ``energy`` (n_frames, 1), ``atom_energy`` (n_atoms, 1), ``force``
-            (n_atoms, 3), ``virial`` (n_frames, 9), ``atom_virial`` (n_atoms, 9) [eV, Å].
+            (n_atoms, 3), ``virial`` (n_frames, 9), ``atom_virial`` (n_atoms, 9) [eV, Å]. For an
+            output of several components the derivatives have an axis of components in the
+            middle: ``force`` (n_atoms, size, 3). Outputs that are not differentiable have none.
         """
         if derivatives:
             raw = self.forward_edges(inputs, extra, keep_graph=keep_graph)
@@ -187,6 +191,8 @@ class Model(Module):
             if name in known:
                 out[f"atom_{name}"] = value
                 out[name] = ops.segment_sum(value, inputs.frame, n_frames)
+                if known[name].intensive:
+                    out[name] = out[name] / self.atom_counts(value, inputs, n_frames)
             elif not name.endswith("_grad"):
                 out[name] = value
         for v in self.differentiable() if derivatives else []:
@@ -203,10 +209,14 @@ class Model(Module):
                 )
         return out
 
+    def atom_counts(self, value: Any, inputs: Inputs, n_frames: int) -> Any:
+        """Count the atoms of every frame that are not excluded, at least 1: (n_frames, 1)."""
+        kept = kept_types(self.atomic_model.atom_exclude_types, self.get_ntypes())
+        one = ops.take(ops.like(kept, value), inputs.atype)
+        return ops.xp(value).clip(ops.segment_sum(one, inputs.frame, n_frames), 1.0, None)
+
     @staticmethod
-    def derivatives(
-        g: Any, inputs: Inputs, n_frames: int, wanted: Sequence[str]
-    ) -> dict[str, Any]:
+    def derivatives(g: Any, inputs: Inputs, n_frames: int, wanted: Sequence[str]) -> dict[str, Any]:
         """Force (n_atoms, 3), virial (n_frames, 9), atomic virial (n_atoms, 9) from g (n_edges, 3)."""
         out = {}
         n = ops.shape(inputs.atype)[0]
