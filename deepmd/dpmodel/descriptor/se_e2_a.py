@@ -10,7 +10,8 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks, protected
+from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.random import Seed
 from deepmd.schema.descriptor import se_e2_a_arguments
@@ -135,7 +136,7 @@ class DescrptSeA(TypedDescriptor):
         """Sum over the neighbours of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
         network = self.embeddings.at(b) if self.one_sided else self.embeddings.at(a, b)
         r = self.rows(a, atoms, table, b)
-        t = ops.contract(network(r[..., :1]), r)
+        t = ops.embed_contract(r, network)
         empty = self.padding_row(a, atoms)
         missing = self.sel[b] - ops.shape(table)[1]
         return t + missing * ops.contract(network(empty[..., :1]), empty)

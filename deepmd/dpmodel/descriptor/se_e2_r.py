@@ -12,7 +12,8 @@ from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks, protected
+from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.random import Seed
 from deepmd.schema.common import common_network_arguments, option, widths_argument

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor
+from deepmd.dpmodel.neighbors import Packing, pack
+from deepmd.dpmodel.nn.activation import precision_name
+from deepmd.dpmodel.nn.environment import environment_matrix
+from deepmd.utils.errors import ModelFileError
+
+STD_FLOOR = 0.01
+STD_WITHOUT_DATA = 0.1
+
+
+class EnvironmentDescriptor(Descriptor):
+    """A descriptor that reads rows of the environment matrix, normalised by centre type.
+
+    The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalisation,
+    ``-davg/dstd`` after. Files repeat ``davg`` and ``dstd`` for every slot.
+    """
+
+    width = 4  # numbers in a row of the environment matrix
+
+    def _init_environment(
+        self,
+        *,
+        rcut: float,
+        rcut_smth: float,
+        sel: Sequence[int],
+        exclude_types: Sequence[Sequence[int]],
+        env_protection: float,
+        set_davg_zero: bool,
+        precision: str,
+        type_map: Sequence[str] | None,
+        trainable: bool,
+    ) -> None:
+        """Set what all of these descriptors hold; called by their constructors."""
+        self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
+        self.sel = [int(n) for n in sel]
+        self.exclude_types = [list(pair) for pair in exclude_types]
+        self.env_protection = env_protection
+        self.set_davg_zero = set_davg_zero
+        self.precision = precision_name(precision)
+        self.type_map = None if type_map is None else list(type_map)
+        self.trainable = trainable
+        self.davg = np.zeros((self.ntypes, self.width))
+        self.dstd = np.ones((self.ntypes, self.width))
+
+    @property
+    def nnei(self) -> int:
+        """Number of slots, all types together."""
+        return sum(self.sel)
+
+    @property
+    def env_mat(self) -> dict[str, Any]:
+        """Settings of the environment matrix, for the dictionary."""
+        return {
+            "rcut": self.rcut,
+            "rcut_smth": self.rcut_smth,
+            "protection": self.env_protection,
+            "use_exp_switch": False,
+        }
+
+    def excluded(self, a: int, b: int) -> bool:
+        """Whether neighbours of type b count nothing for centres of type a."""
+        return [a, b] in self.exclude_types or [b, a] in self.exclude_types
+
+    def normalised(self, a: int | None, atoms: Atoms, table: Any) -> Any:
+        """Environment rows (n, K, width) of the slots of a table, normalised, float64.
+
+        ``a`` is the type of all centres, or None when ``table`` has a row for every atom.
+        """
+        r = environment_matrix(
+            ops.take(atoms.padded, table),
+            self.rcut,
+            self.rcut_smth,
+            self.env_protection,
+            radial=self.width == 1,
+        )
+        return (r - per_centre(self.davg, a, atoms)) / per_centre(self.dstd, a, atoms)
+
+    def padding_row(self, a: int | None, atoms: Atoms) -> Any:
+        """Row (n or 1, 1, width) of an empty slot, normalised, in the precision."""
+        return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.precision)
+
+    # -- statistics: mean and deviation over all slots, the empty ones included ----------------
+
+    def statistics_key(self) -> dict[str, Any]:
+        """Return what the statistics depend on."""
+        return {
+            "type": "se_r" if self.width == 1 else "se_a",
+            "ntypes": self.ntypes,
+            "rcut": round(self.rcut, 2),
+            "rcut_smth": round(self.rcut_smth, 2),
+            "nsel": self.nnei,
+            "sel": self.sel,
+            "mixed_types": self.mixed_types,
+        }
+
+    def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Sum environment rows by centre type: number of slots, sum, sum of squares."""
+        vec = batch.vectors()
+        r2 = np.einsum("ea,ea->e", vec, vec)
+        layout = "mixed" if self.mixed_types else "typed"
+        packing = Packing(layout, self.ntypes, self.rcut, tuple(self.sel))
+        tables = pack([packing], batch.edges, batch.atype, r2)
+        sums = {f"{kind}_{t}": np.zeros(3) for t in range(self.ntypes) for kind in "ra"}
+        for t in range(self.ntypes):
+            centres = int((batch.atype == t).sum())
+            sums[f"r_{t}"][0], sums[f"a_{t}"][0] = centres * self.nnei, 3 * centres * self.nnei
+        pairs = np.array(
+            [[self.excluded(a, b) for b in range(self.ntypes)] for a in range(self.ntypes)]
+        )
+        edge = np.concatenate([table[table >= 0] for table in tables])
+        centre, neighbour = batch.atype[batch.edges.i[edge]], batch.atype[batch.edges.j[edge]]
+        r = environment_matrix(vec[edge], self.rcut, self.rcut_smth, self.env_protection)
+        r = r * ~pairs[centre, neighbour][:, None]
+        for t in range(self.ntypes):
+            mine = r[centre == t]
+            for kind, values in (("r", mine[:, :1]), ("a", mine[:, 1:])):
+                sums[f"{kind}_{t}"][1:] += values.sum(), (values * values).sum()
+        return sums
+
+    def set_statistics(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Set ``davg`` and ``dstd`` from the sums of all sampled frames."""
+        for t in range(self.ntypes):
+            mean_r, std_r = _moments(sums[f"r_{t}"])
+            _, std_a = _moments(sums[f"a_{t}"])
+            self.dstd[t] = [std_r, std_a, std_a, std_a][: self.width]
+            self.davg[t] = 0.0
+            if not self.set_davg_zero:
+                self.davg[t, 0] = mean_r
+
+    # -- dictionaries: files repeat the statistics for every slot ------------------------------
+
+    def stored_array(self, name: str) -> Any:
+        value = super().stored_array(name)
+        if name in ("davg", "dstd"):
+            return np.repeat(value[:, None, :], self.nnei, axis=1)
+        return value
+
+    def restore_array(self, name: str, value: Any) -> Any:
+        if name in ("davg", "dstd"):
+            value = np.asarray(value)
+            if value.shape != (self.ntypes, self.nnei, self.width):
+                raise ModelFileError(
+                    f"{name} has shape {value.shape}, "
+                    f"expected {(self.ntypes, self.nnei, self.width)}"
+                )
+            if self.nnei and not (value == value[:, :1]).all():
+                raise ModelFileError(f"{name} differs between the slots of a type")
+            return np.array(value[:, 0] if self.nnei else np.ones((self.ntypes, self.width)))
+        return super().restore_array(name, value)
+
+
+def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:
+    """Rows of a table per type, for centres of one type (1, 1, w) or every atom (n, 1, w)."""
+    if a is not None:
+        return table[a : a + 1, None, :]
+    return ops.take(table, atoms.atype)[:, None, :]
+
+
+def protected(data: dict) -> dict:
+    """Upgrade version 1, which had no protection of the denominators."""
+    return {"env_protection": 0.0, **data}
+
+
+def _moments(sums: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, at least the floor, from (number, sum, sum of squares)."""
+    number, total, squares = sums
+    if number == 0:
+        return 0.0, STD_WITHOUT_DATA
+    mean = total / number
+    std = np.sqrt(max(0.0, squares / number - mean * mean))
+    return mean, std if std >= STD_FLOOR else STD_FLOOR
