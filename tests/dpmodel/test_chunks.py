@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Results do not depend on how the centres are divided."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -79,7 +81,7 @@ def test_ranges_cover_all_atoms_and_respect_the_limit():
     ranges = centre_ranges(batch, 90)
     assert ranges[0][0] == 0
     assert ranges[-1][1] == batch.n_atoms
-    assert all(a[1] == b[0] for a, b in zip(ranges, ranges[1:]))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
     assert len(ranges) > 3
     for a, b in ranges:
         assert counts[a:b].sum() <= 90 or b == a + 1

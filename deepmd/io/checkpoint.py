@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Training checkpoints in one HDF5 file each (NumPy ``.dp``, JAX ``.jax``).
+
+The models are stored as the neutral dictionary, so that a checkpoint of one task is a model file,
+too. Everything else is in the group ``training``: datasets for arrays, and one JSON attribute that
+says what they are. Of several tasks the key ``models`` holds the dictionaries by name.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from deepmd.io import dp
+from deepmd.io.files import HDF5_ERRORS, SINGLE, YAML_SUFFIXES, load_model, models_of
+from deepmd.io.tree import plain
+from deepmd.utils.errors import ModelFileError
+from deepmd.utils.files import replacing
+
+if TYPE_CHECKING:
+    from deepmd.dpmodel.training.checkpoint import Checkpoint
+
+_GROUP = "training"
+
+
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> None:
+    """Write a checkpoint; the file appears whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as handle:
+        dp.write_tree(handle, _tree(checkpoint))
+        group = handle.create_group(_GROUP)
+        about = {
+            "format": 1,
+            "step": int(checkpoint.step),
+            "optimizer": _store(group, checkpoint.optimizer),
+            "trainer": _store(group, checkpoint.trainer),
+        }
+        group.attrs["json"] = json.dumps(about, separators=(",", ":"))
+
+
+def _tree(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return the dictionary of the models."""
+    from deepmd import __version__
+
+    nearest = checkpoint.min_nbor_dist
+    if set(checkpoint.models) == {SINGLE}:
+        models: dict[str, Any] = {"model": checkpoint.models[SINGLE].serialize()}
+    else:
+        models = {"models": {k: m.serialize() for k, m in checkpoint.models.items()}}
+    return {
+        "software": "deepmd-kit",
+        "version": __version__,
+        "backend": checkpoint.backend,
+        **models,
+        "model_def_script": checkpoint.model_params,
+        "@variables": {"min_nbor_dist": None if nearest is None else np.asarray(float(nearest))},
+    }
+
+
+def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Store arrays as datasets; return for every name the dataset or the plain value."""
+    about: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, (np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "fiubc":
+            dataset = f"array_{len(group):04d}"
+            group.create_dataset(dataset, data=np.asarray(value))
+            about[name] = {"array": dataset}
+        else:
+            about[name] = {"value": _plain(value)}
+    return about
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return plain(value)
+
+
+def _restore(group: h5py.Group, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: np.asarray(group[entry["array"]][()]) if "array" in entry else entry["value"]
+        for name, entry in about.items()
+    }
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
+    """Read what :func:`write_checkpoint` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, incomplete or no checkpoint.
+    """
+    from deepmd.dpmodel.model import Model
+    from deepmd.dpmodel.training.checkpoint import Checkpoint
+
+    tree = load_model(path)
+    if Path(path).suffix.lower() in YAML_SUFFIXES:
+        raise _no_checkpoint(path)
+    try:
+        with h5py.File(path, "r", locking=False) as handle:
+            if _GROUP not in handle:
+                raise _no_checkpoint(path)
+            group = handle[_GROUP]
+            about = json.loads(group.attrs["json"])
+            optimizer = _restore(group, about["optimizer"])
+            trainer = _restore(group, about["trainer"])
+            step = int(about["step"])
+    except ModelFileError:
+        raise
+    except HDF5_ERRORS as error:
+        raise ModelFileError(
+            f"the state of the training cannot be read ({error})",
+            where=path,
+            fix="use the checkpoint before it",
+        ) from None
+    nearest = tree["@variables"].get("min_nbor_dist")
+    return Checkpoint(
+        models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+        model_params=tree["model_def_script"],
+        step=step,
+        optimizer=optimizer,
+        trainer=trainer,
+        min_nbor_dist=None if nearest is None else float(nearest),
+        backend=tree.get("backend", ""),
+    )
+
+
+def _no_checkpoint(path: str | os.PathLike[str]) -> ModelFileError:
+    return ModelFileError(
+        "is a model without the state of a training",
+        where=path,
+        fix="restart from a checkpoint, or use --init-frz-model",
+    )

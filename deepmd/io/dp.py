@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Trees of dictionaries with arrays, stored in HDF5 files (``.dp``, ``.hlo``).
+
+Every array below a key ``@variables`` is a root dataset ``variable_0000``, ``variable_0001``, … in
+the order of the tree. The tree itself, with the names of the datasets in the places of the arrays,
+is JSON in the attribute ``json`` of the root group.
+"""
+
+import json
+from typing import Any
+
+import h5py
+import numpy as np
+
+from deepmd.io.tree import VARIABLES, plain
+from deepmd.utils.errors import ModelFileError
+
+
+def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
+    """Store a tree in an open, empty HDF5 file."""
+    count = 0
+
+    def store(node: Any, inside: bool) -> Any:
+        nonlocal count
+        if isinstance(node, dict):
+            return {str(k): store(v, inside or k == VARIABLES) for k, v in node.items()}
+        if isinstance(node, (list, tuple)):
+            return [store(v, inside) for v in node]
+        if not inside:
+            return plain(node)
+        if node is None:
+            return None
+        name = f"/variable_{count:04d}"
+        count += 1
+        value = np.void(node) if isinstance(node, bytes) else np.asarray(node)
+        handle.create_dataset(name, data=value)
+        return name
+
+    text = json.dumps(store(tree, False), separators=(",", ":"), ensure_ascii=False)
+    handle.attrs["json"] = text
+
+
+def read_tree(handle: h5py.File) -> dict[str, Any]:
+    """Read a tree from an open HDF5 file; arrays come as NumPy arrays.
+
+    Raises
+    ------
+    ModelFileError
+        If the file holds something else, or a dataset is missing.
+    """
+    text = handle.attrs.get("json")
+    if text is None:
+        raise ModelFileError('is an HDF5 file without the attribute "json"; no model')
+    try:
+        tree = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f'the attribute "json" cannot be read ({error})') from None
+    if not isinstance(tree, dict):
+        raise ModelFileError('the attribute "json" holds no dictionary; no model')
+
+    def restore(node: Any, inside: bool) -> Any:
+        if isinstance(node, dict):
+            return {k: restore(v, inside or k == VARIABLES) for k, v in node.items()}
+        if isinstance(node, list):
+            return [restore(v, inside) for v in node]
+        return _dataset(handle, node) if inside and isinstance(node, str) else node
+
+    return restore(tree, False)
+
+
+def _dataset(handle: h5py.File, name: str) -> np.ndarray:
+    """Read one array; links that lead out of the file are not followed."""
+    link = handle.get(name, getlink=True) if name in handle else None
+    dataset = handle[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiubcV":
+        raise ModelFileError(f'the array "{name}" is missing or is no array of numbers')
+    return np.asarray(dataset[()])

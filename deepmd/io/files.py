@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Reading and writing the files of the neutral formats."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepmd.io.tree import difference
+from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
+from deepmd.utils.files import replacing
+
+#: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
+HDF5_SUFFIXES = (".dp", ".hlo", ".jax")
+YAML_SUFFIXES = (".yaml", ".yml")
+#: Name of the only task of an ordinary training.
+SINGLE = "Default"
+#: What the HDF5 library raises for damaged files, depending on the place of the damage.
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
+
+
+def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the dictionary of a stored model.
+
+    Parameters
+    ----------
+    path : path
+        A ``.dp``, ``.yaml`` or ``.yml`` file, or another HDF5 file with the same tree.
+
+    Returns
+    -------
+    dict
+        ``model``, ``model_def_script``, ``@variables`` and more; arrays are NumPy arrays.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, incomplete or of another kind.
+    """
+    path = Path(path)
+    try:
+        tree = _read(path)
+    except ModelFileError as error:
+        raise ModelFileError(error.what, where=path, fix=error.fix) from None
+    except FileNotFoundError:
+        raise ModelFileError("model file not found", where=path) from None
+    except IsADirectoryError:
+        raise ModelFileError("is a folder, a model file was expected", where=path) from None
+    except OSError as error:
+        why = "it is incomplete or of another kind" if error.errno is None else error.strerror
+        raise ModelFileError(
+            f"cannot be read as a model file: {why}", where=path, fix="copy or freeze it again"
+        ) from None
+    if not isinstance(tree.get("model", tree.get("models")), dict):
+        raise ModelFileError("holds no model", where=path)
+    return tree
+
+
+def _read(path: Path) -> dict[str, Any]:
+    suffix = path.suffix.lower()
+    if suffix in YAML_SUFFIXES:
+        from deepmd.io import yaml
+
+        with open(path, encoding="utf-8") as handle:
+            return yaml.read_tree(handle)
+    if suffix not in HDF5_SUFFIXES:
+        raise _unknown(path)
+    import h5py  # heavy, and needed for HDF5 files only
+
+    from deepmd.io import dp
+
+    # Opened by Python first: its errors name the reason.
+    with open(path, "rb") as raw:
+        if raw.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise ModelFileError(
+                "is no HDF5 file, or its beginning is lost", fix="copy or freeze it again"
+            )
+    try:
+        with h5py.File(path, "r", locking=False) as handle:
+            return dp.read_tree(handle)
+    except ModelFileError:
+        raise
+    except HDF5_ERRORS as error:
+        raise damaged(error) from None
+
+
+def damaged(error: Exception) -> ModelFileError:
+    """Return the error that says an HDF5 file is incomplete or damaged."""
+    why = " ".join(str(error).strip("'\"").split())
+    return ModelFileError(f"is incomplete or damaged ({why})", fix="copy or freeze it again")
+
+
+def save_model(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
+    """Write the dictionary of a model to a ``.dp``, ``.yaml`` or ``.yml`` file.
+
+    The file appears whole or not at all. It is read back and must hold the same, and give the
+    results of the probes in it, if there are any.
+
+    Raises
+    ------
+    ModelFileError
+        If the suffix is another one, or the file does not hold what was written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".dp", *YAML_SUFFIXES):
+        raise _unknown(path)
+    with replacing(path) as temporary:
+        if suffix in YAML_SUFFIXES:
+            from deepmd.io import yaml
+
+            with open(temporary, "w", encoding="utf-8") as text:
+                yaml.write_tree(text, tree)
+        else:
+            import h5py  # heavy, and needed for HDF5 files only
+
+            from deepmd.io import dp
+
+            with h5py.File(temporary, "w") as handle:
+                dp.write_tree(handle, tree)
+        written = load_model(temporary)
+        wrong = difference(tree, written)
+        if wrong is not None:
+            raise ModelFileError(f"was not written as it should: {wrong} differs", where=path)
+        _check(written, path)
+
+
+def _check(tree: dict[str, Any], path: Path) -> None:
+    """Evaluate the probes of a tree that was read back."""
+    if not tree.get("probes"):
+        return
+    from deepmd.dpmodel.evaluator import NumPyEvaluator
+    from deepmd.dpmodel.model import Model
+    from deepmd.io.probes import compare_probes
+
+    worst = compare_probes(NumPyEvaluator(Model.deserialize(tree["model"])), tree["probes"])
+    if worst is not None:
+        raise ModelFileError(worst, where=path, fix="no file was written")
+
+
+def _unknown(path: Path) -> InputError:
+    return ModelFileError(
+        f'"{path.suffix}" is no suffix of a neutral model file', where=path, fix="use .dp or .yaml"
+    )
+
+
+def models_of(tree: Mapping[str, Any]) -> dict[str, dict]:
+    """Return the model dictionaries of a stored tree by task."""
+    return dict(tree["models"]) if "models" in tree else {SINGLE: tree["model"]}
+
+
+def branch_of(
+    names: Mapping[str, Any] | list[str], head: str | None, where: str | os.PathLike[str]
+) -> str:
+    """Return the task that is meant by ``head``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or none was named and there are several.
+    """
+    known = list(names)
+    if head is None or known == [SINGLE]:
+        if len(known) == 1:
+            return known[0]
+        raise InputError(
+            f"holds the models of {len(known)} tasks: {', '.join(known)}",
+            where=where,
+            fix="name one with head",
+        )
+    for name in known:
+        if name.lower() == head.lower():
+            return name
+    raise InputError(f'has no branch "{head}"', where=where, fix=did_you_mean(head, known))
+
+
+def branch_params(params: Mapping[str, Any], branch: str) -> dict[str, Any]:
+    """Return the model section of one task."""
+    several = params.get("model_dict")
+    return dict(several[branch]) if several and branch in several else dict(params)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Probes: small frames with their results, by which a model file proves itself.
+
+Whoever writes a model file opens it again, evaluates the probes and compares with the results of
+the neutral model. The probes travel in the file under the key ``probes``.
+"""
+
+import datetime
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepmd.utils.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from deepmd.dpmodel.batch import Batch
+    from deepmd.dpmodel.evaluator import Evaluator
+    from deepmd.dpmodel.model import Model
+
+_DERIVATIVES = ("force", "virial", "atom_virial")
+_INPUTS = ("coord", "cell", "atype", "fparam", "aparam")
+#: By how much of max|x| a result may differ; below SMALL the absolute difference counts.
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2}
+SMALL = 0.01
+
+
+def make_probes(model: "Model") -> dict[str, Any]:
+    """Evaluate two small frames, a periodic and an open one, with the neutral model.
+
+    Returns
+    -------
+    dict
+        ``{"frames": [{"@variables": {"coord": …, "energy": …}}, …]}``
+    """
+    from deepmd.dpmodel.evaluator import NumPyEvaluator
+
+    evaluator = NumPyEvaluator(model)
+    derivatives = _DERIVATIVES if model.differentiable() else ()
+    frames = []
+    for k, periodic in enumerate((True, False)):
+        inputs = _frame(model, periodic, np.random.default_rng(k))
+        results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
+        frames.append({"@variables": {**inputs, **results}})
+    return {"frames": frames}
+
+
+def _frame(model: "Model", periodic: bool, rng: np.random.Generator) -> dict[str, Any]:
+    """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell."""
+    ntypes, rcut = model.get_ntypes(), model.get_rcut()
+    n = min(max(ntypes, 6), 20)
+    m = int(np.ceil(n ** (1 / 3)))
+    # Own images are neighbours: the cell is a little smaller than the cutoff.
+    cell = 0.95 * rcut * np.array([[1.0, 0.03, -0.05], [0.1, 0.97, 0.04], [-0.08, 0.06, 1.02]])
+    grid = np.stack(np.meshgrid(*[np.arange(m)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:n]
+    coord = (grid + 0.5 + rng.uniform(-0.2, 0.2, (n, 3))) / m @ cell
+    dims = model.get_dim_fparam(), model.get_dim_aparam()
+    return {
+        "coord": coord,
+        "cell": cell if periodic else None,
+        "atype": np.linspace(0, ntypes, n, endpoint=False).astype(np.int64),
+        "fparam": rng.normal(size=(1, dims[0])) if dims[0] else None,
+        "aparam": rng.normal(size=(n, dims[1])) if dims[1] else None,
+    }
+
+
+def _batch(model: "Model", inputs: Mapping[str, Any]) -> "Batch":
+    from deepmd.dpmodel.batch import Batch
+    from deepmd.dpmodel.neighbors import batch_edges
+
+    batch = Batch.from_arrays(
+        inputs["coord"][None],
+        None if inputs["cell"] is None else inputs["cell"][None],
+        inputs["atype"],
+        fparam=inputs["fparam"],
+        aparam=inputs["aparam"],
+    )
+    batch.edges = batch_edges(batch, model.get_rcut())
+    return batch
+
+
+def compare_probes(evaluator: "Evaluator", probes: Mapping[str, Any]) -> str | None:
+    """Evaluate the probes; return what differs, in words, or None."""
+    limit = TOLERANCE[_lowest_precision(evaluator.model)]
+    for k, frame in enumerate(probes["frames"]):
+        stored = frame["@variables"]
+        names = [n for n in stored if n not in _INPUTS and stored[n] is not None]
+        derivatives = [n for n in names if n in _DERIVATIVES]
+        results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=derivatives)
+        for name in names:
+            want, got = np.asarray(stored[name]), results.get(name)
+            if got is None or got.shape != want.shape:
+                return f"gives no {name} for probe {k}, or one of another shape"
+            scale = max(float(np.abs(want).max(initial=0.0)), SMALL)
+            error = float(np.abs(got - want).max(initial=0.0)) / scale
+            if not error <= limit:
+                return (
+                    f"{name} of probe {k} differs from the source by {error:.1e} of its size, "
+                    f"{limit:.0e} is allowed"
+                )
+    return None
+
+
+def check_probes(
+    evaluator: "Evaluator", probes: Mapping[str, Any], where: str | os.PathLike[str]
+) -> None:
+    """Check a file that was just written; remove it if it does not give the same as its source.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Opened from the file.
+    probes : dict
+        What :func:`make_probes` returned.
+    where : path
+        The file.
+
+    Raises
+    ------
+    ModelFileError
+        If a result differs by more than 1e-10 of max|x| (1e-5 with float32 networks).
+    """
+    worst = compare_probes(evaluator, probes)
+    if worst is not None:
+        if os.path.isfile(where):
+            os.unlink(where)
+        raise ModelFileError(worst, where=Path(where), fix="the file was removed")
+
+
+def _lowest_precision(model: "Model") -> str:
+    """Precision of the least precise array of a model."""
+    from deepmd.dpmodel.module import walk
+
+    widths = {8: "float64", 4: "float32", 2: "float16"}
+    sizes = [np.asarray(a).dtype.itemsize for _, a, _ in walk(model) if a.dtype.kind not in "iub"]
+    return widths.get(min(sizes, default=8), "float64")
+
+
+def model_file_dict(
+    model: "Model",
+    model_def_script: Mapping[str, Any],
+    min_nbor_dist: float | None,
+    backend: str,
+    *,
+    probes: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the dictionary that is stored in the file of a model.
+
+    Parameters
+    ----------
+    model : Model
+        The neutral model.
+    model_def_script : dict
+        The normalised ``model`` section of the input.
+    min_nbor_dist : float or None
+        Smallest distance of the training data [Å]; needed for compression.
+    backend : str
+        Name of the backend that trained it.
+    probes : dict, optional
+        Made here if not given.
+    versions : dict of str to str, optional
+        Versions of libraries, such as ``{"pt_version": …}``.
+    """
+    from deepmd import __version__
+
+    return {
+        "software": "deepmd-kit",
+        "version": __version__,
+        "time": str(datetime.datetime.now(tz=datetime.UTC)),
+        "backend": backend,
+        **(versions or {}),
+        "model": model.serialize(),
+        "model_def_script": dict(model_def_script),
+        "@variables": {
+            "min_nbor_dist": None if min_nbor_dist is None else np.asarray(float(min_nbor_dist))
+        },
+        "probes": dict(probes) if probes is not None else make_probes(model),
+    }

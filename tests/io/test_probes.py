@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Files prove themselves with the results of small frames."""
+
+import numpy as np
+import pytest
+
+from deepmd.dpmodel.evaluator import NumPyEvaluator, open_model
+from deepmd.dpmodel.model import Model, build_model
+from deepmd.io import load_model, save_model
+from deepmd.io.probes import check_probes, make_probes, model_file_dict
+from deepmd.utils.errors import ModelFileError
+
+
+def make(precision="float64", **fitting):
+    descriptor = {
+        "type": "se_e2_a",
+        "rcut": 3.5,
+        "rcut_smth": 0.5,
+        "sel": [10, 20],
+        "neuron": [4, 8],
+        "axis_neuron": 3,
+        "precision": precision,
+        "seed": 1,
+    }
+    fit = {"neuron": [6, 6], "seed": 2, "precision": precision, **fitting}
+    section = {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": fit}
+    return build_model(section), section
+
+
+@pytest.mark.parametrize("fitting", [{}, {"numb_fparam": 2, "numb_aparam": 1}])
+def test_probes_travel_and_are_passed(tmp_path, fitting):
+    model, section = make(**fitting)
+    data = model_file_dict(model, section, 0.9, "NumPy")
+    frames = data["probes"]["frames"]
+    assert [f["@variables"]["cell"] is None for f in frames] == [False, True]
+    for frame in frames:
+        assert np.abs(frame["@variables"]["force"]).max() > 1e-6
+        assert {"energy", "force", "virial", "atom_energy", "atom_virial"} <= set(
+            frame["@variables"]
+        )
+    for name in ("m.dp", "m.yaml"):
+        save_model(tmp_path / name, data)
+        evaluator = open_model(tmp_path / name)
+        check_probes(evaluator, load_model(tmp_path / name)["probes"], tmp_path / name)
+        assert evaluator.min_nbor_dist == 0.9
+        assert evaluator.model_def_script == section
+    assert (tmp_path / "m.dp").exists()
+
+
+def test_a_file_that_gives_something_else_is_removed(tmp_path):
+    model, section = make()
+    save_model(tmp_path / "m.dp", model_file_dict(model, section, None, "NumPy"))
+    probes = load_model(tmp_path / "m.dp")["probes"]
+    other = Model.deserialize(model.serialize())
+    other.atomic_model.descriptor.embeddings.networks[0].layers[0].w[0, 0] += 1e-6
+    with pytest.raises(ModelFileError, match="removed") as caught:
+        check_probes(NumPyEvaluator(other), probes, tmp_path / "m.dp")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.dp").exists()
+
+
+def test_save_model_refuses_a_dictionary_that_contradicts_its_probes(tmp_path):
+    model, section = make()
+    data = model_file_dict(model, section, None, "NumPy")
+    data["model"]["@variables"]["out_bias"] = data["model"]["@variables"]["out_bias"] + 1.0
+    with pytest.raises(ModelFileError, match="energy"):
+        save_model(tmp_path / "m.dp", data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nan_is_no_agreement(tmp_path):
+    model, _ = make()
+    probes = make_probes(model)
+    model.atomic_model.out_bias[:] = np.nan
+    with pytest.raises(ModelFileError, match="energy of probe 0"):
+        check_probes(NumPyEvaluator(model), probes, tmp_path / "none")
+
+
+def test_single_precision_has_its_own_tolerance(tmp_path):
+    model, _ = make("float32")
+    probes = make_probes(model)
+    for frame in probes["frames"]:
+        frame["@variables"]["energy"] = frame["@variables"]["energy"] * (1 + 3e-6)
+    check_probes(NumPyEvaluator(model), probes, tmp_path / "none")
+    for frame in probes["frames"]:
+        frame["@variables"]["energy"] = frame["@variables"]["energy"] * (1 + 1e-4)
+    with pytest.raises(ModelFileError):
+        check_probes(NumPyEvaluator(model), probes, tmp_path / "none")
+
+
+def test_probes_of_many_types():
+    types = [f"X{k}" for k in range(40)]
+    descriptor = {
+        "type": "se_e2_a",
+        "rcut": 3.0,
+        "rcut_smth": 0.5,
+        "sel": [2] * 40,
+        "neuron": [2],
+        "axis_neuron": 1,
+        "type_one_side": True,
+    }
+    model = build_model(
+        {"type_map": types, "descriptor": descriptor, "fitting_net": {"neuron": [2]}}
+    )
+    atype = make_probes(model)["frames"][0]["@variables"]["atype"]
+    assert len(atype) <= 20
+    assert atype.max() > 30
