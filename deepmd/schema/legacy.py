@@ -2,11 +2,13 @@
 """Inputs of older versions become inputs of today."""
 
 import copy
+import json
 import logging
 from collections.abc import Iterable
 from typing import Any
 
 from deepmd.utils.errors import InputError
+from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,18 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         _move(training, data, "learning_rate", {k: k for k in _WARMUP_KEYS})
         _move(training, data, "optimizer", {"opt_type": "type"} | {k: k for k in _OPTIMIZER_KEYS})
     _rename_loss(data)
+    return data
+
+
+def update_deepmd_input(
+    jdata: dict[str, Any], warning: bool = True, dump: str | None = None
+) -> dict[str, Any]:
+    """Return the input in today's layout, and write it to ``dump`` if given."""
+    data = upgrade(jdata)
+    if dump is not None:
+        write_text(dump, json.dumps(data, indent=4) + "\n")
+        if warning:
+            log.warning("the input in today's layout was written to %s", dump)
     return data
 
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The abstract backend and the registry of backends."""
+
+import os
+from collections.abc import Callable
+from enum import Flag, auto
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.utils.plugin import Registry, load_entry_points
+
+
+class Feature(Flag):
+    """What a backend can do."""
+
+    ENTRY_POINT = auto()
+    DEEP_EVAL = auto()
+    NEIGHBOR_STAT = auto()
+    IO = auto()
+    TRAIN = auto()
+
+
+class Backend:
+    """One implementation of the mathematics, with its kinds of files.
+
+    A subclass declares metadata and where its functions are, ``"module:name"``; nothing is
+    imported before a function is called. Plugins add subclasses through the entry point group
+    ``deepmd.backend``.
+
+    Attributes
+    ----------
+    name : str
+        Name for people: ``"PyTorch"``.
+    packages : tuple of str
+        Packages that must be installed.
+    suffixes : tuple of str
+        Suffixes of its model files; the first is written by default.
+    checkpoint_suffix : str, optional
+        Suffix of its training checkpoints.
+    features : Feature
+        What it can do where its packages are installed.
+    hooks : dict of str to str
+        Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
+        ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
+        ``entry_point_hook``.
+    """
+
+    Feature = Feature
+    key: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    checkpoint_suffix: ClassVar[str | None] = None
+    features: ClassVar[Feature] = Feature(0)
+    hooks: ClassVar[dict[str, str]] = {}
+
+    # -- registry -----------------------------------------------------------------------------
+
+    @staticmethod
+    def register(*keys: str) -> Callable[[type["Backend"]], type["Backend"]]:
+        """Return a class decorator that files a backend under its names; the first is ``key``."""
+
+        def decorate(backend: type[Backend]) -> type[Backend]:
+            backend.key = keys[0]
+            _registry.register(*keys)(backend)
+            return backend
+
+        return decorate
+
+    @staticmethod
+    def get_backend(key: str) -> type["Backend"]:
+        """Return the backend called ``key``, upper and lower case being the same."""
+        load_backends()
+        return _registry.get(key.lower())
+
+    @staticmethod
+    def get_backends() -> dict[str, type["Backend"]]:
+        """All backends by their main name, in the order of preference."""
+        load_backends()
+        return {b.key: b for _, b in _registry.items()}
+
+    @staticmethod
+    def get_backends_by_feature(feature: Feature) -> dict[str, type["Backend"]]:
+        """Backends that have a feature, by name."""
+        return {k: b for k, b in Backend.get_backends().items() if b.features & feature}
+
+    @staticmethod
+    def detect_backend_by_model(filename: str | os.PathLike[str]) -> type["Backend"]:
+        """Return the backend that opens a file; its suffix alone decides.
+
+        Raises
+        ------
+        InputError
+            For a suffix that no backend has.
+        """
+        name = os.fspath(filename).lower().rstrip("/")
+        backends = Backend.get_backends()
+        for backend in backends.values():
+            if name.endswith(backend.file_suffixes()):
+                return backend
+        known = sorted({s for b in backends.values() for s in b.file_suffixes()})
+        raise InputError(
+            "no backend opens files of this name",
+            where=filename,
+            fix=f"known suffixes: {', '.join(known)}",
+        )
+
+    @classmethod
+    def file_suffixes(cls) -> tuple[str, ...]:
+        """Suffixes of model files and checkpoints."""
+        more = () if cls.checkpoint_suffix is None else (cls.checkpoint_suffix,)
+        return (*cls.suffixes, *more)
+
+    # -- availability -------------------------------------------------------------------------
+
+    def is_available(self) -> bool:
+        """Whether this backend is built and its packages are installed."""
+        return self.why_not() is None
+
+    def why_not(self) -> str | None:
+        """Why this backend cannot be used here, or None."""
+        missing = [p for p in self.packages if find_spec(p) is None]
+        if missing:
+            return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+        return None
+
+    def require(self) -> None:
+        """Raise NotAvailableError if this backend cannot be used here."""
+        reason = self.why_not()
+        if reason is not None:
+            raise NotAvailableError(f"cannot be used: {reason}", where=f"backend {self.name}")
+
+    def _hook(self, name: str) -> Any:
+        """Import one of the functions."""
+        self.require()
+        target = self.hooks.get(name)
+        if target is None:
+            raise NotAvailableError(
+                f"{_MEANINGS[name]} is not built yet", where=f"backend {self.name}"
+            )
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+
+    # -- hooks --------------------------------------------------------------------------------
+
+    def deep_eval(self, path: str | os.PathLike[str], head: str | None = None) -> Any:
+        """Open a model file or checkpoint and return an Evaluator; ``head`` names a branch."""
+        return self._hook("deep_eval")(path, head=head)
+
+    @property
+    def train_step(self) -> Any:
+        """The subclass of TrainStep."""
+        return self._hook("train_step")
+
+    def read_checkpoint(self, path: str | os.PathLike[str]) -> Any:
+        """Read a training checkpoint."""
+        return self._hook("read_checkpoint")(path)
+
+    def write_checkpoint(self, path: str | os.PathLike[str], checkpoint: Any) -> None:
+        """Write a training checkpoint."""
+        self._hook("write_checkpoint")(path, checkpoint)
+
+    def serialize_hook(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Read the neutral model dictionary out of a file."""
+        return self._hook("serialize_hook")(path)
+
+    def deserialize_hook(self, path: str | os.PathLike[str], data: dict[str, Any]) -> None:
+        """Write a file from the neutral model dictionary."""
+        self._hook("deserialize_hook")(path, data)
+
+    @property
+    def neighbor_stat(self) -> Any:
+        """The function that counts neighbours of a data set; one for all backends."""
+        return import_module("deepmd.data.neighbor_stat").neighbor_stat
+
+    @property
+    def entry_point_hook(self) -> Any:
+        """The function that runs a parsed command line."""
+        return import_module("deepmd.entrypoints.main").dispatch
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def newest_checkpoint(self, given: str | os.PathLike[str]) -> Any:
+        """Read the checkpoint a user means by a file, a prefix or a folder."""
+        from deepmd.train.checkpoints import read_newest
+
+        self.require()
+        checkpoint, _ = read_newest(given, self.checkpoint_suffix or "", self.read_checkpoint)
+        return checkpoint
+
+    def freeze(
+        self, checkpoint: Any, output: str | os.PathLike[str], head: str | None = None
+    ) -> None:
+        """Write the model of a checkpoint as a model file of this backend.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        output : path
+        head : str, optional
+            Branch of a multi-task model.
+        """
+        from deepmd.io.probes import model_file_dict
+
+        names = list(checkpoint.models)
+        if head is None and len(names) > 1:
+            raise InputError(
+                "the model has several branches",
+                where="--head",
+                fix=f"name one: {', '.join(names)}",
+            )
+        name = names[0] if head is None else head
+        if name not in checkpoint.models:
+            raise InputError(
+                f'there is no branch "{name}"', where="--head", fix=did_you_mean(name, names)
+            )
+        params = checkpoint.model_params
+        params = params.get("model_dict", {}).get(name, params)
+        data = model_file_dict(
+            checkpoint.models[name], params, checkpoint.min_nbor_dist, checkpoint.backend
+        )
+        self.deserialize_hook(output, data)
+
+
+_registry = Registry("backend")
+_MEANINGS = {
+    "deep_eval": "evaluating models",
+    "train_step": "training",
+    "read_checkpoint": "reading checkpoints",
+    "write_checkpoint": "writing checkpoints",
+    "serialize_hook": "reading this kind of model file",
+    "deserialize_hook": "writing this kind of model file",
+}
+#: In the order of preference.
+_BUILT_IN = ("tensorflow", "pytorch", "jax", "dpmodel")
+
+
+def load_backends() -> None:
+    """Register the built-in backends and those of plugins."""
+    for name in _BUILT_IN:
+        import_module(f"deepmd.backend.{name}")
+    load_entry_points("deepmd.backend")
+
+
+def choose_backend(key: str | None) -> tuple[type[Backend], str]:
+    """Return the backend that trains, and why.
+
+    Parameters
+    ----------
+    key : str or None
+        Name from the command line or ``DP_BACKEND``; None takes the first that can be used here.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; NotAvailableError for a backend that cannot be used here.
+    """
+    if key is not None:
+        backend = Backend.get_backend(key)
+        backend().require()
+        return backend, "as asked"
+    reasons = []
+    for backend in Backend.get_backends_by_feature(Feature.TRAIN | Feature.ENTRY_POINT).values():
+        reason = backend().why_not()
+        if reason is None:
+            skipped = f" ({'; '.join(reasons)})" if reasons else ""
+            return backend, f"the first that can be used here{skipped}"
+        reasons.append(f"{backend.name}: {reason}")
+    raise NotAvailableError("no backend can be used here", fix="; ".join(reasons))

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The JAX backend."""
+
+from deepmd.backend.backend import Backend, Feature
+
+
+@Backend.register("jax")
+class JAXBackend(Backend):
+    """Training and StableHLO models of JAX."""
+
+    name = "JAX"
+    packages = ("jax",)
+    suffixes = (".hlo", ".savedmodel")
+    checkpoint_suffix = ".jax"
+    features = (
+        Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
+    )
+    hooks = {
+        "deep_eval": "deepmd.jax.evaluator:open_model",
+        "train_step": "deepmd.jax.step:JAXTrainStep",
+        "read_checkpoint": "deepmd.jax.checkpoint:read_checkpoint",
+        "write_checkpoint": "deepmd.jax.checkpoint:write_checkpoint",
+        "serialize_hook": "deepmd.jax.files:serialize",
+        "deserialize_hook": "deepmd.jax.files:deserialize",
+    }

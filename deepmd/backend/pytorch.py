@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The PyTorch backend."""
+
+from deepmd.backend.backend import Backend, Feature
+
+
+@Backend.register("pytorch", "pt")
+class PyTorchBackend(Backend):
+    """Training, TorchScript models and checkpoints of PyTorch."""
+
+    name = "PyTorch"
+    packages = ("torch",)
+    suffixes = (".pth",)
+    checkpoint_suffix = ".pt"
+    features = (
+        Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
+    )
+    hooks = {
+        "deep_eval": "deepmd.pt.evaluator:open_model",
+        "train_step": "deepmd.pt.step:TorchTrainStep",
+        "read_checkpoint": "deepmd.pt.checkpoint:read_checkpoint",
+        "write_checkpoint": "deepmd.pt.checkpoint:write_checkpoint",
+        "serialize_hook": "deepmd.pt.files:serialize",
+        "deserialize_hook": "deepmd.pt.files:deserialize",
+    }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From a parsed command line to the function of the command."""
+
+import argparse
+import os
+from importlib import import_module
+
+from deepmd.entrypoints import not_built
+from deepmd.utils.errors import InputError
+from deepmd.utils.log import set_up_logging
+
+#: Functions whose name is not that of their module.
+_FUNCTIONS = {"doc": "doc_train_input"}
+
+
+def dispatch(args: argparse.Namespace) -> None:
+    """Run the command that was parsed."""
+    from deepmd.main import COMMANDS
+
+    options = vars(args).copy()
+    command = options.pop("command")
+    set_up_logging(args.log_level, args.log_path, options.get("mpi_log") or "master")
+    check_environment()
+    options["backend"] = backend_key(options.get("backend"))
+    if command in not_built.COMMANDS:
+        not_built.not_built(command)
+    module, _ = COMMANDS[command]
+    function = getattr(
+        import_module(f"deepmd.entrypoints.{module}"), _FUNCTIONS.get(module, module)
+    )
+    function(**options)
+
+
+def backend_key(given: str | None) -> str | None:
+    """Return the name of the backend that was asked for, or None.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    from deepmd.backend.backend import Backend
+
+    name, where = (given, "--backend")
+    if name is None:
+        name, where = os.environ.get("DP_BACKEND") or None, "DP_BACKEND"
+    if name is None:
+        return None
+    try:
+        return Backend.get_backend(name).key
+    except InputError as error:
+        raise InputError(error.what, where=where, fix=error.fix) from None
+
+
+def check_environment() -> None:
+    """Refuse the environment variable that changed numbers in other implementations.
+
+    Raises
+    ------
+    InputError
+        For ``DP_INTERFACE_PREC`` other than high.
+    """
+    precision = os.environ.get("DP_INTERFACE_PREC", "high").lower()
+    if precision == "low":
+        raise InputError(
+            "the environment does not change numbers here",
+            where="DP_INTERFACE_PREC=low",
+            fix='unset it and set "precision": "float32" in model/descriptor and '
+            "model/fitting_net of the input",
+        )
+    if precision != "high":
+        raise InputError(
+            f'"{precision}" is neither high nor low', where="DP_INTERFACE_PREC", fix="unset it"
+        )

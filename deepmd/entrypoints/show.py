@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``dp show``: describe a model file."""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+#: Arrays that are not trained: statistics, biases, tables.
+_NOT_TRAINED = {
+    "davg",
+    "dstd",
+    "out_bias",
+    "out_std",
+    "bias_atom_e",
+    "fparam_avg",
+    "fparam_inv_std",
+    "aparam_avg",
+    "aparam_inv_std",
+    "case_embd",
+    "min_nbor_dist",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of this command."""
+    parser.add_argument("INPUT", help="model file or checkpoint")
+    parser.add_argument(
+        "ATTRIBUTES",
+        nargs="+",
+        choices=list(ATTRIBUTES),
+        metavar="ATTRIBUTE",
+        help=f"what to show: {', '.join(ATTRIBUTES)}",
+    )
+
+
+def show(*, INPUT: str, ATTRIBUTES: list[str], **_: Any) -> None:
+    """Log facts about a model file.
+
+    Parameters
+    ----------
+    INPUT : str
+        Model file or checkpoint.
+    ATTRIBUTES : list of str
+        What to show, keys of :data:`ATTRIBUTES`.
+    """
+    from deepmd.backend.detect import backend_of, existing_model
+
+    data = backend_of(INPUT).serialize_hook(existing_model(INPUT))
+    branches = branches_of(data)
+    log.info("This is a %s model", "multitask" if None not in branches else "singletask")
+    for name in ATTRIBUTES:
+        for line in ATTRIBUTES_OF[name](branches):
+            log.info("%s", line)
+
+
+Branches = dict[str | None, tuple[dict[str, Any], dict[str, Any]]]
+
+
+def branches_of(data: dict[str, Any]) -> Branches:
+    """Model dictionary and model section of every branch; the only one is called None."""
+    script = data.get("model_def_script") or {}
+    if "model_dict" in script:
+        models = data.get("models") or data["model"].get("model_dict", data["model"])
+        return {name: (models[name], part) for name, part in script["model_dict"].items()}
+    return {None: (data["model"], script)}
+
+
+def _of(branch: str | None) -> str:
+    return "" if branch is None else f" of branch {branch}"
+
+
+def _model_branch(branches: Branches) -> Iterator[str]:
+    if None in branches:
+        raise InputError("only models of several branches have this", where="dp show model-branch")
+    names = [*(str(b) for b in branches), "RANDOM"]
+    yield f"Available model branches are {names}, where 'RANDOM' means a new random fitting net"
+
+
+def _type_map(branches: Branches) -> Iterator[str]:
+    for branch, (model, script) in branches.items():
+        yield f"The type_map{_of(branch)} is {type_map_of(model, script)}"
+
+
+def _section(key: str, name: str) -> Callable[[Branches], Iterator[str]]:
+    def lines(branches: Branches) -> Iterator[str]:
+        for branch, (_, script) in branches.items():
+            yield f"The {name} parameter{_of(branch)} is {script.get(key)}"
+
+    return lines
+
+
+def _size(branches: Branches) -> Iterator[str]:
+    for branch, (model, _) in branches.items():
+        sizes = model_size(model)
+        yield f"Parameter counts{_of(branch)}:"
+        yield f"Parameters in descriptor: {sizes['descriptor']:,}"
+        yield f"Parameters in fitting-net: {sizes['fitting-net']:,}"
+        yield f"Parameters in total: {sizes['total']:,}"
+
+
+def _observed_type(branches: Branches) -> Iterator[str]:
+    for branch, (model, script) in branches.items():
+        types = observed_types(model, script)
+        yield f"Number of observed types{_of(branch)}: {len(types)}"
+        yield f"Observed types{_of(branch)}: {types}"
+
+
+def _serialization_tree(branches: Branches) -> Iterator[str]:
+    for branch, (model, _) in branches.items():
+        yield f"Model serialization{_of(branch)}:"
+        yield from tree_lines(model)
+
+
+#: What may be shown, and the lines of it.
+ATTRIBUTES_OF: dict[str, Callable[[Branches], Iterator[str]]] = {
+    "model-branch": _model_branch,
+    "type-map": _type_map,
+    "descriptor": _section("descriptor", "descriptor"),
+    "fitting-net": _section("fitting_net", "fitting_net"),
+    "size": _size,
+    "observed-type": _observed_type,
+    "serialization-tree": _serialization_tree,
+}
+ATTRIBUTES = tuple(ATTRIBUTES_OF)
+
+
+def type_map_of(model: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """Names of the types of a model dictionary."""
+    return list(script.get("type_map") or model.get("type_map") or [])
+
+
+def arrays_of(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Arrays below ``@variables`` with their names."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key == "@variables":
+                yield from _leaves(part, "")
+            else:
+                yield from arrays_of(part, key)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from arrays_of(part, name)
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, key)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _leaves(part, name)
+    elif hasattr(value, "size"):
+        yield name, value
+
+
+def model_size(model: dict[str, Any]) -> dict[str, int]:
+    """Numbers of trained parameters: of the descriptor, the fitting net and in total."""
+
+    def count(part: Any) -> int:
+        return sum(int(a.size) for name, a in arrays_of(part) if name not in _NOT_TRAINED)
+
+    return {
+        "descriptor": count(model.get("descriptor")),
+        "fitting-net": count(model.get("fitting")),
+        "total": count(model),
+    }
+
+
+def observed_types(model: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """Types that the training data had: as recorded, else those with a bias."""
+    import numpy as np
+
+    recorded = (script.get("info") or {}).get("observed_type")
+    if recorded is not None:
+        return list(recorded)
+    bias = (model.get("@variables") or {}).get("out_bias")
+    names = type_map_of(model, script)
+    if bias is None:
+        return names
+    per_type = np.abs(np.asarray(bias)).reshape(-1, len(names), np.shape(bias)[-1])
+    return [n for n, b in zip(names, per_type.max(axis=(0, 2)), strict=True) if b > 0]
+
+
+def tree_lines(node: dict[str, Any], prefix: str = "", name: str = "") -> Iterator[str]:
+    """Draw a model dictionary: class names with sizes, equal siblings joined."""
+    sizes = [tuple(a.shape) for _, a in _leaves(node.get("@variables", {}), "")]
+    label = str(node.get("@class") or node.get("type") or name or "dict")
+    size = sum(_product(s) for s in sizes)
+    more = f" {name}" if name and name != label else ""
+    yield f"{prefix}{label}{more}{f' (size={size})' if size else ''}"
+    children = list(_children(node))
+    indent = prefix.replace("→ ", "  ")
+    position = 0
+    while position < len(children):
+        key, child = children[position]
+        lines = list(tree_lines(child, f"{indent}  → ", key))
+        same = 1
+        while position + same < len(children) and (
+            list(tree_lines(children[position + same][1], f"{indent}  → ", key)) == lines
+        ):
+            same += 1
+        if same > 1:
+            lines[0] += f" × {same}"
+        yield from lines
+        position += same
+
+
+def _children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, value in node.items():
+        if key == "@variables":
+            continue
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, dict) and any(True for _ in arrays_of(part)):
+                yield key, part
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    product = 1
+    for n in shape:
+        product *= n
+    return product

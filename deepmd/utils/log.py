@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Log lines of the command line: on stderr, and in a file if asked."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from deepmd.utils.errors import InputError
+
+LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Standard error."""
+        return sys.stderr
+
+
+def set_up_logging(
+    level: str = "INFO", path: str | os.PathLike[str] | None = None, mpi_log: str = "master"
+) -> None:
+    """Send log lines of this package to stderr and to a file.
+
+    Parameters
+    ----------
+    level : str
+        DEBUG, INFO, WARNING, ERROR or 3, 2, 1, 0.
+    path : path, optional
+        A file that gets the lines too.
+    mpi_log : {"master", "collect", "workers"}
+        With several processes: only the first writes; all write to one file; each to its own file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    logger = logging.getLogger("deepmd")
+    clear_logging()
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    prefix = f"[{rank}] " if world > 1 else ""
+    logger.setLevel(LEVELS[level.upper()])
+    handlers: list[logging.Handler] = []
+    if rank == 0 or mpi_log != "master":
+        handlers.append(_StderrHandler())
+        if path is not None:
+            handlers.append(_file_handler(Path(path), rank if mpi_log == "workers" else None))
+    else:
+        handlers.append(logging.NullHandler())
+    form = logging.Formatter(f"{prefix}[%(asctime)s] DEEPMD %(levelname)-7s %(message)s")
+    for handler in handlers:
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+
+
+def clear_logging() -> None:
+    """Take the handlers away again."""
+    logger = logging.getLogger("deepmd")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _file_handler(path: Path, rank: int | None) -> logging.Handler:
+    if rank is not None:
+        path = path.with_name(f"{path.stem}_{rank}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=path) from None
