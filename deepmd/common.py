@@ -13,7 +13,7 @@ def j_loader(filename: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def expand_sys_str(root_dir: str | os.PathLike[str]) -> list[str]:
-    """Find the systems below a folder; see :func:`deepmd.data.expand_systems`."""
-    from deepmd.data import expand_systems
+    """Find the systems below a folder; see :func:`deepmd.data.search.expand_systems`."""
+    from deepmd.data.search import expand_systems
 
     return expand_systems([str(root_dir)])

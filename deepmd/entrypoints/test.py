@@ -86,7 +86,7 @@ def test(
         Has no meaning any more.
     """
     from deepmd.backend.detect import resolve_model
-    from deepmd.data import open_systems
+    from deepmd.data.search import open_systems
     from deepmd.entrypoints.test_kinds import open_kind
 
     if numb_test < 0:
