@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from deepmd import __version__
 from deepmd.dpmodel.model import Model
+from deepmd.io.files import branch_of, branch_params
 
 
 @dataclasses.dataclass
@@ -39,3 +41,22 @@ class Checkpoint:
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
     min_nbor_dist: float | None = None
     backend: str = ""
+
+    def model_data(self, head: str | None = None) -> dict[str, Any]:
+        """Return the dictionary of a model file.
+
+        Parameters
+        ----------
+        head : str, optional
+            The task, when there are several.
+        """
+        task = branch_of(list(self.models), head, "checkpoint")
+        nearest = self.min_nbor_dist
+        return {
+            "software": "deepmd-kit",
+            "version": __version__,
+            "backend": self.backend,
+            "model": self.models[task].serialize(),
+            "model_def_script": branch_params(self.model_params, task),
+            "@variables": {"min_nbor_dist": None if nearest is None else np.asarray(nearest)},
+        }

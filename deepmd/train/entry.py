@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``dp train``: from the input file to the last checkpoint."""
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.module import assign, split
+from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.dpmodel.training.schedule import learning_rate
+from deepmd.dpmodel.training.step import StepOptions
+from deepmd.io.files import SINGLE
+from deepmd.schema import load_input, normalize, upgrade
+from deepmd.train import setup
+from deepmd.train.checkpoints import CheckpointStore, read_newest
+from deepmd.train.distributed import Distributed
+from deepmd.train.trainer import Run, Task, Trainer
+from deepmd.utils.errors import ModelFileError
+from deepmd.utils.files import write_text
+
+log = logging.getLogger(__name__)
+
+#: Options that change no number and are not built.
+_WITHOUT_EFFECT = ("profiling", "enable_profiler")
+
+
+def train(
+    *,
+    INPUT: str,
+    backend: Any,
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+    force_load: bool = False,
+    output: str = "out.json",
+    skip_neighbor_stat: bool = False,
+    **_: Any,
+) -> None:
+    """Train; a signal ends the program with the status 128 + its number, as shells expect.
+
+    Parameters
+    ----------
+    INPUT : str
+        Input file.
+    backend : Backend
+        Its ``train_step``, ``read_checkpoint``, ``write_checkpoint`` and ``checkpoint_suffix`` are
+        used.
+    init_model, restart, init_frz_model : str, optional
+        Start with the parameters of a checkpoint, go on where it was written, or start with the
+        parameters of a model file.
+    force_load : bool
+        Keep the initial values of parameters that the file does not have, or has in another shape.
+    output : str
+        Where the complete input is written.
+    skip_neighbor_stat : bool
+        Do not go through the data to count neighbours.
+    """
+    trainer = prepare(
+        INPUT=INPUT,
+        backend=backend,
+        init_model=init_model,
+        restart=restart,
+        init_frz_model=init_frz_model,
+        force_load=force_load,
+        output=output,
+        skip_neighbor_stat=skip_neighbor_stat,
+    )
+    ended = trainer.run()
+    if ended.signal is not None:
+        log.info(_farewell(ended, trainer))
+        raise SystemExit(128 + int(ended.signal))
+
+
+def _farewell(ended: Run, trainer: Trainer) -> str:
+    return (
+        f"stopped by {ended.signal.name} after step {ended.step} of {trainer.numb_steps}; "
+        f"saved {ended.path}; continue with --restart {trainer.store.prefix}"
+    )
+
+
+def prepare(
+    *,
+    INPUT: str,
+    backend: Any,
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+    force_load: bool = False,
+    output: str = "out.json",
+    skip_neighbor_stat: bool = False,
+    group: Distributed | None = None,
+) -> Trainer:
+    """Read and check everything and return a trainer that is ready to run; see :func:`train`."""
+    group = group or Distributed()
+    given = upgrade(load_input(INPUT))
+    config = normalize(copy.deepcopy(given), file=INPUT)
+    suffix = backend.checkpoint_suffix or backend.suffixes[0]
+    start = _read_start(backend, suffix, init_model, restart, init_frz_model)
+    write_text("input_v2_compat.json", _json(given))
+    systems = {
+        b.name: (
+            setup.open_data(b, "training_data"),
+            setup.open_data(b, "validation_data") if b.data.get("validation_data") else None,
+        )
+        for b in setup.branches(config)
+    }
+    nearest = _resolve_neighbors(
+        config, systems, start if restart else None, skip=skip_neighbor_stat
+    )
+    if group.is_main:
+        write_text(output, _json(config))
+    training = config["training"]
+    seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
+    tasks = setup.make_tasks(config, systems, seed=seed, group=group)
+    numb_steps = setup.count_steps(training, tasks)
+    text = _json(config)
+    if restart is None:
+        _warn_without_effect(training)
+    if start is None:
+        setup.set_all_statistics(config, tasks)
+    else:
+        for name, task in tasks.items():
+            take_parameters(task.model, _model_of(start, name), force=force_load)
+        _keep_info(config, start.model_params)
+    trainer = _make_trainer(
+        config,
+        backend,
+        tasks,
+        CheckpointStore(
+            training["save_ckpt"],
+            suffix,
+            backend.write_checkpoint,
+            keep=_keep(training, numb_steps),
+            folder=training.get("save_dir"),
+        ),
+        numb_steps=numb_steps,
+        nearest=nearest,
+        seed=seed,
+        text=text,
+        group=group,
+    )
+    if restart is not None and start is not None:
+        _compare_inputs(text, start.trainer.get("input"))
+        trainer.restore(start)
+        log.info("Restart after step %d.", trainer.step)
+    return trainer
+
+
+def _make_trainer(
+    config: dict[str, Any],
+    backend: Any,
+    tasks: dict[str, Task],
+    store: CheckpointStore,
+    *,
+    numb_steps: int,
+    nearest: float,
+    seed: int,
+    text: str,
+    group: Distributed,
+) -> Trainer:
+    training = config["training"]
+    total, trained = count_parameters({name: task.model for name, task in tasks.items()})
+    log.info("Model Params: %.3f M   (Trainable: %.3f M)", total / 1e6, trained / 1e6)
+    stepper = backend.train_step(
+        {name: task.model for name, task in tasks.items()},
+        {name: task.loss for name, task in tasks.items()},
+        config["optimizer"],
+        StepOptions(
+            gradient_max_norm=training.get("gradient_max_norm"),
+            compile=bool(training.get("enable_compile", False)),
+            sel_overflow=training.get("sel_overflow", "warn"),
+        ),
+    )
+    return Trainer(
+        tasks,
+        stepper,
+        learning_rate(config["learning_rate"], numb_steps),
+        store,
+        training,
+        numb_steps=numb_steps,
+        model_params=config["model"],
+        min_nbor_dist=nearest if math.isfinite(nearest) else None,
+        seed=seed,
+        extra={"input": text},
+        distributed=group,
+    )
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=4, ensure_ascii=False)
+
+
+def _keep(training: Mapping[str, Any], numb_steps: int) -> int:
+    """Return how many checkpoints stay."""
+    ratio = training.get("ckpt_keep_ratio")
+    if ratio is None:
+        return int(training.get("max_ckpt_keep", 5))
+    return max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
+
+
+def _warn_without_effect(training: Mapping[str, Any]) -> None:
+    for name in _WITHOUT_EFFECT:
+        if training.get(name):
+            log.warning("training/%s is not built yet and has no effect", name)
+
+
+def count_parameters(models: Mapping[str, Model]) -> tuple[int, int]:
+    """Count numbers of all models, and those that are trained; shared ones once."""
+    sizes: dict[int, int] = {}
+    trained: dict[int, int] = {}
+    for model in models.values():
+        params, fixed = split(model)
+        sizes |= {id(v): int(np.size(v)) for v in (*params.values(), *fixed.values())}
+        trained |= {id(v): int(np.size(v)) for v in params.values()}
+    return sum(sizes.values()), sum(trained.values())
+
+
+# -- neighbours -----------------------------------------------------------------------------------
+
+
+def _resolve_neighbors(
+    config: dict[str, Any], systems: Mapping[str, Any], start: Checkpoint | None, *, skip: bool
+) -> float:
+    """Resolve every ``sel`` and return the smallest distance; a restart knows both already."""
+    if start is not None:
+        setup.take_over_sel(config["model"], start.model_params)
+    nearest = math.inf
+    for branch in setup.branches(config):
+        if not skip and start is None:
+            nearest = min(nearest, setup.count_neighbors(branch, systems[branch.name][0]))
+        setup.refuse_auto(branch.model.get(setup.DESCRIPTOR))
+    if start is not None and start.min_nbor_dist is not None:
+        nearest = start.min_nbor_dist
+    return nearest
+
+
+# -- starting from files --------------------------------------------------------------------------
+
+
+def _read_start(
+    backend: Any,
+    suffix: str,
+    init_model: str | None,
+    restart: str | None,
+    init_frz_model: str | None,
+) -> Checkpoint | None:
+    """Read what the training starts from, or return None."""
+    given = restart or init_model
+    if given is not None:
+        checkpoint, path = read_newest(given, suffix, backend.read_checkpoint)
+        log.info("Read %s (step %d).", path, checkpoint.step)
+        return checkpoint
+    if init_frz_model is None:
+        return None
+    from deepmd.backend.backend import Backend
+
+    tree = Backend.detect_backend_by_model(init_frz_model)().serialize_hook(init_frz_model)
+    if "model" not in tree:
+        raise ModelFileError("holds no single model", where=init_frz_model, fix="freeze one branch")
+    log.info("Read %s.", init_frz_model)
+    return Checkpoint(
+        models={SINGLE: Model.deserialize(tree["model"])},
+        model_params=tree.get("model_def_script") or {},
+    )
+
+
+def _model_of(start: Checkpoint, name: str) -> Model:
+    if name not in start.models:
+        raise ModelFileError(
+            f'the checkpoint has no branch "{name}", but {", ".join(start.models)}',
+            where="model/model_dict",
+            fix="use the branches of the checkpoint",
+        )
+    return start.models[name]
+
+
+def take_parameters(model: Model, source: Model, *, force: bool = False) -> None:
+    """Put the arrays of one model into another one of the same architecture.
+
+    Raises
+    ------
+    ModelFileError
+        If types differ, or arrays are missing, superfluous or of other shapes; with ``force`` only
+        those that fit are taken.
+    """
+    if source.get_type_map() != model.get_type_map():
+        raise ModelFileError(
+            f"the checkpoint has types {source.get_type_map()}, "
+            f"the input has {model.get_type_map()}",
+            where="model/type_map",
+            fix="use the same type_map",
+        )
+    here = {k: v for part in split(model) for k, v in part.items()}
+    there = {k: v for part in split(source) for k, v in part.items()}
+    wrong = [
+        *(f"{k} is missing in the checkpoint" for k in here if k not in there),
+        *(f"{k} is not in the input's model" for k in there if k not in here),
+        *(
+            f"{k} has shape {np.shape(there[k])} in the checkpoint, {np.shape(v)} in the input"
+            for k, v in here.items()
+            if k in there and np.shape(there[k]) != np.shape(v)
+        ),
+    ]
+    if wrong and not force:
+        raise ModelFileError(
+            f"the model of the input is not that of the checkpoint: {wrong[0]}"
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+            where="model",
+            fix="use the same model section, or --force-load to take what fits",
+        )
+    for line in wrong:
+        log.warning("%s", line)
+    fitting = {k: v for k, v in there.items() if k in here and np.shape(v) == np.shape(here[k])}
+    assign(model, fitting)
+
+
+def _keep_info(config: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Take over what earlier runs noted about the model."""
+    for branch in setup.branches(config):
+        section = known.get("model_dict", {}).get(branch.name, known)
+        if section.get("info"):
+            branch.model["info"] = {**section["info"], **(branch.model.get("info") or {})}
+
+
+def _compare_inputs(now: str, before: str | None) -> None:
+    """Warn of keys that differ from the input of the checkpoint."""
+    if before is None:
+        log.warning("the checkpoint does not hold its input; differences cannot be named")
+        return
+    keys = differing_keys(json.loads(before), json.loads(now))
+    if keys:
+        log.warning("the input differs from that of the checkpoint: %s", ", ".join(keys))
+
+
+def differing_keys(a: Any, b: Any, path: str = "") -> list[str]:
+    """Return the paths at which two inputs differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = list(dict.fromkeys([*a, *b]))
+        found = [differing_keys(a.get(k), b.get(k), f"{path}/{k}" if path else k) for k in keys]
+        return [key for part in found for key in part]
+    return [] if a == b else [path]

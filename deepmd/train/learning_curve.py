@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``lcurve.out``: a row of errors every few steps, readable while the training goes on."""
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from deepmd.train.figures import Figures
+from deepmd.utils.files import write_text
+
+log = logging.getLogger(__name__)
+
+_NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
+
+
+class LearningCurve:
+    """A text file with one header and one row per shown step.
+
+    Parameters
+    ----------
+    path : str or path
+    names : dict of str to list of str
+        Figures of each task, in the order of the columns.
+    validated : collection of str
+        Tasks with validation data; they have two columns per figure.
+    step : int
+        Steps already taken. 0 begins a new file; otherwise the rows up to this step are kept and
+        later ones, of a run that was continued from an earlier checkpoint, are removed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        names: Mapping[str, list[str]],
+        *,
+        validated: Collection[str] = (),
+        step: int = 0,
+    ) -> None:
+        self.path, self.names, self.validated = Path(path), dict(names), set(validated)
+        kept = self._rows_up_to(step) if step and self.path.is_file() else []
+        write_text(self.path, self.header() + "".join(kept))
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+
+    def header(self) -> str:
+        """Return the first two lines."""
+        line = "# step "
+        for task, names in self.names.items():
+            branch = f"_{task}" if len(self.names) > 1 else ""
+            for name in names:
+                if task in self.validated:
+                    line += f"   {f'{name}_val{branch}':>11} {f'{name}_trn{branch}':>11}"
+                else:
+                    line += f"   {f'{name}_trn{branch}':>11}"
+        return f"{line}   {'lr':<8}\n{_NOTE}"
+
+    def _rows_up_to(self, step: int) -> list[str]:
+        header = self.header()
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        if not text.startswith(header):
+            # Other columns: rows of two kinds in one file could not be read by anything.
+            aside = self.path.with_name(f"{self.path.name}.before-step-{step}")
+            write_text(aside, text)
+            log.warning("%s has other columns than before; it was kept as %s", self.path, aside)
+            return []
+        width = len(header.splitlines()[0].split()) - 1
+        kept = []
+        for line in text.removeprefix(header).splitlines(keepends=True):
+            words = line.split()
+            # A row cut off by a crash lacks its end.
+            if not line.endswith("\n") or len(words) != width or not words[0].isdecimal():
+                continue
+            if int(words[0]) <= step:
+                kept.append(line)
+        return kept
+
+    def write(
+        self, step: int, trained: Mapping[str, Figures], valid: Mapping[str, Figures], lr: float
+    ) -> None:
+        """Append a row, and hand it to the system at once."""
+        line = f"{step:7d}"
+        for task, names in self.names.items():
+            for name in names:
+                figure = trained[task][name]
+                if task in self.validated:
+                    line += f"   {valid[task][name]:11.2e} {figure:11.2e}"
+                else:
+                    line += f"   {figure:11.2e}"
+        self._file.write(f"{line}   {lr:8.1e}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

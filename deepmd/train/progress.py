@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What a user sees of the progress: lines in the log, and on a terminal a bar below them."""
+
+import contextlib
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from deepmd.train.figures import Figures
+
+log = logging.getLogger(__name__)
+
+
+def figures_line(step: int, kind: str, figures: Figures, lr: float | None = None) -> str:
+    """Return ``Batch      1: trn: rmse = 2.85e+01, …, lr = 1.00e-03``."""
+    parts = [f"{name} = {value:.2e}" for name, value in figures.items()]
+    if lr is not None:
+        parts.append(f"lr = {lr:.2e}")
+    return f"Batch {step:6d}: {kind}: {', '.join(parts)}"
+
+
+class Clock:
+    """Time taken by steps, and the share of it that was spent waiting for data.
+
+    Parameters
+    ----------
+    steps : int
+        Steps that are to be taken in all.
+    done : int
+        Steps taken by earlier runs.
+    """
+
+    def __init__(self, steps: int, done: int = 0) -> None:
+        self.steps, self.first, self.done = steps, done, done
+        self.begin = self._row_begin = time.monotonic()
+        self._waited, self._row_step = 0.0, done
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
+
+    def tick(self, step: int) -> None:
+        """Note that a step was taken."""
+        self.done = step
+
+    def row(self) -> str:
+        """Return time, remaining time and share of waiting since the last row."""
+        now = time.monotonic()
+        elapsed, count = now - self._row_begin, self.done - self._row_step
+        share = 100.0 * self._waited / elapsed if elapsed > 0 else 0.0
+        left = (now - self.begin) / max(self.done - self.first, 1) * (self.steps - self.done)
+        self._row_begin, self._row_step, self._waited = now, self.done, 0.0
+        return (
+            f"total wall time = {elapsed:.2f} s, "
+            f"eta = {datetime.timedelta(seconds=round(left))}, "
+            f"{elapsed / max(count, 1):.4f} s per step, data wait = {share:.0f} %"
+        )
+
+    def summary(self) -> str:
+        """Return the mean time of a step."""
+        count = max(self.done - self.first, 1)
+        return f"average training time: {(time.monotonic() - self.begin) / count:.4f} s/batch"
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, done: int) -> Iterator[Callable[[int, str], None]]:
+    """Give ``update(step, text)``; on a terminal it moves a bar, elsewhere it does nothing."""
+    if not sys.stderr.isatty():
+        yield lambda step, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    plain = sys.stderr
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        task = bar.add_task("training", total=total, completed=done)
+        # While the bar is up, rich stands in for stderr and prints lines above it; handlers that
+        # were made before must write there, too.
+        moved = [h for h in _stream_handlers() if h.stream is plain]
+        for handler in moved:
+            handler.setStream(sys.stderr)
+        try:
+            yield lambda step, text: bar.update(task, completed=step, description=text)
+        finally:
+            for handler in moved:
+                handler.setStream(plain)
+
+
+def _stream_handlers() -> list[logging.StreamHandler]:
+    loggers: list[logging.Logger] = [logging.getLogger()]
+    loggers += [
+        g for g in logging.Logger.manager.loggerDict.values() if isinstance(g, logging.Logger)
+    ]
+    return [h for g in loggers for h in g.handlers if isinstance(h, logging.StreamHandler)]
+
+
+def log_row(
+    step: int,
+    trained: Mapping[str, Figures],
+    valid: Mapping[str, Figures],
+    lr: float,
+    clock: Clock | None,
+) -> None:
+    """Log the figures of a row, and the time."""
+    for task, figures in trained.items():
+        branch = f" ({task})" if len(trained) > 1 else ""
+        log.info(figures_line(step, f"trn{branch}", figures, lr))
+        if task in valid:
+            log.info(figures_line(step, f"val{branch}", valid[task]))
+    if clock is not None:
+        log.info("Batch %6d: %s", step, clock.row())

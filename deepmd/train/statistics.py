@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What a model takes from its data before the first step: means, deviations, biases."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.data.dataset import Dataset, count_observed
+from deepmd.data.statistics import StatFile, descriptor_key, fit_atomic_bias, fit_bias
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.descriptor import Descriptor
+from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.neighbors import empty_edges
+from deepmd.dpmodel.output_def import OutputVariableDef
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Sample:
+    """The batches statistics are taken from; read from disk only when something asks for them."""
+
+    def __init__(self, data: Dataset, nbatch: int) -> None:
+        self.data, self.nbatch = data, nbatch
+        self._batches: list[Batch] | None = None
+
+    def batches(self) -> list[Batch]:
+        """Return the batches of all systems."""
+        if self._batches is None:
+            per_system = self.data.statistics_batches(self.nbatch)
+            self._batches = [batch for batches in per_system for batch in batches]
+        return self._batches
+
+
+def set_statistics(
+    model: Model, data: Dataset, *, nbatch: int = 10, stat_file: StatFile | None = None
+) -> None:
+    """Set the statistics and the bias of a new model from its training data.
+
+    Parameters
+    ----------
+    model : Model
+        Changed in place.
+    data : Dataset
+    nbatch : int
+        Batches per system; the same ones on every backend.
+    stat_file : StatFile, optional
+        Read where it has an entry, completed where it has none.
+    """
+    sample = Sample(data, nbatch)
+    atomic = model.atomic_model
+    for part in atomic.descriptor.statistics_parts():
+        _set_descriptor(part, sample, stat_file)
+    for kind in ("fparam", "aparam"):
+        if getattr(atomic.fitting, f"numb_{kind}"):
+            sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))
+            atomic.fitting.set_parameter_statistics(kind, sums)
+    for k, variable in enumerate(model.output_def().get_data().values()):
+        _set_bias(model, k, variable, sample, stat_file)
+
+
+def observed_types(
+    data: Dataset, type_map: Sequence[str], stat_file: StatFile | None = None
+) -> list[str]:
+    """Return the types that occur in the data."""
+
+    def count() -> np.ndarray:
+        counts = count_observed(data.systems, len(type_map))
+        return np.array([name for name, n in zip(type_map, counts, strict=True) if n], dtype="S")
+
+    names = _cached(stat_file, "observed_type", count)
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+
+
+def _cached(stat_file: StatFile | None, name: str, compute: Any) -> np.ndarray:
+    known = None if stat_file is None else stat_file.get(name)
+    if known is None:
+        known = compute()
+        if stat_file is not None:
+            stat_file.put(name, known)
+    return known
+
+
+# -- descriptor and parameters --------------------------------------------------------------------
+
+
+def environment_sums(descriptor: Descriptor, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
+    """Add up number, sum and sum of squares of the environment rows of all batches."""
+    total = descriptor.environment_sums(_no_atoms())
+    for batch in batches:
+        for name, sums in descriptor.environment_sums(batch).items():
+            total[name] = total[name] + sums
+    return total
+
+
+def _no_atoms() -> Batch:
+    whole = np.zeros(0, dtype=np.int64)
+    return Batch(
+        coord=np.zeros((0, 3)),
+        cell=np.zeros((0, 3, 3)),
+        periodic=np.zeros(0, dtype=bool),
+        atype=whole,
+        frame=whole,
+        natoms=whole,
+        edges=empty_edges(),
+    )
+
+
+def _set_descriptor(descriptor: Descriptor, sample: Sample, stat_file: StatFile | None) -> None:
+    names = list(descriptor.environment_sums(_no_atoms()))
+    if not names:
+        return
+    sums: dict[str, np.ndarray] = {}
+    if stat_file is not None:
+        key = dict(descriptor.statistics_key())
+        group = descriptor_key(key.pop("type"), **key)
+        found = {name: stat_file.get(f"{group}/{name}") for name in names}
+        sums = {name: value for name, value in found.items() if value is not None}
+    if len(sums) < len(names):
+        sums = environment_sums(descriptor, sample.batches())
+        if stat_file is not None:
+            for name, value in sums.items():
+                stat_file.put(f"{group}/{name}", value)
+    descriptor.set_statistics(sums)
+
+
+def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
+    """Return (dim, 3) number, sum and sum of squares of ``fparam`` or ``aparam``."""
+    values = np.concatenate([getattr(batch, kind) for batch in sample.batches()])
+    return np.stack(
+        [np.full(values.shape[1], float(len(values))), values.sum(axis=0), (values**2).sum(axis=0)],
+        axis=1,
+    )
+
+
+# -- bias -----------------------------------------------------------------------------------------
+
+
+def type_counts(batch: Batch, ntypes: int, *, exclude: Sequence[int] = ()) -> np.ndarray:
+    """Atoms of each type in every frame, (n_frames, ntypes) float64; excluded types count 0."""
+    counts = np.zeros((batch.n_frames, ntypes))
+    np.add.at(counts, (batch.frame, batch.atype), 1.0)
+    counts[:, list(exclude)] = 0.0
+    return counts
+
+
+def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
+    """Biases that the input fixes, (ntypes, size), NaN where one is to be fitted; or None.
+
+    These are ``preset_out_bias``, and the ``atom_ener`` of the fitting where that has a number: with
+    the vacuum energy of the network taken off, the bias is the energy of the isolated atom.
+    """
+    atomic = model.atomic_model
+    preset = (atomic.preset_out_bias or {}).get(variable.name)
+    energies = getattr(atomic.fitting, "atom_ener", None) if variable.name == "energy" else None
+    if preset is None and not any(e is not None for e in energies or ()):
+        return None
+    out = np.full((atomic.ntypes, variable.size), np.nan)
+    for source in (energies, preset):
+        for t, value in enumerate(source or ()):
+            if value is None:
+                continue
+            row = np.atleast_1d(np.asarray(value, dtype=np.float64))
+            if row.size != variable.size or t >= len(out):
+                raise InputError(
+                    f"type {t} has {row.size} numbers, expected {variable.size}",
+                    where=f"model/preset_out_bias/{variable.name}",
+                    fix=f"give {len(out)} entries of {variable.size} numbers or null",
+                )
+            out[t] = row
+    return out
+
+
+def _set_bias(
+    model: Model, k: int, variable: OutputVariableDef, sample: Sample, stat_file: StatFile | None
+) -> None:
+    """Set the bias of one output, from the cache or from the data."""
+    name, atomic = variable.name, model.atomic_model
+    keys = f"bias_atom_{name}", f"std_atom_{name}"
+    known = [None if stat_file is None else stat_file.get(key) for key in keys]
+    if known[0] is None or known[1] is None:
+        known = list(output_bias(model, variable, sample.batches()))
+        if stat_file is not None:
+            for key, value in zip(keys, known, strict=True):
+                stat_file.put(key, value)
+    bias, std = (np.asarray(v).reshape(atomic.ntypes, variable.size) for v in known)
+    atomic.out_bias[k, :, : variable.size] = bias
+    atomic.out_std[k, :, : variable.size] = std
+
+
+def output_bias(
+    model: Model, variable: OutputVariableDef, batches: Sequence[Batch]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit bias and standard deviation per type, (ntypes, size) each, to the labels of batches.
+
+    Atomic labels give the mean of every type; what is left follows from the labels of frames.
+    """
+    ntypes, size = model.atomic_model.ntypes, variable.size
+    preset = given_bias(model, variable)
+    bias, std = np.full((ntypes, size), np.nan), np.ones((ntypes, size))
+    name = f"atom_{variable.name}"
+    atomic = [b for b in batches if b.find.get(name, 0.0) > 0]
+    if atomic:
+        types = np.concatenate([b.atype for b in atomic])
+        values = np.concatenate([b.labels[name] for b in atomic])
+        bias, spread = fit_atomic_bias(types, values, ntypes)
+        std = np.where(np.isnan(spread), 1.0, spread)
+    if preset is not None:
+        bias = np.where(np.isnan(preset), bias, preset)
+    frames = [b for b in batches if b.find.get(variable.name, 0.0) > 0]
+    if frames and np.isnan(bias).any():
+        bias, left = _fit_frames(model, variable, frames, bias)
+        if not atomic:
+            std = np.tile(left, (ntypes, 1))
+    elif np.isnan(bias).any():
+        log.warning("no label %s in the data: its bias stays 0", variable.name)
+    return np.nan_to_num(bias), std
+
+
+def _fit_frames(
+    model: Model, variable: OutputVariableDef, frames: Sequence[Batch], known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    atomic = model.atomic_model
+    counts = np.concatenate(
+        [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
+    )
+    natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
+    if variable.intensive:
+        counts = counts / natoms
+    labels = np.concatenate([b.labels[variable.name] for b in frames])
+    preset = None if np.isnan(known).all() else known
+    bias, std = fit_bias(counts, labels, rcond=atomic.rcond, preset=preset)
+    rest = labels - counts @ bias
+    per_atom = rest if variable.intensive else rest / natoms
+    log.info(
+        "RMSE of %s%s after the fit of a bias per type: %.6e",
+        variable.name,
+        "" if variable.intensive else " per atom",
+        np.sqrt(np.mean(per_atom**2)),
+    )
+    return bias, std
+
+
+def change_bias(model: Model, batches: Sequence[Batch], evaluator: Evaluator | None = None) -> None:
+    """Add to the bias what is left between labels and predictions, in place.
+
+    Parameters
+    ----------
+    model : Model
+    batches : sequence of Batch
+        With edges and labels of frames.
+    evaluator : Evaluator, optional
+        Of this model; by default NumPy.
+    """
+    evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
+    atomic = model.atomic_model
+    for k, variable in enumerate(model.output_def().get_data().values()):
+        frames = [b for b in batches if b.find.get(variable.name, 0.0) > 0]
+        if not frames:
+            log.warning("no label %s in the data: its bias stays as it is", variable.name)
+            continue
+        counts = np.concatenate(
+            [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
+        )
+        natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
+        rest = np.concatenate(
+            [
+                b.labels[variable.name] - evaluator.evaluate(b, derivatives=())[variable.name]
+                for b in frames
+            ]
+        )
+        counts = counts / natoms if variable.intensive else counts
+        shift, _ = fit_bias(counts, rest, rcond=atomic.rcond)
+        old = atomic.out_bias[k, :, : variable.size].copy()
+        atomic.out_bias[k, :, : variable.size] += shift
+        log.info(
+            "bias of %s changed from %s to %s",
+            variable.name,
+            old.tolist(),
+            atomic.out_bias[k, :, : variable.size].tolist(),
+        )

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The training loop: everything that is the same for all backends, models and losses."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import numpy as np
+
+from deepmd import __version__
+from deepmd.data.dataset import Dataset, Prefetcher
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.loss import Loss
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.dpmodel.training.schedule import LearningRate
+from deepmd.dpmodel.training.step import Metrics, TrainStep
+from deepmd.train.checkpoints import CheckpointStore
+from deepmd.train.distributed import Distributed
+from deepmd.train.figures import Figures, StepFigures, nan_mean
+from deepmd.train.guard import NaNGuard, Taken
+from deepmd.train.learning_curve import LearningCurve
+from deepmd.train.progress import Clock, log_row, progress_bar
+from deepmd.train.signals import StopRequest
+from deepmd.train.statistics import change_bias
+from deepmd.train.tensorboard import Events
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Task:
+    """One thing to be learned; an ordinary training has a single one, ``Default``.
+
+    Attributes
+    ----------
+    model : Model
+        Neutral model at the start.
+    loss : Loss
+    data : Dataset
+    validation : Dataset, optional
+    numb_btch : int
+        Validation batches averaged for a row.
+    weight : float
+        Probability that a step belongs to this task, up to normalisation.
+    bias_batches : int
+        Batches per system for the fit of the bias after training.
+    """
+
+    model: Model
+    loss: Loss
+    data: Dataset
+    validation: Dataset | None = None
+    numb_btch: int = 1
+    weight: float = 1.0
+    bias_batches: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What became of a run: steps done, last checkpoint, the signal that ended it."""
+
+    step: int
+    path: Path | None
+    signal: Signals | None = None
+
+
+class Trainer:
+    """Takes steps, shows errors, writes checkpoints.
+
+    Parameters
+    ----------
+    tasks : dict of str to Task
+    stepper : TrainStep
+        Of the backend, made for the models and losses of ``tasks``.
+    schedule : LearningRate
+    store : CheckpointStore
+    training : mapping
+        The normalised ``training`` section.
+    numb_steps : int
+        Steps in all, earlier runs included.
+    model_params : dict
+        The normalised ``model`` section, for checkpoints.
+    min_nbor_dist : float, optional
+        Smallest distance of the data [Å], for checkpoints.
+    seed : int
+        Of the choice between tasks.
+    extra : mapping, optional
+        Further numbers and texts for checkpoints.
+    distributed : Distributed, optional
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        stepper: TrainStep,
+        schedule: LearningRate,
+        store: CheckpointStore,
+        training: Mapping[str, Any],
+        *,
+        numb_steps: int,
+        model_params: dict[str, Any],
+        min_nbor_dist: float | None = None,
+        seed: int = 0,
+        extra: Mapping[str, Any] | None = None,
+        distributed: Distributed | None = None,
+    ) -> None:
+        self.tasks, self.stepper, self.schedule, self.store = dict(tasks), stepper, schedule, store
+        self.training, self.numb_steps, self.seed = training, numb_steps, int(seed)
+        self.model_params, self.min_nbor_dist = model_params, min_nbor_dist
+        self.extra = dict(extra or {})
+        self.distributed = distributed or Distributed()
+        self.step = 0
+        self.names = {name: task.loss.metric_names() for name, task in self.tasks.items()}
+        self.figures = StepFigures(self.names, average=bool(training.get("disp_avg", False)))
+        self.guard = NaNGuard(store.link.parent)
+        weights = np.array([task.weight for task in self.tasks.values()], dtype=np.float64)
+        if not (weights > 0).all():
+            raise InputError("weights must be greater than 0", where="training/model_prob")
+        self._cumulative = np.cumsum(weights) / weights.sum()
+        self._feeds: dict[str, Prefetcher] = {}
+        self._overflow_seen = 0
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def run(self) -> Run:
+        """Train to the end, or to a signal.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If a loss or a parameter becomes NaN or infinite; nothing broken is saved.
+        """
+        if self.distributed.is_main:
+            self.store.remove_fragments()
+        if self.step >= self.numb_steps:
+            log.info("Nothing to do: %d of %d steps are done.", self.step, self.numb_steps)
+            known = self.store.path(self.step)
+            return Run(self.step, known if known.exists() else self._save())
+        log.info("Start to train %d steps.", self.numb_steps - self.step)
+        path = None
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(StopRequest())
+            advance = stack.enter_context(progress_bar(self.numb_steps, self.step))
+            curve, events = self._outputs(stack)
+            for name, task in self.tasks.items():
+                self._feeds[name] = stack.enter_context(Prefetcher(task.data))
+            stack.callback(self._feeds.clear)
+            clock = Clock(self.numb_steps, self.step)
+            while self.step < self.numb_steps:
+                lr = self._take_step(clock)
+                self._show(lr, curve, events, clock)
+                advance(self.step, "training")
+                ends = self.step == self.numb_steps or stop.signal is not None
+                if ends or self.step % self._freq("save_freq") == 0:
+                    path = self._save()
+                if stop.signal is not None:
+                    break
+            log.info(clock.summary())
+        if self.step == self.numb_steps:
+            log.info("Trained model has been saved to: %s", path)
+        return Run(self.step, path, stop.signal if self.step < self.numb_steps else None)
+
+    def _freq(self, name: str) -> int:
+        return int(self.training.get(name, 1000))
+
+    def _outputs(self, stack: contextlib.ExitStack) -> tuple[LearningCurve | None, Events | None]:
+        """Open the learning curve and the events."""
+        if not self.distributed.is_main:
+            return None, None
+        curve = LearningCurve(
+            self.training.get("disp_file", "lcurve.out"),
+            self.names,
+            validated=[name for name, task in self.tasks.items() if task.validation],
+            step=self.step,
+        )
+        stack.callback(curve.close)
+        events = None
+        if self.training.get("tensorboard", False):
+            events = Events(self.training.get("tensorboard_log_dir", "log"))
+            stack.callback(events.close)
+        return curve, events
+
+    def _take_step(self, clock: Clock) -> float:
+        """Queue one step; return its learning rate."""
+        name = self.choose_task(self.step)
+        feed = self._feeds[name]
+        before = feed.state()
+        with clock.waiting():
+            batch = feed.next()
+        lr = self.schedule.value(self.step)
+        metrics = self.stepper.step(name, batch, lr)
+        self.step += 1
+        self.guard.follow(
+            Taken(self.step, name, batch, metrics["loss"], self.tasks[name].data, before)
+        )
+        self.figures.add(name, metrics)
+        self._look_at_overflow(batch, name)
+        clock.tick(self.step)
+        return lr
+
+    def choose_task(self, step: int) -> str:
+        """Task of the step that follows ``step`` steps; depends on the seed and the step only."""
+        names = list(self.tasks)
+        if len(names) == 1:
+            return names[0]
+        u = np.random.default_rng([self.seed, 3, step]).random()
+        return names[int(np.searchsorted(self._cumulative, u, side="right"))]
+
+    def _look_at_overflow(self, batch: Batch, name: str) -> None:
+        """Warn once, or stop, when atoms have more neighbours than ``sel``."""
+        overflow = getattr(self.stepper, "overflow", None)
+        if overflow is None or overflow.centres == 0:
+            return
+        if self.training.get("sel_overflow", "warn") == "error":
+            raise InputError(
+                f"step {self.step}: atoms have up to {_listed(overflow.needed)} neighbours within "
+                f"the cutoff, sel is {self.tasks[name].model.get_sel()}",
+                where="model/descriptor/sel",
+                fix='raise sel (or "auto"), or set training/sel_overflow to "warn"',
+            )
+        if not self._overflow_seen:
+            log.warning(
+                "atoms have up to %s neighbours within the cutoff, sel is %s: the farthest are "
+                "left out, and forces jump when they change",
+                _listed(overflow.needed),
+                self.tasks[name].model.get_sel(),
+            )
+        self._overflow_seen = overflow.centres
+
+    # -- what is shown ------------------------------------------------------------------------
+
+    def _show(
+        self, lr: float, curve: LearningCurve | None, events: Events | None, clock: Clock
+    ) -> None:
+        """Write a row, and events, if it is time for them."""
+        row_due = self.step == 1 or self.step % self._freq("disp_freq") == 0
+        every = int(self.training.get("tensorboard_freq", 1))
+        events_due = events is not None and (row_due or self.step % every == 0)
+        if not row_due and not events_due:
+            return
+        self.guard.check()
+        if row_due:
+            trained, valid = self.figures.row(), self.validate(lr)
+            if curve is not None:
+                curve.write(self.step, trained, valid, lr)
+            if self.training.get("disp_training", True):
+                timed = clock if self.training.get("time_training", True) else None
+                log_row(self.step, trained, valid, lr, timed)
+        if events is not None and events_due:
+            events.write(self.step, trained if row_due else self.figures.latest(), lr)
+
+    def validate(self, lr: float) -> dict[str, Figures]:
+        """Return the errors of the next validation batches of every task that has them."""
+        out = {}
+        for name, task in self.tasks.items():
+            if task.validation is not None:
+                rows: list[Metrics] = [
+                    self.stepper.evaluate(name, task.validation.next(), lr)
+                    for _ in range(task.numb_btch)
+                ]
+                out[name] = nan_mean(rows, self.names[name])
+        return out
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def _save(self) -> Path | None:
+        """Write a checkpoint of this moment, after a look at what is in it."""
+        models = {name: self.stepper.model(name) for name in self.tasks}
+        optimizer = self.stepper.state()
+        self.guard.check_parameters(self.step, models, optimizer)
+        if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
+            for name, task in self.tasks.items():
+                sample = task.data.statistics_batches(task.bias_batches)
+                change_bias(models[name], [b for system in sample for b in system])
+        if not self.distributed.is_main:
+            return None
+        return self.store.save(
+            Checkpoint(
+                models=models,
+                model_params=self.model_params,
+                step=self.step,
+                optimizer=optimizer,
+                trainer=self.state(),
+                min_nbor_dist=self.min_nbor_dist,
+                backend=self.stepper.name,
+            )
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a restart needs beside parameters and the optimizer."""
+        out: dict[str, Any] = {
+            **self.extra,
+            "version": __version__,
+            "seed": np.array(self.seed, dtype=np.int64),
+            "learning_rate": np.array(self.schedule.value(self.step)),
+        }
+        for name, task in self.tasks.items():
+            feed = self._feeds.get(name)
+            data = task.data.state() if feed is None else feed.state()
+            out |= {f"data.{name}.{k}": v for k, v in data.items()}
+            if task.validation is not None:
+                out |= {f"valid.{name}.{k}": v for k, v in task.validation.state().items()}
+        return out | {f"figures.{k}": np.array(v) for k, v in self.figures.state().items()}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after a checkpoint, whose parameters the models must already have."""
+        state = checkpoint.trainer
+        self.step = int(checkpoint.step)
+        self.seed = int(state.get("seed", self.seed))
+        self.stepper.load_state(checkpoint.optimizer)
+        for name, task in self.tasks.items():
+            consumed = _part(state, f"data.{name}.")
+            if consumed:
+                task.data.load_state(consumed)
+            else:
+                log.warning("the checkpoint does not say which data were used; they begin anew")
+            known = _part(state, f"valid.{name}.")
+            # Validation data may be added, removed or changed; training is the same without them.
+            if task.validation is not None and _same_data(task.validation, known):
+                task.validation.load_state(known)
+        self.figures.load_state(_part(state, "figures."))
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _same_data(data: Dataset, state: Mapping[str, Any]) -> bool:
+    return np.array_equal(np.asarray(state.get("nframes", [])), data.sampler.nframes)
+
+
+def _listed(needed: Any) -> Any:
+    return "more" if needed is None else np.asarray(needed).tolist()
