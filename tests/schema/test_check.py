@@ -155,8 +155,8 @@ WRONG = [
     ),
     (
         "model/descriptor/type",
-        "se_e2_b",
-        'model/descriptor/type: unknown descriptor "se_e2_b"; did you mean "se_e2_a"?',
+        "se_e2_aa",
+        'model/descriptor/type: unknown descriptor "se_e2_aa"; did you mean "se_e2_a"?',
     ),
     ("model/descriptor/type", 3, "model/descriptor/type: text is expected, found 3"),
     (
