@@ -41,6 +41,8 @@ class Serial:
         Modules, or lists of modules and None.
     constants : tuple of str
         Keys that are written but not read back: they follow from the others.
+    optional : tuple of str
+        Children whose key is left out when they are None.
     upgrades : mapping of int to function
         ``upgrades[v](data)`` turns a dictionary of version v into one of version v + 1.
     """
@@ -54,6 +56,7 @@ class Serial:
     buffers: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     upgrades: Mapping[int, Callable[[dict], dict]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -100,6 +103,7 @@ class Module(metaclass=_Checked):
 
     serial: ClassVar[Serial] = Serial()
     trainable: Any = True
+    child_kinds: ClassVar[Mapping[str, Any]] = {}  # of children whose dictionary has no @class
     _classes: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -131,7 +135,9 @@ class Module(metaclass=_Checked):
             elif key == "@variables":
                 out[key] = {k: self.stored_array(k) for k in s.arrays}
             elif key in s.children:
-                out[key] = _serialize_child(getattr(self, key))
+                child = getattr(self, key)
+                if child is not None or key not in s.optional:
+                    out[key] = _serialize_child(child)
             else:
                 out[key] = copy.deepcopy(getattr(self, key))
         return out
@@ -187,12 +193,14 @@ class Module(metaclass=_Checked):
         unknown = sorted(set(data) - known)
         if unknown:
             raise ModelFileError(f"{s.name}: unknown key {', '.join(unknown)}")
-        missing = [k for k in (*s.config, *s.children) if k not in data]
+        needed = set(s.config) | set(s.children) - set(s.optional)
+        missing = sorted(needed - set(data))
         if missing:
             raise ModelFileError(f"{s.name}: key {', '.join(missing)} is missing")
         module = cls.construct({k: data[k] for k in s.config}, data)
         for key in s.children:
-            setattr(module, key, _deserialize_child(data[key]))
+            kind = cls.child_kinds.get(key)
+            setattr(module, key, _deserialize_child(data.get(key), kind))
         variables = data.get("@variables", {})
         for key in s.arrays:
             if key not in variables:
@@ -223,11 +231,13 @@ def _serialize_child(child: Any) -> Any:
     return [_serialize_child(c) for c in child]
 
 
-def _deserialize_child(data: Any) -> Any:
+def _deserialize_child(data: Any, kind: Any = None) -> Any:
     if data is None:
         return None
     if isinstance(data, (list, tuple)):
-        return [_deserialize_child(d) for d in data]
+        return [_deserialize_child(d, kind) for d in data]
+    if kind is not None:
+        return kind.deserialize(data)
     name = data.get("@class")
     if name not in Module._classes:
         raise ModelFileError(f'unknown class "{name}" in a model dictionary')

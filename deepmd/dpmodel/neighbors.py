@@ -130,10 +130,10 @@ class Packing:
 
     Parameters
     ----------
-    layout : {"typed", "mixed", "flat", "centres"}
+    layout : {"typed", "mixed", "flat", "centres", "first_type"}
         ``typed``: one table per neighbour type; ``mixed``: one table of all neighbours; ``flat``:
         the numbers of the edges that are kept; ``centres``: no neighbours, but the atoms of each
-        type.
+        type. ``first_type``: for every atom the type of the first atom of its frame.
     ntypes : int
         Number of types.
     rcut : float
@@ -163,6 +163,8 @@ class Packing:
         """Number of index arrays this packing takes in a model's flat list of slots."""
         if self.layout == "centres":
             return self.ntypes
+        if self.layout == "first_type":
+            return 1
         per_group = self.ntypes if self.layout == "typed" else 1
         return self.ntypes * (1 + per_group) if self.by_centre else per_group
 
@@ -181,6 +183,7 @@ def pack(
     atype: np.ndarray,
     r2: np.ndarray,
     overflow: Overflow | None = None,
+    frame: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Make the slots of every packing: index arrays into the edges (-1: empty) or the atoms.
 
@@ -193,6 +196,8 @@ def pack(
         Squared lengths of the edges.
     overflow : Overflow, optional
         Counts the centres that had more neighbours than ``sel``.
+    frame : (n_atoms,) int, optional
+        Frame of every atom, ascending; needed for ``first_type``.
 
     Returns
     -------
@@ -205,6 +210,11 @@ def pack(
     for p in packings:
         if p.layout == "centres":
             slots += [np.flatnonzero(atype == t) for t in range(p.ntypes)]
+            continue
+        if p.layout == "first_type":
+            if frame is None:
+                raise ValueError("the layout first_type needs the frames of the atoms")
+            slots.append(atype[np.searchsorted(frame, frame)])
             continue
         kept = _nearest(p, edges, atype, r2, overflow)
         if p.layout == "flat":

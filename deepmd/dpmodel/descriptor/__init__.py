@@ -2,17 +2,22 @@
 """Descriptors. Importing this package registers all of them."""
 
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
+from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1, DescrptSeAttenV2
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
 from deepmd.dpmodel.descriptor.se_e3 import DescrptSeT
+from deepmd.dpmodel.descriptor.se_e3_tebd import DescrptSeTTebd
 
 __all__ = [
     "Atoms",
     "Descriptor",
     "DescriptorOutput",
+    "DescrptDPA1",
     "DescrptHybrid",
     "DescrptSeA",
+    "DescrptSeAttenV2",
     "DescrptSeR",
     "DescrptSeT",
+    "DescrptSeTTebd",
 ]

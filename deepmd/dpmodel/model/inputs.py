@@ -45,7 +45,7 @@ def prepare(
     """Compute the edge vectors of a batch and pack its neighbours."""
     vec = batch.vectors()
     r2 = np.einsum("ea,ea->e", vec, vec)
-    slots = pack(list(packings), batch.edges, batch.atype, r2, overflow)
+    slots = pack(list(packings), batch.edges, batch.atype, r2, overflow, batch.frame)
     fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
     aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
     return Inputs(

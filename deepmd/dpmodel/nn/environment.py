@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The switch function and the environment matrix of neighbour vectors."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepmd.dpmodel.ops import xp
 
@@ -18,10 +18,26 @@ def switch(r: Any, rcut: float, rcut_smth: float) -> Any:
     return u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0
 
 
-def environment_matrix(
+class Environment(NamedTuple):
+    """Neighbour vectors seen from their centre.
+
+    Attributes
+    ----------
+    rows : (..., 4), or (..., 1) when radial
+        ``(sw/r, sw x/r², sw y/r², sw z/r²)``, not normalised.
+    switch : (..., 1)
+    r : (..., 1) [Å]
+    """
+
+    rows: Any
+    switch: Any
+    r: Any
+
+
+def environment(
     d: Any, rcut: float, rcut_smth: float, protection: float = 0.0, *, radial: bool = False
-) -> Any:
-    """Return the rows ``(sw/r, sw x/r², sw y/r², sw z/r²)`` of neighbour vectors.
+) -> Environment:
+    """Return environment rows, switch and distance of neighbour vectors.
 
     Parameters
     ----------
@@ -32,14 +48,19 @@ def environment_matrix(
     protection : float
         Added to r in the denominators [Å].
     radial : bool
-        Return the first component only.
-
-    Returns
-    -------
-    (..., 4), or (..., 1) with ``radial``
+        Return the first component of the rows only.
     """
     space = xp(d)
     r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
     inverse = 1.0 / (r + protection) if protection else 1.0 / r
-    s = switch(r, rcut, rcut_smth) * inverse
-    return s if radial else space.concat([s, (s * inverse) * d], axis=-1)
+    sw = switch(r, rcut, rcut_smth)
+    s = sw * inverse
+    rows = s if radial else space.concat([s, (s * inverse) * d], axis=-1)
+    return Environment(rows, sw, r)
+
+
+def environment_matrix(
+    d: Any, rcut: float, rcut_smth: float, protection: float = 0.0, *, radial: bool = False
+) -> Any:
+    """Return the rows of :func:`environment`: (..., 4), or (..., 1) with ``radial``."""
+    return environment(d, rcut, rcut_smth, protection, radial=radial).rows

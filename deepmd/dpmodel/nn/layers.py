@@ -66,7 +66,7 @@ class Dense(Module):
     ) -> None:
         dtype = numpy_dtype(precision)
         self.precision = dtype.name
-        self.activation_function = (activation_function or "none").lower()
+        self.activation_function = activation_function or "none"
         self.resnet, self.trainable, self.bias = resnet, trainable, bias
         self.use_timestep = use_timestep and n_out in (n_in, 2 * n_in)
         self.w = stream(child_seed(seed, "w")).normal(0, 1 / np.sqrt(n_in + n_out), (n_in, n_out))

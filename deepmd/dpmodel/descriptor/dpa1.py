@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""DPA-1: attention over neighbours, types through an embedding.
+
+Zhang et al., "Pretraining of attention-based deep learning potential model for molecular
+simulation", npj Comput. Mater. 10, 94 (2024).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dargs import Argument
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.mixed import (
+    MixedDescriptor,
+    Neighbourhood,
+    slot_counts,
+    tebd_networks,
+)
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.schema.common import common_network_arguments, option, widths_argument
+from deepmd.schema.descriptor import (
+    axis_neuron_argument,
+    cutoff_arguments,
+    environment_arguments,
+    sel_argument,
+)
+from deepmd.schema.registry import descriptor_args
+from deepmd.utils.errors import InputError, ModelFileError
+
+_LAYOUT = (
+    "@class type @version rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
+    " set_davg_zero attn attn_layer attn_dotr attn_mask activation_function resnet_dt"
+    " scaling_factor normalize temperature trainable_ln ln_eps smooth_type_embedding type_one_side"
+    " concat_output_tebd use_econf_tebd use_tebd_bias type_map precision embeddings"
+    " attention_layers env_mat type_embedding exclude_types env_protection @variables trainable"
+    " spin embeddings_strip"
+)
+
+
+@Descriptor.register("dpa1", "se_atten")
+class DescrptDPA1(MixedDescriptor):
+    r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G_ij ⊗ R_ij``; G embeds geometry and types.
+
+    With ``concat`` the network of G sees the radial component and the type embeddings side by
+    side; with ``strip`` a second network of the types gates that of the geometry,
+    ``G = N_s(s) (1 + N_t)``. Attention layers then mix the G of an atom's neighbours.
+
+    Parameters
+    ----------
+    rcut, rcut_smth : float
+        Cutoff and start of the switch [Å].
+    sel : int or list of int
+        Number of slots N.
+    ntypes : int, optional
+        Number of types; that of ``type_map``.
+    neuron, axis_neuron
+        Widths of G and of the second factor.
+    tebd_dim : int
+        Length of the type embeddings.
+    tebd_input_mode : {"concat", "strip"}
+    attn, attn_layer, attn_dotr, scaling_factor, normalize, temperature, trainable_ln, ln_eps
+        Of the attention layers, see :class:`NeighborGatedAttention`.
+    smooth_type_embedding : bool
+        Let the attention, and in strip mode the gate, vanish at the cutoff.
+    type_one_side : bool
+        Put in the neighbour's type only.
+    concat_output_tebd : bool
+        Append the centre's type embedding to D.
+    use_econf_tebd, use_tebd_bias
+        Of the type embedding.
+    """
+
+    serial = Serial(
+        layout=_LAYOUT,
+        name="Descriptor",
+        type="dpa1",
+        version=2,
+        accepts=(1, 2),
+        buffers=("davg", "dstd"),
+        children=("embeddings", "attention_layers", "type_embedding", "embeddings_strip"),
+        constants=("env_mat", "spin"),
+        optional=("embeddings_strip",),
+        upgrades={1: protected},
+    )
+    spin = None
+
+    def __init__(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: int | Sequence[int],
+        ntypes: int | None = None,
+        *,
+        neuron: Sequence[int] = (10, 20, 40),
+        axis_neuron: int = 4,
+        tebd_dim: int = 8,
+        tebd_input_mode: str = "concat",
+        set_davg_zero: bool = True,
+        attn: int = 128,
+        attn_layer: int = 2,
+        attn_dotr: bool = True,
+        attn_mask: bool = False,
+        activation_function: str = "tanh",
+        resnet_dt: bool = False,
+        scaling_factor: float = 1.0,
+        normalize: bool = True,
+        temperature: float | None = None,
+        trainable_ln: bool = True,
+        ln_eps: float | None = 1e-5,
+        smooth_type_embedding: bool = False,
+        type_one_side: bool = False,
+        concat_output_tebd: bool = True,
+        use_econf_tebd: bool = False,
+        use_tebd_bias: bool = False,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: float = 0.0,
+        precision: str = "default",
+        trainable: bool = True,
+        type_map: Sequence[str] | None = None,
+        stripped_type_embedding: bool | None = None,
+        seed: Seed = None,
+    ) -> None:
+        if attn_mask:
+            raise InputError(
+                "masking the diagonal of the attention is not defined here",
+                where="model/descriptor/attn_mask",
+                fix="leave it false",
+            )
+        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
+        self._init_environment(
+            rcut=rcut,
+            rcut_smth=rcut_smth,
+            sel=slot_counts(sel),
+            exclude_types=exclude_types,
+            env_protection=env_protection,
+            set_davg_zero=set_davg_zero,
+            precision=precision,
+            type_map=type_map,
+            trainable=trainable,
+        )
+        if stripped_type_embedding is not None:
+            tebd_input_mode = "strip" if stripped_type_embedding else "concat"
+        self.neuron, self.axis_neuron, self.resnet_dt = list(neuron), axis_neuron, resnet_dt
+        self.activation_function = activation_function
+        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
+        self.attn, self.attn_layer, self.attn_dotr = attn, attn_layer, attn_dotr
+        self.attn_mask, self.scaling_factor = attn_mask, scaling_factor
+        self.normalize, self.temperature = normalize, temperature
+        self.trainable_ln, self.ln_eps = trainable_ln, 1e-5 if ln_eps is None else ln_eps
+        self.smooth_type_embedding, self.type_one_side = smooth_type_embedding, type_one_side
+        self.concat_output_tebd = concat_output_tebd
+        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
+        self.embeddings, self.embeddings_strip = tebd_networks(
+            self, 1, tebd_dim if type_one_side else 2 * tebd_dim, seed
+        )
+        self.attention_layers = NeighborGatedAttention(
+            attn_layer,
+            self.nnei,
+            self.neuron[-1],
+            attn,
+            dotr=attn_dotr,
+            scaling_factor=scaling_factor,
+            normalize=normalize,
+            temperature=temperature,
+            trainable_ln=trainable_ln,
+            ln_eps=self.ln_eps,
+            smooth=smooth_type_embedding,
+            precision=precision,
+            seed=child_seed(seed, "attention"),
+        )
+        self.type_embedding = TypeEmbedding(
+            self.ntypes,
+            [tebd_dim],
+            precision=precision,
+            trainable=trainable,
+            use_econf_tebd=use_econf_tebd,
+            use_tebd_bias=use_tebd_bias,
+            type_map=self.type_map,
+            seed=child_seed(seed, "types"),
+        )
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1] * self.axis_neuron + self.tebd_dim * self.concat_output_tebd
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix."""
+        return self.neuron[-1]
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom.
+
+        Returns
+        -------
+        DescriptorOutput
+            value (n_atoms, ng * axis_neuron [+ tebd_dim]), rotation (n_atoms, ng, 3).
+        """
+        types = self.type_embedding()
+        output = self.block(atoms, slots, types)
+        if not self.concat_output_tebd:
+            return output
+        own = ops.take(types, atoms.atype)
+        value = ops.xp(own).concat([output.value, own], axis=-1)
+        return DescriptorOutput(value, output.rotation)
+
+    def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
+        """Evaluate without the centre's own embedding, given those of all types (nt + 1, dim)."""
+        near = self.neighbourhood(atoms, slots)
+        g = self.features(near.rows, near.types, near.switch, atoms, types)
+        empty = self.features(near.empty, near.empty_type, 0.0 * near.switch[:, :1], atoms, types)
+        if self.attn_layer:
+            g, empty = self.attention_layers(g, empty, self.attention_slots(near))
+        t = ops.contract(g, near.rows) + near.more * ops.contract(empty, near.empty)
+        t = t * (1.0 / self.nnei)  # (n, ng, 4)
+        d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
+        width = self.neuron[-1] * self.axis_neuron
+        return DescriptorOutput(
+            ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:]
+        )
+
+    def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
+        """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
+        space = ops.xp(rows)
+        s, network = rows[..., :1], self.embeddings.networks[0]
+        n, k = ops.shape(neighbour)
+        if self.tebd_input_mode == "concat":
+            parts = [s, ops.take(types, neighbour)]
+            if not self.type_one_side:
+                own = ops.take(types, atoms.atype)[:, None, :]
+                parts.append(space.broadcast_to(own, (n, k, self.tebd_dim)))
+            return network(space.concat(parts, axis=-1))
+        gate = self.type_gate(types)
+        index = neighbour
+        if not self.type_one_side:
+            index = atoms.atype[:, None] * (self.ntypes + 1) + neighbour
+        gate = ops.take(gate, index)
+        if self.smooth_type_embedding:
+            gate = gate * sw[..., None]
+        g = network(s)
+        return g * gate + g
+
+    def type_gate(self, types: Any) -> Any:
+        """Output of the types' network for every neighbour type, or pair centre-neighbour.
+
+        Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.
+        """
+        network, nt = self.embeddings_strip.networks[0], self.ntypes + 1
+        if self.type_one_side:
+            return network(types)
+        space = ops.xp(types)
+        neighbour = space.broadcast_to(types[None, :, :], (nt, nt, self.tebd_dim))
+        centre = space.broadcast_to(types[:, None, :], (nt, nt, self.tebd_dim))
+        pairs = space.concat([neighbour, centre], axis=-1)
+        return network(space.reshape(pairs, (nt * nt, 2 * self.tebd_dim)))
+
+    def attention_slots(self, near: Neighbourhood) -> NeighbourSlots:
+        """What the attention layers must know."""
+        space = ops.xp(near.rows)
+        angular = near.rows[..., 1:]
+        squared = space.sum(angular * angular, axis=-1, keepdims=True)
+        flat = squared <= 1e-24
+        length = space.sqrt(space.where(flat, 0.0 * squared + 1.0, squared))
+        direction = space.where(flat, angular * 1e12, angular / length)
+        return NeighbourSlots(near.mask, near.switch, direction, near.more)
+
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> Any:
+        """Take what only the attention layers' dictionaries say into account."""
+        module = cls(**config)
+        for layer in data["attention_layers"]["attention_layers"]:
+            if layer["attention_layer"]["smooth"] != module.smooth_type_embedding:
+                raise ModelFileError("attention and type embedding are not both smooth")
+        return module
+
+
+@Descriptor.register("se_atten_v2")
+class DescrptSeAttenV2(DescrptDPA1):
+    """DPA-1 with stripped, smooth type embeddings."""
+
+    serial = Serial(
+        layout=_LAYOUT.replace(" tebd_input_mode", "")
+        .replace(" smooth_type_embedding", "")
+        .replace(" embeddings_strip", "")
+        .replace(" embeddings", " embeddings embeddings_strip"),
+        name="Descriptor",
+        type="se_atten_v2",
+        version=2,
+        accepts=(1, 2),
+        buffers=("davg", "dstd"),
+        children=("embeddings", "attention_layers", "type_embedding", "embeddings_strip"),
+        constants=("env_mat", "spin"),
+        upgrades={1: protected},
+    )
+
+    def __init__(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: int | Sequence[int],
+        ntypes: int | None = None,
+        *,
+        set_davg_zero: bool = False,
+        **others: Any,
+    ) -> None:
+        super().__init__(
+            rcut,
+            rcut_smth,
+            sel,
+            ntypes,
+            tebd_input_mode="strip",
+            smooth_type_embedding=True,
+            set_davg_zero=set_davg_zero,
+            **others,
+        )
+
+
+def _shared_arguments(*, set_davg_zero: bool) -> list[Argument]:
+    return [
+        sel_argument(mixed=True),
+        *cutoff_arguments(),
+        widths_argument(
+            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
+        ),
+        axis_neuron_argument(),
+        option("type_one_side", bool, False, "Put in the neighbour's type only."),
+        *common_network_arguments(),
+        *environment_arguments(set_davg_zero=set_davg_zero),
+        option("attn", int, 128, "Width of the attention."),
+        option("attn_layer", int, 2, "Number of attention layers."),
+        option("attn_dotr", bool, True, "Multiply weights by cosines between neighbours."),
+        option("attn_mask", bool, False, "Must be false."),
+        option("trainable_ln", bool, True, "Train scale and shift of the layer norms."),
+        option("ln_eps", [float, None], None, "Epsilon of the layer norms; null means 1e-5."),
+        option("tebd_dim", int, 8, "Length of the type embeddings."),
+        option("use_econf_tebd", bool, False, "Start from electronic configurations."),
+        option("use_tebd_bias", bool, False, "Bias in the type embedding."),
+        option("scaling_factor", float, 1.0, "Scale of the attention."),
+        option("normalize", bool, True, "Divide q, k and v by their lengths."),
+        option("temperature", [float, None], None, "Replaces the scale of the attention."),
+        option("concat_output_tebd", bool, True, "Append the centre's type embedding."),
+    ]
+
+
+@descriptor_args.register("se_atten", alias=["dpa1"])
+def se_atten_arguments() -> list[Argument]:
+    """Keys of DPA-1."""
+    return [
+        *_shared_arguments(set_davg_zero=True),
+        option(
+            "stripped_type_embedding",
+            [bool, None],
+            None,
+            "Older way to say tebd_input_mode: true is strip, false is concat.",
+        ),
+        option(
+            "smooth_type_embedding",
+            bool,
+            False,
+            "Let attention, and in strip mode the gate, vanish at the cutoff.",
+            alias=["smooth_type_embdding"],
+        ),
+        option("tebd_input_mode", str, "concat", 'How types are put in: "concat" or "strip".'),
+    ]
+
+
+@descriptor_args.register("se_atten_v2")
+def se_atten_v2_arguments() -> list[Argument]:
+    """Keys of DPA-1 with stripped, smooth type embeddings."""
+    return _shared_arguments(set_davg_zero=False)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Three-body embedding of angles, types through an embedding.
+
+The three-body part of DPA-2: Zhang et al., "DPA-2: a large atomic model as a multi-task learner",
+npj Comput. Mater. 10, 293 (2024).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dargs import Argument
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.mixed import (
+    MixedDescriptor,
+    Neighbourhood,
+    slot_counts,
+    tebd_networks,
+)
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.schema.common import common_network_arguments, option, widths_argument
+from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
+from deepmd.schema.registry import descriptor_args
+from deepmd.utils.errors import ModelFileError
+
+
+@Descriptor.register("se_e3_tebd")
+class DescrptSeTTebd(MixedDescriptor):
+    r"""``D_i = 1/N² Σ_jk θ_jk G(θ_jk, types)``, ``θ_jk = R_j · R_k``.
+
+    R_j are the angular components of the normalised environment. With ``concat`` the network sees
+    the angle and both type embeddings; with ``strip`` a network of the types gates that of the
+    angle, ``G = N_s(θ) (1 + N_t)``.
+
+    Parameters
+    ----------
+    rcut, rcut_smth : float
+        Cutoff and start of the switch [Å].
+    sel : int or list of int
+        Number of slots N.
+    ntypes : int, optional
+        Number of types; that of ``type_map``.
+    smooth : bool
+        In strip mode, let the gate vanish at the cutoff.
+    concat_output_tebd : bool
+        Append the centre's type embedding to D.
+    """
+
+    serial = Serial(
+        layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
+        " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
+        " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
+        " @variables trainable embeddings_strip",
+        name="Descriptor",
+        type="se_e3_tebd",
+        buffers=("davg", "dstd"),
+        children=("embeddings", "type_embedding", "embeddings_strip"),
+        constants=("env_mat",),
+        optional=("embeddings_strip",),
+    )
+
+    def __init__(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: int | Sequence[int],
+        ntypes: int | None = None,
+        *,
+        neuron: Sequence[int] = (10, 20, 40),
+        tebd_dim: int = 8,
+        tebd_input_mode: str = "concat",
+        set_davg_zero: bool = True,
+        activation_function: str = "tanh",
+        resnet_dt: bool = False,
+        concat_output_tebd: bool = True,
+        use_econf_tebd: bool = False,
+        use_tebd_bias: bool = False,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: float = 0.0,
+        smooth: bool = True,
+        precision: str = "default",
+        trainable: bool = True,
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,
+    ) -> None:
+        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
+        self._init_environment(
+            rcut=rcut,
+            rcut_smth=rcut_smth,
+            sel=slot_counts(sel),
+            exclude_types=exclude_types,
+            env_protection=env_protection,
+            set_davg_zero=set_davg_zero,
+            precision=precision,
+            type_map=type_map,
+            trainable=trainable,
+        )
+        self.neuron, self.resnet_dt, self.smooth = list(neuron), resnet_dt, smooth
+        self.activation_function = activation_function
+        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
+        self.concat_output_tebd, self.use_econf_tebd = concat_output_tebd, use_econf_tebd
+        self.embeddings, self.embeddings_strip = tebd_networks(self, 1, 2 * tebd_dim, seed)
+        self.type_embedding = TypeEmbedding(
+            self.ntypes,
+            [tebd_dim],
+            precision=precision,
+            trainable=trainable,
+            use_econf_tebd=use_econf_tebd,
+            use_tebd_bias=use_tebd_bias,
+            type_map=self.type_map,
+            seed=child_seed(seed, "types"),
+        )
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1] + self.tebd_dim * self.concat_output_tebd
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Never: the angular mean is zero, so that empty slots have the angle 0 and count nothing."""
+        return False
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom: value (n_atoms, ng [+ tebd_dim])."""
+        types = self.type_embedding()
+        value = self.block(atoms, slots, types)
+        if self.concat_output_tebd:
+            own = ops.take(types, atoms.atype)
+            value = ops.xp(own).concat([value, own], axis=-1)
+        return DescriptorOutput(value)
+
+    def block(self, atoms: Atoms, slots: Slots, types: Any) -> Any:
+        """Evaluate without the centre's own embedding, given those of all types (nt + 1, dim)."""
+        near = self.neighbourhood(atoms, slots)
+        space = ops.xp(near.rows)
+        angular = near.rows[..., 1:]
+        theta = space.matmul(angular, ops.matrix_transpose(angular))
+        n, k = ops.shape(near.types)
+        theta = space.reshape(theta, (n, k * k, 1))
+        g = self.features(theta, near, types, n, k)
+        return ops.contract(g, theta)[:, :, 0] * (1.0 / self.nnei**2)
+
+    def features(self, theta: Any, near: Neighbourhood, types: Any, n: Any, k: Any) -> Any:
+        """Embed angles (n, K², 1) between neighbours: (n, K², ng)."""
+        space, network = ops.xp(theta), self.embeddings.networks[0]
+        if self.tebd_input_mode == "concat":
+            a, shape = ops.take(types, near.types), (n, k, k, self.tebd_dim)
+            first = space.broadcast_to(a[:, :, None, :], shape)
+            second = space.broadcast_to(a[:, None, :, :], shape)
+            both = space.reshape(
+                space.concat([first, second], axis=-1), (n, k * k, 2 * self.tebd_dim)
+            )
+            return network(space.concat([theta, both], axis=-1))
+        index = near.types[:, :, None] * (self.ntypes + 1) + near.types[:, None, :]
+        gate = ops.take(self.type_gate(types), space.reshape(index, (n, k * k)))
+        if self.smooth:
+            pair = near.switch[:, :, None] * near.switch[:, None, :]
+            gate = gate * space.reshape(pair, (n, k * k, 1))
+        g = network(theta)
+        return g * gate + g
+
+    def type_gate(self, types: Any) -> Any:
+        """Output of the types' network for every pair of neighbour types: ((nt + 1)², ng)."""
+        space, nt = ops.xp(types), self.ntypes + 1
+        shape = (nt, nt, self.tebd_dim)
+        first = space.broadcast_to(types[:, None, :], shape)
+        second = space.broadcast_to(types[None, :, :], shape)
+        pairs = space.concat([first, second], axis=-1)
+        return self.embeddings_strip.networks[0](
+            space.reshape(pairs, (nt * nt, 2 * self.tebd_dim))
+        )
+
+    def restore_array(self, name: str, value: Any) -> Any:
+        value = super().restore_array(name, value)
+        if name == "davg" and np.any(value[:, 1:]):
+            raise ModelFileError("the angular mean of a three-body descriptor is not zero")
+        return value
+
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> Any:
+        """The bias of the type embedding is told by its own dictionary only."""
+        return cls(**config, use_tebd_bias=data["type_embedding"].get("use_tebd_bias", True))
+
+
+@descriptor_args.register("se_e3_tebd")
+def se_e3_tebd_arguments() -> list[Argument]:
+    """Keys of the three-body descriptor with type embedding."""
+    return [
+        sel_argument(mixed=True),
+        *cutoff_arguments(),
+        widths_argument(
+            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
+        ),
+        option("tebd_dim", int, 8, "Length of the type embeddings."),
+        option("tebd_input_mode", str, "concat", 'How types are put in: "concat" or "strip".'),
+        *common_network_arguments(),
+        *environment_arguments(set_davg_zero=True),
+        option("smooth", bool, True, "In strip mode, let the gate vanish at the cutoff."),
+        option("concat_output_tebd", bool, True, "Append the centre's type embedding."),
+        option("use_econf_tebd", bool, False, "Start from electronic configurations."),
+        option("use_tebd_bias", bool, False, "Bias in the type embedding."),
+    ]
