@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""A complete descriptor: soft histograms of the distances to neighbours of each type.
+
+It is the example of ``docs/development/adding_a_component.md``, and its tests run with the others.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dargs import Argument
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.descriptor import Atoms, Descriptor, DescriptorOutput
+from deepmd.dpmodel.descriptor.base import Slots
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.environment import switch
+from deepmd.dpmodel.nn.random import Seed
+from deepmd.schema.common import option
+from deepmd.schema.descriptor import cutoff_arguments, sel_argument
+from deepmd.schema.registry import descriptor_args
+
+
+@Descriptor.register("radial")
+class Radial(Descriptor):
+    r"""``D_i,bk = Σ_{j of type b} w(r_ij) exp(-(r_ij - c_k)² / 2 h²)``, w the smooth switch.
+
+    Parameters
+    ----------
+    rcut, rcut_smth : float
+        Cutoff and start of the switch [Å].
+    sel : list of int
+        Largest numbers of neighbours per type.
+    bins : int
+        Number of centres c_k, evenly spaced from 0 to the cutoff; h is their distance.
+    type_map : list of str, optional
+        Names of the types.
+    """
+
+    serial = Serial(
+        layout="@class type @version rcut rcut_smth sel bins type_map",
+        name="Descriptor",
+        type="radial",
+    )
+
+    def __init__(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: Sequence[int],
+        *,
+        bins: int = 8,
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,  # every descriptor is given one; this one draws no numbers
+    ) -> None:
+        self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
+        self.sel, self.bins = [int(n) for n in sel], bins
+        self.type_map = None if type_map is None else list(type_map)
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types."""
+        return len(self.sel)
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.ntypes * self.bins
+
+    @property
+    def packing(self) -> Packing:
+        """One table of neighbours per type."""
+        return Packing("typed", self.ntypes, self.rcut, tuple(self.sel))
+
+    def packings(self) -> list[Packing]:
+        """Layouts of neighbours this descriptor reads."""
+        return [self.packing]
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom: value (n_atoms, dim_out)."""
+        parts = [self.histogram(ops.take(atoms.padded, table)) for table in slots[self.packing]]
+        return DescriptorOutput(ops.xp(atoms.padded).concat(parts, axis=-1))
+
+    def histogram(self, d: Any) -> Any:
+        """Histogram (n_atoms, bins) of neighbours d (n_atoms, K, 3) [Å].
+
+        An empty slot holds a vector as long as the cutoff, where the switch is 0.
+        """
+        space = ops.xp(d)
+        r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
+        h = self.rcut / (self.bins - 1)
+        centres = ops.like([k * h for k in range(self.bins)], d)
+        x = (r - centres) / h
+        return space.sum(switch(r, self.rcut, self.rcut_smth) * space.exp(-0.5 * x * x), axis=1)
+
+
+@descriptor_args.register("radial")
+def radial_arguments() -> list[Argument]:
+    """Keys of the section ``descriptor``."""
+    return [
+        sel_argument(),
+        *cutoff_arguments(),
+        option("bins", int, 8, "Number of centres between 0 and the cutoff."),
+    ]

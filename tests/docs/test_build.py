@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The documentation names every command and key, and its links lead somewhere."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "examples").rglob("*.md"))
+PAGES = [p for p in PAGES if "_build" not in p.parts] + [ROOT / "README.md"]
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+import generated  # noqa: E402
+
+
+def test_every_command_has_a_section():
+    from deepmd.main import COMMANDS
+
+    text = generated.commands()
+    assert [name for name in COMMANDS if f"## dp {name}\n" not in text] == []
+
+
+def test_every_option_is_listed():
+    text = generated.commands()
+    for option in ("--restart", "--detail-file", "--checkpoint-folder", "--pt"):
+        assert f"`{option}`" in text
+
+
+def test_every_key_of_a_component_is_listed():
+    from deepmd.schema.descriptor import se_e2_a_arguments
+
+    part = generated.training_input().split("type se_e2_a\n")[1].split("\n##")[0]
+    assert [a.name for a in se_e2_a_arguments() if f"`{a.name}`" not in part] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_between_files(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_page_keeps_machines_out(page):
+    assert not re.search(r"(^|[\s\"'`])/(work|tmp|home|root)/", page.read_text())
