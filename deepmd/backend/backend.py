@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.utils.errors import InputError, NotAvailableError
 from deepmd.utils.plugin import Registry, load_entry_points
 
 
@@ -53,7 +53,7 @@ class Backend:
     packages: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
-    features: ClassVar[Feature] = Feature(0)
+    features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
 
     # -- registry -----------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class Backend:
         return {b.key: b for _, b in _registry.items()}
 
     @staticmethod
-    def get_backends_by_feature(feature: Feature) -> dict[str, type["Backend"]]:
+    def get_backends_by_feature(feature: "_Feature") -> dict[str, type["Backend"]]:
         """Backends that have a feature, by name."""
         return {k: b for k, b in Backend.get_backends().items() if b.features & feature}
 
@@ -202,28 +202,20 @@ class Backend:
         head : str, optional
             Branch of a multi-task model.
         """
+        from deepmd.io.files import branch_of, branch_params
         from deepmd.io.probes import model_file_dict
 
-        names = list(checkpoint.models)
-        if head is None and len(names) > 1:
-            raise InputError(
-                "the model has several branches",
-                where="--head",
-                fix=f"name one: {', '.join(names)}",
-            )
-        name = names[0] if head is None else head
-        if name not in checkpoint.models:
-            raise InputError(
-                f'there is no branch "{name}"', where="--head", fix=did_you_mean(name, names)
-            )
-        params = checkpoint.model_params
-        params = params.get("model_dict", {}).get(name, params)
+        branch = branch_of(checkpoint.models, head, "--head")
         data = model_file_dict(
-            checkpoint.models[name], params, checkpoint.min_nbor_dist, checkpoint.backend
+            checkpoint.models[branch],
+            branch_params(checkpoint.model_params, branch),
+            checkpoint.min_nbor_dist,
+            checkpoint.backend,
         )
         self.deserialize_hook(output, data)
 
 
+_Feature = Feature
 _registry = Registry("backend")
 _MEANINGS = {
     "deep_eval": "evaluating models",
@@ -261,7 +253,7 @@ def choose_backend(key: str | None) -> tuple[type[Backend], str]:
         backend = Backend.get_backend(key)
         backend().require()
         return backend, "as asked"
-    reasons = []
+    reasons: list[str] = []
     for backend in Backend.get_backends_by_feature(Feature.TRAIN | Feature.ENTRY_POINT).values():
         reason = backend().why_not()
         if reason is None:

@@ -19,9 +19,9 @@ class DPModelBackend(Backend):
         Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
     )
     hooks = {
-        "train_step": "deepmd.dpmodel.training:NumPyTrainStep",
-        "read_checkpoint": "deepmd.train.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.train.checkpoint:write_checkpoint",
+        "train_step": "deepmd.dpmodel.training.numpy_step:NumPyTrainStep",
+        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
+        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
         "serialize_hook": "deepmd.io:load_model",
         "deserialize_hook": "deepmd.io:save_model",
     }
@@ -30,6 +30,7 @@ class DPModelBackend(Backend):
         """Open a neutral model file and return its Evaluator."""
         from deepmd.dpmodel.evaluator import NumPyEvaluator
         from deepmd.dpmodel.model import Model
+        from deepmd.io.files import branch_of, models_of
 
-        self.require()
-        return NumPyEvaluator(Model.deserialize(self.serialize_hook(path)["model"]))
+        models = models_of(self.serialize_hook(path))
+        return NumPyEvaluator(Model.deserialize(models[branch_of(models, head, path)]))

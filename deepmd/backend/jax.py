@@ -17,9 +17,9 @@ class JAXBackend(Backend):
     )
     hooks = {
         "deep_eval": "deepmd.jax.evaluator:open_model",
-        "train_step": "deepmd.jax.step:JAXTrainStep",
-        "read_checkpoint": "deepmd.jax.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.jax.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.jax.files:serialize",
+        "train_step": "deepmd.jax.train_step:JaxTrainStep",
+        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
+        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
+        "serialize_hook": "deepmd.io:load_model",
         "deserialize_hook": "deepmd.jax.files:deserialize",
     }

@@ -63,11 +63,12 @@ Branches = dict[str | None, tuple[dict[str, Any], dict[str, Any]]]
 
 def branches_of(data: dict[str, Any]) -> Branches:
     """Model dictionary and model section of every branch; the only one is called None."""
-    script = data.get("model_def_script") or {}
-    if "model_dict" in script:
-        models = data.get("models") or data["model"].get("model_dict", data["model"])
-        return {name: (models[name], part) for name, part in script["model_dict"].items()}
-    return {None: (data["model"], script)}
+    from deepmd.io.files import branch_params, models_of
+
+    script, models = data.get("model_def_script") or {}, models_of(data)
+    if "model_dict" not in script:
+        return {None: (next(iter(models.values())), script)}
+    return {name: (model, branch_params(script, name)) for name, model in models.items()}
 
 
 def _of(branch: str | None) -> str:

@@ -139,7 +139,8 @@ def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | Non
 
     training = upgrade(load_input(file)).get("training")
     data = training.get(section) if isinstance(training, dict) else None
-    systems = data.get("systems") if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    systems = data.get("systems")
     where = f"{file}: training/{section}"
     if not systems:
         raise InputError("names no system", where=where)
