@@ -102,7 +102,6 @@ def prepare(
     config = normalize(copy.deepcopy(given), file=INPUT)
     suffix = backend.checkpoint_suffix or backend.suffixes[0]
     start = _read_start(backend, suffix, init_model, restart, init_frz_model)
-    write_text("input_v2_compat.json", _json(given))
     systems = {
         b.name: (
             setup.open_data(b, "training_data"),
@@ -114,6 +113,7 @@ def prepare(
         config, systems, start if restart else None, skip=skip_neighbor_stat
     )
     if group.is_main:
+        write_text("input_v2_compat.json", _json(given))
         write_text(output, _json(config))
     training = config["training"]
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
