@@ -39,10 +39,10 @@ CASES = {
 }
 
 
-def test_every_operation_is_here():
+def test_every_form_is_tested():
     names = {name.split(",")[0].split(" ")[0] for name in CASES}
-    declared = {name for name, value in vars(ops).items() if hasattr(value, "reference")}
-    assert declared - names == {"_like", "edge_gradient"}
+    here = {name for name, backend in ops.registered() if backend == "jax"}
+    assert here - names == {"_like", "edge_gradient"}
 
 
 @pytest.mark.parametrize("name", CASES)

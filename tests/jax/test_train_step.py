@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The compiled training step against the one on NumPy."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+from deepmd.dpmodel.module import split
+from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
+from deepmd.dpmodel.training.step import StepOptions
+from deepmd.jax.train_step import JaxTrainStep
+from tests.jax.conftest import make_batch, make_loss, make_model
+
+TASK = "Default"
+ADAM = {"type": "Adam"}
+
+
+def both(optimizer=ADAM, options=StepOptions(), **changes):
+    steps = []
+    for kind in (NumPyTrainStep, JaxTrainStep):
+        model = make_model(**changes)
+        steps.append(kind({TASK: model}, {TASK: make_loss()}, optimizer, options))
+    return steps
+
+
+def assert_same(a, b, rtol, *, atol=0.0):
+    assert set(a) == set(b)
+    for key, value in a.items():
+        got = np.asarray(b[key])
+        assert got.dtype == np.asarray(value).dtype, key
+        scale = np.abs(value).max(initial=0.0)
+        np.testing.assert_allclose(got, value, rtol=0, atol=rtol * scale + atol, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rtol"),
+    [
+        ({"one_side": True, "numb_fparam": 1, "numb_aparam": 2}, 1e-11),
+        ({"one_side": False}, 1e-11),
+        ({"one_side": True, "precision": "float32"}, 1e-4),
+    ],
+    ids=["one side", "two sides", "float32"],
+)
+def test_gradients_and_figures(changes, rtol):
+    reference, step = both(**changes)
+    batch = make_batch(fparam=changes.get("numb_fparam", 0), aparam=changes.get("numb_aparam", 0))
+    figures, grads = reference.gradients(TASK, batch, 5e-4)
+    mine, my_grads = step.gradients(TASK, batch, 5e-4)
+    assert_same(grads, my_grads, rtol)
+    assert set(mine) == set(figures) == {"loss", "rmse", "rmse_e", "rmse_f", "rmse_v"}
+    for key, value in figures.items():
+        assert float(mine[key]) == pytest.approx(value, rel=rtol), key
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ({"type": "Adam", "weight_decay": 0.1}, StepOptions()),
+        ({"type": "AdamW", "weight_decay": 0.1, "adam_beta1": 0.8}, StepOptions()),
+        (ADAM, StepOptions(gradient_max_norm=0.5, widths={TASK: (7, 10)})),
+    ],
+    ids=["Adam", "AdamW", "clipping"],
+)
+def test_fifty_steps(optimizer, options):
+    reference, step = both(optimizer, options)
+    batch = make_batch()
+    before = split(step.model(TASK))[0]
+    for k in range(50):
+        lr = 1e-3 * 0.97**k
+        a, b = reference.step(TASK, batch, lr), step.step(TASK, batch, lr)
+    assert float(b["loss"]) == pytest.approx(a["loss"], rel=1e-11)
+    after = split(reference.model(TASK))[0]
+    assert_same(after, split(step.model(TASK))[0], 1e-12)
+    assert_same(reference.state(), step.state(), 1e-11)
+    assert all(np.abs(after[k] - before[k]).max() > 1e-3 for k in before)
+    assert step.compilations == 1
+    a, b = reference.evaluate(TASK, batch, lr), step.evaluate(TASK, batch, lr)
+    assert {k: float(v) for k, v in b.items()} == pytest.approx(a, rel=1e-10)
+
+
+def test_restart_is_bitwise():
+    batches = [make_batch(seed=k % 2) for k in range(6)]
+    whole = JaxTrainStep({TASK: make_model()}, {TASK: make_loss()}, ADAM, StepOptions())
+    for batch in batches[:3]:
+        whole.step(TASK, batch, 1e-3)
+    state, model = whole.state(), whole.model(TASK)
+    for batch in batches[3:]:
+        last = whole.step(TASK, batch, 1e-3)
+    again = JaxTrainStep({TASK: model}, {TASK: make_loss()}, ADAM, StepOptions())
+    again.load_state(state)
+    for batch in batches[3:]:
+        mine = again.step(TASK, batch, 1e-3)
+    assert {k: float(v) for k, v in mine.items()} == {k: float(v) for k, v in last.items()}
+    for a, b in (
+        (split(whole.model(TASK))[0], split(again.model(TASK))[0]),
+        (whole.state(), again.state()),
+    ):
+        assert set(a) == set(b)
+        assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_the_given_model_is_not_changed_and_results_do_not_share_memory():
+    model, batch = make_model(), make_batch()
+    before = {k: v.copy() for k, v in split(model)[0].items()}
+    step = JaxTrainStep({TASK: model}, {TASK: make_loss()}, ADAM, StepOptions())
+    first, state = step.model(TASK), step.state()
+    step.step(TASK, batch, 1e-2)
+    held = {k: v.copy() for k, v in split(first)[0].items()}
+    step.step(TASK, batch, 1e-2)
+    assert all((split(model)[0][k] == v).all() for k, v in before.items())
+    assert all((split(first)[0][k] == v).all() for k, v in held.items())
+    assert all((held[k] == v).all() for k, v in before.items())
+    assert state[f"{TASK}/count"] == 0
+
+
+def test_an_absent_label_counts_nothing():
+    reference, step = both()
+    batch = make_batch()
+    batch.find["virial"] = 0.0
+    a, b = reference.evaluate(TASK, batch, 1e-3), step.evaluate(TASK, batch, 1e-3)
+    assert np.isnan(float(b["rmse_v"]))
+    assert float(b["loss"]) == pytest.approx(a["loss"], rel=1e-12)
+
+
+def test_tasks_have_their_own_state():
+    models = {"a": make_model(), "b": make_model(one_side=False)}
+    step = JaxTrainStep(models, {k: make_loss() for k in models}, ADAM, StepOptions())
+    step.step("b", make_batch(), 1e-3)
+    state = step.state()
+    assert (state["a/count"], state["b/count"]) == (0, 1)
+    kept = split(models["a"])[0]
+    assert all((v == kept[k]).all() for k, v in split(step.model("a"))[0].items())
