@@ -27,6 +27,8 @@ class OutputVariableDef:
         Whether there are derivatives with respect to spins.
     r_hessian : bool
         Whether there are second derivatives with respect to positions.
+    label : str, optional
+        Name of its data file, where that is not the output's name.
     """
 
     name: str
@@ -38,6 +40,12 @@ class OutputVariableDef:
     intensive: bool = False
     magnetic: bool = False
     r_hessian: bool = False
+    label: str | None = None
+
+    @property
+    def label_name(self) -> str:
+        """Name of the data file; ``atom_`` before it for values of atoms."""
+        return self.label or self.name
 
     @property
     def size(self) -> int:

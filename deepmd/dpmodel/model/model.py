@@ -174,6 +174,7 @@ class Model(Module):
             (n_atoms, 3), ``virial`` (n_frames, 9), ``atom_virial`` (n_atoms, 9) [eV, Å]. For an
             output of several components the derivatives have an axis of components in the
             middle: ``force`` (n_atoms, size, 3). Outputs that are not differentiable have none.
+            Where types are excluded, ``mask`` (n_atoms, 1) is 0 for their atoms.
         """
         if derivatives:
             raw = self.forward_edges(inputs, extra, keep_graph=keep_graph)
@@ -187,12 +188,17 @@ class Model(Module):
         """Sum atomic values over frames, and edge gradients to forces and virials."""
         out: dict[str, Any] = {}
         known = self.output_def().get_data()
+        excluded = len(self.atomic_model.atom_exclude_types) > 0
         for name, value in raw.items():
             if name in known:
                 out[f"atom_{name}"] = value
                 out[name] = ops.segment_sum(value, inputs.frame, n_frames)
+                mask = self.mask(value, inputs) if known[name].intensive or excluded else None
                 if known[name].intensive:
-                    out[name] = out[name] / self.atom_counts(value, inputs, n_frames)
+                    counts = ops.segment_sum(mask, inputs.frame, n_frames)
+                    out[name] = out[name] / ops.xp(counts).clip(counts, 1.0, None)
+                if excluded:
+                    out["mask"] = mask
             elif not name.endswith("_grad"):
                 out[name] = value
         for v in self.differentiable() if derivatives else []:
@@ -209,11 +215,10 @@ class Model(Module):
                 )
         return out
 
-    def atom_counts(self, value: Any, inputs: Inputs, n_frames: int) -> Any:
-        """Count the atoms of every frame that are not excluded, at least 1: (n_frames, 1)."""
+    def mask(self, value: Any, inputs: Inputs) -> Any:
+        """Return 1 for atoms that count and 0 for those of excluded types: (n_atoms, 1)."""
         kept = kept_types(self.atomic_model.atom_exclude_types, self.get_ntypes())
-        one = ops.take(ops.like(kept, value), inputs.atype)
-        return ops.xp(value).clip(ops.segment_sum(one, inputs.frame, n_frames), 1.0, None)
+        return ops.take(ops.like(kept, value), inputs.atype)
 
     @staticmethod
     def derivatives(g: Any, inputs: Inputs, n_frames: int, wanted: Sequence[str]) -> dict[str, Any]:

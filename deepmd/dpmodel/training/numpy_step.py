@@ -51,7 +51,10 @@ class NumPyTrainStep(TrainStep):
 
         def objective(params: dict[str, Any]) -> Any:
             value, more = self._loss(task, batch, lr, params, training=True)
-            figures.update({k: float(ops.stop_gradient(v)) for k, v in more.items()})
+            # A figure without a label is the number NaN, not an array.
+            plain = {k: v for k, v in more.items() if isinstance(v, float)}
+            arrays = {k: ops.stop_gradient(v) for k, v in more.items() if k not in plain}
+            figures.update({k: float(v) for k, v in {**arrays, **plain}.items()})
             return value
 
         value, grads = value_and_grad(objective)(self._params[task])
