@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import precision_name
@@ -134,6 +134,34 @@ class Fitting(Module):
         self.fparam_inv_std = np.ones(numb_fparam) if numb_fparam else None
         self.aparam_avg = np.zeros(numb_aparam) if numb_aparam else None
         self.aparam_inv_std = np.ones(numb_aparam) if numb_aparam else None
+
+    @classmethod
+    def for_descriptor(
+        cls,
+        section: dict[str, Any],
+        descriptor: Descriptor,
+        type_map: Sequence[str],
+        exclude_types: Sequence[int] = (),
+    ) -> Any:
+        """Build the fitting of a checked section without its type.
+
+        Parameters
+        ----------
+        section : dict
+        descriptor : Descriptor
+            Whose output it gets.
+        type_map : list of str
+        exclude_types : list of int
+            Types of which nothing is predicted.
+        """
+        return cls(
+            len(type_map),
+            descriptor.dim_out,
+            mixed_types=descriptor.mixed_types,
+            type_map=type_map,
+            exclude_types=exclude_types,
+            **section,
+        )
 
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""

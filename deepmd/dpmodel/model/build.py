@@ -11,7 +11,6 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.utils.errors import InputError, NotAvailableError
 
 
-
 def build_model(section: dict[str, Any]) -> Model:
     """Build the model of a checked ``model`` section.
 
@@ -33,7 +32,7 @@ def build_model(section: dict[str, Any]) -> Model:
         )
     type_map = section.get("type_map")
     if not type_map:
-        raise InputError("no type_map", where="model", fix="name the types, e.g. [\"O\", \"H\"]")
+        raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
     given = section["descriptor"]
     descriptor_class = Descriptor.registry.get(given.pop("type"), where="model/descriptor/type")
     descriptor = descriptor_class(**given, type_map=type_map)
@@ -44,23 +43,17 @@ def build_model(section: dict[str, Any]) -> Model:
             fix="give one number per type of type_map",
         )
     given = section["fitting_net"]
-    fitting_class = Fitting.registry.get(
-        given.pop("type", "ener"), where="model/fitting_net/type"
-    )
+    fitting_class = Fitting.registry.get(given.pop("type", "ener"), where="model/fitting_net/type")
     given.pop("layer_name", None)
-    fitting = fitting_class(
-        len(type_map),
-        descriptor.dim_out,
-        mixed_types=descriptor.mixed_types,
-        type_map=type_map,
-        **given,
+    fitting = fitting_class.for_descriptor(
+        given, descriptor, type_map, section.get("atom_exclude_types", ())
     )
     return Model(
         StandardAtomicModel(
             descriptor,
             fitting,
             type_map,
-            atom_exclude_types=section.get("atom_exclude_types", ()),
+            atom_exclude_types=fitting.exclude_types,
             pair_exclude_types=section.get("pair_exclude_types", ()),
             rcond=fitting.rcond,
             preset_out_bias=section.get("preset_out_bias"),
