@@ -4,12 +4,24 @@
 from typing import Any
 
 from deepmd.dpmodel.loss.base import Labels, Loss, labels_of
+from deepmd.dpmodel.loss.dos import DOSLoss
 from deepmd.dpmodel.loss.ener import EnergyLoss
+from deepmd.dpmodel.loss.property import PropertyLoss
+from deepmd.dpmodel.loss.tensor import TensorLoss
 
-__all__ = ["EnergyLoss", "Labels", "Loss", "build_loss", "labels_of"]
+__all__ = [
+    "DOSLoss",
+    "EnergyLoss",
+    "Labels",
+    "Loss",
+    "PropertyLoss",
+    "TensorLoss",
+    "build_loss",
+    "labels_of",
+]
 
 
-def build_loss(section: dict[str, Any], start_lr: float) -> Loss:
+def build_loss(section: dict[str, Any], start_lr: float, model: Any = None) -> Loss:
     """Build the loss of a checked ``loss`` section.
 
     Parameters
@@ -18,7 +30,9 @@ def build_loss(section: dict[str, Any], start_lr: float) -> Loss:
         The normalised section.
     start_lr : float
         Learning rate at which the prefactors have their start values.
+    model : Model, optional
+        What is trained, with its output statistics set; only the energy loss does without.
     """
     given = dict(section)
     kind = Loss.registry.get(given.pop("type", "ener"), where="loss/type")
-    return kind(starter_learning_rate=start_lr, **given)
+    return kind.for_model(given, start_lr, model)

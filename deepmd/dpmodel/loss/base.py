@@ -10,6 +10,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.module import Module
+from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
 
@@ -62,6 +63,20 @@ class Loss(Module):
         """Return a decorator that files a loss class under its input names."""
         return cls.registry.register(*names)
 
+    @classmethod
+    def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> Any:
+        """Build the loss of a checked section without its type.
+
+        Parameters
+        ----------
+        section : dict
+        start_lr : float
+            Learning rate at which the prefactors have their start values.
+        model : Model or None
+            Says what is predicted; losses that must know it refuse None.
+        """
+        return cls(starter_learning_rate=start_lr, **section)
+
     def label_requirements(self) -> list[Label]:
         """Return the labels that are compared."""
         raise TypeError(f"{type(self).__name__} does not state its labels")
@@ -94,6 +109,34 @@ class Loss(Module):
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
 
 
+class ScheduledLoss(Loss):
+    """A loss whose terms have prefactors ``start_pref_t`` and ``limit_pref_t``."""
+
+    starter_learning_rate: float
+
+    def has(self, term: str) -> bool:
+        """Whether a term takes part."""
+        return bool(getattr(self, f"start_pref_{term}") or getattr(self, f"limit_pref_{term}"))
+
+    def prefactor(self, term: str, lr: Any) -> Any:
+        """Prefactor of a term at a learning rate."""
+        start, limit = getattr(self, f"start_pref_{term}"), getattr(self, f"limit_pref_{term}")
+        return limit + (start - limit) * (lr / self.starter_learning_rate)
+
+
+def only_output(model: Any, loss: str) -> Any:
+    """Return the definition of the one output of a model; an energy or no model is refused."""
+    outputs = [] if model is None else list(model.output_def().get_data().values())
+    if len(outputs) != 1 or outputs[0].name == "energy":
+        raise InputError(
+            f'the loss "{loss}" does not fit the model, which predicts '
+            f"{', '.join(v.name for v in outputs) or 'nothing'}",
+            where="loss/type",
+            fix="leave the section out: it follows from the fitting net",
+        )
+    return outputs[0]
+
+
 def shown(value: Any, find: Any) -> Any:
     """Return a figure, or NaN where its label is absent."""
     if isinstance(find, (int, float)):
@@ -101,16 +144,32 @@ def shown(value: Any, find: Any) -> Any:
     return ops.xp(value).where(find > 0, value, float("nan") + 0 * value)
 
 
+def root(x: Any) -> Any:
+    """Square root for display, outside of derivatives."""
+    return ops.xp(x).sqrt(ops.stop_gradient(x))
+
+
 def frame_mean(x: Any, labels: Labels) -> Any:
     """Mean over frames of the mean over components of x (n_frames, size)."""
     return ops.xp(x).sum(labels.weight * _component_mean(x))
 
 
-def atom_mean(x: Any, labels: Labels) -> Any:
-    """Mean over all atoms of all frames, and over components, of x (n_atoms, size)."""
+def atom_mean(x: Any, labels: Labels, mask: Any = None) -> Any:
+    """Mean over all atoms of all frames, and over components, of x (n_atoms, size).
+
+    With a mask (n_atoms, 1) of ones and zeros, only the atoms with one count.
+    """
     space = ops.xp(x)
-    share = labels.weight / space.sum(labels.weight * labels.natoms)
-    return space.sum(ops.take(share, labels.frame) * _component_mean(x))
+    share = labels.weight / space.sum(labels.weight * counted_atoms(labels, mask))
+    mean = _component_mean(x) if mask is None else _component_mean(x) * mask[:, 0]
+    return space.sum(ops.take(share, labels.frame) * mean)
+
+
+def counted_atoms(labels: Labels, mask: Any = None) -> Any:
+    """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
+    if mask is None:
+        return labels.natoms
+    return ops.segment_sum(mask[:, 0], labels.frame, labels.natoms.shape[0])
 
 
 def _component_mean(x: Any) -> Any:

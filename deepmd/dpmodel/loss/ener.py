@@ -9,7 +9,15 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, Loss, atom_mean, frame_mean, shown
+from deepmd.dpmodel.loss.base import (
+    Labels,
+    Loss,
+    ScheduledLoss,
+    atom_mean,
+    frame_mean,
+    root,
+    shown,
+)
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.loss import ener_loss_arguments
 from deepmd.schema.registry import loss_args
@@ -25,7 +33,7 @@ def _filled(data: dict) -> dict:
 
 
 @Loss.register("ener")
-class EnergyLoss(Loss):
+class EnergyLoss(ScheduledLoss):
     """``Σ_t p_t(lr) L_t`` with ``p_t = limit_t + (start_t - limit_t) lr / starter_learning_rate``.
 
     The terms are the energy e, force f, virial v, atomic energy ae, weighted force pf and
@@ -117,15 +125,6 @@ class EnergyLoss(Loss):
                 fix="give their number, at least 1",
             )
 
-    def has(self, term: str) -> bool:
-        """Whether a term takes part."""
-        return bool(getattr(self, f"start_pref_{term}") or getattr(self, f"limit_pref_{term}"))
-
-    def prefactor(self, term: str, lr: Any) -> Any:
-        """Prefactor of a term at a learning rate."""
-        start, limit = getattr(self, f"start_pref_{term}"), getattr(self, f"limit_pref_{term}")
-        return limit + (start - limit) * (lr / self.starter_learning_rate)
-
     def label_requirements(self) -> list[Label]:
         """Return the labels of the terms that take part."""
         q = self.numb_generalized_coord
@@ -170,8 +169,7 @@ class EnergyLoss(Loss):
                 total = total + find * self.prefactor(t, lr) * value
                 kind = "mae" if self.loss_func == "mae" else "rmse"
                 figures[f"{kind}_{t}"] = shown(figure, find)
-        root = ops.xp(labels.weight).sqrt(ops.stop_gradient(total + 0 * labels.weight[0]))
-        return total, {"rmse": root, **figures}
+        return total, {"rmse": root(total + 0 * labels.weight[0]), **figures}
 
     # -- terms: (flag, contribution, figure) --------------------------------------------------
 
@@ -193,7 +191,7 @@ class EnergyLoss(Loss):
         if self.loss_func == "mae":
             value = frame_mean(ops.xp(difference).abs(per_atom), labels)
             return value, value
-        figure = _root(frame_mean(per_atom * per_atom, labels))
+        figure = root(frame_mean(per_atom * per_atom, labels))
         if self.use_huber:
             return frame_mean(self._huber(per_atom, delta), labels), figure
         scaled = per_atom * per_atom if self.intensive_ener_virial else per_atom * difference
@@ -214,7 +212,7 @@ class EnergyLoss(Loss):
             value = atom_mean(_length(difference), labels) if self.f_use_norm else figure
         else:
             figure = value = atom_mean(difference * difference, labels)
-            figure = _root(figure)
+            figure = root(figure)
             if self.use_huber:
                 x = _length(difference) if self.f_use_norm else difference
                 value = atom_mean(self._huber(x, 1), labels)
@@ -227,7 +225,7 @@ class EnergyLoss(Loss):
             value = atom_mean(ops.xp(difference).abs(difference), labels)
             return find, value, value
         value = atom_mean(difference * difference, labels)
-        figure = _root(value)
+        figure = root(value)
         if self.use_huber:
             value = atom_mean(self._huber(difference, 0), labels)
         return find, value, figure
@@ -240,7 +238,7 @@ class EnergyLoss(Loss):
             figure = value
         else:
             value = atom_mean(weight * difference * difference, labels)
-            figure = _root(value)
+            figure = root(value)
         find = 1.0 if self.use_default_pf else labels.find["atom_pref"]
         return find * labels.find["force"], value, figure
 
@@ -249,11 +247,9 @@ class EnergyLoss(Loss):
         n, q = difference.shape[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
-        projected = ops.segment_sum(
-            space.sum(along, axis=1), labels.frame, labels.natoms.shape[0]
-        )
+        projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, labels.natoms.shape[0])
         value = frame_mean(projected * projected, labels)
-        return labels.find["drdq"] * labels.find["force"], value, _root(value)
+        return labels.find["drdq"] * labels.find["force"], value, root(value)
 
     def _huber(self, x: Any, which: int) -> Any:
         """``x²/2`` up to delta, then linear."""
@@ -270,11 +266,6 @@ def _length(x: Any) -> Any:
     squared = space.sum(x * x, axis=-1, keepdims=True)
     zero = squared == 0
     return space.where(zero, 0.0 * squared, space.sqrt(space.where(zero, squared + 1.0, squared)))
-
-
-def _root(x: Any) -> Any:
-    """Square root for display, outside of derivatives."""
-    return ops.xp(x).sqrt(ops.stop_gradient(x))
 
 
 loss_args.register("ener", alias=["ener_hess"])(ener_loss_arguments)
