@@ -187,6 +187,23 @@ def contract(g: Any, r: Any) -> Any:
 
 
 @op
+def embed_contract(r: Any, network: Any) -> Any:
+    """Sum over neighbours of ``network(s) ⊗ r``, s the first component of the row r.
+
+    Parameters
+    ----------
+    r : (n, k, c)
+    network : EmbeddingNetwork
+        From one number to m.
+
+    Returns
+    -------
+    (n, m, c)
+    """
+    return contract(network(r[..., :1]), r)
+
+
+@op
 def softmax(x: Any) -> Any:
     """Return the softmax over the last axis."""
     space = xp(x)

@@ -14,6 +14,7 @@ import torch
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_namespace
+from deepmd.pt import embedding
 
 Tensor = torch.Tensor
 
@@ -132,7 +133,11 @@ def _(
     with torch.enable_grad():
         # Within another derivative (a Hessian) the chain must not be cut.
         leaf = vec if vec.requires_grad else vec.detach().requires_grad_(True)
-        values, totals = energy(leaf)
+        with embedding.allowed(leaf is not vec, parameters=keep_graph):
+            values, totals = energy(leaf)
+        if keep_graph and len(totals) > 1:
+            # The fused form serves one gradient; several are no hot path.
+            values, totals = energy(leaf)
         gradients = _gradients(totals, leaf, keep_graph)
     if not keep_graph:
         values = {name: value.detach() for name, value in values.items()}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The fused embedding against its reference: values, forces, and gradients of a loss of both."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from deepmd.dpmodel import ops  # noqa: E402
+from deepmd.dpmodel.model import prepare  # noqa: E402
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork  # noqa: E402
+from deepmd.pt import embedding  # noqa: E402
+from deepmd.pt.lift import convert  # noqa: E402
+from tests.pt.models import batch, model  # noqa: E402
+
+
+def _rows(vec, k):
+    """Some rows (n, k, 4) that depend on vec smoothly."""
+    space = ops.xp(vec)
+    r = space.reshape(vec, (-1, k, 3))
+    return space.concat([space.sum(r * r, axis=-1, keepdims=True) * 0.3, r], axis=-1)
+
+
+def _gradients(network, vec, k, mix, fused):
+    """Loss of energy and force; gradients for the network and for what comes after it."""
+    count = []
+    fits = embedding._fits
+
+    def counted(r, net):
+        ok = fused and fits(r, net)
+        count.append(ok)
+        return ok
+
+    def energy(v):
+        t = ops.embed_contract(_rows(v, k), network)
+        return {"t": t}, [(torch.tanh(t * mix) ** 2).sum()]
+
+    embedding._fits = counted
+    try:
+        values, (g,) = ops.edge_gradient(vec, energy, keep_graph=True)
+    finally:
+        embedding._fits = fits
+    assert count == [fused]
+    loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
+    wanted = [p for p in network.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(loss, [mix, *wanted])
+    return [x.detach() for x in (values["t"], g, *grads)]
+
+
+@pytest.mark.parametrize("neuron", [[3], [4, 8, 16], [5, 5, 10], [3, 7]])
+@pytest.mark.parametrize("block", [1, 7, 10_000])
+def test_same_gradients(neuron, block, monkeypatch):
+    monkeypatch.setattr(embedding, "BLOCK_ROWS", block)
+    rng = np.random.default_rng(2)
+    network = convert(EmbeddingNetwork(1, neuron, seed=1))
+    vec = torch.tensor(rng.normal(size=(5 * 3, 3)))
+    mix = torch.tensor(rng.normal(size=(1, neuron[-1], 4)), requires_grad=True)
+    expected = _gradients(network, vec, 3, mix, fused=False)
+    found = _gradients(network, vec, 3, mix, fused=True)
+    for a, b in zip(found, expected, strict=True):
+        scale = float(b.abs().max())
+        assert float((a - b).abs().max()) <= 1e-13 * max(scale, 1.0)
+
+
+def test_other_networks_take_the_reference():
+    r = torch.ones((2, 3, 4), dtype=torch.float64)
+    with embedding.allowed(True, parameters=True):
+        assert embedding._fits(r, EmbeddingNetwork(1, [2, 4]))
+        assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], resnet_dt=True))
+        assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], activation_function="gelu"))
+        assert not embedding._fits(r[:0], EmbeddingNetwork(1, [2, 4]))
+    assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4]))
+
+
+def _training_gradients(lifted, inputs, n):
+    pred = lifted.predict(inputs, n, keep_graph=True)
+    loss = pred["force"].pow(2).sum() + pred["energy"].pow(2).sum() + pred["virial"].sum()
+    return torch.autograd.grad(loss, list(lifted.parameters()))
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_whole_models(one_sided, monkeypatch):
+    lifted = convert(model(type_one_side=one_sided))
+    b = batch()
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+    found = _training_gradients(lifted, inputs, b.n_frames)
+    monkeypatch.setattr(embedding, "_fits", lambda *a: False)
+    for a, e in zip(found, _training_gradients(lifted, inputs, b.n_frames), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_by_position_are_right():
+    lifted = convert(model())
+    b = batch((4,), periodic=(False,))
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+
+    def force(vec):
+        raw = lifted.forward_edges(inputs._replace(vec=vec), keep_graph=True)
+        return raw["energy_grad"]
+
+    vec = inputs.vec.clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(force, (vec,), atol=1e-7)
+
+
+def test_frozen_embedding_still_gives_gradients_of_the_rest():
+    neutral = model()
+    neutral.atomic_model.descriptor.trainable = False
+    lifted = convert(neutral)
+    b = batch()
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+    whole = convert(model())
+    names = [k for k, _ in whole.named_parameters()]
+    every = dict(zip(names, _training_gradients(whole, inputs, b.n_frames), strict=True))
+    some = _training_gradients(lifted, inputs, b.n_frames)
+    for (name, _), g in zip(lifted.named_parameters(), some, strict=True):
+        torch.testing.assert_close(g, every[name], rtol=1e-12, atol=1e-13)
