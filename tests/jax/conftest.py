@@ -55,7 +55,7 @@ def make_batch(n_frames=2, n_atoms=9, *, seed=0, fparam=0, aparam=0):
         fparam=rng.normal(size=(n_frames, fparam)) if fparam else None,
         aparam=rng.normal(size=(n, aparam)) if aparam else None,
         labels=labels,
-        find={k: 1.0 for k in labels},
+        find=dict.fromkeys(labels, 1.0),
     )
     batch.edges = batch_edges(batch, 4.0)
     return batch

@@ -13,7 +13,7 @@ from deepmd.utils.errors import InputError
 
 pytest.importorskip("jax")
 
-from deepmd.jax.shapes import (  # noqa: E402
+from deepmd.jax.shapes import (
     Bucketing,
     Sizes,
     ladder,
@@ -21,7 +21,7 @@ from deepmd.jax.shapes import (  # noqa: E402
     pad_labels,
     round_sizes,
 )
-from tests.jax.conftest import make_batch, make_loss, make_model  # noqa: E402
+from tests.jax.conftest import make_batch, make_loss, make_model
 
 
 def test_the_ladder():

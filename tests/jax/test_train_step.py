@@ -16,8 +16,8 @@ TASK = "Default"
 ADAM = {"type": "Adam"}
 
 
-def both(optimizer=ADAM, options=StepOptions(), **changes):
-    steps = []
+def both(optimizer=ADAM, options=None, **changes):
+    steps, options = [], options or StepOptions()
     for kind in (NumPyTrainStep, JaxTrainStep):
         model = make_model(**changes)
         steps.append(kind({TASK: model}, {TASK: make_loss()}, optimizer, options))
