@@ -72,9 +72,14 @@ def main(args: Sequence[str] | None = None) -> int:
     if parsed.command is None:
         parser.print_help()
         return 0
-    try:
-        from deepmd.entrypoints.main import dispatch
+    from deepmd.entrypoints.main import backend_key, dispatch
 
+    if parsed.backend is not None:
+        try:
+            backend_key(parsed.backend)
+        except InputError as error:
+            parser.error(str(error))
+    try:
         dispatch(parsed)
     except InputError as error:
         return _fail(str(error))

@@ -2,6 +2,7 @@
 """``dp show``: describe a model file."""
 
 import argparse
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -187,28 +188,18 @@ def observed_types(model: dict[str, Any], script: dict[str, Any]) -> list[str]:
     return [n for n, b in zip(names, per_type.max(axis=(0, 2)), strict=True) if b > 0]
 
 
-def tree_lines(node: dict[str, Any], prefix: str = "", name: str = "") -> Iterator[str]:
-    """Draw a model dictionary: class names with sizes, equal siblings joined."""
-    sizes = [tuple(a.shape) for _, a in _leaves(node.get("@variables", {}), "")]
-    label = str(node.get("@class") or node.get("type") or name or "dict")
-    size = sum(_product(s) for s in sizes)
-    more = f" {name}" if name and name != label else ""
-    yield f"{prefix}{label}{more}{f' (size={size})' if size else ''}"
-    children = list(_children(node))
-    indent = prefix.replace("→ ", "  ")
-    position = 0
-    while position < len(children):
-        key, child = children[position]
-        lines = list(tree_lines(child, f"{indent}  → ", key))
-        same = 1
-        while position + same < len(children) and (
-            list(tree_lines(children[position + same][1], f"{indent}  → ", key)) == lines
-        ):
-            same += 1
-        if same > 1:
-            lines[0] += f" × {same}"
-        yield from lines
-        position += same
+def tree_lines(node: dict[str, Any], name: str = "", depth: int = 0) -> list[str]:
+    """Draw a model dictionary: classes with the numbers they hold, equal siblings joined."""
+    title = str(node.get("@class") or node.get("type") or name)
+    size = sum(int(a.size) for _, a in _leaves(node.get("@variables", {}), ""))
+    title += f" {name}" if name not in ("", title) else ""
+    title += f" (size={size})" if size else ""
+    lines = ["    " * (depth - 1) + "  → " + title if depth else title]
+    branches = [tree_lines(child, key, depth + 1) for key, child in _children(node)]
+    for branch, equal in itertools.groupby(branches):
+        count = len(list(equal))
+        lines += [branch[0] + (f" × {count}" if count > 1 else ""), *branch[1:]]
+    return lines
 
 
 def _children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -218,10 +209,3 @@ def _children(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, dict) and any(True for _ in arrays_of(part)):
                 yield key, part
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for n in shape:
-        product *= n
-    return product
