@@ -167,6 +167,8 @@ def _make_trainer(
     training = config["training"]
     total, trained = count_parameters({name: task.model for name, task in tasks.items()})
     log.info("Model Params: %.3f M   (Trainable: %.3f M)", total / 1e6, trained / 1e6)
+    for task in tasks.values():
+        task.loss.take_statistics(task.model)
     stepper = backend.train_step(
         {name: task.model for name, task in tasks.items()},
         {name: task.loss for name, task in tasks.items()},

@@ -219,7 +219,7 @@ def make_tasks(
     tasks = {}
     for k, branch in enumerate(branches(config)):
         model = build_model(branch.model)
-        loss = build_loss(branch.loss, config["learning_rate"]["start_lr"])
+        loss = build_loss(branch.loss, config["learning_rate"]["start_lr"], model)
         labels = wanted_labels(model, loss)
         train, valid = systems[branch.name]
         where = f"{branch.where}/training_data"

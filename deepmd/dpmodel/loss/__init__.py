@@ -31,7 +31,8 @@ def build_loss(section: dict[str, Any], start_lr: float, model: Any = None) -> L
     start_lr : float
         Learning rate at which the prefactors have their start values.
     model : Model, optional
-        What is trained, with its output statistics set; only the energy loss does without.
+        What is trained; only the energy loss does without. Its output statistics may be set
+        later, see :meth:`Loss.take_statistics`.
     """
     given = dict(section)
     kind = Loss.registry.get(given.pop("type", "ener"), where="loss/type")

@@ -77,6 +77,9 @@ class Loss(Module):
         """
         return cls(starter_learning_rate=start_lr, **section)
 
+    def take_statistics(self, model: Any) -> None:
+        """Take over what follows from a model's output statistics, once these are set."""
+
     def label_requirements(self) -> list[Label]:
         """Return the labels that are compared."""
         raise TypeError(f"{type(self).__name__} does not state its labels")

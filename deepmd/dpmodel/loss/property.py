@@ -78,27 +78,29 @@ class PropertyLoss(Loss):
                 f"numbers of {var_name}",
                 where="loss",
             )
-        if not all(s > 0 for s in self.out_std):
-            raise InputError(
-                f"the labels {var_name} do not vary, their error has no scale",
-                where=f"data {var_name}.npy",
-                fix="leave out numbers that are the same in all frames",
-            )
 
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> "PropertyLoss":
         """Build the loss of a checked section for the output of a model."""
         output = only_output(model, "property")
-        # Global labels give one deviation for all types, and the bias cancels: any row will do.
-        bias, std = (getattr(model.atomic_model, n)[0][0] for n in ("out_bias", "out_std"))
-        return cls(
-            output.size,
-            output.name,
-            intensive=output.intensive,
-            out_bias=np.asarray(bias).tolist(),
-            out_std=np.asarray(std).tolist(),
-            **section,
-        )
+        loss = cls(output.size, output.name, intensive=output.intensive, **section)
+        loss.take_statistics(model)
+        return loss
+
+    def take_statistics(self, model: Any) -> None:
+        """Take bias and deviation of the model's output.
+
+        Labels of frames give one deviation for all types, and the bias cancels in differences: the
+        row of any type will do.
+        """
+        bias, std = model.atomic_model.out_bias, model.atomic_model.out_std
+        self.out_bias, self.out_std = np.ravel(bias[0][0]).tolist(), np.ravel(std[0][0]).tolist()
+        if not all(s > 0 for s in self.out_std):
+            raise InputError(
+                f"the labels {self.var_name} do not vary, their error has no scale",
+                where=f"data {self.var_name}.npy",
+                fix="leave out numbers that are the same in all frames",
+            )
 
     def label_requirements(self) -> list[Label]:
         """Return the label."""
