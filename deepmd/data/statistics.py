@@ -57,6 +57,27 @@ def fit_bias(
     return bias, (labels - counts @ bias).std(axis=0)
 
 
+def fit_common_bias(
+    natoms: np.ndarray, labels: np.ndarray, ntypes: int, *, intensive: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over frames, the same for all types.
+
+    Parameters
+    ----------
+    natoms : (n_frames,)
+    labels : (n_frames, size)
+    ntypes : int
+    intensive : bool
+        Otherwise the labels are divided by the number of atoms first.
+
+    Returns
+    -------
+    bias, std : (ntypes, size)
+    """
+    share = labels if intensive else labels / np.asarray(natoms, np.float64)[:, None]
+    return np.tile(share.mean(axis=0), (ntypes, 1)), np.tile(share.std(axis=0), (ntypes, 1))
+
+
 def fit_atomic_bias(
     atype: np.ndarray, values: np.ndarray, ntypes: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from deepmd.data.dataset import Dataset, count_observed
-from deepmd.data.statistics import StatFile, descriptor_key, fit_atomic_bias, fit_bias
+from deepmd.data.statistics import (
+    StatFile,
+    descriptor_key,
+    fit_atomic_bias,
+    fit_bias,
+    fit_common_bias,
+)
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
@@ -201,7 +207,7 @@ def output_bias(
     ntypes, size = model.atomic_model.ntypes, variable.size
     preset = given_bias(model, variable)
     bias, std = np.full((ntypes, size), np.nan), np.ones((ntypes, size))
-    name = f"atom_{variable.name}"
+    name = f"atom_{variable.label_name}"
     atomic = [b for b in batches if b.find.get(name, 0.0) > 0]
     if atomic:
         types = np.concatenate([b.atype for b in atomic])
@@ -210,13 +216,17 @@ def output_bias(
         std = np.where(np.isnan(spread), 1.0, spread)
     if preset is not None:
         bias = np.where(np.isnan(preset), bias, preset)
-    frames = [b for b in batches if b.find.get(variable.name, 0.0) > 0]
+    frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
+    if frames and not getattr(model.atomic_model.fitting, "distinguish_types", True):
+        natoms = np.concatenate([b.natoms for b in frames])
+        labels = np.concatenate([b.labels[variable.label_name] for b in frames])
+        return fit_common_bias(natoms, labels, ntypes, intensive=variable.intensive)
     if frames and np.isnan(bias).any():
         bias, left = _fit_frames(model, variable, frames, bias)
         if not atomic:
             std = np.tile(left, (ntypes, 1))
     elif np.isnan(bias).any():
-        log.warning("no label %s in the data: its bias stays 0", variable.name)
+        log.warning("no label %s in the data: its bias stays 0", variable.label_name)
     return np.nan_to_num(bias), std
 
 
@@ -230,7 +240,7 @@ def _fit_frames(
     natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
     if variable.intensive:
         counts = counts / natoms
-    labels = np.concatenate([b.labels[variable.name] for b in frames])
+    labels = np.concatenate([b.labels[variable.label_name] for b in frames])
     preset = None if np.isnan(known).all() else known
     bias, std = fit_bias(counts, labels, rcond=atomic.rcond, preset=preset)
     rest = labels - counts @ bias
@@ -258,9 +268,9 @@ def change_bias(model: Model, batches: Sequence[Batch], evaluator: Evaluator | N
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
     atomic = model.atomic_model
     for k, variable in enumerate(model.output_def().get_data().values()):
-        frames = [b for b in batches if b.find.get(variable.name, 0.0) > 0]
+        frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
         if not frames:
-            log.warning("no label %s in the data: its bias stays as it is", variable.name)
+            log.warning("no label %s in the data: its bias stays as it is", variable.label_name)
             continue
         counts = np.concatenate(
             [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
@@ -268,7 +278,7 @@ def change_bias(model: Model, batches: Sequence[Batch], evaluator: Evaluator | N
         natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
         rest = np.concatenate(
             [
-                b.labels[variable.name] - evaluator.evaluate(b, derivatives=())[variable.name]
+                b.labels[variable.label_name] - evaluator.evaluate(b, derivatives=())[variable.name]
                 for b in frames
             ]
         )
