@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What the benchmarks share: water made up from scratch, the model, processes, tables."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DENSITY = 0.997  # g/cm³
+OH = 0.9572  # Å
+ANGLE = np.deg2rad(104.52)
+
+MODEL: dict[str, Any] = {
+    "type_map": ["O", "H"],
+    "descriptor": {
+        "type": "se_e2_a",
+        "sel": [46, 92],
+        "rcut_smth": 0.5,
+        "rcut": 6.0,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "resnet_dt": False,
+        "type_one_side": True,
+        "precision": "float64",
+        "seed": 1,
+    },
+    "fitting_net": {
+        "neuron": [240, 240, 240],
+        "resnet_dt": True,
+        "precision": "float64",
+        "seed": 1,
+    },
+}
+
+
+def water(
+    n_atoms: int, frames: int = 1, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Molecules on a cubic lattice at the density of water, turned and shifted at random.
+
+    Returns
+    -------
+    coord : (frames, n, 3) [Å]
+        n is three times the cube number nearest to ``n_atoms / 3``.
+    cell : (3, 3) [Å]
+    atype : (n,)
+        0 for O, 1 for H.
+    """
+    rng = np.random.default_rng(seed)
+    side = max(1, round((n_atoms / 3) ** (1 / 3)))
+    spacing = (18.015 / (DENSITY * 0.602214)) ** (1 / 3)
+    lattice = spacing * np.stack(np.meshgrid(*3 * [np.arange(side)], indexing="ij"), -1)
+    lattice = lattice.reshape(-1, 3)
+    half = 0.5 * ANGLE
+    molecule = OH * np.array(
+        [[0, 0, 0], [np.sin(half), np.cos(half), 0], [-np.sin(half), np.cos(half), 0]]
+    )
+    shape = (frames, len(lattice))
+    rotated = molecule @ _rotations(rng, shape)
+    shift = lattice + rng.uniform(-0.15, 0.15, (*shape, 3))
+    coord = (rotated + shift[:, :, None, :]).reshape(frames, -1, 3)
+    return coord, side * spacing * np.eye(3), np.tile([0, 1, 1], len(lattice))
+
+
+def _rotations(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Random orthogonal matrices (..., 3, 3)."""
+    return np.linalg.qr(rng.normal(size=(*shape, 3, 3)))[0]
+
+
+def write_system(folder: Path, n_atoms: int, frames: int) -> int:
+    """Write frames of water with random labels; return the number of atoms."""
+    coord, cell, atype = water(n_atoms, frames)
+    rng = np.random.default_rng(2)
+    data = folder / "set.000"
+    data.mkdir(parents=True)
+    np.savetxt(folder / "type.raw", atype, fmt="%d")
+    (folder / "type_map.raw").write_text("O\nH\n")
+    np.save(data / "coord.npy", coord.reshape(frames, -1))
+    np.save(data / "box.npy", np.tile(cell.reshape(-1), (frames, 1)))
+    np.save(data / "energy.npy", -150.0 * len(atype) + rng.normal(size=frames))
+    np.save(data / "force.npy", rng.normal(size=(frames, 3 * len(atype))))
+    np.save(data / "virial.npy", rng.normal(size=(frames, 9)))
+    return len(atype)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Environment of a process with so many threads; the repository comes first."""
+    number = str(threads)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    env = {**os.environ, **dict.fromkeys(names, number)}
+    env["DP_INTRA_OP_PARALLELISM_THREADS"] = number
+    env["DP_INTER_OP_PARALLELISM_THREADS"] = "1"
+    # XLA sizes its pool by the processors it may use.
+    env["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
+    env.pop("PYTHONPATH", None)
+    return env
+
+
+def processors(threads: int) -> set[int]:
+    """Processors a process with so many threads is kept on, so that no pool grows beyond."""
+    return set(sorted(os.sched_getaffinity(0))[:threads])
+
+
+class Process:
+    """A process whose lines are stamped with the seconds since its start."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, threads: int) -> None:
+        self.start = time.perf_counter()
+        pin = processors(threads)
+        self._popen = subprocess.Popen(
+            list(arguments),
+            cwd=folder,
+            env=environment(threads),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, pin),
+        )
+        self.tail: list[str] = []
+        self.peak_mib = float("nan")
+
+    def lines(self) -> Iterator[tuple[float, str]]:
+        """Yield (seconds, line) until the process ends; note its peak memory."""
+        for line in self._popen.stdout:
+            self.tail = [*self.tail[-20:], line.rstrip()]
+            yield time.perf_counter() - self.start, line
+        _, status, usage = os.wait4(self._popen.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_mib = usage.ru_maxrss / 1024.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with another status than 0."""
+        return self._popen.returncode != 0
+
+
+def dp(python: str, *arguments: str) -> list[str]:
+    """Return the command line ``dp ...`` of an environment."""
+    return [python, "-m", "deepmd", *arguments]
+
+
+def here() -> str:
+    """Python of this environment."""
+    return sys.executable
+
+
+def machine(threads: int) -> str:
+    """One line about where this runs."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    load = os.getloadavg()[0]
+    return f"{model}, {threads} thread(s), load {load:.1f}, Python {platform.python_version()}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in plain text."""
+    cells = [[str(c) for c in head], *[[_text(c) for c in row] for row in rows]]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write an input."""
+    path.write_text(json.dumps(data, indent=2))
