@@ -3,6 +3,7 @@
 
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
 from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1, DescrptSeAttenV2
+from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
@@ -14,6 +15,7 @@ __all__ = [
     "Descriptor",
     "DescriptorOutput",
     "DescrptDPA1",
+    "DescrptDPA2",
     "DescrptHybrid",
     "DescrptSeA",
     "DescrptSeAttenV2",
