@@ -85,6 +85,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     }
 
 
+@pytest.fixture(name="write_system")
+def _write_system():
+    return write_system
+
+
 def write_system(path: Path, *, nframes: int = 8, seed: int = 0, virial: bool = True) -> Path:
     """Write a periodic system of six atoms with random labels."""
     rng = np.random.default_rng(seed)
