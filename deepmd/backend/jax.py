@@ -16,10 +16,10 @@ class JAXBackend(Backend):
         Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
     )
     hooks = {
-        "deep_eval": "deepmd.jax.evaluator:open_model",
+        "deep_eval": "deepmd.jax.evaluator:open_hlo",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",
         "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.io:load_model",
-        "deserialize_hook": "deepmd.jax.files:deserialize",
+        "serialize_hook": "deepmd.jax.export:read_hlo",
+        "deserialize_hook": "deepmd.jax.export:write_hlo",
     }
