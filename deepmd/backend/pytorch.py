@@ -17,9 +17,9 @@ class PyTorchBackend(Backend):
     )
     hooks = {
         "deep_eval": "deepmd.pt.evaluator:open_model",
-        "train_step": "deepmd.pt.step:TorchTrainStep",
+        "train_step": "deepmd.pt.train_step:TorchTrainStep",
         "read_checkpoint": "deepmd.pt.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.pt.files:serialize",
-        "deserialize_hook": "deepmd.pt.files:deserialize",
+        "serialize_hook": "deepmd.pt.export:read_pth",
+        "deserialize_hook": "deepmd.pt.export:write_pth",
     }

@@ -22,7 +22,6 @@ Third derivatives, and second ones with respect to the rows, do not exist in thi
 
 import contextlib
 import contextvars
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The loss as one compiled program, gradients of forces included.
+
+``make_fx`` unrolls the derivative within the loss into a plain graph; ``torch.compile`` makes a
+program of it and derives the parameters' gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from deepmd.dpmodel.loss import Labels, Loss
+from deepmd.dpmodel.model import Inputs
+
+Tensor = torch.Tensor
+
+
+class CompiledLoss:
+    """A model's loss, compiled once per number of frames and set of labels.
+
+    Parameters
+    ----------
+    model : lifted Model
+    loss : Loss
+    """
+
+    def __init__(self, model: Any, loss: Loss) -> None:
+        self._part = _Total(model, loss)
+        self._programs: dict[Any, tuple[Callable, list[str]]] = {}
+
+    def __call__(
+        self, inputs: Inputs, labels: Labels, lr: float, params: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the loss, differentiable by the parameters, and the figures."""
+        n_frames = int(labels.natoms.shape[0])
+        names = list(labels.values)
+        key = (n_frames, tuple(names), tuple(sorted(labels.find.items())))
+        flat = [
+            torch.tensor(lr, dtype=torch.float64, device=inputs.vec.device),
+            *inputs[:-1],
+            *inputs.slots,
+            *labels.values.values(),
+            labels.natoms,
+            labels.frame,
+            labels.weight,
+        ]
+        if key not in self._programs:
+            self._programs[key] = self._trace(n_frames, labels, len(inputs.slots), params, flat)
+        program, figures = self._programs[key]
+        total, *values = program(list(params.values()), *flat)
+        return total, dict(zip(figures, values, strict=True))
+
+    def _trace(
+        self,
+        n_frames: int,
+        labels: Labels,
+        n_slots: int,
+        params: Mapping[str, Tensor],
+        flat: list[Tensor],
+    ) -> tuple[Callable, list[str]]:
+        names, find = list(labels.values), dict(labels.find)
+        figures: list[str] = []
+
+        def function(weights: list[Tensor], lr: Tensor, *arrays: Tensor) -> list[Tensor]:
+            # Seven arrays of the inputs, the slots, the labels, and three that describe frames.
+            inputs = Inputs(*arrays[:7], list(arrays[7 : 7 + n_slots]))
+            values = dict(zip(names, arrays[7 + n_slots : -3], strict=True))
+            named = {f"model.{k}": w for k, w in zip(params, weights, strict=True)}
+            total, more = torch.func.functional_call(
+                self._part, named, (lr, inputs, n_frames, Labels(values, find, *arrays[-3:]))
+            )
+            figures[:] = list(more)
+            return [total, *(torch.as_tensor(v) for v in more.values())]
+
+        # The traced parameters must not be the real ones: their history would be cut.
+        copies = [p.detach().clone().requires_grad_(True) for p in params.values()]
+        graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+            copies, *flat
+        )
+        drop_detach(graph)
+        return torch.compile(graph, dynamic=True), figures
+
+
+class _Total(torch.nn.Module):
+    """Model and loss in one, for ``functional_call``."""
+
+    def __init__(self, model: Any, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(
+        self, lr: Tensor, inputs: Inputs, n_frames: int, labels: Labels
+    ) -> tuple[Tensor, dict[str, Any]]:
+        pred = self.model.predict(
+            inputs, n_frames, derivatives=self.loss.derivatives(), keep_graph=True
+        )
+        return self.loss(lr, pred, labels)
+
+
+def drop_detach(graph: torch.fx.GraphModule) -> None:
+    """Remove the detach nodes of a traced graph.
+
+    ``make_fx`` records how autograd detaches the tensors it saves. Differentiating the graph with
+    these nodes in it gives wrong gradients without an error.
+    """
+    aten = torch.ops.aten
+    for node in list(graph.graph.nodes):
+        if node.target in (aten.detach.default, aten.alias.default):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Evaluation of batches with PyTorch."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.chunks import predict_in_chunks
+from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.dpmodel.model import Inputs, Model
+from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.lift import convert
+
+Forward = Callable[[Inputs, Sequence[str], bool], dict[str, torch.Tensor]]
+
+#: Edges in a chunk, by kind of device. On the CPU the working set should stay near the caches.
+MAX_EDGES = {"cpu": 1 << 15, "cuda": 1 << 20}
+
+
+class TorchEvaluator(Evaluator):
+    """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centres.
+
+    Parameters
+    ----------
+    model : Model
+        The neutral model.
+    forward : function, optional
+        Evaluates tensors instead of the lifted model, as a compiled file does:
+        ``forward(inputs, extra, derivatives?) -> raw``.
+    device : torch.device, optional
+        Where to evaluate.
+    model_def_script, min_nbor_dist
+        See :class:`Evaluator`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        forward: Forward | None = None,
+        device: torch.device | None = None,
+        model_def_script: Mapping[str, Any] | None = None,
+        min_nbor_dist: float | None = None,
+    ) -> None:
+        super().__init__(model, model_def_script=model_def_script, min_nbor_dist=min_nbor_dist)
+        self.device = default_device() if device is None else device
+        self._forward = forward
+        self._lifted: Any = None
+        self.max_edges = MAX_EDGES.get(self.device.type, 1 << 15)
+
+    @property
+    def lifted(self) -> Any:
+        """The lifted model, without gradients of parameters."""
+        if self._lifted is None:
+            self._lifted = convert(self.model).to(self.device).requires_grad_(False)
+        return self._lifted
+
+    def evaluate(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch with edges; see :class:`Evaluator`."""
+
+        def forward(inputs: Inputs) -> dict[str, np.ndarray]:
+            tensors = inputs.map(lambda x: to_tensor(x, self.device))
+            raw = self._raw(tensors, extra, bool(derivatives))
+            return {k: v.cpu().numpy() for k, v in raw.items()}
+
+        return predict_in_chunks(
+            self.model,
+            batch,
+            forward,
+            derivatives=derivatives,
+            max_edges=self.max_edges,
+            overflow=self.overflow,
+        )
+
+    def _raw(
+        self, inputs: Inputs, extra: Sequence[str], derivatives: bool
+    ) -> dict[str, torch.Tensor]:
+        # Further outputs are not in compiled programs.
+        if self._forward is not None and not extra:
+            return self._forward(inputs, extra, derivatives)
+        if derivatives:
+            return self.lifted.forward_edges(inputs, extra)
+        with torch.no_grad():
+            return self.lifted.atomic(inputs, extra)
+
+
+def open_model(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
+    """Open a ``.pth`` file, or a ``.pt`` checkpoint, for evaluation."""
+    if os.fspath(path).lower().endswith(".pt"):
+        return open_checkpoint(path, head)
+    return open_pth(path, head)
+
+
+def open_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
+    """Open a training checkpoint for evaluation; ``head`` names the task if there are several."""
+    from deepmd.io.files import branch_of, branch_params
+    from deepmd.pt.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    branch = branch_of(list(checkpoint.models), head, path)
+    return TorchEvaluator(
+        checkpoint.models[branch],
+        model_def_script=branch_params(checkpoint.model_params, branch),
+        min_nbor_dist=checkpoint.min_nbor_dist,
+    )
+
+
+def open_pth(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
+    """Open a TorchScript file; its own program is evaluated."""
+    from deepmd.pt.export import open_program
+
+    return open_program(path)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The training step of the PyTorch backend."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.loss import Labels, Loss, labels_of
+from deepmd.dpmodel.model import Inputs, Model, prepare
+from deepmd.dpmodel.neighbors import Overflow
+from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
+from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
+from deepmd.pt.compiled import CompiledLoss
+from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.lift import convert, to_neutral
+
+Tensor = torch.Tensor
+
+
+class TorchTrainStep(TrainStep):
+    """Training of lifted models with ``torch.optim``, on the CUDA device if there is one."""
+
+    name = "pytorch"
+
+    def __init__(
+        self,
+        models: dict[str, Model],
+        losses: dict[str, Loss],
+        optimizer: Mapping[str, Any],
+        options: StepOptions,
+    ) -> None:
+        self._losses, self._options = dict(losses), options
+        self.device = default_device()
+        memo: dict[int, Any] = {}  # nodes that tasks share stay shared
+        self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
+        self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
+        self._packings = {t: m.packings() for t, m in models.items()}
+        self._optimizer = _adam(self._params, optimizer)
+        self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
+        self.overflow = Overflow()
+
+    # -- loss and gradients -------------------------------------------------------------------
+
+    def _tensors(self, task: str, batch: Batch) -> tuple[Inputs, Labels]:
+        def move(x: np.ndarray) -> Tensor:
+            return to_tensor(x, self.device)
+
+        inputs = prepare(batch, self._packings[task], self.overflow)
+        return inputs.map(move), labels_of(batch).map(move)
+
+    def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, Tensor]]:
+        """Return the figures of a batch and the gradient of every parameter."""
+        inputs, labels = self._tensors(task, batch)
+        params = self._params[task]
+        if self._options.compile:
+            total, figures = self._compiled[task](inputs, labels, lr, params)
+        else:
+            loss = self._losses[task]
+            pred = self.lifted[task].predict(
+                inputs, batch.n_frames, derivatives=loss.derivatives(), keep_graph=True
+            )
+            total, figures = loss(lr, pred, labels)
+        grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
+        if params and isinstance(total, Tensor) and total.requires_grad:
+            found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+            grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
+        return _metrics(total, figures), dict(zip(params, grads, strict=True))
+
+    def step(self, task: str, batch: Batch, lr: float) -> Metrics:
+        """Take one optimizer step; nothing in here waits for the device."""
+        metrics, grads = self.gradients(task, batch, lr)
+        if self._options.gradient_max_norm is not None:
+            _clip(list(grads.values()), self._options.gradient_max_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+            for p in group["params"]:
+                p.grad = None
+        for name, g in grads.items():
+            self._params[task][name].grad = g
+        self._optimizer.step()
+        return metrics
+
+    def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
+        inputs, labels = self._tensors(task, batch)
+        loss = self._losses[task]
+        with torch.no_grad():
+            pred = self.lifted[task].predict(
+                inputs, batch.n_frames, derivatives=loss.derivatives()
+            )
+            return _metrics(*loss(lr, pred, labels))
+
+    # -- state --------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, np.ndarray]:
+        out: dict[str, np.ndarray] = {}
+        for task, params in self._params.items():
+            counts = []
+            for name, p in params.items():
+                held = self._optimizer.state.get(p)
+                if not held:
+                    continue
+                counts.append(int(held["step"]))
+                out[f"{task}/count.{name}"] = np.array(counts[-1])
+                out[f"{task}/first.{name}"] = held["exp_avg"].cpu().numpy().copy()
+                out[f"{task}/second.{name}"] = held["exp_avg_sq"].cpu().numpy().copy()
+            if len(set(counts)) <= 1:  # always, unless tasks share parameters
+                out = {k: v for k, v in out.items() if not k.startswith(f"{task}/count.")}
+                out[f"{task}/count"] = np.array(counts[0] if counts else 0)
+        return out
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        for task, params in self._params.items():
+            for name, p in params.items():
+                if f"{task}/first.{name}" not in state:
+                    self._optimizer.state.pop(p, None)
+                    continue
+                count = state.get(f"{task}/count.{name}", state.get(f"{task}/count"))
+                self._optimizer.state[p] = {
+                    "step": torch.tensor(float(count), dtype=torch.float32, device=p.device),
+                    "exp_avg": torch.tensor(state[f"{task}/first.{name}"]).to(p),
+                    "exp_avg_sq": torch.tensor(state[f"{task}/second.{name}"]).to(p),
+                }
+
+    def model(self, task: str) -> Model:
+        return to_neutral(self.lifted[task])
+
+
+def _adam(params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any]) -> Any:
+    """Return the optimizer of all parameters, a shared one once."""
+    settings = adam_settings(section)
+    every = {id(p): p for part in params.values() for p in part.values()}
+    kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
+    # A model without a trained parameter can still be evaluated.
+    return kind(
+        list(every.values()) or [torch.nn.Parameter(torch.zeros(1))],
+        lr=1e-3,
+        betas=(settings["beta1"], settings["beta2"]),
+        eps=EPSILON,
+        weight_decay=settings["weight_decay"],
+        fused=True,
+    )
+
+
+def _clip(grads: list[Tensor], max_norm: float) -> None:
+    """Scale gradients in place so that their global norm is at most ``max_norm``."""
+    if not grads:
+        return
+    norms = torch.stack([torch.linalg.vector_norm(g.double()) for g in grads])
+    factor = torch.clamp(max_norm / (torch.linalg.vector_norm(norms) + 1e-6), max=1.0)
+    for g in grads:
+        g.mul_(factor.to(g.dtype))
+
+
+def _metrics(total: Any, figures: Mapping[str, Any]) -> Metrics:
+    every = {"loss": total, **figures}
+    return {k: v.detach() if isinstance(v, Tensor) else v for k, v in every.items()}
