@@ -67,11 +67,19 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, point to it, and remove what is too old."""
         path = self.path(checkpoint.step)
-        self._write(path, checkpoint)
-        link_or_copy(path, self.link)
-        name = os.path.relpath(path, self.link.parent)
-        # No line end: this file is read as a name by other programs.
-        write_text(self.link.with_name(POINTER), name)
+        try:
+            self._write(path, checkpoint)
+            self.link.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, self.link)
+            # No line end: this file is read as a name by other programs.
+            name = os.path.relpath(path, self.link.parent)
+            write_text(self.link.with_name(POINTER), name)
+        except OSError as error:
+            raise InputError(
+                f"the checkpoint cannot be written ({error})",
+                where=path,
+                fix="free or repair the disk; the checkpoint before it is complete",
+            ) from error
         # Files of later steps belong to an earlier run, which is not ours to delete.
         for old in [s for s in self.steps() if s <= checkpoint.step][: -self.keep]:
             with contextlib.suppress(FileNotFoundError):
@@ -81,15 +89,31 @@ class CheckpointStore:
 
     def remove_fragments(self) -> None:
         """Remove temporary files that a killed run of the same prefix left."""
-        name = re.escape(self.prefix.name)
-        ours = re.compile(
-            rf"\.({name}-\d+\.[0-9a-f]+\.tmp{re.escape(self.suffix)}"
-            rf"|{name}{re.escape(self.suffix)}\.[0-9a-f]+\.tmp|{POINTER}\.[0-9a-f]+\.tmp)"
-        )
-        for folder in {self.folder, self.link.parent}:
-            for path in folder.glob(".*") if folder.is_dir() else ():
-                if ours.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
+        remove_fragments(self.folder, rf"{re.escape(self.prefix.name)}-\d+", self.suffix)
+        remove_fragments(self.link.parent, re.escape(self.link.name), "")
+        remove_fragments(self.link.parent, POINTER, "")
+
+
+def remove_fragments(folder: Path, stem: str, suffix: str) -> None:
+    """Remove what :func:`deepmd.utils.files.replacing` leaves when it is killed.
+
+    Parameters
+    ----------
+    folder : path
+    stem : str
+        Regular expression for the name of the target without suffix.
+    suffix : str
+    """
+    pattern = re.compile(rf"\.{stem}\.[0-9a-f]{{8}}\.tmp{re.escape(suffix)}")
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        if pattern.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def remove_fragments_of(path: str | os.PathLike[str]) -> None:
+    """Remove what is left of attempts to write one file."""
+    path = Path(path)
+    remove_fragments(path.parent, re.escape(path.stem), path.suffix)
 
 
 def numbered(folder: Path, name: str, suffix: str) -> dict[int, Path]:

@@ -18,7 +18,7 @@ from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io.files import SINGLE
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
-from deepmd.train.checkpoints import CheckpointStore, read_newest
+from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.distributed import Distributed
 from deepmd.train.trainer import Run, Task, Trainer
 from deepmd.utils.errors import ModelFileError
@@ -113,8 +113,8 @@ def prepare(
         config, systems, start if restart else None, skip=skip_neighbor_stat
     )
     if group.is_main:
-        write_text("input_v2_compat.json", _json(given))
-        write_text(output, _json(config))
+        _write("input_v2_compat.json", given)
+        _write(output, config)
     training = config["training"]
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
     tasks = setup.make_tasks(config, systems, seed=seed, group=group)
@@ -192,6 +192,11 @@ def _make_trainer(
         extra={"input": text},
         distributed=group,
     )
+
+
+def _write(path: str, data: Mapping[str, Any]) -> None:
+    remove_fragments_of(path)
+    write_text(path, _json(data) + "\n")
 
 
 def _json(data: Mapping[str, Any]) -> str:

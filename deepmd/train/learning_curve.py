@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from deepmd.train.figures import Figures
 from deepmd.utils.files import write_text
@@ -41,7 +40,6 @@ class LearningCurve:
         self.path, self.names, self.validated = Path(path), dict(names), set(validated)
         kept = self._rows_up_to(step) if step and self.path.is_file() else []
         write_text(self.path, self.header() + "".join(kept))
-        self._file: TextIO = self.path.open("a", encoding="utf-8")
 
     def header(self) -> str:
         """Return the first two lines."""
@@ -78,7 +76,7 @@ class LearningCurve:
     def write(
         self, step: int, trained: Mapping[str, Figures], valid: Mapping[str, Figures], lr: float
     ) -> None:
-        """Append a row, and hand it to the system at once."""
+        """Append a row; whoever reads the file sees it at once."""
         line = f"{step:7d}"
         for task, names in self.names.items():
             for name in names:
@@ -87,9 +85,5 @@ class LearningCurve:
                     line += f"   {valid[task][name]:11.2e} {figure:11.2e}"
                 else:
                     line += f"   {figure:11.2e}"
-        self._file.write(f"{line}   {lr:8.1e}\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}   {lr:8.1e}\n")

@@ -19,7 +19,7 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.schedule import LearningRate
 from deepmd.dpmodel.training.step import Metrics, TrainStep
-from deepmd.train.checkpoints import CheckpointStore
+from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.distributed import Distributed
 from deepmd.train.figures import Figures, StepFigures, nan_mean
 from deepmd.train.guard import NaNGuard, Taken
@@ -138,6 +138,7 @@ class Trainer:
         """
         if self.distributed.is_main:
             self.store.remove_fragments()
+            remove_fragments_of(self.training.get("disp_file", "lcurve.out"))
         if self.step >= self.numb_steps:
             log.info("Nothing to do: %d of %d steps are done.", self.step, self.numb_steps)
             known = self.store.path(self.step)
@@ -179,7 +180,6 @@ class Trainer:
             validated=[name for name, task in self.tasks.items() if task.validation],
             step=self.step,
         )
-        stack.callback(curve.close)
         events = None
         if self.training.get("tensorboard", False):
             events = Events(self.training.get("tensorboard_log_dir", "log"))

@@ -6,25 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from train.helpers import same_checkpoints
 
 from deepmd.dpmodel.module import split
 from deepmd.io.checkpoint import read_checkpoint
-
-
-def same_checkpoints(a, b, *, but=()):
-    """Every array and number of two checkpoints is the same, bit for bit."""
-    assert a.step == b.step
-    assert a.min_nbor_dist == b.min_nbor_dist
-    for task in a.models:
-        for x, y in zip(split(a.models[task]), split(b.models[task]), strict=True):
-            assert x.keys() == y.keys()
-            for k in x:
-                assert x[k].tobytes() == y[k].tobytes(), k
-    for x, y in ((a.optimizer, b.optimizer), (a.trainer, b.trainer)):
-        assert x.keys() - set(but) == y.keys() - set(but)
-        for k in x.keys() - set(but):
-            assert np.array_equal(x[k], y[k], equal_nan=True) if not isinstance(x[k], str) else True
-            assert str(x[k]) == str(y[k]), k
 
 
 def stop_after(trainer, step):

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Statistics of descriptors and parameters, biases, and their cache."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+
+from deepmd.data.statistics import StatFile, descriptor_key
+from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.dpmodel.model import Model
+from deepmd.io import load_model
+from deepmd.schema import normalize
+from deepmd.train import setup
+from deepmd.train.distributed import Distributed
+from deepmd.train.statistics import change_bias, given_bias, output_bias, set_statistics
+from deepmd.utils.errors import DataError, InputError
+
+
+def tasks_of(config):
+    config = normalize(config)
+    systems = {b.name: (setup.open_data(b, "training_data"), None) for b in setup.branches(config)}
+    return config, setup.make_tasks(config, systems, seed=0, group=Distributed())
+
+
+@pytest.mark.skipif(REFERENCE is None, reason="the reference data are not here")
+@pytest.mark.parametrize("case", ["step_se_e2_a", "step_se_e2_a_virial"])
+def test_reference_statistics(case, monkeypatch):
+    folder = REFERENCE / "train" / case
+    monkeypatch.chdir(folder)
+    config = json.loads((folder / "input.json").read_text())
+    config.pop("_batches")
+    config, tasks = tasks_of(config)
+    setup.set_all_statistics(config, tasks)
+    ours = tasks["Default"].model.atomic_model
+    theirs = Model.deserialize(load_model(folder / "init.dp")["model"]).atomic_model
+    for a, b in (
+        (ours.descriptor.davg, theirs.descriptor.davg),
+        (ours.descriptor.dstd, theirs.descriptor.dstd),
+        (ours.out_bias, theirs.out_bias),
+        (ours.out_std, theirs.out_std),
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert config["model"]["info"]["observed_type"] == ["O", "H"]
+
+
+def test_statistics_are_cached(work, caplog):
+    config = work.config(validation_data=None)
+    config, tasks = tasks_of(config)
+    first = tasks["Default"]
+    stat_file = StatFile("stat", ["A", "B"])
+    set_statistics(first.model, first.data, stat_file=stat_file)
+    key = dict(first.model.atomic_model.descriptor.statistics_key())
+    group = work.path / "stat" / "A B" / descriptor_key(key.pop("type"), **key)
+    assert sorted(p.name for p in group.iterdir()) == ["a_0", "a_1", "r_0", "r_1"]
+    assert np.load(work.path / "stat/A B/bias_atom_energy").shape == (2, 1)
+
+    _, tasks = tasks_of(work.config(validation_data=None))
+    second = tasks["Default"]
+
+    def never(nbatch):
+        raise AssertionError("the data were read although the cache is complete")
+
+    second.data.statistics_batches = never
+    set_statistics(second.model, second.data, stat_file=StatFile("stat", ["A", "B"], "read"))
+    for name in ("out_bias", "out_std"):
+        a, b = getattr(first.model.atomic_model, name), getattr(second.model.atomic_model, name)
+        assert np.array_equal(a, b)
+    assert np.array_equal(
+        first.model.atomic_model.descriptor.dstd, second.model.atomic_model.descriptor.dstd
+    )
+
+
+def test_training_with_a_statistics_file(work, run):
+    run(work.config(numb_steps=1, stat_file="stat.h5"))
+    first = (work.path / "lcurve.out").read_text()
+    run(work.config(numb_steps=1, stat_file="stat.h5", stat_file_mode="read"))
+    assert (work.path / "lcurve.out").read_text() == first
+
+
+def test_read_mode_needs_a_complete_cache(work):
+    with pytest.raises(DataError, match="is missing"):
+        work.prepare(work.config(stat_file="nothing", stat_file_mode="read"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "atom_ener", "fixed"),
+    [
+        ({"energy": [None, 0.25]}, [], [math.nan, 0.25]),
+        ({"energy": [[-1.0], None]}, [], [-1.0, math.nan]),
+        (None, [None, -0.5], [math.nan, -0.5]),
+        ({"energy": [None, 0.25]}, [2.0, -0.5], [2.0, 0.25]),
+        (None, [], None),
+    ],
+)
+def test_given_biases_stay_and_the_rest_is_fitted(work, preset, atom_ener, fixed):
+    config = work.config()
+    config["model"]["preset_out_bias"] = preset
+    config["model"]["fitting_net"]["atom_ener"] = atom_ener
+    _, tasks = tasks_of(config)
+    task = tasks["Default"]
+    (variable,) = task.model.output_def().get_data().values()
+    known = given_bias(task.model, variable)
+    if fixed is None:
+        assert known is None
+    else:
+        assert np.array_equal(known[:, 0], fixed, equal_nan=True)
+    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    bias, _ = output_bias(task.model, variable, batches)
+    mean = np.mean(np.concatenate([b.labels["energy"] for b in batches]))
+    for t, value in enumerate(fixed or []):
+        if not math.isnan(value):
+            assert bias[t, 0] == value
+    if fixed is None or np.isnan(fixed).any():
+        # All frames are A3 B5: what is not fixed takes up the mean.
+        assert 3 * bias[0, 0] + 5 * bias[1, 0] == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_preset_of_wrong_width_is_refused(work):
+    config = work.config()
+    config["model"]["preset_out_bias"] = {"energy": [None, [0.0, 1.0]]}
+    with pytest.raises(InputError, match="type 1 has 2 numbers, expected 1"):
+        work.prepare(config)
+
+
+def test_no_energy_label_leaves_the_bias_at_zero(work, run, caplog):
+    for name in "abc":
+        (work.path / name / "set.000/energy.npy").unlink()
+    trainer = run(work.config(numb_steps=2))
+    assert not trainer.stepper.model("Default").atomic_model.out_bias.any()
+    assert "no label energy" in caplog.text
+    assert "no system has energy.npy" in caplog.text
+    row = np.loadtxt("lcurve.out")[-1]
+    assert np.isnan(row[3:5]).all()
+    assert np.isfinite(row[[1, 2, 5, 6]]).all()
+
+
+def test_change_bias_fits_the_rest(work):
+    _, tasks = tasks_of(work.config())
+    task = tasks["Default"]
+    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    set_statistics(task.model, task.data)
+    for b in batches:
+        b.labels["energy"] = b.labels["energy"] + 8.0
+
+    def rest():
+        evaluator = NumPyEvaluator(task.model)
+        parts = [
+            b.labels["energy"] - evaluator.evaluate(b, derivatives=())["energy"] for b in batches
+        ]
+        return np.concatenate(parts).mean()
+
+    before, missing = task.model.atomic_model.out_bias.copy(), rest()
+    change_bias(task.model, batches)
+    shift = (task.model.atomic_model.out_bias - before)[0, :, 0]
+    assert missing > 0.1
+    assert 3 * shift[0] + 5 * shift[1] == pytest.approx(missing, rel=1e-10)
+    assert abs(rest()) < 1e-10
+
+
+def test_parameter_statistics(work):
+    rng = np.random.default_rng(0)
+    for name, frames in (("a", 6), ("b", 3), ("c", 4)):
+        folder = work.path / name / "set.000"
+        np.save(folder / "fparam.npy", rng.normal(2.0, 3.0, (frames, 2)))
+        np.save(folder / "aparam.npy", rng.normal(-1.0, 0.5, (frames, 8)))
+    config = work.config(numb_steps=1)
+    config["model"]["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
+    trainer = work.prepare(config)
+    fitting = trainer.stepper.model("Default").atomic_model.fitting
+    data = [np.load(work.path / n / "set.000/fparam.npy") for n in "ab"]
+    everything = np.concatenate(data)
+    np.testing.assert_allclose(fitting.fparam_avg, everything.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(fitting.fparam_inv_std, 1 / everything.std(axis=0), rtol=1e-10)
+    atoms = np.concatenate([np.load(work.path / n / "set.000/aparam.npy").ravel() for n in "ab"])
+    np.testing.assert_allclose(fitting.aparam_avg, [atoms.mean()], rtol=1e-12)
+    trainer.run()
