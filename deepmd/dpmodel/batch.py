@@ -52,6 +52,8 @@ class Batch:
     natoms : (n_frames,) int64
     fparam : (n_frames, n_fparam) or None
     aparam : (n_atoms, n_aparam) or None
+    charge_spin : (n_frames, 2) or None
+        Charge [e] and spin multiplicity of every frame.
     labels : dict of str to array
         (n_frames, size) for a frame label, (n_atoms, size) for an atomic one.
     find : dict of str to float
@@ -70,6 +72,7 @@ class Batch:
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     find: dict[str, float] = dataclasses.field(default_factory=dict)
     edges: Edges | None = None
+    charge_spin: np.ndarray | None = None
 
     @property
     def n_frames(self) -> int:
@@ -175,4 +178,5 @@ def join(batches: Sequence[Batch]) -> Batch:
         labels={k: np.concatenate([b.labels[k] for b in batches]) for k in names},
         find={k: min(b.find[k] for b in batches) for k in batches[0].find},
         edges=edges,
+        charge_spin=cat("charge_spin"),
     )

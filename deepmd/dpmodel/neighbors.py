@@ -130,9 +130,10 @@ class Packing:
 
     Parameters
     ----------
-    layout : {"typed", "mixed", "flat", "centres", "first_type"}
+    layout : {"typed", "mixed", "flat", "angles", "centres", "first_type"}
         ``typed``: one table per neighbour type; ``mixed``: one table of all neighbours; ``flat``:
-        the numbers of the edges that are kept; ``centres``: no neighbours, but the atoms of each
+        the numbers of the edges that are kept; ``angles``: ordered pairs of edges of one centre,
+        as positions in the flat list of ``edge_rcut`` and ``edge_sel``; ``centres``: no neighbours, but the atoms of each
         type. ``first_type``: for every atom the type of the first atom of its frame.
     ntypes : int
         Number of types.
@@ -148,6 +149,8 @@ class Packing:
     nearest : int
         How many neighbours of all types are kept before types are looked at; 0: the sum of
         ``sel``. A part of a hybrid starts from the longer list of the whole.
+    edge_rcut, edge_sel
+        Of ``angles``: the flat list that is numbered.
     """
 
     layout: str
@@ -157,6 +160,8 @@ class Packing:
     by_centre: bool = False
     exclude: tuple[tuple[int, int], ...] = ()
     nearest: int = 0
+    edge_rcut: float = 0.0
+    edge_sel: int = 0
 
     @property
     def n_tables(self) -> int:
@@ -165,6 +170,8 @@ class Packing:
             return self.ntypes
         if self.layout == "first_type":
             return 1
+        if self.layout == "angles":
+            return 2
         per_group = self.ntypes if self.layout == "typed" else 1
         return self.ntypes * (1 + per_group) if self.by_centre else per_group
 
@@ -216,6 +223,9 @@ def pack(
                 raise ValueError("the layout first_type needs the frames of the atoms")
             slots.append(atype[np.searchsorted(frame, frame)])
             continue
+        if p.layout == "angles":
+            slots += _angles(p, edges, atype, r2)
+            continue
         kept = _nearest(p, edges, atype, r2, overflow)
         if p.layout == "flat":
             slots.append(kept)
@@ -229,6 +239,27 @@ def pack(
         else:
             slots += tables
     return slots
+
+
+def _angles(
+    p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray
+) -> list[np.ndarray]:
+    """All ordered pairs of the edges of one centre that are nearer than the cutoff."""
+    flat = dataclasses.replace(p, layout="flat", rcut=p.edge_rcut, sel=(p.edge_sel,))
+    position = np.full(len(edges), -1, dtype=np.int64)
+    kept = _nearest(flat, edges, atype, r2, None)
+    position[kept] = np.arange(len(kept))
+    inner = _nearest(p, edges, atype, r2, None)
+    inner = inner[r2[inner] < p.rcut * p.rcut]
+    centre, where = edges.i[inner], position[inner]
+    counts = np.bincount(centre, minlength=len(atype))
+    starts = np.cumsum(counts) - counts
+    per_edge = counts[centre]
+    first = np.repeat(where, per_edge)
+    begin = np.cumsum(per_edge) - per_edge
+    offset = np.arange(len(first)) - np.repeat(begin, per_edge)
+    second = where[np.repeat(starts[centre], per_edge) + offset]
+    return [first, second]
 
 
 def _nearest(

@@ -4,6 +4,7 @@
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
 from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1, DescrptSeAttenV2
 from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
+from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
@@ -16,6 +17,7 @@ __all__ = [
     "DescriptorOutput",
     "DescrptDPA1",
     "DescrptDPA2",
+    "DescrptDPA3",
     "DescrptHybrid",
     "DescrptSeA",
     "DescrptSeAttenV2",

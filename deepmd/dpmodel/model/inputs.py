@@ -20,6 +20,7 @@ class Inputs(NamedTuple):
     i, j : (n_edges,) int64
     atype, frame : (n_atoms,) int64
     fparam : (n_frames, n_fparam) float64
+        Where a model takes them, charge and spin multiplicity are the last two columns.
     aparam : (n_atoms, n_aparam) float64
     slots : list of int64 arrays
         As :func:`deepmd.dpmodel.neighbors.pack` makes them for the model's packings.
@@ -47,6 +48,8 @@ def prepare(
     r2 = np.einsum("ea,ea->e", vec, vec)
     slots = pack(list(packings), batch.edges, batch.atype, r2, overflow, batch.frame)
     fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
+    if batch.charge_spin is not None:
+        fparam = np.concatenate([fparam, batch.charge_spin], axis=1)
     aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
     return Inputs(
         vec, batch.edges.i, batch.edges.j, batch.atype, batch.frame, fparam, aparam, slots

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The switch function and the environment matrix of neighbour vectors."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from deepmd.dpmodel.ops import xp
@@ -16,6 +17,14 @@ def switch(r: Any, rcut: float, rcut_smth: float) -> Any:
     """
     u = xp(r).clip((r - rcut_smth) / (rcut - rcut_smth), 0.0, 1.0)
     return u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0
+
+
+def exponential_switch(r: Any, rcut: float, rcut_smth: float) -> Any:
+    """Return ``exp(-exp(20 (r - rcut_smth) / rcut_smth))``, 0 beyond ``rcut``."""
+    space = xp(r)
+    # Beyond 100 the weight is 0 in any format; its slope must not become 0 times infinity.
+    power = space.clip(20.0 * (r - rcut_smth) / rcut_smth, -1e3, 1e2)
+    return space.where(r <= rcut, space.exp(-space.exp(power)), 0.0 * r)
 
 
 class Environment(NamedTuple):
@@ -35,7 +44,13 @@ class Environment(NamedTuple):
 
 
 def environment(
-    d: Any, rcut: float, rcut_smth: float, protection: float = 0.0, *, radial: bool = False
+    d: Any,
+    rcut: float,
+    rcut_smth: float,
+    protection: float = 0.0,
+    *,
+    radial: bool = False,
+    switch: Callable[[Any, float, float], Any] = switch,
 ) -> Environment:
     """Return environment rows, switch and distance of neighbour vectors.
 
@@ -49,6 +64,8 @@ def environment(
         Added to r in the denominators [Å].
     radial : bool
         Return the first component of the rows only.
+    switch : function
+        The weight of a distance.
     """
     space = xp(d)
     r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
