@@ -10,7 +10,7 @@ of the run only, never on what came before, so that a restarted run does what th
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,8 @@ class Sizes:
         Atoms of each type; of all types together when no slot lists the atoms of a type.
     widths : tuple of int
         Columns of the neighbour tables, in the order of the slots.
-    flat : tuple of int
-        Lengths of the lists of edges in the slots.
+    flat, angles : tuple of int
+        Lengths of the lists of edges, and of positions in them.
     """
 
     frames: int
@@ -56,6 +56,7 @@ class Sizes:
     types: tuple[int, ...]
     widths: tuple[int, ...]
     flat: tuple[int, ...] = ()
+    angles: tuple[int, ...] = ()
 
     @property
     def atoms(self) -> int:
@@ -74,35 +75,70 @@ class Sizes:
             most(self.types, other.types),
             most(self.widths, other.widths),
             most(self.flat, other.flat),
+            most(self.angles, other.angles),
         )
 
 
-def slot_kinds(packings: Sequence[Packing]) -> list[tuple[str, int, int]]:
-    """Say what every slot is: (``rows``, ``table`` or ``flat``; its type or -1; its ``sel``)."""
-    kinds: list[tuple[str, int, int]] = []
+class Slot(NamedTuple):
+    """What one index array in the slots of a model is.
+
+    Attributes
+    ----------
+    kind : {"rows", "atoms", "table", "flat", "angle"}
+        The atoms of a type; one number per atom; a neighbour table; a list of edges; a list of
+        positions in a list of edges.
+    type : int
+        Type of the rows of ``rows`` and ``table``; -1: all atoms.
+    sel : int
+        Largest width of a table.
+    list : int
+        Which of the lists of edges and of positions this is, or, of ``angle``, (also) refers to.
+    """
+
+    kind: str
+    type: int = -1
+    sel: int = 0
+    list: int = -1
+
+
+def slot_kinds(packings: Sequence[Packing]) -> list[Slot]:
+    """Say what every slot is."""
+    kinds: list[Slot] = []
+    lists: dict[Any, int] = {}
     for p in packings:
         if p.layout == "centres":
-            kinds += [("rows", t, 0) for t in range(p.ntypes)]
+            kinds += [Slot("rows", t) for t in range(p.ntypes)]
+        elif p.layout == "first_type":
+            kinds.append(Slot("atoms"))
         elif p.layout == "flat":
-            kinds.append(("flat", -1, 0))
+            lists[p.rcut, sum(p.sel), p.exclude] = len(lists)
+            kinds.append(Slot("flat", list=len(lists) - 1))
+        elif p.layout == "angles":
+            kinds += [Slot("angle", list=lists[p.edge_rcut, p.edge_sel, p.exclude])] * 2
         else:
             limits = p.sel if p.layout == "typed" else (sum(p.sel),)
             for t in range(p.ntypes) if p.by_centre else (-1,):
-                kinds += [("rows", t, 0)] * p.by_centre
-                kinds += [("table", t, limit) for limit in limits]
+                kinds += [Slot("rows", t)] * p.by_centre
+                kinds += [Slot("table", t, limit) for limit in limits]
     return kinds
 
 
 def sizes_of(inputs: Inputs, packings: Sequence[Packing], n_frames: int, ntypes: int) -> Sizes:
     """Return the sizes of a batch as it is."""
-    kinds = [kind for kind, _, _ in slot_kinds(packings)]
+    kinds = [slot.kind for slot in slot_kinds(packings)]
+
+    def lengths(wanted: str, axis: int) -> tuple[int, ...]:
+        pairs = zip(inputs.slots, kinds, strict=True)
+        return tuple(slot.shape[axis] for slot, kind in pairs if kind == wanted)
+
     counts = np.bincount(inputs.atype, minlength=ntypes)
     return Sizes(
         n_frames,
         len(inputs.i),
         tuple(counts.tolist()) if "rows" in kinds else (len(inputs.atype),),
-        tuple(s.shape[1] for s, kind in zip(inputs.slots, kinds, strict=True) if kind == "table"),
-        tuple(len(s) for s, kind in zip(inputs.slots, kinds, strict=True) if kind == "flat"),
+        lengths("table", 1),
+        lengths("flat", 0),
+        lengths("angle", 0),
     )
 
 
@@ -124,7 +160,7 @@ def round_sizes(
     coarse : bool
         Round widths on the ladder too, instead of to a multiple of 4.
     """
-    limits = [sel for kind, _, sel in slot_kinds(packings) if kind == "table"]
+    limits = [slot.sel for slot in slot_kinds(packings) if slot.kind == "table"]
     if widths is not None and len(widths) != len(limits):
         raise InputError(f"{len(widths)} widths given for {len(limits)} neighbour tables")
     rounded = []
@@ -132,13 +168,15 @@ def round_sizes(
         up = ladder(need) if coarse else round_width(need)
         up = max(need, min(up, limit))
         rounded.append(int(widths[k]) if widths is not None and widths[k] >= need else up)
-    # One frame more, for the atoms of padding, and one edge more, for lists of edges to end with.
+    # One frame more, for the atoms of padding; one edge more, for lists of edges to end with; and
+    # one entry more in these, for lists of angles to end with.
     return Sizes(
         ladder(sizes.frames + 1),
         ladder(sizes.edges + 1),
         tuple(map(ladder, sizes.types)),
         tuple(rounded),
-        tuple(map(ladder, sizes.flat)),
+        tuple(ladder(n + 1) for n in sizes.flat),
+        tuple(map(ladder, sizes.angles)),
     )
 
 
@@ -168,23 +206,25 @@ def pad_inputs(
     if len(to.types) == 1:
         added = np.zeros(to.atoms - n, np.int64)
     else:
-        have = np.bincount(inputs.atype, minlength=len(to.types))
-        added = np.repeat(np.arange(len(to.types)), np.asarray(to.types) - have)
+        counts = np.bincount(inputs.atype, minlength=len(to.types))
+        added = np.repeat(np.arange(len(to.types)), np.asarray(to.types) - counts)
     atype = np.concatenate([inputs.atype, added])
     vec = _rows(inputs.vec, to.edges)
     vec[n_edges:, 0] = rcut
-    kinds = slot_kinds(packings)
-    widths = iter(to.widths)
-    lengths = iter(to.flat)
+    widths, flat, angles = iter(to.widths), iter(to.flat), iter(to.angles)
     slots = []
-    for slot, (kind, t, _) in zip(inputs.slots, kinds, strict=True):
+    for have, (kind, t, _, source) in zip(inputs.slots, slot_kinds(packings), strict=True):
         if kind == "rows":
             slots.append(np.flatnonzero(atype == t))
+        elif kind == "atoms":
+            slots.append(_rows(have, to.atoms))
         elif kind == "flat":
-            slots.append(_rows(slot, next(lengths), to.edges - 1))
+            slots.append(_rows(have, next(flat), to.edges - 1))
+        elif kind == "angle":
+            slots.append(_rows(have, next(angles), to.flat[source] - 1))
         else:
             table = np.full((to.types[t] if t >= 0 else to.atoms, next(widths)), -1, np.int64)
-            table[: slot.shape[0], : slot.shape[1]] = slot
+            table[: have.shape[0], : have.shape[1]] = have
             slots.append(table)
     return Inputs(
         vec,

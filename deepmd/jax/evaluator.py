@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Evaluation with JAX: compiled, in chunks of centres of one shape."""
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch, Edges
+from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk, assemble, chunks
+from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.dpmodel.model import Inputs, Model
+from deepmd.dpmodel.module import bind, split
+from deepmd.io.files import branch_of, branch_params, load_model, models_of
+from deepmd.jax.program import program_of
+from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
+from deepmd.utils.errors import ModelFileError
+
+log = logging.getLogger(__name__)
+
+#: ``forward(inputs, extra, gradients)``: what :meth:`Model.forward_edges` returns, or
+#: :meth:`Model.atomic` without gradients.
+Forward = Callable[[Inputs, tuple[str, ...], bool], dict[str, Any]]
+
+#: Accelerators want more work at a time than a processor.
+_EDGES_ON_ACCELERATOR = 1 << 18
+
+
+class JaxEvaluator(Evaluator):
+    """Evaluation of a model with JAX.
+
+    Parameters
+    ----------
+    model : Model
+        The neutral model.
+    program : function, optional
+        An exported program of ``forward_edges``, used instead of the model where it will do.
+    max_edges : int, optional
+        Largest number of edges, and of atoms, evaluated at a time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        program: Callable[..., dict[str, Any]] | None = None,
+        model_def_script: Mapping[str, Any] | None = None,
+        min_nbor_dist: float | None = None,
+        max_edges: int | None = None,
+    ) -> None:
+        super().__init__(model, model_def_script=model_def_script, min_nbor_dist=min_nbor_dist)
+        small = jax.default_backend() == "cpu"
+        self.max_edges = max_edges or (EDGES_PER_CHUNK if small else _EDGES_ON_ACCELERATOR)
+        self.program, self.forward = program, model_forward(model)
+        self.shapes: set[Any] = set()
+
+    def evaluate(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch with edges; see :class:`Evaluator`."""
+        local = not self.model.message_passing()
+        ordered = any(p.layout == "first_type" for p in self.model.packings())
+        total, limit = batch.n_atoms + len(batch.edges), self.max_edges
+        turns = mixed = None
+        if local and total > limit and not ordered:
+            turns, mixed = take_turns(batch)
+            limit = _even_limit(total, limit)
+        found = list(
+            chunks(
+                batch if mixed is None else mixed,
+                self.model.packings(),
+                ntypes=self.model.get_ntypes(),
+                local=local,
+                max_edges=limit,
+                overflow=self.overflow,
+            )
+        )
+        raw: dict[str, np.ndarray] = {}
+        for chunk, values in zip(found, self._run(found, tuple(extra), bool(derivatives))):
+            for name, value in values.items():
+                kind = int(name.endswith("_grad"))
+                where: Any = (chunk.atoms, chunk.edges)[kind]
+                value = np.asarray(value)[: where.stop - where.start]
+                if turns is not None:
+                    where = turns[kind][where]
+                if name not in raw:
+                    rows = (batch.n_atoms, len(batch.edges))[kind]
+                    raw[name] = np.zeros((rows, *value.shape[1:]), value.dtype)
+                raw[name][where] = value
+        return assemble(self.model, batch, raw, derivatives)
+
+    def _run(
+        self, found: Sequence[Chunk], extra: tuple[str, ...], gradients: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Evaluate chunks, padded to one shape."""
+        packings, ntypes = self.model.packings(), self.model.get_ntypes()
+        n_frames = len(found[0].inputs.fparam)
+        sizes = [sizes_of(c.inputs, packings, n_frames, ntypes) for c in found]
+        to = round_sizes(functools.reduce(Sizes.join, sizes), packings, coarse=True)
+        key = (to, extra, gradients)
+        if key not in self.shapes:
+            self.shapes.add(key)
+            log.info("compiling program %d for %s", len(self.shapes), to)
+        for chunk in found:
+            padded = pad_inputs(chunk.inputs, packings, n_frames, to, self.model.rcut)
+            if self.program is not None and gradients and not extra:
+                yield self.program(*padded)
+            else:
+                yield self.forward(padded, extra, gradients)
+
+
+def model_forward(model: Model) -> Forward:
+    """Return the compiled functions of a model."""
+    params, fixed = split(model)
+    leaves = jax.device_put(params | fixed)
+
+    @functools.partial(jax.jit, static_argnums=(2, 3))
+    def run(leaves: Any, inputs: Inputs, extra: tuple[str, ...], gradients: bool) -> Any:
+        bound = bind(model, leaves)
+        return bound.forward_edges(inputs, extra) if gradients else bound.atomic(inputs, extra)
+
+    return lambda inputs, extra, gradients: run(leaves, inputs, extra, gradients)
+
+
+def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
+    """Reorder atoms so that any range of them has about the composition of the whole.
+
+    Returns
+    -------
+    turns : arrays (n_atoms,) and (n_edges,)
+        Old numbers of the atoms and edges, in their new order.
+    batch : Batch
+        The reordered one, without labels.
+    """
+    position = np.empty(batch.n_atoms)
+    for t in np.unique(batch.atype):
+        rows = np.flatnonzero(batch.atype == t)
+        position[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    atoms = np.argsort(position, kind="stable")
+    number = np.argsort(atoms)
+    edges = np.argsort(number[batch.edges.i], kind="stable")
+    old = batch.edges
+    return (atoms, edges), dataclasses.replace(
+        batch,
+        coord=batch.coord[atoms],
+        atype=batch.atype[atoms],
+        frame=batch.frame[atoms],
+        aparam=None if batch.aparam is None else batch.aparam[atoms],
+        labels={},
+        find={},
+        edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),
+    )
+
+
+def _even_limit(total: int, limit: int) -> int:
+    """Return the size of a chunk that divides the work evenly, a little above the exact share."""
+    share = total / -(-total // limit)
+    return min(limit, int(1.02 * share) + 1)
+
+
+def open_hlo(path: str | os.PathLike[str], head: str | None = None) -> JaxEvaluator:
+    """Open a compiled model (``.hlo``) or a checkpoint (``.jax``) for evaluation.
+
+    A program of ours is used; of files of DeePMD-kit, and of checkpoints, the dictionary is.
+
+    Parameters
+    ----------
+    path : path
+    head : str, optional
+        Task of a checkpoint with several.
+    """
+    tree = load_model(path)
+    models = models_of(tree)
+    branch = branch_of(models, head, path)
+    try:
+        model = Model.deserialize(models[branch])
+        program = program_of(tree, model)
+    except ModelFileError as error:
+        raise ModelFileError(error.what, where=path, fix=error.fix) from None
+    nearest = tree.get("@variables", {}).get("min_nbor_dist")
+    if nearest is None:
+        nearest = tree.get("constants", {}).get("min_nbor_dist")
+    return JaxEvaluator(
+        model,
+        program=program,
+        model_def_script=branch_params(tree.get("model_def_script") or {}, branch),
+        min_nbor_dist=None if nearest is None else float(nearest),
+    )

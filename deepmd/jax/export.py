@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Compiled model files ``.hlo``: the neutral dictionary and an exported program beside it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from deepmd.dpmodel.model import Model
+from deepmd.io import dp
+from deepmd.io.files import load_model
+from deepmd.io.probes import compare_probes, make_probes
+from deepmd.jax.evaluator import open_hlo
+from deepmd.jax.program import ABOUT, BLOB, describe, export_program
+from deepmd.utils.errors import ModelFileError
+from deepmd.utils.files import replacing
+
+
+def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the neutral dictionary of a compiled model file, ours or of DeePMD-kit."""
+    tree = load_model(path)
+    kept = {k: v for k, v in tree.items() if k not in (ABOUT, "constants")}
+    arrays = tree.get("@variables", {})
+    kept["@variables"] = {k: v for k, v in arrays.items() if not _is_program(v)}
+    if "constants" in tree:
+        nearest = tree["constants"].get("min_nbor_dist")
+        known = None if nearest is None else np.asarray(float(nearest))
+        kept["@variables"].setdefault("min_nbor_dist", known)
+    return kept
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, (bytes, np.ndarray, np.void)) and np.asarray(value).dtype.kind in "VS"
+
+
+def write_hlo(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write a compiled model file from a neutral dictionary, and check its results.
+
+    Raises
+    ------
+    ModelFileError
+        If the file, opened again, does not give the results of the dictionary.
+    """
+    model = Model.deserialize(data["model"])
+    tree = {k: v for k, v in data.items() if k != "@variables"}
+    tree["probes"] = data.get("probes") or make_probes(model)
+    tree[ABOUT] = describe(model)
+    tree["@variables"] = {**data.get("@variables", {}), BLOB: np.void(export_program(model))}
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w") as handle:
+            dp.write_tree(handle, tree)
+        worst = compare_probes(open_hlo(temporary), tree["probes"])
+        if worst is not None:
+            raise ModelFileError(worst, where=path, fix="no file was written")

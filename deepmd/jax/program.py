@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Exported programs: the evaluation entry ``forward_edges`` for all sizes, weights inside.
+
+They are StableHLO as ``jax.export`` serializes it, for processors and CUDA devices. Sizes must be
+at least 1; whoever calls pads, which keeps the number of shapes small anyway.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from deepmd.dpmodel.model import Inputs, Model
+from deepmd.dpmodel.module import bind, split
+from deepmd.jax.shapes import slot_kinds
+from deepmd.utils.errors import ModelFileError
+
+#: Version of the evaluation entry.
+ENTRY_VERSION = 1
+PLATFORMS = ("cpu", "cuda")
+#: Key of the program in the arrays of a file, and of its description.
+BLOB, ABOUT = "forward_edges", "program"
+
+
+def arguments(model: Model) -> Inputs:
+    """Return shapes and dtypes of the arguments, the sizes being symbols."""
+    shapes, names = [], ["edges", "atoms", "frames"]
+    for k, (kind, t, _, source) in enumerate(slot_kinds(model.packings())):
+        # The two lists of an angle have one length.
+        own = {"rows": f"t{t}", "atoms": "atoms", "angle": f"a{source}"}.get(kind, f"s{k}")
+        rows = f"t{t}" if t >= 0 else "atoms"
+        names.append(own)
+        shapes.append(f"{rows}, {own}" if kind == "table" else f"{own},")
+    scope = jax.export.SymbolicScope([f"{name} >= 1" for name in dict.fromkeys(names)])
+
+    def array(shape: str, dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, scope=scope), dtype)
+
+    return Inputs(
+        vec=array("edges, 3", jnp.float64),
+        i=array("edges,", jnp.int64),
+        j=array("edges,", jnp.int64),
+        atype=array("atoms,", jnp.int64),
+        frame=array("atoms,", jnp.int64),
+        fparam=array(f"frames, {model.get_dim_fparam()}", jnp.float64),
+        aparam=array(f"atoms, {model.get_dim_aparam()}", jnp.float64),
+        slots=[array(shape, jnp.int64) for shape in shapes],
+    )
+
+
+def export_program(model: Model) -> bytes:
+    """Trace ``forward_edges`` for all sizes and serialize it."""
+    params, fixed = split(model)
+    leaves = {k: jnp.asarray(v) for k, v in (params | fixed).items()}
+
+    # Plain arguments: a file must not depend on a class of ours.
+    def forward(*inputs: Any) -> dict[str, Any]:
+        return bind(model, leaves).forward_edges(Inputs(*inputs))
+
+    exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
+    return bytes(exported.serialize())
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return what a program needs to be called, as JSON."""
+    return {
+        "entry": BLOB,
+        "entry_version": ENTRY_VERSION,
+        "platforms": list(PLATFORMS),
+        "type_map": model.get_type_map(),
+        "rcut": model.get_rcut(),
+        "packings": [_listed(dataclasses.asdict(p)) for p in model.packings()],
+        "outputs": [_listed(dataclasses.asdict(v)) for v in model.output_def().get_data().values()],
+        "jax_version": jax.__version__,
+    }
+
+
+def _listed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dictionary as it comes back from JSON."""
+    return json.loads(json.dumps(data))
+
+
+def program_of(tree: Mapping[str, Any], model: Model) -> Callable[..., dict[str, Any]] | None:
+    """Return the program in the tree of a file, a function of the parts of :class:`Inputs`.
+
+    Returns None if there is no program, or another one (of DeePMD-kit).
+
+    Raises
+    ------
+    ModelFileError
+        If the program is for another model or another version of the entry, or is damaged.
+    """
+    about, blob = tree.get(ABOUT), tree.get("@variables", {}).get(BLOB)
+    if about is None or blob is None:
+        return None
+    again = "convert the model again"
+    if about.get("entry_version") != ENTRY_VERSION:
+        raise ModelFileError(
+            f"the program has entry version {about.get('entry_version')}; "
+            f"{ENTRY_VERSION} is read here",
+            fix=again,
+        )
+    if about.get("packings") != describe(model)["packings"]:
+        raise ModelFileError("the program does not belong to the model in the file", fix=again)
+    try:
+        exported = jax.export.deserialize(bytearray(np.asarray(blob).tobytes()))
+    except (ValueError, struct.error, UnicodeDecodeError, TypeError) as error:
+        raise ModelFileError(f"the program cannot be read ({error})", fix=again) from None
+    return jax.jit(exported.call)
