@@ -43,3 +43,14 @@ def test_links_between_files(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_page_keeps_machines_out(page):
     assert not re.search(r"(^|[\s\"'`])/(work|tmp|home|root)/", page.read_text())
+
+
+def test_every_component_is_described():
+    """Each registered descriptor, fitting and loss is named on a page of docs/components."""
+    from deepmd.dpmodel.descriptor import Descriptor
+    from deepmd.dpmodel.fitting import Fitting
+    from deepmd.dpmodel.loss import Loss
+
+    text = "".join(p.read_text() for p in (ROOT / "docs" / "components").glob("*.md"))
+    names = {*Descriptor.registry, *Fitting.registry, *Loss.registry}
+    assert sorted(n for n in names if f"`{n}`" not in text) == []
