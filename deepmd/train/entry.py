@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,8 @@ def prepare(
         setup.set_all_statistics(config, tasks)
     else:
         for name, task in tasks.items():
-            take_parameters(task.model, _model_of(start, name), force=force_load)
+            keys = differing_keys(start.model_params, config["model"], "model")
+            take_parameters(task.model, _model_of(start, name), keys=keys, force=force_load)
         _keep_info(config, start.model_params)
     trainer = _make_trainer(
         config,
@@ -287,8 +288,12 @@ def _model_of(start: Checkpoint, name: str) -> Model:
     return start.models[name]
 
 
-def take_parameters(model: Model, source: Model, *, force: bool = False) -> None:
+def take_parameters(
+    model: Model, source: Model, *, keys: Sequence[str] = (), force: bool = False
+) -> None:
     """Put the arrays of one model into another one of the same architecture.
+
+    ``keys`` of the input that differ are named in the error.
 
     Raises
     ------
@@ -306,18 +311,19 @@ def take_parameters(model: Model, source: Model, *, force: bool = False) -> None
     here = {k: v for part in split(model) for k, v in part.items()}
     there = {k: v for part in split(source) for k, v in part.items()}
     wrong = [
-        *(f"{k} is missing in the checkpoint" for k in here if k not in there),
-        *(f"{k} is not in the input's model" for k in there if k not in here),
         *(
             f"{k} has shape {np.shape(there[k])} in the checkpoint, {np.shape(v)} in the input"
             for k, v in here.items()
             if k in there and np.shape(there[k]) != np.shape(v)
         ),
+        *(f"{k} is missing in the checkpoint" for k in here if k not in there),
+        *(f"{k} is not in the input's model" for k in there if k not in here),
     ]
     if wrong and not force:
         raise ModelFileError(
             f"the model of the input is not that of the checkpoint: {wrong[0]}"
-            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
+            + (f"; keys that differ: {', '.join(keys)}" if keys else ""),
             where="model",
             fix="use the same model section, or --force-load to take what fits",
         )

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Several tasks, events, the bar on a terminal, counts of checkpoints."""
+
+import io
+import logging
+import sys
+
+import numpy as np
+import pytest
+from train.helpers import NumPyBackend, same_checkpoints
+
+from deepmd.dpmodel.training.schedule import learning_rate
+from deepmd.dpmodel.training.step import StepOptions
+from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
+from deepmd.schema import normalize
+from deepmd.train import setup
+from deepmd.train.checkpoints import CheckpointStore
+from deepmd.train.distributed import Distributed
+from deepmd.train.entry import differing_keys
+from deepmd.train.progress import Clock, progress_bar
+from deepmd.train.trainer import Trainer
+
+
+def two_tasks(work, start=None, **training):
+    """Return a trainer of two models, on systems a and b."""
+    tasks = {}
+    for name, system, weight in (("one", "a", 3.0), ("two", "b", 1.0)):
+        config = normalize(work.config(training_data={"systems": [system], "batch_size": 1}))
+        branch = setup.branches(config)[0]
+        systems = {"Default": (setup.open_data(branch, "training_data"), None)}
+        task = setup.make_tasks(config, systems, seed=1, group=Distributed())["Default"]
+        setup.set_all_statistics(config, {"Default": task})
+        task.weight = weight
+        tasks[name] = task
+    if start is not None:
+        for name, task in tasks.items():
+            task.model = start.models[name]
+    stepper = NumPyBackend.train_step(
+        {k: t.model for k, t in tasks.items()},
+        {k: t.loss for k, t in tasks.items()},
+        {},
+        StepOptions(),
+    )
+    return Trainer(
+        tasks,
+        stepper,
+        learning_rate({"start_lr": 0.01, "stop_lr": 1e-4, "decay_steps": 2}, 8),
+        CheckpointStore("model.ckpt", ".dp", write_checkpoint),
+        {"disp_freq": 1, "save_freq": 5, **training},
+        numb_steps=8,
+        model_params={"model_dict": {"one": {}, "two": {}}},
+        seed=5,
+    )
+
+
+def test_tasks_are_chosen_by_weight_and_seed(work):
+    trainer = two_tasks(work)
+    chosen = [trainer.choose_task(k) for k in range(4000)]
+    assert chosen.count("one") / 4000 == pytest.approx(0.75, abs=0.03)
+    assert chosen[:50] == [two_tasks(work).choose_task(k) for k in range(50)]
+
+
+def test_two_tasks_and_their_restart(work):
+    two_tasks(work).run()
+    whole, curve = read_checkpoint("model.ckpt-8.dp"), (work.path / "lcurve.out").read_text()
+    head = curve.splitlines()[0].split()
+    assert head[2:5] == ["rmse_trn_one", "rmse_e_trn_one", "rmse_f_trn_one"]
+    assert head[5:] == ["rmse_trn_two", "rmse_e_trn_two", "rmse_f_trn_two", "lr"]
+    middle = read_checkpoint("model.ckpt-5.dp")
+    (work.path / "model.ckpt-8.dp").unlink()
+    trainer = two_tasks(work, middle)
+    trainer.restore(middle)
+    trainer.run()
+    same_checkpoints(whole, read_checkpoint("model.ckpt-8.dp"))
+    assert (work.path / "lcurve.out").read_text() == curve
+
+
+def test_tasks_without_a_step_show_nan(work):
+    trainer = two_tasks(work)
+    trainer.run()
+    rows = np.loadtxt("lcurve.out")
+    first = trainer.choose_task(0)
+    other = slice(4, 7) if first == "one" else slice(1, 4)
+    assert np.isnan(rows[0, other]).all()
+    assert np.isfinite(rows[-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({"max_ckpt_keep": 2}, [9, 12]),
+        ({"ckpt_keep_ratio": 0.7}, [6, 9, 12]),
+        ({"save_dir": "kept", "max_ckpt_keep": 1}, [12]),
+        ({"save_freq": 5}, [5, 10, 12]),
+    ],
+)
+def test_how_many_checkpoints_stay(work, run, more, kept):
+    run(work.config(**more))
+    folder = work.path / more.get("save_dir", ".")
+    found = sorted(int(p.name[11:-3]) for p in folder.glob("model.ckpt-*.dp"))
+    assert found == kept
+    assert read_checkpoint("model.ckpt.dp").step == 12
+
+
+def test_events_are_written(work, monkeypatch):
+    import deepmd.train.tensorboard as module
+
+    seen = []
+
+    class Writer:
+        def __init__(self, folder):
+            seen.append(folder)
+
+        def add_scalar(self, name, value, step):
+            seen.append((name, step))
+
+        def close(self):
+            seen.append("closed")
+
+    monkeypatch.setattr(module, "_writer", Writer)
+    config = work.config(numb_steps=6, tensorboard=True, tensorboard_freq=3, disp_freq=100)
+    work.prepare(config).run()
+    assert seen[0] == "log"
+    assert seen[-1] == "closed"
+    assert {s for _, s in seen[1:-1]} == {1, 3, 6}
+    assert ("rmse_f", 3) in seen
+    assert ("lr", 6) in seen
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_on_a_terminal_leaves_log_lines_whole(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    handler = logging.StreamHandler(terminal)
+    log = logging.getLogger("deepmd.test_bar")
+    log.addHandler(handler)
+    try:
+        with progress_bar(10, 0) as advance:
+            advance(3, "training")
+            log.warning("a line")
+        log.warning("another line")
+    finally:
+        log.removeHandler(handler)
+    assert handler.stream is terminal
+    assert "a line" in terminal.getvalue()
+    assert terminal.getvalue().endswith("another line\n")
+
+
+def test_no_bar_elsewhere(capsys):
+    with progress_bar(10, 0) as advance:
+        advance(3, "training")
+    assert capsys.readouterr().err == ""
+
+
+def test_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("deepmd.train.progress.time.monotonic", lambda: now[0])
+    clock = Clock(100, done=10)
+    with clock.waiting():
+        now[0] = 1.0
+    now[0] = 4.0
+    clock.tick(20)
+    assert clock.row() == (
+        "total wall time = 4.00 s, eta = 0:00:32, 0.4000 s per step, data wait = 25 %"
+    )
+    assert clock.summary() == "average training time: 0.4000 s/batch"
+
+
+def test_differing_keys():
+    a = {"x": {"y": 1, "z": [1, 2]}, "same": 0}
+    b = {"x": {"y": 2, "z": [1, 3]}, "same": 0, "new": None, "more": 1}
+    assert differing_keys(a, b) == ["x/y", "x/z", "more"]
