@@ -79,11 +79,14 @@ def train(
     """
     from deepmd.backend.backend import choose_backend
     from deepmd.schema import load_input, normalize
+    from deepmd.utils.banner import banner
 
     if finetune is not None or use_pretrain_script or model_branch:
         raise NotAvailableError("known but not built yet", where="fine-tuning")
     normalize(load_input(INPUT), file=INPUT)
     chosen, why = choose_backend(backend)
+    for line in banner(chosen.packages):
+        log.info("%s", line)
     log.info("Backend: %s (%s)", chosen.name, why)
 
     from deepmd.train.entry import train as run

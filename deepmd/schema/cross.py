@@ -149,6 +149,7 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
     "model/spin": lambda d: "spin" in d["model"],
+    "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
     "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
@@ -158,9 +159,13 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "training/enable_ema": lambda d: d["training"]["enable_ema"],
     "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
-    "training/change_bias_after_training": lambda d: d["training"]["change_bias_after_training"],
+    "training/training_data/min_pair_dist": lambda d: (
+        d["training"]["training_data"]["min_pair_dist"] > 0
+    ),
     "training/acc_freq": lambda d: d["training"]["acc_freq"] > 1,
     "training/enable_tf32": lambda d: d["training"]["enable_tf32"],
+    "loss/start_pref_h": lambda d: d["loss"].get("start_pref_h", 0) != 0,
+    "loss/limit_pref_h": lambda d: d["loss"].get("limit_pref_h", 0) != 0,
     "validating/full_validation": lambda d: d["validating"]["full_validation"],
     "validating/ema_full_validation": lambda d: d["validating"]["ema_full_validation"],
 }

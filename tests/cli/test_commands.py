@@ -88,6 +88,8 @@ def test_backend_by_environment(dp, write, good, monkeypatch):
     result = dp("train", write("in.json", good))
     assert result.code == 0
     assert "Backend: NumPy (as asked)" in result.log
+    assert result.log.startswith("DeePMD-kit v3.2.0+r1\nwith Python 3.")
+    assert f"numpy {np.__version__}" in result.log
 
 
 def test_log_file_and_level(trained, tmp_path):
