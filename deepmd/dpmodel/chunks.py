@@ -115,7 +115,14 @@ def _inputs(
     # The stand-in of type t has number b - a + t.
     j = batch.atype[batch.edges.j[edges]] + (b - a)
     pairs = Edges(batch.edges.i[edges] - a, j, batch.edges.shift[edges])
-    slots = pack(list(packings), pairs, atype, np.einsum("ea,ea->e", part, part), overflow)
+    r2 = np.einsum("ea,ea->e", part, part)
+    slots: list[np.ndarray] = []
+    for p in packings:
+        if p.layout == "first_type":  # the first atom of the frame may be in another chunk
+            first = batch.atype[np.searchsorted(batch.frame, batch.frame[a:b])]
+            slots.append(np.concatenate([first, np.arange(ntypes, dtype=np.int64)]))
+        else:
+            slots += pack([p], pairs, atype, r2, overflow)
     frame = np.concatenate([batch.frame[a:b], np.zeros(ntypes, np.int64)])
     fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
     aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam

@@ -32,6 +32,8 @@ class Evaluator(ABC):
     """
 
     model: Model
+    #: Atoms in one call that keep the device busy without exhausting its memory.
+    batch_atoms = 1024
 
     def __init__(
         self,

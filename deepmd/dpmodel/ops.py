@@ -21,7 +21,7 @@ from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 NAMES = (
-    "abs arange astype clip concat exp expand_dims log log1p matmul maximum minimum ones permute_dims"
+    "abs arange astype clip concat exp expand_dims floor log log1p matmul maximum minimum ones permute_dims"
     " reshape sign sqrt stack sum tanh where zeros broadcast_to float32 float64 int64"
 ).split()
 

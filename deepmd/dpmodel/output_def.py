@@ -72,3 +72,14 @@ class FittingOutputDef:
     def keys(self) -> list[str]:
         """Return the names."""
         return list(self.variables)
+
+
+def energy_output() -> FittingOutputDef:
+    """Return the definition of an energy [eV]: sums up, has forces and virials."""
+    return FittingOutputDef(
+        [
+            OutputVariableDef(
+                "energy", [1], reducible=True, r_differentiable=True, c_differentiable=True
+            )
+        ]
+    )

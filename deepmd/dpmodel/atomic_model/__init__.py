@@ -2,6 +2,14 @@
 """Atomic models. Importing this package registers all of them."""
 
 from deepmd.dpmodel.atomic_model.base import AtomicModel
+from deepmd.dpmodel.atomic_model.linear import LinearAtomicModel, ZBLAtomicModel
+from deepmd.dpmodel.atomic_model.pairtab import PairTabAtomicModel
 from deepmd.dpmodel.atomic_model.standard import StandardAtomicModel
 
-__all__ = ["AtomicModel", "StandardAtomicModel"]
+__all__ = [
+    "AtomicModel",
+    "LinearAtomicModel",
+    "PairTabAtomicModel",
+    "StandardAtomicModel",
+    "ZBLAtomicModel",
+]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Atomic models: contributions of every atom, biases included, before anything is summed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,61 @@ class AtomicModel(Module):
     def ntypes(self) -> int:
         """Number of types."""
         return len(self.type_map)
+
+    @property
+    def sel(self) -> Any:
+        """Largest numbers of neighbours."""
+        raise TypeError(f"{type(self).__name__} does not state its neighbours")
+
+    @property
+    def mixed_types(self) -> bool:
+        """Whether frames of different composition may share a system."""
+        return True
+
+    @property
+    def message_passing(self) -> bool:
+        """Whether atoms beyond the cutoff matter."""
+        return False
+
+    @property
+    def dim_fparam(self) -> int:
+        """Number of frame parameters."""
+        return 0
+
+    @property
+    def dim_aparam(self) -> int:
+        """Number of atomic parameters."""
+        return 0
+
+    @property
+    def default_fparam(self) -> list[float] | None:
+        """Frame parameters of frames that have none."""
+        return None
+
+    @property
+    def dim_chg_spin(self) -> int:
+        """Numbers of charge and spin multiplicity expected per frame."""
+        return 0
+
+    @property
+    def default_chg_spin(self) -> list[float] | None:
+        """Charge and spin multiplicity of frames that have none."""
+        return None
+
+    def _settings(
+        self,
+        type_map: Sequence[str],
+        atom_exclude_types: Sequence[int],
+        pair_exclude_types: Sequence[Sequence[int]],
+        rcond: float | None,
+        preset_out_bias: Mapping[str, Any] | None,
+    ) -> None:
+        """Set what every atomic model holds; called by their constructors."""
+        self.type_map = list(type_map)
+        self.atom_exclude_types = list(atom_exclude_types)
+        self.pair_exclude_types = [list(p) for p in pair_exclude_types]
+        self.rcond = rcond
+        self.preset_out_bias = None if preset_out_bias is None else dict(preset_out_bias)
 
     def output_def(self) -> FittingOutputDef:
         """Return what this model predicts."""
@@ -93,3 +148,16 @@ def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> di
 def kept_types(excluded: Sequence[int], ntypes: int) -> np.ndarray:
     """Return 1 for types that contribute and 0 for excluded ones: (ntypes, 1)."""
     return np.array([[float(t not in excluded)] for t in range(ntypes)])
+
+
+def without_excluded(
+    model: AtomicModel, values: dict[str, Any], atoms: Atoms
+) -> dict[str, Any]:
+    """Set the contributions of excluded centre types to zero."""
+    if not model.atom_exclude_types:
+        return values
+    kept = kept_types(model.atom_exclude_types, model.ntypes)
+    return {
+        name: value * ops.take(ops.like(kept, value), atoms.atype)
+        for name, value in values.items()
+    }

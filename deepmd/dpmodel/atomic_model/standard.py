@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
+from deepmd.dpmodel.atomic_model.base import AtomicModel, without_excluded
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.module import Serial
@@ -56,11 +56,9 @@ class StandardAtomicModel(AtomicModel):
         rcond: float | None = None,
         preset_out_bias: Mapping[str, Any] | None = None,
     ) -> None:
-        self.type_map = list(type_map)
-        self.atom_exclude_types = list(atom_exclude_types)
-        self.pair_exclude_types = [list(p) for p in pair_exclude_types]
-        self.rcond = rcond
-        self.preset_out_bias = None if preset_out_bias is None else dict(preset_out_bias)
+        self._settings(
+            type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias
+        )
         self.descriptor, self.fitting = descriptor, fitting
         self.out_bias = self.out_std = None
         if fitting is not None:
@@ -73,6 +71,46 @@ class StandardAtomicModel(AtomicModel):
     def rcut(self) -> float:
         """Cutoff [Å]."""
         return self.descriptor.rcut
+
+    @property
+    def sel(self) -> Any:
+        """Largest numbers of neighbours."""
+        return self.descriptor.sel
+
+    @property
+    def mixed_types(self) -> bool:
+        """Whether frames of different composition may share a system."""
+        return self.descriptor.mixed_types
+
+    @property
+    def message_passing(self) -> bool:
+        """Whether atoms beyond the cutoff matter."""
+        return self.descriptor.message_passing
+
+    @property
+    def dim_fparam(self) -> int:
+        """Number of frame parameters."""
+        return self.fitting.numb_fparam
+
+    @property
+    def dim_aparam(self) -> int:
+        """Number of atomic parameters."""
+        return self.fitting.numb_aparam
+
+    @property
+    def default_fparam(self) -> list[float] | None:
+        """Frame parameters of frames that have none."""
+        return self.fitting.default_fparam
+
+    @property
+    def dim_chg_spin(self) -> int:
+        """Numbers of charge and spin multiplicity expected per frame."""
+        return getattr(self.descriptor, "dim_chg_spin", 0)
+
+    @property
+    def default_chg_spin(self) -> list[float] | None:
+        """Charge and spin multiplicity of frames that have none."""
+        return getattr(self.descriptor, "default_chg_spin", None)
 
     def output_def(self) -> FittingOutputDef:
         """Return what the fitting predicts."""
@@ -94,7 +132,7 @@ class StandardAtomicModel(AtomicModel):
         if not self.pair_exclude_types or packing.layout == "centres":
             return packing
         pairs = tuple((int(a), int(b)) for a, b in self.pair_exclude_types)
-        return dataclasses.replace(packing, exclude=pairs)
+        return dataclasses.replace(packing, exclude=packing.exclude + pairs)
 
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom; see :class:`AtomicModel`."""
@@ -102,10 +140,7 @@ class StandardAtomicModel(AtomicModel):
         output = self.descriptor(atoms, mine)
         values = self.fitting(output, atoms, mine)
         values = self.fitting.with_out_bias(values, self.out_bias, self.out_std, atoms)
-        if self.atom_exclude_types:
-            kept = kept_types(self.atom_exclude_types, self.ntypes)
-            for name, value in values.items():
-                values[name] = value * ops.take(ops.like(kept, value), atoms.atype)
+        values = without_excluded(self, values, atoms)
         if "descriptor" in extra:
             values["descriptor"] = ops.cast(output.value, "float64")
         if "fitting_last_layer" in extra:

@@ -7,7 +7,7 @@ from typing import Any
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 from deepmd.schema.fitting import ener_fitting_arguments
 from deepmd.schema.registry import fitting_args
 
@@ -88,13 +88,7 @@ class EnergyFitting(Fitting):
 
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""
-        return FittingOutputDef(
-            [
-                OutputVariableDef(
-                    "energy", [1], reducible=True, r_differentiable=True, c_differentiable=True
-                )
-            ]
-        )
+        return energy_output()
 
     def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
         """Evaluate: energy (n_atoms, 1) [eV], float64, without the model's bias."""

@@ -57,19 +57,28 @@ class Model(Module):
 
     def get_sel(self) -> list[int]:
         """Return the largest numbers of neighbours."""
-        return list(self.atomic_model.descriptor.sel)
+        sel = self.atomic_model.sel
+        return [sel] if isinstance(sel, int) else list(sel)
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return self.atomic_model.fitting.numb_fparam
+        return self.atomic_model.dim_fparam
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return self.atomic_model.fitting.numb_aparam
+        return self.atomic_model.dim_aparam
 
     def get_default_fparam(self) -> list[float] | None:
         """Return the frame parameters of frames that have none, or None."""
-        return self.atomic_model.fitting.default_fparam
+        return self.atomic_model.default_fparam
+
+    def get_dim_chg_spin(self) -> int:
+        """Return how many numbers of charge and spin multiplicity a frame has: 0 or 2."""
+        return self.atomic_model.dim_chg_spin
+
+    def get_default_chg_spin(self) -> list[float] | None:
+        """Return charge and spin multiplicity of frames that have none, or None."""
+        return self.atomic_model.default_chg_spin
 
     def get_sel_type(self) -> list[int]:
         """Return the types that are predicted; empty means all."""
@@ -77,11 +86,11 @@ class Model(Module):
 
     def mixed_types(self) -> bool:
         """Whether frames of different composition may share a system."""
-        return self.atomic_model.descriptor.mixed_types
+        return self.atomic_model.mixed_types
 
     def message_passing(self) -> bool:
         """Whether atoms beyond the cutoff matter."""
-        return self.atomic_model.descriptor.message_passing
+        return self.atomic_model.message_passing
 
     def output_def(self) -> FittingOutputDef:
         """Return what the model predicts."""

@@ -101,7 +101,7 @@ def learning_rate(section: Mapping[str, Any], numb_steps: int) -> LearningRate:
     start = float(section["start_lr"])
     warmup = warmup_steps(section, numb_steps)
     total = numb_steps - warmup
-    common = {"start": start, "stop": stop_rate(section), "total": total}
+    common: dict[str, Any] = {"start": start, "stop": stop_rate(section), "total": total}
     kind = section.get("type", "exp")
     decay: Callable[[int], float]
     if kind == "exp":

@@ -53,6 +53,8 @@ class TrainStep(ABC):
     """
 
     name: ClassVar[str]
+    #: Whether ``StepOptions.widths`` makes a difference; they are then counted beforehand.
+    uses_widths: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(

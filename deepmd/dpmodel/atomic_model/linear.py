@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Weighted sums of models, with constant weights or with weights that follow the distance."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.atomic_model.base import AtomicModel, add_out_bias, without_excluded
+from deepmd.dpmodel.atomic_model.pairtab import edges_of
+from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.module import Serial
+from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.environment import switch
+from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
+from deepmd.utils.errors import InputError
+
+
+def _mean_weights(data: dict) -> dict:
+    """Version 2 always took the mean."""
+    return {"weights": "mean", **data}
+
+
+@AtomicModel.registry.register("linear", "linear_ener")
+class LinearAtomicModel(AtomicModel):
+    """``e_i = Σ_m c_m e_i^m + bias``; every model keeps its own biases.
+
+    Parameters
+    ----------
+    models : list of AtomicModel
+        All without distinguished types. Types are matched by name.
+    type_map : list of str
+    weights : list of float, "mean" or "sum"
+    """
+
+    serial = Serial(
+        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
+        " @class @version type models weights",
+        name="Model",
+        type="linear",
+        version=3,
+        accepts=(2, 3),
+        buffers=("out_bias", "out_std"),
+        children=("models",),
+        upgrades={2: _mean_weights},
+    )
+
+    def __init__(
+        self,
+        models: Sequence[AtomicModel],
+        type_map: Sequence[str],
+        *,
+        weights: str | Sequence[float] = "mean",
+        atom_exclude_types: Sequence[int] = (),
+        pair_exclude_types: Sequence[Sequence[int]] = (),
+        rcond: float | None = None,
+        preset_out_bias: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.models = list(models)
+        self.weights = weights if isinstance(weights, str) else [float(w) for w in weights]
+        self._settings(
+            type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias
+        )
+        self.out_bias = np.zeros((1, len(self.type_map), 1))
+        self.out_std = np.ones_like(self.out_bias)
+        for k, model in enumerate(self.models):
+            self._check_member(k, model)
+
+    def _check_member(self, k: int, model: AtomicModel) -> None:
+        missing = [name for name in self.type_map if name not in model.type_map]
+        if missing:
+            raise InputError(
+                f"member {k} does not know the types {', '.join(missing)}",
+                where="model/models",
+                fix="every type of the whole must be in every member",
+            )
+        if not model.mixed_types:
+            raise InputError(
+                f"member {k} has a descriptor with distinguished types",
+                where="model/models",
+                fix="use one without, such as se_atten",
+            )
+
+    @property
+    def rcut(self) -> float:
+        """Largest cutoff of the members [Å]."""
+        return max(m.rcut for m in self.models)
+
+    @property
+    def sel(self) -> Any:
+        """Largest number of neighbours of the members."""
+        return max(_total(m.sel) for m in self.models)
+
+    @property
+    def message_passing(self) -> bool:
+        """Whether a member passes messages."""
+        return any(m.message_passing for m in self.models)
+
+    @property
+    def dim_fparam(self) -> int:
+        """Number of frame parameters."""
+        return max(m.dim_fparam for m in self.models)
+
+    @property
+    def dim_aparam(self) -> int:
+        """Number of atomic parameters."""
+        return max(m.dim_aparam for m in self.models)
+
+    def output_def(self) -> FittingOutputDef:
+        """An energy."""
+        return energy_output()
+
+    def coefficients(self) -> list[float]:
+        """Weight of every member."""
+        n = len(self.models)
+        if isinstance(self.weights, str):
+            return [1.0 / n if self.weights == "mean" else 1.0] * n
+        return list(self.weights)
+
+    def packings(self) -> list[Packing]:
+        """Return the members' layouts, each once, in the whole's types."""
+        found = [self._layout(k, p) for k, m in enumerate(self.models) for p in m.packings()]
+        return list(dict.fromkeys(found))
+
+    def _layout(self, k: int, packing: Packing) -> Packing:
+        """A member's packing with its excluded pairs, and the whole's, in the whole's types."""
+        names = self.models[k].type_map
+        own = tuple(
+            (self.type_map.index(names[a]), self.type_map.index(names[b]))
+            for a, b in packing.exclude
+            if names[a] in self.type_map and names[b] in self.type_map
+        )
+        whole = tuple((int(a), int(b)) for a, b in self.pair_exclude_types)
+        return dataclasses.replace(packing, ntypes=self.ntypes, exclude=own + whole)
+
+    def energies(self, atoms: Atoms, slots: Slots) -> list[Any]:
+        """Energy of every atom by every member, own biases included."""
+        out = []
+        for k, model in enumerate(self.models):
+            number = np.array([model.type_map.index(n) for n in self.type_map], dtype=np.int64)
+            index = ops.like(number, atoms.atype)
+            mine = {p: slots[self._layout(k, p)] for p in model.packings()}
+            for p in mine:
+                if p.layout == "first_type":
+                    mine[p] = [ops.take(index, s) for s in mine[p]]
+            local = atoms._replace(atype=ops.take(index, atoms.atype))
+            out.append(model(local, mine)["energy"])
+        return out
+
+    def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom; see :class:`AtomicModel`."""
+        parts = zip(self.coefficients(), self.energies(atoms, slots), strict=True)
+        energy = sum(c * e for c, e in parts)
+        return without_excluded(self, add_out_bias(self, {"energy": energy}, atoms), atoms)
+
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> Any:
+        return cls([], **config)
+
+
+@AtomicModel.registry.register("zbl")
+class ZBLAtomicModel(LinearAtomicModel):
+    """A network that gives way to a pair table at short distances.
+
+    ``e_i = (1 - w_i) e_i^net + w_i e_i^table + bias``, where ``w_i`` falls from 1 to 0 between
+    ``sw_rmin`` and ``sw_rmax`` as a function of the softmin of the neighbours' distances,
+    ``σ_i = Σ_j r e^(-r/α) / Σ_j e^(-r/α)``.
+
+    Wang et al., Appl. Phys. Lett. 114, 244101 (2019).
+
+    Parameters
+    ----------
+    models : list of AtomicModel
+        The network and the table.
+    sw_rmin, sw_rmax : float
+        Ends of the interpolation [Å].
+    smin_alpha : float
+        Decay length of the softmin [Å].
+    """
+
+    serial = Serial(
+        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
+        " @class @version type models weights sw_rmin sw_rmax smin_alpha",
+        name="Model",
+        type="zbl",
+        version=2,
+        accepts=(2,),
+        buffers=("out_bias", "out_std"),
+        children=("models",),
+    )
+
+    def __init__(
+        self,
+        models: Sequence[AtomicModel],
+        type_map: Sequence[str],
+        *,
+        sw_rmin: float,
+        sw_rmax: float,
+        smin_alpha: float = 0.1,
+        **settings: Any,
+    ) -> None:
+        self.sw_rmin, self.sw_rmax, self.smin_alpha = sw_rmin, sw_rmax, smin_alpha
+        super().__init__(models, type_map, **settings)
+
+    def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom; see :class:`AtomicModel`."""
+        network, table = self.energies(atoms, slots)
+        w = self.table_weight(atoms, slots)[:, None]
+        energy = (1.0 - w) * network + w * table
+        return without_excluded(self, add_out_bias(self, {"energy": energy}, atoms), atoms)
+
+    def table_weight(self, atoms: Atoms, slots: Slots) -> Any:
+        """Weight of the table for every atom (n_atoms,); 0 for an atom without neighbours."""
+        (packing,) = self.models[1].packings()
+        i, _, r = edges_of(atoms, slots[self._layout(1, packing)][0])
+        space, n = ops.xp(r), ops.shape(atoms.atype)[0]
+        e = space.exp(r * (-1.0 / self.smin_alpha))
+        total = ops.segment_sum(e, i, n)
+        alone = total == 0
+        softmin = ops.segment_sum(r * e, i, n) / space.where(alone, total + 1.0, total)
+        w = switch(softmin, self.sw_rmax, self.sw_rmin)
+        return space.where(alone, 0.0 * w, w)
+
+
+def _total(sel: int | Sequence[int]) -> int:
+    return int(sel) if isinstance(sel, int) else int(sum(sel))
