@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs
+from deepmd.pt.example import example_inputs, widths
 
 Tensor = torch.Tensor
 
@@ -28,6 +29,7 @@ class CompiledLoss:
 
     def __init__(self, model: Any, loss: Loss) -> None:
         self._part = _Total(model, loss)
+        self._atomic = {label.name: label.atomic for label in loss.label_requirements()}
         self._programs: dict[Any, tuple[Callable, list[str]]] = {}
 
     def __call__(
@@ -35,32 +37,38 @@ class CompiledLoss:
     ) -> tuple[Tensor, dict[str, Any]]:
         """Return the loss, differentiable by the parameters, and the figures."""
         n_frames = int(labels.natoms.shape[0])
-        names = list(labels.values)
-        key = (n_frames, tuple(names), tuple(sorted(labels.find.items())))
-        flat = [
-            torch.tensor(lr, dtype=torch.float64, device=inputs.vec.device),
-            *inputs[:-1],
-            *inputs.slots,
-            *labels.values.values(),
-            labels.natoms,
-            labels.frame,
-            labels.weight,
-        ]
+        values = {k: v for k, v in labels.values.items() if k in self._atomic}
+        labels = labels._replace(values=values)
+        key = (n_frames, tuple(values), tuple(sorted(labels.find.items())))
         if key not in self._programs:
-            self._programs[key] = self._trace(n_frames, labels, len(inputs.slots), params, flat)
+            self._programs[key] = self._trace(inputs, labels, params)
         program, figures = self._programs[key]
-        total, *values = program(list(params.values()), *flat)
-        return total, dict(zip(figures, values, strict=True))
+        total, *shown = program(list(params.values()), *_flat(inputs, labels, lr))
+        return total, dict(zip(figures, shown, strict=True))
+
+    def _example(self, inputs: Inputs, labels: Labels) -> tuple[Inputs, Labels]:
+        """Inputs and labels to trace with, in the likeness of real ones."""
+        made = example_inputs(
+            self._part.model.packings(),
+            n_fparam=inputs.fparam.shape[1],
+            n_aparam=inputs.aparam.shape[1],
+            taken=[*widths(self._part), *(v.shape[1] for v in labels.values.values())],
+            n_frames=labels.natoms.shape[0],
+            device=inputs.vec.device,
+        )
+        n = made.atype.shape[0]
+        values = {
+            k: v.new_ones((n, v.shape[1])) if self._atomic[k] else v
+            for k, v in labels.values.items()
+        }
+        return made, labels._replace(values=values, frame=made.frame)
 
     def _trace(
-        self,
-        n_frames: int,
-        labels: Labels,
-        n_slots: int,
-        params: Mapping[str, Tensor],
-        flat: list[Tensor],
+        self, inputs: Inputs, labels: Labels, params: Mapping[str, Tensor]
     ) -> tuple[Callable, list[str]]:
         names, find = list(labels.values), dict(labels.find)
+        n_frames, n_slots = int(labels.natoms.shape[0]), len(inputs.slots)
+        flat = _flat(*self._example(inputs, labels), 1e-3)
         figures: list[str] = []
 
         def function(weights: list[Tensor], lr: Tensor, *arrays: Tensor) -> list[Tensor]:
@@ -81,6 +89,19 @@ class CompiledLoss:
         )
         drop_detach(graph)
         return torch.compile(graph, dynamic=True), figures
+
+
+def _flat(inputs: Inputs, labels: Labels, lr: float) -> list[Tensor]:
+    """Return everything but the parameters in a row."""
+    return [
+        torch.tensor(lr, dtype=torch.float64, device=inputs.vec.device),
+        *inputs[:-1],
+        *inputs.slots,
+        *labels.values.values(),
+        labels.natoms,
+        labels.frame,
+        labels.weight,
+    ]
 
 
 class _Total(torch.nn.Module):

@@ -87,9 +87,7 @@ class TorchTrainStep(TrainStep):
         inputs, labels = self._tensors(task, batch)
         loss = self._losses[task]
         with torch.no_grad():
-            pred = self.lifted[task].predict(
-                inputs, batch.n_frames, derivatives=loss.derivatives()
-            )
+            pred = self.lifted[task].predict(inputs, batch.n_frames, derivatives=loss.derivatives())
             return _metrics(*loss(lr, pred, labels))
 
     # -- state --------------------------------------------------------------------------------

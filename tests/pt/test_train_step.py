@@ -46,7 +46,9 @@ def _same(a, b, tolerance):
         assert float(np.abs(a[key] - value).max(initial=0.0)) <= tolerance * scale, key
 
 
-@pytest.mark.parametrize("section", [{"type": "Adam"}, {"type": "Adam", "weight_decay": 0.01}, ADAMW])
+@pytest.mark.parametrize(
+    "section", [{"type": "Adam"}, {"type": "Adam", "weight_decay": 0.01}, ADAMW]
+)
 @pytest.mark.parametrize("max_norm", [None, 0.5])
 def test_fifty_steps(section, max_norm):
     # One-sided tiny networks: this is about the optimizer.

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Training checkpoints ``.pt``.
+
+The frame is that of DeePMD-kit: ``{"model": state dictionary, "optimizer": state dictionary}``, the
+first with the model section in ``_extra_state``. What a restart needs beyond that is under one more
+key, ``trainer``. Files hold tensors and plain values only, and are read with ``weights_only``.
+"""
+
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.io.files import SINGLE, branch_params
+from deepmd.pt.names import array_names, fill, state_of
+from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.utils.files import replacing
+
+_MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
+
+
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file appears whole or not at all."""
+    nearest = checkpoint.min_nbor_dist
+    state: dict[str, Any] = OrderedDict()
+    skeletons = {}
+    for task, model in checkpoint.models.items():
+        prefix = f"model.{task}."
+        data = model.serialize()
+        state[f"{prefix}min_nbor_dist"] = torch.tensor(
+            -1.0 if nearest is None else nearest, dtype=torch.float64
+        )
+        state.update(state_of(data, prefix))
+        skeletons[task] = json.dumps(_without_arrays(data))
+    last = {"lr": float(checkpoint.trainer.get("lr", 0.0)), "step": max(checkpoint.step - 1, 0)}
+    state["_extra_state"] = {"model_params": _plain(checkpoint.model_params), "train_infos": last}
+    names, optimizer, rest = _to_frame(checkpoint.optimizer, last["lr"])
+    trainer = {
+        "format": 1,
+        "step": checkpoint.step,
+        "models": skeletons,
+        "parameters": names,
+        "optimizer": rest,
+        "backend": checkpoint.backend,
+        "state": {k: _plain(v) for k, v in checkpoint.trainer.items()},
+    }
+    with replacing(path) as temporary:
+        torch.save({"model": state, "optimizer": optimizer, "trainer": trainer}, temporary)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint of this program, or of DeePMD-kit's PyTorch backend.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, incomplete, or no checkpoint.
+    """
+    content = _load(path)
+    try:
+        return _from_content(content)
+    except (InputError, ModelFileError) as error:
+        raise ModelFileError(error.what, where=path, fix=error.fix) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelFileError(
+            f"is no training checkpoint of a known form ({type(error).__name__}: {error})",
+            where=path,
+        ) from None
+
+
+def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelFileError("checkpoint not found", where=path) from None
+    except pickle.UnpicklingError as error:
+        first = str(error).strip().split("\n")[0]
+        raise ModelFileError(
+            f"holds more than tensors and plain values, or is damaged ({first})", where=path
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = str(error).strip().split("\n")[0]
+        raise ModelFileError(
+            f"cannot be read, it is incomplete or of another kind ({first})",
+            where=path,
+            fix="use the checkpoint before it",
+        ) from None
+    if not isinstance(content, dict):
+        raise ModelFileError("holds no state dictionary", where=path)
+    # A bare state dictionary is accepted, too.
+    return content if "model" in content else {"model": content}
+
+
+def _from_content(content: Mapping[str, Any]) -> Checkpoint:
+    state = content["model"]
+    extra = state["_extra_state"]
+    params = extra["model_params"]
+    tasks = list(params.get("model_dict", {SINGLE: None}))
+    trainer = content.get("trainer")
+    models = {}
+    for task in tasks:
+        if trainer is not None:
+            data = json.loads(trainer["models"][task])
+            _add_arrays(data, state, f"model.{task}.")
+        else:
+            data = build_model(branch_params(params, task)).serialize()
+            fill(data, state, f"model.{task}.")
+        models[task] = Model.deserialize(data)
+    nearest = state.get(f"model.{tasks[0]}.min_nbor_dist")
+    known = nearest is not None and float(nearest) > 0
+    done = Checkpoint(models, dict(params), min_nbor_dist=float(nearest) if known else None)
+    if trainer is None:
+        done.step = int(extra["train_infos"]["step"]) + 1
+        done.backend = "PyTorch"
+        return done
+    done.step, done.backend = int(trainer["step"]), trainer["backend"]
+    done.optimizer = _from_frame(trainer["parameters"], content["optimizer"], trainer["optimizer"])
+    done.trainer = {k: _restored(v) for k, v in trainer["state"].items()}
+    return done
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def _without_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace every array of a model dictionary by its name in the state dictionary."""
+    copy = _plain(_blanked(data))
+    for place, names in array_names(data).items():
+        node = copy
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = names[0]
+    return copy
+
+
+def _blanked(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {k: _blanked(v) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_blanked(v) for v in node]
+    return None if isinstance(node, np.ndarray) else node
+
+
+def _add_arrays(node: Any, state: Mapping[str, Any], prefix: str, inside: bool = False) -> None:
+    """Replace the names by arrays again, in place."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in list(items):
+        if isinstance(value, (dict, list)):
+            _add_arrays(value, state, prefix, inside or key == "@variables")
+        elif inside and isinstance(value, str):
+            node[key] = state[prefix + value].numpy().copy()
+
+
+# -- optimizer ------------------------------------------------------------------------------------
+
+
+def _to_frame(
+    flat: Mapping[str, np.ndarray], lr: float
+) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """Turn ``task/first.path`` … into a state dictionary of ``torch.optim``.
+
+    Returns
+    -------
+    names : list of str
+        ``task/path`` of the parameter with each number.
+    optimizer : dict
+    rest : dict
+        Entries that have no place in that dictionary.
+    """
+    names = [k.replace("/first.", "/", 1) for k in flat if "/first." in k]
+    state, rest = {}, {k: _plain(v) for k, v in flat.items()}
+    for number, name in enumerate(names):
+        task, _, path = name.partition("/")
+        held = {}
+        for kind, key in _MOMENTS.items():
+            held[key] = rest.pop(f"{task}/{kind}.{path}")
+        count = flat.get(f"{task}/count.{path}", flat.get(f"{task}/count", 0))
+        held["step"] = torch.tensor(float(count), dtype=torch.float32)
+        state[number] = held
+    group = {"lr": lr, "initial_lr": lr, "params": list(range(len(names)))}
+    return names, {"state": state, "param_groups": [group]}, rest
+
+
+def _from_frame(
+    names: list[str], optimizer: Mapping[str, Any], rest: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    flat: dict[str, np.ndarray] = {k: _restored(v) for k, v in rest.items()}
+    for number, name in enumerate(names):
+        task, _, path = name.partition("/")
+        for kind, key in _MOMENTS.items():
+            flat[f"{task}/{kind}.{path}"] = _restored(optimizer["state"][number][key])
+    return flat
+
+
+# -- plain values ---------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Return a value made of tensors, numbers, strings, lists and dictionaries."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _restored(value: Any) -> Any:
+    return value.numpy().copy() if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Inputs to trace with.
+
+Tracing looks at sizes, not at values, and takes two sizes that are equal for the same size. So the
+sizes here are primes, all different, and different from the widths of the model.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from deepmd.dpmodel.model import Inputs
+from deepmd.dpmodel.neighbors import Packing
+
+
+def _primes(taken: set[int]) -> Iterator[int]:
+    n = 11
+    while True:
+        if all(n % k for k in range(2, int(n**0.5) + 1)) and n not in taken:
+            yield n
+        n += 1
+
+
+def example_inputs(
+    packings: Sequence[Packing],
+    *,
+    n_fparam: int,
+    n_aparam: int,
+    taken: Sequence[int] = (),
+    n_frames: int | None = None,
+    device: torch.device | None = None,
+) -> Inputs:
+    """Return inputs of the evaluation entry, all sizes different.
+
+    Parameters
+    ----------
+    packings : sequence of Packing
+        Of the model.
+    n_fparam, n_aparam : int
+        Widths of the parameters.
+    taken : sequence of int
+        Sizes not to be used.
+    n_frames : int, optional
+        Number of frames, where that is fixed.
+    device : torch.device, optional
+        Where the model is.
+    """
+    sizes = _primes(set(taken) | {n_fparam, n_aparam})
+    edges, atoms = next(sizes), next(sizes)
+    frames = next(sizes) if n_frames is None else n_frames
+
+    def index(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int64, device=device)
+
+    def real(*shape: int) -> torch.Tensor:
+        return torch.ones(shape, dtype=torch.float64, device=device)
+
+    slots: list[torch.Tensor] = []
+    for p in packings:
+        if p.layout == "centres":
+            slots += [index(next(sizes)) for _ in range(p.ntypes)]
+        elif p.layout == "flat":
+            slots.append(index(next(sizes)))
+        else:
+            tables = p.ntypes if p.layout == "typed" else 1
+            for _ in range(p.ntypes if p.by_centre else 1):
+                rows = next(sizes) if p.by_centre else atoms
+                slots += [index(rows)] if p.by_centre else []
+                slots += [index(rows, next(sizes)) for _ in range(tables)]
+    return Inputs(
+        real(edges, 3),
+        index(edges),
+        index(edges),
+        index(atoms),
+        index(atoms),
+        real(frames, n_fparam),
+        real(atoms, n_aparam),
+        slots,
+    )
+
+
+def widths(module: torch.nn.Module) -> set[int]:
+    """Return all sizes of the arrays of a module."""
+    return {n for x in (*module.parameters(), *module.buffers()) for n in x.shape}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Names of arrays in the state dictionaries of DeePMD-kit's PyTorch dialect.
+
+One table: how the parts of a neutral dictionary are called there. Parts that are not in the table
+keep their neutral names. Nothing else knows the dialect.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.utils.errors import ModelFileError
+
+Path = tuple[str | int, ...]
+
+#: Arrays of layers and of descriptors.
+_LAYER = {"w": "matrix", "b": "bias"}
+_STATISTICS = {"davg": "mean", "dstd": "stddev"}
+#: The part of a descriptor's name that its type brings with it.
+_INNER = {"se_e2_a": "sea.", "se_e2_r": "", "se_r": "", "se_e3": "seat."}
+#: Collections of networks have two names for the same tensors.
+_NETWORKS = ("networks", "_networks")
+
+
+def array_names(model: Mapping[str, Any]) -> dict[Path, list[str]]:
+    """Return the names of every array of a model dictionary, by its place in the dictionary.
+
+    Parameters
+    ----------
+    model : dict
+        Of :meth:`deepmd.dpmodel.model.Model.serialize`.
+
+    Returns
+    -------
+    dict
+        ``("fitting", "@variables", "bias_atom_e") -> ["atomic_model.fitting_net.bias_atom_e"]``;
+        an array that the dialect stores twice has two names.
+    """
+    found: dict[Path, list[str]] = {}
+    for place, name in _walk(model, (), "atomic_model."):
+        found.setdefault(place, []).append(name)
+    return found
+
+
+def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
+    if isinstance(node, (list, tuple)):
+        for k, item in enumerate(node):
+            yield from _walk(item, (*place, k), f"{prefix}{k}.")
+    if not isinstance(node, Mapping):
+        return
+    kind = node.get("@class")
+    if kind == "Descriptor":
+        prefix += _INNER.get(str(node.get("type")), "")
+    for key, value in node.items():
+        if key == "@variables":
+            yield from _arrays(value, (*place, key), prefix, _ARRAY_NAMES.get(kind, {}))
+        elif kind == "NetworkCollection" and key == "networks":
+            for name in _NETWORKS:
+                yield from _walk(value, (*place, key), f"{prefix}{name}.")
+        else:
+            yield from _walk(value, (*place, key), f"{prefix}{_PART_NAMES.get(key, key)}.")
+
+
+_ARRAY_NAMES = {"Layer": _LAYER, "Descriptor": _STATISTICS}
+_PART_NAMES = {
+    "fitting": "fitting_net",
+    "embeddings": "filter_layers",
+    "nets": "filter_layers",
+}
+
+
+def _arrays(
+    values: Mapping[str, Any], place: Path, prefix: str, names: Mapping[str, str]
+) -> Iterator[tuple[Path, str]]:
+    for key, value in values.items():
+        name = prefix + names.get(key, key)
+        if isinstance(value, (list, tuple)):
+            for k, item in enumerate(value):
+                if item is not None:
+                    yield (*place, key, k), f"{name}.{k}"
+        elif value is not None:
+            yield (*place, key), name
+
+
+def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Return a model dictionary's arrays as tensors under the dialect's names."""
+    out: dict[str, torch.Tensor] = {}
+    for place, names in array_names(model).items():
+        tensor = torch.from_numpy(np.array(_at(model, place)))
+        for name in names:
+            out[prefix + name] = tensor
+    descriptor = model.get("descriptor")
+    if isinstance(descriptor, Mapping) and "embeddings" in descriptor:
+        out.update(_no_tables(descriptor, f"{prefix}atomic_model.descriptor."))
+    return out
+
+
+def _no_tables(descriptor: Mapping[str, Any], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the empty compression tables that the dialect expects beside networks."""
+    prefix += _INNER.get(str(descriptor.get("type")), "")
+    empty = torch.zeros(0, dtype=torch.float64)
+    count = len(descriptor["embeddings"]["networks"])
+    kinds = ("compress_info", "compress_data")
+    return {f"{prefix}{kind}.{k}": empty for kind in kinds for k in range(count)}
+
+
+def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> None:
+    """Put the arrays of a state dictionary into a model dictionary, in place.
+
+    Raises
+    ------
+    ModelFileError
+        If an array is missing, or has another shape.
+    """
+    for place, names in array_names(model).items():
+        name = next((prefix + n for n in names if prefix + n in state), None)
+        if name is None:
+            raise ModelFileError(f"array {prefix}{names[0]} is missing")
+        old, new = np.asarray(_at(model, place)), state[name].detach().cpu().numpy()
+        if old.shape != new.shape:
+            raise ModelFileError(f"{name} has shape {new.shape}, expected {old.shape}")
+        _at(model, place[:-1])[place[-1]] = np.array(new)
+
+
+def _at(node: Any, place: Path) -> Any:
+    for key in place:
+        node = node[key]
+    return node

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Checkpoints: round trip, DeePMD-kit's own files, damaged files."""
+
+import fractions
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from deepmd.dpmodel.batch import Batch  # noqa: E402
+from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
+from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
+from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
+from deepmd.pt.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
+from deepmd.pt.evaluator import open_checkpoint  # noqa: E402
+from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from deepmd.utils.errors import InputError, ModelFileError  # noqa: E402
+from tests.pt.models import batch, model, section  # noqa: E402
+
+
+def _checkpoint(tasks=("Default",)):
+    models = {t: model(type_one_side=k == 0) for k, t in enumerate(tasks)}
+    losses = {t: EnergyLoss(1e-3, start_pref_e=1.0, limit_pref_e=1.0) for t in tasks}
+    step = TorchTrainStep(models, losses, {"type": "Adam"}, StepOptions())
+    b = batch()
+    b.labels, b.find = {"energy": np.ones((3, 1))}, {"energy": 1.0}
+    for task in tasks:
+        step.step(task, b, 1e-3)
+        step.step(task, b, 1e-3)
+    params = section() if len(tasks) == 1 else {"model_dict": {t: section() for t in tasks}}
+    trainer = {
+        "data.Default.cursor": np.arange(3),
+        "rng": np.array([2**63 + 1, 5], dtype=np.uint64),
+        "flag": np.array(True),
+        "hash": "abc",
+        "lr": 1e-3,
+        "nothing": None,
+    }
+    return Checkpoint(
+        models={t: step.model(t) for t in tasks},
+        model_params=params,
+        step=2,
+        optimizer=step.state(),
+        trainer=trainer,
+        min_nbor_dist=0.8,
+        backend="PyTorch",
+    )
+
+
+@pytest.mark.parametrize("tasks", [("Default",), ("one", "two")])
+def test_round_trip(tasks, tmp_path):
+    wanted = _checkpoint(tasks)
+    write_checkpoint(tmp_path / "model.pt", wanted)
+    found = read_checkpoint(tmp_path / "model.pt")
+    assert list(found.models) == list(tasks)
+    for task in tasks:
+        np.testing.assert_equal(found.models[task].serialize(), wanted.models[task].serialize())
+    np.testing.assert_equal(found.model_params, wanted.model_params)
+    assert (found.step, found.min_nbor_dist, found.backend) == (2, 0.8, "PyTorch")
+    assert set(found.optimizer) == set(wanted.optimizer)
+    for part in ("optimizer", "trainer"):
+        for key, value in getattr(wanted, part).items():
+            again = getattr(found, part)[key]
+            assert type(again) is type(value), key
+            np.testing.assert_equal(again, value)
+            assert getattr(again, "dtype", None) == getattr(value, "dtype", None)
+
+
+def test_the_frame_is_that_of_deepmd_kit(tmp_path, reference):
+    write_checkpoint(tmp_path / "model.pt", _checkpoint())
+    mine = torch.load(tmp_path / "model.pt", weights_only=True)
+    theirs = torch.load(reference / "checkpoints" / "pt_single.pt", weights_only=True)
+    assert list(mine) == ["model", "optimizer", "trainer"]
+    assert set(mine["model"]["_extra_state"]) == set(theirs["model"]["_extra_state"])
+    assert set(mine["model"]["_extra_state"]["train_infos"]) == {"lr", "step"}
+    assert set(mine["optimizer"]) == set(theirs["optimizer"])
+    # Both are one-sided energy models of two types with as many layers.
+    assert set(mine["model"]) == set(theirs["model"])
+
+
+def test_deepmd_kits_checkpoint(reference):
+    folder = reference / "checkpoints"
+    evaluator = open_checkpoint(folder / "pt_single.pt")
+    assert evaluator.min_nbor_dist is None  # that file does not know it
+    stored = np.load(folder / "pt_single.npz")
+    manifest = json.loads((reference / "manifest.json").read_text())["checkpoints"]
+    sets = next(c for c in manifest if c["name"] == "pt_single")["sets"]
+    for name, about in sets.items():
+        coord, atype = stored[f"{name}/coord"], stored[f"{name}/atype"]
+        n = len(atype)
+        cell = stored[f"{name}/box"].reshape(-1, 3, 3) if "box" in about["inputs"] else None
+        b = Batch.from_arrays(coord.reshape(-1, n, 3), cell, atype)
+        b.edges = batch_edges(b, evaluator.model.rcut)
+        found = evaluator.evaluate(
+            b,
+            derivatives=("force", "virial", "atom_virial"),
+            extra=("descriptor", "fitting_last_layer"),
+        )
+        for key in about["outputs"]:
+            expected = stored[f"{name}/out/{key}"]
+            scale = max(np.abs(expected).max(), 0.01)
+            assert np.abs(found[key].reshape(expected.shape) - expected).max() <= 1e-10 * scale
+
+
+def test_the_head_is_needed_and_found(tmp_path):
+    write_checkpoint(tmp_path / "model.pt", _checkpoint(("one", "two")))
+    assert open_checkpoint(tmp_path / "model.pt", "two").model.type_map == ["O", "H"]
+    with pytest.raises(InputError, match="one"):
+        open_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(InputError, match="three"):
+        open_checkpoint(tmp_path / "model.pt", "three")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
+def test_a_torn_file_says_so(share, tmp_path):
+    path = tmp_path / "model.pt"
+    write_checkpoint(path, _checkpoint())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ModelFileError, match="incomplete|damaged"):
+        read_checkpoint(path)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(ModelFileError, match="not found"):
+        read_checkpoint(tmp_path / "none.pt")
+    torch.save({"a": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(ModelFileError, match="no training checkpoint"):
+        read_checkpoint(tmp_path / "other.pt")
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(ModelFileError, match="no state"):
+        read_checkpoint(tmp_path / "list.pt")
+    torch.save({"model": {"x": fractions.Fraction(1, 2)}}, tmp_path / "code.pt")
+    with pytest.raises(ModelFileError, match="more than tensors"):
+        read_checkpoint(tmp_path / "code.pt")
+
+
+def test_a_missing_array_is_named(tmp_path, reference):
+    content = torch.load(reference / "checkpoints" / "pt_single.pt", weights_only=True)
+    for stem in ("networks", "_networks"):
+        name = f"model.Default.atomic_model.fitting_net.filter_layers.{stem}.0.layers.0.bias"
+        del content["model"][name]
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ModelFileError, match=r"networks\.0\.layers\.0\.bias is missing"):
+        read_checkpoint(tmp_path / "model.pt")
