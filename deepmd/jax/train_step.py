@@ -112,6 +112,7 @@ class JaxTrainStep(TrainStep):
     """Training with one compiled program per task and shape."""
 
     name = "jax"
+    uses_widths = True
 
     def __init__(
         self,

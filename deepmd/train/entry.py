@@ -14,12 +14,13 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import assign, split
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.schedule import learning_rate
-from deepmd.dpmodel.training.step import StepOptions
+from deepmd.dpmodel.training.step import StepOptions, TrainStep
 from deepmd.io.files import SINGLE
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.distributed import Distributed
+from deepmd.train.statistics import table_widths
 from deepmd.train.trainer import Run, Task, Trainer
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import write_text
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Options that change no number and are not built.
 _WITHOUT_EFFECT = ("profiling", "enable_profiler")
+#: Batches per system in which neighbours are counted for the widths of tables.
+_WIDTH_BATCHES = 10
 
 
 def train(
@@ -78,8 +81,9 @@ def train(
 
 
 def _farewell(ended: Run, trainer: Trainer) -> str:
+    name = ended.signal.name if ended.signal is not None else "request"
     return (
-        f"stopped by {ended.signal.name} after step {ended.step} of {trainer.numb_steps}; "
+        f"stopped by {name} after step {ended.step} of {trainer.numb_steps}; "
         f"saved {ended.path}; continue with --restart {trainer.store.prefix}"
     )
 
@@ -115,24 +119,20 @@ def prepare(
     if group.is_main:
         _write("input_v2_compat.json", given)
         _write(output, config)
+    text = _json(config)
     training = config["training"]
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
     tasks = setup.make_tasks(config, systems, seed=seed, group=group)
-    numb_steps = setup.count_steps(training, tasks)
-    text = _json(config)
-    if restart is None:
-        _warn_without_effect(training)
     if start is None:
         setup.set_all_statistics(config, tasks)
     else:
-        for name, task in tasks.items():
-            keys = differing_keys(start.model_params, config["model"], "model")
-            take_parameters(task.model, _model_of(start, name), keys=keys, force=force_load)
-        _keep_info(config, start.model_params)
-    trainer = _make_trainer(
-        config,
-        backend,
+        _start_from(start, config, tasks, force=force_load)
+    widths = _widths(tasks, backend.train_step, start if restart else None)
+    numb_steps = setup.count_steps(training, tasks)
+    trainer = Trainer(
         tasks,
+        _make_step(config, backend, tasks, widths),
+        learning_rate(config["learning_rate"], numb_steps),
         CheckpointStore(
             training["save_ckpt"],
             suffix,
@@ -140,11 +140,13 @@ def prepare(
             keep=_keep(training, numb_steps),
             folder=training.get("save_dir"),
         ),
+        training,
         numb_steps=numb_steps,
-        nearest=nearest,
+        model_params=config["model"],
+        min_nbor_dist=nearest if math.isfinite(nearest) else None,
         seed=seed,
-        text=text,
-        group=group,
+        extra={"input": text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
+        distributed=group,
     )
     if restart is not None and start is not None:
         _compare_inputs(text, start.trainer.get("input"))
@@ -153,46 +155,49 @@ def prepare(
     return trainer
 
 
-def _make_trainer(
-    config: dict[str, Any],
+def _make_step(
+    config: Mapping[str, Any],
     backend: Any,
-    tasks: dict[str, Task],
-    store: CheckpointStore,
-    *,
-    numb_steps: int,
-    nearest: float,
-    seed: int,
-    text: str,
-    group: Distributed,
-) -> Trainer:
+    tasks: Mapping[str, Task],
+    widths: Mapping[str, list[int]],
+) -> TrainStep:
+    """Give models and losses to the backend."""
     training = config["training"]
-    total, trained = count_parameters({name: task.model for name, task in tasks.items()})
+    for name in _WITHOUT_EFFECT:
+        if training.get(name):
+            log.warning("training/%s is not built yet and has no effect", name)
+    models = {name: task.model for name, task in tasks.items()}
+    total, trained = count_parameters(models)
     log.info("Model Params: %.3f M   (Trainable: %.3f M)", total / 1e6, trained / 1e6)
     for task in tasks.values():
         task.loss.take_statistics(task.model)
-    stepper = backend.train_step(
-        {name: task.model for name, task in tasks.items()},
+    return backend.train_step(
+        models,
         {name: task.loss for name, task in tasks.items()},
         config["optimizer"],
         StepOptions(
             gradient_max_norm=training.get("gradient_max_norm"),
             compile=bool(training.get("enable_compile", False)),
             sel_overflow=training.get("sel_overflow", "warn"),
+            widths=dict(widths) or None,
         ),
     )
-    return Trainer(
-        tasks,
-        stepper,
-        learning_rate(config["learning_rate"], numb_steps),
-        store,
-        training,
-        numb_steps=numb_steps,
-        model_params=config["model"],
-        min_nbor_dist=nearest if math.isfinite(nearest) else None,
-        seed=seed,
-        extra={"input": text},
-        distributed=group,
-    )
+
+
+def _widths(
+    tasks: Mapping[str, Task], step: type[TrainStep], start: Checkpoint | None
+) -> dict[str, list[int]]:
+    """Widths of the neighbour tables for backends that want them; a restart has the same ones."""
+    if not step.uses_widths:
+        return {}
+    out = {}
+    for name, task in tasks.items():
+        known = None if start is None else start.trainer.get(f"widths.{name}")
+        if known is None:
+            sample = task.data.statistics_batches(_WIDTH_BATCHES)
+            known = table_widths(task.model, [b for system in sample for b in system])
+        out[name] = [int(n) for n in known]
+    return out
 
 
 def _write(path: str, data: Mapping[str, Any]) -> None:
@@ -210,12 +215,6 @@ def _keep(training: Mapping[str, Any], numb_steps: int) -> int:
     if ratio is None:
         return int(training.get("max_ckpt_keep", 5))
     return max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
-
-
-def _warn_without_effect(training: Mapping[str, Any]) -> None:
-    for name in _WITHOUT_EFFECT:
-        if training.get(name):
-            log.warning("training/%s is not built yet and has no effect", name)
 
 
 def count_parameters(models: Mapping[str, Model]) -> tuple[int, int]:
@@ -276,6 +275,17 @@ def _read_start(
         models={SINGLE: Model.deserialize(tree["model"])},
         model_params=tree.get("model_def_script") or {},
     )
+
+
+def _start_from(
+    start: Checkpoint, config: dict[str, Any], tasks: Mapping[str, Task], *, force: bool
+) -> None:
+    """Put the parameters of a checkpoint or model file into the models."""
+    keys = differing_keys(start.model_params, config["model"], "model")
+    keys = [k for k in keys if not k.startswith("model/info")]
+    for name, task in tasks.items():
+        take_parameters(task.model, _model_of(start, name), keys=keys, force=force)
+    _keep_info(config, start.model_params)
 
 
 def _model_of(start: Checkpoint, name: str) -> Model:

@@ -2,6 +2,7 @@
 """What a model takes from its data before the first step: means, deviations, biases."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from deepmd.data.statistics import (
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.dpmodel.output_def import OutputVariableDef
 from deepmd.utils.errors import InputError
@@ -57,7 +58,7 @@ def set_statistics(
         Read where it has an entry, completed where it has none.
     """
     sample = Sample(data, nbatch)
-    atomic = model.atomic_model
+    atomic: Any = model.atomic_model
     for part in atomic.descriptor.statistics_parts():
         _set_descriptor(part, sample, stat_file)
     for kind in ("fparam", "aparam"):
@@ -142,6 +143,35 @@ def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
     )
 
 
+# -- shapes ---------------------------------------------------------------------------------------
+
+
+def table_widths(model: Model, batches: Sequence[Batch]) -> list[int]:
+    """Return widths of the neighbour tables, in the order of the slots, that serve these batches.
+
+    They are the largest ones found and a twentieth more, rounded up to multiples of 4, but not
+    above ``sel``.
+    """
+    most = [0] * len(_table_limits(model))
+    for batch in batches:
+        slots = prepare(batch, model.packings()).slots
+        found = [slot.shape[1] for slot in slots if slot.ndim == 2]
+        most = [max(pair) for pair in zip(most, found, strict=True)]
+    return [
+        min(4 * math.ceil(1.05 * n / 4), limit)
+        for n, limit in zip(most, _table_limits(model), strict=True)
+    ]
+
+
+def _table_limits(model: Model) -> list[int]:
+    limits: list[int] = []
+    for p in model.packings():
+        if p.layout in ("typed", "mixed"):
+            one = list(p.sel) if p.layout == "typed" else [sum(p.sel)]
+            limits += one * (p.ntypes if p.by_centre else 1)
+    return limits
+
+
 # -- bias -----------------------------------------------------------------------------------------
 
 
@@ -159,7 +189,7 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     These are ``preset_out_bias``, and the ``atom_ener`` of the fitting where that has a number: with
     the vacuum energy of the network taken off, the bias is the energy of the isolated atom.
     """
-    atomic = model.atomic_model
+    atomic: Any = model.atomic_model
     preset = (atomic.preset_out_bias or {}).get(variable.name)
     energies = getattr(atomic.fitting, "atom_ener", None) if variable.name == "energy" else None
     if preset is None and not any(e is not None for e in energies or ()):
@@ -188,9 +218,10 @@ def _set_bias(
     keys = f"bias_atom_{name}", f"std_atom_{name}"
     known = [None if stat_file is None else stat_file.get(key) for key in keys]
     if known[0] is None or known[1] is None:
-        known = list(output_bias(model, variable, sample.batches()))
+        fitted = output_bias(model, variable, sample.batches())
+        known = list(fitted)
         if stat_file is not None:
-            for key, value in zip(keys, known, strict=True):
+            for key, value in zip(keys, fitted, strict=True):
                 stat_file.put(key, value)
     bias, std = (np.asarray(v).reshape(atomic.ntypes, variable.size) for v in known)
     atomic.out_bias[k, :, : variable.size] = bias
@@ -204,7 +235,8 @@ def output_bias(
 
     Atomic labels give the mean of every type; what is left follows from the labels of frames.
     """
-    ntypes, size = model.atomic_model.ntypes, variable.size
+    whole: Any = model.atomic_model
+    ntypes, size = whole.ntypes, variable.size
     preset = given_bias(model, variable)
     bias, std = np.full((ntypes, size), np.nan), np.ones((ntypes, size))
     name = f"atom_{variable.label_name}"
@@ -217,7 +249,7 @@ def output_bias(
     if preset is not None:
         bias = np.where(np.isnan(preset), bias, preset)
     frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
-    if frames and not getattr(model.atomic_model.fitting, "distinguish_types", True):
+    if frames and not getattr(whole.fitting, "distinguish_types", True):
         natoms = np.concatenate([b.natoms for b in frames])
         labels = np.concatenate([b.labels[variable.label_name] for b in frames])
         return fit_common_bias(natoms, labels, ntypes, intensive=variable.intensive)
@@ -233,7 +265,7 @@ def output_bias(
 def _fit_frames(
     model: Model, variable: OutputVariableDef, frames: Sequence[Batch], known: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    atomic = model.atomic_model
+    atomic: Any = model.atomic_model
     counts = np.concatenate(
         [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
     )
@@ -266,7 +298,7 @@ def change_bias(model: Model, batches: Sequence[Batch], evaluator: Evaluator | N
         Of this model; by default NumPy.
     """
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
-    atomic = model.atomic_model
+    atomic: Any = model.atomic_model
     for k, variable in enumerate(model.output_def().get_data().values()):
         frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
         if not frames:

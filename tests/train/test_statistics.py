@@ -10,12 +10,18 @@ from conftest import REFERENCE
 
 from deepmd.data.statistics import StatFile, descriptor_key
 from deepmd.dpmodel.evaluator import NumPyEvaluator
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, prepare
 from deepmd.io import load_model
 from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.distributed import Distributed
-from deepmd.train.statistics import change_bias, given_bias, output_bias, set_statistics
+from deepmd.train.statistics import (
+    change_bias,
+    given_bias,
+    output_bias,
+    set_statistics,
+    table_widths,
+)
 from deepmd.utils.errors import DataError, InputError
 
 
@@ -177,3 +183,18 @@ def test_parameter_statistics(work):
     atoms = np.concatenate([np.load(work.path / n / "set.000/aparam.npy").ravel() for n in "ab"])
     np.testing.assert_allclose(fitting.aparam_avg, [atoms.mean()], rtol=1e-12)
     trainer.run()
+
+
+def test_widths_of_the_tables(work):
+    config = work.config()
+    config["model"]["descriptor"]["sel"] = [10, 40]
+    _, tasks = tasks_of(config)
+    task = tasks["Default"]
+    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    widths = table_widths(task.model, batches)
+    found = [prepare(b, task.model.packings()).slots for b in batches]
+    needed = [max(n) for n in zip(*([t.shape[1] for t in s if t.ndim == 2] for s in found))]
+    assert len(widths) == len(needed) == 4
+    for width, need, sel in zip(widths, needed, [10, 40, 10, 40], strict=True):
+        assert need <= width <= sel
+        assert width % 4 == 0 or width == sel
