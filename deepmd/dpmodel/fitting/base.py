@@ -154,7 +154,8 @@ class Fitting(Module):
         exclude_types : list of int
             Types of which nothing is predicted.
         """
-        return cls(
+        kind: Any = cls  # the constructors of the subclasses
+        return kind(
             len(type_map),
             descriptor.dim_out,
             mixed_types=descriptor.mixed_types,
@@ -224,7 +225,8 @@ class Fitting(Module):
     def _vacuum(self, t: int, network: FittingNetwork, rows: Any) -> Any:
         """Output of isolated atoms of type t (-1: mixed), zero where none is subtracted."""
         y = network(rows)
-        has_number = t < 0 or (t < len(self.atom_ener) and self.atom_ener[t] is not None)
+        given = self.atom_ener or []
+        has_number = t < 0 or (t < len(given) and given[t] is not None)
         return y if has_number else 0.0 * y
 
     def without_excluded(self, y: Any, atoms: Atoms) -> Any:
@@ -271,6 +273,7 @@ class Fitting(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Any:
+        """Build the fitting of the ``type`` in the dictionary."""
         if cls is not Fitting:
             return super().deserialize(data)
         kind = data.get("type")

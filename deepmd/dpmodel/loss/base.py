@@ -75,7 +75,8 @@ class Loss(Module):
         model : Model or None
             Says what is predicted; losses that must know it refuse None.
         """
-        return cls(starter_learning_rate=start_lr, **section)
+        kind: Any = cls  # the constructors of the subclasses
+        return kind(starter_learning_rate=start_lr, **section)
 
     def take_statistics(self, model: Any) -> None:
         """Take over what follows from a model's output statistics, once these are set."""
