@@ -144,7 +144,6 @@ def _check_type_indices(model: dict[str, Any], descriptor: dict[str, Any], ntype
 #: Feature of the format -> whether an input asks for it. A line goes when the feature comes.
 NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nvnmd": lambda d: "nvnmd" in d,
-    "model/use_srtab": lambda d: "use_srtab" in d["model"],
     "model/type_embedding": lambda d: "type_embedding" in d["model"],
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],

@@ -63,6 +63,10 @@ class ArgsRegistry:
         """All names and aliases that are built here."""
         return set(self._factories).union(*self._aliases.values())
 
+    def factory(self, name: str) -> Factory:
+        """Return the function that makes the arguments of a registered type."""
+        return self._factories[name]
+
     def get_all_argument(self, exclude: Iterable[str] = ()) -> list[Argument]:
         """One Argument per registered type, in the order of registration."""
         return [self._argument(n) for n in self._factories if n not in set(exclude)]

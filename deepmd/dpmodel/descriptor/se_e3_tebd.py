@@ -203,5 +203,5 @@ def se_e3_tebd_arguments() -> list[Argument]:
         option("smooth", bool, True, "In strip mode, let the gate vanish at the cutoff."),
         option("concat_output_tebd", bool, True, "Append the centre's type embedding."),
         option("use_econf_tebd", bool, False, "Start from electronic configurations."),
-        option("use_tebd_bias", bool, False, "Bias in the type embedding."),
+        option("use_tebd_bias", bool, True, "Bias in the type embedding."),
     ]

@@ -4,10 +4,22 @@
 import copy
 from typing import Any
 
-from deepmd.dpmodel.atomic_model import StandardAtomicModel
+from dargs import Argument, Variant
+
+from deepmd.dpmodel.atomic_model import (
+    AtomicModel,
+    LinearAtomicModel,
+    PairTabAtomicModel,
+    StandardAtomicModel,
+    ZBLAtomicModel,
+)
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.nn.pair_table import PairTable
+from deepmd.schema.common import Rule, option
+from deepmd.schema.descriptor import sel_argument
+from deepmd.schema.registry import model_args
 from deepmd.utils.errors import InputError, NotAvailableError
 
 
@@ -24,38 +36,160 @@ def build_model(section: dict[str, Any]) -> Model:
     InputError
         If parts do not fit each other.
     """
-    section = copy.deepcopy(section)
+    return Model(build_atomic_model(copy.deepcopy(section), "model"))
+
+
+def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
+    """Build the atomic model of a section, which is used up; ``where`` is its JSON path."""
     kind = section.get("type", "standard")
-    if kind != "standard":
-        raise NotAvailableError(
-            f'models of type "{kind}" are not built yet', where="model/type", fix='use "standard"'
+    if not section.get("type_map"):
+        raise InputError("no type_map", where=where, fix='name the types, e.g. ["O", "H"]')
+    if kind == "standard":
+        network = _standard(section, where)
+        return _with_pair_table(network, section, where) if section.get("use_srtab") else network
+    if kind == "pairtab":
+        type_map = section["type_map"]
+        table = PairTable.from_file(section["tab_file"], len(type_map), section["rcut"])
+        return PairTabAtomicModel(
+            table, section["rcut"], section["sel"], type_map, **_common(section)
         )
-    type_map = section.get("type_map")
-    if not type_map:
-        raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
-    given = section["descriptor"]
-    descriptor_class = Descriptor.registry.get(given.pop("type"), where="model/descriptor/type")
-    descriptor = descriptor_class(**given, type_map=type_map)
+    if kind == "linear_ener":
+        return _linear(section, where)
+    raise NotAvailableError(
+        f'models of type "{kind}" are not built yet', where=f"{where}/type", fix='use "standard"'
+    )
+
+
+def _common(section: dict[str, Any]) -> dict[str, Any]:
+    """Settings of every atomic model."""
+    return {
+        "atom_exclude_types": section.get("atom_exclude_types", ()),
+        "pair_exclude_types": section.get("pair_exclude_types", ()),
+        "preset_out_bias": section.get("preset_out_bias"),
+    }
+
+
+def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
+    """A descriptor and a fitting."""
+    type_map = section["type_map"]
+    given = dict(section["descriptor"])
+    path = f"{where}/descriptor/type"
+    descriptor = Descriptor.registry.get(given.pop("type"), where=path)(**given, type_map=type_map)
     if descriptor.ntypes != len(type_map):
         raise InputError(
             f"sel has {descriptor.ntypes} numbers for {len(type_map)} types",
-            where="model/descriptor/sel",
+            where=f"{where}/descriptor/sel",
             fix="give one number per type of type_map",
         )
-    given = section["fitting_net"]
-    fitting_class = Fitting.registry.get(given.pop("type", "ener"), where="model/fitting_net/type")
+    given = dict(section["fitting_net"])
+    fitting_class = Fitting.registry.get(
+        given.pop("type", "ener"), where=f"{where}/fitting_net/type"
+    )
     given.pop("layer_name", None)
     fitting = fitting_class.for_descriptor(
         given, descriptor, type_map, section.get("atom_exclude_types", ())
     )
-    return Model(
-        StandardAtomicModel(
-            descriptor,
-            fitting,
-            type_map,
-            atom_exclude_types=fitting.exclude_types,
-            pair_exclude_types=section.get("pair_exclude_types", ()),
-            rcond=fitting.rcond,
-            preset_out_bias=section.get("preset_out_bias"),
+    settings = {**_common(section), "atom_exclude_types": fitting.exclude_types}
+    return StandardAtomicModel(descriptor, fitting, type_map, rcond=fitting.rcond, **settings)
+
+
+def _with_pair_table(
+    network: StandardAtomicModel, section: dict[str, Any], where: str
+) -> ZBLAtomicModel:
+    """A network that gives way to a table; the whole's exclusions hold for both."""
+    missing = [k for k in ("sw_rmin", "sw_rmax", "smin_alpha") if k not in section]
+    if missing:
+        raise InputError(
+            f"use_srtab needs {', '.join(missing)}", where=where, fix="give them, in Å"
         )
+    if not section["sw_rmin"] < section["sw_rmax"]:
+        raise InputError(
+            f"sw_rmin {section['sw_rmin']} is not below sw_rmax {section['sw_rmax']}", where=where
+        )
+    names = network.type_map
+    table = PairTabAtomicModel(
+        PairTable.from_file(section["use_srtab"], len(names), network.rcut),
+        network.rcut,
+        sum(network.sel),
+        names,
     )
+    network.atom_exclude_types, network.pair_exclude_types = [], []
+    network.preset_out_bias = None
+    return ZBLAtomicModel(
+        [network, table],
+        names,
+        sw_rmin=section["sw_rmin"],
+        sw_rmax=section["sw_rmax"],
+        smin_alpha=section["smin_alpha"],
+        **_common(section),
+    )
+
+
+def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
+    """A weighted sum of models."""
+    members = []
+    for k, given in enumerate(section["models"]):
+        given = {"type_map": section["type_map"], **given}
+        members.append(build_atomic_model(given, f"{where}/models/{k}"))
+    weights = section["weights"]
+    if isinstance(weights, list) and len(weights) != len(members):
+        raise InputError(
+            f"{len(weights)} weights for {len(members)} models",
+            where=f"{where}/weights",
+            fix="give one per model",
+        )
+    return LinearAtomicModel(members, section["type_map"], weights=weights, **_common(section))
+
+
+@model_args.register("pairtab")
+def pairtab_argument() -> Argument:
+    """A pair table."""
+    fields = [
+        Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
+        Argument("rcut", float, doc="Cutoff radius, Å."),
+        sel_argument(mixed=True),
+    ]
+    return Argument("pairtab", dict, fields, doc="A tabulated pair potential.")
+
+
+@model_args.register("linear_ener")
+def linear_argument() -> Argument:
+    """A weighted sum of models."""
+
+    def is_weights(value: Any) -> bool:
+        return isinstance(value, list) or value in ("mean", "sum")
+
+    # Imported here: the section's schema asks the registry for this very argument.
+    from deepmd.schema.model import common_model_arguments
+
+    members = [model_args.factory(name)() for name in ("standard", "pairtab")]
+    return Argument(
+        "linear_ener",
+        dict,
+        [
+            Argument(
+                "models",
+                list,
+                common_model_arguments(),
+                [_member_variant(members)],
+                repeat=True,
+                doc="Complete model sections.",
+            ),
+            option(
+                "weights",
+                [list[float], str],
+                "mean",
+                'One number per model, "mean" or "sum".',
+                rule=Rule(is_weights, 'must be a list of numbers, "mean" or "sum"'),
+            ),
+            option("shared_dict", dict, {}, "Definitions shared by the members."),
+        ],
+        doc="A weighted sum of models.",
+    )
+
+
+def _member_variant(members: list[Any]) -> Any:
+    """Choice of a member's type."""
+
+
+    return Variant("type", members, optional=True, default_tag="standard", doc="type of the model")
