@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Evaluation of model files of any backend."""
+
+import copy
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deepmd.backend.detect import backend_of, existing_model
+from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.infer.batch_size import AutoBatchSize
+from deepmd.infer.frames import Frames, make_frames
+from deepmd.infer.neighbors import edges_from_ase
+from deepmd.infer.queries import Queries
+from deepmd.utils.errors import InputError, NotAvailableError
+
+log = logging.getLogger(__name__)
+
+#: What a backend opens a file as.
+DeepEvalBackend = Evaluator
+
+_PER_ATOM = ("force", "mask", "atom_", "descriptor", "fitting_last_layer")
+
+
+class DeepEval(Queries):
+    """A model file, opened for evaluation; the suffix of the file decides who evaluates it.
+
+    ``DeepEval(file)`` gives the subclass for what the model predicts, such as
+    :class:`deepmd.infer.DeepPot`. The file is read at once and may be deleted afterwards.
+
+    Parameters
+    ----------
+    model_file : str or path
+        Model file or training checkpoint.
+    auto_batch_size : bool, int or AutoBatchSize
+        Evaluate as many frames at a time as suits the memory; a number is the frames × atoms to
+        begin with; False means all at once.
+    neighbor_list : ase.neighborlist.NeighborList, optional
+        Finds the pairs instead of the built-in search.
+    head : str, optional
+        Branch of a checkpoint with several.
+    **kwargs
+        Accepted for compatibility, without effect.
+    """
+
+    #: Output without which a subclass cannot work.
+    output: str | None = None
+    _classes: dict[str, type["DeepEval"]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("output"):
+            DeepEval._classes.setdefault(cls.output or "", cls)
+
+    def __new__(cls, model_file: Any = None, *args: Any, **kwargs: Any) -> "DeepEval":
+        """Choose the subclass when the general class is called."""
+        if cls is not DeepEval or model_file is None:
+            return super().__new__(cls)
+        evaluator = _open(model_file, kwargs.get("head"))
+        outputs = evaluator.model.output_def().keys()
+        found = [c for name, c in DeepEval._classes.items() if name in outputs]
+        instance = super().__new__(found[0] if found else cls)
+        instance._evaluator = evaluator
+        return instance
+
+    def __init__(
+        self,
+        model_file: str | os.PathLike[str],
+        *args: Any,
+        auto_batch_size: "bool | int | AutoBatchSize" = True,
+        neighbor_list: Any = None,
+        head: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "_evaluator" not in self.__dict__:
+            self._evaluator = _open(model_file, head)
+        outputs = self.model.output_def().keys()
+        if self.output is not None and self.output not in outputs:
+            raise InputError(
+                f"predicts {', '.join(outputs)}, not {self.output}",
+                where=model_file,
+                fix="open it with deepmd.infer.DeepEval",
+            )
+        self._batch_size = _batch_size(auto_batch_size, self._evaluator)
+        self._neighbor_list = neighbor_list
+        self._neighbor_list_checked = False
+        self._warned = False
+        ignored = [k for k, v in kwargs.items() if v is not None]
+        if ignored or args:
+            log.debug("options without effect: %s", ", ".join([*map(str, args), *ignored]))
+
+    @classmethod
+    def from_evaluator(cls, evaluator: Evaluator, **kwargs: Any) -> Self:
+        """Wrap a model that is in memory; the options are those of the constructor."""
+        instance = super().__new__(cls)
+        instance._evaluator = evaluator
+        instance.__init__("model in memory", **kwargs)  # type: ignore[misc]
+        return instance
+
+    @property
+    def model(self) -> Model:
+        """The neutral model."""
+        return self._evaluator.model
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What evaluates batches."""
+        return self._evaluator
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """Evaluate frames; all results by name.
+
+        Parameters
+        ----------
+        coords, cells, atom_types, fparam, aparam, mixed_type
+            See :meth:`DeepPot.eval`.
+        derivatives : sequence of str
+            Which of ``force``, ``virial``, ``atom_virial`` are wanted.
+        extra : sequence of str
+            ``descriptor``, ``fitting_last_layer``.
+
+        Returns
+        -------
+        dict
+            (n_frames, …) for quantities of frames, (n_frames, n_atoms, …) for those of atoms, with
+            zeros for virtual atoms. Float64.
+        """
+        frames = make_frames(
+            self.model,
+            coords,
+            cells,
+            atom_types,
+            fparam=fparam,
+            aparam=aparam,
+            mixed_type=mixed_type,
+        )
+        out: dict[str, np.ndarray] = {}
+
+        def evaluate(part: slice) -> None:
+            for name, value in self._evaluate(frames, part, derivatives, extra).items():
+                if name not in out:
+                    out[name] = np.zeros((frames.n_frames, *value.shape[1:]))
+                out[name][part] = value
+
+        if self._batch_size is None or not frames.n_frames:
+            evaluate(slice(0, frames.n_frames))
+        else:
+            self._batch_size.run(evaluate, frames.n_frames, frames.n_atoms)
+        self._warn_of_overflow()
+        return out
+
+    def _evaluate(
+        self, frames: Frames, part: slice, derivatives: Sequence[str], extra: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Evaluate some frames, and put the atoms' results into (n_frames, n_atoms, …)."""
+        batch = frames.batch(part)
+        if self._neighbor_list is None:
+            batch.edges = batch_edges(batch, self.model.rcut)
+        else:
+            batch.edges = edges_from_ase(
+                self._neighbor_list,
+                batch,
+                self.model.rcut,
+                check=not self._neighbor_list_checked,
+            )
+            self._neighbor_list_checked = True
+        results = self._evaluator.evaluate(batch, derivatives=derivatives, extra=extra)
+        real = frames.real[part]
+        out = {}
+        for name, value in results.items():
+            if name.startswith(_PER_ATOM):
+                padded = np.zeros((*real.shape, *value.shape[1:]))
+                padded[real] = value
+                value = padded
+            out[name] = value
+        return out
+
+    def _warn_of_overflow(self) -> None:
+        overflow = self._evaluator.overflow
+        if overflow.centres and not self._warned:
+            self._warned = True
+            needed = "" if overflow.needed is None else f", {overflow.needed.tolist()} would do"
+            log.warning(
+                "atoms have more neighbours than the model's sel %s; the farthest are left out%s",
+                self.model.get_sel(),
+                needed,
+            )
+
+    def eval_descriptor(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Return the descriptor of every atom, (n_frames, n_atoms, width)."""
+        return self._extra("descriptor", coords, cells, atom_types, fparam, aparam, mixed_type)
+
+    def eval_fitting_last_layer(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Return the output of the last hidden layer, (n_frames, n_atoms, width)."""
+        name = "fitting_last_layer"
+        return self._extra(name, coords, cells, atom_types, fparam, aparam, mixed_type)
+
+    def _extra(
+        self,
+        name: str,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any,
+        aparam: Any,
+        mixed_type: bool,
+    ) -> np.ndarray:
+        results = self.evaluate(
+            coords,
+            cells,
+            atom_types,
+            derivatives=(),
+            extra=(name,),
+            fparam=fparam,
+            aparam=aparam,
+            mixed_type=mixed_type,
+        )
+        return results[name]
+
+    def eval_typeebd(self) -> np.ndarray:
+        """Return the type embedding, (n_types + 1, width)."""
+        raise NotAvailableError(
+            "the model has no type embedding", fix="only descriptors of mixed types have one"
+        )
+
+    def get_model(self) -> Any:
+        """Return what evaluates the model: a module of the backend's, or the neutral model."""
+        return getattr(self._evaluator, "module", self.model)
+
+    def get_model_def_script(self) -> dict[str, Any]:
+        """Return the model section of the input the model was trained with."""
+        return copy.deepcopy(self._evaluator.model_def_script)
+
+
+def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:
+    try:
+        path = existing_model(os.fspath(model_file))
+    except TypeError:
+        raise InputError(f"{type(model_file).__name__} given, a path was expected") from None
+    return backend_of(path).deep_eval(path, head=head)
+
+
+def _batch_size(given: "bool | int | AutoBatchSize", evaluator: Evaluator) -> AutoBatchSize | None:
+    """Return the budget of atoms per call, or None for all frames at once."""
+    if given is False or given is None:
+        return None
+    if isinstance(given, AutoBatchSize):
+        return given
+    return AutoBatchSize(evaluator.batch_atoms if given is True else int(given))

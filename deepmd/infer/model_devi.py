@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""How much several models disagree about the same frames."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from deepmd.infer.deep_pot import DeepPot
+from deepmd.utils.errors import InputError
+
+_COLUMNS = (
+    "max_devi_v",
+    "min_devi_v",
+    "avg_devi_v",
+    "max_devi_f",
+    "min_devi_f",
+    "avg_devi_f",
+    "devi_e",
+)
+
+
+def _spread(values: np.ndarray, real: np.ndarray | None) -> np.ndarray:
+    """Deviation over models (axis 0): from their mean, or from the real values."""
+    if real is None:
+        return np.std(values, axis=0)
+    return np.sqrt(np.mean(np.square(values - real[None]), axis=0))
+
+
+def _level(values: np.ndarray, real: np.ndarray | None) -> np.ndarray:
+    """Norm over the last axis of the mean over models, or of the real values."""
+    return np.linalg.norm(np.mean(values, axis=0) if real is None else real, axis=-1)
+
+
+def calc_model_devi_f(
+    fs: np.ndarray,
+    real_f: np.ndarray | None = None,
+    relative: float | None = None,
+    atomic: bool = False,
+) -> tuple[np.ndarray, ...]:
+    """Deviation of forces.
+
+    Parameters
+    ----------
+    fs : (n_models, n_frames, n_atoms, 3) [eV/Å]
+    real_f : (n_frames, n_atoms, 3) [eV/Å], optional
+        Take the deviation from these instead of the models' mean.
+    relative : float, optional
+        Divide by the size of the force plus this level [eV/Å].
+    atomic : bool
+        Return the deviation of every atom too.
+
+    Returns
+    -------
+    max, min, avg : (n_frames,)
+    atomic : (n_frames, n_atoms), with ``atomic``
+    """
+    devi = np.linalg.norm(_spread(fs, real_f), axis=-1)
+    if relative is not None:
+        devi = devi / (_level(fs, real_f) + relative)
+    out = (devi.max(axis=-1), devi.min(axis=-1), devi.mean(axis=-1))
+    return (*out, devi) if atomic else out
+
+
+def calc_model_devi_v(
+    vs: np.ndarray, real_v: np.ndarray | None = None, relative: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deviation of virials (per atom): largest and smallest component, norm over 9 divided by 3.
+
+    Parameters
+    ----------
+    vs : (n_models, n_frames, 9) [eV]
+    real_v : (n_frames, 9) [eV], optional
+        Take the deviation from these instead of the models' mean.
+    relative : float, optional
+        Divide by the size of the virial plus this level [eV].
+
+    Returns
+    -------
+    max, min, avg : (n_frames,)
+    """
+    devi = _spread(vs, real_v)
+    if relative is not None:
+        devi = devi / (_level(vs, real_v) + relative)[:, None]
+    return devi.max(axis=-1), devi.min(axis=-1), np.linalg.norm(devi, axis=-1) / 3.0
+
+
+def calc_model_devi_e(es: np.ndarray, real_e: np.ndarray | None = None) -> np.ndarray:
+    """Deviation of energies (n_models, n_frames) [eV]; per atom if they are: (n_frames,)."""
+    return _spread(es, real_e)
+
+
+def calc_model_devi(
+    coord: Any,
+    box: Any,
+    atype: Any,
+    models: Sequence[DeepPot],
+    fname: str | os.PathLike[str] | None = None,
+    frequency: int = 1,
+    mixed_type: bool = False,
+    fparam: Any = None,
+    aparam: Any = None,
+    real_data: Mapping[str, np.ndarray] | None = None,
+    atomic: bool = False,
+    relative: float | None = None,
+    relative_v: float | None = None,
+) -> np.ndarray:
+    """Evaluate frames with several models and return how much they disagree.
+
+    Parameters
+    ----------
+    coord, box, atype, mixed_type, fparam, aparam
+        See :meth:`DeepPot.eval`.
+    models : sequence of DeepPot
+        At least two (one with ``real_data``), of the same type map.
+    fname : path, optional
+        Append the rows to this file.
+    frequency : int
+        Steps between the frames; the first column is the frame's number times this.
+    real_data : dict, optional
+        ``energy``, ``force``, ``virial`` to compare with instead of the models' mean.
+    atomic : bool
+        Add the force deviation of every atom.
+    relative, relative_v : float, optional
+        See :func:`calc_model_devi_f`, :func:`calc_model_devi_v`.
+
+    Returns
+    -------
+    (n_frames, 8) or (n_frames, 8 + n_atoms)
+        Step; largest, smallest, average deviation of the virial per atom [eV]; the same of the
+        force [eV/Å]; deviation of the energy per atom [eV].
+    """
+    _check_models(models, real_data)
+    results = [
+        m.eval(coord, box, atype, fparam=fparam, aparam=aparam, mixed_type=mixed_type)
+        for m in models
+    ]
+    energy, force, virial = (np.stack([r[k] for r in results]) for k in range(3))
+    nf, na = force.shape[1:3]
+    types = np.asarray(atype).reshape(-1, na) if na else np.zeros((1, 0))
+    real_atoms = np.broadcast_to(types >= 0, (nf, na))
+    count = np.maximum(real_atoms.sum(axis=1), 1)
+    real = {k: np.asarray(v, np.float64) for k, v in (real_data or {}).items()}
+    real_e = real["energy"].reshape(nf) / count if "energy" in real else None
+    real_v = real["virial"].reshape(nf, 9) / count[:, None] if "virial" in real else None
+    real_f = real["force"].reshape(nf, na, 3) if "force" in real else None
+    of_virial = calc_model_devi_v(virial / count[:, None], real_v, relative_v)
+    of_energy = calc_model_devi_e(energy[..., 0] / count, real_e)
+    *of_force, per_atom = _force_columns(force, real_f, relative, real_atoms)
+    steps = np.arange(nf) * float(frequency)
+    columns = [steps, *of_virial, *of_force, of_energy]
+    devi = np.column_stack([*columns, per_atom] if atomic else columns)
+    if fname is not None:
+        write_model_devi_out(devi, fname, atomic=atomic)
+    return devi
+
+
+def _force_columns(
+    force: np.ndarray, real_f: np.ndarray | None, relative: float | None, real_atoms: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Deviation of forces, of real atoms only: virtual ones would always be the smallest."""
+    if not real_atoms.size:
+        nothing = np.zeros(len(real_atoms))
+        return nothing, nothing, nothing, np.zeros(real_atoms.shape)
+    if real_atoms.all():
+        return calc_model_devi_f(force, real_f, relative, atomic=True)
+    with np.errstate(invalid="ignore", divide="ignore"):  # virtual atoms have no force
+        devi = calc_model_devi_f(force, real_f, relative, atomic=True)[3]
+    devi = np.where(real_atoms, devi, 0.0)
+    largest = np.where(real_atoms, devi, -np.inf).max(axis=1)
+    smallest = np.where(real_atoms, devi, np.inf).min(axis=1)
+    average = devi.sum(axis=1) / np.maximum(real_atoms.sum(axis=1), 1)
+    return largest, smallest, average, devi
+
+
+def _check_models(models: Sequence[DeepPot], real_data: Mapping[str, np.ndarray] | None) -> None:
+    needed = 1 if real_data else 2
+    if len(models) < needed:
+        raise InputError(f"{len(models)} models given, {needed} are needed", where="models")
+    first = models[0].get_type_map()
+    for model in models[1:]:
+        if model.get_type_map() != first:
+            raise InputError(
+                f"type maps differ: {first} and {model.get_type_map()}",
+                where="models",
+                fix="compare models of the same type map",
+            )
+
+
+def write_model_devi_out(
+    devi: np.ndarray,
+    fname: "str | os.PathLike[str] | TextIO",
+    header: str = "",
+    atomic: bool = False,
+) -> None:
+    """Append rows of :func:`calc_model_devi` to a text file.
+
+    Parameters
+    ----------
+    devi : (n_frames, 8) or (n_frames, 8 + n_atoms)
+    fname : path or open text file
+    header : str
+        A line, such as the name of the system, that is written first behind ``# ``.
+    atomic : bool
+        Whether there are columns of atoms.
+    """
+    if not hasattr(fname, "write"):
+        with open(fname, "a", encoding="utf-8") as handle:
+            write_model_devi_out(devi, handle, header, atomic)
+        return
+    names = "#" + "step".rjust(11) + "".join(c.rjust(19) for c in _COLUMNS)
+    if atomic:
+        names += f"atm_devi_f({devi.shape[1] - 8})".rjust(19)
+    lines = [f"# {header}"] if header else []
+    lines.append(names)
+    for row in devi:
+        lines.append(f"{int(row[0]):12d}" + "".join(f"{x:19.6e}" for x in row[1:]))
+    fname.write("\n".join(lines) + "\n")

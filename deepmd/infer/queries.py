@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What can be asked of an opened model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.module import Module
+
+
+class Queries(ABC):
+    """Questions answered by the neutral model."""
+
+    @property
+    @abstractmethod
+    def model(self) -> Model:
+        """The neutral model."""
+
+    def get_rcut(self) -> float:
+        """Cutoff [Å]."""
+        return self.model.get_rcut()
+
+    def get_ntypes(self) -> int:
+        """Return the number of types."""
+        return self.model.get_ntypes()
+
+    def get_type_map(self) -> list[str]:
+        """Return the names of the types."""
+        return self.model.get_type_map()
+
+    def get_sel(self) -> list[int]:
+        """Return the largest numbers of neighbours."""
+        return self.model.get_sel()
+
+    def get_dim_fparam(self) -> int:
+        """Return the number of frame parameters."""
+        return self.model.get_dim_fparam()
+
+    def get_dim_aparam(self) -> int:
+        """Return the number of atomic parameters."""
+        return self.model.get_dim_aparam()
+
+    def has_default_fparam(self) -> bool:
+        """Whether frames may come without frame parameters."""
+        return self.model.get_default_fparam() is not None
+
+    def get_sel_type(self) -> list[int]:
+        """Return the types that are predicted; empty means all."""
+        return self.model.get_sel_type()
+
+    def get_ntypes_spin(self) -> int:
+        """Return the number of types with a spin."""
+        return 0
+
+    def get_numb_dos(self) -> int:
+        """Return the number of points of a density of states."""
+        variables = self.model.output_def().get_data()
+        return variables["dos"].size if "dos" in variables else 0
+
+    @property
+    def has_efield(self) -> bool:
+        """Whether the model takes an electric field."""
+        return False
+
+    @property
+    def has_spin(self) -> bool:
+        """Whether the model takes spins."""
+        return any(v.magnetic for v in self.model.output_def().get_data().values())
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether the model gives second derivatives."""
+        return any(v.r_hessian for v in self.model.output_def().get_data().values())
+
+    def get_model_size(self) -> dict[str, int]:
+        """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
+        inner = self.model.atomic_model
+        parts = {
+            "descriptor": count_parameters(getattr(inner, "descriptor", None)),
+            "fitting-net": count_parameters(getattr(inner, "fitting", None)),
+        }
+        return {**parts, "total": count_parameters(inner)}
+
+    def get_observed_types(self) -> dict[str, Any]:
+        """Return the types that the training data had, as far as biases tell.
+
+        Returns
+        -------
+        dict
+            ``type_num`` and ``observed_type``, a list of names.
+        """
+        inner = self.model.atomic_model
+        biases = [np.abs(np.asarray(inner.out_bias)).max(axis=(0, 2))]
+        own = getattr(getattr(inner, "fitting", None), "bias_atom_e", None)
+        if own is not None:
+            biases.append(np.abs(np.asarray(own)).max(axis=1))
+        seen = np.max(biases, axis=0) > 0
+        names = [t for t, there in zip(self.get_type_map(), seen, strict=True) if there]
+        return {"type_num": len(names), "observed_type": names}
+
+
+def count_parameters(node: Any) -> int:
+    """Count the numbers that training may change (whether or not they are frozen), each once."""
+    return _count(node, set())
+
+
+def _count(node: Any, seen: set[int]) -> int:
+    if node is None or id(node) in seen:
+        return 0
+    if isinstance(node, Module):
+        seen.add(id(node))
+        values = [getattr(node, name) for name in node.serial.params]
+        own = sum(np.asarray(v).size for v in _flat(values))
+        return own + sum(_count(getattr(node, c), seen) for c in node.serial.children)
+    items = node.values() if isinstance(node, Mapping) else node
+    return sum(_count(child, seen) for child in items)
+
+
+def _flat(values: Any) -> list[Any]:
+    """Return the arrays of nested lists, without None."""
+    if isinstance(values, (list, tuple)):
+        return [a for v in values for a in _flat(v)]
+    return [] if values is None else [values]

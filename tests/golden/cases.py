@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Access to the golden cases: models, inputs and outputs of DeePMD-kit."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import REFERENCE
+
+
+@functools.cache
+def manifest() -> dict[str, Any]:
+    """Return the list of everything there is; empty where the reference data are missing."""
+    if REFERENCE is None:
+        return {"cases": [], "checkpoints": []}
+    return json.loads((REFERENCE / "manifest.json").read_text())
+
+
+def select(**wanted: str) -> list[dict[str, Any]]:
+    """Return the cases with the given values: ``select(descriptor="se_e2_a", kind="ener")``."""
+    return [c for c in manifest()["cases"] if all(c.get(k) == v for k, v in wanted.items())]
+
+
+def path(case: dict[str, Any], kind: str) -> Path:
+    """Return the file of a case in one format."""
+    assert REFERENCE is not None
+    return REFERENCE / case["files"][kind]
+
+
+@functools.lru_cache(maxsize=8)
+def _arrays(name: str) -> dict[str, np.ndarray]:
+    assert REFERENCE is not None
+    with np.load(REFERENCE / name) as stored:
+        return dict(stored)
+
+
+def inputs(case: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the arguments of ``eval`` for one set of inputs."""
+    stored = _arrays(case["npz"])
+    given = {k: stored[f"{name}/{k}"] for k in case["sets"][name]["inputs"]}
+    return {
+        "coords": given.pop("coord"),
+        "cells": given.pop("box", None),
+        "mixed_type": given["atype"].ndim == 2,
+        "atom_types": given.pop("atype"),
+        **given,
+    }
+
+
+def compare(case: dict[str, Any], name: str, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Compare results with the stored ones; return {output: deviation / allowed}.
+
+    Every stored output that is unique must be among the results, in the stored shape.
+    """
+    info, stored, worst = case["sets"][name], _arrays(case["npz"]), {}
+    for key in info["outputs"]:
+        if key in info["not_unique"]:
+            continue
+        want, got = stored[f"{name}/out/{key}"], results[key]
+        assert got.shape == want.shape, (case["name"], name, key, got.shape, want.shape)
+        allowed = case["tolerance"] * max(float(np.abs(want).max(initial=0.0)), 0.01)
+        worst[key] = float(np.abs(got - want).max(initial=0.0)) / allowed
+    return worst
+
+
+def evaluate(potential: Any, given: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return all outputs of a potential, through its public methods."""
+    names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+    out = dict(zip(names, potential.eval(**given, atomic=True), strict=True))
+    out["descriptor"] = potential.eval_descriptor(**given)
+    out["fitting_last_layer"] = potential.eval_fitting_last_layer(**given)
+    return out
+
+
+def check(potential: Any, case: dict[str, Any]) -> None:
+    """Evaluate all sets of a case and compare."""
+    for name in case["sets"]:
+        worst = compare(case, name, evaluate(potential, inputs(case, name)))
+        assert worst, (case["name"], name)
+        wrong = {k: v for k, v in worst.items() if not v <= 1.0}
+        assert not wrong, (case["name"], name, wrong)
