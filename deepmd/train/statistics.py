@@ -3,7 +3,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,15 +58,23 @@ def set_statistics(
         Read where it has an entry, completed where it has none.
     """
     sample = Sample(data, nbatch)
-    atomic: Any = model.atomic_model
-    for part in atomic.descriptor.statistics_parts():
-        _set_descriptor(part, sample, stat_file)
-    for kind in ("fparam", "aparam"):
-        if getattr(atomic.fitting, f"numb_{kind}"):
-            sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))
-            atomic.fitting.set_parameter_statistics(kind, sums)
+    for network in networks(model.atomic_model):
+        for part in network.descriptor.statistics_parts():
+            _set_descriptor(part, sample, stat_file)
+        for kind in ("fparam", "aparam"):
+            if getattr(network.fitting, f"numb_{kind}"):
+                sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))
+                network.fitting.set_parameter_statistics(kind, sums)
     for k, variable in enumerate(model.output_def().get_data().values()):
         _set_bias(model, k, variable, sample, stat_file)
+
+
+def networks(atomic: Any) -> Iterator[Any]:
+    """Iterate over the parts of an atomic model that have a descriptor and a fitting."""
+    if getattr(atomic, "descriptor", None) is not None:
+        yield atomic
+    for member in getattr(atomic, "models", ()):
+        yield from networks(member)
 
 
 def observed_types(
@@ -191,7 +199,8 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     """
     atomic: Any = model.atomic_model
     preset = (atomic.preset_out_bias or {}).get(variable.name)
-    energies = getattr(atomic.fitting, "atom_ener", None) if variable.name == "energy" else None
+    fitting = getattr(atomic, "fitting", None)
+    energies = getattr(fitting, "atom_ener", None) if variable.name == "energy" else None
     if preset is None and not any(e is not None for e in energies or ()):
         return None
     out = np.full((atomic.ntypes, variable.size), np.nan)
@@ -249,7 +258,7 @@ def output_bias(
     if preset is not None:
         bias = np.where(np.isnan(preset), bias, preset)
     frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
-    if frames and not getattr(whole.fitting, "distinguish_types", True):
+    if frames and not getattr(getattr(whole, "fitting", None), "distinguish_types", True):
         natoms = np.concatenate([b.natoms for b in frames])
         labels = np.concatenate([b.labels[variable.label_name] for b in frames])
         return fit_common_bias(natoms, labels, ntypes, intensive=variable.intensive)

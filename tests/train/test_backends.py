@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Whole trainings and their restarts on every backend that is here."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from train.helpers import same_checkpoints
+
+from deepmd.backend.backend import Backend
+from deepmd.train.checkpoints import find_checkpoints, read_newest
+from deepmd.utils.errors import InputError
+
+# Modules that must be importable, and the backend's name.
+BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request):
+    for module in BACKENDS[request.param]:
+        pytest.importorskip(module)
+    chosen = Backend.get_backend(request.param)()
+    try:
+        chosen.train_step  # noqa: B018 - imports it
+        chosen.read_checkpoint  # noqa: B018
+    except ImportError as error:
+        pytest.skip(f"not built yet: {error}")
+    return chosen
+
+
+def small(work, **more):
+    given = {"numb_steps": 6, "save_freq": 1, "disp_freq": 1, "max_ckpt_keep": 2}
+    config = work.config(**{**given, "validation_data": None, **more})
+    config["model"]["descriptor"]["type_one_side"] = True
+    return config
+
+
+def paths(work, backend):
+    suffix = backend.checkpoint_suffix
+    return lambda step: work.path / f"model.ckpt-{step}{suffix}"
+
+
+def test_n_and_m_steps_are_n_plus_m(work, run, backend):
+    config, path = small(work), paths(work, backend)
+    run(config, backend=backend)
+    whole, rows = backend.read_checkpoint(path(6)), (work.path / "lcurve.out").read_text()
+    assert np.isfinite(np.loadtxt("lcurve.out")).all()
+    trainer = work.prepare(config, backend=backend)
+    take = trainer.stepper.step
+
+    def step(*args):
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(*args)
+
+    trainer.stepper.step = step
+    assert trainer.run().step == 3
+    path(6).unlink()
+    trainer = run(config, backend=backend, restart="model.ckpt")
+    same_checkpoints(whole, backend.read_checkpoint(path(6)))
+    assert (work.path / "lcurve.out").read_text() == rows
+
+
+def test_backends_agree_in_the_first_steps(work, run, backend):
+    if backend.key == "dpmodel":
+        pytest.skip("the others are compared with it")
+    config = small(work, numb_steps=3)
+    trainers = [run(config, backend=b) for b in (Backend.get_backend("dpmodel")(), backend)]
+    from deepmd.dpmodel.module import split
+
+    a, b = (split(t.stepper.model("Default"))[0] for t in trainers)
+    assert a.keys() == b.keys()
+    for k in a:
+        np.testing.assert_allclose(a[k], b[k], rtol=1e-8, atol=1e-9, err_msg=k)
+
+
+SCRIPT = """
+import sys
+from deepmd.backend.backend import Backend
+from deepmd.train.entry import train
+options = {"restart": "model.ckpt"} if len(sys.argv) > 2 else {}
+train(INPUT="input.json", backend=Backend.get_backend(sys.argv[1])(), **options)
+"""
+
+
+@pytest.mark.slow
+def test_kills_of_a_real_process(work, run, backend):
+    """Three kills while it trains; slow since every process imports the framework anew."""
+    suffix = backend.checkpoint_suffix
+    config = small(work) | {}
+    config["training"]["numb_steps"] = 60
+    run(config, backend=backend)
+    path = paths(work, backend)
+    whole, rows = backend.read_checkpoint(path(60)), (work.path / "lcurve.out").read_text()
+    for file in [*work.path.glob("model.ckpt*"), work.path / "lcurve.out"]:
+        file.unlink()
+
+    def newest():
+        try:
+            find_checkpoints("model.ckpt", suffix)
+        except InputError:
+            return 0
+        return read_newest("model.ckpt", suffix, backend.read_checkpoint)[0].step
+
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        before = newest()
+        command = [sys.executable, "-c", SCRIPT, backend.key, *(["restart"] if before else [])]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            end = time.monotonic() + 120
+            while newest() <= before and time.monotonic() < end and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0, 0.2))
+            process.kill()
+        assert newest() > before
+    run(config, backend=backend, restart="model.ckpt")
+    same_checkpoints(whole, backend.read_checkpoint(path(60)))
+    assert (work.path / "lcurve.out").read_text() == rows
