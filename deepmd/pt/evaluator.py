@@ -28,9 +28,6 @@ class TorchEvaluator(Evaluator):
     ----------
     model : Model
         The neutral model.
-    forward : function, optional
-        Evaluates tensors instead of the lifted model, as a compiled file does:
-        ``forward(inputs, extra, derivatives?) -> raw``.
     device : torch.device, optional
         Where to evaluate.
     model_def_script, min_nbor_dist
@@ -41,14 +38,13 @@ class TorchEvaluator(Evaluator):
         self,
         model: Model,
         *,
-        forward: Forward | None = None,
         device: torch.device | None = None,
         model_def_script: Mapping[str, Any] | None = None,
         min_nbor_dist: float | None = None,
     ) -> None:
         super().__init__(model, model_def_script=model_def_script, min_nbor_dist=min_nbor_dist)
         self.device = default_device() if device is None else device
-        self._forward = forward
+        self._forward: Forward | None = None
         self._lifted: Any = None
         self.max_edges = MAX_EDGES.get(self.device.type, 1 << 15)
 
@@ -58,6 +54,10 @@ class TorchEvaluator(Evaluator):
         if self._lifted is None:
             self._lifted = convert(self.model).to(self.device).requires_grad_(False)
         return self._lifted
+
+    def use(self, forward: Forward) -> None:
+        """Evaluate with a compiled program, ``forward(inputs, extra, derivatives?) -> raw``."""
+        self._forward = forward
 
     def evaluate(
         self,

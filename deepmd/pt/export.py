@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""TorchScript files ``.pth``: a traced core in a scripted wrapper, and the neutral model beside it.
+
+The archive holds the neutral dictionary (``model.json``, ``arrays.npz``) and what the core expects
+(``metadata.json``), so that it converts into every other format without loss.
+"""
+
+import io
+import json
+import operator
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from deepmd.dpmodel.model import Inputs, Model
+from deepmd.pt.evaluator import TorchEvaluator
+from deepmd.pt.example import example_inputs, widths
+from deepmd.pt.lift import convert
+from deepmd.pt.script import Program
+from deepmd.utils.errors import ModelFileError, NotAvailableError
+from deepmd.utils.files import replacing
+
+#: Version of the evaluation entry.
+ENTRY_VERSION = 1
+
+
+# -- the core -------------------------------------------------------------------------------------
+
+
+def trace_core(model: Model) -> torch.fx.GraphModule:
+    """Return ``forward_edges`` as a plain graph: 7 arrays and a list of slots -> list of arrays."""
+    lifted = convert(model).requires_grad_(False)
+    inputs = example_inputs(
+        model.packings(),
+        n_fparam=model.get_dim_fparam(),
+        n_aparam=model.get_dim_aparam(),
+        taken=sorted(widths(lifted)),
+    )
+    names = list(model.output_def().get_data())
+    gradients = [f"{v.name}_grad" for v in model.differentiable()]
+
+    def function(*arrays: torch.Tensor) -> list[torch.Tensor]:
+        raw = lifted.forward_edges(Inputs(*arrays[:7], list(arrays[7:])))
+        return [raw[name] for name in (*names, *gradients)]
+
+    graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        *inputs[:-1], *inputs.slots
+    )
+    _name_inputs(graph)
+    for node in list(graph.graph.nodes):
+        _for_torchscript(graph, node)
+    graph.graph.set_codegen(torch.fx.graph.CodeGen())
+    core = torch.fx.GraphModule(graph, graph.graph)
+    # Only now: before, the graph does not know which of its inputs are used.
+    core.graph.eliminate_dead_code()
+    core.recompile()
+    return core
+
+
+def _name_inputs(graph: torch.fx.GraphModule) -> None:
+    """Give the arguments their names, and make one list of the slots."""
+    places = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    with graph.graph.inserting_after(places[-1]):
+        slots = graph.graph.placeholder("slots", type_expr=list[torch.Tensor])
+    for name, node in zip(Inputs._fields[:-1], places[:7], strict=True):
+        node.target = node.name = name
+    before = slots
+    for k, node in enumerate(places[7:]):
+        with graph.graph.inserting_after(before):
+            item = graph.graph.call_function(operator.getitem, (slots, k))
+        node.replace_all_uses_with(item)
+        graph.graph.erase_node(node)
+        before = item
+
+
+_SAME = ("lift_fresh_copy", "detach", "alias", "lift_fresh")
+_PLACES = ("device", "layout", "pin_memory")
+
+
+def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
+    """Rewrite a node in terms TorchScript knows."""
+    if node.op == "get_attr":
+        _constant_to_buffer(graph, str(node.target))
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return
+    name = node.target._schema.name.split("::")[1]
+    if name in _SAME:
+        node.replace_all_uses_with(node.args[0])
+        graph.graph.erase_node(node)
+    elif name.startswith(("_assert", "sym_constrain")):
+        graph.graph.erase_node(node)
+    elif name == "sym_size":
+        node.target = torch.ops.aten.size
+    else:
+        node.target = node.target.overloadpacket
+        # Where things are follows from the arguments, on whatever device the file is opened.
+        node.kwargs = {k: v for k, v in node.kwargs.items() if k not in _PLACES}
+
+
+def _constant_to_buffer(graph: torch.fx.GraphModule, name: str) -> None:
+    value = getattr(graph, name)
+    if isinstance(value, torch.Tensor) and name not in dict(graph.named_buffers()):
+        delattr(graph, name)
+        graph.register_buffer(name, value.detach().clone())
+
+
+# -- the wrapper ----------------------------------------------------------------------------------
+
+
+def settings_of(
+    model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
+) -> dict[str, Any]:
+    """Return the attributes of :class:`deepmd.pt.script.Program`."""
+    packings, outputs = model.packings(), model.output_def().get_data().values()
+    sel = [int(n) for n in model.get_sel()]
+    return {
+        "rcut": float(model.get_rcut()),
+        "type_map": list(model.get_type_map()),
+        "names": [v.name for v in outputs],
+        "sizes": [v.size for v in outputs],
+        "differentiable": [v.r_differentiable for v in outputs],
+        "intensive": [v.intensive for v in outputs],
+        "layouts": [p.layout for p in packings],
+        "rcuts": [float(p.rcut) for p in packings],
+        "sels": [list(p.sel) for p in packings],
+        "grouped": [p.by_centre for p in packings],
+        "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
+        "dim_fparam": model.get_dim_fparam(),
+        "dim_aparam": model.get_dim_aparam(),
+        "default_fparam": [float(x) for x in model.get_default_fparam() or ()],
+        "sel": sel,
+        "nnei": sum(sel),
+        "sel_type": torch.jit.Attribute(list(model.get_sel_type()), list[int]),
+        "mixed": model.mixed_types(),
+        "observed": list(script.get("info", {}).get("observed_type", model.get_type_map())),
+        "model_def_script": json.dumps(script),
+        "min_nbor_dist": torch.tensor(
+            -1.0 if min_nbor_dist is None else min_nbor_dist, dtype=torch.float64
+        ),
+    }
+
+
+def build_program(
+    model: Model, script: Mapping[str, Any] | None = None, min_nbor_dist: float | None = None
+) -> torch.jit.ScriptModule:
+    """Return a model as a TorchScript module.
+
+    Raises
+    ------
+    NotAvailableError
+        For a model that passes messages.
+    """
+    if model.message_passing():
+        raise NotAvailableError(
+            "TorchScript files of models that pass messages are not built yet", fix="use .dp"
+        )
+    with warnings.catch_warnings():
+        # TorchScript is announced to end; this format needs it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        core = trace_core(model)
+        return torch.jit.script(Program(core, settings_of(model, script or {}, min_nbor_dist)))
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write a ``.pth`` file from the dictionary of a stored model.
+
+    The file is opened again and must give the results of the probes in it.
+    """
+    model = Model.deserialize(data["model"])
+    script = data.get("model_def_script") or {}
+    nearest = data.get("@variables", {}).get("min_nbor_dist")
+    program = build_program(model, script, None if nearest is None else float(nearest))
+    tree, arrays = _split(data)
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    extra = {
+        "model.json": json.dumps(tree),
+        "arrays.npz": packed.getvalue(),
+        "metadata.json": json.dumps(metadata_of(model)),
+        "data_modifier.pth": "",
+    }
+    with replacing(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(program, os.fspath(temporary), _extra_files=extra)
+        if data.get("probes"):
+            from deepmd.io.probes import compare_probes
+
+            worst = compare_probes(open_program(temporary), data["probes"])
+            if worst is not None:
+                raise ModelFileError(worst, where=path, fix="no file was written")
+
+
+def metadata_of(model: Model) -> dict[str, Any]:
+    """Return what a caller of the evaluation entry must know."""
+    return {
+        "entry_version": ENTRY_VERSION,
+        "rcut": model.get_rcut(),
+        "type_map": model.get_type_map(),
+        "packings": [
+            {
+                "layout": p.layout,
+                "ntypes": p.ntypes,
+                "rcut": p.rcut,
+                "sel": list(p.sel),
+                "by_centre": p.by_centre,
+                "exclude": [list(pair) for pair in p.exclude],
+            }
+            for p in model.packings()
+        ],
+        "outputs": [
+            {"name": v.name, "size": v.size, "differentiable": v.r_differentiable}
+            for v in model.output_def().get_data().values()
+        ],
+        "precision": "float64",
+        "dim_fparam": model.get_dim_fparam(),
+        "dim_aparam": model.get_dim_aparam(),
+    }
+
+
+def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the dictionary of the stored model; no code of the file is run.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, or was not written by this program.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {n.split("/", 1)[-1]: n for n in archive.namelist()}
+            if "extra/model.json" not in names:
+                raise ModelFileError(
+                    "holds no neutral model",
+                    where=path,
+                    fix="files made by DeePMD-kit: convert its .dp or .pt instead",
+                )
+            tree = json.loads(archive.read(names["extra/model.json"]))
+            packed = io.BytesIO(archive.read(names["extra/arrays.npz"]))
+            with np.load(packed, allow_pickle=False) as arrays:
+                _join(tree, arrays)
+            return tree
+    except FileNotFoundError:
+        raise ModelFileError("model file not found", where=path) from None
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, EOFError) as error:
+        raise ModelFileError(
+            f"cannot be read, it is incomplete or of another kind ({error})",
+            where=path,
+            fix="copy or freeze it again",
+        ) from None
+
+
+def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
+    """Open a ``.pth`` file for evaluation by its own program."""
+    data = read_pth(path)
+    nearest = data.get("@variables", {}).get("min_nbor_dist")
+    evaluator = TorchEvaluator(
+        Model.deserialize(data["model"]),
+        model_def_script=data.get("model_def_script") or {},
+        min_nbor_dist=None if nearest is None else float(nearest),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.jit.load(os.fspath(path), map_location=evaluator.device)
+
+    def forward(inputs: Inputs, extra: Any, derivatives: bool) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return program.forward_edges(*inputs)
+
+    evaluator.use(forward)
+    return evaluator
+
+
+# -- the dictionary as JSON and arrays ------------------------------------------------------------
+
+
+def _split(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """Replace the arrays of a dictionary by ``{"@array": name}``."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {str(k): visit(v) for k, v in node.items()}
+        if isinstance(node, (list, tuple)):
+            return [visit(v) for v in node]
+        if isinstance(node, (np.ndarray, np.generic)):
+            name = f"array_{len(arrays):04d}"
+            arrays[name] = np.asarray(node)
+            return {"@array": name}
+        return node
+
+    return visit(tree), arrays
+
+
+def _join(node: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Put the arrays back, in place."""
+    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+        if isinstance(value, dict) and set(value) == {"@array"}:
+            node[key] = arrays[value["@array"]]
+        elif isinstance(value, (dict, list)):
+            _join(value, arrays)

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What surrounds the traced core in a TorchScript file: pairs, packing, assembly, queries.
+
+Everything in this file is compiled by ``torch.jit.script``; hence loops over lists and no
+comprehension where a tensor decides. Packing follows :mod:`deepmd.dpmodel.neighbors`.
+"""
+
+import torch
+
+from deepmd.pt.script_neighbors import find_pairs, pack
+
+
+class Program(torch.nn.Module):
+    """A model as it is stored in a ``.pth`` file.
+
+    Parameters
+    ----------
+    core : torch.nn.Module
+        The traced evaluation entry: 7 arrays and the slots -> list of arrays.
+    settings : dict
+        Of :func:`deepmd.pt.export.settings_of`.
+    """
+
+    type_map: list[str]
+    names: list[str]
+    sizes: list[int]
+    differentiable: list[bool]
+    intensive: list[bool]
+    layouts: list[str]
+    rcuts: list[float]
+    sels: list[list[int]]
+    grouped: list[bool]
+    excluded: list[list[int]]
+    default_fparam: list[float]
+    sel: list[int]
+    observed: list[str]
+
+    def __init__(self, core: torch.nn.Module, settings: dict) -> None:
+        super().__init__()
+        self.core = core
+        for name, value in settings.items():
+            if isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    @torch.jit.export
+    def forward_edges(
+        self,
+        vec: torch.Tensor,
+        i: torch.Tensor,
+        j: torch.Tensor,
+        atype: torch.Tensor,
+        frame: torch.Tensor,
+        fparam: torch.Tensor,
+        aparam: torch.Tensor,
+        slots: list[torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate atoms and gradients by edge vectors; see ``Model.forward_edges``."""
+        values = self.core(vec, i, j, atype, frame, fparam, aparam, slots)
+        out: dict[str, torch.Tensor] = {}
+        position = 0
+        for k in range(len(self.names)):
+            out[self.names[k]] = values[position]
+            position += 1
+        for k in range(len(self.names)):
+            if self.differentiable[k]:
+                out[self.names[k] + "_grad"] = values[position]
+                position += 1
+        return out
+
+    @torch.jit.export
+    def make_slots(
+        self, i: torch.Tensor, j: torch.Tensor, atype: torch.Tensor, r2: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Pack edges, sorted by centre, as the model wants them."""
+        slots: list[torch.Tensor] = []
+        for k in range(len(self.layouts)):
+            slots += pack(
+                self.layouts[k],
+                len(self.type_map),
+                self.rcuts[k],
+                self.sels[k],
+                self.grouped[k],
+                self.excluded[k],
+                i,
+                j,
+                atype,
+                r2,
+            )
+        return slots
+
+    def evaluate(
+        self,
+        vec: torch.Tensor,
+        i: torch.Tensor,
+        neighbor_type: torch.Tensor,
+        atype: torch.Tensor,
+        frame: torch.Tensor,
+        fparam: torch.Tensor,
+        aparam: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate centres; all that is known of a neighbour is its type.
+
+        Behind the centres comes one atom per type without edges, which stands for all neighbours
+        of that type.
+        """
+        n = atype.shape[0]
+        types = torch.arange(len(self.type_map), dtype=torch.int64, device=atype.device)
+        every = torch.cat([atype, types])
+        j = neighbor_type + n
+        out = self.forward_edges(
+            vec,
+            i,
+            j,
+            every,
+            torch.cat([frame, torch.zeros_like(types)]),
+            fparam,
+            torch.cat([aparam, aparam.new_zeros((types.shape[0], aparam.shape[1]))]),
+            self.make_slots(i, j, every, (vec * vec).sum(-1)),
+        )
+        for name in self.names:
+            out[name] = out[name][:n]
+        return out
+
+    def forward(
+        self,
+        coord: torch.Tensor,
+        atype: torch.Tensor,
+        box: torch.Tensor | None = None,
+        fparam: torch.Tensor | None = None,
+        aparam: torch.Tensor | None = None,
+        do_atomic_virial: bool = False,
+        charge_spin: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate frames.
+
+        Parameters
+        ----------
+        coord : (n_frames, n_atoms, 3) or (n_frames, 3 n_atoms) [Å]
+        atype : (n_frames, n_atoms)
+            -1 for virtual atoms.
+        box : (n_frames, 9), optional [Å]
+            None or zero: no periodicity.
+        """
+        nf, na = atype.shape[0], atype.shape[1]
+        xyz = coord.to(torch.float64).reshape(nf, na, 3)
+        real = atype >= 0
+        types = atype[real].to(torch.int64)
+        rows = torch.nonzero(real)
+        number = torch.cumsum(real.reshape(-1).to(torch.int64), 0).reshape(nf, na) - 1
+        i_parts: list[torch.Tensor] = []
+        j_parts: list[torch.Tensor] = []
+        vec_parts: list[torch.Tensor] = []
+        for f in range(nf):
+            cell = torch.zeros((3, 3), dtype=torch.float64, device=coord.device)
+            if box is not None and box.numel() > 0:
+                cell = box[f].to(torch.float64).reshape(3, 3)
+            i, j, vec = find_pairs(xyz[f][real[f]], cell, self.rcut)
+            here = number[f][real[f]]
+            i_parts.append(here[i])
+            j_parts.append(here[j])
+            vec_parts.append(vec)
+        vec, i, j = torch.cat(vec_parts), torch.cat(i_parts), torch.cat(j_parts)
+        raw = self.evaluate(
+            vec,
+            i,
+            types[j],
+            types,
+            rows[:, 0],
+            self.frame_parameters(fparam, nf, coord),
+            self.atom_parameters(aparam, nf, na, coord)[real],
+        )
+        place = rows[:, 0] * na + rows[:, 1]
+        out = self.totals(raw, place, nf, na)
+        for k in range(len(self.names)):
+            if self.differentiable[k]:
+                g = raw[self.names[k] + "_grad"]
+                force, virial, atoms = self.derivatives(
+                    g, vec, place[i], place[j], nf, na, na, do_atomic_virial
+                )
+                out["force"], out["virial"] = force, virial
+                if do_atomic_virial:
+                    out["atom_virial"] = atoms
+        out["mask"] = real.to(torch.int32)
+        return out
+
+    @torch.jit.export
+    def forward_lower(
+        self,
+        extended_coord: torch.Tensor,
+        extended_atype: torch.Tensor,
+        nlist: torch.Tensor,
+        mapping: torch.Tensor | None = None,
+        fparam: torch.Tensor | None = None,
+        aparam: torch.Tensor | None = None,
+        do_atomic_virial: bool = False,
+        comm_dict: dict[str, torch.Tensor] | None = None,
+        charge_spin: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate local atoms among ghosts, with a given neighbour list.
+
+        Parameters
+        ----------
+        extended_coord : (n_frames, n_all, 3) or (n_frames, 3 n_all) [Å]
+            Local atoms first, then ghosts.
+        extended_atype : (n_frames, n_all)
+        nlist : (n_frames, n_local, any width)
+            Numbers of extended atoms in any order, -1 where there is none; may reach beyond the
+            cutoff.
+        """
+        nf, nall = extended_atype.shape[0], extended_atype.shape[1]
+        nloc = nlist.shape[1]
+        xyz = extended_coord.to(torch.float64).reshape(nf * nall, 3)
+        types = extended_atype.to(torch.int64)
+        real = types[:, :nloc] >= 0
+        number = torch.cumsum(real.reshape(-1).to(torch.int64), 0).reshape(nf, nloc) - 1
+        given = (nlist >= 0) & real[:, :, None]
+        where = torch.nonzero(given)
+        first = where[:, 0] * nall
+        centre, neighbor = first + where[:, 1], first + nlist[given].to(torch.int64)
+        vec = xyz[neighbor] - xyz[centre]
+        r2 = (vec * vec).sum(-1)
+        flat = types.reshape(-1)
+        near = (r2 <= self.rcut * self.rcut) & (r2 > 0.0) & (flat[neighbor] >= 0)
+        vec, where, centre, neighbor = vec[near], where[near], centre[near], neighbor[near]
+        rows = torch.nonzero(real)
+        raw = self.evaluate(
+            vec,
+            number[where[:, 0], where[:, 1]],
+            flat[neighbor],
+            types[:, :nloc][real],
+            rows[:, 0],
+            self.frame_parameters(fparam, nf, extended_coord),
+            self.atom_parameters(aparam, nf, nloc, extended_coord)[real],
+        )
+        out = self.totals(raw, rows[:, 0] * nloc + rows[:, 1], nf, nloc)
+        for k in range(len(self.names)):
+            if self.differentiable[k]:
+                g = raw[self.names[k] + "_grad"]
+                force, virial, atoms = self.derivatives(
+                    g, vec, centre, neighbor, nf, nall, nall, do_atomic_virial
+                )
+                out["extended_force"], out["virial"] = force, virial
+                if do_atomic_virial:
+                    out["extended_virial"] = atoms
+        out["mask"] = real.to(torch.int32)
+        return out
+
+    # -- assembly -----------------------------------------------------------------------------
+
+    def totals(
+        self, raw: dict[str, torch.Tensor], place: torch.Tensor, nf: int, na: int
+    ) -> dict[str, torch.Tensor]:
+        """Values of atoms, in the order of the input, and of frames."""
+        out: dict[str, torch.Tensor] = {}
+        for k in range(len(self.names)):
+            name, size = self.names[k], self.sizes[k]
+            atoms = raw[name].new_zeros((nf * na, size)).index_copy(0, place, raw[name])
+            atoms = atoms.reshape(nf, na, size)
+            out["atom_" + name] = atoms
+            total = atoms.sum(1)
+            if self.intensive[k]:
+                counts = torch.zeros(nf * na, dtype=total.dtype, device=total.device)
+                counts[place] = 1.0
+                total = total / counts.reshape(nf, na).sum(1, keepdim=True)
+            out[name] = total
+        return out
+
+    def derivatives(
+        self,
+        g: torch.Tensor,
+        vec: torch.Tensor,
+        centre: torch.Tensor,
+        neighbor: torch.Tensor,
+        nf: int,
+        na: int,
+        stride: int,
+        do_atomic_virial: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Force, virial and atomic virial from gradients (n_edges, d, 3)."""
+        d = g.shape[1]
+        force = g.new_zeros((nf * na, d, 3)).index_add(0, centre, g).index_add(0, neighbor, -g)
+        pair = -(g[:, :, :, None] * vec[:, None, None, :]).reshape(-1, d, 9)
+        frame = torch.div(centre, stride, rounding_mode="floor")
+        virial = g.new_zeros((nf, d, 9)).index_add(0, frame, pair)
+        atoms = g.new_zeros((0, d, 9))
+        if do_atomic_virial:
+            atoms = g.new_zeros((nf * na, d, 9)).index_add(0, neighbor, pair)
+            atoms = atoms.reshape(nf, na, d, 9)
+        force = force.reshape(nf, na, d, 3)
+        if d == 1:
+            return force[:, :, 0], virial[:, 0], atoms[:, :, 0] if do_atomic_virial else atoms
+        if do_atomic_virial:
+            atoms = atoms.transpose(1, 2)
+        return force.transpose(1, 2), virial, atoms
+
+    def frame_parameters(
+        self, fparam: torch.Tensor | None, nf: int, like: torch.Tensor
+    ) -> torch.Tensor:
+        """Frame parameters (n_frames, d), the default ones where none are given."""
+        if fparam is not None and (fparam.numel() > 0 or self.dim_fparam == 0):
+            return fparam.to(torch.float64).reshape(nf, -1)[:, : self.dim_fparam]
+        if len(self.default_fparam) < self.dim_fparam:
+            raise ValueError("the model needs fparam, which was not given")
+        row = torch.tensor(self.default_fparam, dtype=torch.float64, device=like.device)
+        return row[: self.dim_fparam].reshape(1, self.dim_fparam).repeat(nf, 1)
+
+    def atom_parameters(
+        self, aparam: torch.Tensor | None, nf: int, na: int, like: torch.Tensor
+    ) -> torch.Tensor:
+        """Atomic parameters (n_frames, n_atoms, d)."""
+        if self.dim_aparam == 0:
+            return torch.zeros((nf, na, 0), dtype=torch.float64, device=like.device)
+        if aparam is None:
+            raise ValueError("the model needs aparam, which was not given")
+        return aparam.to(torch.float64).reshape(nf, -1, self.dim_aparam)[:, :na]
+
+    # -- queries ------------------------------------------------------------------------------
+
+    @torch.jit.export
+    def get_rcut(self) -> float:
+        """Cutoff [Å]."""
+        return self.rcut
+
+    @torch.jit.export
+    def get_type_map(self) -> list[str]:
+        """Names of the types."""
+        return self.type_map
+
+    @torch.jit.export
+    def get_ntypes(self) -> int:
+        """Number of types."""
+        return len(self.type_map)
+
+    @torch.jit.export
+    def get_dim_fparam(self) -> int:
+        """Number of frame parameters."""
+        return self.dim_fparam
+
+    @torch.jit.export
+    def get_dim_aparam(self) -> int:
+        """Number of atomic parameters."""
+        return self.dim_aparam
+
+    @torch.jit.export
+    def get_dim_chg_spin(self) -> int:
+        """Width of charge and spin: these are no inputs of this model."""
+        return 0
+
+    @torch.jit.export
+    def get_sel_type(self) -> list[int]:
+        """Types that are predicted; empty means all."""
+        return self.sel_type
+
+    @torch.jit.export
+    def get_sel(self) -> list[int]:
+        """Largest numbers of neighbours."""
+        return self.sel
+
+    @torch.jit.export
+    def get_nnei(self) -> int:
+        """Largest number of neighbours, all types together."""
+        return self.nnei
+
+    @torch.jit.export
+    def get_nsel(self) -> int:
+        """Largest number of neighbours, all types together."""
+        return self.nnei
+
+    @torch.jit.export
+    def is_aparam_nall(self) -> bool:
+        """Whether atomic parameters are given for ghosts, too."""
+        return False
+
+    @torch.jit.export
+    def model_output_type(self) -> list[str]:
+        """Names of what is predicted."""
+        return self.names
+
+    @torch.jit.export
+    def mixed_types(self) -> bool:
+        """Whether one list of neighbours of all types is used."""
+        return self.mixed
+
+    @torch.jit.export
+    def has_message_passing(self) -> bool:
+        """Whether atoms beyond the cutoff matter."""
+        return False
+
+    @torch.jit.export
+    def need_sorted_nlist_for_lower(self) -> bool:
+        """Whether the list must be sorted by distance."""
+        return False
+
+    @torch.jit.export
+    def get_model_def_script(self) -> str:
+        """The model section of the input, as JSON."""
+        return self.model_def_script
+
+    @torch.jit.export
+    def get_min_nbor_dist(self) -> float | None:
+        """Smallest distance of the training data [Å]."""
+        value = float(self.min_nbor_dist.item())
+        if value > 0.0:
+            return value
+        return None
+
+    @torch.jit.export
+    def has_default_fparam(self) -> bool:
+        """Whether frame parameters may be left out."""
+        return len(self.default_fparam) > 0
+
+    @torch.jit.export
+    def get_default_fparam(self) -> list[float]:
+        """Frame parameters that are used when none are given."""
+        return self.default_fparam
+
+    @torch.jit.export
+    def has_chg_spin_ebd(self) -> bool:
+        """Whether charge and spin are inputs."""
+        return False
+
+    @torch.jit.export
+    def has_default_chg_spin(self) -> bool:
+        """Whether charge and spin have defaults."""
+        return False
+
+    @torch.jit.export
+    def get_observed_type_list(self) -> list[str]:
+        """Types that were in the training data."""
+        return self.observed
