@@ -241,7 +241,8 @@ def _resolve_neighbors(
     for branch in setup.branches(config):
         if not skip and start is None:
             nearest = min(nearest, setup.count_neighbors(branch, systems[branch.name][0]))
-        setup.refuse_auto(branch.model.get(setup.DESCRIPTOR))
+        for section, where in setup.with_descriptor(branch.model):
+            setup.refuse_auto(section[setup.DESCRIPTOR], f"{where}/{setup.DESCRIPTOR}")
     if start is not None and start.min_nbor_dist is not None:
         nearest = start.min_nbor_dist
     return nearest

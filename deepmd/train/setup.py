@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
@@ -139,15 +139,23 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
 # -- model ----------------------------------------------------------------------------------------
 
 
+def with_descriptor(model: dict[str, Any], where: str = "model") -> Iterator[tuple[dict, str]]:
+    """Iterate over the sections of a model, members included, that have a descriptor."""
+    if DESCRIPTOR in model:
+        yield model, where
+    for k, member in enumerate(model.get("models") or ()):
+        yield from with_descriptor(member, f"{where}/models[{k}]")
+
+
 def count_neighbors(branch: Branch, systems: list[System]) -> float:
     """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
-    section = branch.model.get(DESCRIPTOR)
-    if section is None:
-        return math.inf
-    updated, nearest = update_sel(section, systems, len(branch.model["type_map"]))
-    branch.model[DESCRIPTOR] = updated
+    nearest = math.inf
+    for section, _ in with_descriptor(branch.model):
+        updated, distance = update_sel(section[DESCRIPTOR], systems, len(branch.model["type_map"]))
+        section[DESCRIPTOR] = updated
+        nearest = min(nearest, distance)
+        log.info("neighbor selection: %s", selections(updated))
     log.info("minimal neighbor distance: %f", nearest)
-    log.info("neighbor selection: %s", selections(updated))
     return nearest
 
 
@@ -162,8 +170,8 @@ def selections(section: Any) -> Any:
     return None
 
 
-def refuse_auto(section: Any, where: str = "model/descriptor") -> None:
-    """Raise InputError if a ``sel`` is still ``"auto"``."""
+def refuse_auto(section: Any, where: str) -> None:
+    """Raise InputError if a ``sel`` in a descriptor section is still ``"auto"``."""
     if isinstance(section, list):
         for k, part in enumerate(section):
             refuse_auto(part, f"{where}[{k}]")

@@ -180,8 +180,7 @@ def test_the_model_of_a_checkpoint_is_what_is_evaluated(work, run):
     assert np.array_equal(x, y)
 
 
-def test_change_bias_after_training(work, run, monkeypatch):
-    monkeypatch.setattr("deepmd.schema.cross.check_available", lambda data: None)
+def test_change_bias_after_training(work, run):
     run(work.config(numb_steps=2))
     plain = read_checkpoint("model.ckpt-2.dp").models["Default"]
     config = work.config(numb_steps=2, change_bias_after_training=True)
