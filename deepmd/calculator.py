@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The ASE calculator."""
+
+import logging
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes, all_properties
+from ase.outputs import Properties
+
+from deepmd.dpmodel.neighbors import Overflow
+from deepmd.infer import DeepPot
+from deepmd.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_PARAMETERS = ("fparam", "aparam")
+
+
+class DP(Calculator):
+    """Energies, forces and stress of ASE atoms.
+
+    Periodicity may differ between directions. Directions without it have no images, whatever the
+    cell says. ``atoms.info["fparam"]`` and ``atoms.info["aparam"]`` are handed to the model.
+
+    Parameters
+    ----------
+    model : str or path
+        Model file or training checkpoint.
+    label : str
+        Name of the calculation.
+    type_dict : dict of str to int, optional
+        Type of every element; taken from the model if not given.
+    neighbor_list : ase.neighborlist.NeighborList, optional
+        Finds the pairs instead of the built-in search.
+    head : str, optional
+        Branch of a checkpoint with several.
+    **kwargs
+        For :class:`ase.calculators.calculator.Calculator`.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from deepmd.calculator import DP
+    >>> water = molecule("H2O", calculator=DP("model.dp"))
+    >>> water.get_potential_energy()
+
+    Notes
+    -----
+    ``results["virial"]`` (3, 3) [eV] is minus the derivative of the energy with respect to strain;
+    it is no property ASE knows and is left out of what ASE exports.
+    """
+
+    name = "DP"
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "virial",
+        "stress",
+    ]
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        label: str = "DP",
+        type_dict: Mapping[str, int] | None = None,
+        neighbor_list: Any = None,
+        head: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.pop("nlist_backend", None)
+        super().__init__(label=label, **kwargs)
+        self.dp = DeepPot(model, neighbor_list=neighbor_list, head=head)
+        names = self.dp.get_type_map()
+        self.type_dict = dict(type_dict or {n: k for k, n in enumerate(names)})
+        self._parameters_used: dict[str, Any] = {}
+        # The end of a simulation is the end of its calculator.
+        weakref.finalize(self, _report, self.dp.evaluator.overflow)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last calculation, parameters in ``info`` included."""
+        changes = super().check_state(atoms, tol=tol)
+        for name in _PARAMETERS:
+            before, now = self._parameters_used.get(name), atoms.info.get(name)
+            if (before is None) != (now is None) or not np.array_equal(before, now):
+                changes.append(name)
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy", "forces", "virial"),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Calculate all properties; called by ASE."""
+        super().calculate(atoms, properties, system_changes)
+        atoms = self.atoms
+        given = {k: atoms.info.get(k) for k in _PARAMETERS}
+        self._parameters_used = {k: None if v is None else np.array(v) for k, v in given.items()}
+        cell = periodic_cell(np.asarray(atoms.cell), atoms.pbc, atoms.positions, self.dp.get_rcut())
+        energy, force, virial = self.dp.eval(
+            atoms.positions[None], cell, self._types(atoms), **given
+        )
+        self.results["energy"] = self.results["free_energy"] = float(energy[0, 0])
+        self.results["forces"] = force[0]
+        self.results["virial"] = virial[0].reshape(3, 3)
+        if atoms.pbc.any() and atoms.cell.rank == 3:
+            stress = -0.5 * (virial[0].reshape(3, 3) + virial[0].reshape(3, 3).T)
+            stress /= atoms.get_volume()
+            self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
+
+    def _types(self, atoms: Atoms) -> list[int]:
+        types = []
+        for k, symbol in enumerate(atoms.get_chemical_symbols()):
+            if symbol not in self.type_dict:
+                raise InputError(
+                    f"made for types {', '.join(self.type_dict)}; the system has {symbol} (atom {k})",
+                    where="calculator DP",
+                    fix="use a model that knows it, or give type_dict",
+                )
+            types.append(self.type_dict[symbol])
+        return types
+
+    def export_properties(self) -> Properties:
+        """Return the results that ASE knows."""
+        return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+
+def periodic_cell(
+    cell: np.ndarray, pbc: Sequence[bool], positions: np.ndarray, rcut: float
+) -> np.ndarray | None:
+    """Return a cell (3, 3) [Å] that is periodic in all directions and gives the same neighbours.
+
+    The vectors of open directions are put at right angles to all others, and made so long that no
+    image is near. None if every direction is open.
+    """
+    periodic = np.asarray(pbc, dtype=bool)
+    if not periodic.any():
+        return None
+    if periodic.all():
+        return cell
+    kept = cell[periodic]
+    # The last right singular vectors are orthonormal and at right angles to the kept ones.
+    normals = np.linalg.svd(kept)[2][len(kept) :]
+    new = np.array(cell, dtype=np.float64)
+    for k, normal in zip(np.flatnonzero(~periodic), normals, strict=True):
+        height = positions @ normal
+        extent = float(np.ptp(height)) if len(height) else 0.0
+        new[k] = normal * (extent + 2.0 * rcut + 1.0)
+    return new
+
+
+def _report(overflow: Overflow) -> None:
+    """Say how often atoms had more neighbours than the model looks at."""
+    if overflow.centres:
+        log.warning(
+            "in all, %d times an atom had more neighbours than sel; the farthest were left out",
+            overflow.centres,
+        )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The dpdata driver; importing this module registers it, in the place of dpdata's own."""
+
+import os
+from typing import Any
+
+import numpy as np
+from dpdata.driver import Driver
+
+from deepmd.infer import DeepPot
+from deepmd.utils.errors import InputError
+
+
+@Driver.register("dp")
+@Driver.register("deepmd")
+@Driver.register("deepmd-kit")
+class DPDriver(Driver):
+    """Labels frames with a model.
+
+    Parameters
+    ----------
+    dp : DeepPot, str or path
+        The model, or its file.
+    """
+
+    def __init__(self, dp: DeepPot | str | os.PathLike[str]) -> None:
+        self.dp = dp if isinstance(dp, DeepPot) else DeepPot(dp)
+
+    def label(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of dpdata's dictionary of frames with labels.
+
+        Parameters
+        ----------
+        data : dict
+            ``coords`` (n_frames, n_atoms, 3) [Å], ``cells`` (n_frames, 3, 3) [Å], ``atom_types``
+            (n_atoms,), ``atom_names``; ``nopbc`` for open systems.
+
+        Returns
+        -------
+        dict
+            The same with ``energies`` (n_frames,) [eV], ``forces`` (n_frames, n_atoms, 3) [eV/Å]
+            and ``virials`` (n_frames, 3, 3) [eV].
+        """
+        coords = np.asarray(data["coords"])
+        nf, na = coords.shape[:2]
+        cells = None if data.get("nopbc", False) else data["cells"]
+        energy, force, virial = self.dp.eval(coords, cells, self._types(data))
+        return {
+            **data,
+            "energies": energy.reshape(nf),
+            "forces": force.reshape(nf, na, 3),
+            "virials": virial.reshape(nf, 3, 3),
+        }
+
+    def _types(self, data: dict[str, Any]) -> np.ndarray:
+        """Translate the types of the data, by their names, to those of the model."""
+        type_map = self.dp.get_type_map()
+        given = np.asarray(data["atom_types"], dtype=np.int64)
+        names = list(data["atom_names"])
+        unknown = sorted({names[t] for t in given} - set(type_map))
+        if unknown:
+            raise InputError(
+                f"made for types {', '.join(type_map)}; the data have {', '.join(unknown)}",
+                where="driver dp",
+            )
+        return np.array([type_map.index(names[t]) for t in given], dtype=np.int64)
