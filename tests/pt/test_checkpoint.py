@@ -120,7 +120,7 @@ def test_a_torn_file_says_so(share, tmp_path):
     write_checkpoint(path, _checkpoint())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ModelFileError, match="incomplete|damaged"):
+    with pytest.raises(ModelFileError, match=r"incomplete|damaged"):
         read_checkpoint(path)
 
 

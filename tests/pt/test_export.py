@@ -22,9 +22,9 @@ from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 ALL = ("force", "virial", "atom_virial")
 #: Kinds of models: one- and two-sided, excluded pairs, tight sel, parameters, float32.
 KINDS = {
-    "two_sided": dict(numb_fparam=2, numb_aparam=1),
-    "one_sided": dict(type_one_side=True, sel=[3, 4], exclude_types=[[0, 1]]),
-    "float32": dict(type_one_side=True, precision="float32"),
+    "two_sided": {"numb_fparam": 2, "numb_aparam": 1},
+    "one_sided": {"type_one_side": True, "sel": [3, 4], "exclude_types": [[0, 1]]},
+    "float32": {"type_one_side": True, "precision": "float32"},
 }
 
 
@@ -94,16 +94,16 @@ def tensors(*arrays):
 
 
 CASES = {
-    "water_like": dict(natoms=12, nf=2),
-    "crowded": dict(natoms=40, edge=6.0),
-    "open": dict(natoms=9, nf=3, box=False),
-    "one": dict(natoms=1),
-    "one_open": dict(natoms=1, box=False),
-    "two_open_far": dict(natoms=2, box=False, edge=50.0),
-    "two": dict(natoms=2, nf=2),
-    "none": dict(natoms=0, box=False),
-    "virtual": dict(natoms=8, nf=2, virtual=(0, 5)),
-    "only_virtual": dict(natoms=2, virtual=(0, 1)),
+    "water_like": {"natoms": 12, "nf": 2},
+    "crowded": {"natoms": 40, "edge": 6.0},
+    "open": {"natoms": 9, "nf": 3, "box": False},
+    "one": {"natoms": 1},
+    "one_open": {"natoms": 1, "box": False},
+    "two_open_far": {"natoms": 2, "box": False, "edge": 50.0},
+    "two": {"natoms": 2, "nf": 2},
+    "none": {"natoms": 0, "box": False},
+    "virtual": {"natoms": 8, "nf": 2, "virtual": (0, 5)},
+    "only_virtual": {"natoms": 2, "virtual": (0, 1)},
 }
 
 

@@ -33,7 +33,10 @@ def _loss(**more):
     return EnergyLoss(1e-2, **{**given, "start_pref_v": 0.5, "limit_pref_v": 0.5, **more})
 
 
-def _pair(section, *, options=StepOptions(), loss=None, **changes):
+PLAIN = StepOptions()
+
+
+def _pair(section, *, options=PLAIN, loss=None, **changes):
     built = model(**changes)
     given = ({"Default": built}, {"Default": loss or _loss()}, section, options)
     return NumPyTrainStep(*given), TorchTrainStep(*given)
@@ -107,7 +110,7 @@ def test_a_restart_continues_bit_for_bit(precision):
 
 
 def test_the_state_of_numpy_is_understood():
-    reference, tested = _pair(ADAMW)
+    reference, _tested = _pair(ADAMW)
     b = _labelled()
     for _ in range(3):
         reference.step("Default", b, 1e-3)

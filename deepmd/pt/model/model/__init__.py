@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Whole models as ``torch.nn.Module``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepmd.dpmodel.model import build_model
+from deepmd.pt.lift import convert
+
+__all__ = ["get_model", "get_standard_model"]
+
+
+def get_model(params: Mapping[str, Any]) -> Any:
+    """Build the lifted model of a ``model`` section, with initial values.
+
+    Parameters
+    ----------
+    params : dict
+        The section; ``sel`` must be numbers.
+    """
+    return convert(build_model(dict(params)))
+
+
+def get_standard_model(params: Mapping[str, Any]) -> Any:
+    """Build the lifted model of a ``model`` section of type ``standard``."""
+    return get_model(params)
