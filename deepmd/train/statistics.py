@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What a model takes from its data before the first step: means, deviations, biases."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,13 @@ class Sample:
             self._batches = [batch for batches in per_system for batch in batches]
         return self._batches
 
+    def renumbered(self, names: Sequence[str], wanted: Sequence[str]) -> "Sample":
+        """Return the same batches with types numbered by another type map."""
+        number = np.array([list(wanted).index(name) for name in names], dtype=np.int64)
+        other = Sample(self.data, self.nbatch)
+        other._batches = [dataclasses.replace(b, atype=number[b.atype]) for b in self.batches()]
+        return other
+
 
 def set_statistics(
     model: Model, data: Dataset, *, nbatch: int = 10, stat_file: StatFile | None = None
@@ -59,8 +67,12 @@ def set_statistics(
     """
     sample = Sample(data, nbatch)
     for network in networks(model.atomic_model):
+        # A member with its own order of types has its own statistics, outside of the cache.
+        same = network.type_map == model.type_map
+        cache = stat_file if same else None
+        seen = sample if same else sample.renumbered(model.type_map, network.type_map)
         for part in network.descriptor.statistics_parts():
-            _set_descriptor(part, sample, stat_file)
+            _set_descriptor(part, seen, cache)
         for kind in ("fparam", "aparam"):
             if getattr(network.fitting, f"numb_{kind}"):
                 sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))

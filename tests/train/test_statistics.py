@@ -16,6 +16,7 @@ from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import (
+    Sample,
     change_bias,
     given_bias,
     output_bias,
@@ -198,3 +199,13 @@ def test_widths_of_the_tables(work):
     for width, need, sel in zip(widths, needed, [10, 40, 10, 40], strict=True):
         assert need <= width <= sel
         assert width % 4 == 0 or width == sel
+
+
+def test_types_in_another_order(work):
+    _, tasks = tasks_of(work.config())
+    task = tasks["Default"]
+    sample = Sample(task.data, 10)
+    other = sample.renumbered(["A", "B"], ["B", "C", "A"])
+    for a, b in zip(sample.batches(), other.batches(), strict=True):
+        assert np.array_equal(np.array([2, 0])[a.atype], b.atype)
+        assert a.coord is b.coord
