@@ -10,11 +10,15 @@ or, in an environment of your own, ``python examples/quickstart.py``.
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+# Systems this small gain nothing from a second thread. Set before NumPy and PyTorch ask.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -170,7 +174,7 @@ def train(folder: Path, steps: int, result: Result) -> None:
                 process.terminate()
                 process.wait()
     progress(folder, steps, seen, started)
-    print()
+    print("\n" if sys.stdout.isatty() else "", end="")
     if process.returncode:
         raise Failure(failed(log, "--pt", "train", "input.json"))
     result.curve = read_curve(folder)
@@ -180,21 +184,28 @@ def train(folder: Path, steps: int, result: Result) -> None:
 
 
 def progress(folder: Path, steps: int, seen: list[tuple[float, int]], started: float) -> None:
-    """Rewrite the line of progress; note when which step was reached."""
+    """Rewrite the line of progress (outside of a terminal: add one); note the step reached."""
     now = time.perf_counter()
-    text = "starting"
     curve = read_curve(folder)
-    if curve is not None:
-        row = curve[-1]
-        step = int(row["step"])
-        if not seen or step > seen[-1][1]:
-            seen.append((now, step))
-        error = row["rmse_f_val"] if "rmse_f_val" in curve.dtype.names else row["rmse_f_trn"]
-        text = f"step {step:6d} of {steps}, force error {error:.3f} eV/Å"
-        if step > seen[0][1]:
-            rate = (seen[-1][0] - seen[0][0]) / (step - seen[0][1])
-            text += f", {rate * (steps - step):4.0f} s to go"
-    print(f"\r   {now - started:4.0f} s  {text:<62}", end="", flush=True)
+    terminal = sys.stdout.isatty()
+    if curve is None:
+        if terminal:
+            print(f"\r   {now - started:4.0f} s  starting", end="", flush=True)
+        return
+    row = curve[-1]
+    step = int(row["step"])
+    news = not seen or step > seen[-1][1]
+    if news:
+        seen.append((now, step))
+    text = f"step {step:6d} of {steps}, force error {row['rmse_f_val']:.3f} eV/Å"
+    if step > seen[0][1]:
+        rate = (seen[-1][0] - seen[0][0]) / (step - seen[0][1])
+        text += f", {rate * (steps - step):4.0f} s to go"
+    line = f"   {now - started:4.0f} s  {text}"
+    if terminal:
+        print(f"\r{line:<75}", end="", flush=True)
+    elif news and (len(seen) == 1 or step * 10 // steps > seen[-2][1] * 10 // steps):
+        print(line, flush=True)
 
 
 def read_curve(folder: Path) -> np.ndarray | None:
@@ -226,7 +237,7 @@ def read_test(folder: Path, result: Result) -> None:
 def dynamics(folder: Path, steps: int, result: Result) -> None:
     """Run dynamics at constant energy from the first validation frame."""
     from ase import Atoms, units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+    from ase.md.velocitydistribution import Stationary
     from ase.md.verlet import VelocityVerlet
 
     from deepmd.calculator import DP
@@ -240,8 +251,8 @@ def dynamics(folder: Path, steps: int, result: Result) -> None:
         pbc=True,
     )
     atoms.calc = DP(model=str(folder / MODEL))
-    rng = np.random.default_rng(1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
+    width = np.sqrt(atoms.get_masses() * units.kB * TEMPERATURE)[:, None]
+    atoms.set_momenta(width * np.random.default_rng(1).normal(size=(len(atoms), 3)))
     Stationary(atoms)
     say(f"dynamics: {steps} steps of {TIME_STEP} fs at constant energy, {len(atoms)} atoms")
     run = VelocityVerlet(atoms, timestep=TIME_STEP * units.fs)
