@@ -241,15 +241,19 @@ class _Parameters(torch.autograd.Function):
     def backward(ctx: Any, t: Tensor | None, u: Tensor | None, a: Tensor | None) -> tuple:
         state = ctx.state
         grads = [state.r.new_zeros(shape) for shape in state.shapes]
+        pairs = [(t, state.r)] if t is not None else []
+        pairs += [(a, u)] if u is not None else []
+        left, right = (torch.cat(x, dim=-1) for x in zip(*pairs, strict=True))
         for block, hidden in zip(state.blocks, state.hidden, strict=True):
             r = state.r[block]
-            of_value, of_slope = r.new_zeros((2, state.width, r.shape[0] * r.shape[1]))
-            value = state.per_centre(of_value, r.shape[0])
-            if t is not None:
-                value += torch.bmm(t[block], r.transpose(1, 2))
-            if u is not None:
-                value += torch.bmm(a[block], u[block].transpose(1, 2))
+            n, k = r.shape[:2]
+            of_value, of_slope = r.new_empty((2, state.width, n * k))
+            turned = right[block].transpose(1, 2)
+            torch.bmm(left[block], turned, out=state.per_centre(of_value, n))
+            if u is None:
+                of_slope.zero_()
+            else:
                 lever = (r * u[block][..., :1]).transpose(1, 2)
-                state.per_centre(of_slope, r.shape[0]).copy_(torch.bmm(a[block], lever))
+                torch.bmm(a[block], lever, out=state.per_centre(of_slope, n))
             state.backward(hidden, of_value, of_slope, grads)
         return None, *grads
