@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Tests that any component must pass, as classes to inherit from.
+
+Examples
+--------
+A test file of a descriptor is a list of its options::
+
+    class TestMine(DescriptorTests):
+        descriptor = "mine"
+        cases = {"plain": dict(rcut=4.0, rcut_smth=0.5, sel=[8, 12]), "other": dict(...)}
+        backends = ("numpy", "torch")
+"""
+
+from deepmd.testing.descriptor import DescriptorTests
+from deepmd.testing.model import ModelTests
+
+__all__ = ["DescriptorTests", "ModelTests"]
