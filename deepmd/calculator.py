@@ -5,7 +5,7 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -56,13 +56,7 @@ class DP(Calculator):
     """
 
     name = "DP"
-    implemented_properties: ClassVar[list[str]] = [
-        "energy",
-        "free_energy",
-        "forces",
-        "virial",
-        "stress",
-    ]
+    implemented_properties = ["energy", "free_energy", "forces", "virial", "stress"]
 
     def __init__(
         self,
@@ -87,7 +81,11 @@ class DP(Calculator):
         changes = super().check_state(atoms, tol=tol)
         for name in _PARAMETERS:
             before, now = self._parameters_used.get(name), atoms.info.get(name)
-            if (before is None) != (now is None) or not np.array_equal(before, now):
+            if before is None or now is None:
+                same = before is now
+            else:
+                same = np.array_equal(before, now)
+            if not same:
                 changes.append(name)
         return changes
 
@@ -100,6 +98,8 @@ class DP(Calculator):
         """Calculate all properties; called by ASE."""
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
+        if atoms is None:
+            raise InputError("no atoms were given", where="calculator DP")
         given = {k: atoms.info.get(k) for k in _PARAMETERS}
         self._parameters_used = {k: None if v is None else np.array(v) for k, v in given.items()}
         cell = periodic_cell(np.asarray(atoms.cell), atoms.pbc, atoms.positions, self.dp.get_rcut())

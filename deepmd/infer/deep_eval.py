@@ -62,7 +62,7 @@ class DeepEval(Queries):
         if cls is not DeepEval or model_file is None:
             return super().__new__(cls)
         evaluator = _open(model_file, kwargs.get("head"))
-        outputs = evaluator.model.output_def().keys()
+        outputs = evaluator.model.kinds()
         found = [c for name, c in DeepEval._classes.items() if name in outputs]
         instance = super().__new__(found[0] if found else cls)
         instance._evaluator = evaluator
@@ -79,7 +79,7 @@ class DeepEval(Queries):
     ) -> None:
         if "_evaluator" not in self.__dict__:
             self._evaluator = _open(model_file, head)
-        outputs = self.model.output_def().keys()
+        outputs = self.model.kinds()
         if self.output is not None and self.output not in outputs:
             raise InputError(
                 f"predicts {', '.join(outputs)}, not {self.output}",
@@ -124,13 +124,14 @@ class DeepEval(Queries):
         extra: Sequence[str] = (),
         fparam: Any = None,
         aparam: Any = None,
+        charge_spin: Any = None,
         mixed_type: bool = False,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames; all results by name.
 
         Parameters
         ----------
-        coords, cells, atom_types, fparam, aparam, mixed_type
+        coords, cells, atom_types, fparam, aparam, charge_spin, mixed_type
             See :meth:`DeepPot.eval`.
         derivatives : sequence of str
             Which of ``force``, ``virial``, ``atom_virial`` are wanted.
@@ -150,6 +151,7 @@ class DeepEval(Queries):
             atom_types,
             fparam=fparam,
             aparam=aparam,
+            charge_spin=charge_spin,
             mixed_type=mixed_type,
         )
         out: dict[str, np.ndarray] = {}
@@ -215,7 +217,8 @@ class DeepEval(Queries):
         **kwargs: Any,
     ) -> np.ndarray:
         """Return the descriptor of every atom, (n_frames, n_atoms, width)."""
-        return self._extra("descriptor", coords, cells, atom_types, fparam, aparam, mixed_type)
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
+        return self._extra("descriptor", coords, cells, atom_types, given)
 
     def eval_fitting_last_layer(
         self,
@@ -229,35 +232,26 @@ class DeepEval(Queries):
     ) -> np.ndarray:
         """Return the output of the last hidden layer, (n_frames, n_atoms, width)."""
         name = "fitting_last_layer"
-        return self._extra(name, coords, cells, atom_types, fparam, aparam, mixed_type)
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
+        return self._extra(name, coords, cells, atom_types, given)
 
     def _extra(
-        self,
-        name: str,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        fparam: Any,
-        aparam: Any,
-        mixed_type: bool,
+        self, name: str, coords: Any, cells: Any, atom_types: Any, given: dict[str, Any]
     ) -> np.ndarray:
         results = self.evaluate(
-            coords,
-            cells,
-            atom_types,
-            derivatives=(),
-            extra=(name,),
-            fparam=fparam,
-            aparam=aparam,
-            mixed_type=mixed_type,
+            coords, cells, atom_types, derivatives=(), extra=(name,), **known_inputs(given)
         )
         return results[name]
 
     def eval_typeebd(self) -> np.ndarray:
         """Return the type embedding, (n_types + 1, width)."""
-        raise NotAvailableError(
-            "the model has no type embedding", fix="only descriptors of mixed types have one"
-        )
+        descriptor = getattr(self.model.atomic_model, "descriptor", None)
+        embedding = getattr(descriptor, "type_embedding", None)
+        if embedding is None:
+            raise NotAvailableError(
+                "the model has no type embedding", fix="only descriptors of mixed types have one"
+            )
+        return np.asarray(embedding())
 
     def get_model(self) -> Any:
         """Return what evaluates the model: a module of the backend's, or the neutral model."""
@@ -266,6 +260,15 @@ class DeepEval(Queries):
     def get_model_def_script(self) -> dict[str, Any]:
         """Return the model section of the input the model was trained with."""
         return copy.deepcopy(self._evaluator.model_def_script)
+
+
+def known_inputs(given: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None, and refuse inputs that no model here takes."""
+    for name in ("spin", "efield"):
+        if given.get(name) is not None:
+            raise NotAvailableError("the model does not take this", where=name)
+    names = ("fparam", "aparam", "charge_spin", "mixed_type")
+    return {name: given[name] for name in names if given.get(name) is not None}
 
 
 def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:

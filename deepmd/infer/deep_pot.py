@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.infer.deep_eval import DeepEval
-from deepmd.utils.errors import NotAvailableError
+from deepmd.infer.deep_eval import DeepEval, known_inputs
 
 
 class DeepPot(DeepEval):
@@ -49,7 +48,8 @@ class DeepPot(DeepEval):
         mixed_type : bool
             Whether every frame has its own row of types.
         **kwargs
-            ``spin``, ``charge_spin`` and ``efield`` are refused by models that do not know them.
+            ``charge_spin``, n_frames × 2 or 2 numbers, for models that take it; ``spin`` and
+            ``efield`` are refused by models that do not know them.
 
         Returns
         -------
@@ -65,18 +65,10 @@ class DeepPot(DeepEval):
         InputError
             If the arrays do not fit each other or the model.
         """
-        for name in ("spin", "charge_spin", "efield"):
-            if kwargs.get(name) is not None:
-                raise NotAvailableError("the model does not take this", where=name)
         derivatives = ("force", "virial", "atom_virial") if atomic else ("force", "virial")
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
         out = self.evaluate(
-            coords,
-            cells,
-            atom_types,
-            derivatives=derivatives,
-            fparam=fparam,
-            aparam=aparam,
-            mixed_type=mixed_type,
+            coords, cells, atom_types, derivatives=derivatives, **known_inputs(given)
         )
         names = ["energy", "force", "virial"]
         if atomic:

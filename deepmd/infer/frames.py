@@ -24,6 +24,7 @@ class Frames:
     atype : (n_frames, n_atoms) int64
     fparam : (n_frames, n_fparam) float64 or None
     aparam : (n_frames, n_atoms, n_aparam) float64 or None
+    charge_spin : (n_frames, 2) float64 or None
     """
 
     coord: np.ndarray
@@ -31,6 +32,7 @@ class Frames:
     atype: np.ndarray
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
+    charge_spin: np.ndarray | None = None
 
     @property
     def n_frames(self) -> int:
@@ -60,6 +62,7 @@ class Frames:
             natoms=real.sum(axis=1).astype(np.int64),
             fparam=None if self.fparam is None else self.fparam[frames],
             aparam=None if self.aparam is None else self.aparam[frames][real],
+            charge_spin=None if self.charge_spin is None else self.charge_spin[frames],
         )
 
 
@@ -71,6 +74,7 @@ def make_frames(
     *,
     fparam: Any = None,
     aparam: Any = None,
+    charge_spin: Any = None,
     mixed_type: bool = False,
 ) -> Frames:
     """Check what a caller gave, and bring it into one form.
@@ -85,6 +89,8 @@ def make_frames(
         Index into the type map; negative marks a virtual atom.
     fparam : n_frames × n_fparam numbers, or n_fparam for all frames
     aparam : n_frames × n_atoms × n_aparam numbers, or n_atoms × n_aparam, or n_aparam
+    charge_spin : n_frames × 2 numbers, or 2 for all frames
+        Charge [e] and spin multiplicity.
     mixed_type : bool
         Whether every frame has its own row of types.
 
@@ -103,8 +109,15 @@ def make_frames(
         coord,
         _cells(cells, nf),
         atype,
-        _fparam(fparam, model, nf),
+        _of_frames(fparam, model.get_dim_fparam(), model.get_default_fparam(), nf, "fparam"),
         _aparam(aparam, model, nf, na),
+        _of_frames(
+            charge_spin,
+            model.get_dim_chg_spin(),
+            model.get_default_chg_spin(),
+            nf,
+            "charge_spin",
+        ),
     )
 
 
@@ -194,17 +207,18 @@ def _cells(value: Any, nf: int) -> np.ndarray:
     return cells
 
 
-def _fparam(value: Any, model: Model, nf: int) -> np.ndarray | None:
-    dim = model.get_dim_fparam()
+def _of_frames(
+    value: Any, dim: int, default: list[float] | None, nf: int, name: str
+) -> np.ndarray | None:
     if value is None and dim:
-        value = model.get_default_fparam()
-    array = _parameters(value, dim, "fparam", "frame")
+        value = default
+    array = _parameters(value, dim, name, "frame")
     if array is None:
         return None
     if array.size not in (dim, nf * dim):
         raise InputError(
             f"{array.size} numbers do not fit {nf} frames",
-            where="fparam",
+            where=name,
             fix=f"give {dim} per frame, or {dim} for all",
         )
     return np.broadcast_to(array.reshape(-1, dim), (nf, dim))

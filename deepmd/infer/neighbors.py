@@ -45,7 +45,7 @@ def edges_from_ase(neighbor_list: Any, batch: Batch, rcut: float, *, check: bool
                     fix="give it a cutoff of at least the model's, or leave it out",
                 )
         parts.append(edges)
-    return join_edges(parts, batch.natoms)
+    return join_edges(parts, batch.natoms.tolist())
 
 
 def _update(primitive: Any, periodic: bool, cell: np.ndarray, coord: np.ndarray) -> None:

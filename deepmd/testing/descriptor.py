@@ -43,4 +43,5 @@ class DescriptorTests(ModelTests):
         order = np.random.default_rng(6).permutation(len(coord))
         got = potential.eval_descriptor(coord[order], cell, atype[order])
         self.assert_same(got, want[:, order])
-        assert want.shape == (1, len(coord), potential.model.atomic_model.descriptor.dim_out)
+        inner: Any = potential.model.atomic_model
+        assert want.shape == (1, len(coord), inner.descriptor.dim_out)

@@ -70,15 +70,21 @@ def _randomise(node: Any, rng: np.random.Generator, seen: set[int]) -> None:
         return
     seen.add(id(node))
     names = node.serial.buffers
-    if "dstd" in names and node.dstd is not None:
-        node.dstd = rng.uniform(0.5, 1.5, node.dstd.shape)
-        if node.dstd.shape[-1] == 4:  # the three directions are equal
-            node.dstd[..., 2:] = node.dstd[..., 1:2]
-        if not getattr(node, "set_davg_zero", True):
-            node.davg = np.zeros_like(node.davg)
-            node.davg[..., 0] = rng.uniform(-0.1, 0.1, node.davg.shape[:-1])
+    if "dstd" in names:
+        _randomise_statistics(node, rng)
     for name in ("out_bias", "bias_atom_e"):
         if name in names and getattr(node, name) is not None:
             setattr(node, name, rng.normal(size=getattr(node, name).shape))
     for child in node.serial.children:
         _randomise(getattr(node, child), rng, seen)
+
+
+def _randomise_statistics(node: Any, rng: np.random.Generator) -> None:
+    if node.dstd is None:
+        return
+    node.dstd = rng.uniform(0.5, 1.5, node.dstd.shape)
+    if node.dstd.shape[-1] == 4:  # the three directions are equal
+        node.dstd[..., 2:] = node.dstd[..., 1:2]
+    if not getattr(node, "set_davg_zero", True):
+        node.davg = np.zeros_like(node.davg)
+        node.davg[..., 0] = rng.uniform(-0.1, 0.1, node.davg.shape[:-1])
