@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Dipoles, polarizabilities and Wannier centres."""
+
+from typing import Any
+
+import numpy as np
+
+from deepmd.infer.deep_eval import DeepEval, known_inputs
+
+
+class DeepTensor(DeepEval):
+    """A tensor of every atom; the constructor's arguments are those of :class:`DeepEval`."""
+
+    @property
+    def tselt(self) -> list[int]:
+        """Types that are predicted; empty means all."""
+        return self.get_sel_type()
+
+    @property
+    def output_dim(self) -> int:
+        """Number of components."""
+        return self.model.output_def()[str(self.output)].size
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = True,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Evaluate frames.
+
+        Parameters
+        ----------
+        coords, cells, atom_types, fparam, aparam, mixed_type
+            See :meth:`deepmd.infer.DeepPot.eval`.
+        atomic : bool
+            Whether the tensors of the atoms are returned, or their sum.
+
+        Returns
+        -------
+        (n_frames, n_atoms, dim) with ``atomic``, else (n_frames, dim)
+        """
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
+        out = self.evaluate(coords, cells, atom_types, derivatives=(), **known_inputs(given))
+        return out[f"atom_{self.output}" if atomic else str(self.output)]
+
+    def eval_full(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, ...]:
+        """Evaluate frames with derivatives.
+
+        Returns
+        -------
+        tensor : (n_frames, dim)
+        force : (n_frames, dim, n_atoms, 3)
+            Minus the derivative of every component with respect to positions.
+        virial : (n_frames, dim, 9)
+        atom_tensor : (n_frames, n_atoms, dim), with ``atomic``
+        atom_virial : (n_frames, dim, n_atoms, 9), with ``atomic``
+        """
+        wanted = ("force", "virial", "atom_virial") if atomic else ("force", "virial")
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
+        out = self.evaluate(coords, cells, atom_types, derivatives=wanted, **known_inputs(given))
+        results = [out[str(self.output)], out["force"].swapaxes(1, 2), out["virial"]]
+        if atomic:
+            results += [out[f"atom_{self.output}"], out["atom_virial"].swapaxes(1, 2)]
+        return tuple(results)
+
+
+class DeepDipole(DeepTensor):
+    """A dipole per atom."""
+
+    output = "dipole"
+
+
+class DeepPolar(DeepTensor):
+    """A polarizability per atom."""
+
+    output = "polar"
+
+
+class DeepGlobalPolar(DeepPolar):
+    """The polarizability of a frame."""
+
+    def eval(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Evaluate frames as :class:`DeepPolar`; without ``atomic`` the sum over the atoms."""
+        if len(args) < 4:
+            kwargs.setdefault("atomic", False)
+        return super().eval(*args, **kwargs)
+
+
+class DeepWFC(DeepTensor):
+    """Displacements of Wannier centres."""
+
+    output = "wfc"
