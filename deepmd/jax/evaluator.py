@@ -17,6 +17,7 @@ from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.io.files import branch_of, branch_params, load_model, models_of
+from deepmd.jax.cache import architecture, shared
 from deepmd.jax.program import program_of
 from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
 from deepmd.utils.errors import ModelFileError
@@ -122,13 +123,19 @@ def model_forward(model: Model) -> Forward:
     """Return the compiled functions of a model."""
     params, fixed = split(model)
     leaves = jax.device_put(params | fixed)
+    run = shared(lambda: _compiled(model), "evaluate", architecture(model))
+    return lambda inputs, extra, gradients: run(leaves, inputs, extra, gradients)
+
+
+def _compiled(model: Model) -> Callable[..., dict[str, Any]]:
+    """Return the evaluation of a model as a compiled function of its arrays."""
 
     @functools.partial(jax.jit, static_argnums=(2, 3))
     def run(leaves: Any, inputs: Inputs, extra: tuple[str, ...], gradients: bool) -> Any:
         bound = bind(model, leaves)
         return bound.forward_edges(inputs, extra) if gradients else bound.atomic(inputs, extra)
 
-    return lambda inputs, extra, gradients: run(leaves, inputs, extra, gradients)
+    return run
 
 
 def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:

@@ -17,6 +17,7 @@ from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
+from deepmd.jax.cache import architecture, shared
 from deepmd.jax.shapes import Bucketing, pad_labels
 
 Leaves = dict[str, Any]
@@ -44,22 +45,14 @@ def fetch(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {k: np.array(v, copy=True) for k, v in leaves.items()}
 
 
-class _Task:
-    """What belongs to one model: arrays on the device, and its compiled functions."""
+class _Program:
+    """The compiled functions of a model, a loss and an optimizer; holds no numbers."""
 
     def __init__(
-        self,
-        model: Model,
-        loss: Loss,
-        optimizer: optax.GradientTransformation,
-        max_norm: float | None,
-        bucketing: Bucketing,
+        self, model: Model, loss: Loss, settings: Mapping[str, Any], max_norm: float | None
     ) -> None:
-        self.neutral, self.loss, self.bucketing = model, loss, bucketing
-        self.optimizer, self.max_norm = optimizer, max_norm
-        params, fixed = split(model)
-        self.params, self.fixed = own(params), own(fixed)
-        self.opt_state = optimizer.init(self.params)
+        self.neutral, self.loss, self.max_norm = model, loss, max_norm
+        self.optimizer = transform(settings)
         self.step = jax.jit(self._step, donate_argnums=(0, 1))
         self.gradients = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
         self.evaluate = jax.jit(functools.partial(self._loss, training=False))
@@ -103,6 +96,30 @@ class _Task:
         return params, opt_state, metrics
 
 
+class _Task:
+    """What belongs to one model: its arrays on the device, and how it is compiled."""
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        settings: Mapping[str, Any],
+        max_norm: float | None,
+        bucketing: Bucketing,
+    ) -> None:
+        self.neutral, self.loss, self.bucketing = model, loss, bucketing
+        self.program: _Program = shared(
+            lambda: _Program(model, loss, settings, max_norm),
+            "train",
+            architecture(model),
+            architecture(loss),
+            repr((sorted(settings.items()), max_norm)),
+        )
+        params, fixed = split(model)
+        self.params, self.fixed = own(params), own(fixed)
+        self.opt_state = self.program.optimizer.init(self.params)
+
+
 def _global_norm(grads: Leaves) -> Any:
     """Root of the sum of all squares, in float64."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float64))) for g in grads.values()))
@@ -121,13 +138,13 @@ class JaxTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
-        update = transform(adam_settings(optimizer))
+        settings = adam_settings(optimizer)
         widths = options.widths or {}
         self._tasks = {
             task: _Task(
                 model,
                 losses[task],
-                update,
+                settings,
                 options.gradient_max_norm,
                 Bucketing(model, widths.get(task), name=task),
             )
@@ -151,7 +168,7 @@ class JaxTrainStep(TrainStep):
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step; the call returns while the device still works."""
         t, *arguments = self._arguments(task, "step", batch, lr)
-        t.params, t.opt_state, metrics = t.step(t.params, t.opt_state, t.fixed, *arguments)
+        t.params, t.opt_state, metrics = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
         return metrics
 
     def gradients(
@@ -159,13 +176,13 @@ class JaxTrainStep(TrainStep):
     ) -> tuple[Metrics, dict[str, np.ndarray]]:
         """Return the figures of a batch and the gradient of every parameter."""
         t, *arguments = self._arguments(task, "gradients", batch, lr)
-        (_, metrics), grads = t.gradients(t.params, t.fixed, *arguments)
+        (_, metrics), grads = t.program.gradients(t.params, t.fixed, *arguments)
         return metrics, fetch(grads)
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Return the figures of a batch."""
         t, *arguments = self._arguments(task, "evaluate", batch, lr)
-        return t.evaluate(t.params, t.fixed, *arguments)[1]
+        return t.program.evaluate(t.params, t.fixed, *arguments)[1]
 
     # -- state: the names are those of the NumPy step ------------------------------------------
 

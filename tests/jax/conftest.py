@@ -12,7 +12,17 @@ from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 
 
-def make_model(*, one_side=True, precision="float64", **changes):
+@pytest.fixture
+def quick():
+    """Compile without optimization, which takes half the time: for tests of what is around it."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def make_model(*, one_side=True, precision="float64", small=False, **changes):
     """Two types, statistics that are not trivial, frame and atomic parameters on request."""
     model = build_model(
         {
@@ -22,13 +32,18 @@ def make_model(*, one_side=True, precision="float64", **changes):
                 "rcut": 4.0,
                 "rcut_smth": 0.5,
                 "sel": [7, 10],
-                "neuron": [4, 8],
+                "neuron": [4] if small else [4, 8],
                 "axis_neuron": 3,
                 "type_one_side": one_side,
                 "precision": precision,
                 "seed": 1,
             },
-            "fitting_net": {"neuron": [6, 6], "precision": precision, "seed": 2, **changes},
+            "fitting_net": {
+                "neuron": [5] if small else [6, 6],
+                "precision": precision,
+                "seed": 2,
+                **changes,
+            },
         }
     )
     rng = np.random.default_rng(3)

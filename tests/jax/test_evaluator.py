@@ -30,7 +30,7 @@ def assert_same(results, reference, *, atol=1e-13):
 
 @pytest.mark.parametrize("one_side", [True, False])
 def test_chunks_have_one_shape_and_change_nothing(one_side):
-    model = make_model(one_side=one_side, numb_fparam=1, numb_aparam=2)
+    model = make_model(one_side=one_side, small=True, numb_fparam=1, numb_aparam=2)
     batch = make_batch(3, 20, fparam=1, aparam=2)
     # Sorted by type: ranges of these atoms would have one type each.
     order = np.argsort(batch.atype, kind="stable")[:20]
@@ -60,8 +60,9 @@ def test_atoms_take_turns():
 
 
 @pytest.mark.parametrize("n_atoms", [0, 1])
+@pytest.mark.usefixtures("quick")
 def test_no_atoms_one_atom(n_atoms):
-    model = make_model()
+    model = make_model(small=True)
     batch = make_batch(1, n_atoms) if n_atoms else Batch.from_arrays(np.zeros((1, 0, 3)), None, [])
     batch.edges = batch_edges(batch, 4.0)
     results = JaxEvaluator(model).evaluate(batch, derivatives=ALL)
@@ -70,15 +71,17 @@ def test_no_atoms_one_atom(n_atoms):
     assert_same(results, NumPyEvaluator(model).evaluate(batch, derivatives=ALL))
 
 
+@pytest.mark.usefixtures("quick")
 def test_single_precision_is_close():
-    model, batch = make_model(precision="float32"), make_batch(2, 12)
+    model, batch = make_model(precision="float32", small=True), make_batch(2, 12)
     reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
     results = JaxEvaluator(model).evaluate(batch, derivatives=ALL)
     assert_same(results, reference, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick")
 def test_overflow_is_counted():
-    model, batch = make_model(), make_batch(1, 40)
+    model, batch = make_model(small=True), make_batch(1, 40)
     one, two = NumPyEvaluator(model), JaxEvaluator(model, max_edges=300)
     one.evaluate(batch)
     two.evaluate(batch)

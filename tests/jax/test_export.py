@@ -22,12 +22,14 @@ from deepmd.jax.program import export_program
 from deepmd.utils.errors import ModelFileError
 from tests.jax.conftest import make_batch, make_model
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ALL = ("force", "virial", "atom_virial")
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(one_side=False, numb_fparam=1, numb_aparam=2)
+    return make_model(small=True, one_side=False, numb_fparam=1, numb_aparam=2)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +80,13 @@ def test_the_dictionary_comes_back(model, file, tmp_path):
 
 
 def test_single_precision_and_one_side(tmp_path):
-    model = make_model(precision="float32")
+    model = make_model(precision="float32", small=True)
     write_hlo(tmp_path / "model.hlo", model_file_dict(model, {}, None, "JAX"))
     assert open_hlo(tmp_path / "model.hlo").min_nbor_dist is None
 
 
 def test_a_wrong_program_is_not_written(model, tmp_path, monkeypatch):
-    other = make_model(one_side=False, numb_fparam=1, numb_aparam=2)
+    other = make_model(small=True, one_side=False, numb_fparam=1, numb_aparam=2)
     other.atomic_model.out_bias = other.atomic_model.out_bias + 1e-3
     monkeypatch.setattr(export, "export_program", lambda model: export_program(other))
     path = tmp_path / "model.hlo"

@@ -34,6 +34,13 @@ def worst(got, want):
     return max(np.abs(got[k] - want[k]).max() / np.abs(want[k]).max() for k in want)
 
 
+def check_gradients(step, folder, batch, record):
+    _, grads = step.gradients("Default", batch, record["learning_rate"])
+    stored = np.load(folder / "grad_step0.npz")
+    names = {k: "atomic_model." + k.replace("/@variables", "").replace("/", ".") for k in stored}
+    assert worst(grads, {names[k]: stored[k] for k in stored}) < 1e-9
+
+
 @pytest.mark.parametrize("name", ["step_se_e2_a", "step_se_e2_a_virial"])
 def test_five_steps(name, reference):
     folder = reference / "train" / name
@@ -50,12 +57,8 @@ def test_five_steps(name, reference):
     options = StepOptions(widths={"Default": model.get_sel()})
     step = JaxTrainStep({"Default": model}, {"Default": loss}, {"type": "Adam"}, options)
 
-    first = records[0]
-    _, grads = step.gradients("Default", load(folder, first, loss, model), first["learning_rate"])
-    stored = np.load(folder / "grad_step0.npz")
-    names = {k: "atomic_model." + k.replace("/@variables", "").replace("/", ".") for k in stored}
-    assert worst(grads, {names[k]: stored[k] for k in stored}) < 1e-9
-
+    if "virial" in name:  # of one case only: each is a compilation
+        check_gradients(step, folder, load(folder, records[0], loss, model), records[0])
     for k, record in enumerate(records):
         batch = load(folder, record, loss, model)
         figures = step.step("Default", batch, record["learning_rate"])
@@ -65,4 +68,4 @@ def test_five_steps(name, reference):
         if k in (0, 4):
             after = split(read(folder, f"after_step{k + 1}"))[0]
             assert worst(split(step.model("Default"))[0], after) < 1e-9
-    assert step.compilations == 2
+    assert step.compilations == 1 + ("virial" in name)
