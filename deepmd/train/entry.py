@@ -133,13 +133,7 @@ def prepare(
         tasks,
         _make_step(config, backend, tasks, widths),
         learning_rate(config["learning_rate"], numb_steps),
-        CheckpointStore(
-            training["save_ckpt"],
-            suffix,
-            backend.write_checkpoint,
-            keep=_keep(training, numb_steps),
-            folder=training.get("save_dir"),
-        ),
+        _make_store(training, suffix, backend, numb_steps),
         training,
         numb_steps=numb_steps,
         model_params=config["model"],
@@ -209,12 +203,20 @@ def _json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=4, ensure_ascii=False)
 
 
-def _keep(training: Mapping[str, Any], numb_steps: int) -> int:
-    """Return how many checkpoints stay."""
+def _make_store(
+    training: Mapping[str, Any], suffix: str, backend: Any, numb_steps: int
+) -> CheckpointStore:
     ratio = training.get("ckpt_keep_ratio")
-    if ratio is None:
-        return int(training.get("max_ckpt_keep", 5))
-    return max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
+    keep = int(training.get("max_ckpt_keep", 5))
+    if ratio is not None:
+        keep = max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
+    return CheckpointStore(
+        training["save_ckpt"],
+        suffix,
+        backend.write_checkpoint,
+        keep=keep,
+        folder=training.get("save_dir"),
+    )
 
 
 def count_parameters(models: Mapping[str, Model]) -> tuple[int, int]:

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A polite end: SIGTERM and SIGINT let the running step finish."""
 
-import logging
 import signal
 import threading
 from types import FrameType
 from typing import Any
-
-log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,12 +32,9 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        # Nothing is written here: the signal may have come in the middle of a line of the log.
         self.signal = signal.Signals(number)
         self._restore()
-        log.info(
-            "%s received: this step is finished and a checkpoint written; once more ends at once",
-            self.signal.name,
-        )
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -144,7 +144,7 @@ class Trainer:
             known = self.store.path(self.step)
             return Run(self.step, known if known.exists() else self._save())
         log.info("Start to train %d steps.", self.numb_steps - self.step)
-        path = None
+        path = ended = None
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
             advance = stack.enter_context(progress_bar(self.numb_steps, self.step))
@@ -157,15 +157,18 @@ class Trainer:
                 lr = self._take_step(clock)
                 self._show(lr, curve, events, clock)
                 advance(self.step, "training")
-                ends = self.step == self.numb_steps or stop.signal is not None
-                if ends or self.step % self._freq("save_freq") == 0:
+                ended = stop.signal  # asked once: it may come between two lines
+                if ended is not None:
+                    log.info("%s received: a checkpoint is written", ended.name)
+                last = self.step == self.numb_steps or ended is not None
+                if last or self.step % self._freq("save_freq") == 0:
                     path = self._save()
-                if stop.signal is not None:
+                if ended is not None:
                     break
             log.info(clock.summary())
         if self.step == self.numb_steps:
             log.info("Trained model has been saved to: %s", path)
-        return Run(self.step, path, stop.signal if self.step < self.numb_steps else None)
+        return Run(self.step, path, ended if self.step < self.numb_steps else None)
 
     def _freq(self, name: str) -> int:
         return int(self.training.get(name, 1000))
