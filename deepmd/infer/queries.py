@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
 
 
 class Queries(ABC):
@@ -48,8 +49,8 @@ class Queries(ABC):
         return self.model.get_default_fparam() is not None
 
     def get_sel_type(self) -> list[int]:
-        """Return the types that are predicted; empty means all."""
-        return self.model.get_sel_type()
+        """Return the types that are predicted."""
+        return self.model.get_sel_type() or list(range(self.get_ntypes()))
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with a spin."""
@@ -90,7 +91,8 @@ class Queries(ABC):
         Returns
         -------
         dict
-            ``type_num`` and ``observed_type``, a list of names.
+            ``type_num`` and ``observed_type``, a list of names: elements in the order of their
+            atomic numbers, then other names.
         """
         inner = self.model.atomic_model
         biases = [np.abs(np.asarray(inner.out_bias)).max(axis=(0, 2))]
@@ -99,6 +101,8 @@ class Queries(ABC):
             biases.append(np.abs(np.asarray(own)).max(axis=1))
         seen = np.max(biases, axis=0) > 0
         names = [t for t, there in zip(self.get_type_map(), seen, strict=True) if there]
+        number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
+        names.sort(key=lambda t: (number.get(t, len(number)), t))
         return {"type_num": len(names), "observed_type": names}
 
 

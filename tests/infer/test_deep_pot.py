@@ -46,7 +46,6 @@ def test_names_and_signature(model_file):
         __import__("deepmd.DeepPot")
 
 
-
 def test_the_file_may_be_deleted(model_file, tmp_path, frames, dp):
     path = tmp_path / "gone.dp"
     shutil.copy(model_file, path)
@@ -84,7 +83,7 @@ def test_queries(dp, parameter_file, default_file):
     assert dp.get_ntypes() == 2
     assert dp.get_sel() == [8, 16]
     assert (dp.get_dim_fparam(), dp.get_dim_aparam()) == (0, 0)
-    assert dp.get_sel_type() == []
+    assert dp.get_sel_type() == [0, 1]
     assert dp.get_ntypes_spin() == 0
     assert (dp.has_efield, dp.has_spin, dp.has_hessian) == (False, False, False)
     assert dp.has_default_fparam() is False
@@ -97,7 +96,7 @@ def test_queries(dp, parameter_file, default_file):
         "fitting-net": fitting,
         "total": embedding + fitting,
     }
-    assert dp.get_observed_types() == {"type_num": 2, "observed_type": ["O", "H"]}
+    assert dp.get_observed_types() == {"type_num": 2, "observed_type": ["H", "O"]}
     assert DeepPot(parameter_file).get_dim_aparam() == 1
     assert DeepPot(default_file).has_default_fparam() is True
     with pytest.raises(NotAvailableError):
