@@ -61,6 +61,11 @@ def example_inputs(
             slots += [index(next(sizes)) for _ in range(p.ntypes)]
         elif p.layout == "flat":
             slots.append(index(next(sizes)))
+        elif p.layout == "angles":
+            pairs = next(sizes)
+            slots += [index(pairs), index(pairs)]
+        elif p.layout == "first_type":
+            slots.append(index(atoms))
         else:
             tables = p.ntypes if p.layout == "typed" else 1
             for _ in range(p.ntypes if p.by_centre else 1):

@@ -5,6 +5,7 @@ The archive holds the neutral dictionary (``model.json``, ``arrays.npz``) and wh
 (``metadata.json``), so that it converts into every other format without loss.
 """
 
+import dataclasses
 import io
 import json
 import operator
@@ -23,7 +24,7 @@ from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
-from deepmd.utils.errors import ModelFileError, NotAvailableError
+from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
 #: Version of the evaluation entry.
@@ -130,6 +131,9 @@ def settings_of(
         "rcuts": [float(p.rcut) for p in packings],
         "sels": [list(p.sel) for p in packings],
         "grouped": [p.by_centre for p in packings],
+        "nearest": [p.nearest for p in packings],
+        "edge_rcuts": [float(p.edge_rcut) for p in packings],
+        "edge_sels": [p.edge_sel for p in packings],
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "dim_fparam": model.get_dim_fparam(),
         "dim_aparam": model.get_dim_aparam(),
@@ -138,6 +142,7 @@ def settings_of(
         "nnei": sum(sel),
         "sel_type": torch.jit.Attribute(list(model.get_sel_type()), list[int]),
         "mixed": model.mixed_types(),
+        "message_passing": model.message_passing(),
         "observed": list(script.get("info", {}).get("observed_type", model.get_type_map())),
         "model_def_script": json.dumps(script),
         "min_nbor_dist": torch.tensor(
@@ -149,17 +154,7 @@ def settings_of(
 def build_program(
     model: Model, script: Mapping[str, Any] | None = None, min_nbor_dist: float | None = None
 ) -> torch.jit.ScriptModule:
-    """Return a model as a TorchScript module.
-
-    Raises
-    ------
-    NotAvailableError
-        For a model that passes messages.
-    """
-    if model.message_passing():
-        raise NotAvailableError(
-            "TorchScript files of models that pass messages are not built yet", fix="use .dp"
-        )
+    """Return a model as a TorchScript module."""
     with warnings.catch_warnings():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -206,17 +201,7 @@ def metadata_of(model: Model) -> dict[str, Any]:
         "entry_version": ENTRY_VERSION,
         "rcut": model.get_rcut(),
         "type_map": model.get_type_map(),
-        "packings": [
-            {
-                "layout": p.layout,
-                "ntypes": p.ntypes,
-                "rcut": p.rcut,
-                "sel": list(p.sel),
-                "by_centre": p.by_centre,
-                "exclude": [list(pair) for pair in p.exclude],
-            }
-            for p in model.packings()
-        ],
+        "packings": [dataclasses.asdict(p) for p in model.packings()],
         "outputs": [
             {"name": v.name, "size": v.size, "differentiable": v.r_differentiable}
             for v in model.output_def().get_data().values()

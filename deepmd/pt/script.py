@@ -30,7 +30,10 @@ class Program(torch.nn.Module):
     rcuts: list[float]
     sels: list[list[int]]
     grouped: list[bool]
+    nearest: list[int]
     excluded: list[list[int]]
+    edge_rcuts: list[float]
+    edge_sels: list[int]
     default_fparam: list[float]
     sel: list[int]
     observed: list[str]
@@ -73,9 +76,14 @@ class Program(torch.nn.Module):
 
     @torch.jit.export
     def make_slots(
-        self, i: torch.Tensor, j: torch.Tensor, atype: torch.Tensor, r2: torch.Tensor
+        self,
+        i: torch.Tensor,
+        j: torch.Tensor,
+        atype: torch.Tensor,
+        frame: torch.Tensor,
+        r2: torch.Tensor,
     ) -> list[torch.Tensor]:
-        """Pack edges, sorted by centre, as the model wants them."""
+        """Pack edges, sorted by centre, of atoms, sorted by frame, as the model wants them."""
         slots: list[torch.Tensor] = []
         for k in range(len(self.layouts)):
             slots += pack(
@@ -84,11 +92,15 @@ class Program(torch.nn.Module):
                 self.rcuts[k],
                 self.sels[k],
                 self.grouped[k],
+                self.nearest[k],
                 self.excluded[k],
+                self.edge_rcuts[k],
+                self.edge_sels[k],
                 i,
                 j,
                 atype,
                 r2,
+                frame,
             )
         return slots
 
@@ -96,30 +108,29 @@ class Program(torch.nn.Module):
         self,
         vec: torch.Tensor,
         i: torch.Tensor,
-        neighbor_type: torch.Tensor,
+        j: torch.Tensor,
         atype: torch.Tensor,
         frame: torch.Tensor,
         fparam: torch.Tensor,
         aparam: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Evaluate centres; all that is known of a neighbour is its type.
+        """Evaluate atoms, followed by one atom per type that has no edges.
 
-        Behind the centres comes one atom per type without edges, which stands for all neighbours
-        of that type.
+        These stand for neighbours of which nothing but the type is known: ``n_atoms + type``.
         """
         n = atype.shape[0]
         types = torch.arange(len(self.type_map), dtype=torch.int64, device=atype.device)
         every = torch.cat([atype, types])
-        j = neighbor_type + n
+        frames = torch.cat([frame, torch.full_like(types, fparam.shape[0] - 1)])
         out = self.forward_edges(
             vec,
             i,
             j,
             every,
-            torch.cat([frame, torch.zeros_like(types)]),
+            frames,
             fparam,
             torch.cat([aparam, aparam.new_zeros((types.shape[0], aparam.shape[1]))]),
-            self.make_slots(i, j, every, (vec * vec).sum(-1)),
+            self.make_slots(i, j, every, frames, (vec * vec).sum(-1)),
         )
         for name in self.names:
             out[name] = out[name][:n]
@@ -167,7 +178,7 @@ class Program(torch.nn.Module):
         raw = self.evaluate(
             vec,
             i,
-            types[j],
+            j,
             types,
             rows[:, 0],
             self.frame_parameters(fparam, nf, coord),
@@ -210,6 +221,8 @@ class Program(torch.nn.Module):
         nlist : (n_frames, n_local, any width)
             Numbers of extended atoms in any order, -1 where there is none; may reach beyond the
             cutoff.
+        mapping : (n_frames, n_all), optional
+            Local atom of every extended one; needed by models that exchange messages.
         """
         nf, nall = extended_atype.shape[0], extended_atype.shape[1]
         nloc = nlist.shape[1]
@@ -227,10 +240,14 @@ class Program(torch.nn.Module):
         near = (r2 <= self.rcut * self.rcut) & (r2 > 0.0) & (flat[neighbor] >= 0)
         vec, where, centre, neighbor = vec[near], where[near], centre[near], neighbor[near]
         rows = torch.nonzero(real)
+        j = flat[neighbor] + rows.shape[0]
+        if self.message_passing:
+            owner = self.owners(mapping, comm_dict, where[:, 0], neighbor - where[:, 0] * nall)
+            j = number[where[:, 0], owner]
         raw = self.evaluate(
             vec,
             number[where[:, 0], where[:, 1]],
-            flat[neighbor],
+            j,
             types[:, :nloc][real],
             rows[:, 0],
             self.frame_parameters(fparam, nf, extended_coord),
@@ -248,6 +265,20 @@ class Program(torch.nn.Module):
                     out["extended_virial"] = atoms
         out["mask"] = real.to(torch.int32)
         return out
+
+    def owners(
+        self,
+        mapping: torch.Tensor | None,
+        comm_dict: dict[str, torch.Tensor] | None,
+        frame: torch.Tensor,
+        neighbor: torch.Tensor,
+    ) -> torch.Tensor:
+        """Local atoms (n_edges,) of which extended atoms are images."""
+        if comm_dict is not None and len(comm_dict) > 0:
+            raise ValueError("this model exchanges messages; it runs on one process only")
+        if mapping is None:
+            raise ValueError("this model exchanges messages and needs the mapping of ghosts")
+        return mapping[frame, neighbor].to(torch.int64)
 
     # -- assembly -----------------------------------------------------------------------------
 
@@ -388,7 +419,7 @@ class Program(torch.nn.Module):
     @torch.jit.export
     def has_message_passing(self) -> bool:
         """Whether atoms beyond the cutoff matter."""
-        return False
+        return self.message_passing
 
     @torch.jit.export
     def need_sorted_nlist_for_lower(self) -> bool:

@@ -90,6 +90,7 @@ def _kept(
     ntypes: int,
     rcut: float,
     sel: list[int],
+    nearest: int,
     excluded: list[int],
     i: torch.Tensor,
     j: torch.Tensor,
@@ -97,9 +98,10 @@ def _kept(
     r2: torch.Tensor,
 ) -> torch.Tensor:
     """Numbers of the edges within the cutoff and ``sel`` that are not excluded."""
-    most = 0
-    for s in sel:
-        most += s
+    most = nearest
+    if most == 0:
+        for s in sel:
+            most += s
     kept = torch.nonzero((r2 <= rcut * rcut) & (r2 > 0.0)).reshape(-1)
     n = atype.shape[0]
     centre = i[kept]
@@ -141,28 +143,67 @@ def _trim(table: torch.Tensor) -> torch.Tensor:
     return table[:, :used].contiguous()
 
 
+def _angles(
+    ntypes: int,
+    rcut: float,
+    sel: list[int],
+    excluded: list[int],
+    edge_rcut: float,
+    edge_sel: int,
+    i: torch.Tensor,
+    j: torch.Tensor,
+    atype: torch.Tensor,
+    r2: torch.Tensor,
+) -> list[torch.Tensor]:
+    """All ordered pairs of edges of one centre, as positions in the flat list of the edges."""
+    kept = _kept("flat", ntypes, edge_rcut, [edge_sel], 0, excluded, i, j, atype, r2)
+    position = torch.full_like(i, -1)
+    position[kept] = torch.arange(kept.shape[0], device=i.device)
+    inner = _kept("angles", ntypes, rcut, sel, 0, excluded, i, j, atype, r2)
+    inner = inner[r2[inner] < rcut * rcut]
+    centre, where = i[inner], position[inner]
+    counts = torch.bincount(centre, minlength=atype.shape[0])
+    starts = counts.cumsum(0) - counts
+    per_edge = counts[centre]
+    first = torch.repeat_interleave(where, per_edge)
+    begin = per_edge.cumsum(0) - per_edge
+    offset = torch.arange(first.shape[0], device=i.device)
+    offset = offset - torch.repeat_interleave(begin, per_edge)
+    second = where[torch.repeat_interleave(starts[centre], per_edge) + offset]
+    return [first, second]
+
+
 def pack(
     layout: str,
     ntypes: int,
     rcut: float,
     sel: list[int],
     by_centre: bool,
+    nearest: int,
     excluded: list[int],
+    edge_rcut: float,
+    edge_sel: int,
     i: torch.Tensor,
     j: torch.Tensor,
     atype: torch.Tensor,
     r2: torch.Tensor,
+    frame: torch.Tensor,
 ) -> list[torch.Tensor]:
     """Make the slots of one packing; see :func:`deepmd.dpmodel.neighbors.pack`.
 
-    Edges are sorted by centre; there is at least one atom.
+    Edges are sorted by centre, atoms by frame; there is at least one atom.
     """
     slots: list[torch.Tensor] = []
     if layout == "centres":
         for t in range(ntypes):
             slots.append(torch.nonzero(atype == t).reshape(-1))
         return slots
-    kept = _kept(layout, ntypes, rcut, sel, excluded, i, j, atype, r2)
+    if layout == "first_type":
+        slots.append(atype[torch.searchsorted(frame, frame)])
+        return slots
+    if layout == "angles":
+        return _angles(ntypes, rcut, sel, excluded, edge_rcut, edge_sel, i, j, atype, r2)
+    kept = _kept(layout, ntypes, rcut, sel, nearest, excluded, i, j, atype, r2)
     if layout == "flat":
         slots.append(kept)
         return slots

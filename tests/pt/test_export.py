@@ -11,11 +11,12 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
-from deepmd.dpmodel.model import prepare  # noqa: E402
+from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
+from deepmd.io import load_model  # noqa: E402
 from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator, open_model  # noqa: E402
-from deepmd.pt.export import read_pth, write_pth  # noqa: E402
+from deepmd.pt.export import build_program, read_pth, write_pth  # noqa: E402
 from deepmd.utils.errors import ModelFileError  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 
@@ -127,11 +128,15 @@ def test_forward(kind, case):
 @pytest.mark.parametrize("case", [c for c in CASES if c != "none"])
 def test_forward_lower(kind, case):
     built, _, program, tolerance = kind
-    coord, cell, atype = frames(**CASES[case])
+    check_lower(built, program, tolerance, frames(**CASES[case]))
+
+
+def check_lower(built, program, tolerance, given):
+    coord, cell, atype = given
     nf, na = atype.shape
     fp, ap = parameters(built, nf, na)
     want = expected(built, coord, cell, atype, fp, ap)
-    ext, ext_type, owner, nlist = extended(coord, cell, atype, skin=0.7)
+    ext, ext_type, owner, nlist = extended(coord, cell, atype, built.rcut + 0.7)
     found = program.forward_lower(
         *tensors(ext, ext_type, nlist, owner, fp, ap), do_atomic_virial=True
     )
@@ -145,14 +150,33 @@ def test_forward_lower(kind, case):
         close(folded, want[key], tolerance)
 
 
-def extended(coord, cell, atype, skin):
+@pytest.mark.parametrize("name", ["dpa1_l2_smooth", "dpa3_basic"])
+def test_other_descriptors(name, reference):
+    built = Model.deserialize(load_model(reference / "models" / f"{name}.dp")["model"])
+    program = build_program(built)
+    assert program.has_message_passing() is built.message_passing()
+    for case in ("water_like", "virtual"):
+        coord, cell, atype = given = frames(**CASES[case])
+        want = expected(built, coord, cell, atype, None, None)
+        flat = cell.reshape(len(cell), 9)
+        found = program(*tensors(coord, atype, flat), do_atomic_virial=True)
+        for key, value in want.items():
+            close(found[key], value, 1e-10)
+        check_lower(built, program, 1e-10, given)
+    if built.message_passing():
+        ext, ext_type, _, nlist = extended(coord, cell, atype, built.rcut)
+        with pytest.raises(torch.jit.Error, match="mapping"):
+            program.forward_lower(*tensors(ext, ext_type, nlist))
+
+
+def extended(coord, cell, atype, rcut):
     """Ghosts, and a list that is wider than needed, shuffled, with holes, and reaches beyond."""
     nf, na = atype.shape
     rng = np.random.default_rng(3)
     parts = []
     for f in range(nf):
         c = None if cell is None else cell[f]
-        edges = reference_edges(coord[f], c, RCUT + skin)
+        edges = reference_edges(coord[f], c, rcut)
         ghosts = {}
         lists = [[] for _ in range(na)]
         for i, j, s in zip(edges.i, edges.j, edges.shift, strict=True):
@@ -190,7 +214,7 @@ def test_forward_edges_and_slots(kind, natoms):
     assert set(found) == set(want)
     for key, value in want.items():
         close(found[key], value, tolerance)
-    slots = program.make_slots(moved.i, moved.j, moved.atype, (moved.vec**2).sum(-1))
+    slots = program.make_slots(*moved[1:5], (moved.vec**2).sum(-1))
     for a, e in zip(slots, inputs.slots, strict=True):
         np.testing.assert_array_equal(a, e)
 
