@@ -20,7 +20,7 @@ from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.distributed import Distributed
-from deepmd.train.statistics import table_widths
+from deepmd.train.statistics import Sample, table_widths
 from deepmd.train.trainer import Run, Task, Trainer
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import write_text
@@ -145,7 +145,6 @@ def prepare(
     if restart is not None and start is not None:
         _compare_inputs(text, start.trainer.get("input"))
         trainer.restore(start)
-        log.info("Restart after step %d.", trainer.step)
     return trainer
 
 
@@ -188,8 +187,7 @@ def _widths(
     for name, task in tasks.items():
         known = None if start is None else start.trainer.get(f"widths.{name}")
         if known is None:
-            sample = task.data.statistics_batches(_WIDTH_BATCHES)
-            known = table_widths(task.model, [b for system in sample for b in system])
+            known = table_widths(task.model, Sample(task.data, _WIDTH_BATCHES).batches())
         out[name] = [int(n) for n in known]
     return out
 

@@ -4,7 +4,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,25 +29,50 @@ log = logging.getLogger(__name__)
 
 
 class Sample:
-    """The batches statistics are taken from; read from disk only when something asks for them."""
+    """The frames statistics are taken from, the same ones on every backend.
 
-    def __init__(self, data: Dataset, nbatch: int) -> None:
-        self.data, self.nbatch = data, nbatch
-        self._batches: list[Batch] | None = None
+    Batches are read when something asks for them and are not kept: with their edges, those of many
+    systems would not fit into the memory.
 
-    def batches(self) -> list[Batch]:
-        """Return the batches of all systems."""
-        if self._batches is None:
-            per_system = self.data.statistics_batches(self.nbatch)
-            self._batches = [batch for batches in per_system for batch in batches]
-        return self._batches
+    Parameters
+    ----------
+    data : Dataset
+    nbatch : int
+        Batches per system.
+    types : (ntypes,) int, optional
+        New number of each type.
+    """
+
+    def __init__(self, data: Dataset, nbatch: int, types: np.ndarray | None = None) -> None:
+        self.data, self.nbatch, self.types = data, nbatch, types
+
+    def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Iterate over the system and frames of every batch."""
+        sampler = self.data.sampler
+        for index, size in enumerate(sampler.batch_sizes):
+            if size > 0:
+                frames = sampler.selection(index, self.nbatch * size)
+                yield from ((index, frames[k : k + size]) for k in range(0, len(frames), size))
+
+    def _numbered(self, batch: Batch) -> Batch:
+        if self.types is None:
+            return batch
+        return dataclasses.replace(batch, atype=self.types[batch.atype])
+
+    def batches(self) -> Iterator[Batch]:
+        """Iterate over the batches, with edges."""
+        for index, frames in self._frames():
+            yield self._numbered(self.data.load(index, frames))
+
+    def without_edges(self) -> Iterator[Batch]:
+        """Iterate over the same batches without looking for neighbours."""
+        for index, frames in self._frames():
+            yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
 
     def renumbered(self, names: Sequence[str], wanted: Sequence[str]) -> "Sample":
-        """Return the same batches with types numbered by another type map."""
+        """Return the same sample with types numbered by another type map."""
         number = np.array([list(wanted).index(name) for name in names], dtype=np.int64)
-        other = Sample(self.data, self.nbatch)
-        other._batches = [dataclasses.replace(b, atype=number[b.atype]) for b in self.batches()]
-        return other
+        return Sample(self.data, self.nbatch, number)
 
 
 def set_statistics(
@@ -114,7 +139,7 @@ def _cached(stat_file: StatFile | None, name: str, compute: Any) -> np.ndarray:
 # -- descriptor and parameters --------------------------------------------------------------------
 
 
-def environment_sums(descriptor: Descriptor, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
+def environment_sums(descriptor: Descriptor, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     """Add up number, sum and sum of squares of the environment rows of all batches."""
     total = descriptor.environment_sums(_no_atoms())
     for batch in batches:
@@ -156,7 +181,7 @@ def _set_descriptor(descriptor: Descriptor, sample: Sample, stat_file: StatFile 
 
 def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
     """Return (dim, 3) number, sum and sum of squares of ``fparam`` or ``aparam``."""
-    values = np.concatenate([getattr(batch, kind) for batch in sample.batches()])
+    values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
     return np.stack(
         [np.full(values.shape[1], float(len(values))), values.sum(axis=0), (values**2).sum(axis=0)],
         axis=1,
@@ -166,7 +191,7 @@ def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
 # -- shapes ---------------------------------------------------------------------------------------
 
 
-def table_widths(model: Model, batches: Sequence[Batch]) -> list[int]:
+def table_widths(model: Model, batches: Iterable[Batch]) -> list[int]:
     """Return widths of the neighbour tables, in the order of the slots, that serve these batches.
 
     They are the largest ones found and a twentieth more, rounded up to multiples of 4, but not
@@ -239,7 +264,7 @@ def _set_bias(
     keys = f"bias_atom_{name}", f"std_atom_{name}"
     known = [None if stat_file is None else stat_file.get(key) for key in keys]
     if known[0] is None or known[1] is None:
-        fitted = output_bias(model, variable, sample.batches())
+        fitted = output_bias(model, variable, list(sample.without_edges()))
         known = list(fitted)
         if stat_file is not None:
             for key, value in zip(keys, fitted, strict=True):
@@ -307,41 +332,37 @@ def _fit_frames(
     return bias, std
 
 
-def change_bias(model: Model, batches: Sequence[Batch], evaluator: Evaluator | None = None) -> None:
+def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | None = None) -> None:
     """Add to the bias what is left between labels and predictions, in place.
 
     Parameters
     ----------
     model : Model
-    batches : sequence of Batch
+    batches : iterable of Batch
         With edges and labels of frames.
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
     """
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
     atomic: Any = model.atomic_model
-    for k, variable in enumerate(model.output_def().get_data().values()):
-        frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
-        if not frames:
-            log.warning("no label %s in the data: its bias stays as it is", variable.label_name)
+    variables = list(model.output_def().get_data().values())
+    counts: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
+    rest: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
+    for b in batches:
+        known = [v for v in variables if b.find.get(v.label_name, 0.0) > 0]
+        predicted = evaluator.evaluate(b, derivatives=()) if known else {}
+        for v in known:
+            n = type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types)
+            counts[v.name].append(n / b.natoms[:, None] if v.intensive else n)
+            rest[v.name].append(b.labels[v.label_name] - predicted[v.name])
+    for k, v in enumerate(variables):
+        if not rest[v.name]:
+            log.warning("no label %s in the data: its bias stays as it is", v.label_name)
             continue
-        counts = np.concatenate(
-            [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
+        shift, _ = fit_bias(
+            np.concatenate(counts[v.name]), np.concatenate(rest[v.name]), rcond=atomic.rcond
         )
-        natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
-        rest = np.concatenate(
-            [
-                b.labels[variable.label_name] - evaluator.evaluate(b, derivatives=())[variable.name]
-                for b in frames
-            ]
-        )
-        counts = counts / natoms if variable.intensive else counts
-        shift, _ = fit_bias(counts, rest, rcond=atomic.rcond)
-        old = atomic.out_bias[k, :, : variable.size].copy()
-        atomic.out_bias[k, :, : variable.size] += shift
-        log.info(
-            "bias of %s changed from %s to %s",
-            variable.name,
-            old.tolist(),
-            atomic.out_bias[k, :, : variable.size].tolist(),
-        )
+        bias = atomic.out_bias[k, :, : v.size]
+        old = bias.tolist()
+        bias += shift
+        log.info("bias of %s changed from %s to %s", v.name, old, bias.tolist())

@@ -26,7 +26,7 @@ from deepmd.train.guard import NaNGuard, Taken
 from deepmd.train.learning_curve import LearningCurve
 from deepmd.train.progress import Clock, log_row, progress_bar
 from deepmd.train.signals import StopRequest
-from deepmd.train.statistics import change_bias
+from deepmd.train.statistics import Sample, change_bias
 from deepmd.train.tensorboard import Events
 from deepmd.utils.errors import InputError
 
@@ -279,8 +279,7 @@ class Trainer:
         self.guard.check_parameters(self.step, models, optimizer)
         if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
             for name, task in self.tasks.items():
-                sample = task.data.statistics_batches(task.bias_batches)
-                change_bias(models[name], [b for system in sample for b in system])
+                change_bias(models[name], Sample(task.data, task.bias_batches).batches())
         if not self.distributed.is_main:
             return None
         return self.store.save(
@@ -328,6 +327,7 @@ class Trainer:
             if task.validation is not None and _same_data(task.validation, known):
                 task.validation.load_state(known)
         self.figures.load_state(_part(state, "figures."))
+        log.info("Restart after step %d.", self.step)
 
 
 def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

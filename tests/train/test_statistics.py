@@ -67,10 +67,10 @@ def test_statistics_are_cached(work, caplog):
     _, tasks = tasks_of(work.config(validation_data=None))
     second = tasks["Default"]
 
-    def never(nbatch):
+    def never(*args):
         raise AssertionError("the data were read although the cache is complete")
 
-    second.data.statistics_batches = never
+    second.data.load = second.data.systems[0].load = never
     set_statistics(second.model, second.data, stat_file=StatFile("stat", ["A", "B"], "read"))
     for name in ("out_bias", "out_std"):
         a, b = getattr(first.model.atomic_model, name), getattr(second.model.atomic_model, name)
@@ -208,4 +208,19 @@ def test_types_in_another_order(work):
     other = sample.renumbered(["A", "B"], ["B", "C", "A"])
     for a, b in zip(sample.batches(), other.batches(), strict=True):
         assert np.array_equal(np.array([2, 0])[a.atype], b.atype)
-        assert a.coord is b.coord
+        assert np.array_equal(a.coord, b.coord)
+
+
+def test_the_sample_is_that_of_the_data_layer(work):
+    _, tasks = tasks_of(work.config(training_data={"systems": ["a", "b"], "batch_size": [2, 1]}))
+    data = tasks["Default"].data
+    for nbatch in (1, 2, 10):
+        expected = [b for s in data.statistics_batches(nbatch) for b in s]
+        ours, bare = (
+            list(f()) for f in (Sample(data, nbatch).batches, Sample(data, nbatch).without_edges)
+        )
+        for a, b, c in zip(expected, ours, bare, strict=True):
+            assert np.array_equal(a.coord, b.coord)
+            assert np.array_equal(a.edges.j, b.edges.j)
+            assert np.array_equal(a.labels["energy"], c.labels["energy"])
+            assert c.edges is None
