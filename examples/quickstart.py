@@ -61,7 +61,7 @@ class Result:
 def main() -> int:
     """Run all steps; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, help="training steps (default: of the example)")
+    parser.add_argument("--steps", type=int, default=5000, help="training steps")
     parser.add_argument("--md-steps", type=int, default=500, help="steps of dynamics")
     parser.add_argument("--folder", type=Path, default=ROOT / "quickstart", help="where to work")
     options = parser.parse_args()
@@ -69,8 +69,8 @@ def main() -> int:
     result = Result()
     try:
         check_packages()
-        steps = prepare(options.folder, options.steps)
-        train(options.folder, steps, result)
+        prepare(options.folder, options.steps)
+        train(options.folder, options.steps, result)
         say("freezing the model")
         dp(options.folder, "freeze", "--pt", "freeze", "-c", ".", "-o", MODEL)
         say(f"testing {MODEL} on {VALIDATION.relative_to(ROOT)}")
@@ -105,8 +105,8 @@ def check_packages() -> None:
         )
 
 
-def prepare(folder: Path, steps: int | None) -> int:
-    """Write the training input into an empty folder; return the number of steps."""
+def prepare(folder: Path, steps: int) -> None:
+    """Write the training input into an empty folder."""
     example = WATER / "se_e2_a" / "input.json"
     for needed in (example, VALIDATION / "type.raw"):
         if not needed.is_file():
@@ -121,10 +121,8 @@ def prepare(folder: Path, steps: int | None) -> int:
     for section in ("training_data", "validation_data"):
         systems = training[section]["systems"]
         training[section]["systems"] = [str((example.parent / s).resolve()) for s in systems]
-    if steps is not None:
-        training["numb_steps"] = steps
+    training["numb_steps"] = steps
     (folder / "input.json").write_text(json.dumps(data, indent=2))
-    return int(training["numb_steps"])
 
 
 def dp(folder: Path, name: str, *arguments: str) -> None:
