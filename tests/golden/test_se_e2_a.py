@@ -5,7 +5,8 @@ import copy
 
 import numpy as np
 import pytest
-from golden.cases import check, evaluate, inputs, path, select
+from conftest import REFERENCE
+from golden.cases import check, evaluate, inputs, manifest, path, select
 
 from deepmd.dpmodel.model import Model
 from deepmd.infer import DeepPot
@@ -55,6 +56,19 @@ def test_torch(case):
 @pytest.mark.parametrize("case", SOME, ids=[c["name"] for c in SOME])
 def test_jax(case):
     check(in_backend(case, "jax"), case)
+
+
+@pytest.mark.slow  # compiles a program per shape and result
+@with_format("hlo")
+def test_hlo_of_deepmd_kit(case):
+    pytest.importorskip("jax")
+    check(DeepPot(path(case, "hlo")), case)
+
+
+def test_checkpoint_of_deepmd_kit():
+    pytest.importorskip("torch")
+    one = next(c for c in manifest()["checkpoints"] if c["name"] == "pt_single")
+    check(DeepPot(REFERENCE / one["file"]), one)
 
 
 @each
