@@ -214,11 +214,10 @@ class ZBLAtomicModel(LinearAtomicModel):
     def table_weight(self, atoms: Atoms, slots: Slots) -> Any:
         """Weight of the table for every atom (n_atoms,); 0 for an atom without neighbours."""
         (packing,) = self.models[1].packings()
-        flat = slots[self._layout(1, packing)][0]
-        i, _, r = edges_of(atoms, flat)
+        i, _, r = edges_of(atoms, slots[self._layout(1, packing)][0])
         space, n = ops.xp(r), ops.shape(atoms.atype)[0]
-        # Padding of the list lies at the cutoff and belongs to nobody.
-        e = space.exp(r * (-1.0 / self.smin_alpha)) * ops.cast(flat >= 0, "float64")
+        # Padding of the list lies at the cutoff or beyond and belongs to nobody.
+        e = space.exp(r * (-1.0 / self.smin_alpha)) * ops.cast(r < self.rcut, "float64")
         total = ops.segment_sum(e, i, n)
         alone = total == 0
         softmin = ops.segment_sum(r * e, i, n) / space.where(alone, total + 1.0, total)
