@@ -23,7 +23,7 @@ from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.dpmodel.output_def import OutputVariableDef
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,9 @@ def set_statistics(
         for kind in ("fparam", "aparam"):
             if getattr(network.fitting, f"numb_{kind}"):
                 sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))
+                sums = _checked(
+                    sums, (getattr(network.fitting, f"numb_{kind}"), 3), stat_file, kind
+                )
                 network.fitting.set_parameter_statistics(kind, sums)
     for k, variable in enumerate(model.output_def().get_data().values()):
         _set_bias(model, k, variable, sample, stat_file)
@@ -134,6 +137,19 @@ def _cached(stat_file: StatFile | None, name: str, compute: Any) -> np.ndarray:
         if stat_file is not None:
             stat_file.put(name, known)
     return known
+
+
+def _checked(
+    array: np.ndarray, shape: tuple[int, ...], stat_file: StatFile | None, name: str
+) -> np.ndarray:
+    """Return an entry of the cache in the shape it must have."""
+    if array.size != int(np.prod(shape)):
+        raise DataError(
+            f"has shape {array.shape}, expected {shape}",
+            where=name if stat_file is None else stat_file.root / name,
+            fix="the cache belongs to another model; remove it",
+        )
+    return array.reshape(shape)
 
 
 # -- descriptor and parameters --------------------------------------------------------------------
@@ -170,7 +186,11 @@ def _set_descriptor(descriptor: Descriptor, sample: Sample, stat_file: StatFile 
         key = dict(descriptor.statistics_key())
         group = descriptor_key(key.pop("type"), **key)
         found = {name: stat_file.get(f"{group}/{name}") for name in names}
-        sums = {name: value for name, value in found.items() if value is not None}
+        sums = {
+            name: _checked(value, (3,), stat_file, f"{group}/{name}")
+            for name, value in found.items()
+            if value is not None
+        }
     if len(sums) < len(names):
         sums = environment_sums(descriptor, sample.batches())
         if stat_file is not None:
@@ -269,7 +289,10 @@ def _set_bias(
         if stat_file is not None:
             for key, value in zip(keys, fitted, strict=True):
                 stat_file.put(key, value)
-    bias, std = (np.asarray(v).reshape(atomic.ntypes, variable.size) for v in known)
+    bias, std = (
+        _checked(np.asarray(v), (atomic.ntypes, variable.size), stat_file, key)
+        for key, v in zip(keys, known, strict=True)
+    )
     atomic.out_bias[k, :, : variable.size] = bias
     atomic.out_std[k, :, : variable.size] = std
 

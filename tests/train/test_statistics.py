@@ -224,3 +224,13 @@ def test_the_sample_is_that_of_the_data_layer(work):
             assert np.array_equal(a.edges.j, b.edges.j)
             assert np.array_equal(a.labels["energy"], c.labels["energy"])
             assert c.edges is None
+
+
+@pytest.mark.parametrize("name", ["bias_atom_energy", "std_atom_energy", "r_1"])
+def test_a_cache_of_another_model_is_refused(work, run, name):
+    run(work.config(numb_steps=0, stat_file="stat"))
+    (file,) = (work.path / "stat").rglob(name)
+    with file.open("wb") as handle:
+        np.save(handle, np.ones(7))
+    with pytest.raises(DataError, match=rf"{name}: has shape \(7,\), expected .* remove it"):
+        work.prepare(work.config(stat_file="stat"))
