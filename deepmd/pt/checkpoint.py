@@ -103,8 +103,8 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     state = content["model"]
     extra = state["_extra_state"]
     params = extra["model_params"]
-    tasks = list(params.get("model_dict", {SINGLE: None}))
     trainer = content.get("trainer")
+    tasks = list(params.get("model_dict", {SINGLE: None}) if trainer is None else trainer["models"])
     models = {}
     for task in tasks:
         if trainer is not None:

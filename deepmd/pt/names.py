@@ -15,11 +15,32 @@ from deepmd.utils.errors import ModelFileError
 
 Path = tuple[str | int, ...]
 
-#: Arrays of layers and of descriptors.
-_LAYER = {"w": "matrix", "b": "bias"}
-_STATISTICS = {"davg": "mean", "dstd": "stddev"}
-#: The part of a descriptor's name that its type brings with it.
-_INNER = {"se_e2_a": "sea.", "se_e2_r": "", "se_r": "", "se_e3": "seat."}
+#: Arrays, by the class that holds them.
+_WEIGHTS = {"w": "matrix", "b": "bias"}
+_ARRAY_NAMES = {
+    "Layer": _WEIGHTS,
+    "LayerNorm": _WEIGHTS,
+    "Descriptor": {"davg": "mean", "dstd": "stddev"},
+}
+#: The part of a descriptor's name that its type brings with it, but for the type embedding.
+_INNER = {
+    "se_e2_a": "sea.",
+    "se_e2_r": "",
+    "se_e3": "seat.",
+    "dpa1": "se_atten.",
+    "se_atten": "se_atten.",
+    "se_atten_v2": "se_atten.",
+}
+#: Parts, by the class that holds them.
+_PART_NAMES = {
+    ("Model", "fitting"): "fitting_net",
+    ("Descriptor", "embeddings"): "filter_layers",
+    ("Descriptor", "embeddings_strip"): "filter_layers_strip",
+    ("Descriptor", "attention_layers"): "dpa1_attention",
+    ("Descriptor", "list"): "descrpt_list",
+    ("TypeEmbedNet", "embedding"): "embedding.embedding_net",
+    ("Fitting", "nets"): "filter_layers",
+}
 #: Collections of networks have two names for the same tensors.
 _NETWORKS = ("networks", "_networks")
 
@@ -51,24 +72,17 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
     if not isinstance(node, Mapping):
         return
     kind = node.get("@class")
-    if kind == "Descriptor":
-        prefix += _INNER.get(str(node.get("type")), "")
+    inner = prefix + (_INNER.get(str(node.get("type")), "") if kind == "Descriptor" else "")
     for key, value in node.items():
+        here = prefix if key == "type_embedding" else inner
         if key == "@variables":
-            yield from _arrays(value, (*place, key), prefix, _ARRAY_NAMES.get(kind, {}))
+            yield from _arrays(value, (*place, key), here, _ARRAY_NAMES.get(kind, {}))
         elif kind == "NetworkCollection" and key == "networks":
             for name in _NETWORKS:
-                yield from _walk(value, (*place, key), f"{prefix}{name}.")
+                yield from _walk(value, (*place, key), f"{here}{name}.")
         else:
-            yield from _walk(value, (*place, key), f"{prefix}{_PART_NAMES.get(key, key)}.")
-
-
-_ARRAY_NAMES = {"Layer": _LAYER, "Descriptor": _STATISTICS}
-_PART_NAMES = {
-    "fitting": "fitting_net",
-    "embeddings": "filter_layers",
-    "nets": "filter_layers",
-}
+            name = _PART_NAMES.get((kind, key), key)
+            yield from _walk(value, (*place, key), f"{here}{name}.")
 
 
 def _arrays(
@@ -92,18 +106,20 @@ def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tens
         for name in names:
             out[prefix + name] = tensor
     descriptor = model.get("descriptor")
-    if isinstance(descriptor, Mapping) and "embeddings" in descriptor:
+    if isinstance(descriptor, Mapping) and descriptor.get("type") in _INNER:
         out.update(_no_tables(descriptor, f"{prefix}atomic_model.descriptor."))
     return out
 
 
 def _no_tables(descriptor: Mapping[str, Any], prefix: str) -> dict[str, torch.Tensor]:
     """Return the empty compression tables that the dialect expects beside networks."""
-    prefix += _INNER.get(str(descriptor.get("type")), "")
+    prefix += _INNER[str(descriptor["type"])]
     empty = torch.zeros(0, dtype=torch.float64)
     count = len(descriptor["embeddings"]["networks"])
-    kinds = ("compress_info", "compress_data")
-    return {f"{prefix}{kind}.{k}": empty for kind in kinds for k in range(count)}
+    names = [f"{kind}.{k}" for kind in ("compress_info", "compress_data") for k in range(count)]
+    if prefix.endswith("se_atten."):
+        names.append("type_embd_data")
+    return {prefix + name: empty for name in names}
 
 
 def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> None:

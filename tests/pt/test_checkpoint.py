@@ -11,11 +11,14 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
+from deepmd.dpmodel.model import Model  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
 from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
+from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from deepmd.pt.evaluator import open_checkpoint  # noqa: E402
+from deepmd.pt.names import array_names, state_of  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.utils.errors import InputError, ModelFileError  # noqa: E402
 from tests.pt.models import batch, model, section  # noqa: E402
@@ -81,13 +84,13 @@ def test_the_frame_is_that_of_deepmd_kit(tmp_path, reference):
     assert set(mine["model"]) == set(theirs["model"])
 
 
-def test_deepmd_kits_checkpoint(reference):
-    folder = reference / "checkpoints"
-    evaluator = open_checkpoint(folder / "pt_single.pt")
-    assert evaluator.min_nbor_dist is None  # that file does not know it
-    stored = np.load(folder / "pt_single.npz")
+@pytest.mark.parametrize("name", ["pt_single", "pt_multitask_waterA", "pt_multitask_waterB"])
+def test_deepmd_kits_checkpoint(name, reference):
     manifest = json.loads((reference / "manifest.json").read_text())["checkpoints"]
-    sets = next(c for c in manifest if c["name"] == "pt_single")["sets"]
+    case = next(c for c in manifest if c["name"] == name)
+    evaluator = open_checkpoint(reference / case["file"], case["head"])
+    assert evaluator.min_nbor_dist is None  # that file does not know it
+    stored, sets = np.load(reference / case["npz"]), case["sets"]
     for name, about in sets.items():
         coord, atype = stored[f"{name}/coord"], stored[f"{name}/atype"]
         n = len(atype)
@@ -112,6 +115,20 @@ def test_the_head_is_needed_and_found(tmp_path):
         open_checkpoint(tmp_path / "model.pt")
     with pytest.raises(InputError, match="three"):
         open_checkpoint(tmp_path / "model.pt", "three")
+
+
+@pytest.mark.parametrize(
+    "name", ["dpa1_l2_strip_smooth", "dpa2_basic", "dpa3_basic", "hybrid_a_dpa1", "dipole_se_e2_a"]
+)
+def test_every_array_finds_its_way_back(name, tmp_path, reference):
+    data = load_model(reference / "models" / f"{name}.dp")["model"]
+    state = state_of(data)
+    places = array_names(data)
+    assert len({n for names in places.values() for n in names}) == sum(map(len, places.values()))
+    assert all(n in state for names in places.values() for n in names)
+    write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": Model.deserialize(data)}, {}))
+    again = read_checkpoint(tmp_path / "m.pt").models["Default"].serialize()
+    np.testing.assert_equal(again, Model.deserialize(data).serialize())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
