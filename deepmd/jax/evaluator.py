@@ -70,7 +70,8 @@ class JaxEvaluator(Evaluator):
         """Evaluate a batch with edges; see :class:`Evaluator`."""
         local = not self.model.message_passing()
         ordered = any(p.layout == "first_type" for p in self.model.packings())
-        total, limit = batch.n_atoms + len(batch.edges), self.max_edges
+        n_edges = len(edges_of(batch))
+        total, limit = batch.n_atoms + n_edges, self.max_edges
         turns = mixed = None
         if local and total > limit and not ordered:
             turns, mixed = take_turns(batch)
@@ -94,7 +95,7 @@ class JaxEvaluator(Evaluator):
                 if turns is not None:
                     where = turns[kind][where]
                 if name not in raw:
-                    rows = (batch.n_atoms, len(batch.edges))[kind]
+                    rows = (batch.n_atoms, n_edges)[kind]
                     raw[name] = np.zeros((rows, *value.shape[1:]), value.dtype)
                 raw[name][where] = value
         return assemble(self.model, batch, raw, derivatives)
@@ -138,6 +139,13 @@ def _compiled(model: Model) -> Callable[..., dict[str, Any]]:
     return run
 
 
+def edges_of(batch: Batch) -> Edges:
+    """Return the edges of a batch, which must have been found."""
+    if batch.edges is None:
+        raise ValueError("a batch without edges cannot be evaluated")
+    return batch.edges
+
+
 def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
     """Reorder atoms so that any range of them has about the composition of the whole.
 
@@ -154,8 +162,8 @@ def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
         position[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
     atoms = np.argsort(position, kind="stable")
     number = np.argsort(atoms)
-    edges = np.argsort(number[batch.edges.i], kind="stable")
-    old = batch.edges
+    old = edges_of(batch)
+    edges = np.argsort(number[old.i], kind="stable")
     return (atoms, edges), dataclasses.replace(
         batch,
         coord=batch.coord[atoms],

@@ -212,7 +212,7 @@ def pad_inputs(
     vec = _rows(inputs.vec, to.edges)
     vec[n_edges:, 0] = rcut
     widths, flat, angles = iter(to.widths), iter(to.flat), iter(to.angles)
-    slots = []
+    slots: list[Any] = []
     for have, (kind, t, _, source) in zip(inputs.slots, slot_kinds(packings), strict=True):
         if kind == "rows":
             slots.append(np.flatnonzero(atype == t))

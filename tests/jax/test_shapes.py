@@ -6,9 +6,11 @@ import logging
 import numpy as np
 import pytest
 
+from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.loss import labels_of
-from deepmd.dpmodel.model import prepare
-from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.neighbors import Packing, batch_edges
+from deepmd.io import load_model
 from deepmd.utils.errors import InputError
 
 pytest.importorskip("jax")
@@ -71,6 +73,18 @@ def test_padding_changes_nothing(one_side, n_frames):
     assert same == pytest.approx(value, rel=1e-13)
     for key, figure in figures.items():
         assert more[key] == pytest.approx(figure, rel=1e-13), key
+
+
+@pytest.mark.parametrize("name", ["dpa3_basic", "dpa1_l2_concat", "hybrid_a_r", "dpa2_three_body"])
+def test_padding_changes_nothing_in_other_layouts(name, reference):
+    model = Model.deserialize(load_model(reference / "models" / f"{name}.dp")["model"])
+    batch = make_batch(2, 8)
+    batch.edges = batch_edges(batch, model.rcut)
+    padded, sizes = Bucketing(model).prepare(batch)
+    results = model.predict(padded, sizes.frames, derivatives=("force", "virial"))
+    for key, value in NumPyEvaluator(model).evaluate(batch).items():
+        part = results[key][: len(value)]
+        np.testing.assert_allclose(part, value, rtol=0, atol=1e-12, err_msg=key)
 
 
 def test_lists_of_edges_end_with_padding():
