@@ -33,7 +33,8 @@ def write_model(path: Path) -> None:
         "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
     }
     params = normalize(data)["model"]
-    checkpoint = Checkpoint(models={"Default": build_model(params)}, model_params=params)
+    model = build_model(params)
+    checkpoint = Checkpoint(models={"Default": model}, model_params=params, min_nbor_dist=0.9)
     save_model(path, checkpoint.model_data())
 
 
