@@ -71,7 +71,7 @@ class Batch:
     aparam: np.ndarray | None = None
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     find: dict[str, float] = dataclasses.field(default_factory=dict)
-    edges: Edges | None = None
+    edges: Any = None  # Edges, once they are found
     charge_spin: np.ndarray | None = None
 
     @property

@@ -79,7 +79,8 @@ class _Checked(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         module = super().__call__(*args, **kwargs)
-        declared = set(cls.serial.arrays) | set(cls.serial.children)
+        serial: Serial = cls.serial  # type: ignore[attr-defined]
+        declared = set(serial.arrays) | set(serial.children)
         for name, value in vars(module).items():
             if name not in declared and _holds_arrays(value):
                 raise TypeError(

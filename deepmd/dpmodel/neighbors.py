@@ -116,7 +116,7 @@ def batch_edges(batch: Batch, rcut: float) -> Edges:
         find_edges(batch.coord[a:b], batch.cell[f] if batch.periodic[f] else None, rcut)
         for f, (a, b) in enumerate(itertools.pairwise(ends))
     ]
-    return join_edges(parts, batch.natoms) if parts else empty_edges()
+    return join_edges(parts, batch.natoms.tolist()) if parts else empty_edges()
 
 
 def empty_edges() -> Edges:
@@ -241,9 +241,7 @@ def pack(
     return slots
 
 
-def _angles(
-    p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray
-) -> list[np.ndarray]:
+def _angles(p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray) -> list[np.ndarray]:
     """All ordered pairs of the edges of one centre that are nearer than the cutoff."""
     flat = dataclasses.replace(p, layout="flat", rcut=p.edge_rcut, sel=(p.edge_sel,))
     position = np.full(len(edges), -1, dtype=np.int64)

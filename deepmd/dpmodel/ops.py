@@ -69,7 +69,8 @@ def _backend_of_type(kind: type) -> str:
 
 def backend_of(x: Any) -> str:
     """Return the name of the framework an array belongs to; raise TypeError if there is none."""
-    return _backend_of_type(type(x))
+    kind: Any = type(x)
+    return _backend_of_type(kind)
 
 
 def register_namespace(backend: str, namespace: Any) -> None:

@@ -38,7 +38,7 @@ def test_values(case, reference):
         return out
 
     values = read(case["label"])
-    find = {k: 1.0 for k in values}
+    find = dict.fromkeys(values, 1.0)
     if isinstance(case["find"], dict):
         find.update(case["find"])
     labels = Labels(values, find, mask.sum(axis=1), frame, np.full(len(mask), 1 / len(mask)))

@@ -32,7 +32,9 @@ def _distances(coord, cell, edges):
 def _brute(coord, cell, rcut, reach):
     """Pairs by a loop that shares nothing with the code under test."""
     found = []
-    images = itertools.product(range(-reach, reach + 1), repeat=3) if cell is not None else [(0,) * 3]
+    images = (
+        itertools.product(range(-reach, reach + 1), repeat=3) if cell is not None else [(0,) * 3]
+    )
     for image in images:
         offset = np.zeros(3) if cell is None else np.asarray(image, float) @ cell
         for i, j in itertools.product(range(len(coord)), repeat=2):

@@ -35,7 +35,7 @@ def test_forces_of_a_dipole_by_differences():
     model = DeepDipole(path(CASES["dipole_se_e2_a"], "dp"))
     coords, cells, types = (np.array(x) for x in _given("dipole_se_e2_a"))
     coords, cells = coords[:1].reshape(1, -1), cells[:1]
-    total, force, virial, atoms, atom_virial = model.eval_full(coords, cells, types, atomic=True)
+    _, force, virial, atoms, atom_virial = model.eval_full(coords, cells, types, atomic=True)
     na = len(types)
     assert force.shape == (1, 3, na, 3) and virial.shape == (1, 3, 9)
     assert atoms.shape == (1, na, 3) and atom_virial.shape == (1, 3, na, 9)

@@ -150,14 +150,11 @@ def kept_types(excluded: Sequence[int], ntypes: int) -> np.ndarray:
     return np.array([[float(t not in excluded)] for t in range(ntypes)])
 
 
-def without_excluded(
-    model: AtomicModel, values: dict[str, Any], atoms: Atoms
-) -> dict[str, Any]:
+def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
     """Set the contributions of excluded centre types to zero."""
     if not model.atom_exclude_types:
         return values
     kept = kept_types(model.atom_exclude_types, model.ntypes)
     return {
-        name: value * ops.take(ops.like(kept, value), atoms.atype)
-        for name, value in values.items()
+        name: value * ops.take(ops.like(kept, value), atoms.atype) for name, value in values.items()
     }

@@ -60,9 +60,7 @@ class LinearAtomicModel(AtomicModel):
     ) -> None:
         self.models = list(models)
         self.weights = weights if isinstance(weights, str) else [float(w) for w in weights]
-        self._settings(
-            type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias
-        )
+        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
         self.out_bias = np.zeros((1, len(self.type_map), 1))
         self.out_std = np.ones_like(self.out_bias)
         for k, model in enumerate(self.models):

@@ -40,6 +40,8 @@ class PairTabAtomicModel(AtomicModel):
         children=("tab",),
     )
 
+    tab: Any
+
     def __init__(
         self,
         tab: PairTable | None,
@@ -54,9 +56,7 @@ class PairTabAtomicModel(AtomicModel):
     ) -> None:
         self.tab, self._rcut = tab, float(rcut)
         self._sel = int(sel) if isinstance(sel, int) else int(sum(sel))
-        self._settings(
-            type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias
-        )
+        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
         self.out_bias = np.zeros((1, len(self.type_map), 1))
         self.out_std = np.ones_like(self.out_bias)
 

@@ -45,6 +45,9 @@ class StandardAtomicModel(AtomicModel):
         children=("descriptor", "fitting"),
     )
 
+    descriptor: Any
+    fitting: Any
+
     def __init__(
         self,
         descriptor: Descriptor | None,
@@ -56,9 +59,7 @@ class StandardAtomicModel(AtomicModel):
         rcond: float | None = None,
         preset_out_bias: Mapping[str, Any] | None = None,
     ) -> None:
-        self._settings(
-            type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias
-        )
+        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
         self.descriptor, self.fitting = descriptor, fitting
         self.out_bias = self.out_std = None
         if fitting is not None:

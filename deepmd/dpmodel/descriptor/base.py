@@ -130,7 +130,7 @@ class Descriptor(Module):
                 f'the model has a descriptor of type "{kind}", which is not known here',
                 fix=did_you_mean(str(kind), cls.registry),
             )
-        return cls.registry.get(kind).deserialize(data)
+        return cls.registry.get(str(kind)).deserialize(data)
 
 
 Module._classes["Descriptor"] = Descriptor

@@ -222,9 +222,7 @@ class DescrptDPA1(MixedDescriptor):
         t = t * (1.0 / self.nnei)  # (n, ng, 4)
         d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
         width = self.neuron[-1] * self.axis_neuron
-        return DescriptorOutput(
-            ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:]
-        )
+        return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
 
     def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""

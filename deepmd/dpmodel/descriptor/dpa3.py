@@ -188,9 +188,7 @@ class RepFlows(EnvironmentDescriptor):
         # Every angle neighbour makes an angle with itself, so that k names all of them.
         ones = ops.cast(k * 0 + 1, self.precision)
         taking_part = ops.segment_sum(ops.cast(k == l, self.precision) * ones, k, ops.shape(i)[0])
-        return Graph(
-            i, j, h2, sw, k, l, ops.take(asw, k), ops.take(asw, l), taking_part, n_atoms
-        )
+        return Graph(i, j, h2, sw, k, l, ops.take(asw, k), ops.take(asw, l), taking_part, n_atoms)
 
 
 @Descriptor.register("dpa3")
@@ -219,6 +217,9 @@ class DescrptDPA3(Descriptor):
         children=("type_embedding", "chg_embedding", "spin_embedding", "mix_cs_mlp", "repflows"),
     )
     mixed_types = True
+    chg_embedding: Any
+    spin_embedding: Any
+    mix_cs_mlp: Any
     _CONFIG = (
         "concat_output_tebd activation_function precision exclude_types env_protection trainable"
         " use_econf_tebd use_tebd_bias use_loc_mapping add_chg_spin_ebd default_chg_spin type_map"

@@ -35,7 +35,7 @@ class DescrptHybrid(Descriptor):
 
     def __init__(
         self,
-        list: Sequence[dict[str, Any]],  # noqa: A002 - the key of the input and of the dictionary
+        list: Sequence[dict[str, Any]],  # the key of the input and of the dictionary
         *,
         type_map: Sequence[str] | None = None,
         seed: Seed = None,

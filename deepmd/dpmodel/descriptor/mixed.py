@@ -50,6 +50,8 @@ class MixedDescriptor(EnvironmentDescriptor):
 
     mixed_types = True
     _ntypes: int
+    embeddings: Any
+    embeddings_strip: Any
     tebd_input_mode: str
 
     @property
@@ -150,7 +152,6 @@ def tebd_networks(
             seed=name,
         )
         return NetworkCollection(0, descriptor.ntypes, "embedding_network", [net])
-
 
     if descriptor.tebd_input_mode == "concat":
         return network(width + type_width, child_seed(seed, "net")), None

@@ -134,7 +134,7 @@ class DescrptSeA(TypedDescriptor):
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
         """Sum over the neighbours of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
-        network = self.embeddings.at(b) if self.one_sided else self.embeddings.at(a, b)
+        network = self.network(a, b)
         r = self.rows(a, atoms, table, b)
         t = ops.embed_contract(r, network)
         empty = self.padding_row(a, atoms)

@@ -117,7 +117,7 @@ class DescrptSeR(TypedDescriptor):
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
         """Sum of G over the slots of type b, empty ones included: (n, ng)."""
-        network = self.embeddings.at(b) if self.one_sided else self.embeddings.at(a, b)
+        network = self.network(a, b)
         g = network(self.rows(a, atoms, table, b))
         missing = self.sel[b] - ops.shape(table)[1]
         return ops.xp(g).sum(g, axis=1) + missing * network(self.padding_row(a, atoms))[:, 0, :]

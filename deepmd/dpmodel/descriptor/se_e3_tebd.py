@@ -171,9 +171,7 @@ class DescrptSeTTebd(MixedDescriptor):
         first = space.broadcast_to(types[:, None, :], shape)
         second = space.broadcast_to(types[None, :, :], shape)
         pairs = space.concat([first, second], axis=-1)
-        return self.embeddings_strip.networks[0](
-            space.reshape(pairs, (nt * nt, 2 * self.tebd_dim))
-        )
+        return self.embeddings_strip.networks[0](space.reshape(pairs, (nt * nt, 2 * self.tebd_dim)))
 
     def restore_array(self, name: str, value: Any) -> Any:
         value = super().restore_array(name, value)

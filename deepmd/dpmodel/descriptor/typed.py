@@ -23,6 +23,7 @@ class TypedDescriptor(EnvironmentDescriptor):
     """
 
     one_sided: bool
+    embeddings: Any
 
     @property
     def ntypes(self) -> int:
@@ -49,6 +50,10 @@ class TypedDescriptor(EnvironmentDescriptor):
             part = tables[a * step : (a + 1) * step]
             yield a, part[0], part[1:]
 
+    def network(self, a: int | None, b: int) -> Any:
+        """Embedding network of neighbours of type b of centres of type a (None: of all types)."""
+        return self.embeddings.at(b) if a is None else self.embeddings.at(a, b)
+
     def rows(self, a: int | None, atoms: Atoms, table: Any, b: int) -> Any:
         """Normalised environment rows (n, K, width) of neighbours of type b, in the precision.
 
@@ -64,9 +69,7 @@ class TypedDescriptor(EnvironmentDescriptor):
         return ops.cast(r, self.precision)
 
     @staticmethod
-    def assemble(
-        atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]
-    ) -> DescriptorOutput:
+    def assemble(atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]) -> DescriptorOutput:
         """Put the outputs of groups of centres, (rows, output), into the order of the atoms."""
         if len(parts) == 1 and parts[0][0] is None:
             return parts[0][1]

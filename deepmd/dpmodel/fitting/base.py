@@ -197,7 +197,7 @@ class Fitting(Module):
     ) -> Any:
         """Apply ``f(type, network, rows of x)`` to the atoms of every type: (n_atoms, …)."""
         if self.mixed_types:
-            return f(-1, self.nets.networks[0], x)
+            return f(-1, self.nets.at(), x)
         centres = slots[self.packings()[0]]
         parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centres)]
         space = ops.xp(x)
@@ -282,7 +282,7 @@ class Fitting(Module):
                 f'the model has a fitting of type "{kind}", which is not known here',
                 fix=did_you_mean(str(kind), cls.registry),
             )
-        return cls.registry.get(kind).deserialize(data)
+        return cls.registry.get(str(kind)).deserialize(data)
 
 
 Module._classes["Fitting"] = Fitting

@@ -253,7 +253,7 @@ class EnergyLoss(ScheduledLoss):
 
     def _huber(self, x: Any, which: int) -> Any:
         """``x²/2`` up to delta, then linear."""
-        given = self.huber_delta
+        given: Any = self.huber_delta
         delta = given[which] if isinstance(given, (list, tuple)) else given
         space = ops.xp(x)
         size = space.abs(x)

@@ -190,6 +190,4 @@ def linear_argument() -> Argument:
 
 def _member_variant(members: list[Any]) -> Any:
     """Choice of a member's type."""
-
-
     return Variant("type", members, optional=True, default_tag="standard", doc="type of the model")

@@ -37,12 +37,11 @@ class Inputs(NamedTuple):
 
     def map(self, f: Callable[[Any], Any]) -> "Inputs":
         """Apply ``f`` to every array."""
-        return Inputs(*(f(x) for x in self[:-1]), [f(s) for s in self.slots])
+        mapped = {name: f(getattr(self, name)) for name in self._fields[:-1]}
+        return Inputs(**mapped, slots=[f(s) for s in self.slots])
 
 
-def prepare(
-    batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None
-) -> Inputs:
+def prepare(batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None) -> Inputs:
     """Compute the edge vectors of a batch and pack its neighbours."""
     vec = batch.vectors()
     r2 = np.einsum("ea,ea->e", vec, vec)

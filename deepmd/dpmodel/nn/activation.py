@@ -30,15 +30,13 @@ def _silu(x: Any) -> Any:
 
 
 def _silut(threshold: float) -> Callable[[Any], Any]:
-    """silu below ``threshold``, continued with equal value and slope by a tanh that saturates."""
+    """Be silu below ``threshold``, continued with equal value and slope by a tanh that saturates."""
     s = 1.0 / (1.0 + math.exp(-threshold))
     slope, value = s + threshold * s * (1.0 - s), threshold * s
 
     def silut(x: Any) -> Any:
         space = xp(x)
-        return space.where(
-            x < threshold, _silu(x), space.tanh(slope * (x - threshold)) + value
-        )
+        return space.where(x < threshold, _silu(x), space.tanh(slope * (x - threshold)) + value)
 
     return silut
 

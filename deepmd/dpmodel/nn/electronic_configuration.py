@@ -2,7 +2,6 @@
 """Ground-state electronic configurations of the elements, as vectors of 118 numbers."""
 
 import functools
-import re
 
 import numpy as np
 
@@ -57,8 +56,7 @@ def occupation(symbol: str) -> dict[str, int]:
         filled[orbital] = min(left, 2 * _SPATIAL[orbital[1]])
         left -= filled[orbital]
     for part in _EXCEPTIONS.get(symbol, "").split():
-        orbital, electrons = re.fullmatch(r"(\d[spdf])(\d+)", part).groups()
-        filled[orbital] = int(electrons)
+        filled[part[:2]] = int(part[2:])
     return filled
 
 

@@ -218,6 +218,8 @@ class FittingNetwork(Module):
 class NetworkCollection(Module):
     """Networks numbered by no, one or two types: key (t0, t1) has number ``t0 + t1 * ntypes``."""
 
+    networks: list[Any]
+
     serial = Serial(
         layout="@class @version ndim ntypes network_type networks",
         name="NetworkCollection",

@@ -107,9 +107,7 @@ def _extended(data: np.ndarray, rcut: float) -> np.ndarray:
         width = rcut - last
         x = np.clip((r - last) / width, 0.0, 1.0)[:, None]
         value, slope = data[-1, 1:], (data[-1, 1:] - data[-2, 1:]) / h
-        rows[:, 1:] = (
-            value * (2 * x**3 - 3 * x**2 + 1) + slope * width * (x**3 - 2 * x**2 + x)
-        )
+        rows[:, 1:] = value * (2 * x**3 - 3 * x**2 + 1) + slope * width * (x**3 - 2 * x**2 + x)
     return np.vstack([data, rows])
 
 

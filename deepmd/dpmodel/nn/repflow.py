@@ -97,6 +97,15 @@ class RepFlowLayer(Module):
         ),
     )
 
+    edge_angle_linear1: Any
+    edge_angle_linear2: Any
+    angle_self_linear: Any
+    a_compress_n_linear: Any
+    a_compress_e_linear: Any
+    n_residual: Any
+    e_residual: Any
+    a_residual: Any
+
     def __init__(
         self,
         e_rcut: float,
@@ -280,9 +289,7 @@ class RepFlowLayer(Module):
         shape = (ops.shape(m)[0], self.axis_neuron * g.shape[-1])
         return ops.xp(m).reshape(product * (1.0 / 3.0), shape)
 
-    def _angle_linear(
-        self, layer: Dense, node: Any, edge: Any, angle: Any, graph: Graph
-    ) -> Any:
+    def _angle_linear(self, layer: Dense, node: Any, edge: Any, angle: Any, graph: Graph) -> Any:
         """A layer on [a_kl, n_i, e_l, e_k], evaluated per part and gathered."""
         n_angle, e_angle = self.compressed_widths()
         if self.a_compress_n_linear is not None:
@@ -294,16 +301,12 @@ class RepFlowLayer(Module):
         own = ops.linear(node, w[a:second])
         of_l = ops.linear(edge, w[second : second + e_angle])
         of_k = ops.linear(edge, w[second + e_angle :]) + ops.take(own, graph.i)
-        return (
-            ops.linear(angle, w[:a], layer.b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
-        )
+        return ops.linear(angle, w[:a], layer.b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
 
     def _angle_self(self, node: Any, edge: Any, angle: Any, graph: Graph) -> Any:
         return self._act(self._angle_linear(self.angle_self_linear, node, edge, angle, graph))
 
-    def _angle_to_edge(
-        self, node: Any, edge: Any, angle: Any, fallback: Any, graph: Graph
-    ) -> Any:
+    def _angle_to_edge(self, node: Any, edge: Any, angle: Any, fallback: Any, graph: Graph) -> Any:
         """Messages of angles to their first edge; other edges take ``fallback`` or zero."""
         x = self._angle_linear(self.edge_angle_linear1, node, edge, angle, graph)
         message = self._act(x) * (graph.asw_k * graph.asw_l)[:, None]
@@ -323,5 +326,5 @@ class RepFlowLayer(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Any:
-        empty = {"n_residual": [], "e_residual": [], "a_residual": []}
+        empty: dict[str, list] = {"n_residual": [], "e_residual": [], "a_residual": []}
         return super().deserialize({"@variables": empty, **data})

@@ -134,7 +134,7 @@ class PairAttentionApply(Module):
     def call(self, weights: Any, g2: Any) -> Any:
         """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
         space = ops.xp(g2)
-        n, k, width = ops.shape(g2)
+        n, k = ops.shape(g2)[:2]
         v = space.reshape(self.mapv(g2), (n, k, self.input_dim, self.head_num))
         mixed = space.matmul(weights, space.permute_dims(v, (0, 3, 1, 2)))
         mixed = space.permute_dims(mixed, (0, 2, 3, 1))
@@ -294,6 +294,19 @@ class RepformerLayer(Module):
         ),
     )
 
+    linear2: Any
+    proj_g1g2: Any
+    proj_g1g1g2: Any
+    attn2g_map: Any
+    attn2_mh_apply: Any
+    attn2_lm: Any
+    attn2_ev_apply: Any
+    loc_attn: Any
+    g1_self_mlp: Any
+    g1_residual: Any
+    g2_residual: Any
+    h2_residual: Any
+
     def __init__(
         self,
         rcut: float,
@@ -363,9 +376,7 @@ class RepformerLayer(Module):
             self._linear(g1, g1, bias=True, seed=seed, name="self") if self.g1_out_mlp else None
         )
         ends = (g2, g1) if self.g1_out_conv else (g1, g2)
-        self.proj_g1g2 = (
-            self._linear(*ends, bias=False, seed=seed, name="g1g2") if conv else None
-        )
+        self.proj_g1g2 = self._linear(*ends, bias=False, seed=seed, name="g1g2") if conv else None
         self.loc_attn = None
         if self.update_g1_has_attn:
             self.loc_attn = LocalAttention(
@@ -519,7 +530,7 @@ class RepformerLayer(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Any:
-        empty = {"g1_residual": [], "g2_residual": [], "h2_residual": []}
+        empty: dict[str, list] = {"g1_residual": [], "g2_residual": [], "h2_residual": []}
         return super().deserialize({"@variables": empty, **data})
 
 

@@ -45,7 +45,9 @@ class NumPyTrainStep(TrainStep):
         )
         return loss(lr, pred, labels_of(batch))
 
-    def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, np.ndarray]]:
+    def gradients(
+        self, task: str, batch: Batch, lr: float
+    ) -> tuple[Metrics, dict[str, np.ndarray]]:
         """Return the figures of a batch and the gradient of every parameter."""
         figures: Metrics = {}
 

@@ -28,9 +28,7 @@ class Adam:
         Which of the two.
     """
 
-    def __init__(
-        self, beta1: float, beta2: float, weight_decay: float, *, decoupled: bool
-    ) -> None:
+    def __init__(self, beta1: float, beta2: float, weight_decay: float, *, decoupled: bool) -> None:
         self.beta1, self.beta2 = beta1, beta2
         self.weight_decay, self.decoupled = weight_decay, decoupled
         self.count = 0
@@ -73,7 +71,11 @@ class Adam:
             moments.clear()
             prefix = f"{kind}."
             moments.update(
-                {k.removeprefix(prefix): np.array(v) for k, v in state.items() if k.startswith(prefix)}
+                {
+                    k.removeprefix(prefix): np.array(v)
+                    for k, v in state.items()
+                    if k.startswith(prefix)
+                }
             )
 
 
