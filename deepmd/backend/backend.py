@@ -234,6 +234,8 @@ def load_backends() -> None:
     for name in _BUILT_IN:
         import_module(f"deepmd.backend.{name}")
     load_entry_points("deepmd.backend")
+    # Descriptors and the like, which model files may name.
+    load_entry_points("deepmd.dpmodel")
 
 
 def choose_backend(key: str | None) -> tuple[type[Backend], str]:

@@ -11,6 +11,7 @@ from deepmd.schema.model import model_argument, multi_task_model_argument
 from deepmd.schema.optimizer import optimizer_argument
 from deepmd.schema.training import multi_task_training_argument, training_argument
 from deepmd.schema.validating import validating_argument
+from deepmd.utils.plugin import load_entry_points
 
 #: Packages whose import registers the components and their arguments.
 COMPONENTS = (
@@ -25,6 +26,7 @@ def load_components() -> None:
     """Import what registers itself."""
     for package in COMPONENTS:
         import_module(package)
+    load_entry_points("deepmd.dpmodel")
 
 
 def gen_args(multi_task: bool = False) -> list[Argument]:

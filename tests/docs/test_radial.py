@@ -72,3 +72,17 @@ def test_round_trip(model, coord):
 def test_the_page_shows_the_file():
     page = (FILE.parent / "adding_a_component.md").read_text()
     assert "literalinclude} radial.py" in page
+
+
+def test_entry_point_is_loaded(monkeypatch):
+    """An installed plugin registers before inputs are checked."""
+    from importlib import metadata
+
+    from deepmd.schema.tree import load_components
+    from deepmd.utils import plugin
+
+    asked = []
+    monkeypatch.setattr(metadata, "entry_points", lambda group: asked.append(group) or [])
+    monkeypatch.setattr(plugin, "_loaded", set())
+    load_components()
+    assert asked == ["deepmd.dpmodel"]
