@@ -54,6 +54,11 @@ class Batch:
     aparam : (n_atoms, n_aparam) or None
     charge_spin : (n_frames, 2) or None
         Charge [e] and spin multiplicity of every frame.
+    spin : (n_atoms, 3) or None
+        Spin of every atom, in the units of the model's ``virtual_scale``.
+    displacement : (n_atoms, 3) or None [Å]
+        How far an atom is from the site that a deformation of the cell carries along; set by
+        :meth:`deepmd.dpmodel.model.Model.expand`.
     labels : dict of str to array
         (n_frames, size) for a frame label, (n_atoms, size) for an atomic one.
     find : dict of str to float
@@ -73,6 +78,8 @@ class Batch:
     find: dict[str, float] = dataclasses.field(default_factory=dict)
     edges: Any = None  # Edges, once they are found
     charge_spin: np.ndarray | None = None
+    spin: np.ndarray | None = None
+    displacement: np.ndarray | None = None
 
     @property
     def n_frames(self) -> int:
@@ -109,6 +116,7 @@ class Batch:
         *,
         fparam: Any = None,
         aparam: Any = None,
+        spin: Any = None,
         labels: dict[str, np.ndarray] | None = None,
         find: dict[str, float] | None = None,
     ) -> "Batch":
@@ -120,6 +128,7 @@ class Batch:
         cell : (n_frames, 3, 3) [Å] or None
             None, or zero for a frame, means open boundaries.
         atype : (n_atoms,) or (n_frames, n_atoms)
+        spin : (n_frames, n_atoms, 3), optional
         """
         coord = np.asarray(coord, dtype=np.float64)
         nf, na = coord.shape[:2]
@@ -135,6 +144,7 @@ class Batch:
             natoms=np.full(nf, na, dtype=np.int64),
             fparam=fparam,
             aparam=aparam,
+            spin=None if spin is None else np.asarray(spin, np.float64).reshape(-1, 3),
             labels=dict(labels or {}),
             find=dict(find or {}),
         )
@@ -179,4 +189,6 @@ def join(batches: Sequence[Batch]) -> Batch:
         find={k: min(b.find[k] for b in batches) for k in batches[0].find},
         edges=edges,
         charge_spin=cat("charge_spin"),
+        spin=cat("spin"),
+        displacement=cat("displacement"),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import Inputs, Model, prepare
+from deepmd.dpmodel.model.inputs import atom_parameters, squared_lengths
 from deepmd.dpmodel.neighbors import Overflow, Packing, pack
 
 #: Edges in a chunk: large enough for full speed, small enough for the caches of a processor.
@@ -74,7 +75,7 @@ def chunks(
     packings : sequence of Packing
         Of the model.
     ntypes : int
-        Number of types of the model.
+        Number of types of the batch, ``model.atomic_model.ntypes``.
     local : bool
         False for models that pass messages: these come as one chunk.
     max_edges : int
@@ -92,10 +93,11 @@ def chunks(
         return
     first = np.concatenate([[0], np.cumsum(np.bincount(batch.edges.i, minlength=n))])
     vec = batch.vectors()
+    r2 = squared_lengths(batch, vec)
     for a, b in centre_ranges(batch, max_edges):
         edges = slice(int(first[a]), int(first[b]))
         yield Chunk(
-            _inputs(batch, packings, vec, a, b, edges, ntypes, overflow), slice(a, b), edges
+            _inputs(batch, packings, vec, r2, a, b, edges, ntypes, overflow), slice(a, b), edges
         )
 
 
@@ -103,6 +105,7 @@ def _inputs(
     batch: Batch,
     packings: Sequence[Packing],
     vec: np.ndarray,
+    r2: np.ndarray,
     a: int,
     b: int,
     edges: slice,
@@ -115,17 +118,16 @@ def _inputs(
     # The stand-in of type t has number b - a + t.
     j = batch.atype[batch.edges.j[edges]] + (b - a)
     pairs = Edges(batch.edges.i[edges] - a, j, batch.edges.shift[edges])
-    r2 = np.einsum("ea,ea->e", part, part)
     slots: list[np.ndarray] = []
     for p in packings:
         if p.layout == "first_type":  # the first atom of the frame may be in another chunk
             first = batch.atype[np.searchsorted(batch.frame, batch.frame[a:b])]
             slots.append(np.concatenate([first, np.arange(ntypes, dtype=np.int64)]))
         else:
-            slots += pack([p], pairs, atype, r2, overflow)
+            slots += pack([p], pairs, atype, r2[edges], overflow)
     frame = np.concatenate([batch.frame[a:b], np.zeros(ntypes, np.int64)])
     fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
-    aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
+    aparam = atom_parameters(batch)
     aparam = np.concatenate([aparam[a:b], np.zeros((ntypes, aparam.shape[1]))])
     return Inputs(part, pairs.i, pairs.j, atype, frame, fparam, aparam, slots)
 
@@ -160,11 +162,12 @@ def predict_in_chunks(
     dict
         As of :meth:`Model.predict`, NumPy arrays.
     """
+    batch = model.expand(batch)
     raw: dict[str, np.ndarray] = {}
     parts = chunks(
         batch,
         model.packings(),
-        ntypes=model.get_ntypes(),
+        ntypes=model.atomic_model.ntypes,
         local=not model.message_passing(),
         max_edges=max_edges,
         overflow=overflow,
@@ -184,7 +187,10 @@ def predict_in_chunks(
 def assemble(
     model: Model, batch: Batch, raw: dict[str, np.ndarray], derivatives: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Sum atomic values and edge gradients of a whole batch, a block of edges at a time."""
+    """Sum atomic values and edge gradients of a whole batch, a block of edges at a time.
+
+    ``batch`` is what :meth:`Model.expand` returned.
+    """
     nf, e = batch.n_frames, len(batch.edges)
     vec = batch.vectors()
     out: dict[str, np.ndarray] = {}
@@ -203,6 +209,7 @@ def assemble(
 def _edge_block(batch: Batch, vec: np.ndarray, block: slice) -> Inputs:
     """Inputs of the assembly: a block of edges, all atoms."""
     none = np.zeros((0, 0))
+    aparam = none if batch.displacement is None else atom_parameters(batch)
     return Inputs(
         vec[block],
         batch.edges.i[block],
@@ -210,7 +217,7 @@ def _edge_block(batch: Batch, vec: np.ndarray, block: slice) -> Inputs:
         batch.atype,
         batch.frame,
         none,
-        none,
+        aparam,
         [],
     )
 

@@ -22,6 +22,7 @@ class Inputs(NamedTuple):
     fparam : (n_frames, n_fparam) float64
         Where a model takes them, charge and spin multiplicity are the last two columns.
     aparam : (n_atoms, n_aparam) float64
+        Of a model with spins, the displacements of the atoms [Å] are the last three columns.
     slots : list of int64 arrays
         As :func:`deepmd.dpmodel.neighbors.pack` makes them for the model's packings.
     """
@@ -41,15 +42,37 @@ class Inputs(NamedTuple):
         return Inputs(**mapped, slots=[f(s) for s in self.slots])
 
 
+#: Distances below this [Å] are taken for it, so that nothing is divided by zero.
+SHORTEST = 1e-20
+
+
+def squared_lengths(batch: Batch, vec: np.ndarray) -> np.ndarray:
+    """Squared lengths (n_edges,) [Å²] by which neighbours are chosen.
+
+    Atoms at the same place are no neighbours, but a displaced atom and the one on its site are,
+    however small the displacement.
+    """
+    r2 = np.einsum("ea,ea->e", vec, vec)
+    return r2 if batch.displacement is None else np.maximum(r2, SHORTEST**2)
+
+
+def atom_parameters(batch: Batch) -> np.ndarray:
+    """Parameters of the atoms and, where there are any, displacements: (n_atoms, n)."""
+    aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
+    if batch.displacement is None:
+        return aparam
+    return np.concatenate([aparam, batch.displacement], axis=1)
+
+
 def prepare(batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None) -> Inputs:
     """Compute the edge vectors of a batch and pack its neighbours."""
     vec = batch.vectors()
-    r2 = np.einsum("ea,ea->e", vec, vec)
+    r2 = squared_lengths(batch, vec)
     slots = pack(list(packings), batch.edges, batch.atype, r2, overflow, batch.frame)
     fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
     if batch.charge_spin is not None:
         fparam = np.concatenate([fparam, batch.charge_spin], axis=1)
-    aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
+    aparam = atom_parameters(batch)
     return Inputs(
         vec, batch.edges.i, batch.edges.j, batch.atype, batch.frame, fparam, aparam, slots
     )

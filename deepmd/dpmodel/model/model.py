@@ -7,15 +7,17 @@ an edge belongs to its neighbour atom.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.utils.plugin import Registry
 
 
 class Model(Module):
@@ -27,6 +29,8 @@ class Model(Module):
     """
 
     serial = Serial(children=("atomic_model",))
+    #: Models that are more than their atomic model, by the ``type`` of their dictionary.
+    registry: ClassVar[Registry] = Registry("model")
 
     def __init__(self, atomic_model: AtomicModel) -> None:
         self.atomic_model = atomic_model
@@ -107,7 +111,34 @@ class Model(Module):
         """Return the layouts of neighbours, in the order of ``Inputs.slots``."""
         return self.atomic_model.packings()
 
+    def has_spin(self) -> bool:
+        """Whether atoms have spins."""
+        return False
+
+    def get_use_spin(self) -> list[bool]:
+        """Return which types have a spin."""
+        return [False] * self.get_ntypes()
+
     # -- evaluation ---------------------------------------------------------------------------
+
+    def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
+        """Return the batch that is prepared and evaluated in place of the given one.
+
+        Its types are numbered by ``atomic_model.type_map``. Expanding it again changes nothing.
+        Only models with spins need another batch than the given one.
+
+        Parameters
+        ----------
+        batch : Batch
+            With edges.
+        all_centres : bool
+            Keep neighbours of atoms that add nothing to the result; statistics need them.
+        """
+        return batch
+
+    def strain_vectors(self, inputs: Inputs) -> Any:
+        """Return the part of the edge vectors that a deformation of the cell changes [Å]."""
+        return inputs.vec
 
     def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom, biases included: {name: (n_atoms, size) float64}."""
@@ -203,6 +234,8 @@ class Model(Module):
     ) -> dict[str, Any]:
         """Sum atomic values over frames, and edge gradients to forces and virials."""
         out: dict[str, Any] = {}
+        if derivatives:
+            inputs = inputs._replace(vec=self.strain_vectors(inputs))
         known = self.output_def().get_data()
         excluded = len(self.atomic_model.atom_exclude_types) > 0
         for name, value in raw.items():
@@ -233,7 +266,7 @@ class Model(Module):
 
     def mask(self, value: Any, inputs: Inputs) -> Any:
         """Return 1 for atoms that count and 0 for those of excluded types: (n_atoms, 1)."""
-        kept = kept_types(self.atomic_model.atom_exclude_types, self.get_ntypes())
+        kept = kept_types(self.atomic_model.atom_exclude_types, self.atomic_model.ntypes)
         return ops.take(ops.like(kept, value), inputs.atype)
 
     @staticmethod
@@ -265,4 +298,6 @@ class Model(Module):
     @classmethod
     def deserialize(cls, data: dict) -> "Model":
         """Build a model from its dictionary."""
+        if cls is Model and data.get("type") in cls.registry:
+            return cls.registry.get(data["type"]).deserialize(data)
         return cls(AtomicModel.deserialize(data))

@@ -39,7 +39,7 @@ class NumPyTrainStep(TrainStep):
         self, task: str, batch: Batch, lr: float, params: Mapping[str, Any], *, training: bool
     ) -> tuple[Any, dict[str, Any]]:
         model, loss = bind(self._models[task], params), self._losses[task]
-        inputs = prepare(batch, model.packings(), self.overflow)
+        inputs = prepare(model.expand(batch), model.packings(), self.overflow)
         pred = model.predict(
             inputs, batch.n_frames, derivatives=loss.derivatives(), keep_graph=training
         )
