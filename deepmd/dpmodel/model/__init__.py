@@ -4,5 +4,6 @@
 from deepmd.dpmodel.model.build import build_model
 from deepmd.dpmodel.model.inputs import Inputs, prepare
 from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.model.spin import SpinModel
 
-__all__ = ["Inputs", "Model", "build_model", "prepare"]
+__all__ = ["Inputs", "Model", "SpinModel", "build_model", "prepare"]

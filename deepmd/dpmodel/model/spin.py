@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Energies that depend on spins, through virtual atoms.
+
+Every atom gets a virtual partner at ``r' = r + s * virtual_scale[type]``, of a type of its own.
+An ordinary model sees twice the atoms; the partners of types without spin are hidden from it, and
+no partner has an energy. Yang et al., Phys. Rev. B 110, 064427 (2024).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
+from deepmd.dpmodel.batch import Batch, Edges
+from deepmd.dpmodel.model.inputs import Inputs
+from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.utils.errors import InputError, ModelFileError
+
+
+@Model.registry.register("spin_ener")
+class SpinModel(Model):
+    """An atomic model of atoms and their virtual partners.
+
+    In an expanded batch atom k is number 2k and its partner number 2k + 1.
+
+    Parameters
+    ----------
+    atomic_model : AtomicModel
+        Its type map is that of the atoms followed by that of their partners.
+    use_spin : list of bool
+        Which types have a spin.
+    virtual_scale : list of float
+        Displacement of the partner per unit of spin [Å], for every type; 0 for those without.
+    """
+
+    def __init__(
+        self,
+        atomic_model: AtomicModel,
+        *,
+        use_spin: Sequence[bool],
+        virtual_scale: Sequence[float],
+    ) -> None:
+        super().__init__(atomic_model)
+        self.use_spin = [bool(u) for u in use_spin]
+        self.virtual_scale = [float(x) for x in virtual_scale]
+
+    # -- queries ------------------------------------------------------------------------------
+
+    @property
+    def type_map(self) -> list[str]:
+        """Names of the types of real atoms."""
+        return self.atomic_model.type_map[: len(self.use_spin)]
+
+    def has_spin(self) -> bool:
+        """Whether atoms have spins."""
+        return True
+
+    def get_use_spin(self) -> list[bool]:
+        """Return which types have a spin."""
+        return list(self.use_spin)
+
+    def output_def(self) -> FittingOutputDef:
+        """Return what the model predicts."""
+        known = self.atomic_model.output_def().get_data().values()
+        return FittingOutputDef([dataclasses.replace(v, magnetic=True) for v in known])
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
+        """Return the batch of atoms and partners; see :class:`Model`.
+
+        The pairs are found anew: a partner may be within the cutoff where its atom is not.
+        """
+        if batch.displacement is not None:
+            return batch
+        if batch.spin is None:
+            raise InputError(
+                "the model needs the spins of the atoms, none are given",
+                where="spin",
+                fix="give three numbers per atom, zero for types without spin",
+            )
+        shift = batch.spin * np.asarray(self.virtual_scale)[batch.atype][:, None]
+        displacement = np.zeros((batch.n_atoms, 2, 3))
+        displacement[:, 1] = shift
+        displacement = displacement.reshape(-1, 3)
+        twice = dataclasses.replace(
+            batch,
+            coord=np.repeat(batch.coord, 2, axis=0) + displacement,
+            atype=(batch.atype[:, None] + [0, len(self.use_spin)]).reshape(-1),
+            frame=np.repeat(batch.frame, 2),
+            natoms=2 * batch.natoms,
+            aparam=None if batch.aparam is None else np.repeat(batch.aparam, 2, axis=0),
+            labels={},
+            find={},
+            spin=None,
+            displacement=displacement,
+        )
+        twice.edges = self._edges(batch, twice, all_centres or self.message_passing())
+        return twice
+
+    def _edges(self, batch: Batch, twice: Batch, all_centres: bool) -> Edges:
+        """All pairs of the expanded batch within the cutoff, and those of atom and partner.
+
+        Without ``all_centres`` partners are neighbours but have none: in a local model their
+        surroundings do not matter. An atom without spin and its partner are at the same distance;
+        where ``sel`` is full DeePMD-kit keeps the partner, which is hidden, and so it is first.
+        """
+        margin = 2.0 * np.sqrt((twice.displacement**2).sum(axis=1).max(initial=0.0))
+        sites = batch_edges(batch, self.rcut + float(margin))
+        atoms = np.arange(batch.n_atoms, dtype=np.int64)
+        none = np.zeros((batch.n_atoms, 3))
+        parts = []
+        for b in (1, 0):
+            for a in (0, 1) if all_centres else (0,):
+                parts.append((2 * sites.i + a, 2 * sites.j + b, sites.shift))
+                if a != b:
+                    parts.append((2 * atoms + a, 2 * atoms + b, none))
+        i, j, shift = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        order = np.argsort(i, kind="stable")
+        twice.edges = Edges(i[order], j[order], shift[order])
+        vec = twice.vectors()
+        near = np.einsum("ea,ea->e", vec, vec) <= self.rcut**2
+        return Edges(*(x[order][near] for x in (i, j, shift)))
+
+    def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom and partner of an expanded batch."""
+        d = self.get_dim_aparam()
+        if inputs.aparam.shape[1] != d + 3:
+            raise ValueError("a batch for a model with spins must go through expand()")
+        return super().atomic(inputs._replace(aparam=inputs.aparam[:, :d]), extra)
+
+    def strain_vectors(self, inputs: Inputs) -> Any:
+        """Vectors between the sites: spins stay as they are when the cell is deformed."""
+        shift = inputs.aparam[:, -3:]
+        return inputs.vec + ops.take(shift, inputs.i) - ops.take(shift, inputs.j)
+
+    def assemble(
+        self, raw: dict[str, Any], inputs: Inputs, n_frames: int, derivatives: Sequence[str]
+    ) -> dict[str, Any]:
+        """Sum over atoms and partners, and give the partners' results to their atoms."""
+        both = super().assemble(raw, inputs, n_frames, derivatives)
+        types = inputs.atype[0::2]
+        out: dict[str, Any] = {}
+        for name, value in both.items():
+            if name in ("force", "atom_virial"):
+                out[name] = value[0::2] + value[1::2]
+            elif name in ("energy", "virial"):
+                out[name] = value
+            else:
+                out[name] = value[0::2]
+        if "force" in both:
+            out["force_mag"] = both["force"][1::2] * self._of_type(self.virtual_scale, types, both)
+        if "atom_energy" in both:
+            out["mask_mag"] = self._of_type(self.use_spin, types, both)
+        if "mask" in out and not self._excludes_real_types():
+            del out["mask"]
+        return out
+
+    def _of_type(self, values: Sequence[float], types: Any, like: dict[str, Any]) -> Any:
+        """Take one number per type, (n_atoms, 1); atoms of padding may have a partner's type."""
+        table = np.array([[float(x)] for x in [*values, *values]])
+        return ops.take(ops.like(table, next(iter(like.values()))), types)
+
+    def _excludes_real_types(self) -> bool:
+        kept = kept_types(self.atomic_model.atom_exclude_types, len(self.use_spin))
+        return not kept.all()
+
+    # -- dictionaries -------------------------------------------------------------------------
+
+    def serialize(self) -> dict:
+        """Return the dictionary, which has neither class nor version at this level."""
+        return {
+            "type": "spin_ener",
+            "backbone_model": self.atomic_model.serialize(),
+            "spin": {"use_spin": list(self.use_spin), "virtual_scale": list(self.virtual_scale)},
+        }
+
+    @classmethod
+    def deserialize(cls, data: dict) -> "SpinModel":
+        """Build a model from its dictionary."""
+        for key, needed in (("backbone_model", ()), ("spin", ("use_spin", "virtual_scale"))):
+            missing = [k for k in (key, *needed) if k not in data and k not in data.get(key, {})]
+            if missing:
+                raise ModelFileError(f"spin_ener: key {', '.join(missing)} is missing")
+        backbone = AtomicModel.deserialize(data["backbone_model"])
+        model = cls(
+            backbone,
+            use_spin=data["spin"]["use_spin"],
+            virtual_scale=data["spin"]["virtual_scale"],
+        )
+        counts = {len(model.use_spin), len(model.virtual_scale), len(backbone.type_map) / 2}
+        if len(counts) > 1:
+            raise ModelFileError(
+                f"spin_ener: {len(model.use_spin)} types with {len(model.virtual_scale)} scales do "
+                f"not fit the {len(backbone.type_map)} types of the backbone"
+            )
+        return model
