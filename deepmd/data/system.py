@@ -217,7 +217,7 @@ class System:
         )
         for label in labels:
             values, found = self._load_label(label, frames, types)
-            if label.name in ("fparam", "aparam"):
+            if label.name in ("fparam", "aparam", "spin"):
                 setattr(batch, label.name, values)
             else:
                 batch.labels[label.name] = values

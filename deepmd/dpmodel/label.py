@@ -12,8 +12,8 @@ class Label:
     ----------
     name : str
         File name without suffix, and the key in ``Batch.labels``. For an atomic label ``atom_x``
-        and ``atomic_x`` are the same; the file of either name is found. The names ``fparam`` and
-        ``aparam`` go to the fields of that name in the batch.
+        and ``atomic_x`` are the same; the file of either name is found. The names ``fparam``,
+        ``aparam`` and ``spin`` go to the fields of that name in the batch.
     size : int
         Numbers per frame, or per atom.
     atomic : bool
