@@ -11,7 +11,7 @@ import torch
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.chunks import predict_in_chunks
 from deepmd.dpmodel.evaluator import Evaluator
-from deepmd.dpmodel.model import Inputs, Model
+from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.pt.device import default_device, to_tensor
 from deepmd.pt.lift import convert
 
@@ -81,6 +81,12 @@ class TorchEvaluator(Evaluator):
             max_edges=self.max_edges,
             overflow=self.overflow,
         )
+
+    def hessian(self, batch: Batch) -> np.ndarray:
+        """Second derivatives of one frame; see :class:`Evaluator`."""
+        inputs = prepare(batch, self.model.packings(), self.overflow)
+        tensors = inputs.map(lambda x: to_tensor(x, self.device))
+        return frame_hessian(self.lifted, tensors).cpu().numpy()
 
     def _raw(
         self, inputs: Inputs, extra: Sequence[str], derivatives: bool

@@ -49,29 +49,12 @@ def example_inputs(
     edges, atoms = next(sizes), next(sizes)
     frames = next(sizes) if n_frames is None else n_frames
 
-    def index(*shape: int) -> torch.Tensor:
-        return torch.zeros(shape, dtype=torch.int64, device=device)
-
     def real(*shape: int) -> torch.Tensor:
         return torch.ones(shape, dtype=torch.float64, device=device)
 
-    slots: list[torch.Tensor] = []
-    for p in packings:
-        if p.layout == "centres":
-            slots += [index(next(sizes)) for _ in range(p.ntypes)]
-        elif p.layout == "flat":
-            slots.append(index(next(sizes)))
-        elif p.layout == "angles":
-            pairs = next(sizes)
-            slots += [index(pairs), index(pairs)]
-        elif p.layout == "first_type":
-            slots.append(index(atoms))
-        else:
-            tables = p.ntypes if p.layout == "typed" else 1
-            for _ in range(p.ntypes if p.by_centre else 1):
-                rows = next(sizes) if p.by_centre else atoms
-                slots += [index(rows)] if p.by_centre else []
-                slots += [index(rows, next(sizes)) for _ in range(tables)]
+    def index(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int64, device=device)
+
     return Inputs(
         real(edges, 3),
         index(edges),
@@ -80,8 +63,31 @@ def example_inputs(
         index(atoms),
         real(frames, n_fparam),
         real(atoms, n_aparam),
-        slots,
+        [index(*shape) for shape in _slot_shapes(packings, atoms, sizes)],
     )
+
+
+def _slot_shapes(
+    packings: Sequence[Packing], atoms: int, sizes: Iterator[int]
+) -> list[tuple[int, ...]]:
+    """Return the shapes of the slots."""
+    shapes: list[tuple[int, ...]] = []
+    for p in packings:
+        if p.layout == "centres":
+            shapes += [(next(sizes),) for _ in range(p.ntypes)]
+        elif p.layout == "flat":
+            shapes.append((next(sizes),))
+        elif p.layout == "angles":
+            shapes += [(next(sizes),)] * 2
+        elif p.layout == "first_type":
+            shapes.append((atoms,))
+        else:
+            tables = p.ntypes if p.layout == "typed" else 1
+            for _ in range(p.ntypes if p.by_centre else 1):
+                rows = next(sizes) if p.by_centre else atoms
+                shapes += [(rows,)] if p.by_centre else []
+                shapes += [(rows, next(sizes)) for _ in range(tables)]
+    return shapes
 
 
 def widths(module: torch.nn.Module) -> set[int]:

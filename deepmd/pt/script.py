@@ -186,15 +186,7 @@ class Program(torch.nn.Module):
         )
         place = rows[:, 0] * na + rows[:, 1]
         out = self.totals(raw, place, nf, na)
-        for k in range(len(self.names)):
-            if self.differentiable[k]:
-                g = raw[self.names[k] + "_grad"]
-                force, virial, atoms = self.derivatives(
-                    g, vec, place[i], place[j], nf, na, na, do_atomic_virial
-                )
-                out["force"], out["virial"] = force, virial
-                if do_atomic_virial:
-                    out["atom_virial"] = atoms
+        self.add_derivatives(out, raw, vec, place[i], place[j], nf, na, "", do_atomic_virial)
         out["mask"] = real.to(torch.int32)
         return out
 
@@ -254,15 +246,9 @@ class Program(torch.nn.Module):
             self.atom_parameters(aparam, nf, nloc, extended_coord)[real],
         )
         out = self.totals(raw, rows[:, 0] * nloc + rows[:, 1], nf, nloc)
-        for k in range(len(self.names)):
-            if self.differentiable[k]:
-                g = raw[self.names[k] + "_grad"]
-                force, virial, atoms = self.derivatives(
-                    g, vec, centre, neighbor, nf, nall, nall, do_atomic_virial
-                )
-                out["extended_force"], out["virial"] = force, virial
-                if do_atomic_virial:
-                    out["extended_virial"] = atoms
+        self.add_derivatives(
+            out, raw, vec, centre, neighbor, nf, nall, "extended", do_atomic_virial
+        )
         out["mask"] = real.to(torch.int32)
         return out
 
@@ -300,6 +286,29 @@ class Program(torch.nn.Module):
             out[name] = total
         return out
 
+    def add_derivatives(
+        self,
+        out: dict[str, torch.Tensor],
+        raw: dict[str, torch.Tensor],
+        vec: torch.Tensor,
+        centre: torch.Tensor,
+        neighbor: torch.Tensor,
+        nf: int,
+        na: int,
+        kind: str,
+        do_atomic_virial: bool,
+    ) -> None:
+        """Add force, virial and atomic virial; ``kind`` says whether ghosts are among the atoms."""
+        for k in range(len(self.names)):
+            if self.differentiable[k]:
+                force, virial, atoms = self.derivatives(
+                    raw[self.names[k] + "_grad"], vec, centre, neighbor, nf, na, do_atomic_virial
+                )
+                out["virial"] = virial
+                out["force" if kind == "" else "extended_force"] = force
+                if do_atomic_virial:
+                    out["atom_virial" if kind == "" else "extended_virial"] = atoms
+
     def derivatives(
         self,
         g: torch.Tensor,
@@ -308,14 +317,13 @@ class Program(torch.nn.Module):
         neighbor: torch.Tensor,
         nf: int,
         na: int,
-        stride: int,
         do_atomic_virial: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Force, virial and atomic virial from gradients (n_edges, d, 3)."""
         d = g.shape[1]
         force = g.new_zeros((nf * na, d, 3)).index_add(0, centre, g).index_add(0, neighbor, -g)
         pair = -(g[:, :, :, None] * vec[:, None, None, :]).reshape(-1, d, 9)
-        frame = torch.div(centre, stride, rounding_mode="floor")
+        frame = torch.div(centre, na, rounding_mode="floor")
         virial = g.new_zeros((nf, d, 9)).index_add(0, frame, pair)
         atoms = g.new_zeros((0, d, 9))
         if do_atomic_virial:
