@@ -10,7 +10,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, numpy_forward, predict_in_chunks
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, frame_hessian, prepare
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.io.files import branch_of, branch_params, load_model, models_of
 from deepmd.utils.errors import ModelFileError
@@ -56,6 +56,11 @@ class Evaluator(ABC):
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
+
+    def hessian(self, batch: Batch) -> np.ndarray:
+        """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
+        inputs = prepare(batch, self.model.packings(), self.overflow)
+        return np.asarray(frame_hessian(self.model, inputs))
 
 
 class NumPyEvaluator(Evaluator):

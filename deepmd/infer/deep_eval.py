@@ -134,7 +134,7 @@ class DeepEval(Queries):
         coords, cells, atom_types, fparam, aparam, charge_spin, mixed_type
             See :meth:`DeepPot.eval`.
         derivatives : sequence of str
-            Which of ``force``, ``virial``, ``atom_virial`` are wanted.
+            Which of ``force``, ``virial``, ``atom_virial``, ``hessian`` are wanted.
         extra : sequence of str
             ``descriptor``, ``fitting_last_layer``.
 
@@ -184,9 +184,13 @@ class DeepEval(Queries):
                 check=not self._neighbor_list_checked,
             )
             self._neighbor_list_checked = True
-        results = self._evaluator.evaluate(batch, derivatives=derivatives, extra=extra)
+        first = [d for d in derivatives if d != "hessian"]
+        results = self._evaluator.evaluate(batch, derivatives=first, extra=extra)
         real = frames.real[part]
         out = {}
+        if "hessian" in derivatives:
+            numbers = range(frames.n_frames)[part]
+            out["hessian"] = np.stack([self._hessian(frames, k) for k in numbers])
         for name, value in results.items():
             if name.startswith(_PER_ATOM):
                 padded = np.zeros((*real.shape, *value.shape[1:]))
@@ -194,6 +198,21 @@ class DeepEval(Queries):
                 value = padded
             out[name] = value
         return out
+
+    def _hessian(self, frames: Frames, number: int) -> np.ndarray:
+        """Second derivatives of a frame, zero for virtual atoms."""
+        batch = frames.batch(slice(number, number + 1))
+        batch.edges = batch_edges(batch, self.model.rcut)
+        size = 3 * frames.n_atoms
+        out = np.zeros((size, size))
+        real = np.flatnonzero(np.repeat(frames.real[number], 3))
+        out[np.ix_(real, real)] = self._evaluator.hessian(batch)
+        return out
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether the model was trained for second derivatives, and gives them."""
+        return bool(self._evaluator.model_def_script.get("hessian_mode", False))
 
     def _warn_of_overflow(self) -> None:
         overflow = self._evaluator.overflow

@@ -59,13 +59,18 @@ class DeepPot(DeepEval):
             Minus the derivative of the energy with respect to strain, row by row.
         atom_energy : (n_frames, n_atoms, 1) [eV], with ``atomic``
         atom_virial : (n_frames, n_atoms, 9) [eV], with ``atomic``
+        hessian : (n_frames, 3 n_atoms, 3 n_atoms) [eV/Å²], of models trained for it
 
         Raises
         ------
         InputError
             If the arrays do not fit each other or the model.
         """
-        derivatives = ("force", "virial", "atom_virial") if atomic else ("force", "virial")
+        derivatives: tuple[str, ...] = ("force", "virial")
+        if atomic:
+            derivatives = (*derivatives, "atom_virial")
+        if self.has_hessian:
+            derivatives = (*derivatives, "hessian")
         given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
         out = self.evaluate(
             coords, cells, atom_types, derivatives=derivatives, **known_inputs(given)
@@ -73,4 +78,6 @@ class DeepPot(DeepEval):
         names = ["energy", "force", "virial"]
         if atomic:
             names += ["atom_energy", "atom_virial"]
+        if self.has_hessian:
+            names.append("hessian")
         return tuple(out[name] for name in names)

@@ -71,11 +71,6 @@ class Queries(ABC):
         """Whether the model takes spins."""
         return any(v.magnetic for v in self.model.output_def().get_data().values())
 
-    @property
-    def has_hessian(self) -> bool:
-        """Whether the model gives second derivatives."""
-        return any(v.r_hessian for v in self.model.output_def().get_data().values())
-
     def get_model_size(self) -> dict[str, int]:
         """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
         inner = self.model.atomic_model

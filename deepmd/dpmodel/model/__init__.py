@@ -2,8 +2,9 @@
 """Models, and how they are built and evaluated."""
 
 from deepmd.dpmodel.model.build import build_model
+from deepmd.dpmodel.model.hessian import frame_hessian
 from deepmd.dpmodel.model.inputs import Inputs, prepare
 from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 
-__all__ = ["Inputs", "Model", "SpinModel", "build_model", "prepare"]
+__all__ = ["Inputs", "Model", "SpinModel", "build_model", "frame_hessian", "prepare"]
