@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", "--rand-seed", type=int, help="seed of --shuffle-test")
     parser.add_argument("--shuffle-test", action="store_true", help="take frames at random")
     parser.add_argument("-d", "--detail-file", metavar="PREFIX", help="write every value")
-    parser.add_argument("-a", "--atomic", action="store_true", help="compare atomic values, too")
+    parser.add_argument(
+        "-a",
+        "--atomic",
+        action="store_true",
+        help="compare atomic values, too; of dipoles and polarizabilities in place of the frames'",
+    )
     parser.add_argument(
         "--head", "--model-branch", dest="head", metavar="NAME", help="branch of a multi-task model"
     )
@@ -102,7 +107,7 @@ def test(
         frames = choose_frames(one.nframes, numb_test, shuffle_test, rand_seed)
         log.info("# ---------------output of dp test--------------- ")
         log.info("# testing system : %s", one.path)
-        metrics = test_system(kind, one, frames, detail_file, append=count > 0)
+        metrics = test_system(kind, one, frames, detail_file, group=count)
         log.info("# number of test data : %d ", len(frames))
         for line in kind.lines(metrics):
             log.info("%s", line)
@@ -162,7 +167,7 @@ def choose_frames(nframes: int, wanted: int, shuffle: bool, seed: int | None) ->
 
 
 def test_system(
-    kind: "Kind", system: "System", frames: "np.ndarray", detail_file: str | None, *, append: bool
+    kind: "Kind", system: "System", frames: "np.ndarray", detail_file: str | None, *, group: int
 ) -> "Metrics":
     """Errors of a model on frames of one system; the values go to the detail files."""
     parts = []
@@ -174,7 +179,7 @@ def test_system(
         names = ", ".join(f"{label.name}.npy" for label in kind.labels() if not label.required)
         raise DataError("has no label to compare with", where=system.path, fix=f"add {names}")
     if detail_file is not None:
-        kind.write_details(result, detail_file, system.path, append=append)
+        kind.write_details(result, detail_file, system.path, group=group)
     return metrics
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
+from deepmd.utils.errors import NotAvailableError
 
 #: Name of an error -> value, and the number of values it was taken over.
 Metrics = dict[str, tuple[float, float]]
@@ -26,6 +27,7 @@ class Compared:
     data, pred : dict of str to array
         (n_frames, size) for a quantity of frames, (n_atoms, size) for one of atoms.
     natoms : (n_frames,) int64
+        Of tensors: atoms of the types that are predicted.
     volume : (n_frames,) float64 [Å³]
         0 for open systems.
     weight : (n_atoms, 1) or None
@@ -75,8 +77,8 @@ class Kind(ABC):
         """How errors are reported."""
 
     @abstractmethod
-    def write_details(self, result: Compared, prefix: str, system: str, *, append: bool) -> None:
-        """Write all values."""
+    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
+        """Write all values; ``group`` is the number of the system."""
 
     @staticmethod
     def join(parts: Sequence[Compared]) -> Compared:
@@ -94,14 +96,7 @@ class Kind(ABC):
 
     def parameter_labels(self) -> list[Label]:
         """Frame and atomic parameters of the model."""
-        found = []
-        nf, na = self.predictor.get_dim_fparam(), self.predictor.get_dim_aparam()
-        if nf:
-            has_default = bool(getattr(self.predictor, "has_default_fparam", lambda: False)())
-            found.append(Label("fparam", nf, atomic=False, required=not has_default))
-        if na:
-            found.append(Label("aparam", na, atomic=True, required=True))
-        return found
+        return parameter_labels(self.predictor)
 
     def evaluate(self, batch: Batch, **options: Any) -> tuple[list[np.ndarray], np.ndarray]:
         """Evaluate frames of any sizes.
@@ -111,25 +106,51 @@ class Kind(ABC):
         list of array, array
             What ``eval`` returned, for padded frames, and which atoms are real, (n_frames, n).
         """
-        nf, width = batch.n_frames, int(batch.natoms.max())
-        real = np.arange(width) < batch.natoms[:, None]
-        coord, atype = np.zeros((nf, width, 3)), np.full((nf, width), -1, dtype=np.int64)
-        coord[real], atype[real] = batch.coord, batch.atype
-        mixed = bool((atype != atype[0]).any())
-        aparam = None
-        if batch.aparam is not None:
-            aparam = np.zeros((nf, width, batch.aparam.shape[1]))
-            aparam[real] = batch.aparam
-        out = self.predictor.eval(
-            coord,
-            batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
-            atype if mixed else atype[0],
-            mixed_type=mixed,
-            fparam=batch.fparam if batch.find.get("fparam") else None,
-            aparam=aparam,
-            **options,
-        )
+        given, real = padded(batch)
+        out = self.predictor.eval(**given, **options)
+        out = (out,) if isinstance(out, np.ndarray) else out
         return [np.asarray(v) for v in out], real
+
+
+def parameter_labels(predictor: Any) -> list[Label]:
+    """Frame and atomic parameters of a model, read with its data."""
+    found = []
+    nf, na = predictor.get_dim_fparam(), predictor.get_dim_aparam()
+    if nf:
+        has_default = bool(getattr(predictor, "has_default_fparam", lambda: False)())
+        found.append(Label("fparam", nf, atomic=False, required=not has_default))
+    if na:
+        found.append(Label("aparam", na, atomic=True, required=True))
+    return found
+
+
+def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
+    """Arguments of ``eval`` for frames of any sizes.
+
+    Returns
+    -------
+    dict, array
+        The arguments, smaller frames filled up with virtual atoms, and which atoms are real,
+        (n_frames, n).
+    """
+    nf, width = batch.n_frames, int(batch.natoms.max())
+    real = np.arange(width) < batch.natoms[:, None]
+    coord, atype = np.zeros((nf, width, 3)), np.full((nf, width), -1, dtype=np.int64)
+    coord[real], atype[real] = batch.coord, batch.atype
+    mixed = bool((atype != atype[0]).any())
+    aparam = None
+    if batch.aparam is not None:
+        aparam = np.zeros((nf, width, batch.aparam.shape[1]))
+        aparam[real] = batch.aparam
+    given = {
+        "coords": coord,
+        "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
+        "atom_types": atype if mixed else atype[0],
+        "mixed_type": mixed,
+        "fparam": batch.fparam if batch.find.get("fparam") else None,
+        "aparam": aparam,
+    }
+    return given, real
 
 
 def mae(error: np.ndarray) -> float:
@@ -207,9 +228,9 @@ class EnergyKind(Kind):
                 if key in metrics and not (average and name == "atom_ener"):
                     yield f"{text.replace('?', kind):<19}: {metrics[key][0]:e} {unit}"
 
-    def write_details(self, result: Compared, prefix: str, system: str, *, append: bool) -> None:
-        """Write all values."""
-        natoms = result.natoms[:, None]
+    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
+        """Write all values; ``group`` is the number of the system."""
+        natoms, append = result.natoms[:, None], group > 0
         for name, suffix, columns in _ENERGY_FILES:
             if name not in result.data:
                 continue
@@ -268,9 +289,175 @@ def write_columns(
         np.savetxt(handle, np.hstack(pair), header=header)
 
 
+class TensorKind(Kind):
+    """Dipoles and polarizabilities: of frames, or with ``atomic`` of atoms in their place."""
+
+    def __init__(self, predictor: Any, *, atomic: bool) -> None:
+        super().__init__(predictor, atomic=atomic)
+        (self.variable,) = predictor.model.output_def().get_data().values()
+        self.selected = [int(t) for t in predictor.get_sel_type()]
+
+    @property
+    def label(self) -> Label:
+        """The tensor that is compared."""
+        name, size = self.variable.label_name, self.variable.size
+        if not self.atomic:
+            return Label(name, size, atomic=False)
+        return Label(f"atom_{name}", size, atomic=True, sel_type=tuple(self.selected))
+
+    def labels(self) -> list[Label]:
+        """What is read beside positions, cells and types."""
+        return [self.label, *self.parameter_labels()]
+
+    def compare(self, batch: Batch) -> Compared:
+        """Evaluate frames."""
+        (value,), real = self.evaluate(batch, atomic=self.atomic)
+        chosen = np.isin(batch.atype, self.selected)
+        counts = np.bincount(batch.frame[chosen], minlength=batch.n_frames)
+        volume = np.zeros(batch.n_frames)
+        if not batch.find.get(self.label.name):
+            return Compared({}, {}, counts, volume)
+        data = batch.labels[self.label.name]
+        if self.atomic:
+            data, value = data[chosen], value[real][chosen]
+        return Compared({"tensor": data}, {"tensor": value}, counts, volume)
+
+    def metrics(self, result: Compared) -> Metrics:
+        """Errors of one system."""
+        if not result.data:
+            return {}
+        error = result.error("tensor")
+        n = np.maximum(result.natoms, 1).astype(np.float64)
+        n = (np.repeat(n, result.natoms) if self.atomic else n)[:, None]
+        scaled = {"": error, "_sqrt_n": error / np.sqrt(n), "_per_n": error / n}
+        return {f"rmse{name}": (rmse(e), e.size) for name, e in scaled.items()}
+
+    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
+        """How errors are reported."""
+        title = self.variable.label_name.capitalize()
+        for text, key in (
+            ("RMSE", "rmse"),
+            ("RMSE/sqrtN", "rmse_sqrt_n"),
+            ("RMSE/N", "rmse_per_n"),
+        ):
+            if key in metrics and (key == "rmse" or not average):
+                yield f"{title}  {text:<11}: {metrics[key][0]:e}"
+        if not average:
+            yield "The unit of error is the same as the unit of the labels"
+
+    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
+        """Write all values; ``group`` is the number of the system."""
+        pair = result.data["tensor"], result.pred["tensor"]
+        names = _COMPONENTS[self.variable.size]
+        write_columns(prefix, ".out", system, names, pair, append=group > 0)
+
+
+_COMPONENTS: dict[int, Sequence[str]] = {3: ("x", "y", "z"), 9: [v[1:] for v in _TENSOR]}
+
+
+class InvariantKind(Kind):
+    """Numbers of frames, and of atoms if asked for: densities of states and properties."""
+
+    #: Names of the detail files; lines, with the width of their first column and the unit.
+    files: tuple[str, str]
+    titles: tuple[tuple[str, str], ...]
+    width: int
+    unit: str
+
+    def __init__(self, predictor: Any, *, atomic: bool) -> None:
+        super().__init__(predictor, atomic=atomic)
+        (self.variable,) = predictor.model.output_def().get_data().values()
+
+    def labels(self) -> list[Label]:
+        """What is read beside positions, cells and types."""
+        name, size = self.variable.label_name, self.variable.size
+        atoms = [Label(f"atom_{name}", size, atomic=True)] if self.atomic else []
+        frames = Label(name, size, atomic=False, high_precision=True)
+        return [frames, *atoms, *self.parameter_labels()]
+
+    def compare(self, batch: Batch) -> Compared:
+        """Evaluate frames."""
+        out, real = self.evaluate(batch, atomic=self.atomic)
+        pred = {"value": out[0]}
+        if self.atomic:
+            pred["atomic"] = out[1][real]
+        name = self.variable.label_name
+        files = {"value": name, "atomic": f"atom_{name}"}
+        names = [n for n in pred if batch.find.get(files[n])]
+        return Compared(
+            {n: batch.labels[files[n]] for n in names},
+            {n: pred[n] for n in names},
+            batch.natoms,
+            np.zeros(batch.n_frames),
+        )
+
+    def metrics(self, result: Compared) -> Metrics:
+        """Errors of one system."""
+        errors = {n: result.error(n) for n in result.data}
+        if "value" in errors:
+            errors["value_per_atom"] = errors["value"] / result.natoms[:, None]
+        metrics: Metrics = {}
+        for name, error in errors.items():
+            metrics[f"mae_{name}"] = mae(error), error.size
+            metrics[f"rmse_{name}"] = rmse(error), error.size
+        return metrics
+
+    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
+        """How errors are reported."""
+        for title, name in self.titles:
+            for kind in ("MAE", "RMSE"):
+                key = f"{kind.lower()}_{name}"
+                if key in metrics and not (average and name == "atomic"):
+                    text = title.replace("?", kind)
+                    yield f"{text:<{self.width}}: {metrics[key][0]:e} {self.unit}"
+
+    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
+        """Write one file per frame, of later systems with the number of the system in the name."""
+        later = f".{group}" if group else ""
+        for name, file in zip(("value", "atomic"), self.files, strict=True):
+            if name not in result.data:
+                continue
+            ends = np.cumsum(result.natoms)[:-1] if name == "atomic" else len(result.natoms)
+            parts = (np.array_split(v, ends) for v in (result.data[name], result.pred[name]))
+            for frame, (data, pred) in enumerate(zip(*parts, strict=True)):
+                pair = data.reshape(-1, 1), pred.reshape(-1, 1)
+                suffix = f".{file}.out{later}.{frame}"
+                where = f"{system} - {frame}"
+                write_columns(prefix, suffix, where, (file,), pair, append=False)
+
+
+class DOSKind(InvariantKind):
+    """Densities of states."""
+
+    files = ("dos", "ados")
+    titles = (("DOS ?", "value"), ("DOS ?/Natoms", "value_per_atom"), ("Atomic DOS ?", "atomic"))
+    width, unit = 19, "Occupation/eV"
+
+
+class PropertyKind(InvariantKind):
+    """Any properties."""
+
+    files = ("property", "aproperty")
+    titles = (("PROPERTY ?", "value"), ("Atomic PROPERTY ?", "atomic"))
+    width, unit = 24, "units"
+
+
 def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -> Kind:
     """Open a model and return what it is compared with."""
-    from deepmd.infer import DeepPot
+    from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
+    from deepmd.infer.deep_tensor import DeepTensor
 
-    # Further kinds are chosen by the model's output here when they are built.
-    return EnergyKind(DeepPot(path, head=head), atomic=atomic)
+    predictor = DeepEval(path, head=head)
+    kinds: tuple[tuple[type, type[Kind]], ...] = (
+        (DeepPot, EnergyKind),
+        (DeepTensor, TensorKind),
+        (DeepDOS, DOSKind),
+        (DeepProperty, PropertyKind),
+    )
+    for known, kind in kinds:
+        if isinstance(predictor, known):
+            return kind(predictor, atomic=atomic)
+    raise NotAvailableError(
+        f"it predicts {', '.join(predictor.model.kinds())}, which cannot be compared here",
+        where=path,
+    )
