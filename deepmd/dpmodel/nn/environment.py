@@ -68,7 +68,11 @@ def environment(
         The weight of a distance.
     """
     space = xp(d)
-    r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
+    squared = space.sum(d * d, axis=-1, keepdims=True)
+    if protection:
+        # An atom without spin and its virtual partner are at the same place: the slope is taken as 0.
+        squared = space.maximum(squared, 0.0 * squared + 1e-40)
+    r = space.sqrt(squared)
     inverse = 1.0 / (r + protection) if protection else 1.0 / r
     sw = switch(r, rcut, rcut_smth)
     s = sw * inverse
