@@ -90,9 +90,37 @@ def _section_arguments() -> list[Argument]:
         "type_embedding": "Type embedding of the whole model (TensorFlow).",
         "modifier": "Correction of the output.",
         "compress": "Written by the compression (TensorFlow).",
-        "spin": "Magnetic types.",
     }
-    return [unset(name, dict, doc) for name, doc in docs.items()]
+    return [*(unset(name, dict, doc) for name, doc in docs.items()), _spin_argument()]
+
+
+def _spin_argument() -> Argument:
+    fields = [
+        Argument(
+            "use_spin",
+            [list[bool], list[int], list[str]],
+            doc="The types with a spin: one flag per type, or their indices or names.",
+        ),
+        unset(
+            "virtual_scale",
+            [float, list[float]],
+            "Displacement of the virtual atom per unit of spin, Å: one number, one per type, or one "
+            "per type with a spin.",
+        ),
+        option(
+            "scheme",
+            str,
+            "deepspin",
+            "Virtual atoms (deepspin).",
+            rule=one_of("deepspin", "native"),
+        ),
+        option(
+            "allow_missing_label", bool, False, "Accept systems without spin.npy (native only)."
+        ),
+        unset("spin_norm", list[float], "Length of the spin per magnetic type (TensorFlow)."),
+        unset("virtual_len", list[float], "Distance of the virtual atom (TensorFlow)."),
+    ]
+    return Argument("spin", dict, fields, optional=True, doc="Magnetic types.")
 
 
 @model_args.register("standard")

@@ -16,6 +16,8 @@ from deepmd.dpmodel.atomic_model import (
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.model.spin import SpinModel
+from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.schema.common import Rule, option
 from deepmd.schema.descriptor import sel_argument
@@ -36,7 +38,13 @@ def build_model(section: dict[str, Any]) -> Model:
     InputError
         If parts do not fit each other.
     """
-    return Model(build_atomic_model(copy.deepcopy(section), "model"))
+    section = copy.deepcopy(section)
+    spin = section.pop("spin", None)
+    if spin is None or not section.get("type_map"):
+        return Model(build_atomic_model(section, "model"))
+    settings = spin_settings(spin, section["type_map"])
+    backbone = backbone_section(section, settings["use_spin"])
+    return SpinModel(build_atomic_model(backbone, "model"), **settings)
 
 
 def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:

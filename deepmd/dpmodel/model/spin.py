@@ -85,9 +85,7 @@ class SpinModel(Model):
                 fix="give three numbers per atom, zero for types without spin",
             )
         shift = batch.spin * np.asarray(self.virtual_scale)[batch.atype][:, None]
-        displacement = np.zeros((batch.n_atoms, 2, 3))
-        displacement[:, 1] = shift
-        displacement = displacement.reshape(-1, 3)
+        displacement = np.concatenate([0.0 * shift, shift], axis=1).reshape(-1, 3)
         twice = dataclasses.replace(
             batch,
             coord=np.repeat(batch.coord, 2, axis=0) + displacement,
@@ -100,20 +98,20 @@ class SpinModel(Model):
             spin=None,
             displacement=displacement,
         )
-        twice.edges = self._edges(batch, twice, all_centres or self.message_passing())
+        reach = self.rcut + 2.0 * float(np.sqrt((shift * shift).sum(axis=1).max(initial=0.0)))
+        sites = batch_edges(batch, reach)
+        twice.edges = self._edges(sites, twice, all_centres or self.message_passing())
         return twice
 
-    def _edges(self, batch: Batch, twice: Batch, all_centres: bool) -> Edges:
+    def _edges(self, sites: Edges, twice: Batch, all_centres: bool) -> Edges:
         """All pairs of the expanded batch within the cutoff, and those of atom and partner.
 
         Without ``all_centres`` partners are neighbours but have none: in a local model their
         surroundings do not matter. An atom without spin and its partner are at the same distance;
         where ``sel`` is full DeePMD-kit keeps the partner, which is hidden, and so it is first.
         """
-        margin = 2.0 * np.sqrt((twice.displacement**2).sum(axis=1).max(initial=0.0))
-        sites = batch_edges(batch, self.rcut + float(margin))
-        atoms = np.arange(batch.n_atoms, dtype=np.int64)
-        none = np.zeros((batch.n_atoms, 3))
+        atoms = np.arange(twice.n_atoms // 2, dtype=np.int64)
+        none = np.zeros((len(atoms), 3))
         parts = []
         for b in (1, 0):
             for a in (0, 1) if all_centres else (0,):

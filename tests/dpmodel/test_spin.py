@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Models with spins: stored numbers of DeePMD-kit, derivatives, building, loss, training."""
+
+import copy
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from golden.cases import inputs, manifest, path
+
+from deepmd.data.system import System
+from deepmd.dpmodel.batch import Batch, join
+from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.loss import EnergySpinLoss, Labels, build_loss
+from deepmd.dpmodel.model import Model, SpinModel, build_model, prepare
+from deepmd.dpmodel.module import split
+from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
+from deepmd.dpmodel.training.step import StepOptions
+from deepmd.io import load_model
+from deepmd.io.tree import difference
+from deepmd.schema.model import model_argument
+from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
+
+CASES = [c for c in manifest()["cases"] if c["kind"] == "spin"]
+ALL = ("force", "virial", "atom_virial")
+SPIN = Label("spin", 3, True, required=True)
+
+each = pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
+
+
+def data_of(case):
+    return load_model(path(case, "dp"))
+
+
+def model_of(case):
+    return Model.deserialize(data_of(case)["model"])
+
+
+def case_named(name):
+    found = [c for c in CASES if c["name"] == name]
+    if not found:
+        pytest.skip("the reference data are not here")
+    return found[0]
+
+
+def batch_of(case, name):
+    given, info = inputs(case, name), case["sets"][name]
+    nf, na = info["nframes"], info["natoms"]
+    cells = given["cells"]
+    return Batch.from_arrays(
+        given["coords"].reshape(nf, na, 3),
+        None if cells is None else cells.reshape(nf, 3, 3),
+        given["atom_types"],
+        spin=given["spin"],
+    )
+
+
+def evaluate(model, batch, derivatives=ALL, max_edges=1 << 15):
+    evaluator = NumPyEvaluator(model)
+    evaluator.max_edges = max_edges
+    return evaluator.evaluate(batch, derivatives=derivatives)
+
+
+def energy(model, batch):
+    return evaluate(model, batch, ())["energy"][:, 0]
+
+
+# -- DeePMD-kit's numbers -------------------------------------------------------------------------
+
+
+def test_there_are_cases(reference):
+    assert len(CASES) >= 3
+
+
+@each
+def test_outputs(case, reference):
+    model = model_of(case)
+    with np.load(reference / case["npz"]) as stored:
+        for name, info in case["sets"].items():
+            out = evaluate(model, batch_of(case, name))
+            assert set(out) == set(info["outputs"])
+            for key in set(info["outputs"]) - set(info["not_unique"]):
+                want = stored[f"{name}/out/{key}"]
+                allowed = case["tolerance"] * max(np.abs(want).max(), 0.01)
+                assert np.abs(out[key].reshape(want.shape) - want).max() <= allowed, (name, key)
+
+
+@each
+def test_dictionary_round_trip(case):
+    data = data_of(case)["model"]
+    assert difference(data, Model.deserialize(data).serialize()) is None
+
+
+@each
+def test_divided_centres(case):
+    model = model_of(case)
+    batch = batch_of(case, "pbc")
+    whole, parts = evaluate(model, batch), evaluate(model, batch, max_edges=60)
+    for key, value in whole.items():
+        np.testing.assert_allclose(parts[key], value, rtol=0, atol=1e-13, err_msg=key)
+
+
+@each
+def test_partners_as_centres_change_nothing(case):
+    model, batch = model_of(case), batch_of(case, "pbc")
+    outs = []
+    for all_centres in (False, True):
+        twice = model.expand(batch, all_centres=all_centres)
+        assert model.expand(twice) is twice
+        outs.append(model.predict(prepare(twice, model.packings()), 3, derivatives=ALL))
+    for key, value in outs[0].items():
+        np.testing.assert_allclose(outs[1][key], value, rtol=0, atol=1e-12, err_msg=key)
+
+
+# -- derivatives and symmetries -------------------------------------------------------------------
+
+
+def shifted(batch, **changes):
+    """Return the batch with ``name=change`` added to its arrays."""
+    return dataclasses.replace(batch, **{k: getattr(batch, k) + v for k, v in changes.items()})
+
+
+@each
+def test_forces_and_magnetic_forces(case):
+    model, batch = model_of(case), batch_of(case, "pbc")
+    out, h = evaluate(model, batch), 1e-4
+    magnetic = np.array(model.use_spin)[batch.atype]
+    rng = np.random.default_rng(0)
+    for name, key in (("coord", "force"), ("spin", "force_mag")):
+        direction = rng.normal(size=batch.coord.shape)
+        ahead = energy(model, shifted(batch, **{name: h * direction}))
+        behind = energy(model, shifted(batch, **{name: -h * direction}))
+        along = np.bincount(batch.frame, (out[key] * direction).sum(axis=1))
+        np.testing.assert_allclose(-(ahead - behind) / (2 * h), along, rtol=1e-5, atol=1e-7)
+        assert np.abs(along).min() > 1e-6
+    assert not out["force_mag"][~magnetic].any()
+    np.testing.assert_array_equal(out["mask_mag"][:, 0], magnetic)
+
+
+@each
+def test_virial_at_fixed_spin(case):
+    model, batch = model_of(case), batch_of(case, "pbc")
+    out, h = evaluate(model, batch), 1e-5
+    for a, b in ((0, 0), (0, 1), (2, 0)):
+        strain = np.zeros((3, 3))
+        strain[b, a] = h  # r_a changes by h r_b
+        ahead = energy(model, shifted(batch, coord=batch.coord @ strain, cell=batch.cell @ strain))
+        behind = energy(
+            model, shifted(batch, coord=-batch.coord @ strain, cell=-batch.cell @ strain)
+        )
+        want = out["virial"][:, 3 * a + b]
+        np.testing.assert_allclose(-(ahead - behind) / (2 * h), want, rtol=1e-4, atol=1e-6)
+    # Turning the cell without the spins costs energy: the virial is not symmetric.
+    virial = out["virial"].reshape(-1, 3, 3)
+    assert np.abs(virial - virial.transpose(0, 2, 1)).max() > 1e-5
+    summed = np.stack([np.bincount(batch.frame, x) for x in out["atom_virial"].T], axis=1)
+    np.testing.assert_allclose(summed, out["virial"], atol=1e-12)
+
+
+@each
+def test_positions_and_spins_turn_together(case):
+    model, batch = model_of(case), batch_of(case, "pbc")
+    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    turned = dataclasses.replace(
+        batch, coord=batch.coord @ q, cell=batch.cell @ q, spin=batch.spin @ q
+    )
+    one, two = evaluate(model, batch), evaluate(model, turned)
+    np.testing.assert_allclose(two["energy"], one["energy"], rtol=1e-12)
+    for key in ("force", "force_mag"):
+        np.testing.assert_allclose(two[key], one[key] @ q, rtol=0, atol=1e-11)
+    virial = q.T @ one["virial"].reshape(-1, 3, 3) @ q
+    np.testing.assert_allclose(two["virial"].reshape(-1, 3, 3), virial, rtol=0, atol=1e-11)
+    assert np.abs(energy(model, shifted(batch, spin=0.3)) - one["energy"][:, 0]).min() > 1e-6
+
+
+@each
+def test_a_partner_is_seen_where_its_atom_is_not(case):
+    """A partner is within the cutoff by its own distance, not by that of its atom."""
+    model = model_of(case)
+    t = model.use_spin.index(True)
+    shift = model.virtual_scale[t]
+    coord = np.array([[[0.0, 0, 0], [model.rcut + 0.5 * shift, 0, 0]]])
+    spin = np.array([[[0.0, 1, 0], [-2.0 / shift, 0, 0]]])
+
+    def at(x):
+        batch = Batch.from_arrays(coord + np.array([[0, 0, 0], [x, 0, 0]]), None, [t, t], spin=spin)
+        return energy(model, batch)[0]
+
+    # The partner is near, its atom is beyond the cutoff.
+    assert abs(at(0.0) - at(9.0)) > 1e-9
+    twice = model.expand(Batch.from_arrays(coord, None, [t, t], spin=spin))
+    pairs = set(zip(twice.edges.i.tolist(), twice.edges.j.tolist(), strict=True))
+    assert (0, 3) in pairs
+    assert (0, 2) not in pairs
+
+
+@each
+def test_a_vanishing_spin_is_no_special_case(case):
+    model, batch = model_of(case), batch_of(case, "pbc")
+    still = dataclasses.replace(batch, spin=0.0 * batch.spin)
+    small = shifted(still, spin=np.where(batch.spin > 0, 1e-9, -1e-9))
+    one, two = evaluate(model, still), evaluate(model, small)
+    for key in ("energy", "force", "virial"):
+        assert np.isfinite(one[key]).all()
+        np.testing.assert_allclose(one[key], two[key], rtol=0, atol=1e-5, err_msg=key)
+    assert np.isfinite(one["force_mag"]).all()
+
+
+@each
+def test_frames_do_not_see_each_other(case):
+    model = model_of(case)
+    batches = [batch_of(case, name) for name in ("pbc", "nopbc")]
+    together = evaluate(model, join(batches))
+    apart = [evaluate(model, b) for b in batches]
+    for key, value in together.items():
+        want = np.concatenate([out[key] for out in apart])
+        np.testing.assert_allclose(value, want, rtol=0, atol=1e-12, err_msg=key)
+
+
+def test_excluded_real_types_are_masked():
+    data = data_of(case_named("spin_se_e2_a"))["model"]
+    data["backbone_model"]["atom_exclude_types"] = [1, 3, 4, 5]
+    batch = batch_of(case_named("spin_se_e2_a"), "pbc")
+    out = evaluate(Model.deserialize(data), batch)
+    np.testing.assert_array_equal(out["mask"][:, 0], batch.atype != 1)
+    assert not out["atom_energy"][batch.atype == 1].any()
+
+
+# -- building -------------------------------------------------------------------------------------
+
+
+def built_section(case, **spin):
+    section = copy.deepcopy(case["config"])
+    section["spin"].update(spin)
+    argument = model_argument()
+    section = argument.normalize_value(section)
+    argument.check_value(section, strict=True)
+    return section
+
+
+def without_arrays(tree):
+    """Replace arrays by their shapes and types."""
+    if isinstance(tree, dict):
+        return {k: without_arrays(v) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [without_arrays(v) for v in tree]
+    return (tree.shape, str(tree.dtype)) if isinstance(tree, np.ndarray) else tree
+
+
+def ordered(tree):
+    """Make the order of keys count, too."""
+    if isinstance(tree, dict):
+        return [(k, ordered(v)) for k, v in tree.items()]
+    return [ordered(v) for v in tree] if isinstance(tree, list) else tree
+
+
+@each
+def test_build_gives_the_stored_dictionary(case):
+    stored = without_arrays(data_of(case)["model"])
+    section = built_section(case)
+    before = copy.deepcopy(section)
+    model = build_model(section)
+    assert section == before
+    assert isinstance(model, SpinModel)
+    assert ordered(without_arrays(model.serialize())) == ordered(stored)
+    assert model.get_type_map() == case["type_map"]
+    assert model.has_spin()
+    assert model.output_def()["energy"].magnetic
+
+
+@pytest.mark.parametrize(
+    ("use_spin", "virtual_scale"),
+    [
+        ([True, True, False], 0.3),
+        ([0, 1], [0.3, 0.3]),
+        (["O", "Ni"], [0.3, 0.3]),
+        (["Ni", "O"], [0.3, 0.3, 0.9]),
+    ],
+)
+def test_ways_to_name_the_magnetic_types(use_spin, virtual_scale):
+    case = case_named("spin_dpa1")
+    section = built_section(case, use_spin=use_spin, virtual_scale=virtual_scale)
+    assert build_model(section).serialize()["spin"] == {
+        "use_spin": [True, True, False],
+        "virtual_scale": [0.3, 0.3, 0.0],
+    }
+
+
+def test_own_exclusions_are_kept():
+    case = case_named("spin_se_e2_a")
+    section = built_section(case)
+    section["pair_exclude_types"], section["atom_exclude_types"] = [[0, 1]], [2]
+    section["descriptor"]["exclude_types"] = [[1, 2]]
+    section["descriptor"]["env_protection"] = 0.2
+    atomic = build_model(section).atomic_model
+    assert [0, 1] in atomic.pair_exclude_types
+    assert len(atomic.pair_exclude_types) == 13
+    assert atomic.atom_exclude_types == [2, 3, 4, 5]
+    assert [1, 2] in atomic.descriptor.exclude_types
+    assert atomic.descriptor.env_protection == 0.2
+
+
+def test_hybrid():
+    case = case_named("spin_se_e2_a")
+    section = built_section(case)
+    mixed = built_section(case_named("spin_dpa1"))["descriptor"]
+    section["descriptor"] = {"type": "hybrid", "list": [section["descriptor"], mixed]}
+    model = build_model(section)
+    assert [sum(part.sel) for part in model.atomic_model.descriptor.list] == [96, 70]
+    assert {part.env_protection for part in model.atomic_model.descriptor.list} == {0.01}
+    assert np.isfinite(evaluate(model, batch_of(case, "pbc"))["force_mag"]).all()
+
+
+@pytest.mark.parametrize(
+    ("spin", "where"),
+    [
+        ({"use_spin": [True]}, "use_spin"),
+        ({"use_spin": [False, False, False]}, "use_spin"),
+        ({"use_spin": ["Fe"]}, "use_spin"),
+        ({"use_spin": [3]}, "use_spin"),
+        ({"virtual_scale": [0.1, 0.2]}, "virtual_scale"),
+        ({"virtual_scale": None}, "virtual_scale"),
+        ({"scheme": "native"}, "scheme"),
+    ],
+)
+def test_wrong_sections_are_refused(spin, where):
+    section = built_section(case_named("spin_se_e2_a"))
+    section["spin"].update(spin)
+    with pytest.raises(InputError, match=f"model/spin/{where}"):
+        build_model(section)
+
+
+def test_other_models_with_spins_are_not_built():
+    section = built_section(case_named("spin_se_e2_a"))
+    section["fitting_net"] = {"type": "dipole"}
+    with pytest.raises(NotAvailableError, match="model/spin"):
+        build_model(section)
+
+
+@pytest.mark.parametrize("wrong", ["no spin", "no scale", "short"])
+def test_wrong_dictionaries_are_refused(wrong):
+    data = data_of(case_named("spin_se_e2_a"))["model"]
+    if wrong == "no spin":
+        del data["spin"]
+    elif wrong == "no scale":
+        del data["spin"]["virtual_scale"]
+    else:
+        data["spin"]["use_spin"] = [True]
+    with pytest.raises(ModelFileError, match="spin_ener"):
+        Model.deserialize(data)
+
+
+def test_missing_spins_are_named():
+    case = case_named("spin_se_e2_a")
+    model, batch = model_of(case), batch_of(case, "pbc")
+    with pytest.raises(InputError, match="spin"):
+        evaluate(model, dataclasses.replace(batch, spin=None))
+    batch.edges = batch_edges(batch, model.rcut)
+    with pytest.raises(ValueError, match="expand"):
+        model.predict(prepare(batch, model.packings()), 3)
+
+
+# -- loss -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["spin_mse", "spin_mae"])
+def test_loss_values(name, reference):
+    cases = json.loads((reference / "train/loss_values.json").read_text())
+    case = next(c for c in cases if c["name"] == name)
+    z = np.load(reference / "train/loss_values.npz")
+    nf, na = z["mask"].shape
+
+    def read(names):
+        arrays = {k: z[p] for k, p in names.items()}
+        return {k: v if v.ndim == 2 else v.reshape(nf * na, -1) for k, v in arrays.items()}
+
+    values, pred = read(case["label"]), read(case["pred"])
+    assert 0 < pred["mask_mag"].sum() < nf * na
+    labels = Labels(
+        values,
+        dict.fromkeys(values, 1.0),
+        np.full(nf, float(na)),
+        np.repeat(np.arange(nf), na),
+        np.full(nf, 1 / nf),
+    )
+    loss = EnergySpinLoss(**case["config"])
+    total, figures = loss(case["learning_rate"], pred, labels)
+    assert total == pytest.approx(case["loss"], rel=1e-12)
+    assert sorted(figures) == sorted(loss.metric_names())
+    for key, value in figures.items():
+        assert value == pytest.approx(case["more"][key], rel=1e-12), key
+    # Without a label, its term is gone.
+    labels.find["force_mag"] = 0.0
+    less, figures = loss(case["learning_rate"], pred, labels)
+    assert less < total
+    assert np.isnan(figures[f"{'mae' if name.endswith('mae') else 'rmse'}_fm"])
+
+
+def test_loss_without_magnetic_atoms_is_finite():
+    zero = np.zeros((2, 3))
+    pred = {"force_mag": zero, "mask_mag": np.zeros((2, 1))}
+    values = {"force_mag": zero + 1.0}
+    labels = Labels(values, {"force_mag": 1.0}, np.array([2.0]), np.zeros(2, np.int64), np.ones(1))
+    loss = EnergySpinLoss(1e-3, start_pref_fm=1.0, limit_pref_fm=1.0)
+    assert loss(1e-3, pred, labels)[0] == 0.0
+
+
+def test_loss_dictionary_and_options():
+    loss = EnergySpinLoss(1e-3, start_pref_fm=1.0, start_pref_v=1.0, start_pref_pf=0.0)
+    data = loss.serialize()
+    assert (data["@class"], data["@version"]) == ("EnergySpinLoss", 2)
+    assert EnergySpinLoss.deserialize(data).serialize() == data
+    old = {k: v for k, v in data.items() if k not in ("loss_func", "intensive_ener_virial")}
+    assert EnergySpinLoss.deserialize({**old, "@version": 1}).serialize() == data
+    assert loss.derivatives() == ("force", "virial")
+    assert [label.name for label in loss.label_requirements()] == ["force_mag", "virial"]
+    with pytest.raises(InputError, match="unknown key"):
+        EnergySpinLoss(1e-3, start_pref_f=1.0)
+    with pytest.raises(NotAvailableError, match="start_pref_pf"):
+        EnergySpinLoss(1e-3, start_pref_pf=1.0)
+
+
+def test_loss_needs_a_model_with_spins():
+    model = model_of(case_named("spin_se_e2_a"))
+    assert build_loss({"type": "ener_spin"}, 1e-3, model).metric_names() == ["rmse"]
+    with pytest.raises(InputError, match="loss/type"):
+        build_loss({"type": "ener_spin"}, 1e-3, Model(model.atomic_model))
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+def worst(got, want):
+    assert set(got) == set(want)
+    return max(
+        np.abs(np.asarray(got[k]) - want[k]).max() / (np.abs(want[k]).max() or 1.0) for k in want
+    )
+
+
+@pytest.fixture
+def training(reference):
+    folder = reference / "train/step_spin"
+    about = json.loads((folder / "input.json").read_text())
+    records = json.loads((folder / "steps.json").read_text())["steps"]
+    return folder, about, records
+
+
+def read(folder, name):
+    return Model.deserialize(load_model(folder / f"{name}.dp")["model"])
+
+
+def test_statistics(training):
+    """The sample is the whole system, one batch of ten frames."""
+    folder, about, _ = training
+    system = System(
+        str(folder / about["training"]["training_data"]["systems"][0]),
+        type_map=about["model"]["type_map"],
+    )
+    model, fresh = read(folder, "init"), read(folder, "init")
+    batch = fresh.expand(system.load(range(10), [SPIN]), all_centres=True)
+    descriptor = fresh.atomic_model.descriptor
+    descriptor.set_statistics(descriptor.environment_sums(batch))
+    want = model.atomic_model.descriptor
+    np.testing.assert_allclose(descriptor.davg, want.davg, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(descriptor.dstd, want.dstd, rtol=0, atol=1e-14)
+
+
+def test_five_steps(training):
+    folder, about, records = training
+    model = read(folder, "init")
+    system = System(str(folder / records[0]["system"]), type_map=model.get_type_map())
+    # DeePMD-kit rounds 1/natoms to float32.
+    n = system.natoms
+    for key in about["loss"]:
+        if key.endswith(("pref_e", "pref_v")):
+            about["loss"][key] *= float(np.float32(1 / n)) * n
+    loss = build_loss(about["loss"], about["learning_rate"]["start_lr"], model)
+    step = NumPyTrainStep({"Default": model}, {"Default": loss}, {"type": "Adam"}, StepOptions())
+
+    def load(record):
+        return system.load(record["frames"], [*loss.label_requirements(), SPIN])
+
+    first = records[0]
+    _, grads = step.gradients("Default", load(first), first["learning_rate"])
+    stored = np.load(folder / "grad_step0.npz")
+    names = {
+        k: k.replace("backbone_model", "atomic_model").replace("/@variables", "").replace("/", ".")
+        for k in stored
+    }
+    assert worst(grads, {names[k]: stored[k] for k in stored}) < 1e-9
+    for k, record in enumerate(records):
+        figures = step.step("Default", load(record), record["learning_rate"])
+        assert figures["loss"] == pytest.approx(record["loss"], rel=1e-9)
+        for key in set(figures) & set(record["more_loss"]):
+            assert figures[key] == pytest.approx(record["more_loss"][key], rel=1e-9), key
+        if k in (0, 4):
+            after = split(read(folder, f"after_step{k + 1}"))[0]
+            assert worst(split(step.model("Default"))[0], after) < 1e-9
