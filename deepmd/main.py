@@ -19,8 +19,11 @@ COMMANDS = {
     "train": ("train", "train a model"),
     "freeze": ("freeze", "write the model of a checkpoint as a model file"),
     "test": ("test", "compare a model with labelled data"),
+    "change-bias": ("change_bias", "fit the bias of a model to data, or set it"),
     "convert-backend": ("convert_backend", "convert a model file into another kind"),
     "show": ("show", "describe a model file"),
+    "model-devi": ("model_devi", "how much several models disagree about data"),
+    "eval-desc": ("eval_desc", "write the descriptors of data"),
     "neighbor-stat": ("neighbor_stat", "smallest distance and numbers of neighbours of data"),
     "doc-train-input": ("doc", "describe the training input"),
 }

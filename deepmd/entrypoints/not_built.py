@@ -8,11 +8,8 @@ from deepmd.utils.errors import NotAvailableError
 
 COMMANDS = {
     "compress": "tabulate the embedding networks of a model file",
-    "change-bias": "fit the bias of a model to data, or set it",
-    "model-devi": "deviation between models on data",
     "transfer": "copy parameters between frozen TensorFlow models",
     "convert-from": "convert model files of old versions",
-    "eval-desc": "evaluate descriptors of data",
     "embed": "evaluate descriptors and features of data",
     "gui": "edit the input in a browser",
     "pretrained": "download pre-trained models",
@@ -44,25 +41,6 @@ _OPTIONS: dict[str, tuple[_Spec, ...]] = {
         _value("-m", "--mpi-log", choices=["master", "collect", "workers"], default="master"),
         _HEAD,
     ),
-    "change-bias": (
-        _value("INPUT"),
-        *_DATA,
-        _value("-b", "--bias-value", nargs="+", type=float),
-        _value("-n", "--numb-batch", type=int, default=0),
-        _value("-m", "--mode", choices=["change", "set"], default="change"),
-        _value("-o", "--output"),
-        _value("--model-branch"),
-    ),
-    "model-devi": (
-        _value("-m", "--models", nargs="+"),
-        _DATA[0],
-        _value("-o", "--output", default="model_devi.out"),
-        _value("-f", "--frequency", type=int, default=1),
-        _switch("--real_error"),
-        _switch("--atomic"),
-        _value("--relative", type=float),
-        _value("--relative_v", type=float),
-    ),
     "transfer": (
         _value("-r", "--raw-model", default="raw_frozen_model.pb"),
         _value("-O", "--old-model", default="old_frozen_model.pb"),
@@ -77,13 +55,6 @@ _OPTIONS: dict[str, tuple[_Spec, ...]] = {
         ),
         _value("-i", "--input-model", default="frozen_model.pb"),
         _value("-o", "--output-model", default="convert_out.pb"),
-    ),
-    "eval-desc": (
-        _value("-m", "--model", default="frozen_model"),
-        *_DATA,
-        _value("-o", "--output", default="desc"),
-        _value("--dtype", choices=["fp32", "fp64", "native"], default="fp64"),
-        _HEAD,
     ),
     "embed": (
         _value("-m", "--model", default="frozen_model"),

@@ -131,6 +131,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     )
 
 
+def has_training(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds the state of a training beside its model."""
+    try:
+        with h5py.File(path, "r", locking=False) as handle:
+            return _GROUP in handle
+    except HDF5_ERRORS as error:
+        raise ModelFileError(f"cannot be read ({error})", where=path) from None
+
+
 def _no_checkpoint(path: str | os.PathLike[str]) -> ModelFileError:
     return ModelFileError(
         "is a model without the state of a training",
