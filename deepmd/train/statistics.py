@@ -369,6 +369,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
     atomic: Any = model.atomic_model
     variables = list(model.output_def().get_data().values())
+    # Where types are not distinguished, one row of the bias serves for all of them.
+    common = not getattr(getattr(atomic, "fitting", None), "distinguish_types", True)
+    natoms: list[np.ndarray] = []
     counts: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
     rest: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
     for b in batches:
@@ -377,14 +380,18 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         for v in known:
             n = type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types)
             counts[v.name].append(n / b.natoms[:, None] if v.intensive else n)
+            natoms.append(b.natoms)
             rest[v.name].append(b.labels[v.label_name] - predicted[v.name])
     for k, v in enumerate(variables):
         if not rest[v.name]:
             log.warning("no label %s in the data: its bias stays as it is", v.label_name)
             continue
-        shift, _ = fit_bias(
-            np.concatenate(counts[v.name]), np.concatenate(rest[v.name]), rcond=atomic.rcond
-        )
+        left = np.concatenate(rest[v.name])
+        if common:
+            n, intensive = np.concatenate(natoms), v.intensive
+            shift, _ = fit_common_bias(n, left, atomic.ntypes, intensive=intensive)
+        else:
+            shift, _ = fit_bias(np.concatenate(counts[v.name]), left, rcond=atomic.rcond)
         bias = atomic.out_bias[k, :, : v.size]
         old = bias.tolist()
         bias += shift
