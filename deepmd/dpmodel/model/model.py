@@ -119,6 +119,10 @@ class Model(Module):
         """Return which types have a spin."""
         return [False] * self.get_ntypes()
 
+    def aparam_columns(self) -> int:
+        """Return the number of columns of ``Inputs.aparam``."""
+        return self.get_dim_aparam()
+
     # -- evaluation ---------------------------------------------------------------------------
 
     def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:

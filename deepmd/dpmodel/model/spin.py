@@ -64,6 +64,10 @@ class SpinModel(Model):
         """Return which types have a spin."""
         return list(self.use_spin)
 
+    def aparam_columns(self) -> int:
+        """Return the number of columns of ``Inputs.aparam``, the displacements included."""
+        return self.get_dim_aparam() + 3
+
     def output_def(self) -> FittingOutputDef:
         """Return what the model predicts."""
         known = self.atomic_model.output_def().get_data().values()
@@ -98,9 +102,10 @@ class SpinModel(Model):
             spin=None,
             displacement=displacement,
         )
-        reach = self.rcut + 2.0 * float(np.sqrt((shift * shift).sum(axis=1).max(initial=0.0)))
-        sites = batch_edges(batch, reach)
-        twice.edges = self._edges(sites, twice, all_centres or self.message_passing())
+        all_centres = all_centres or self.message_passing()
+        farthest = float(np.sqrt((shift * shift).sum(axis=1).max(initial=0.0)))
+        sites = batch_edges(batch, self.rcut + (1 + all_centres) * farthest)
+        twice.edges = self._edges(sites, twice, all_centres)
         return twice
 
     def _edges(self, sites: Edges, twice: Batch, all_centres: bool) -> Edges:
@@ -127,10 +132,10 @@ class SpinModel(Model):
 
     def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom and partner of an expanded batch."""
-        d = self.get_dim_aparam()
-        if inputs.aparam.shape[1] != d + 3:
+        if inputs.aparam.shape[1] != self.aparam_columns():
             raise ValueError("a batch for a model with spins must go through expand()")
-        return super().atomic(inputs._replace(aparam=inputs.aparam[:, :d]), extra)
+        own = inputs.aparam[:, : self.get_dim_aparam()]
+        return super().atomic(inputs._replace(aparam=own), extra)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Vectors between the sites: spins stay as they are when the cell is deformed."""
