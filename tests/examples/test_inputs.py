@@ -36,4 +36,5 @@ def test_data_are_there(name):
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_example_is_mentioned(name):
-    assert name in (EXAMPLES / "README.md").read_text()
+    text = (EXAMPLES / "README.md").read_text() + (EXAMPLES / "water" / "README.md").read_text()
+    assert f"`{Path(name).parent.name}`" in text or name in text
