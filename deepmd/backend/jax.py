@@ -10,7 +10,7 @@ class JAXBackend(Backend):
 
     name = "JAX"
     packages = ("jax",)
-    suffixes = (".hlo", ".savedmodel")
+    suffixes = (".hlo",)
     checkpoint_suffix = ".jax"
     features = (
         Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
