@@ -106,6 +106,18 @@ def test_partners_as_centres_change_nothing(case):
         np.testing.assert_allclose(outs[1][key], value, rtol=0, atol=1e-12, err_msg=key)
 
 
+@each
+def test_hidden_partners_are_left_out_where_they_change_nothing(case, monkeypatch):
+    model = model_of(case)
+    some = {name: evaluate(model, batch_of(case, name)) for name in case["sets"]}
+    fewer = len(model.expand(batch_of(case, "pbc")).edges)
+    monkeypatch.setattr(SpinModel, "_crowded", lambda *arguments: True)
+    assert fewer < len(model.expand(batch_of(case, "pbc")).edges)
+    for name, one in some.items():
+        for key, value in evaluate(model, batch_of(case, name)).items():
+            np.testing.assert_allclose(value, one[key], rtol=0, atol=1e-12, err_msg=key)
+
+
 # -- derivatives and symmetries -------------------------------------------------------------------
 
 

@@ -126,9 +126,31 @@ class SpinModel(Model):
         i, j, shift = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         order = np.argsort(i, kind="stable")
         twice.edges = Edges(i[order], j[order], shift[order])
+        i, j, shift = twice.edges.i, twice.edges.j, twice.edges.shift
         vec = twice.vectors()
-        near = np.einsum("ea,ea->e", vec, vec) <= self.rcut**2
-        return Edges(*(x[order][near] for x in (i, j, shift)))
+        r2 = np.einsum("ea,ea->e", vec, vec)
+        kept = (r2 <= self.rcut**2) & ((r2 > 0.0) | (i // 2 == j // 2))
+        if not self._crowded(i[kept], r2[kept], twice.n_atoms):
+            visible = self._visible()[twice.atype]
+            kept &= visible[i] & visible[j]
+        return Edges(i[kept], j[kept], shift[kept])
+
+    def _visible(self) -> np.ndarray:
+        """Whether atoms of a type are neighbours of any others: (2 n_types,)."""
+        return np.array([True] * len(self.use_spin) + self.use_spin)
+
+    def _crowded(self, i: np.ndarray, r2: np.ndarray, n_atoms: int) -> bool:
+        """Whether hidden partners must stay in the list, because they take the places of others."""
+        hidden = np.flatnonzero(~self._visible())
+        pairs = {(int(t), other) for t in hidden for other in range(self.atomic_model.ntypes)}
+        for p in self.packings():
+            if p.layout in ("centres", "first_type"):
+                continue
+            known = {*p.exclude, *((b, a) for a, b in p.exclude)}
+            counts = np.bincount(i[r2 <= p.rcut * p.rcut], minlength=n_atoms)
+            if pairs - known or counts.max(initial=0) > (p.nearest or sum(p.sel)):
+                return True
+        return False
 
     def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom and partner of an expanded batch."""
