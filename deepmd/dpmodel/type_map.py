@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Other type maps for models that exist: types added, dropped and in another order."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deepmd.dpmodel.atomic_model import (
+    AtomicModel,
+    LinearAtomicModel,
+    PairTabAtomicModel,
+    StandardAtomicModel,
+)
+from deepmd.dpmodel.descriptor import Descriptor
+from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
+from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3, RepFlows
+from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
+from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
+from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.dpmodel.fitting import Fitting
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.nn.electronic_configuration import electronic_configuration
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork, FittingNetwork
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.utils.errors import InputError, NotAvailableError
+
+_Kind = TypeVar("_Kind", Model, AtomicModel)
+
+
+def change_type_map(model: _Kind, type_map: Sequence[str], *, seed: Seed = None) -> _Kind:
+    """Return the same model for another type map; types are matched by name.
+
+    Predictions for the types that stay are the same. A new type has no bias, statistics 0 and 1,
+    and fresh parameters: a row of the type embedding, or networks of its own.
+
+    Descriptors without type embedding have networks for pairs of types and count empty slots of
+    every type. They take no new types, and keep what they hold of dropped ones, behind the
+    others; pair tables take no new types either.
+
+    Parameters
+    ----------
+    model : Model or AtomicModel
+        Stays as it is.
+    type_map : sequence of str
+        Names of the types.
+    seed : int or tuple, optional
+        Of fresh parameters.
+
+    Raises
+    ------
+    InputError
+        If the type map is wrong, or a type cannot be added.
+    """
+    names = _checked(type_map)
+    if isinstance(model, Model):
+        if type(model) is not Model:
+            raise NotAvailableError("the type map of models with spins cannot be changed yet")
+        whole = copy.deepcopy(model)
+        _change_atomic(whole.atomic_model, names, seed)
+        return whole
+    atomic = copy.deepcopy(model)
+    _change_atomic(atomic, names, seed)
+    return atomic
+
+
+def _checked(type_map: Sequence[str]) -> list[str]:
+    names = [type_map] if isinstance(type_map, str) else list(type_map)
+    if not names or not all(isinstance(n, str) and n for n in names):
+        raise InputError(f"{names} is no list of names", where="type_map")
+    twice = [n for n in names if names.count(n) > 1]
+    if twice:
+        raise InputError(f"{twice[0]} occurs twice", where="type_map")
+    return names
+
+
+@dataclasses.dataclass
+class _Change:
+    """Numbers of the new types among the old ones, -1 for types that were not there."""
+
+    old: list[str]
+    new: list[str]
+    seed: Seed
+
+    @property
+    def index(self) -> np.ndarray:
+        """Old number of every new type."""
+        return np.array([self.old.index(n) if n in self.old else -1 for n in self.new])
+
+    @property
+    def added(self) -> list[str]:
+        """Types that were not there."""
+        return [n for n in self.new if n not in self.old]
+
+    def with_dropped(self) -> "_Change":
+        """Return the change that keeps dropped types behind the others."""
+        dropped = [n for n in self.old if n not in self.new]
+        return dataclasses.replace(self, new=self.new + dropped)
+
+    def rows(self, array: Any, fill: Any, axis: int = 0) -> Any:
+        """Reorder an array along the axis of the types; new types get ``fill``."""
+        array = np.asarray(array)
+        out = np.array(np.take(array, np.maximum(self.index, 0), axis=axis))
+        where = [slice(None)] * out.ndim
+        where[axis] = self.index < 0  # type: ignore[call-overload]
+        out[tuple(where)] = fill
+        return out
+
+    def types(self, old: Sequence[int]) -> list[int]:
+        """Renumber a list of types; dropped ones are left out."""
+        numbers = self.index.tolist()
+        return sorted(numbers.index(int(t)) for t in old if int(t) in numbers)
+
+    def pairs(self, old: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Renumber pairs of types; pairs with a dropped one are left out."""
+        numbers = self.index.tolist()
+        return [
+            [numbers.index(int(a)), numbers.index(int(b))]
+            for a, b in old
+            if int(a) in numbers and int(b) in numbers
+        ]
+
+    def values(self, old: Sequence[Any]) -> list[Any]:
+        """Reorder a list with one entry per type (or fewer); new types get None."""
+        return [old[t] if 0 <= t < len(old) else None for t in self.index]
+
+
+# -- atomic models --------------------------------------------------------------------------------
+
+
+def _change_atomic(model: AtomicModel, names: list[str], seed: Seed) -> None:
+    """Change an atomic model in place."""
+    whole: Any = model
+    change = _Change(list(model.type_map), names, seed)
+    common = False
+    if isinstance(model, StandardAtomicModel):
+        _change_descriptor(model.descriptor, change)
+        _change_fitting(model.fitting, change)
+        common = not getattr(model.fitting, "distinguish_types", True)
+    elif isinstance(model, LinearAtomicModel):
+        members = {id(m): m for m in model.models}  # a member may serve twice
+        for k, member in enumerate(members.values()):
+            _change_atomic(member, names, child_seed(seed, k))
+    elif isinstance(model, PairTabAtomicModel):
+        _change_table(model.tab, change)
+    else:
+        raise NotAvailableError(f"the types of a {type(model).__name__} cannot be changed")
+    for name, fill in (("out_bias", 0.0), ("out_std", 1.0)):
+        rows = getattr(whole, name)
+        if common:  # the first row serves for all types
+            setattr(whole, name, np.repeat(rows[:, :1], len(names), axis=1))
+        else:
+            setattr(whole, name, change.rows(rows, fill, axis=1))
+    whole.atom_exclude_types = change.types(whole.atom_exclude_types)
+    whole.pair_exclude_types = change.pairs(whole.pair_exclude_types)
+    if whole.preset_out_bias is not None:
+        given = whole.preset_out_bias.items()
+        whole.preset_out_bias = {k: None if v is None else change.values(v) for k, v in given}
+    whole.type_map = list(names)
+
+
+def _change_table(table: Any, change: _Change) -> None:
+    """Reorder the potentials of a pair table."""
+    if change.added:
+        raise InputError(
+            f"the pair table has no potential for {', '.join(change.added)}",
+            where="type_map",
+            fix="build the model anew with a table for all types",
+        )
+    old, index, n = table.ntypes, change.index, len(change.new)
+    splines = np.asarray(table.tab_data).reshape(old, old, -1)
+    table.tab_data = np.array(splines[np.ix_(index, index)]).reshape(-1)
+    column = np.zeros((old, old), dtype=np.int64)
+    upper = np.triu_indices(old)
+    column[upper] = column.T[upper] = 1 + np.arange(len(upper[0]))
+    kept = column[index[:, None], index[None, :]][np.triu_indices(n)]
+    table.vdata = np.array(np.asarray(table.vdata)[:, [0, *kept.tolist()]])
+    table.tab_info = np.array([*np.asarray(table.tab_info)[:3], n], dtype=np.float64)
+    table.ntypes = n
+
+
+# -- fittings -------------------------------------------------------------------------------------
+
+
+def _change_fitting(fitting: Fitting, change: _Change) -> None:
+    """Change a fitting in place."""
+    part: Any = fitting
+    n = len(change.new)
+    if not fitting.mixed_types:
+        old = part.nets.networks
+        part.nets.networks = [
+            old[t] if t >= 0 else _fresh_network(old[0], fitting, child_seed(change.seed, k))
+            for k, t in enumerate(change.index)
+        ]
+    part.nets.ntypes = part.ntypes = n
+    part.bias_atom_e = change.rows(part.bias_atom_e, 0.0)
+    part.exclude_types = change.types(part.exclude_types)
+    if part.type_map is not None:
+        part.type_map = list(change.new)
+    if part.atom_ener:
+        part.atom_ener = _vacuum_energies(fitting, change)
+    if hasattr(part, "constant_matrix"):
+        scale = np.asarray(part.scale)
+        same = bool((scale == scale[:1]).all())
+        part.scale = change.rows(scale, scale[0] if same else 1.0)
+        part.constant_matrix = change.rows(part.constant_matrix, 0.0)
+
+
+def _fresh_network(like: FittingNetwork, fitting: Fitting, seed: Seed) -> FittingNetwork:
+    """Return a network of the same shape with initial values."""
+    return FittingNetwork(
+        like.in_dim,
+        like.out_dim,
+        like.neuron,
+        activation_function=like.activation_function,
+        resnet_dt=like.resnet_dt,
+        precision=like.precision,
+        bias_out=like.bias_out,
+        seed=seed,
+        trainable=fitting.trainable,
+    )
+
+
+def _vacuum_energies(fitting: Fitting, change: _Change) -> list[float | None]:
+    """Reorder ``atom_ener``, whose numbers say of which types a vacuum energy is subtracted."""
+    old = list(fitting.atom_ener or [])
+    new = change.values(old)
+    had, has = (any(e is not None for e in values) for values in (old, new))
+    if fitting.mixed_types and had and not has:
+        # One number switches this on for all types of a common network.
+        raise InputError(
+            "atom_ener would be left without a number, which changes the energies of all types",
+            where="type_map",
+            fix="keep a type that has one",
+        )
+    return new
+
+
+# -- descriptors ----------------------------------------------------------------------------------
+
+
+def _change_descriptor(descriptor: Descriptor, change: _Change) -> None:
+    """Change a descriptor in place."""
+    if isinstance(descriptor, DescrptHybrid):
+        for k, member in enumerate(descriptor.list):
+            seed = child_seed(change.seed, k)
+            _change_descriptor(member, dataclasses.replace(change, seed=seed))
+    elif isinstance(descriptor, TypedDescriptor):
+        _change_typed(descriptor, change)
+    elif isinstance(descriptor, MixedDescriptor | DescrptDPA2 | DescrptDPA3):
+        for node in _nodes(descriptor, set()):
+            _change_node(node, change)
+    else:
+        raise NotAvailableError(
+            f"the types of the descriptor {descriptor.serial.type} cannot be changed"
+        )
+
+
+def _change_typed(descriptor: TypedDescriptor, change: _Change) -> None:
+    """Reorder the types of a descriptor with networks of its own for each."""
+    if change.added:
+        raise InputError(
+            f"the descriptor {descriptor.serial.type} has networks of its own for every type and "
+            f"none for {', '.join(change.added)}",
+            where="type_map",
+            fix="train a new model, or start from one with type embeddings, such as dpa1",
+        )
+    # Types that an earlier change dropped are still there, behind the model's.
+    earlier = list(descriptor.type_map or [])[len(change.old) :]
+    change = dataclasses.replace(change, old=change.old + earlier).with_dropped()
+    part: Any = descriptor
+    part.type_map = list(change.new)
+    _change_environment(part, change)
+    part.sel = [part.sel[t] for t in change.index]
+    nets, n = part.embeddings, len(change.new)
+    old = list(nets.networks)
+    if nets.ndim == 1:
+        nets.networks = [old[t] for t in change.index]
+        return
+    symmetric = descriptor.serial.type == "se_e3"  # only keys (a, b) with a <= b are used
+    for a, s in enumerate(change.index):
+        for b, t in enumerate(change.index):
+            pair = sorted((s, t), reverse=a > b) if symmetric else (s, t)
+            nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
+
+
+def _change_environment(part: Any, change: _Change) -> None:
+    """Reorder the statistics and the excluded pairs of a descriptor."""
+    std = 1.0
+    if isinstance(part, RepFlows) and part.args["fix_stat_std"]:
+        std = float(part.args["fix_stat_std"])
+    part.davg, part.dstd = change.rows(part.davg, 0.0), change.rows(part.dstd, std)
+    part.exclude_types = change.pairs(part.exclude_types)
+    if part.type_map is not None:
+        part.type_map = list(change.new)
+
+
+def _nodes(node: Any, seen: set[int]) -> Iterator[Module]:
+    """Iterate over the modules below a node, each once; embeddings of charges are left out."""
+    if isinstance(node, Module):
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            for name in node.serial.children:
+                if name not in ("chg_embedding", "spin_embedding"):
+                    yield from _nodes(getattr(node, name), seen)
+    elif node is not None:
+        for child in node.values() if isinstance(node, Mapping) else node:
+            yield from _nodes(child, seen)
+
+
+def _change_node(node: Module, change: _Change) -> None:
+    """Change what one module of a descriptor with type embedding knows of types."""
+    part: Any = node
+    if isinstance(node, TypeEmbedding):
+        _change_embedding(node, change)
+        return
+    if isinstance(node, EnvironmentDescriptor):
+        _change_environment(part, change)
+    elif isinstance(node, Descriptor):
+        part.exclude_types = change.pairs(part.exclude_types)
+        if part.type_map is not None:
+            part.type_map = list(change.new)
+    for name in ("_ntypes", "ntypes"):
+        if name in vars(part):
+            setattr(part, name, len(change.new))
+
+
+def _change_embedding(embedding: TypeEmbedding, change: _Change) -> None:
+    """Reorder the rows of a type embedding; rows of new types are fresh."""
+    if embedding.use_econf_tebd:
+        electronic_configuration(change.new)
+    else:
+        old: EmbeddingNetwork = embedding.embedding
+        new = EmbeddingNetwork(
+            len(change.new),
+            old.neuron,
+            activation_function=old.activation_function,
+            resnet_dt=old.resnet_dt,
+            bias=old.bias,
+            precision=old.precision,
+            seed=child_seed(change.seed, "types"),
+        )
+        first, fresh = old.layers[0], new.layers[0]
+        before, after = _residual(first.w.shape), _residual(fresh.w.shape)
+        if (before.any() or after.any()) and first.activation_function.lower() not in _LINEAR:
+            raise NotAvailableError("a type embedding with an activation cannot be changed")
+        index, there = np.maximum(change.index, 0), change.index >= 0
+        # The layer adds its input where the widths fit: that part is not in the weights.
+        rows = np.asarray(first.w, np.float64)[index] + before[index] - after
+        w = np.where(there[:, None], rows, fresh.w).astype(first.w.dtype)
+        if first.idt is not None and first.idt.size and (before.any() or after.any()):
+            raise NotAvailableError("a type embedding with time steps cannot be changed")
+        embedding.embedding = new
+        new.layers = old.layers
+        first.w = w
+    embedding.ntypes = len(change.new)
+    if embedding.type_map is not None:
+        embedding.type_map = list(change.new)
+
+
+_LINEAR = ("linear", "none")
+
+
+def _residual(shape: tuple[int, ...]) -> np.ndarray:
+    """What a layer of this shape adds for one-hot vectors: (n_in, n_out)."""
+    n_in, n_out = shape
+    unit = np.eye(n_in)
+    if n_out == n_in:
+        return unit
+    return np.hstack([unit, unit]) if n_out == 2 * n_in else np.zeros(shape)
