@@ -131,7 +131,8 @@ def sizes_of(inputs: Inputs, packings: Sequence[Packing], n_frames: int, ntypes:
         pairs = zip(inputs.slots, kinds, strict=True)
         return tuple(slot.shape[axis] for slot, kind in pairs if kind == wanted)
 
-    counts = np.bincount(inputs.atype, minlength=ntypes)
+    # A descriptor may know more types than the model, see deepmd.dpmodel.type_map.
+    counts = np.bincount(inputs.atype, minlength=max([ntypes, *(p.ntypes for p in packings)]))
     return Sizes(
         n_frames,
         len(inputs.i),
@@ -272,13 +273,14 @@ class Bucketing:
     def __init__(
         self, model: Model, widths: Sequence[int] | None = None, *, name: str = "model"
     ) -> None:
-        self.packings, self.rcut, self.ntypes = model.packings(), model.rcut, model.get_ntypes()
+        self.packings, self.rcut = model.packings(), model.rcut
+        self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name = widths, name
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:
         """Compute vectors and slots of a batch, and pad them."""
-        inputs = prepare(batch, self.packings, overflow)
+        inputs = prepare(self.expand(batch), self.packings, overflow)
         sizes = sizes_of(inputs, self.packings, batch.n_frames, self.ntypes)
         to = round_sizes(sizes, self.packings, widths=self.widths)
         return pad_inputs(inputs, self.packings, batch.n_frames, to, self.rcut), to

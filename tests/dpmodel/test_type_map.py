@@ -281,3 +281,20 @@ def test_an_atomic_model_alone():
     assert new.type_map == ["H", "N"]
     shapes = {path: a.shape for path, a, _ in walk(new)}
     assert shapes["out_bias"] == (1, 2, 1)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_types_behind_the_others_on_other_backends(backend):
+    """Here the descriptor knows three types and the model two."""
+    pytest.importorskip(backend)
+    model = change_type_map(make(TYPED["se_e2_a"]), ["H", "C"])
+    if backend == "jax":
+        from deepmd.jax.evaluator import JaxEvaluator as Evaluator
+    else:
+        from deepmd.pt.evaluator import TorchEvaluator as Evaluator
+    coord, cell, atoms = frame(["H", "C"])
+    types = [["H", "C"].index(n) for n in atoms]
+    found = DeepEval.from_evaluator(Evaluator(model)).evaluate(coord, cell, types)
+    want = predict(model, ["H", "C"])
+    for key in ("energy", "force", "virial"):
+        np.testing.assert_allclose(found[key], want[key], rtol=1e-10, atol=1e-12)
