@@ -48,20 +48,22 @@ class CompiledLoss:
 
     def _example(self, inputs: Inputs, labels: Labels) -> tuple[Inputs, Labels]:
         """Inputs and labels to trace with, in the likeness of real ones."""
+        sites = 2 if self._part.model.has_spin() else 1
         made = example_inputs(
             self._part.model.packings(),
             n_fparam=inputs.fparam.shape[1],
             n_aparam=inputs.aparam.shape[1],
             taken=[*widths(self._part), *(v.shape[1] for v in labels.values.values())],
             n_frames=labels.natoms.shape[0],
+            sites=sites,
             device=inputs.vec.device,
         )
-        n = made.atype.shape[0]
+        n = made.atype.shape[0] // sites
         values = {
             k: v.new_ones((n, v.shape[1])) if self._atomic[k] else v
             for k, v in labels.values.items()
         }
-        return made, labels._replace(values=values, frame=made.frame)
+        return made, labels._replace(values=values, frame=made.frame[:n].clone())
 
     def _trace(
         self, inputs: Inputs, labels: Labels, params: Mapping[str, Tensor]
@@ -73,7 +75,7 @@ class CompiledLoss:
 
         def function(weights: list[Tensor], lr: Tensor, *arrays: Tensor) -> list[Tensor]:
             # Seven arrays of the inputs, the slots, the labels, and three that describe frames.
-            inputs = Inputs(*arrays[:7], list(arrays[7 : 7 + n_slots]))
+            inputs = Inputs.of(arrays[: 7 + n_slots])
             values = dict(zip(names, arrays[7 + n_slots : -3], strict=True))
             named = {f"model.{k}": w for k, w in zip(params, weights, strict=True)}
             total, more = torch.func.functional_call(

@@ -75,7 +75,7 @@ def _fits(r: Tensor, network: Any) -> bool:
 @register("embed_contract", "torch")
 def _(r: Tensor, network: Any) -> Tensor:
     if not _fits(r, network):
-        return ops.embed_contract.reference(r, network)
+        return ops.embed_contract.reference(r, network)  # type: ignore[attr-defined]
     layers = list(network.layers)
     state = _State(r.detach(), layers)
     carriers: tuple[Any, ...] = (None, None)
@@ -241,7 +241,7 @@ class _Parameters(torch.autograd.Function):
     def backward(ctx: Any, t: Tensor | None, u: Tensor | None, a: Tensor | None) -> tuple:
         state = ctx.state
         grads = [state.r.new_zeros(shape) for shape in state.shapes]
-        pairs = [(t, state.r)] if t is not None else []
+        pairs: list[Any] = [(t, state.r)] if t is not None else []
         pairs += [(a, u)] if u is not None else []
         left, right = (torch.cat(x, dim=-1) for x in zip(*pairs, strict=True))
         for block, hidden in zip(state.blocks, state.hidden, strict=True):
@@ -250,7 +250,7 @@ class _Parameters(torch.autograd.Function):
             of_value, of_slope = r.new_empty((2, state.width, n * k))
             turned = right[block].transpose(1, 2)
             torch.bmm(left[block], turned, out=state.per_centre(of_value, n))
-            if u is None:
+            if u is None or a is None:
                 of_slope.zero_()
             else:
                 lever = (r * u[block][..., :1]).transpose(1, 2)

@@ -22,7 +22,8 @@ class _Lifted(_Checked):
     """Constructing a lifted class constructs the neutral one, and lifts it."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return convert(cls.neutral(*args, **kwargs))
+        neutral: Any = cls.neutral  # type: ignore[attr-defined]
+        return convert(neutral(*args, **kwargs))
 
 
 class TorchModule(torch.nn.Module):
@@ -32,7 +33,8 @@ class TorchModule(torch.nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as the neutral class does."""
-        return self.call(*args, **kwargs)
+        evaluate: Any = self.call
+        return evaluate(*args, **kwargs)
 
     def serialize(self) -> dict:
         """Return the neutral dictionary of this tree."""
@@ -80,7 +82,7 @@ def _convert(node: Any, trainable: bool, memo: dict[int, Any]) -> Any:
         return torch.nn.ModuleList([_convert(v, trainable, memo) for v in node])
     if id(node) in memo:
         return memo[id(node)]
-    kind = lift(type(node))
+    kind: Any = lift(type(node))
     new = kind.__new__(kind)
     torch.nn.Module.__init__(new)
     memo[id(node)] = new
@@ -146,7 +148,8 @@ def _to_neutral(node: Any, memo: dict[int, Any]) -> Any:
     for name in kind.serial.arrays:
         value = getattr(node, name)
         if isinstance(value, _Arrays):
-            value = [to_numpy(v) for v in value]
+            held: Any = value
+            value = [to_numpy(v) for v in held]
         setattr(new, name, to_numpy(value) if isinstance(value, torch.Tensor) else value)
     for name in kind.serial.children:
         setattr(new, name, _to_neutral(getattr(node, name), memo))

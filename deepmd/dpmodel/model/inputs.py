@@ -36,6 +36,12 @@ class Inputs(NamedTuple):
     aparam: Any
     slots: list[Any]
 
+    @classmethod
+    def of(cls, arrays: Sequence[Any]) -> "Inputs":
+        """Build from all arrays in a row, as compiled programs take them; slots are the last."""
+        first = dict(zip(cls._fields[:-1], arrays, strict=False))
+        return cls(**first, slots=list(arrays[len(first) :]))
+
     def map(self, f: Callable[[Any], Any]) -> "Inputs":
         """Apply ``f`` to every array."""
         mapped = {name: f(getattr(self, name)) for name in self._fields[:-1]}
