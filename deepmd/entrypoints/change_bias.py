@@ -228,11 +228,11 @@ class Stored:
 
 def biases(model: "Model") -> "list[np.ndarray]":
     """Biases of the outputs, (ntypes, size) each, those inside of the fitting included."""
-    atomic: Any = model.atomic_model
+    atomic, n = model.atomic_model, model.get_ntypes()
     outputs = model.output_def().get_data().values()
     own = own_bias(getattr(atomic, "fitting", None))
     return [
-        atomic.out_bias[k, :, : v.size] + (0.0 if own is None else own)
+        atomic.out_bias[k, :n, : v.size] + (0.0 if own is None else own[:n])
         for k, v in enumerate(outputs)
     ]
 
@@ -306,7 +306,7 @@ def data_sample(model: "Model", paths: list[str], nbatch: int, *, atomic: bool) 
     sampler = Sampler([s.nframes for s in systems], [s.natoms for s in systems])
     labels = wanted_labels(model, atomic=atomic)
     data = Dataset(systems, sampler, labels, rcut=model.get_rcut(), cache_bytes=0)
-    needed = [la.name for la in labels if la.name not in ("fparam", "aparam")]
+    needed = [la.name for la in labels if la.name not in ("fparam", "aparam", "spin")]
     if not any(found[name] for found in data.found for name in needed):
         raise DataError(
             f"no system has {' or '.join(f'{n}.npy' for n in needed)}",
@@ -333,4 +333,6 @@ def wanted_labels(model: "Model", *, atomic: bool) -> "list[Label]":
         labels.append(Label("fparam", nf, atomic=False, required=default is None, default=filled))
     if na:
         labels.append(Label("aparam", na, atomic=True, required=True))
+    if model.has_spin():
+        labels.append(Label("spin", 3, atomic=True, required=True))
     return labels

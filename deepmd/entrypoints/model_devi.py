@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,6 +123,8 @@ def model_devi(
                 where=path,
                 fix="compare models of the same type map",
             )
+        if potential.has_spin:
+            raise NotAvailableError("deviations of models with spins are not built yet", where=path)
     systems = open_systems(system, type_map=opened[0].get_type_map())
     results = []
     for one in systems:

@@ -113,7 +113,7 @@ class Kind(ABC):
 
 
 def parameter_labels(predictor: Any) -> list[Label]:
-    """Frame and atomic parameters of a model, read with its data."""
+    """Frame and atomic parameters, and spins, that a model takes beside its frames."""
     found = []
     nf, na = predictor.get_dim_fparam(), predictor.get_dim_aparam()
     if nf:
@@ -121,6 +121,8 @@ def parameter_labels(predictor: Any) -> list[Label]:
         found.append(Label("fparam", nf, atomic=False, required=not has_default))
     if na:
         found.append(Label("aparam", na, atomic=True, required=True))
+    if getattr(predictor, "has_spin", False):
+        found.append(Label("spin", 3, atomic=True, required=True))
     return found
 
 
@@ -138,18 +140,17 @@ def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
     coord, atype = np.zeros((nf, width, 3)), np.full((nf, width), -1, dtype=np.int64)
     coord[real], atype[real] = batch.coord, batch.atype
     mixed = bool((atype != atype[0]).any())
-    aparam = None
-    if batch.aparam is not None:
-        aparam = np.zeros((nf, width, batch.aparam.shape[1]))
-        aparam[real] = batch.aparam
-    given = {
+    given: dict[str, Any] = {
         "coords": coord,
         "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
         "atom_types": atype if mixed else atype[0],
         "mixed_type": mixed,
         "fparam": batch.fparam if batch.find.get("fparam") else None,
-        "aparam": aparam,
     }
+    for name, values in (("aparam", batch.aparam), ("spin", batch.spin)):
+        if values is not None:
+            given[name] = np.zeros((nf, width, values.shape[1]))
+            given[name][real] = values
     return given, real
 
 
@@ -163,8 +164,32 @@ def rmse(error: np.ndarray) -> float:
     return float(np.sqrt(np.square(error).mean()))
 
 
+#: Names of the components of a tensor.
+TENSOR = ("vxx", "vxy", "vxz", "vyx", "vyy", "vyz", "vzx", "vzy", "vzz")
+
+
 class EnergyKind(Kind):
     """Energy, force, virial; atomic energies and Hessian if asked for or there."""
+
+    #: Line, name of the error, unit.
+    report: tuple[tuple[str, str, str], ...] = (
+        ("Energy ?", "energy", "eV"),
+        ("Energy ?/Natoms", "energy_per_atom", "eV"),
+        ("Force  ?", "force", "eV/Å"),
+        ("Force weighted ?", "weighted", "eV/Å"),
+        ("Virial ?", "virial", "eV"),
+        ("Virial ?/Natoms", "virial_per_atom", "eV"),
+        ("Stress ?", "stress", "eV/Å³"),
+        ("Atomic ener ?", "atom_ener", "eV"),
+        ("Hessian ?", "hessian", "eV/Å^2"),
+    )
+    #: Quantity, suffix of its file, columns.
+    files: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("energy", ".e.out", ("e",)),
+        ("force", ".f.out", ("fx", "fy", "fz")),
+        ("virial", ".v.out", TENSOR),
+        ("hessian", ".h.out", ("h",)),
+    )
 
     def labels(self) -> list[Label]:
         """What is read beside positions, cells and types."""
@@ -182,14 +207,7 @@ class EnergyKind(Kind):
 
     def compare(self, batch: Batch) -> Compared:
         """Evaluate frames."""
-        out, real = self.evaluate(batch, atomic=self.atomic)
-        pred = {"energy": out[0].reshape(-1, 1), "force": out[1].reshape(*real.shape, 3)[real]}
-        if batch.periodic.all():
-            pred["virial"] = out[2].reshape(-1, 9)
-        if self.atomic:
-            pred["atom_ener"] = out[3].reshape(*real.shape, 1)[real]
-        if "hessian" in batch.labels:
-            pred["hessian"] = out[-1].reshape(batch.n_frames, -1)
+        pred = self.quantities(*self.evaluate(batch, atomic=self.atomic), batch)
         names = [n for n in pred if batch.find.get(n)]
         return Compared(
             {n: batch.labels[n].reshape(pred[n].shape) for n in names},
@@ -198,6 +216,17 @@ class EnergyKind(Kind):
             np.abs(np.linalg.det(batch.cell)),
             batch.labels["atom_pref"] if batch.find.get("atom_pref") else None,
         )
+
+    def quantities(self, out: list[np.ndarray], real: np.ndarray, batch: Batch) -> dict[str, Any]:
+        """Predictions by the name of their label."""
+        pred = {"energy": out[0].reshape(-1, 1), "force": out[1].reshape(*real.shape, 3)[real]}
+        if batch.periodic.all():
+            pred["virial"] = out[2].reshape(-1, 9)
+        if self.atomic:
+            pred["atom_ener"] = out[3].reshape(*real.shape, 1)[real]
+        if "hessian" in batch.labels:
+            pred["hessian"] = out[-1].reshape(batch.n_frames, -1)
+        return pred
 
     def metrics(self, result: Compared) -> Metrics:
         """Errors of one system."""
@@ -222,7 +251,7 @@ class EnergyKind(Kind):
 
     def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
         """How errors are reported."""
-        for text, name, unit in _ENERGY_LINES:
+        for text, name, unit in self.report:
             for kind in ("MAE", "RMSE"):
                 key = f"{kind.lower()}_{name}"
                 if key in metrics and not (average and name == "atom_ener"):
@@ -231,7 +260,7 @@ class EnergyKind(Kind):
     def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
         """Write all values; ``group`` is the number of the system."""
         natoms, append = result.natoms[:, None], group > 0
-        for name, suffix, columns in _ENERGY_FILES:
+        for name, suffix, columns in self.files:
             if name not in result.data:
                 continue
             pair = result.data[name], result.pred[name]
@@ -247,27 +276,6 @@ class EnergyKind(Kind):
                 stress = pair[0] / volume, pair[1] / volume
                 names = [c.replace("v", "s", 1) for c in columns]
                 write_columns(prefix, ".s.out", system, names, stress, append=append, unit="eV/Å³")
-
-
-_ENERGY_LINES = (
-    ("Energy ?", "energy", "eV"),
-    ("Energy ?/Natoms", "energy_per_atom", "eV"),
-    ("Force  ?", "force", "eV/Å"),
-    ("Force weighted ?", "weighted", "eV/Å"),
-    ("Virial ?", "virial", "eV"),
-    ("Virial ?/Natoms", "virial_per_atom", "eV"),
-    ("Stress ?", "stress", "eV/Å³"),
-    ("Atomic ener ?", "atom_ener", "eV"),
-    ("Hessian ?", "hessian", "eV/Å^2"),
-)
-_TENSOR = ("vxx", "vxy", "vxz", "vyx", "vyy", "vyz", "vzx", "vzy", "vzz")
-#: Quantity, suffix of its file, columns.
-_ENERGY_FILES: tuple[tuple[str, str, Sequence[str]], ...] = (
-    ("energy", ".e.out", ("e",)),
-    ("force", ".f.out", ("fx", "fy", "fz")),
-    ("virial", ".v.out", _TENSOR),
-    ("hessian", ".h.out", ("h",)),
-)
 
 
 def write_columns(
@@ -289,161 +297,48 @@ def write_columns(
         np.savetxt(handle, np.hstack(pair), header=header)
 
 
-class TensorKind(Kind):
-    """Dipoles and polarizabilities: of frames, or with ``atomic`` of atoms in their place."""
+class SpinKind(EnergyKind):
+    """An energy that depends on spins: forces on atoms, and magnetic forces where there is a spin."""
 
-    def __init__(self, predictor: Any, *, atomic: bool) -> None:
-        super().__init__(predictor, atomic=atomic)
-        (self.variable,) = predictor.model.output_def().get_data().values()
-        self.selected = [int(t) for t in predictor.get_sel_type()]
-
-    @property
-    def label(self) -> Label:
-        """The tensor that is compared."""
-        name, size = self.variable.label_name, self.variable.size
-        if not self.atomic:
-            return Label(name, size, atomic=False)
-        return Label(f"atom_{name}", size, atomic=True, sel_type=tuple(self.selected))
-
-    def labels(self) -> list[Label]:
-        """What is read beside positions, cells and types."""
-        return [self.label, *self.parameter_labels()]
-
-    def compare(self, batch: Batch) -> Compared:
-        """Evaluate frames."""
-        (value,), real = self.evaluate(batch, atomic=self.atomic)
-        chosen = np.isin(batch.atype, self.selected)
-        counts = np.bincount(batch.frame[chosen], minlength=batch.n_frames)
-        volume = np.zeros(batch.n_frames)
-        if not batch.find.get(self.label.name):
-            return Compared({}, {}, counts, volume)
-        data = batch.labels[self.label.name]
-        if self.atomic:
-            data, value = data[chosen], value[real][chosen]
-        return Compared({"tensor": data}, {"tensor": value}, counts, volume)
-
-    def metrics(self, result: Compared) -> Metrics:
-        """Errors of one system."""
-        if not result.data:
-            return {}
-        error = result.error("tensor")
-        n = np.maximum(result.natoms, 1).astype(np.float64)
-        n = (np.repeat(n, result.natoms) if self.atomic else n)[:, None]
-        scaled = {"": error, "_sqrt_n": error / np.sqrt(n), "_per_n": error / n}
-        return {f"rmse{name}": (rmse(e), e.size) for name, e in scaled.items()}
-
-    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-        """How errors are reported."""
-        title = self.variable.label_name.capitalize()
-        for text, key in (
-            ("RMSE", "rmse"),
-            ("RMSE/sqrtN", "rmse_sqrt_n"),
-            ("RMSE/N", "rmse_per_n"),
-        ):
-            if key in metrics and (key == "rmse" or not average):
-                yield f"{title}  {text:<11}: {metrics[key][0]:e}"
-        if not average:
-            yield "The unit of error is the same as the unit of the labels"
-
-    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
-        """Write all values; ``group`` is the number of the system."""
-        pair = result.data["tensor"], result.pred["tensor"]
-        names = _COMPONENTS[self.variable.size]
-        write_columns(prefix, ".out", system, names, pair, append=group > 0)
-
-
-_COMPONENTS: dict[int, Sequence[str]] = {3: ("x", "y", "z"), 9: [v[1:] for v in _TENSOR]}
-
-
-class InvariantKind(Kind):
-    """Numbers of frames, and of atoms if asked for: densities of states and properties."""
-
-    #: Names of the detail files; lines, with the width of their first column and the unit.
-    files: tuple[str, str]
-    titles: tuple[tuple[str, str], ...]
-    width: int
-    unit: str
-
-    def __init__(self, predictor: Any, *, atomic: bool) -> None:
-        super().__init__(predictor, atomic=atomic)
-        (self.variable,) = predictor.model.output_def().get_data().values()
-
-    def labels(self) -> list[Label]:
-        """What is read beside positions, cells and types."""
-        name, size = self.variable.label_name, self.variable.size
-        atoms = [Label(f"atom_{name}", size, atomic=True)] if self.atomic else []
-        frames = Label(name, size, atomic=False, high_precision=True)
-        return [frames, *atoms, *self.parameter_labels()]
-
-    def compare(self, batch: Batch) -> Compared:
-        """Evaluate frames."""
-        out, real = self.evaluate(batch, atomic=self.atomic)
-        pred = {"value": out[0]}
-        if self.atomic:
-            pred["atomic"] = out[1][real]
-        name = self.variable.label_name
-        files = {"value": name, "atomic": f"atom_{name}"}
-        names = [n for n in pred if batch.find.get(files[n])]
-        return Compared(
-            {n: batch.labels[files[n]] for n in names},
-            {n: pred[n] for n in names},
-            batch.natoms,
-            np.zeros(batch.n_frames),
+    report = tuple(
+        line
+        for first in EnergyKind.report
+        for line in (
+            [("Force atom ?", "force", "eV/Å"), ("Force spin ?", "force_mag", "eV/uB")]
+            if first[1] == "force"
+            else [first]
         )
+    )
+    files = (
+        EnergyKind.files[0],
+        ("force", ".fr.out", ("fx", "fy", "fz")),
+        ("force_mag", ".fm.out", ("fmx", "fmy", "fmz")),
+        *EnergyKind.files[2:],
+    )
 
-    def metrics(self, result: Compared) -> Metrics:
-        """Errors of one system."""
-        errors = {n: result.error(n) for n in result.data}
-        if "value" in errors:
-            errors["value_per_atom"] = errors["value"] / result.natoms[:, None]
-        metrics: Metrics = {}
-        for name, error in errors.items():
-            metrics[f"mae_{name}"] = mae(error), error.size
-            metrics[f"rmse_{name}"] = rmse(error), error.size
-        return metrics
+    def labels(self) -> list[Label]:
+        """What is read beside positions, cells and types."""
+        return [*super().labels(), Label("force_mag", 3, atomic=True)]
 
-    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-        """How errors are reported."""
-        for title, name in self.titles:
-            for kind in ("MAE", "RMSE"):
-                key = f"{kind.lower()}_{name}"
-                if key in metrics and not (average and name == "atomic"):
-                    text = title.replace("?", kind)
-                    yield f"{text:<{self.width}}: {metrics[key][0]:e} {self.unit}"
+    def quantities(self, out: list[np.ndarray], real: np.ndarray, batch: Batch) -> dict[str, Any]:
+        """Predictions by the name of their label."""
+        pred = super().quantities(out, real, batch)
+        return {**pred, "force_mag": out[-2].reshape(*real.shape, 3)[real]}
 
-    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
-        """Write one file per frame, of later systems with the number of the system in the name."""
-        later = f".{group}" if group else ""
-        for name, file in zip(("value", "atomic"), self.files, strict=True):
-            if name not in result.data:
-                continue
-            ends = np.cumsum(result.natoms)[:-1] if name == "atomic" else len(result.natoms)
-            parts = (np.array_split(v, ends) for v in (result.data[name], result.pred[name]))
-            for frame, (data, pred) in enumerate(zip(*parts, strict=True)):
-                pair = data.reshape(-1, 1), pred.reshape(-1, 1)
-                suffix = f".{file}.out{later}.{frame}"
-                where = f"{system} - {frame}"
-                write_columns(prefix, suffix, where, (file,), pair, append=False)
-
-
-class DOSKind(InvariantKind):
-    """Densities of states."""
-
-    files = ("dos", "ados")
-    titles = (("DOS ?", "value"), ("DOS ?/Natoms", "value_per_atom"), ("Atomic DOS ?", "atomic"))
-    width, unit = 19, "Occupation/eV"
-
-
-class PropertyKind(InvariantKind):
-    """Any properties."""
-
-    files = ("property", "aproperty")
-    titles = (("PROPERTY ?", "value"), ("Atomic PROPERTY ?", "atomic"))
-    width, unit = 24, "units"
+    def compare(self, batch: Batch) -> Compared:
+        """Evaluate frames; atoms without spin have no magnetic force to compare."""
+        result = super().compare(batch)
+        if "force_mag" in result.data:
+            has_spin = np.asarray(self.predictor.model.get_use_spin())[batch.atype]
+            for values in (result.data, result.pred):
+                values["force_mag"] = values["force_mag"][has_spin]
+        return result
 
 
 def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -> Kind:
     """Open a model and return what it is compared with."""
+    # That module builds on this one.
+    from deepmd.entrypoints.test_kinds_other import DOSKind, PropertyKind, TensorKind
     from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
     from deepmd.infer.deep_tensor import DeepTensor
 
@@ -454,6 +349,8 @@ def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -
         (DeepDOS, DOSKind),
         (DeepProperty, PropertyKind),
     )
+    if isinstance(predictor, DeepPot) and predictor.has_spin:
+        return SpinKind(predictor, atomic=atomic)
     for known, kind in kinds:
         if isinstance(predictor, known):
             return kind(predictor, atomic=atomic)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp change-bias`` on checkpoints and model files."""
 
+import re
+
 import numpy as np
 import pytest
 from infer.models import make_section
@@ -184,6 +186,16 @@ def test_property(dp, tmp_path, write_system, distinguish, mode):
     if not distinguish:
         assert bias[0] == bias[1]
         assert bias[0] == pytest.approx(gap.mean() - (old.mean() if mode == "change" else 0))
+
+
+def test_spins(dp, reference, tmp_path):
+    model, data = reference / "models/spin_se_e2_a.dp", reference / "data/spin/data_0"
+    result = dp("change-bias", model, "-s", data, "-o", "new.dp")
+    assert result.code == 0, result.err
+    log = dp("test", "-m", "new.dp", "-s", data).log
+    energy = np.load(data / "set.000/energy.npy").ravel()
+    rmse = float(re.search(r"Energy RMSE +: (\S+)", log)[1])
+    assert rmse < energy.std() + 0.1
 
 
 def test_a_dipole_has_no_bias(fails, tmp_path):

@@ -225,3 +225,26 @@ def test_frames_of_several_compositions(dp, case, tmp_path):
     pred = model.eval(coord, box, types, atomic=False, mixed_type=True)
     error = (pred - np.load(source / "dipole.npy")) / np.array([[2.0], [1.0], [2.0]])
     assert found["Dipole  RMSE/N     "] == pytest.approx(rms(error), rel=1e-5)
+
+
+def test_spins(dp, reference, tmp_path):
+    """Forces on atoms, and magnetic forces of the atoms with a spin only."""
+    model, data = reference / "models/spin_se_e2_a.dp", reference / "data/spin/data_0"
+    result = dp("test", "-m", model, "-s", data, "-n", "2", "-d", "det")
+    assert result.code == 0, result.err
+    found = lines(result.log)[0]
+    potential = DeepEval(model)
+    names = ("coord", "box", "spin", "force", "force_mag")
+    coord, box, spin, *labels = (np.load(data / f"set.000/{n}.npy")[:2] for n in names)
+    types = np.loadtxt(data / "type.raw", dtype=int)  # Ni, O are the model's first types, too
+    out = potential.eval(coord, box, types, spin=spin)
+    real, magnetic = (x.reshape(2, -1, 3) for x in labels)
+    chosen = out[4][0, :, 0] > 0
+    assert 0 < chosen.sum() < len(types)
+    assert found["Force atom RMSE    "] == pytest.approx(rms(out[1] - real), rel=1e-5)
+    error = (out[3] - magnetic)[:, chosen]
+    assert found["Force spin RMSE    "] == pytest.approx(rms(error), rel=1e-5)
+    assert re.search(r"Force spin MAE     : \S+ eV/uB", result.log)
+    assert np.loadtxt(tmp_path / "det.fm.out").shape == (2 * chosen.sum(), 6)
+    assert np.loadtxt(tmp_path / "det.fr.out").shape == (2 * len(types), 6)
+    assert not any(name.startswith("Force  ") for name in found)
