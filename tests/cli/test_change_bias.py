@@ -10,6 +10,7 @@ from infer.models import write as write_model
 
 from deepmd.backend.backend import Backend
 from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.entrypoints.change_bias import change_bias
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.io import load_model, save_model
@@ -39,7 +40,8 @@ def least_squares(tmp_path, model):
         folder = tmp_path / f"data/{name}/set.000"
         coord, box, energy = (np.load(folder / f"{n}.npy") for n in ("coord", "box", "energy"))
         if model is not None:
-            energy = energy - DeepPot(model).eval(coord, box, types)[0].ravel()
+            potential = model if isinstance(model, DeepPot) else DeepPot(model)
+            energy = energy - potential.eval(coord, box, types)[0].ravel()
         counts += [np.bincount(types, minlength=2)] * len(energy)
         rest.append(energy.ravel())
     return np.linalg.lstsq(np.array(counts, float), np.concatenate(rest), rcond=None)[0]
@@ -142,6 +144,22 @@ def test_checkpoint_of_jax(dp, good, write, tmp_path):
     new = backend.read_checkpoint(tmp_path / "c_updated.jax")
     assert new.models["Default"].atomic_model.out_bias[0, :, 0].tolist() == [1.0, 2.0]
     assert new.step == 2
+
+
+def test_one_branch_of_several(dp, model, tmp_path):
+    params = {"model_dict": {name: make_section(seed=k) for k, name in enumerate("ab")}}
+    models = {name: build_model(section) for name, section in params["model_dict"].items()}
+    backend = Backend.get_backend("dpmodel")()
+    backend.write_checkpoint(tmp_path / "two.dp", Checkpoint(models, params, step=5))
+    assert dp("change-bias", "two.dp", "-b", "1", "2", "--model-branch", "b").code == 0
+    assert dp("change-bias", "two_updated.dp", "-s", "data", "--head", "a", "-o", "x.dp").code == 0
+    new = backend.read_checkpoint(tmp_path / "x.dp")
+    assert new.models["b"].atomic_model.out_bias[0, :, 0].tolist() == [1.0, 2.0]
+    want = least_squares(tmp_path, DeepPot(tmp_path / "two.dp", head="a"))
+    np.testing.assert_allclose(new.models["a"].atomic_model.out_bias[0, :, 0], want, rtol=1e-9)
+    result = dp("change-bias", "two.dp", "-b", "1", "2")
+    assert result.code == 1
+    assert result.errors == ["dp: two.dp: holds the models of 2 tasks: a, b; name one with head"]
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("pytorch", ".pth"), ("jax", ".hlo")])
