@@ -5,12 +5,14 @@ import copy
 
 import numpy as np
 import pytest
+from golden.cases import inputs, path, select
 
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import walk
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepEval
+from deepmd.io import load_model
 from deepmd.io.tree import difference
 from deepmd.schema import normalize
 from deepmd.utils.errors import InputError
@@ -298,3 +300,30 @@ def test_types_behind_the_others_on_other_backends(backend):
     want = predict(model, ["H", "C"])
     for key in ("energy", "force", "virial"):
         np.testing.assert_allclose(found[key], want[key], rtol=1e-10, atol=1e-12)
+
+
+GOLDEN = [c for c in select() if "dp" in c["files"] and c["kind"] != "spin"]
+
+
+@pytest.mark.skipif(not GOLDEN, reason="the reference data are not here")
+def test_models_of_deepmd_kit():
+    """Every stored model, its types reversed, and with new ones where it takes them."""
+    for case in GOLDEN:
+        model = Model.deserialize(load_model(path(case, "dp"))["model"])
+        old = model.get_type_map()
+        new = old[::-1]
+        try:
+            changed = change_type_map(model, ["Zr", *new, "Kr"])
+        except InputError:
+            changed = change_type_map(model, new)
+        given = inputs(case, next(iter(case["sets"])))
+        types = np.array(given["atom_types"])
+        number = np.array([changed.get_type_map().index(n) for n in old])
+        results = []
+        for one, atype in ((model, types), (changed, np.where(types < 0, -1, number[types]))):
+            potential = DeepEval.from_evaluator(NumPyEvaluator(one))
+            results.append(potential.evaluate(**{**given, "atom_types": atype}, derivatives=()))
+        for key in set(results[0]) - {"mask"}:
+            scale = max(np.abs(results[0][key]).max(), 0.01)
+            error = np.abs(results[1][key] - results[0][key]).max() / scale
+            assert error < 1e-10, (case["name"], key)
