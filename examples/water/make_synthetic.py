@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Make frames with synthetic labels for the examples dipole, polar, dos and property.
+"""Make clusters with synthetic labels for the examples dipole, polar, dos and property.
 
 The labels are NOT results of a quantum-chemical method. They are simple formulas of the positions,
 so that a model can learn them from few frames and a wrong one shows:
 
 * dipole.npy, atomic_dipole.npy [e Å]: fixed charges on the atoms of each molecule; the value of a
   molecule is attached to its oxygen, and only oxygen atoms have one.
-* polarizability.npy [Å³]: a sum over O-H bonds of tensors along and across the bond that grow with
-  its length.
-* dos.npy [1/eV]: 32 points from -20 to 0 eV; three levels per molecule, moved by bonds and angle.
+* polarizability.npy [Å³]: a sum over O-H bonds of tensors along the bond that grow with its length.
+* dos.npy [1/eV]: 24 points from -20 to 0 eV; three levels per molecule, moved by bonds and angle.
 * geometry.npy: mean O-H bond length [Å] and mean H-O-H angle [degrees] of the frame.
 
-Run it in this folder: ``python make_synthetic.py``. It takes every ninth frame of data/.
+Run it in this folder: ``python make_synthetic.py``. From every second frame of data/ it cuts one
+molecule out, with its three nearest neighbours; the clusters have open boundaries.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 CHARGE_H = 0.42  # e; of water models with fixed charges
-ALONG, ACROSS, GROWTH = 0.75, 0.60, 1.5  # Å³, Å³, 1/Å: made up, a molecule has about 1.3 Å³
+ALONG, GROWTH = 0.75, 1.5  # Å³, 1/Å: made up
 BOND, ANGLE = 0.96, 104.5  # Å, degrees: where the levels are not moved
-GRID = np.linspace(-20.0, 0.0, 32)  # eV
+GRID = np.linspace(-20.0, 0.0, 24)  # eV
 LEVELS = np.array([-14.0, -9.0, -7.0])  # eV
 PER_BOND, PER_ANGLE = np.array([-8.0, 2.0, 4.0]), np.array([0.02, -0.05, 0.0])  # eV/Å, eV/degree
 WIDTH = 1.0  # eV
-EVERY = 9
+EVERY, N_MOLECULES = 2, 4
 
 
 def dipoles(bonds: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def polarizabilities(bonds: np.ndarray) -> np.ndarray:
     """Tensors of molecules (n_frames, n_molecules, 3, 3)."""
     length = np.linalg.norm(bonds, axis=-1)[..., None, None]
     unit = bonds[..., None] / length
-    tensor = ACROSS * np.eye(3) + (ALONG - ACROSS) * unit * unit.swapaxes(-1, -2)
+    tensor = ALONG * unit * unit.swapaxes(-1, -2)
     return (tensor * (1.0 + GROWTH * (length - BOND))).sum(axis=2)
 
 
@@ -71,17 +71,31 @@ def labels(coord: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def clusters(coord: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Cut one cluster out of every frame: (n_frames, 3 n_atoms) [Å], from molecule k of frame k."""
+    found = []
+    for k, (frame, cell) in enumerate(zip(coord.reshape(len(coord), -1, 3, 3), box, strict=True)):
+        cell = cell.reshape(3, 3)
+        delta = frame[:, 0] - frame[k % len(frame), 0]
+        image = -np.rint(delta @ np.linalg.inv(cell)) @ cell
+        nearest = np.argsort(np.linalg.norm(delta + image, axis=1))[:N_MOLECULES]
+        found.append((frame + image[:, None])[nearest].reshape(-1))
+    return np.array(found)
+
+
 def write(target: Path, sources: list[Path]) -> None:
-    """Write one system made of some frames of others."""
+    """Write one system of clusters."""
     parts = {}
     for name in ("coord", "box"):
         arrays = [np.load(s / "set.000" / f"{name}.npy")[::EVERY] for s in sources]
         parts[name] = np.concatenate(arrays)
+    coord = clusters(**parts)
     folder = target / "set.000"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("type.raw", "type_map.raw"):
-        (target / name).write_text((sources[0] / name).read_text())
-    for name, array in {**parts, **labels(parts["coord"])}.items():
+    (target / "type.raw").write_text("0 1 1 " * (N_MOLECULES - 1) + "0 1 1\n")
+    (target / "type_map.raw").write_text("O\nH\n")
+    (target / "nopbc").write_text("")
+    for name, array in {"coord": coord, **labels(coord)}.items():
         np.save(folder / f"{name}.npy", array)
 
 
