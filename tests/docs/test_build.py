@@ -54,3 +54,15 @@ def test_every_component_is_described():
     text = "".join(p.read_text() for p in (ROOT / "docs" / "components").glob("*.md"))
     names = {*Descriptor.registry, *Fitting.registry, *Loss.registry}
     assert sorted(n for n in names if f"`{n}`" not in text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_examples_that_are_named_exist(page):
+    for name in re.findall(r"`(examples/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_page_of_a_component_ends_with_a_citation():
+    pages = [p for p in PAGES if p.parent.name == "components"]
+    assert pages
+    assert [p.name for p in pages if "\n## Citation" not in p.read_text()] == []
