@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Density of states on a grid of energies, a sum over atoms.
 
-Zeng et al., "Deep learning of the electronic density of states", J. Chem. Phys. (2022).
+Zeng et al., "Towards large-scale and spatiotemporally resolved diagnosis of electronic density of
+states by deep learning", Phys. Rev. B 105, 174109 (2022).
 """
 
 from collections.abc import Sequence
