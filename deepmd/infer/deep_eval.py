@@ -125,13 +125,14 @@ class DeepEval(Queries):
         fparam: Any = None,
         aparam: Any = None,
         charge_spin: Any = None,
+        spin: Any = None,
         mixed_type: bool = False,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames; all results by name.
 
         Parameters
         ----------
-        coords, cells, atom_types, fparam, aparam, charge_spin, mixed_type
+        coords, cells, atom_types, fparam, aparam, charge_spin, spin, mixed_type
             See :meth:`DeepPot.eval`.
         derivatives : sequence of str
             Which of ``force``, ``virial``, ``atom_virial``, ``hessian`` are wanted.
@@ -152,8 +153,11 @@ class DeepEval(Queries):
             fparam=fparam,
             aparam=aparam,
             charge_spin=charge_spin,
+            spin=spin,
             mixed_type=mixed_type,
         )
+        if self.has_spin:
+            self._refuse_with_spins(derivatives)
         out: dict[str, np.ndarray] = {}
 
         def evaluate(part: slice) -> None:
@@ -198,6 +202,17 @@ class DeepEval(Queries):
                 value = padded
             out[name] = value
         return out
+
+    def _refuse_with_spins(self, derivatives: Sequence[str]) -> None:
+        """Refuse what is not built for models with spins."""
+        if self._neighbor_list is not None:
+            raise NotAvailableError(
+                "a model with spins looks for the pairs of virtual atoms itself",
+                where="neighbor_list",
+                fix="leave it out",
+            )
+        if "hessian" in derivatives:
+            raise NotAvailableError("second derivatives are not built for models with spins")
 
     def _hessian(self, frames: Frames, number: int) -> np.ndarray:
         """Second derivatives of a frame, zero for virtual atoms."""
@@ -283,10 +298,9 @@ class DeepEval(Queries):
 
 def known_inputs(given: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and refuse inputs that no model here takes."""
-    for name in ("spin", "efield"):
-        if given.get(name) is not None:
-            raise NotAvailableError("the model does not take this", where=name)
-    names = ("fparam", "aparam", "charge_spin", "mixed_type")
+    if given.get("efield") is not None:
+        raise NotAvailableError("the model does not take this", where="efield")
+    names = ("fparam", "aparam", "charge_spin", "spin", "mixed_type")
     return {name: given[name] for name in names if given.get(name) is not None}
 
 

@@ -48,8 +48,9 @@ class DeepPot(DeepEval):
         mixed_type : bool
             Whether every frame has its own row of types.
         **kwargs
-            ``charge_spin``, n_frames × 2 or 2 numbers, for models that take it; ``spin`` and
-            ``efield`` are refused by models that do not know them.
+            ``charge_spin``, n_frames × 2 or 2 numbers, and ``spin``, n_frames × n_atoms × 3 or
+            n_atoms × 3 numbers, for models that take them; other models refuse ``spin``, all of
+            them ``efield``.
 
         Returns
         -------
@@ -59,6 +60,10 @@ class DeepPot(DeepEval):
             Minus the derivative of the energy with respect to strain, row by row.
         atom_energy : (n_frames, n_atoms, 1) [eV], with ``atomic``
         atom_virial : (n_frames, n_atoms, 9) [eV], with ``atomic``
+        force_mag : (n_frames, n_atoms, 3), of models with spins
+            Minus the derivative of the energy with respect to the spins; zero for types without.
+        mask_mag : (n_frames, n_atoms, 1), of models with spins
+            1 for atoms of types with a spin, else 0.
         hessian : (n_frames, 3 n_atoms, 3 n_atoms) [eV/Å²], of models trained for it
 
         Raises
@@ -78,6 +83,8 @@ class DeepPot(DeepEval):
         names = ["energy", "force", "virial"]
         if atomic:
             names += ["atom_energy", "atom_virial"]
+        if self.has_spin:
+            names += ["force_mag", "mask_mag"]
         if self.has_hessian:
             names.append("hessian")
         return tuple(out[name] for name in names)

@@ -9,7 +9,7 @@ import numpy as np
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import InputError, NotAvailableError
 
 
 @dataclasses.dataclass
@@ -25,6 +25,7 @@ class Frames:
     fparam : (n_frames, n_fparam) float64 or None
     aparam : (n_frames, n_atoms, n_aparam) float64 or None
     charge_spin : (n_frames, 2) float64 or None
+    spin : (n_frames, n_atoms, 3) float64 or None
     """
 
     coord: np.ndarray
@@ -33,6 +34,7 @@ class Frames:
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
     charge_spin: np.ndarray | None = None
+    spin: np.ndarray | None = None
 
     @property
     def n_frames(self) -> int:
@@ -63,6 +65,7 @@ class Frames:
             fparam=None if self.fparam is None else self.fparam[frames],
             aparam=None if self.aparam is None else self.aparam[frames][real],
             charge_spin=None if self.charge_spin is None else self.charge_spin[frames],
+            spin=None if self.spin is None else self.spin[frames][real],
         )
 
 
@@ -75,6 +78,7 @@ def make_frames(
     fparam: Any = None,
     aparam: Any = None,
     charge_spin: Any = None,
+    spin: Any = None,
     mixed_type: bool = False,
 ) -> Frames:
     """Check what a caller gave, and bring it into one form.
@@ -91,6 +95,8 @@ def make_frames(
     aparam : n_frames × n_atoms × n_aparam numbers, or n_atoms × n_aparam, or n_aparam
     charge_spin : n_frames × 2 numbers, or 2 for all frames
         Charge [e] and spin multiplicity.
+    spin : n_frames × n_atoms × 3 numbers, or n_atoms × 3 for all frames
+        Spins of the atoms, of a model that takes them; zero for types without spin.
     mixed_type : bool
         Whether every frame has its own row of types.
 
@@ -118,6 +124,7 @@ def make_frames(
             nf,
             "charge_spin",
         ),
+        _spin(spin, model, atype),
     )
 
 
@@ -238,6 +245,34 @@ def _aparam(value: Any, model: Model, nf: int, na: int) -> np.ndarray | None:
             fix=f"give {dim} per atom of every frame, of one frame, or {dim} for all atoms",
         )
     return np.broadcast_to(array.reshape(1, -1, dim), (nf, na, dim))
+
+
+def _spin(value: Any, model: Model, atype: np.ndarray) -> np.ndarray | None:
+    """Spins of all atoms, (n_frames, n_atoms, 3)."""
+    if not model.has_spin():
+        if value is not None:
+            raise NotAvailableError("the model takes no spins", where="spin", fix="leave it out")
+        return None
+    nf, na = atype.shape
+    if value is None:
+        raise InputError(
+            "the model needs the spins of the atoms, none are given",
+            where="spin",
+            fix="give three numbers per atom, zero for types without spin",
+        )
+    array = _numbers(value, "spin")
+    if array.size not in (nf * na * 3, na * 3):
+        raise InputError(
+            f"{array.size} numbers do not fit {nf} frames of {na} atoms",
+            where="spin",
+            fix="give three per atom of every frame, or of one frame",
+        )
+    spin = np.broadcast_to(array.reshape(-1, na, 3), (nf, na, 3))
+    wrong = ~np.isfinite(spin).all(axis=2) & (atype >= 0)
+    if wrong.any():
+        frame, atom = np.argwhere(wrong)[0]
+        raise InputError(f"atom {atom} of frame {frame} has a NaN or infinite spin", where="spin")
+    return spin
 
 
 def _parameters(value: Any, dim: int, name: str, kind: str) -> np.ndarray | None:

@@ -54,7 +54,7 @@ class Queries(ABC):
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with a spin."""
-        return 0
+        return sum(self.model.get_use_spin())
 
     def get_numb_dos(self) -> int:
         """Return the number of points of a density of states."""
@@ -69,7 +69,7 @@ class Queries(ABC):
     @property
     def has_spin(self) -> bool:
         """Whether the model takes spins."""
-        return any(v.magnetic for v in self.model.output_def().get_data().values())
+        return self.model.has_spin()
 
     def get_model_size(self) -> dict[str, int]:
         """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""

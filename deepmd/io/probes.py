@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deepmd.dpmodel.model import Model
 
 _DERIVATIVES = ("force", "virial", "atom_virial")
-_INPUTS = ("coord", "cell", "atype", "fparam", "aparam")
+_INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "spin")
 #: By how much of max|x| a result may differ; below SMALL the absolute difference counts.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2}
 SMALL = 0.01
@@ -63,6 +63,7 @@ def _frame(model: "Model", periodic: bool, rng: np.random.Generator) -> dict[str
         "atype": np.linspace(0, ntypes, n, endpoint=False).astype(np.int64),
         "fparam": rng.normal(size=(1, dims[0])) if dims[0] else None,
         "aparam": rng.normal(size=(n, dims[1])) if dims[1] else None,
+        "spin": rng.normal(size=(n, 3)) if model.has_spin() else None,
     }
 
 
@@ -76,6 +77,7 @@ def _batch(model: "Model", inputs: Mapping[str, Any]) -> "Batch":
         inputs["atype"],
         fparam=inputs["fparam"],
         aparam=inputs["aparam"],
+        spin=inputs.get("spin"),  # earlier files have no such key
     )
     batch.edges = batch_edges(batch, model.get_rcut())
     return batch
