@@ -68,6 +68,7 @@ class JaxEvaluator(Evaluator):
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges; see :class:`Evaluator`."""
+        batch = self.model.expand(batch)
         local = not self.model.message_passing()
         ordered = any(p.layout == "first_type" for p in self.model.packings())
         n_edges = len(edges_of(batch))
@@ -80,7 +81,7 @@ class JaxEvaluator(Evaluator):
             chunks(
                 batch if mixed is None else mixed,
                 self.model.packings(),
-                ntypes=self.model.get_ntypes(),
+                ntypes=self.model.atomic_model.ntypes,
                 local=local,
                 max_edges=limit,
                 overflow=self.overflow,
@@ -104,7 +105,7 @@ class JaxEvaluator(Evaluator):
         self, found: Sequence[Chunk], extra: tuple[str, ...], gradients: bool
     ) -> Iterator[dict[str, Any]]:
         """Evaluate chunks, padded to one shape."""
-        packings, ntypes = self.model.packings(), self.model.get_ntypes()
+        packings, ntypes = self.model.packings(), self.model.atomic_model.ntypes
         n_frames = len(found[0].inputs.fparam)
         sizes = [sizes_of(c.inputs, packings, n_frames, ntypes) for c in found]
         to = round_sizes(functools.reduce(Sizes.join, sizes), packings, coarse=True)
@@ -170,6 +171,7 @@ def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
         atype=batch.atype[atoms],
         frame=batch.frame[atoms],
         aparam=None if batch.aparam is None else batch.aparam[atoms],
+        displacement=None if batch.displacement is None else batch.displacement[atoms],
         labels={},
         find={},
         edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),

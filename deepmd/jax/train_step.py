@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on JAX: loss, gradients and optimizer in one compiled program."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -163,6 +164,8 @@ class JaxTrainStep(TrainStep):
         task = self._tasks[name]
         inputs, sizes = task.bucketing.prepare(batch, self.overflow)
         task.bucketing.count(kind, sizes)
+        if task.neutral.has_spin():  # labels are those of atoms, without virtual partners
+            sizes = dataclasses.replace(sizes, types=(sizes.atoms // 2,))
         return task, inputs, pad_labels(batch, task.loss, sizes), np.float64(lr)
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:

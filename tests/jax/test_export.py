@@ -10,7 +10,7 @@ pytest.importorskip("flatbuffers")
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import NumPyEvaluator
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import dp, load_model, save_model
 from deepmd.io.probes import compare_probes, make_probes, model_file_dict
@@ -136,3 +136,32 @@ def test_a_file_of_deepmd_kit(reference):
 
 def test_probes_through_jax(model):
     assert compare_probes(JaxEvaluator(model), make_probes(model)) is None
+
+
+def test_a_program_with_spins(tmp_path):
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": {
+            "type": "se_e2_a",
+            "rcut": 4.0,
+            "rcut_smth": 0.5,
+            "sel": [24, 24],
+            "neuron": [4],
+            "axis_neuron": 2,
+            "type_one_side": True,
+            "seed": 1,
+        },
+        "fitting_net": {"neuron": [5], "seed": 2},
+        "spin": {"use_spin": ["O"], "virtual_scale": [0.3]},
+    }
+    model, path = build_model(section), tmp_path / "spin.hlo"
+    write_hlo(path, model_file_dict(model, section, 0.9, "JAX"))
+    evaluator = open_hlo(path)
+    evaluator.forward = None
+    batch = make_batch(2, 9)
+    batch.spin = np.random.default_rng(0).normal(size=(batch.n_atoms, 3))
+    reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
+    assert {"force_mag", "mask_mag"} <= set(reference)
+    assert_same(evaluator.evaluate(batch, derivatives=ALL), reference)
+    evaluator.max_edges = 60
+    assert_same(evaluator.evaluate(batch, derivatives=ALL), reference)

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("jax")
 
+from deepmd.dpmodel.loss import EnergySpinLoss
+from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
 from deepmd.dpmodel.training.step import StepOptions
@@ -153,3 +155,36 @@ def test_one_program_for_one_architecture():
     batch = make_batch()
     e_a, e_b = (float(step.evaluate(k, batch, 1e-3)["rmse_e"]) for k in "ab")
     assert abs(e_a - e_b) > 0.1
+
+
+def test_models_with_spins():
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": {
+            "type": "se_e2_a",
+            "rcut": 4.0,
+            "rcut_smth": 0.5,
+            "sel": [24, 24],
+            "neuron": [4],
+            "axis_neuron": 2,
+            "type_one_side": True,
+            "seed": 1,
+        },
+        "fitting_net": {"neuron": [5], "seed": 2},
+        "spin": {"use_spin": ["O"], "virtual_scale": [0.3]},
+    }
+    batch, rng = make_batch(2, 9), np.random.default_rng(1)
+    batch.spin = rng.normal(size=(batch.n_atoms, 3))
+    batch.labels["force_mag"] = rng.normal(size=(batch.n_atoms, 3))
+    batch.find["force_mag"] = 1.0
+    prefactors = {f"{k}_pref_{t}": 1.0 for k in ("start", "limit") for t in ("e", "fr", "fm", "v")}
+    steps = []
+    for kind in (NumPyTrainStep, JaxTrainStep):
+        loss = EnergySpinLoss(1e-3, **prefactors)
+        steps.append(kind({TASK: build_model(section)}, {TASK: loss}, ADAM, StepOptions()))
+    figures, grads = steps[0].gradients(TASK, batch, 5e-4)
+    mine, my_grads = steps[1].gradients(TASK, batch, 5e-4)
+    assert_same(grads, my_grads, 1e-11)
+    assert set(mine) == set(figures) >= {"rmse_fm", "rmse_fr"}
+    for key, value in figures.items():
+        assert float(mine[key]) == pytest.approx(value, rel=1e-11), key
