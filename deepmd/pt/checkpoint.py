@@ -20,7 +20,7 @@ import torch
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.io.files import SINGLE, branch_params
-from deepmd.pt.names import array_names, fill, state_of
+from deepmd.pt.names import array_names, fill, nearest_name, state_of
 from deepmd.utils.errors import InputError, ModelFileError
 from deepmd.utils.files import replacing
 
@@ -35,7 +35,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     for task, model in checkpoint.models.items():
         prefix = f"model.{task}."
         data = model.serialize()
-        state[f"{prefix}min_nbor_dist"] = torch.tensor(
+        state[prefix + nearest_name(data)] = torch.tensor(
             -1.0 if nearest is None else nearest, dtype=torch.float64
         )
         state.update(state_of(data, prefix))
@@ -114,7 +114,7 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
             data = build_model(branch_params(params, task)).serialize()
             fill(data, state, f"model.{task}.")
         models[task] = Model.deserialize(data)
-    nearest = state.get(f"model.{tasks[0]}.min_nbor_dist")
+    nearest = state.get(f"model.{tasks[0]}.{nearest_name(models[tasks[0]].serialize())}")
     known = nearest is not None and float(nearest) > 0
     done = Checkpoint(models, dict(params), min_nbor_dist=float(nearest) if known else None)
     if trainer is None:

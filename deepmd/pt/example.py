@@ -28,6 +28,7 @@ def example_inputs(
     n_aparam: int,
     taken: Sequence[int] = (),
     n_frames: int | None = None,
+    sites: int = 1,
     device: torch.device | None = None,
 ) -> Inputs:
     """Return inputs of the evaluation entry, all sizes different.
@@ -42,11 +43,14 @@ def example_inputs(
         Sizes not to be used.
     n_frames : int, optional
         Number of frames, where that is fixed.
+    sites : int
+        The number of atoms is a multiple of this: 2 where every atom has a virtual partner.
     device : torch.device, optional
         Where the model is.
     """
     sizes = _primes(set(taken) | {n_fparam, n_aparam})
-    edges, atoms = next(sizes), next(sizes)
+    edges = next(sizes)
+    atoms = sites * next(n for n in sizes if sites * n not in taken)
     frames = next(sizes) if n_frames is None else n_frames
 
     def real(*shape: int) -> torch.Tensor:

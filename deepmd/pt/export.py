@@ -24,7 +24,7 @@ from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
-from deepmd.utils.errors import ModelFileError
+from deepmd.utils.errors import ModelFileError, NotAvailableError
 from deepmd.utils.files import replacing
 
 #: Version of the evaluation entry.
@@ -40,14 +40,14 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     inputs = example_inputs(
         model.packings(),
         n_fparam=model.get_dim_fparam(),
-        n_aparam=model.get_dim_aparam(),
+        n_aparam=model.aparam_columns(),
         taken=sorted(widths(lifted)),
     )
     names = list(model.output_def().get_data())
     gradients = [f"{v.name}_grad" for v in model.differentiable()]
 
     def function(*arrays: torch.Tensor) -> list[torch.Tensor]:
-        raw = lifted.forward_edges(Inputs(*arrays[:7], list(arrays[7:])))
+        raw = lifted.forward_edges(Inputs.of(arrays))
         return [raw[name] for name in (*names, *gradients)]
 
     graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
@@ -92,7 +92,7 @@ def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         return
     name = node.target._schema.name.split("::")[1]
     if name in _SAME:
-        node.replace_all_uses_with(node.args[0])
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         graph.graph.erase_node(node)
     elif name.startswith(("_assert", "sym_constrain")):
         graph.graph.erase_node(node)
@@ -154,7 +154,19 @@ def settings_of(
 def build_program(
     model: Model, script: Mapping[str, Any] | None = None, min_nbor_dist: float | None = None
 ) -> torch.jit.ScriptModule:
-    """Return a model as a TorchScript module."""
+    """Return a model as a TorchScript module.
+
+    Raises
+    ------
+    NotAvailableError
+        For models with spins, which the wrapper has no argument for.
+    """
+    if model.has_spin():
+        raise NotAvailableError(
+            "a model with spins cannot be written as TorchScript yet",
+            where=".pth",
+            fix='write it as ".dp" or ".hlo"',
+        )
     with warnings.catch_warnings():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -176,7 +188,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     program = build_program(model, script, None if nearest is None else float(nearest))
     tree, arrays = _split(data)
     packed = io.BytesIO()
-    np.savez(packed, **arrays)
+    np.savez(packed, **arrays)  # type: ignore[arg-type]
     extra = {
         "model.json": json.dumps(tree),
         "arrays.npz": packed.getvalue(),

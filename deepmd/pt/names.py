@@ -60,9 +60,22 @@ def array_names(model: Mapping[str, Any]) -> dict[Path, list[str]]:
         an array that the dialect stores twice has two names.
     """
     found: dict[Path, list[str]] = {}
-    for place, name in _walk(model, (), "atomic_model."):
+    backbone, prefix = _backbone(model)
+    for place, name in _walk(_at(model, backbone), backbone, prefix):
         found.setdefault(place, []).append(name)
     return found
+
+
+def _backbone(model: Mapping[str, Any]) -> tuple[Path, str]:
+    """Place of the part that has the arrays, and what their names begin with."""
+    if "backbone_model" in model:
+        return ("backbone_model",), "backbone_model.atomic_model."
+    return (), "atomic_model."
+
+
+def nearest_name(model: Mapping[str, Any]) -> str:
+    """Return the name of the smallest distance of the training data."""
+    return _backbone(model)[1].replace("atomic_model.", "min_nbor_dist")
 
 
 def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
@@ -76,13 +89,13 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
     for key, value in node.items():
         here = prefix if key == "type_embedding" else inner
         if key == "@variables":
-            yield from _arrays(value, (*place, key), here, _ARRAY_NAMES.get(kind, {}))
+            yield from _arrays(value, (*place, key), here, _ARRAY_NAMES.get(str(kind), {}))
         elif kind == "NetworkCollection" and key == "networks":
             for name in _NETWORKS:
                 yield from _walk(value, (*place, key), f"{here}{name}.")
         else:
-            name = _PART_NAMES.get((kind, key), key)
-            yield from _walk(value, (*place, key), f"{here}{name}.")
+            part = _PART_NAMES.get((str(kind), key), key)
+            yield from _walk(value, (*place, key), f"{here}{part}.")
 
 
 def _arrays(
@@ -105,9 +118,10 @@ def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tens
         tensor = torch.from_numpy(np.array(_at(model, place)))
         for name in names:
             out[prefix + name] = tensor
-    descriptor = model.get("descriptor")
+    backbone, inner = _backbone(model)
+    descriptor = _at(model, backbone).get("descriptor")
     if isinstance(descriptor, Mapping) and descriptor.get("type") in _INNER:
-        out.update(_no_tables(descriptor, f"{prefix}atomic_model.descriptor."))
+        out.update(_no_tables(descriptor, f"{prefix}{inner}descriptor."))
     return out
 
 

@@ -38,6 +38,7 @@ class TorchTrainStep(TrainStep):
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
         self._packings = {t: m.packings() for t, m in models.items()}
+        self._expand = {t: m.expand for t, m in models.items()}
         self._optimizer = _adam(self._params, optimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
@@ -48,7 +49,8 @@ class TorchTrainStep(TrainStep):
         def move(x: np.ndarray) -> Tensor:
             return to_tensor(x, self.device)
 
-        inputs = prepare(batch, self._packings[task], self.overflow)
+        expanded = self._expand[task](batch)
+        inputs = prepare(expanded, self._packings[task], self.overflow)
         return inputs.map(move), labels_of(batch).map(move)
 
     def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, Tensor]]:
@@ -115,7 +117,8 @@ class TorchTrainStep(TrainStep):
                 if f"{task}/first.{name}" not in state:
                     self._optimizer.state.pop(p, None)
                     continue
-                count = state.get(f"{task}/count.{name}", state.get(f"{task}/count"))
+                own = f"{task}/count.{name}"  # where tasks share parameters
+                count = state[own if own in state else f"{task}/count"]
                 self._optimizer.state[p] = {
                     "step": torch.tensor(float(count), dtype=torch.float32, device=p.device),
                     "exp_avg": torch.tensor(state[f"{task}/first.{name}"]).to(p),

@@ -118,7 +118,15 @@ def test_the_head_is_needed_and_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["dpa1_l2_strip_smooth", "dpa2_basic", "dpa3_basic", "hybrid_a_dpa1", "dipole_se_e2_a"]
+    "name",
+    [
+        "dpa1_l2_strip_smooth",
+        "dpa2_basic",
+        "dpa3_basic",
+        "hybrid_a_dpa1",
+        "dipole_se_e2_a",
+        "spin_se_e2_a",
+    ],
 )
 def test_every_array_finds_its_way_back(name, tmp_path, reference):
     data = load_model(reference / "models" / f"{name}.dp")["model"]
@@ -129,6 +137,18 @@ def test_every_array_finds_its_way_back(name, tmp_path, reference):
     write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": Model.deserialize(data)}, {}))
     again = read_checkpoint(tmp_path / "m.pt").models["Default"].serialize()
     np.testing.assert_equal(again, Model.deserialize(data).serialize())
+
+
+def test_names_of_a_model_with_spins(tmp_path, reference):
+    data = load_model(reference / "models" / "spin_dpa1.dp")["model"]
+    theirs = torch.jit.load(str(reference / "models" / "spin_dpa1.pth")).state_dict()
+    inside = "backbone_model.min_nbor_dist"
+    assert set(state_of(data)) == set(theirs) - {inside}
+    checkpoint = Checkpoint({"Default": Model.deserialize(data)}, {}, min_nbor_dist=0.7)
+    write_checkpoint(tmp_path / "m.pt", checkpoint)
+    stored = torch.load(tmp_path / "m.pt", weights_only=True)["model"]
+    assert float(stored[f"model.Default.{inside}"]) == 0.7
+    assert read_checkpoint(tmp_path / "m.pt").min_nbor_dist == 0.7
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])

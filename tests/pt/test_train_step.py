@@ -6,12 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
+from deepmd.dpmodel.loss import EnergyLoss, EnergySpinLoss  # noqa: E402
+from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.module import split  # noqa: E402
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
-from tests.pt.models import batch, model  # noqa: E402
+from tests.pt.models import batch, model, section  # noqa: E402
 
 ADAMW = {"type": "AdamW", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.02}
 
@@ -178,3 +179,37 @@ def _compare(eager, traced, b):
     for key, value in expected.items():
         np.testing.assert_allclose(float(figures[key]), float(value), rtol=1e-12)
     _same({k: g.numpy() for k, g in found.items()}, {k: g.numpy() for k, g in grads.items()}, 1e-10)
+
+
+def _with_spins(seed=5):
+    """A small model with spins, and a batch with its labels."""
+    described = {**section(type_one_side=True, neuron=[2, 4], sel=[40, 40])}
+    described["spin"] = {"use_spin": ["O"], "virtual_scale": [0.3]}
+    b, rng = _labelled(seed), np.random.default_rng(seed)
+    b.spin = rng.normal(size=(b.n_atoms, 3))
+    b.labels["force_mag"], b.find["force_mag"] = rng.normal(size=(b.n_atoms, 3)), 1.0
+    b.find["virial"] = 1.0
+    prefactors = {f"{k}_pref_{t}": 1.0 for k in ("start", "limit") for t in ("e", "fr", "fm", "v")}
+    return build_model(described), b, EnergySpinLoss(1e-2, **prefactors)
+
+
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"]
+)
+def test_models_with_spins(compiled):
+    built, b, loss = _with_spins()
+    given = ({"Default": built}, {"Default": loss}, {"type": "Adam"})
+    reference = NumPyTrainStep(*given, StepOptions())
+    tested = TorchTrainStep(*given, StepOptions(compile=compiled))
+    expected, grads = reference.gradients("Default", b, 5e-3)
+    figures, found = tested.gradients("Default", b, 5e-3)
+    assert set(figures) == set(expected) >= {"rmse_fm", "rmse_fr", "rmse_v"}
+    for key, value in expected.items():
+        np.testing.assert_allclose(float(figures[key]), value, rtol=1e-11, err_msg=key)
+    _same({k: g.numpy() for k, g in found.items()}, grads, 1e-10)
+    # The same program serves other numbers of atoms.
+    b = _with_spins(seed=6)[1]
+    expected = reference.evaluate("Default", b, 5e-3)
+    assert float(tested.gradients("Default", b, 5e-3)[0]["loss"]) == pytest.approx(
+        expected["loss"], rel=1e-11
+    )
