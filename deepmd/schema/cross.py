@@ -147,7 +147,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/type_embedding": lambda d: "type_embedding" in d["model"],
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
-    "model/spin": lambda d: "spin" in d["model"],
     "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
     "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",

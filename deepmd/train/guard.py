@@ -144,7 +144,7 @@ def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
         "natoms": batch.natoms,
     }
     out |= {f"label_{k}": v for k, v in batch.labels.items()}
-    for name in ("fparam", "aparam"):
+    for name in ("fparam", "aparam", "spin"):
         if getattr(batch, name) is not None:
             out[name] = getattr(batch, name)
     return out

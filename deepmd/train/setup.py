@@ -115,6 +115,8 @@ def wanted_labels(model: Model, loss: Loss) -> list[Label]:
         )
     if na:
         labels.append(Label("aparam", na, True, required=True))
+    if model.has_spin():
+        labels.append(Label("spin", 3, True, required=True))
     return labels
 
 

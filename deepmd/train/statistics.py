@@ -41,10 +41,19 @@ class Sample:
         Batches per system.
     types : (ntypes,) int, optional
         New number of each type.
+    model : Model, optional
+        Batches with edges come as this model sees them, with the surroundings of all atoms.
     """
 
-    def __init__(self, data: Dataset, nbatch: int, types: np.ndarray | None = None) -> None:
-        self.data, self.nbatch, self.types = data, nbatch, types
+    def __init__(
+        self,
+        data: Dataset,
+        nbatch: int,
+        types: np.ndarray | None = None,
+        *,
+        model: Model | None = None,
+    ) -> None:
+        self.data, self.nbatch, self.types, self.model = data, nbatch, types, model
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over the system and frames of every batch."""
@@ -62,7 +71,10 @@ class Sample:
     def batches(self) -> Iterator[Batch]:
         """Iterate over the batches, with edges."""
         for index, frames in self._frames():
-            yield self._numbered(self.data.load(index, frames))
+            batch = self.data.load(index, frames)
+            if self.model is not None:
+                batch = self.model.expand(batch, all_centres=True)
+            yield self._numbered(batch)
 
     def without_edges(self) -> Iterator[Batch]:
         """Iterate over the same batches without looking for neighbours."""
@@ -72,7 +84,7 @@ class Sample:
     def renumbered(self, names: Sequence[str], wanted: Sequence[str]) -> "Sample":
         """Return the same sample with types numbered by another type map."""
         number = np.array([list(wanted).index(name) for name in names], dtype=np.int64)
-        return Sample(self.data, self.nbatch, number)
+        return Sample(self.data, self.nbatch, number, model=self.model)
 
 
 def set_statistics(
@@ -90,12 +102,13 @@ def set_statistics(
     stat_file : StatFile, optional
         Read where it has an entry, completed where it has none.
     """
-    sample = Sample(data, nbatch)
+    sample = Sample(data, nbatch, model=model)
+    type_map = model.atomic_model.type_map  # with spins it names the virtual atoms, too
     for network in networks(model.atomic_model):
         # A member with its own order of types has its own statistics, outside of the cache.
-        same = network.type_map == model.type_map
+        same = network.type_map == type_map
         cache = stat_file if same else None
-        seen = sample if same else sample.renumbered(model.type_map, network.type_map)
+        seen = sample if same else sample.renumbered(type_map, network.type_map)
         for part in network.descriptor.statistics_parts():
             _set_descriptor(part, seen, cache)
         for kind in ("fparam", "aparam"):
@@ -219,7 +232,7 @@ def table_widths(model: Model, batches: Iterable[Batch]) -> list[int]:
     """
     most = [0] * len(_table_limits(model))
     for batch in batches:
-        slots = prepare(batch, model.packings()).slots
+        slots = prepare(model.expand(batch), model.packings()).slots
         found = [slot.shape[1] for slot in slots if slot.ndim == 2]
         most = [max(pair) for pair in zip(most, found, strict=True)]
     return [

@@ -14,12 +14,7 @@ from deepmd.io.tree import difference
 from deepmd.testing.backends import evaluator
 from deepmd.utils.errors import InputError
 
-CASES = [
-    c
-    for c in select()
-    if c["kind"] != "spin"
-    and (c["descriptor"] != "se_e2_a" or c["kind"] != "ener")
-]
+CASES = [c for c in select() if c["descriptor"] != "se_e2_a" or c["kind"] != "ener"]
 LAST = "fitting_last_layer"
 #: One of each member, for the backend that compiles a program per model and shape.
 FEW = {

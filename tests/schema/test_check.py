@@ -249,7 +249,6 @@ NOT_BUILT = [
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
     ("optimizer/type", "AdaMuon"),
-    ("model/spin", {"use_spin": [True, False]}),
     ("model/modifier", {"type": "dipole_charge"}),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),

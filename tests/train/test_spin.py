@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Training of models with spins, from the input to a restart, on every backend."""
+
+import numpy as np
+import pytest
+from train.helpers import TYPES, same_checkpoints, write_system
+
+from deepmd.backend.backend import Backend
+from deepmd.data.statistics import StatFile
+from deepmd.dpmodel.model import SpinModel
+from deepmd.dpmodel.module import split
+from deepmd.train.statistics import Sample, set_statistics, table_widths
+from deepmd.utils.errors import DataError
+
+BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+
+
+def spins(seed, frames):
+    rng = np.random.default_rng(seed)
+    magnetic = np.array(TYPES)[:, None] == 0
+    return {
+        "spin": (rng.normal(size=(frames, 8, 3)) * magnetic).reshape(frames, -1),
+        "force_mag": (0.1 * rng.normal(size=(frames, 8, 3)) * magnetic).reshape(frames, -1),
+    }
+
+
+@pytest.fixture
+def magnetic(work):
+    for name, seed, frames in (("ma", 1, 6), ("mb", 2, 3), ("mc", 3, 4)):
+        write_system(work.path / name, seed=seed, frames=frames, **spins(seed, frames))
+    return work
+
+
+def spin_config(work, **training):
+    given = {"numb_steps": 4, "save_freq": 1, "disp_freq": 1, **training}
+    config = work.config(**given)
+    config["training"]["training_data"]["systems"] = ["ma", "mb"]
+    config["training"]["validation_data"]["systems"] = ["mc"]
+    config["model"]["descriptor"] |= {"type_one_side": True, "neuron": [2], "sel": [60, 60]}
+    config["model"]["fitting_net"]["neuron"] = [3]
+    config["model"]["spin"] = {"use_spin": ["A"], "virtual_scale": [0.3]}
+    config["loss"] = {"type": "ener_spin", "start_pref_fr": 10, "start_pref_fm": 10}
+    return config
+
+
+def backend_named(name):
+    for module in BACKENDS[name]:
+        pytest.importorskip(module)
+    return Backend.get_backend(name)()
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_steps_and_a_restart(magnetic, run, name):
+    backend, reference = backend_named(name), backend_named("dpmodel")
+    config = spin_config(magnetic)
+    run(config, backend=backend)
+    suffix = backend.checkpoint_suffix
+    whole = backend.read_checkpoint(magnetic.path / f"model.ckpt-4{suffix}")
+    rows = np.loadtxt("lcurve.out")
+    header = (magnetic.path / "lcurve.out").read_text()
+    assert "rmse_fm_val" in header
+    assert "rmse_fr_trn" in header
+    assert np.isfinite(rows).all()
+    run(restart=f"model.ckpt-2{suffix}", config=config, backend=backend)
+    same_checkpoints(backend.read_checkpoint(magnetic.path / f"model.ckpt-4{suffix}"), whole)
+    if name != "dpmodel":
+        (magnetic.path / "lcurve.out").unlink()
+        run(config, backend=reference)
+        np.testing.assert_allclose(rows, np.loadtxt("lcurve.out"), rtol=2e-2)
+        other = reference.read_checkpoint(magnetic.path / "model.ckpt-4.dp").models["Default"]
+        expected, found = split(other)[0], split(whole.models["Default"])[0]
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-8, err_msg=key)
+
+
+def test_statistics_are_those_of_atoms_and_partners(magnetic):
+    trainer = magnetic.prepare(spin_config(magnetic, numb_steps=0))
+    task = trainer.tasks["Default"]
+    model = task.model
+    assert isinstance(model, SpinModel)
+    whole = [model.expand(b, all_centres=True) for b in Sample(task.data, 10).batches()]
+    descriptor = SpinModel.deserialize(model.serialize()).atomic_model.descriptor
+    sums = None
+    for batch in whole:
+        more = descriptor.environment_sums(batch)
+        sums = more if sums is None else {k: v + more[k] for k, v in sums.items()}
+    descriptor.set_statistics(sums)
+    np.testing.assert_allclose(model.atomic_model.descriptor.davg, descriptor.davg, atol=1e-14)
+    np.testing.assert_allclose(model.atomic_model.descriptor.dstd, descriptor.dstd, atol=1e-14)
+    # The partners of A have surroundings of their own; there is no bias of partners.
+    assert not np.allclose(descriptor.dstd[2], descriptor.dstd[0])
+    bias = model.atomic_model.out_bias[0, :, 0]
+    assert np.abs(bias[:2]).min() > 0.1
+    assert not bias[2:].any()
+
+
+def test_the_cache_of_statistics_is_used(magnetic, tmp_path):
+    trainer = magnetic.prepare(spin_config(magnetic, numb_steps=0))
+    task = trainer.tasks["Default"]
+    cache = StatFile(str(tmp_path / "stat"), task.model.get_type_map(), "update")
+    set_statistics(task.model, task.data, stat_file=cache)
+    again = SpinModel.deserialize(task.model.serialize())
+    again.atomic_model.descriptor.davg[:] = 7.0
+    read = StatFile(str(tmp_path / "stat"), task.model.get_type_map(), "read")
+    task.data.load = None  # nothing is to be read again
+    set_statistics(again, task.data, stat_file=read)
+    assert np.array_equal(
+        again.atomic_model.descriptor.davg, task.model.atomic_model.descriptor.davg
+    )
+
+
+def test_widths_hold_the_partners(magnetic):
+    trainer = magnetic.prepare(spin_config(magnetic, numb_steps=0))
+    task = trainer.tasks["Default"]
+    widths = table_widths(task.model, Sample(task.data, 10).batches())
+    assert len(widths) == 4
+    assert widths[2] >= widths[0] > 0  # partners of A are neighbours where A is, and of it
+
+
+def test_data_without_spins(magnetic):
+    config = spin_config(magnetic)
+    config["training"]["training_data"]["systems"] = ["a"]
+    with pytest.raises(DataError, match=r"spin\.npy"):
+        magnetic.prepare(config)
