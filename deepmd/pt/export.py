@@ -165,7 +165,7 @@ def build_program(
         raise NotAvailableError(
             "a model with spins cannot be written as TorchScript yet",
             where=".pth",
-            fix='write it as ".dp" or ".hlo"',
+            fix='write it as ".dp" or ".hlo", e.g. with dp --dpmodel freeze',
         )
     with warnings.catch_warnings():
         # TorchScript is announced to end; this format needs it.

@@ -9,6 +9,7 @@ from deepmd.backend.backend import Backend
 from deepmd.data.statistics import StatFile
 from deepmd.dpmodel.model import SpinModel
 from deepmd.dpmodel.module import split
+from deepmd.train.guard import Taken, batch_arrays
 from deepmd.train.statistics import Sample, set_statistics, table_widths
 from deepmd.utils.errors import DataError
 
@@ -123,3 +124,14 @@ def test_data_without_spins(magnetic):
     config["training"]["training_data"]["systems"] = ["a"]
     with pytest.raises(DataError, match=r"spin\.npy"):
         magnetic.prepare(config)
+
+
+def test_the_guard_writes_spins_down(magnetic):
+    """A batch that broke the training can be evaluated again."""
+    trainer = magnetic.prepare(spin_config(magnetic))
+    data = trainer.tasks["Default"].data
+    before = data.state()
+    batch = data.next()
+    arrays = batch_arrays(Taken(1, "Default", batch, 0.0, data, before))
+    assert np.array_equal(arrays["spin"], batch.spin)
+    assert arrays["spin"].any()
