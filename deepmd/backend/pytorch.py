@@ -20,6 +20,6 @@ class PyTorchBackend(Backend):
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
         "read_checkpoint": "deepmd.pt.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.pt.export:read_pth",
+        "serialize_hook": "deepmd.pt.export:read_model",
         "deserialize_hook": "deepmd.pt.export:write_pth",
     }

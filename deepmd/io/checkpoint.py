@@ -56,7 +56,7 @@ def _tree(checkpoint: "Checkpoint") -> dict[str, Any]:
         "backend": checkpoint.backend,
         **models,
         "model_def_script": checkpoint.model_params,
-        "@variables": {"min_nbor_dist": None if nearest is None else np.asarray(float(nearest))},
+        "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(float(nearest))},
     }
 
 

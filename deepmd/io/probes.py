@@ -176,8 +176,9 @@ def model_file_dict(
         **(versions or {}),
         "model": model.serialize(),
         "model_def_script": dict(model_def_script),
-        "@variables": {
-            "min_nbor_dist": None if min_nbor_dist is None else np.asarray(float(min_nbor_dist))
-        },
+        # DeePMD-kit's converter stumbles over a null: a distance that is not known is left out.
+        "@variables": {}
+        if min_nbor_dist is None
+        else {"min_nbor_dist": np.asarray(float(min_nbor_dist))},
         "probes": dict(probes) if probes is not None else make_probes(model),
     }

@@ -183,3 +183,18 @@ def test_a_missing_array_is_named(tmp_path, reference):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(ModelFileError, match=r"networks\.0\.layers\.0\.bias is missing"):
         read_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_checkpoint_is_converted_like_a_model_file(reference, tmp_path, monkeypatch):
+    """``dp convert-backend model.ckpt.pt model.dp``."""
+    from deepmd.infer import DeepPot
+    from deepmd.main import main
+
+    monkeypatch.chdir(tmp_path)
+    source = reference / "checkpoints/pt_single.pt"
+    main(["convert-backend", str(source), "model.dp"])
+    args = (np.random.default_rng(0).normal(size=(1, 6, 3)) * 2, None, [0, 1, 1, 0, 1, 1])
+    for ours, theirs in zip(
+        DeepPot("model.dp").eval(*args), DeepPot(source).eval(*args), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)

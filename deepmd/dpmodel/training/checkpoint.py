@@ -58,5 +58,5 @@ class Checkpoint:
             "backend": self.backend,
             "model": self.models[task].serialize(),
             "model_def_script": branch_params(self.model_params, task),
-            "@variables": {"min_nbor_dist": None if nearest is None else np.asarray(nearest)},
+            "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(nearest)},
         }
