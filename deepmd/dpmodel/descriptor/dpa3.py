@@ -20,8 +20,8 @@ from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.environment import environment, exponential_switch, switch
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.repflow import Graph, RepFlowLayer
-from deepmd.dpmodel.nn.repformer import plain_layer
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.dpmodel.nn.updates import plain_layer
 from deepmd.schema.common import option
 from deepmd.schema.registry import descriptor_args
 from deepmd.utils.errors import InputError

@@ -12,12 +12,7 @@ from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.repformer import (
-    check_update_style,
-    combine_updates,
-    plain_layer,
-    residual,
-)
+from deepmd.dpmodel.nn.updates import check_update_style, combine_updates, plain_layer, residual
 from deepmd.utils.errors import InputError
 
 

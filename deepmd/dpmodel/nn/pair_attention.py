@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Attention of DPA-2: between the neighbours of an atom, and of an atom to its neighbours.
+
+Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput. Mater. 10, 293
+(2024).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.nn.attention import SHIFT, masked_softmax, smooth_softmax
+from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.updates import plain_layer
+
+
+class Pairs(NamedTuple):
+    """The slots of every atom.
+
+    Attributes
+    ----------
+    j : (n, K) int
+        Neighbour's number; any number in an empty slot.
+    mask, switch : (n, K)
+    more : int
+        Empty slots of the definition beyond K.
+    nsel : int
+        Slots of the definition.
+    """
+
+    j: Any
+    mask: Any
+    switch: Any
+    more: Any
+    nsel: int
+
+
+class PairAttentionMap(Module):
+    """Attention weights between the neighbours of an atom, gated by their directions."""
+
+    serial = Serial(
+        layout="@class @version input_dim hidden_dim head_num has_gate smooth attnw_shift precision"
+        " mapqk",
+        name="Atten2Map",
+        children=("mapqk",),
+        constants=("attnw_shift",),
+    )
+    attnw_shift = SHIFT
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        head_num: int,
+        *,
+        has_gate: bool = False,
+        smooth: bool = True,
+        precision: str = "default",
+        seed: Seed = None,
+    ) -> None:
+        self.input_dim, self.hidden_dim, self.head_num = input_dim, hidden_dim, head_num
+        self.has_gate, self.smooth, self.precision = has_gate, smooth, precision
+        self.mapqk = plain_layer(
+            input_dim, 2 * hidden_dim * head_num, bias=False, precision=precision, seed=seed
+        )
+
+    def call(self, g2: Any, h2: Any, pairs: Pairs) -> Any:
+        """Weights of every head: (n, K, ng2), (n, K, 3) -> (n, heads, K, K)."""
+        space = ops.xp(g2)
+        n, k = ops.shape(pairs.j)
+        qk = space.reshape(self.mapqk(g2), (n, k, self.hidden_dim, 2 * self.head_num))
+        qk = space.permute_dims(qk, (0, 3, 1, 2))
+        q, key = qk[:, : self.head_num], qk[:, self.head_num :]
+        s = space.matmul(q, ops.matrix_transpose(key)) * (1.0 / math.sqrt(self.hidden_dim))
+        gate = space.matmul(h2, ops.matrix_transpose(h2))[:, None, :, :]
+        if self.has_gate:
+            s = s * gate
+        if self.smooth:
+            mask = pairs.mask[:, None, :]
+            p = smooth_softmax(s, pairs.switch[:, None, :], pairs.more)
+            p = p * mask[..., :, None] * mask[..., None, :]
+        else:
+            p = masked_softmax(s, pairs.mask[:, None, :])
+        return p * gate * (1.0 / math.sqrt(3.0))
+
+
+class PairAttentionApply(Module):
+    """Mix pair features with the weights of :class:`PairAttentionMap`."""
+
+    serial = Serial(
+        layout="@class @version input_dim head_num precision mapv head_map",
+        name="Atten2MultiHeadApply",
+        children=("mapv", "head_map"),
+    )
+
+    def __init__(
+        self, input_dim: int, head_num: int, *, precision: str = "default", seed: Seed = None
+    ) -> None:
+        self.input_dim, self.head_num, self.precision = input_dim, head_num, precision
+        self.mapv = plain_layer(
+            input_dim,
+            input_dim * head_num,
+            bias=False,
+            precision=precision,
+            seed=child_seed(seed, "v"),
+        )
+        self.head_map = plain_layer(
+            input_dim * head_num,
+            input_dim,
+            bias=True,
+            precision=precision,
+            seed=child_seed(seed, "head"),
+        )
+
+    def call(self, weights: Any, g2: Any) -> Any:
+        """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
+        space = ops.xp(g2)
+        n, k = ops.shape(g2)[:2]
+        v = space.reshape(self.mapv(g2), (n, k, self.input_dim, self.head_num))
+        mixed = space.matmul(weights, space.permute_dims(v, (0, 3, 1, 2)))
+        mixed = space.permute_dims(mixed, (0, 2, 3, 1))
+        return self.head_map(space.reshape(mixed, (n, k, self.input_dim * self.head_num)))
+
+
+class DirectionAttentionApply(Module):
+    """Mix directions with the weights of :class:`PairAttentionMap`."""
+
+    serial = Serial(
+        layout="@class @version input_dim head_num precision head_map",
+        name="Atten2EquiVarApply",
+        children=("head_map",),
+    )
+
+    def __init__(
+        self, input_dim: int, head_num: int, *, precision: str = "default", seed: Seed = None
+    ) -> None:
+        self.input_dim, self.head_num, self.precision = input_dim, head_num, precision
+        self.head_map = plain_layer(head_num, 1, bias=False, precision=precision, seed=seed)
+
+    def call(self, weights: Any, h2: Any) -> Any:
+        """Apply: (n, heads, K, K), (n, K, 3) -> (n, K, 3)."""
+        space = ops.xp(h2)
+        mixed = space.matmul(weights, h2[:, None, :, :])
+        return self.head_map(space.permute_dims(mixed, (0, 2, 3, 1)))[..., 0]
+
+
+class LocalAttention(Module):
+    """Attention of an atom to its neighbours."""
+
+    serial = Serial(
+        layout="@class @version input_dim hidden_dim head_num smooth attnw_shift precision mapq"
+        " mapkv head_map",
+        name="LocalAtten",
+        children=("mapq", "mapkv", "head_map"),
+        constants=("attnw_shift",),
+    )
+    attnw_shift = SHIFT
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        head_num: int,
+        *,
+        smooth: bool = True,
+        precision: str = "default",
+        seed: Seed = None,
+    ) -> None:
+        self.input_dim, self.hidden_dim, self.head_num = input_dim, hidden_dim, head_num
+        self.smooth, self.precision = smooth, precision
+        self.mapq = plain_layer(
+            input_dim,
+            hidden_dim * head_num,
+            bias=False,
+            precision=precision,
+            seed=child_seed(seed, "q"),
+        )
+        self.mapkv = plain_layer(
+            input_dim,
+            (hidden_dim + input_dim) * head_num,
+            bias=False,
+            precision=precision,
+            seed=child_seed(seed, "kv"),
+        )
+        self.head_map = plain_layer(
+            input_dim * head_num,
+            input_dim,
+            bias=True,
+            precision=precision,
+            seed=child_seed(seed, "head"),
+        )
+
+    def call(self, g1: Any, near: Any, pairs: Pairs) -> Any:
+        """Attend: (n, ng1), (n, K, ng1) -> (n, ng1)."""
+        space = ops.xp(g1)
+        n, k = ops.shape(pairs.j)
+        q = space.reshape(self.mapq(g1), (n, self.hidden_dim, self.head_num))
+        q = space.permute_dims(q, (0, 2, 1))[:, :, None, :]
+        kv = space.reshape(
+            self.mapkv(near), (n, k, self.hidden_dim + self.input_dim, self.head_num)
+        )
+        kv = space.permute_dims(kv, (0, 3, 1, 2))
+        key, v = kv[..., : self.hidden_dim], kv[..., self.hidden_dim :]
+        s = space.matmul(q, ops.matrix_transpose(key)) * (1.0 / math.sqrt(self.hidden_dim))
+        p = self.weights(s, pairs)
+        out = space.matmul(p, v)  # (n, heads, 1, ng1)
+        return self.head_map(space.reshape(out, (n, self.head_num * self.input_dim)))
+
+    def weights(self, s: Any, pairs: Pairs) -> Any:
+        """Softmax over the neighbours of logits (n, heads, 1, K)."""
+        space = ops.xp(s)
+        mask, sw = pairs.mask[:, None, None, :], pairs.switch[:, None, None, :]
+        if self.smooth:
+            s = (s + SHIFT) * sw - SHIFT
+            top = ops.stop_gradient(space.maximum(ops.amax(s), 0.0 * ops.amax(s) - SHIFT))
+            e = space.exp(s - top)
+            total = space.sum(e, axis=-1, keepdims=True) + pairs.more * space.exp(-SHIFT - top)
+            return e / total * mask * sw
+        low = s * mask + (mask - 1.0) * 1e30
+        e = space.exp((s - ops.stop_gradient(ops.amax(low))) * mask) * mask
+        total = space.sum(e, axis=-1, keepdims=True)
+        return e / (total + (1.0 - space.sign(total)))
