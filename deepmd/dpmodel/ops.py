@@ -129,11 +129,6 @@ def _(x: Any, value: Any) -> Any:
     return value if hasattr(value, "dtype") else np.asarray(value)
 
 
-def float_type(x: Any, precision: str) -> Any:
-    """Return the dtype object called ``precision`` in the framework of ``x``."""
-    return getattr(xp(x), precision)
-
-
 @op
 def cast(x: Any, precision: str) -> Any:
     """Return ``x`` in ``precision``, a name such as ``float32``."""

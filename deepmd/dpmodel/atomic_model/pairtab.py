@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel, add_out_bias, without_excluded
-from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Slots, edge_ends
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.pair_table import PairTable
@@ -99,8 +99,6 @@ class PairTabAtomicModel(AtomicModel):
 def edges_of(atoms: Atoms, flat: Any) -> tuple[Any, Any, Any]:
     """Centre (n,), neighbour (n,) and length (n,) [Å] of the edges of a flat list."""
     space = ops.xp(atoms.padded)
-    first = ops.like(np.zeros(1, dtype=np.int64), atoms.i)
-    i = ops.take(space.concat([atoms.i, first], axis=0), flat)
-    j = ops.take(space.concat([atoms.j, first], axis=0), flat)
+    i, j = edge_ends(atoms, flat)
     d = ops.take(atoms.padded, flat)
     return i, j, space.sqrt(space.sum(d * d, axis=-1))

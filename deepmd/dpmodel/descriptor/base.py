@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.neighbors import Packing
@@ -38,6 +39,14 @@ class Atoms(NamedTuple):
 
 
 Slots = Mapping[Packing, list[Any]]
+
+
+def edge_ends(atoms: Atoms, index: Any) -> tuple[Any, Any]:
+    """Return centre and neighbour of edges by number, in the shape of ``index``; atom 0 for -1."""
+    space = ops.xp(atoms.padded)
+    first = ops.like(np.zeros(1, dtype=np.int64), atoms.i)
+    i, j = (space.concat([end, first], axis=0) for end in (atoms.i, atoms.j))
+    return ops.take(i, index), ops.take(j, index)
 
 
 @dataclasses.dataclass

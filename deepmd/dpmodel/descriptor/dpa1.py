@@ -18,6 +18,7 @@ from deepmd.dpmodel.descriptor.mixed import (
     Neighbourhood,
     slot_counts,
     tebd_networks,
+    type_pairs,
 )
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
@@ -250,14 +251,11 @@ class DescrptDPA1(MixedDescriptor):
 
         Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.
         """
-        network, nt = self.embeddings_strip.networks[0], self.ntypes + 1
+        network = self.embeddings_strip.networks[0]
         if self.type_one_side:
             return network(types)
-        space = ops.xp(types)
-        neighbour = space.broadcast_to(types[None, :, :], (nt, nt, self.tebd_dim))
-        centre = space.broadcast_to(types[:, None, :], (nt, nt, self.tebd_dim))
-        pairs = space.concat([neighbour, centre], axis=-1)
-        return network(space.reshape(pairs, (nt * nt, 2 * self.tebd_dim)))
+        centre, neighbour = type_pairs(types)
+        return network(ops.xp(types).concat([neighbour, centre], axis=-1))
 
     def attention_slots(self, near: Neighbourhood) -> NeighbourSlots:
         """What the attention layers must know."""

@@ -8,10 +8,8 @@ Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1
 from deepmd.dpmodel.descriptor.dpa2_input import (
     REPFORMER_DEFAULTS,
@@ -80,9 +78,8 @@ class Repformers(MixedDescriptor):
         near = self.neighbourhood(atoms, slots)
         table = slots[self.packing][0]
         space, act = ops.xp(g1), activation(self.activation_function)
-        first = ops.like(np.zeros(1, dtype=np.int64), atoms.j)
-        j = space.concat([atoms.j, first], axis=0)
-        pairs = Pairs(ops.take(j, table), near.mask, near.switch, near.more, self.nnei)
+        _, j = edge_ends(atoms, table)
+        pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei)
         radial, h2 = near.rows[..., :1], near.rows[..., 1:]
         if self.direct_dist:
             d = ops.cast(ops.take(atoms.padded, table), self.precision) * (1.0 / self.rcut)

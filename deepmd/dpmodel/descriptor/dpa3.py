@@ -12,7 +12,7 @@ import numpy as np
 from dargs import Argument
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -153,9 +153,7 @@ class RepFlows(EnvironmentDescriptor):
         """Update atom features (n, n_dim); return them and the equivariant part (n, e_dim, 3)."""
         space, act = ops.xp(node), activation(self.activation_function)
         flat = slots[self.edge_packing][0]
-        first = ops.like(np.zeros(1, dtype=np.int64), atoms.i)
-        i = ops.take(space.concat([atoms.i, first], axis=0), flat)
-        j = ops.take(space.concat([atoms.j, first], axis=0), flat)
+        i, j = edge_ends(atoms, flat)
         d = ops.take(atoms.padded, flat)
         env = environment(d, self.rcut, self.rcut_smth, self.env_protection, switch=self._switch)
         types = ops.take(atoms.atype, i)

@@ -121,6 +121,15 @@ def slot_counts(sel: int | Sequence[int]) -> list[int]:
     return [int(sel)] if isinstance(sel, int) else [int(n) for n in sel]
 
 
+def type_pairs(types: Any) -> tuple[Any, Any]:
+    """Embeddings (m, dim) of both members of every pair: twice (m², dim), row ``first m + second``."""
+    space = ops.xp(types)
+    m, dim = ops.shape(types)
+    first = space.broadcast_to(types[:, None, :], (m, m, dim))
+    second = space.broadcast_to(types[None, :, :], (m, m, dim))
+    return space.reshape(first, (m * m, dim)), space.reshape(second, (m * m, dim))
+
+
 def tebd_networks(
     descriptor: Any, width: int, type_width: int, seed: Seed
 ) -> tuple[NetworkCollection, NetworkCollection | None]:

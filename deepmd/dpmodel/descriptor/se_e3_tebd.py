@@ -18,6 +18,7 @@ from deepmd.dpmodel.descriptor.mixed import (
     Neighbourhood,
     slot_counts,
     tebd_networks,
+    type_pairs,
 )
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.random import Seed, child_seed
@@ -166,12 +167,8 @@ class DescrptSeTTebd(MixedDescriptor):
 
     def type_gate(self, types: Any) -> Any:
         """Output of the types' network for every pair of neighbour types: ((nt + 1)², ng)."""
-        space, nt = ops.xp(types), self.ntypes + 1
-        shape = (nt, nt, self.tebd_dim)
-        first = space.broadcast_to(types[:, None, :], shape)
-        second = space.broadcast_to(types[None, :, :], shape)
-        pairs = space.concat([first, second], axis=-1)
-        return self.embeddings_strip.networks[0](space.reshape(pairs, (nt * nt, 2 * self.tebd_dim)))
+        pairs = ops.xp(types).concat(list(type_pairs(types)), axis=-1)
+        return self.embeddings_strip.networks[0](pairs)
 
     def restore_array(self, name: str, value: Any) -> Any:
         value = super().restore_array(name, value)
