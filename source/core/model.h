@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * A model, whatever framework runs it: neighbours in, energies, forces and virials out.
+ *
+ * This is the one place where edges are found, packed and evaluated, and gradients by edge vectors
+ * become forces and virials. The C++ and C interfaces are shells around it.
+ */
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepmd::core {
+
+/** One quantity a model predicts for every atom. */
+struct Output {
+  std::string name;
+  int64_t size = 1;            ///< components per atom
+  bool differentiable = false;
+  bool intensive = false;      ///< the value of a frame is a mean over atoms
+};
+
+/** Facts about a model that do not change. */
+struct Info {
+  std::string path;
+  std::string framework;             ///< "PyTorch 2.13.0"
+  std::vector<std::string> type_map;
+  double rcut = 0.0;                 ///< cutoff [Å]
+  std::vector<int64_t> sel;
+  std::vector<Output> outputs;       ///< the first one is the main one
+  std::vector<int> sel_type;         ///< types with predictions; empty: all
+  int dim_fparam = 0;
+  int dim_aparam = 0;
+  int dim_chg_spin = 0;
+  std::vector<double> default_fparam;    ///< empty: there is none
+  std::vector<double> default_chg_spin;  ///< empty: there is none
+  bool message_passing = false;
+  bool has_spin = false;
+  bool single_precision = false;
+};
+
+/** A neighbour list made elsewhere: pairs may lie beyond the cutoff, in any order. */
+struct NeighborList {
+  int inum = 0;
+  const int* ilist = nullptr;            ///< (inum): centres
+  const int* numneigh = nullptr;         ///< (inum)
+  const int* const* firstneigh = nullptr;
+  int mask = -1;                         ///< bits of an entry that are the atom's number
+  const int* mapping = nullptr;          ///< (nall): local atom of every atom, or null
+  int nprocs = 1;                        ///< ranks that share the system
+};
+
+/** One frame. Atoms of type < 0 or >= ntypes are ignored and get zeros. */
+struct Frame {
+  int64_t nall = 0;                ///< atoms, ghosts at the end
+  int64_t nghost = 0;
+  const double* coord = nullptr;   ///< (nall, 3) [Å]
+  const int* atype = nullptr;      ///< (nall)
+  const double* cell = nullptr;    ///< (9) [Å], null: open; not used with a list
+  const NeighborList* list = nullptr;  ///< null: neighbours are found here
+  const double* fparam = nullptr;  ///< (dim_fparam), null: the default
+  const double* aparam = nullptr;  ///< (nall - nghost, dim_aparam)
+  const double* chg_spin = nullptr;  ///< (dim_chg_spin), null: the default
+};
+
+/** Results of one output of one frame; arrays are resized and zeroed by evaluate. */
+struct Prediction {
+  std::vector<double> value;        ///< (size): of the frame
+  std::vector<double> atom_value;   ///< (nall, size): zero for ghosts
+  std::vector<double> force;        ///< (size, nall, 3): ghosts carry their share
+  std::vector<double> virial;       ///< (size, 9), row a column b: -sum g_a d_b
+  std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbour; if wanted
+};
+
+/** What evaluate shall fill. */
+struct Wanted {
+  bool derivatives = true;   ///< force and virial
+  bool atom_virial = false;
+};
+
+/** How a model is opened. */
+struct OpenOptions {
+  int gpu_rank = 0;
+  std::string content;        ///< of the file; empty: read the path
+  bool check_probes = true;   ///< evaluate the frames in the file and compare
+};
+
+/**
+ * An open model. Copies share it. evaluate may be called from several threads.
+ */
+class Model {
+ public:
+  /** Throws deepmd::deepmd_exception with what is wrong, where, and how to mend it. */
+  static std::shared_ptr<Model> open(const std::string& path, const OpenOptions& options = {});
+  virtual ~Model() = default;
+
+  virtual const Info& info() const = 0;
+
+  /**
+   * Evaluate one frame: one Prediction per output.
+   *
+   * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters, more than
+   * one rank with a model that passes messages).
+   */
+  virtual std::vector<Prediction> evaluate(const Frame& frame, const Wanted& wanted) = 0;
+
+  /** Centres so far that had more neighbours than `sel`, and the largest number seen. */
+  virtual int64_t overflow() const = 0;
+  virtual int64_t most_neighbors() const = 0;
+};
+
+/** What is known about the backends on this machine, for the summary: one line each. */
+std::vector<std::string> describe_backends();
+
+/** The suffixes that some backend may open, with the library's name; for messages. */
+std::string backend_of(const std::string& path);
+
+/** Threads that evaluate uses: DP_INTRA_OP_PARALLELISM_THREADS, OMP_NUM_THREADS, else the cores. */
+int number_of_threads();
+
+}  // namespace deepmd::core
