@@ -21,8 +21,9 @@ from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 NAMES = (
-    "abs arange astype clip concat exp expand_dims floor log log1p matmul maximum minimum ones permute_dims"
-    " reshape sign sqrt stack sum tanh where zeros broadcast_to float32 float64 int64"
+    "abs arange argsort astype clip concat exp expand_dims floor log log1p matmul maximum minimum ones"
+    " permute_dims reshape sign sqrt stack sum take_along_axis tanh where zeros broadcast_to float32"
+    " float64 int64"
 ).split()
 
 _PACKAGES = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
@@ -155,6 +156,13 @@ def scatter_rows(x: Any, index: Any, n: int) -> Any:
 def segment_sum(x: Any, segment: Any, n: int) -> Any:
     """Sum rows of the same segment: (k, ...), (k,) -> (n, ...). Empty segments are zero."""
     raise NotImplementedError(f"segment_sum is not registered for {backend_of(x)}")
+
+
+@op
+def sorted_rows(key: Any, table: Any) -> Any:
+    """Sort each row of ``table`` (n, k) by ``key`` (n, k), ascending; equal keys keep their order."""
+    space = xp(key)
+    return space.take_along_axis(table, space.argsort(key, axis=-1, stable=True), axis=-1)
 
 
 @op

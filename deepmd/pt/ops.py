@@ -85,6 +85,12 @@ def _(x: Tensor, index: Tensor, n: int) -> Tensor:
     return x.new_zeros((n, *x.shape[1:])).index_copy(0, index, x)
 
 
+@register("sorted_rows", "torch")
+def _(key: Tensor, table: Tensor) -> Tensor:
+    # take_along_dim would fix the sizes when it is traced.
+    return table.gather(1, torch.argsort(key, dim=1, stable=True))
+
+
 @register("stop_gradient", "torch")
 def _(x: Tensor) -> Tensor:
     return x.detach()

@@ -191,20 +191,20 @@ def _no_atoms() -> Batch:
 
 
 def _set_descriptor(descriptor: Descriptor, sample: Sample, stat_file: StatFile | None) -> None:
-    names = list(descriptor.environment_sums(_no_atoms()))
-    if not names:
+    shapes = {k: v.shape for k, v in descriptor.environment_sums(_no_atoms()).items()}
+    if not shapes:
         return
     sums: dict[str, np.ndarray] = {}
     if stat_file is not None:
         key = dict(descriptor.statistics_key())
         group = descriptor_key(key.pop("type"), **key)
-        found = {name: stat_file.get(f"{group}/{name}") for name in names}
+        found = {name: stat_file.get(f"{group}/{name}") for name in shapes}
         sums = {
-            name: _checked(value, (3,), stat_file, f"{group}/{name}")
+            name: _checked(value, shapes[name], stat_file, f"{group}/{name}")
             for name, value in found.items()
             if value is not None
         }
-    if len(sums) < len(names):
+    if len(sums) < len(shapes):
         sums = environment_sums(descriptor, sample.batches())
         if stat_file is not None:
             for name, value in sums.items():

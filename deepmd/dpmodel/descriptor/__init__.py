@@ -6,6 +6,7 @@ from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1, DescrptSeAttenV2
 from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
 from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
+from deepmd.dpmodel.descriptor.loc_frame import DescrptLocFrame
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
 from deepmd.dpmodel.descriptor.se_e3 import DescrptSeT
@@ -19,6 +20,7 @@ __all__ = [
     "DescrptDPA2",
     "DescrptDPA3",
     "DescrptHybrid",
+    "DescrptLocFrame",
     "DescrptSeA",
     "DescrptSeAttenV2",
     "DescrptSeR",

@@ -130,8 +130,8 @@ class EnvironmentDescriptor(Descriptor):
     def set_statistics(self, sums: Mapping[str, np.ndarray]) -> None:
         """Set ``davg`` and ``dstd`` from the sums of all sampled frames."""
         for t in range(self.ntypes):
-            mean_r, std_r = _moments(sums[f"r_{t}"])
-            _, std_a = _moments(sums[f"a_{t}"])
+            mean_r, std_r = moments(sums[f"r_{t}"])
+            _, std_a = moments(sums[f"a_{t}"])
             self.dstd[t] = [std_r, std_a, std_a, std_a][: self.width]
             self.davg[t] = 0.0
             if not self.set_davg_zero:
@@ -171,7 +171,7 @@ def protected(data: dict) -> dict:
     return {"env_protection": 0.0, **data}
 
 
-def _moments(sums: np.ndarray) -> tuple[float, float]:
+def moments(sums: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation, at least the floor, from (number, sum, sum of squares)."""
     number, total, squares = sums
     if number == 0:

@@ -7,23 +7,17 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 
 
-class TypedDescriptor(EnvironmentDescriptor):
-    """A descriptor that reads one block of neighbours per type, padded to what a batch needs.
+class TypedNeighbours(Descriptor):
+    """A descriptor that reads one block of neighbours per type."""
 
-    The definition has ``sel[b]`` slots for neighbours of type b. A block holds ``K`` of them, as
-    many as the batch needs; the other ``sel[b] - K`` are a constant, which :meth:`padding_row`
-    supplies.
-    """
-
-    one_sided: bool
-    embeddings: Any
+    one_sided: bool = False
 
     @property
     def ntypes(self) -> int:
@@ -31,7 +25,7 @@ class TypedDescriptor(EnvironmentDescriptor):
         return len(self.sel)
 
     def packings(self) -> list[Packing]:
-        """One table per neighbour type; centres grouped by type when the networks differ."""
+        """One table per neighbour type; centres grouped by type when these differ."""
         return [self.packing]
 
     @property
@@ -39,7 +33,7 @@ class TypedDescriptor(EnvironmentDescriptor):
         """The layout of the neighbours."""
         return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), not self.one_sided)
 
-    def groups(self, atoms: Atoms, slots: Slots) -> Iterator[tuple[int | None, Any, list[Any]]]:
+    def groups(self, atoms: Atoms, slots: Slots) -> Iterator[tuple[Any, Any, list[Any]]]:
         """Iterate over (centre type or None, rows or None, tables per neighbour type)."""
         tables = slots[self.packing]
         if self.one_sided:
@@ -49,6 +43,34 @@ class TypedDescriptor(EnvironmentDescriptor):
         for a in range(self.ntypes):
             part = tables[a * step : (a + 1) * step]
             yield a, part[0], part[1:]
+
+    @staticmethod
+    def assemble(atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]) -> DescriptorOutput:
+        """Put the outputs of groups of centres, (rows, output), into the order of the atoms."""
+        if len(parts) == 1 and parts[0][0] is None:
+            return parts[0][1]
+        n = ops.shape(atoms.atype)[0]
+        space = ops.xp(parts[0][1].value)
+        index = space.concat([rows for rows, _ in parts], axis=0)
+
+        def merge(name: str) -> Any:
+            values = [getattr(output, name) for _, output in parts]
+            if values[0] is None:
+                return None
+            return ops.scatter_rows(space.concat(values, axis=0), index, n)
+
+        return DescriptorOutput(merge("value"), merge("rotation"))
+
+
+class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):
+    """A descriptor on the environment matrix, one block of neighbours per type.
+
+    The definition has ``sel[b]`` slots for neighbours of type b. A block holds ``K`` of them, as
+    many as the batch needs; the other ``sel[b] - K`` are a constant, which :meth:`padding_row`
+    supplies.
+    """
+
+    embeddings: Any
 
     def network(self, a: int | None, b: int) -> Any:
         """Embedding network of neighbours of type b of centres of type a (None: of all types)."""
@@ -67,23 +89,6 @@ class TypedDescriptor(EnvironmentDescriptor):
             seen = per_centre(ops.like(seen, r), a, atoms)
             r = r * (seen + (1.0 - seen) * empty)
         return ops.cast(r, self.precision)
-
-    @staticmethod
-    def assemble(atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]) -> DescriptorOutput:
-        """Put the outputs of groups of centres, (rows, output), into the order of the atoms."""
-        if len(parts) == 1 and parts[0][0] is None:
-            return parts[0][1]
-        n = ops.shape(atoms.atype)[0]
-        space = ops.xp(parts[0][1].value)
-        index = space.concat([rows for rows, _ in parts], axis=0)
-
-        def merge(name: str) -> Any:
-            values = [getattr(output, name) for _, output in parts]
-            if values[0] is None:
-                return None
-            return ops.scatter_rows(space.concat(values, axis=0), index, n)
-
-        return DescriptorOutput(merge("value"), merge("rotation"))
 
 
 def pair_networks(descriptor: Any, ndim: int, seed: Seed) -> NetworkCollection:

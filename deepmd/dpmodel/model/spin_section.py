@@ -115,6 +115,10 @@ def _doubled(descriptor: dict[str, Any], hidden: list[list[int]]) -> dict[str, A
     if "list" in out:  # a hybrid
         out["list"] = [_doubled(part, hidden) for part in out["list"]]
         return out
+    if out["type"] == "loc_frame":
+        raise NotAvailableError(
+            "loc_frame is not built for models with spins", where="model/descriptor/type"
+        )
     if out["type"] in TYPED:
         out["sel"] = [*out["sel"], *out["sel"]]
     out["exclude_types"] = hidden + list(out.get("exclude_types", ()))
