@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** The torch side of an open file. */
+#pragma once
+
+#include <torch/csrc/jit/api/module.h>
+
+#include "model.h"
+
+namespace deepmd::torch_backend {
+
+struct Program {
+  torch::jit::Module module;
+  at::Device device{at::kCPU};
+  std::string path;
+  Facts facts;
+  /** Widths of the parameters of frames and atoms that forward_edges takes. */
+  int64_t frame_columns = 0, atom_columns = 0;
+};
+
+/** Fill the facts: of our own files, or of files of DeePMD-kit, which have no edges entry. */
+void describe_own(Program& program);
+void describe_foreign(Program& program);
+
+/** The number of threads that torch uses in calls from this thread, until the end of the scope. */
+class Threads {
+ public:
+  explicit Threads(int wanted);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+/** Results of forward_lower for one frame. */
+c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
+                                                 const deepmd_extended_request& request,
+                                                 bool atom_virial);
+
+}  // namespace deepmd::torch_backend
