@@ -12,7 +12,7 @@ import numpy as np
 from deepmd.data.cache import EdgeCache
 from deepmd.data.sampler import Sampler
 from deepmd.data.system import System
-from deepmd.dpmodel.batch import Batch, Edges, join_edges
+from deepmd.dpmodel.batch import Batch, Edges, join, join_edges
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
 from deepmd.utils.errors import InputError
@@ -52,7 +52,7 @@ class Dataset:
 
     def next(self) -> Batch:
         """Return the next batch of the stream, with edges."""
-        return self.load(*self.sampler.draw())
+        return join([self.load(*part) for part in self.sampler.parts()])
 
     def load(self, system_index: int, frames: Sequence[int] | np.ndarray) -> Batch:
         """Return given frames of a system, with edges."""

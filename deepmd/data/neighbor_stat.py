@@ -4,7 +4,7 @@
 import copy
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,56 @@ def neighbor_stat(
     nearest, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
     for system in systems:
         system.count_types(ntypes)  # raises on a type outside of the type map
-        step = max(1, _CHUNK_ATOMS // system.natoms)
-        for first in range(0, system.nframes, step):
-            frames = np.arange(first, min(first + step, system.nframes))
+        for frames in _frame_ranges(system):
             batch = system.load(frames)
-            _refuse_coincident(batch, system, frames)
+            bad = _coincident(batch)
+            if bad.any():
+                raise DataError(
+                    f"two atoms of frame {frames[bad][0]} are at the same place",
+                    where=system.path,
+                    fix="remove the duplicate atom or the frame",
+                )
             distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
             nearest, most = min(nearest, distance), np.maximum(most, counts)
     return nearest, most
+
+
+def drop_close_pairs(systems: Sequence[System], shortest: float) -> None:
+    """Leave out frames with atoms closer than ``shortest`` [Å]; a system may be left without any.
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+    """
+    if shortest <= 0:
+        return
+    before = sum(s.nframes for s in systems)
+    for system in systems:
+        kept = []
+        for frames in _frame_ranges(system):
+            batch = system.load(frames)
+            closest = np.where(_coincident(batch), 0.0, np.inf)
+            edges = batch_edges(batch, shortest)
+            batch.edges = edges
+            vec = batch.vectors()
+            np.minimum.at(closest, batch.frame[edges.i], np.sqrt(np.einsum("ea,ea->e", vec, vec)))
+            kept.append(frames[closest >= shortest])
+        system.keep(np.concatenate(kept))
+    dropped = before - sum(s.nframes for s in systems)
+    if dropped == before:
+        raise DataError(
+            f"every frame has atoms closer than {shortest} Å", where="min_pair_dist", fix="lower it"
+        )
+    if dropped:
+        log.info("%d of %d frames have atoms closer than %g Å", dropped, before, shortest)
+
+
+def _frame_ranges(system: System) -> Iterator[np.ndarray]:
+    """Iterate over all frames, a moderate number of atoms at a time."""
+    step = max(1, _CHUNK_ATOMS // system.natoms)
+    for first in range(0, system.nframes, step):
+        yield np.arange(first, min(first + step, system.nframes))
 
 
 def _batch_stat(
@@ -75,20 +117,16 @@ def _batch_stat(
     return nearest, np.bincount(key, minlength=n * width).reshape(n, width).max(axis=0)
 
 
-def _refuse_coincident(batch: Batch, system: System, frames: np.ndarray) -> None:
-    """Raise if two atoms lie on top of each other; such a pair is in no neighbour list."""
-    ends = batch.offsets()
-    for k, frame in enumerate(frames):
+def _coincident(batch: Batch) -> np.ndarray:
+    """Whether two atoms lie on top of each other; such a pair is in no neighbour list."""
+    ends, out = batch.offsets(), np.zeros(batch.n_frames, dtype=bool)
+    for k in range(batch.n_frames):
         x = batch.coord[ends[k] : ends[k + 1]]
         if batch.periodic[k]:
             x = x @ np.linalg.inv(batch.cell[k])
             x = np.round(x - np.floor(x), 10) % 1.0
-        if len(np.unique(x, axis=0)) < len(x):
-            raise DataError(
-                f"two atoms of frame {frame} are at the same place",
-                where=system.path,
-                fix="remove the duplicate atom or the frame",
-            )
+        out[k] = len(np.unique(x, axis=0)) < len(x)
+    return out
 
 
 def resolve_sel(

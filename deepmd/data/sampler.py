@@ -22,22 +22,32 @@ class Sampler:
     several ranks all draw the same system and take neighbouring parts of one shuffle, as one
     process with a ``world`` times larger batch would.
 
+    A mixed batch, ``mixed:N`` or ``mix:N``, is put together of single frames: every one is drawn like
+    a batch of one, until there are N frames, or N atoms. Ranks deal these batches out in turn.
+
     Parameters
     ----------
     nframes, natoms : sequence of int
         Of every system.
     batch_size : int, sequence of int or str
-        A number, one per system, or ``auto``, ``auto:N``, ``max:N``, ``filter:N``.
+        A number, one per system, or ``auto``, ``auto:N``, ``max:N``, ``filter:N``, ``mixed:N``,
+        ``mix:N``.
     auto_prob : str
         ``prob_uniform``, ``prob_sys_size`` or ``prob_sys_size;first:end:weight;...``.
     sys_probs : sequence of float, optional
         Probabilities; systems with a negative one share the rest in proportion to their batches.
     seed, rank, world : int
+    numbers : sequence of (int, int), optional
+        First and last of the systems that each of these stands for, as the blocks of ``auto_prob``
+        count them; by default they count these.
 
     Attributes
     ----------
     batch_sizes, nbatches : list of int
-        Per system; both 0 for a system that ``filter:N`` drops.
+        Per system; both 0 for a system that ``filter:N`` drops. Of mixed batches, the first says
+        how many frames a batch for statistics has, the second counts frames.
+    mixing : (str, int) or None
+        Rule and limit of mixed batches.
     probabilities : (n_systems,) float64
     """
 
@@ -52,14 +62,17 @@ class Sampler:
         seed: int | None = 0,
         rank: int = 0,
         world: int = 1,
+        numbers: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        self.nframes = np.asarray(nframes, dtype=np.int64)
-        self.batch_sizes = batch_sizes(batch_size, natoms)
+        self.nframes, self._natoms = np.asarray(nframes, dtype=np.int64), list(natoms)
+        self.batch_sizes, self.mixing = batch_sizes(batch_size, natoms), mixing(batch_size)
+        self._drawn = self.batch_sizes if self.mixing is None else [1] * len(self.batch_sizes)
         self.nbatches = [
-            max(1, f // b) if b > 0 else 0 for f, b in zip(nframes, self.batch_sizes, strict=True)
+            max(1, f // b) if b > 0 and f > 0 else 0
+            for f, b in zip(nframes, self._drawn, strict=True)
         ]
         self.probabilities = (
-            block_probabilities(auto_prob, self.nbatches)
+            block_probabilities(auto_prob, self.nbatches, numbers)
             if sys_probs is None
             else given_probabilities(sys_probs, self.nbatches)
         )
@@ -67,13 +80,33 @@ class Sampler:
         self._cumulative = cumulative / cumulative[-1]
         self._seed = int(seed or 0) % 2**63
         self._rank, self._world = rank, world
+        if self.mixing is not None:  # every rank draws all batches and keeps its own
+            self._rank, self._world = 0, 1
+        self._place = rank, world
         self._step = 0
         self._pass = np.zeros(len(self.nframes), dtype=np.int64)
         self._cursor = np.zeros(len(self.nframes), dtype=np.int64)
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
+    def parts(self) -> list[tuple[int, np.ndarray]]:
+        """Return the (system, frames) that the next batch is put together of."""
+        if self.mixing is None:
+            return [self.draw()]
+        rank, world = self._place
+        batches = [self._mixed_parts(*self.mixing) for _ in range(world)]
+        return batches[rank]
+
+    def _mixed_parts(self, kind: str, limit: int) -> list[tuple[int, np.ndarray]]:
+        parts: dict[int, list[np.ndarray]] = {}
+        total = 0
+        while total < limit:
+            system, frames = self.draw()
+            parts.setdefault(system, []).append(frames)
+            total += 1 if kind == "mixed" else self._natoms[system]
+        return [(system, np.concatenate(frames)) for system, frames in parts.items()]
+
     def draw(self) -> tuple[int, np.ndarray]:
-        """Return the next (system, frames)."""
+        """Return the next (system, frames); of mixed batches, the next frame."""
         u = np.random.default_rng([self._seed, 0, self._step]).random()
         system = int(np.searchsorted(self._cumulative, u, side="right"))
         self._step += 1
@@ -81,7 +114,7 @@ class Sampler:
 
     def _next_frames(self, system: int) -> np.ndarray:
         total = int(self.nframes[system])
-        size = min(self.batch_sizes[system], total)
+        size = min(self._drawn[system], total)
         block = min(size * self._world, total)
         if self._cursor[system] + block > total:
             self._cursor[system] = 0
@@ -104,7 +137,13 @@ class Sampler:
     def steps_per_epoch(self) -> int:
         """Return the steps after which every system is expected to have been seen once."""
         used = self.probabilities > 0
-        return math.ceil((np.asarray(self.nbatches)[used] / self.probabilities[used]).max())
+        draws = (np.asarray(self.nbatches)[used] / self.probabilities[used]).max()
+        per_step = 1.0
+        if self.mixing is not None:
+            kind, limit = self.mixing
+            mean = 1.0 if kind == "mixed" else float(self.probabilities @ self._natoms)
+            per_step = max(limit / mean, 1.0)
+        return math.ceil(draws / per_step)
 
     def selection(self, system: int, count: int) -> np.ndarray:
         """Frames for statistics: at most ``count``, without repetition, always the same ones."""
@@ -150,26 +189,13 @@ def batch_sizes(rule: int | Sequence[int] | str, natoms: Sequence[int]) -> list[
     """Batch size of every system; 0 where the rule drops it."""
     where, n = "batch_size", len(natoms)
     if isinstance(rule, str):
-        kind, _, number = rule.partition(":")
-        if kind in ("mixed", "mix"):
-            raise InputError(
-                f'"{rule}" is not available for NumPy and HDF5 systems',
-                where=where,
-                fix='use "auto:N" or "max:N"',
-            )
-        if kind == "auto" and not number and rule == "auto":
-            number = "32"
-        if kind not in ("auto", "max", "filter") or not number.isdecimal() or int(number) < 1:
-            raise InputError(
-                f'"{rule}" is not a rule',
-                where=where,
-                fix='use a number, a list, "auto", "auto:N", "max:N" or "filter:N"',
-            )
-        limit = int(number)
+        kind, limit = _rule(rule)
+        if kind == "mixed":
+            return [limit] * n
         if kind == "auto":
             return [-(-limit // a) for a in natoms]
         sizes = [max(1, limit // a) for a in natoms]
-        if kind == "max":
+        if kind in ("max", "mix"):
             return sizes
         if min(natoms) > limit:
             raise InputError(
@@ -193,8 +219,36 @@ def batch_sizes(rule: int | Sequence[int] | str, natoms: Sequence[int]) -> list[
     return sizes
 
 
-def block_probabilities(style: str, nbatches: Sequence[int]) -> np.ndarray:
-    """Probabilities by ``auto_prob``."""
+def _rule(rule: str) -> tuple[str, int]:
+    """Read ``kind:limit``; "auto" means "auto:32"."""
+    kind, _, number = ("auto:32" if rule == "auto" else rule).partition(":")
+    known = ("auto", "max", "filter", "mixed", "mix")
+    if kind not in known or not number.isdecimal() or int(number) < 1:
+        rules = ", ".join(f'"{k}:N"' for k in known)
+        raise InputError(
+            f'"{rule}" is not a rule',
+            where="batch_size",
+            fix=f'use a number, a list, "auto", {rules}',
+        )
+    return kind, int(number)
+
+
+def mixing(rule: int | Sequence[int] | str) -> tuple[str, int] | None:
+    """Return kind and limit of a rule of mixed batches, None for the other rules."""
+    kind, limit = _rule(rule) if isinstance(rule, str) else ("", 0)
+    return (kind, limit) if kind in ("mixed", "mix") else None
+
+
+def read_blocks(style: str, n: int | None = None) -> list[tuple[int, int, float]]:
+    """Return (first, end, weight) of the blocks in ``auto_prob``, of ``n`` systems if known."""
+    _, *blocks = [part.strip() for part in style.split(";") if part.strip()]
+    return [_block(block, n, "auto_prob") for block in blocks]
+
+
+def block_probabilities(
+    style: str, nbatches: Sequence[int], numbers: Sequence[tuple[int, int]] | None = None
+) -> np.ndarray:
+    """Probabilities by ``auto_prob``; see :class:`Sampler` for ``numbers``."""
     where, weight = "auto_prob", np.asarray(nbatches, dtype=np.float64)
     name, *blocks = [part.strip() for part in style.split(";") if part.strip()]
     if name == "prob_uniform" and not blocks:
@@ -207,31 +261,32 @@ def block_probabilities(style: str, nbatches: Sequence[int]) -> np.ndarray:
         )
     if not blocks:
         return weight / weight.sum()
+    spans = np.array([(k, k) for k in range(len(weight))] if numbers is None else numbers)
     out = np.zeros(len(weight))
     taken = np.zeros(len(weight), dtype=bool)
-    for block in blocks:
-        first, end, share = _block(block, len(weight), where)
-        if taken[first:end].any():
-            raise InputError(f'block "{block}" overlaps another one', where=where)
-        taken[first:end] = True
-        inside = weight[first:end]
-        if share > 0 and inside.sum() > 0:
-            out[first:end] = share * inside / inside.sum()
+    for first, end, share in read_blocks(style, int(spans[:, 1].max()) + 1):
+        inside = (spans[:, 0] >= first) & (spans[:, 0] < end)
+        if taken[inside].any():
+            raise InputError(f'block "{first}:{end}" overlaps another one', where=where)
+        taken |= inside
+        if share > 0 and weight[inside].sum() > 0:
+            out[inside] = share * weight[inside] / weight[inside].sum()
     if not out.sum() > 0:
         raise InputError("every system has probability 0", where=where, fix="give positive weights")
     return out / out.sum()
 
 
-def _block(block: str, n: int, where: str) -> tuple[int, int, float]:
+def _block(block: str, n: int | None, where: str) -> tuple[int, int, float]:
     """Read ``first:end:weight``."""
     try:
         first_word, end_word, share_word = block.split(":")
         first, end, share = int(first_word), int(end_word), float(share_word)
     except ValueError:
         raise InputError(f'"{block}" is not first:end:weight', where=where) from None
-    if not (0 <= first < end <= n) or not (0 <= share < math.inf):
+    fits = 0 <= first < end and (n is None or end <= n)
+    if not fits or not (0 <= share < math.inf):
         raise InputError(
-            f'block "{block}" does not fit {n} systems',
+            f'block "{block}" does not fit {n or "the"} systems',
             where=where,
             fix="0 <= first < end <= number of systems, weight >= 0",
         )

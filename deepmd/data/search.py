@@ -4,8 +4,9 @@
 import os
 from collections.abc import Sequence
 
+from deepmd.data.lmdb import is_lmdb, open_lmdb
 from deepmd.data.system import System
-from deepmd.utils.errors import DataError, NotAvailableError
+from deepmd.utils.errors import DataError
 from deepmd.utils.path import DPOSPath, DPPath
 
 
@@ -15,8 +16,8 @@ def expand_systems(paths: str | Sequence[str], patterns: Sequence[str] | None = 
     Parameters
     ----------
     paths : str or sequence of str
-        Systems, or folders and HDF5 files (``file.hdf5``, ``file.hdf5#/group``) that hold systems
-        at any depth.
+        Systems, LMDB data sets (``data.lmdb``), or folders and HDF5 files (``file.hdf5``,
+        ``file.hdf5#/group``) that hold systems at any depth.
     patterns : sequence of str, optional
         Take only systems whose path below a searched folder fits one of these patterns.
 
@@ -52,23 +53,23 @@ def open_systems(
     *,
     type_map: Sequence[str] | None = None,
     patterns: Sequence[str] | None = None,
+    blocks: Sequence[tuple[int, int]] = (),
 ) -> list[System]:
-    """Open all systems that paths stand for; see :func:`expand_systems` and :class:`System`."""
-    return [open_system(path, type_map) for path in expand_systems(paths, patterns)]
+    """Open all systems that paths stand for; see :func:`expand_systems` and :class:`System`.
 
-
-def open_system(path: str, type_map: Sequence[str] | None = None) -> System:
-    """Open one system by the kind of its storage."""
-    if is_lmdb(path):
-        raise NotAvailableError(
-            "LMDB data sets are not built yet", where=path, fix="use NumPy or HDF5 systems"
-        )
-    return System(path, type_map=type_map)
-
-
-def is_lmdb(path: str) -> bool:
-    """Whether a path names an LMDB data set."""
-    return path.rstrip("/").endswith(".lmdb") or os.path.isfile(os.path.join(path, "data.mdb"))
+    An LMDB data set gives a system for every size of its frames, separately for every one of the
+    ``blocks``, ranges of systems as ``auto_prob`` has them.
+    """
+    out: list[System] = []
+    number = 0
+    for path in expand_systems(paths, patterns):
+        if is_lmdb(path):
+            out += open_lmdb(path, type_map=type_map, blocks=blocks, first=number)
+        else:
+            out.append(System(path, type_map=type_map))
+            out[-1].numbers = number, number
+        number = out[-1].numbers[1] + 1
+    return out
 
 
 def _search(root: DPPath, patterns: Sequence[str] | None) -> list[str]:
@@ -90,7 +91,7 @@ def _walk(folder: str, seen: set[str]) -> list[str]:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name == "type.raw":
+            if entry.name in ("type.raw", "data.mdb"):
                 found.append(folder)
             elif entry.is_dir() and not entry.name.startswith("set."):
                 found += _walk(entry.path, seen)

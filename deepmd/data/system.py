@@ -12,6 +12,8 @@ from deepmd.utils.errors import DataError, InputError, did_you_mean
 from deepmd.utils.path import DPPath
 
 MIXED_FILE = "real_atom_types.npy"
+#: Labels that are fields of a batch of their own.
+FIELDS = ("fparam", "aparam", "spin", "charge_spin")
 
 
 class System:
@@ -40,7 +42,12 @@ class System:
         Whether frames have their own types (``real_atom_types.npy``).
     atype : (natoms,) int64
         Types in the model's numbering; all zero in the mixed layout.
+    numbers : (int, int)
+        First and last of the systems of the input that the frames belong to, as ``auto_prob`` counts
+        them; set by :func:`deepmd.data.search.open_systems`.
     """
+
+    numbers = (0, 0)
 
     def __init__(self, path: str | DPPath, *, type_map: Sequence[str] | None = None) -> None:
         self.root = path if isinstance(path, DPPath) else DPPath(path)
@@ -64,12 +71,21 @@ class System:
         self._remap, self.type_map = self._read_type_map(type_map)
         self.atype = raw if self.mixed else self._map_types(raw, self.root / "type.raw")
         self.counts = [count_frames(s / "coord.npy", self.natoms) for s in self.sets]
-        self.nframes = sum(self.counts)
+        self._frames = np.arange(sum(self.counts))  # those in use, as they are counted on disk
         self._arrays: dict[Label, FrameArray | None] = {}
         self._geometry: tuple[FrameArray, FrameArray | None] | None = None
 
     def __repr__(self) -> str:
         return f"System({self.path!r}, {self.nframes} frames, {self.natoms} atoms)"
+
+    @property
+    def nframes(self) -> int:
+        """Number of frames in use."""
+        return len(self._frames)
+
+    def keep(self, frames: Sequence[int] | np.ndarray) -> None:
+        """Leave all other frames out; those that are left get new numbers."""
+        self._frames = self._frames[np.asarray(frames)]
 
     # What is there
 
@@ -104,30 +120,18 @@ class System:
     def _read_type_map(self, wanted: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
         """Return the number in the model of each type of the data, and the names."""
         where = self.root / "type_map.raw"
-        known = list(wanted) if wanted is not None else None
-        if not where.is_file():
-            if self.mixed:
-                raise DataError(
-                    "missing; a mixed-type system needs it",
-                    where=where,
-                    fix="write the names of the types",
-                )
-            return np.arange(len(known) if known is not None else 1 << 16), known
-        names = where.read_words()
-        if len(set(names)) < len(names):
-            raise DataError("a name occurs twice", where=where, fix="give every type its own name")
-        if known is None:
-            return np.arange(len(names)), names
-        for name in names:
-            if name not in known:
-                raise DataError(
-                    f'type "{name}" is not in the model\'s type map {known}',
-                    where=where,
-                    fix=did_you_mean(name, known) or "add it to type_map",
-                )
-        return np.array([known.index(n) for n in names], dtype=np.int64), known
+        if where.is_file():
+            return match_types(where.read_words(), wanted, where)
+        if self.mixed:
+            raise DataError(
+                "missing; a mixed-type system needs it",
+                where=where,
+                fix="write the names of the types",
+            )
+        known = None if wanted is None else list(wanted)
+        return np.arange(1 << 16 if known is None else len(known)), known
 
-    def _map_types(self, raw: np.ndarray, where: DPPath) -> np.ndarray:
+    def _map_types(self, raw: np.ndarray, where: DPPath | str) -> np.ndarray:
         """Renumber types; -1 stays."""
         if raw.max(initial=-1) >= len(self._remap):
             raise DataError(
@@ -141,7 +145,10 @@ class System:
 
     def frame_types(self, frames: Sequence[int] | np.ndarray) -> np.ndarray:
         """Types of frames, (len(frames), natoms), virtual atoms -1."""
-        frames = np.asarray(frames, dtype=np.int64)
+        return self._types(self._frames[np.asarray(frames, dtype=np.int64)])
+
+    def _types(self, frames: np.ndarray) -> np.ndarray:
+        """Types of frames as they are counted on disk."""
         if not self.mixed:
             return np.broadcast_to(self.atype, (len(frames), self.natoms))
         ends = np.cumsum([0, *self.counts])
@@ -170,14 +177,17 @@ class System:
 
     def count_types(self, ntypes: int) -> np.ndarray:
         """Atoms of each type: (nframes, ntypes) in the mixed layout, else (1, ntypes)."""
-        types = self.frame_types(np.arange(self.nframes if self.mixed else 1))
-        if types.max() >= ntypes:
-            raise DataError(
-                f"type {types.max()} found, but the model has {ntypes} types",
-                where=self.path,
-                fix="complete the model's type_map",
-            )
-        return np.stack([(types == t).sum(axis=1) for t in range(ntypes)], axis=1)
+        parts = [np.zeros((0, ntypes), dtype=np.int64)]
+        for frames in _ranges(self.nframes if self.mixed else 1):
+            types = self.frame_types(frames)
+            if types.max() >= ntypes:
+                raise DataError(
+                    f"type {types.max()} found, but the model has {ntypes} types",
+                    where=self.path,
+                    fix="complete the model's type_map",
+                )
+            parts.append(np.stack([(types == t).sum(axis=1) for t in range(ntypes)], axis=1))
+        return np.concatenate(parts)
 
     # Frames
 
@@ -194,21 +204,19 @@ class System:
         DataError
             If a file is missing, short, of a wrong shape or type, or has a NaN.
         """
-        frames = np.asarray(frames, dtype=np.int64)
-        if len(frames) == 0 or frames.min() < 0 or frames.max() >= self.nframes:
+        wanted = np.asarray(frames, dtype=np.int64)
+        if len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= self.nframes:
             raise InputError(
-                f"frames {frames.tolist()[:5]} asked for, there are {self.nframes}", where=self.path
+                f"frames {wanted.tolist()[:5]} asked for, there are {self.nframes}", where=self.path
             )
-        coords, boxes = self._open_geometry()
-        types = self.frame_types(frames)
+        frames = self._frames[wanted]
+        types = self._types(frames)
         real = types >= 0
         natoms = real.sum(axis=1)
-        cell = np.zeros((len(frames), 3, 3))
-        if boxes is not None:
-            cell = boxes.rows(frames).reshape(-1, 3, 3)
-            self._check_cells(cell, frames)
+        coord, cell = self._read_geometry(frames)
+        self._check_cells(cell, frames)
         batch = Batch(
-            coord=coords.rows(frames).reshape(*real.shape, 3)[real],
+            coord=coord.reshape(*real.shape, 3)[real],
             cell=cell,
             periodic=np.abs(cell).max(axis=(1, 2)) > 0,
             atype=types[real],
@@ -217,12 +225,18 @@ class System:
         )
         for label in labels:
             values, found = self._load_label(label, frames, types)
-            if label.name in ("fparam", "aparam", "spin"):
+            if label.name in FIELDS:
                 setattr(batch, label.name, values)
             else:
                 batch.labels[label.name] = values
             batch.find[label.name] = found
         return batch
+
+    def _read_geometry(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions, and cells (len(frames), 3, 3), zero for open boundaries."""
+        coords, boxes = self._open_geometry()
+        cell = np.zeros((len(frames), 9)) if boxes is None else boxes.rows(frames)
+        return coords.rows(frames), cell.reshape(-1, 3, 3)
 
     def _open_geometry(self) -> tuple[FrameArray, FrameArray | None]:
         if self._geometry is None:
@@ -300,17 +314,20 @@ class System:
             hint = "one value per frame is needed; for values per atom use the atomic_ name"
         return FrameArray(files, self.counts, widths, meaning=meaning, hint=hint)
 
+    def _read_label(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
+        """Values of frames, (len(frames), any), or None where they are missing."""
+        array = self._array(label)
+        return None if array is None else array.rows(frames)
+
     def _load_label(
         self, label: Label, frames: np.ndarray, types: np.ndarray
     ) -> tuple[np.ndarray, float]:
         """Values of the real atoms or of the frames, and the find flag."""
-        array, real = self._array(label), types >= 0
-        if array is None:
-            if label.pairwise:
-                return np.full((len(frames), (3 * int(real[0].sum())) ** 2), label.default), 0.0
-            rows = int(real.sum()) if label.atomic else len(frames)
-            return np.tile(np.broadcast_to(label.default, label.size), (rows, 1)), 0.0
-        values = array.rows(frames)
+        values, real = self._read_label(label, frames), types >= 0
+        if values is None:
+            rows = int(real.sum()) if label.atomic or label.pairwise else len(frames)
+            size = 9 * int(real.sum(axis=1).max()) if label.pairwise else label.size
+            return np.tile(np.broadcast_to(label.default, size), (rows, 1)), 0.0
         if label.pairwise:
             if not real.all():
                 raise DataError(
@@ -318,10 +335,43 @@ class System:
                     where=self.path,
                     fix="store molecules of equal size together, without padding",
                 )
+            values = values.reshape(real.size, 9 * self.natoms)
         elif label.atomic:
-            if array.width != self.natoms * label.size:
+            if values.shape[1] != self.natoms * label.size:
                 full = np.zeros((*real.shape, label.size))
                 full[np.isin(types, label.sel_type or ())] = values.reshape(-1, label.size)
                 values = full
             values = values.reshape(*real.shape, label.size)[real]
         return values, 1.0
+
+
+def _ranges(n: int, step: int = 1000) -> list[np.ndarray]:
+    """Cut 0 … n - 1 into pieces, for what would not fit into the memory at once."""
+    return [np.arange(k, min(k + step, n)) for k in range(0, n, step)]
+
+
+def match_types(
+    names: Sequence[str], wanted: Sequence[str] | None, where: DPPath | str
+) -> tuple[np.ndarray, list[str]]:
+    """Return the number in the model of each type of the data, and the model's names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the data.
+    wanted : sequence of str or None
+        Of the model; None means those of the data.
+    where : path
+        What holds the names of the data.
+    """
+    if len(set(names)) < len(names):
+        raise DataError("a name occurs twice", where=where, fix="give every type its own name")
+    known = list(names) if wanted is None else list(wanted)
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f'type "{name}" is not in the model\'s type map {known}',
+                where=where,
+                fix=did_you_mean(name, known) or "add it to type_map",
+            )
+    return np.array([known.index(n) for n in names], dtype=np.int64), known

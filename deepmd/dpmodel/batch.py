@@ -60,7 +60,8 @@ class Batch:
         How far an atom is from the site that a deformation of the cell carries along; set by
         :meth:`deepmd.dpmodel.model.Model.expand`.
     labels : dict of str to array
-        (n_frames, size) for a frame label, (n_atoms, size) for an atomic one.
+        (n_frames, size) for a frame label, (n_atoms, size) for an atomic one; the Hessian
+        (n_atoms, 3 × 3 n) as :class:`deepmd.dpmodel.label.Label` says.
     find : dict of str to float
         1.0 where the label was found, 0.0 where it holds its default.
     edges : Edges or None
@@ -185,10 +186,23 @@ def join(batches: Sequence[Batch]) -> Batch:
         natoms=cat("natoms"),
         fparam=cat("fparam"),
         aparam=cat("aparam"),
-        labels={k: np.concatenate([b.labels[k] for b in batches]) for k in names},
+        labels={k: _concatenate([b.labels[k] for b in batches]) for k in names},
         find={k: min(b.find[k] for b in batches) for k in batches[0].find},
         edges=edges,
         charge_spin=cat("charge_spin"),
         spin=cat("spin"),
         displacement=cat("displacement"),
     )
+
+
+def widened(hessian: np.ndarray, width: int) -> np.ndarray:
+    """Put zeros behind every one of the three rows that an atom has: (n_atoms, width)."""
+    rows = hessian.reshape(len(hessian), 3, -1)
+    rows = np.pad(rows, ((0, 0), (0, 0), (0, width // 3 - rows.shape[2])))
+    return rows.reshape(len(hessian), width)
+
+
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Put labels below each other; only those of Hessians may differ in width."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([p if p.shape[1] == width else widened(p, width) for p in parts])

@@ -13,7 +13,7 @@ class Label:
     name : str
         File name without suffix, and the key in ``Batch.labels``. For an atomic label ``atom_x``
         and ``atomic_x`` are the same; the file of either name is found. The names ``fparam``,
-        ``aparam`` and ``spin`` go to the fields of that name in the batch.
+        ``aparam``, ``spin`` and ``charge_spin`` go to the fields of that name in the batch.
     size : int
         Numbers per frame, or per atom.
     atomic : bool
@@ -28,6 +28,8 @@ class Label:
         The file may hold the atoms of these types only; the others get zero.
     pairwise : bool
         One number per pair of coordinates: (3 n_atoms)² per frame whatever ``size`` says (Hessian).
+        In a batch it is (n_atoms, 3 × 3 n), n being the atoms of the largest frame: three rows of
+        the matrix per atom, with zeros behind the coordinates of a smaller frame.
     """
 
     name: str

@@ -225,7 +225,7 @@ class EnergyKind(Kind):
         if self.atomic:
             pred["atom_ener"] = out[3].reshape(*real.shape, 1)[real]
         if "hessian" in batch.labels:
-            pred["hessian"] = out[-1].reshape(batch.n_frames, -1)
+            pred["hessian"] = out[-1].reshape(batch.labels["hessian"].shape)
         return pred
 
     def metrics(self, result: Compared) -> Metrics:

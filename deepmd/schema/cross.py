@@ -157,9 +157,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "training/enable_ema": lambda d: d["training"]["enable_ema"],
     "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
-    "training/training_data/min_pair_dist": lambda d: (
-        d["training"]["training_data"]["min_pair_dist"] > 0
-    ),
     "training/acc_freq": lambda d: d["training"]["acc_freq"] > 1,
     "training/enable_tf32": lambda d: d["training"]["enable_tf32"],
     "loss/start_pref_h": lambda d: d["loss"].get("start_pref_h", 0) != 0,

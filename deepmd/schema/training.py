@@ -20,7 +20,7 @@ from deepmd.schema.common import (
 
 
 def is_batch_size(value: Any) -> bool:
-    """Whether this is a batch size: numbers, "auto", or "auto:N", "max:N", "filter:N", "mixed:N"."""
+    """Whether this is a batch size: numbers, "auto", or "auto:N" and the like."""
     if isinstance(value, str):
         return (
             value == "auto"
@@ -47,8 +47,8 @@ def systems_arguments() -> list[Argument]:
         required(
             "systems",
             [list[str], str],
-            "Folders with data, or HDF5 groups (file.hdf5#/group). A folder is searched for "
-            "systems at any depth.",
+            "Folders with data, HDF5 groups (file.hdf5#/group), or LMDB data sets (data.lmdb). A "
+            "folder is searched for systems at any depth.",
             rule=Rule(lambda v: len(v) > 0, "names no system"),
         ),
         option(
@@ -63,10 +63,12 @@ def systems_arguments() -> list[Argument]:
             "auto",
             'Frames per step: a number, one per system, "auto" (at least 32 atoms), "auto:N" (at '
             'least N atoms), "max:N" (at most N atoms), "filter:N" (the same, larger systems are '
-            'left out), "mixed:N".',
+            'left out), "mixed:N" (N frames of several systems), "mix:N" (frames of several '
+            "systems with about N atoms in all).",
             rule=Rule(
                 is_batch_size,
-                'must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N" or "mixed:N"',
+                'must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N", "mixed:N" '
+                'or "mix:N"',
             ),
         ),
         option(
@@ -85,12 +87,9 @@ def systems_arguments() -> list[Argument]:
             "sys_probs",
             [list[float], None],
             None,
-            "Probability of each system; replaces auto_prob.",
+            "Probability of each system; they add up to 1, and systems with a negative one share "
+            "the rest. Replaces auto_prob.",
             alias=["sys_weights"],
-            rule=Rule(
-                lambda v: v is None or (all(p >= 0 for p in v) and sum(v) > 0),
-                "must be weights of 0 or greater, not all 0",
-            ),
         ),
     ]
 

@@ -46,12 +46,13 @@ class Taken:
     data: Dataset
     before: Mapping[str, np.ndarray]
 
-    def source(self) -> tuple[str, np.ndarray]:
-        """Path of the system and numbers of the frames."""
+    def source(self) -> tuple[list[str], np.ndarray]:
+        """Path of the system and number in it of every frame."""
         sampler = copy.deepcopy(self.data.sampler)  # the original is being drawn from
         sampler.load_state(dict(self.before))
-        index, frames = sampler.draw()
-        return self.data.systems[index].path, np.asarray(frames)
+        parts = sampler.parts()
+        paths = [self.data.systems[index].path for index, frames in parts for _ in frames]
+        return paths, np.concatenate([frames for _, frames in parts])
 
 
 class NaNGuard:
@@ -132,10 +133,10 @@ class NaNGuard:
 
 def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
     """Return a batch and its origin as arrays by name."""
-    path, frames = taken.source()
+    paths, frames = taken.source()
     batch = taken.batch
     out = {
-        "system": np.array(path),
+        "system": np.array(paths),
         "frames": frames,
         "task": np.array(taken.task),
         "coord": batch.coord,
@@ -152,10 +153,10 @@ def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
 
 def describe_closest(taken: Taken) -> str:
     """Name the frame with the closest two atoms."""
-    path, frames = taken.source()
+    paths, frames = taken.source()
     batch = taken.batch
     if batch.edges is None or len(batch.edges) == 0:
-        return f"frames {frames.tolist()} of {path} have no two atoms within the cutoff"
+        return f"frames {frames.tolist()} of {paths[0]} have no two atoms within the cutoff"
     vec = batch.vectors()
     distance = np.sqrt(np.einsum("ea,ea->e", vec, vec))
     e = int(np.argmin(distance))
@@ -164,5 +165,5 @@ def describe_closest(taken: Taken) -> str:
     first = int(batch.offsets()[k])
     return (
         f"the closest atoms of its batch are {distance[e]:.3g} Å apart "
-        f"(atoms {i - first} and {j - first} of frame {frames[k]} of {path})"
+        f"(atoms {i - first} and {j - first} of frame {frames[k]} of {paths[k]})"
     )

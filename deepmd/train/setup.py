@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
-from deepmd.data.neighbor_stat import update_sel
-from deepmd.data.sampler import Sampler
+from deepmd.data.neighbor_stat import drop_close_pairs, update_sel
+from deepmd.data.sampler import Sampler, read_blocks
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile
 from deepmd.data.system import System
@@ -68,9 +68,15 @@ def open_data(branch: Branch, kind: str) -> list[System]:
     if not type_map:
         raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
     try:
-        return open_systems(
-            section["systems"], type_map=type_map, patterns=section.get("rglob_patterns")
+        blocks = read_blocks(section.get("auto_prob", "prob_sys_size"))
+        systems = open_systems(
+            section["systems"],
+            type_map=type_map,
+            patterns=section.get("rglob_patterns"),
+            blocks=[(first, end) for first, end, _ in blocks],
         )
+        drop_close_pairs(systems, section.get("min_pair_dist", 0.0))
+        return systems
     except DataError as error:
         where = f"{branch.where}/{kind}: {error.where}"
         raise DataError(error.what, where=where, fix=error.fix) from None
@@ -96,6 +102,7 @@ def make_dataset(
             seed=seed,
             rank=group.rank,
             world=group.world,
+            numbers=[s.numbers for s in systems],
         )
     except InputError as error:
         raise InputError(error.what, where=f"{where}/{error.where}", fix=error.fix) from None
@@ -117,6 +124,10 @@ def wanted_labels(model: Model, loss: Loss) -> list[Label]:
         labels.append(Label("aparam", na, True, required=True))
     if model.has_spin():
         labels.append(Label("spin", 3, True, required=True))
+    if model.get_dim_chg_spin():
+        given = model.get_default_chg_spin()
+        numbers = tuple(given or (0.0, 1.0))
+        labels.append(Label("charge_spin", 2, False, required=given is None, default=numbers))
     return labels
 
 
@@ -135,6 +146,17 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
         if name not in defaulted:
             log.warning(
                 "%s: no system has %s.npy; that term of the loss counts nothing", where, name
+            )
+    for name in names if data.sampler.mixing is not None else ():
+        count = sum(found[name] for found in data.found)
+        if 0 < count < len(data.found):
+            log.warning(
+                "%s: %d of %d systems have no %s.npy; that term counts in those mixed batches only "
+                "that have no frame of them",
+                where,
+                len(data.found) - count,
+                len(data.found),
+                name,
             )
 
 

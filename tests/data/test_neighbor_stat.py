@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmd.data.neighbor_stat import neighbor_stat, resolve_sel, update_sel
+from deepmd.data.neighbor_stat import drop_close_pairs, neighbor_stat, resolve_sel, update_sel
 from deepmd.data.search import open_systems
+from deepmd.dpmodel.label import Label
 from deepmd.entrypoints import neighbor_stat as command
 from deepmd.utils.errors import DataError, InputError
 
@@ -184,3 +185,23 @@ def test_reference_water(reference: Path) -> None:
     assert 0.85 < nearest < 0.95
     assert (most <= [46, 92]).all()
     assert (most >= [30, 60]).all()
+
+
+def test_frames_with_close_atoms_are_left_out(make: Callable) -> None:
+    made = make(sets=(3, 3), types=(0, 0), pbc=True)
+    coord = np.zeros((6, 2, 3))
+    coord[:, 1, 0] = [0.5, 1.0, 4.9, 2.0, 0.0, 1.5]  # across the border the third is 0.1 away
+    for k, part in enumerate(np.split(coord.reshape(6, 6), 2)):
+        np.save(Path(made.path) / f"set.{k:03d}/coord.npy", part)
+        np.save(Path(made.path) / f"set.{k:03d}/box.npy", np.tile(5 * np.eye(3).ravel(), (3, 1)))
+    (system,) = open_systems(made.path)
+    drop_close_pairs([system], 0.0)
+    assert system.nframes == 6
+    drop_close_pairs([system], 1.0)
+    assert system.nframes == 3
+    assert system.load([0, 1, 2]).coord[1::2, 0].tolist() == [1.0, 2.0, 1.5]
+    assert (
+        system.load([2], [Label("energy", 1, False)]).labels["energy"] == made.arrays["energy"][5]
+    )
+    with pytest.raises(DataError, match="every frame has atoms closer than 4"):
+        drop_close_pairs([system], 4.0)

@@ -25,6 +25,8 @@ def draws(sampler: Sampler, n: int) -> list[tuple[int, list[int]]]:
         ("auto:13", [3, 1, 5]),
         ("max:13", [2, 1, 4]),
         ("filter:13", [2, 0, 4]),
+        ("mixed:4", [4, 4, 4]),
+        ("mix:13", [2, 1, 4]),
     ],
 )
 def test_batch_sizes(rule, sizes) -> None:
@@ -41,7 +43,7 @@ def test_batch_sizes(rule, sizes) -> None:
         ("max:0", "is not a rule"),
         ("automatic", "is not a rule"),
         ("filter:2", "drops every system"),
-        ("mixed:3", "not available"),
+        ("mixed:0", "is not a rule"),
     ],
 )
 def test_wrong_batch_size(rule, said) -> None:
@@ -185,3 +187,51 @@ def test_selection_for_statistics() -> None:
 def test_steps_per_epoch() -> None:
     assert Sampler(NFRAMES, NATOMS, batch_size=2).steps_per_epoch() == 9
     assert Sampler(NFRAMES, NATOMS, batch_size=2, sys_probs=[0.5, 0.5, 0]).steps_per_epoch() == 10
+
+
+def test_mixed_batches_have_frames_of_several_systems() -> None:
+    sampler = Sampler([40, 30, 30], [6, 40, 3], batch_size="mixed:5")
+    batches = [sampler.parts() for _ in range(20)]
+    assert all(sum(len(f) for _, f in parts) == 5 for parts in batches)
+    assert all(len({s for s, _ in parts}) == len(parts) for parts in batches)
+    assert {len(parts) for parts in batches} > {2}
+    # A frame of any system comes with the same probability, and none twice in a pass.
+    np.testing.assert_allclose(sampler.probabilities, [0.4, 0.3, 0.3])
+    first = [f for parts in batches[:4] for s, fs in parts if s == 0 for f in fs.tolist()]
+    assert len(set(first)) == len(first)
+    assert sampler.steps_per_epoch() == 20
+
+
+def test_mixed_batches_of_about_as_many_atoms() -> None:
+    sampler = Sampler([40, 30, 30], [6, 40, 3], batch_size="mix:50")
+    for _ in range(30):
+        parts = sampler.parts()
+        sizes = [[6, 40, 3][s] for s, f in parts for _ in f]
+        assert 50 <= sum(sizes) < 50 + 40
+
+
+@pytest.mark.parametrize("rule", ["mixed:3", "mix:30"])
+def test_ranks_and_restarts_of_mixed_batches(rule: str) -> None:
+    def listed(sampler: Sampler) -> list:
+        return [(s, f.tolist()) for s, f in sampler.parts()]
+
+    options = {"batch_size": rule, "seed": 4}
+    one = Sampler(NFRAMES, NATOMS, **options)
+    ranks = [Sampler(NFRAMES, NATOMS, rank=r, world=2, **options) for r in range(2)]
+    for _ in range(5):
+        assert [listed(one), listed(one)] == [listed(r) for r in ranks]
+    other = Sampler(NFRAMES, NATOMS, batch_size=rule, seed=9)
+    other.load_state(one.state())
+    assert listed(other) == listed(one)
+
+
+def test_blocks_count_the_systems_of_the_input() -> None:
+    style, numbers = "prob_sys_size;0:2:0.4;2:3:0.6", [(0, 1), (0, 1), (2, 2)]
+    sampler = Sampler([4, 12, 5], [3, 6, 6], batch_size=1, auto_prob=style, numbers=numbers)
+    np.testing.assert_allclose(sampler.probabilities, [0.1, 0.3, 0.6])
+
+
+def test_a_system_without_frames_is_never_drawn() -> None:
+    sampler = Sampler([0, 5], [3, 3], batch_size=2)
+    assert sampler.probabilities.tolist() == [0, 1]
+    assert sampler.selection(0, 10).tolist() == []

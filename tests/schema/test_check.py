@@ -253,7 +253,6 @@ NOT_BUILT = [
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
     ("loss/start_pref_h", 1.0),
-    ("training/training_data/min_pair_dist", 0.5),
     ("model/data_stat_protect", 0.1),
 ]
 

@@ -53,9 +53,9 @@ def test_auto_sel_without_neighbour_statistics(work):
     nothing_written(work)
 
 
-def test_frames_cannot_be_left_out_by_distance(work):
-    config = work.config(training_data={"systems": ["a"], "min_pair_dist": 0.5})
-    fails(work, r"training/training_data/min_pair_dist: .* not built", config, NotAvailableError)
+def test_no_frame_with_such_distances(work):
+    config = work.config(training_data={"systems": ["a"], "min_pair_dist": 9.5})
+    fails(work, r"training/training_data: .*every frame has atoms closer than 9.5 Å", config)
 
 
 def test_no_label_at_all(work):
