@@ -196,12 +196,17 @@ class DeepEval(Queries):
             numbers = range(frames.n_frames)[part]
             out["hessian"] = np.stack([self._hessian(frames, k) for k in numbers])
         for name, value in results.items():
-            if name.startswith(_PER_ATOM):
+            if self.is_per_atom(name):
                 padded = np.zeros((*real.shape, *value.shape[1:]))
                 padded[real] = value
                 value = padded
             out[name] = value
         return out
+
+    @staticmethod
+    def is_per_atom(name: str) -> bool:
+        """Whether an evaluator's result has a row per atom, and not per frame."""
+        return name.startswith(_PER_ATOM)
 
     def _refuse_with_spins(self, derivatives: Sequence[str]) -> None:
         """Refuse what is not built for models with spins."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Every stored case on NumPy and eager torch; one of each member on JAX, all with ``exhaustive``."""
+"""Every stored case on NumPy, eager torch and JAX."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from golden.cases import _arrays, inputs, path, select
+from golden.cases import _arrays, evaluate_joined, inputs, path, select
 
 from deepmd.dpmodel.model import Model
 from deepmd.infer.deep_eval import DeepEval
@@ -16,37 +16,7 @@ from deepmd.utils.errors import InputError
 
 CASES = [c for c in select() if c["descriptor"] != "se_e2_a" or c["kind"] != "ener"]
 LAST = "fitting_last_layer"
-#: One of each member, for the backend that compiles a program per model and shape.
-FEW = {
-    "se_e2_r_oneside",
-    "se_e3_basic",
-    "se_e3_tebd_strip",
-    "dpa1_l2_smooth",
-    "se_atten_v2_l0",
-    "dpa2_basic",
-    "dpa3_basic",
-    "hybrid_a_r",
-    "dipole_se_e2_a",
-    "polar_se_e2_a",
-    "dos_se_e2_a",
-    "property_extensive",
-    "linear_dp_tab_mean",
-}
-
-
-def _params() -> list[Any]:
-    out = []
-    for backend in ("numpy", "torch", "jax"):
-        for case in CASES:
-            if backend == "jax" and case["kind"] == "hessian":
-                continue  # second derivatives are the neutral model's there
-            slow = backend == "jax" and case["name"] not in FEW
-            marks = [pytest.mark.exhaustive] if slow else []
-            if backend == "jax" and not slow:
-                marks = [pytest.mark.slow]
-            out.append(pytest.param(backend, case, id=f"{backend}-{case['name']}", marks=marks))
-    return out
-
+JAX = [c for c in CASES if c["kind"] != "hessian"]  # second derivatives are the neutral model's
 
 pytestmark = pytest.mark.skipif(not CASES, reason="the reference data are not here")
 
@@ -81,28 +51,58 @@ def test_dictionary_round_trip(case):
     assert difference(data, model.serialize()) is None
 
 
-@pytest.mark.parametrize(("backend", "case"), _params())
-def test_outputs(backend, case):
+def _wanted(case: dict[str, Any], model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the derivatives and the inner results to ask for."""
+    derivatives = ("force", "virial", "atom_virial") if model.differentiable() else ()
+    return derivatives, ("descriptor", LAST) if case["model"] == "standard" else ()
+
+
+def _check(case: dict[str, Any], name: str, model: Model, out: dict[str, np.ndarray]) -> None:
+    """Compare the results of one set with the stored ones."""
+    info, stored, names = case["sets"][name], _arrays(case["npz"]), _names(model)
+    real = np.broadcast_to(inputs(case, name)["atom_types"], (info["nframes"], info["natoms"])) >= 0
+    for key in info["outputs"]:
+        inner = key in ("descriptor", LAST)
+        if key in info["not_unique"] or (inner and case["model"] != "standard"):
+            continue
+        want = stored[f"{name}/out/{key}"]
+        got = _stored_as(case, key, out[names.get(key, key)], want)
+        if want.shape[:2] == real.shape and not real.all():
+            # DeePMD-kit leaves what it likes where there is no atom; here it is zero.
+            want, got = want[real], got[real]
+        allowed = case["tolerance"] * max(float(np.abs(want).max(initial=0.0)), 0.01)
+        assert float(np.abs(got - want).max(initial=0.0)) <= allowed, (name, key)
+
+
+def _check_one_by_one(backend: str, case: dict[str, Any]) -> None:
+    """Evaluate every set through the public class."""
     _, model = _load(case)
     potential = DeepEval.from_evaluator(evaluator(backend, model))
-    derivatives = ("force", "virial", "atom_virial") if model.differentiable() else ()
+    derivatives, extra = _wanted(case, model)
     if case["kind"] == "hessian":
         derivatives = (*derivatives, "hessian")
-    extra = ("descriptor", LAST) if case["model"] == "standard" else ()
-    for name, info in case["sets"].items():
+    for name in case["sets"]:
         given = inputs(case, name)
         positional = [given.pop(k) for k in ("coords", "cells", "atom_types")]
         out = potential.evaluate(*positional, derivatives=derivatives, extra=extra, **given)
-        stored = _arrays(case["npz"])
-        real = np.broadcast_to(positional[2], (info["nframes"], info["natoms"])) >= 0
-        names = _names(model)
-        for key in info["outputs"]:
-            if key in info["not_unique"] or (not extra and key in ("descriptor", LAST)):
-                continue
-            want = stored[f"{name}/out/{key}"]
-            got = _stored_as(case, key, out[names.get(key, key)], want)
-            if want.shape[:2] == real.shape and not real.all():
-                # DeePMD-kit leaves what it likes where there is no atom; here it is zero.
-                want, got = want[real], got[real]
-            allowed = case["tolerance"] * max(float(np.abs(want).max(initial=0.0)), 0.01)
-            assert float(np.abs(got - want).max(initial=0.0)) <= allowed, (name, key)
+        _check(case, name, model, out)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
+def test_outputs(backend, case):
+    _check_one_by_one(backend, case)
+
+
+@pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
+def test_outputs_of_one_program(case, quick_programs):
+    _, model = _load(case)
+    potential = DeepEval.from_evaluator(evaluator("jax", model))
+    for name, out in evaluate_joined(potential, case, *_wanted(case, model)).items():
+        _check(case, name, model, out)
+
+
+@pytest.mark.exhaustive  # compiles programs for every set, as they are in use
+@pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
+def test_outputs_of_optimised_programs(case):
+    _check_one_by_one("jax", case)

@@ -6,7 +6,16 @@ import copy
 import numpy as np
 import pytest
 from conftest import REFERENCE
-from golden.cases import check, evaluate, inputs, manifest, path, select
+from golden.cases import (
+    check,
+    compare,
+    evaluate,
+    evaluate_joined,
+    inputs,
+    manifest,
+    path,
+    select,
+)
 
 from deepmd.dpmodel.model import Model
 from deepmd.infer import DeepPot
@@ -52,9 +61,19 @@ def test_torch(case):
     check(in_backend(case, "torch"), case)
 
 
+@each
+def test_jax(case, quick_programs):
+    potential = in_backend(case, "jax")
+    derivatives = ("force", "virial", "atom_virial")
+    extra = ("descriptor", "fitting_last_layer")
+    for name, results in evaluate_joined(potential, case, derivatives, extra).items():
+        wrong = {k: v for k, v in compare(case, name, results).items() if not v <= 1.0}
+        assert not wrong, (name, wrong)
+
+
 @pytest.mark.slow  # compiles a program per shape and result
 @pytest.mark.parametrize("case", SOME, ids=[c["name"] for c in SOME])
-def test_jax(case):
+def test_jax_optimised(case):
     check(in_backend(case, "jax"), case)
 
 
