@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deepmd.utils.errors import ModelFileError
+from deepmd.utils.errors import ModelFileError, did_you_mean
+from deepmd.utils.plugin import Registry
 
 _SPECIAL = ("@class", "@version", "@variables", "type")
 
@@ -213,6 +214,38 @@ class Module(metaclass=_Checked):
     def construct(cls, config: dict, data: dict) -> Any:
         """Call the constructor for :meth:`deserialize`; ``data`` is the whole dictionary."""
         return cls(**config)
+
+
+class Registered(Module):
+    """A module of which there are several kinds: its base names a registry, they register there."""
+
+    registry: ClassVar[Registry]
+    #: Kind of a dictionary without a ``type``.
+    default_kind: ClassVar[str | None] = None
+
+    @classmethod
+    def register(cls, *names: str) -> Callable[[Any], Any]:
+        """Return a decorator that files a class under its input and file names."""
+        return cls.registry.register(*names)
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        """Build the kind that the ``type`` of the dictionary names.
+
+        Raises
+        ------
+        ModelFileError
+            If it is not known, or as :meth:`Module.deserialize`.
+        """
+        if "registry" not in cls.__dict__:  # a kind itself
+            return super().deserialize(data)
+        kind = data.get("type", cls.default_kind)
+        if kind not in cls.registry:
+            raise ModelFileError(
+                f'the file has a {cls.registry.kind} of type "{kind}", which is not known here',
+                fix=did_you_mean(str(kind), cls.registry),
+            )
+        return cls.registry.get(str(kind)).deserialize(data)
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -8,20 +8,20 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
-from deepmd.utils.errors import ModelFileError, did_you_mean
 from deepmd.utils.plugin import Registry
 
 
-class AtomicModel(Module):
+class AtomicModel(Registered):
     """Base of all atomic models.
 
     A subclass has ``type_map`` and ``out_bias``, ``out_std`` of shape (n_outputs, ntypes, size).
     """
 
     registry: ClassVar[Registry] = Registry("model")
+    default_kind = "standard"
     type_map: list[str]
     atom_exclude_types: Sequence[int] = ()
     out_bias: Any
@@ -120,17 +120,6 @@ class AtomicModel(Module):
             {name: (n_atoms, size) float64}
         """
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        if cls is not AtomicModel:
-            return super().deserialize(data)
-        kind = data.get("type", "standard")
-        if kind not in cls.registry:
-            raise ModelFileError(
-                f'a model of type "{kind}" is not known here', fix=did_you_mean(kind, cls.registry)
-            )
-        return cls.registry.get(kind).deserialize(data)
 
 
 Module._classes["Model"] = AtomicModel

@@ -23,7 +23,7 @@ def _mean_weights(data: dict) -> dict:
     return {"weights": "mean", **data}
 
 
-@AtomicModel.registry.register("linear", "linear_ener")
+@AtomicModel.register("linear", "linear_ener")
 class LinearAtomicModel(AtomicModel):
     """``e_i = Σ_m c_m e_i^m + bias``; every model keeps its own biases.
 
@@ -158,7 +158,7 @@ class LinearAtomicModel(AtomicModel):
         return cls([], **config)
 
 
-@AtomicModel.registry.register("zbl")
+@AtomicModel.register("zbl")
 class ZBLAtomicModel(LinearAtomicModel):
     """A network that gives way to a pair table at short distances.
 

@@ -15,7 +15,7 @@ from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 
 
-@AtomicModel.registry.register("pairtab")
+@AtomicModel.register("pairtab")
 class PairTabAtomicModel(AtomicModel):
     """Energy of a pair table.
 

@@ -16,7 +16,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
 
 
-@AtomicModel.registry.register("standard")
+@AtomicModel.register("standard")
 class StandardAtomicModel(AtomicModel):
     """Descriptor and fitting, with the bias per type and what is excluded.
 

@@ -2,16 +2,15 @@
 """What every descriptor offers: its registry, its neighbours, its statistics."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
-from deepmd.utils.errors import ModelFileError, did_you_mean
 from deepmd.utils.plugin import Registry
 
 
@@ -64,7 +63,7 @@ class DescriptorOutput:
     rotation: Any = None
 
 
-class Descriptor(Module):
+class Descriptor(Registered):
     """Base of all descriptors.
 
     A subclass has ``rcut``, ``rcut_smth`` [Å], ``sel``, ``type_map`` and states its sizes.
@@ -76,11 +75,6 @@ class Descriptor(Module):
     rcut_smth: float
     type_map: list[str] | None
     mixed_types: ClassVar[bool] = False
-
-    @classmethod
-    def register(cls, *names: str) -> Callable[[Any], Any]:
-        """Return a decorator that files a descriptor class under its input and file names."""
-        return cls.registry.register(*names)
 
     @property
     def ntypes(self) -> int:
@@ -128,18 +122,6 @@ class Descriptor(Module):
         """Set means and deviations from the sums over the sampled frames."""
 
     # -- dictionaries -------------------------------------------------------------------------
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        if cls is not Descriptor:
-            return super().deserialize(data)
-        kind = data.get("type")
-        if kind not in cls.registry:
-            raise ModelFileError(
-                f'the model has a descriptor of type "{kind}", which is not known here',
-                fix=did_you_mean(str(kind), cls.registry),
-            )
-        return cls.registry.get(str(kind)).deserialize(data)
 
 
 Module._classes["Descriptor"] = Descriptor

@@ -8,19 +8,19 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
+from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
 PARAM_STD_FLOOR = 0.01
 
 
-class Fitting(Module):
+class Fitting(Registered):
     """Base of all fittings: ``y_i = N([D_i, fparam, aparam, case]) + bias``.
 
     One network per centre type, or one for all with ``mixed_types``. Frame and atomic parameters
@@ -32,11 +32,6 @@ class Fitting(Module):
     layer_name = None
     tot_ener_zero = False
     spin = None
-
-    @classmethod
-    def register(cls, *names: str) -> Callable[[Any], Any]:
-        """Return a decorator that files a fitting class under its input and file names."""
-        return cls.registry.register(*names)
 
     def _init_networks(
         self,
@@ -268,21 +263,6 @@ class Fitting(Module):
         std = np.sqrt(np.maximum(sums[:, 2] / sums[:, 0] - mean**2, 0.0))
         setattr(self, f"{kind}_avg", mean)
         setattr(self, f"{kind}_inv_std", 1.0 / np.maximum(std, PARAM_STD_FLOOR))
-
-    # -- dictionaries -------------------------------------------------------------------------
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        """Build the fitting of the ``type`` in the dictionary."""
-        if cls is not Fitting:
-            return super().deserialize(data)
-        kind = data.get("type")
-        if kind not in cls.registry:
-            raise ModelFileError(
-                f'the model has a fitting of type "{kind}", which is not known here',
-                fix=did_you_mean(str(kind), cls.registry),
-            )
-        return cls.registry.get(str(kind)).deserialize(data)
 
 
 Module._classes["Fitting"] = Fitting

@@ -9,7 +9,7 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Registered
 from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
@@ -53,15 +53,10 @@ def labels_of(batch: Batch) -> Labels:
     )
 
 
-class Loss(Module):
+class Loss(Registered):
     """Base of all losses."""
 
     registry: ClassVar[Registry] = Registry("loss")
-
-    @classmethod
-    def register(cls, *names: str) -> Callable[[Any], Any]:
-        """Return a decorator that files a loss class under its input names."""
-        return cls.registry.register(*names)
 
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> Any:
