@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deepmd.dpmodel.model import Model
 
 _DERIVATIVES = ("force", "virial", "atom_virial")
-_INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "spin")
+INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "charge_spin", "spin")
 #: By how much of max|x| a result may differ; below SMALL the absolute difference counts.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2}
 SMALL = 0.01
@@ -63,6 +63,8 @@ def _frame(model: "Model", periodic: bool, rng: np.random.Generator) -> dict[str
         "atype": np.linspace(0, ntypes, n, endpoint=False).astype(np.int64),
         "fparam": rng.normal(size=(1, dims[0])) if dims[0] else None,
         "aparam": rng.normal(size=(n, dims[1])) if dims[1] else None,
+        # Charge in e, multiplicity.
+        "charge_spin": np.array([[-1.0, 2.0]]) if model.get_dim_chg_spin() else None,
         "spin": rng.normal(size=(n, 3)) if model.has_spin() else None,
     }
 
@@ -79,16 +81,17 @@ def _batch(model: "Model", inputs: Mapping[str, Any]) -> "Batch":
         aparam=inputs["aparam"],
         spin=inputs.get("spin"),  # earlier files have no such key
     )
+    batch.charge_spin = inputs.get("charge_spin")
     batch.edges = batch_edges(batch, model.get_rcut())
     return batch
 
 
 def compare_probes(evaluator: "Evaluator", probes: Mapping[str, Any]) -> str | None:
     """Evaluate the probes; return what differs, in words, or None."""
-    limit = TOLERANCE[_lowest_precision(evaluator.model)]
+    limit = TOLERANCE[lowest_precision(evaluator.model)]
     for k, frame in enumerate(probes["frames"]):
         stored = frame["@variables"]
-        names = [n for n in stored if n not in _INPUTS and stored[n] is not None]
+        names = [n for n in stored if n not in INPUTS and stored[n] is not None]
         derivatives = [n for n in names if n in _DERIVATIVES]
         results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=derivatives)
         for name in names:
@@ -131,7 +134,7 @@ def check_probes(
         raise ModelFileError(worst, where=Path(where), fix="the file was removed")
 
 
-def _lowest_precision(model: "Model") -> str:
+def lowest_precision(model: "Model") -> str:
     """Precision of the least precise array of a model."""
     from deepmd.dpmodel.module import walk
 

@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from deepmd.dpmodel.model import Inputs, Model
+from deepmd.dpmodel.model import Inputs, Model, SpinModel
+from deepmd.dpmodel.model.inputs import SHORTEST
+from deepmd.io.probes import INPUTS, compare_probes, lowest_precision
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
-from deepmd.utils.errors import ModelFileError, NotAvailableError
+from deepmd.pt.script_spin import SpinProgram
+from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
 #: Version of the evaluation entry.
@@ -39,7 +42,7 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
         model.packings(),
-        n_fparam=model.get_dim_fparam(),
+        n_fparam=model.fparam_columns(),
         n_aparam=model.aparam_columns(),
         taken=sorted(widths(lifted)),
     )
@@ -115,7 +118,10 @@ def _constant_to_buffer(graph: torch.fx.GraphModule, name: str) -> None:
 
 
 def settings_of(
-    model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
+    model: Model,
+    script: Mapping[str, Any],
+    min_nbor_dist: float | None,
+    probes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of :class:`deepmd.pt.script.Program`."""
     packings, outputs = model.packings(), model.output_def().get_data().values()
@@ -137,13 +143,22 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "dim_fparam": model.get_dim_fparam(),
         "dim_aparam": model.get_dim_aparam(),
+        "dim_chg_spin": model.get_dim_chg_spin(),
+        "default_chg_spin": [float(x) for x in model.get_default_chg_spin() or ()],
         "default_fparam": [float(x) for x in model.get_default_fparam() or ()],
         "sel": sel,
         "nnei": sum(sel),
         "sel_type": torch.jit.Attribute(list(model.get_sel_type()), list[int]),
+        "core_types": model.atomic_model.ntypes,
+        # Atoms without spin and their partners are at the same place, and neighbours.
+        "shortest": SHORTEST**2 if model.has_spin() else 0.0,
         "mixed": model.mixed_types(),
         "message_passing": model.message_passing(),
         "observed": list(script.get("info", {}).get("observed_type", model.get_type_map())),
+        "precision": lowest_precision(model),
+        "probes": torch.jit.Attribute(
+            probe_tensors(model, probes or {}), list[dict[str, torch.Tensor]]
+        ),
         "model_def_script": json.dumps(script),
         "min_nbor_dist": torch.tensor(
             -1.0 if min_nbor_dist is None else min_nbor_dist, dtype=torch.float64
@@ -151,27 +166,42 @@ def settings_of(
     }
 
 
-def build_program(
-    model: Model, script: Mapping[str, Any] | None = None, min_nbor_dist: float | None = None
-) -> torch.jit.ScriptModule:
-    """Return a model as a TorchScript module.
+def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """Return the probes as C++ wants them: inputs, and value, force and virial of one output.
 
-    Raises
-    ------
-    NotAvailableError
-        For models with spins, which the wrapper has no argument for.
+    The first output of the model is meant; its components come first, (size, n_atoms, 3).
     """
-    if model.has_spin():
-        raise NotAvailableError(
-            "a model with spins cannot be written as TorchScript yet",
-            where=".pth",
-            fix='write it as ".dp" or ".hlo", e.g. with dp --dpmodel freeze',
-        )
+    first = next(iter(model.output_def().get_data()))
+    out = []
+    for stored in (frame["@variables"] for frame in probes.get("frames", ())):
+        frame = {k: stored[k] for k in (*INPUTS, "virial") if stored.get(k) is not None}
+        frame["value"] = stored[first]
+        if stored.get("force") is not None:
+            n, force = len(stored["coord"]), np.asarray(stored["force"])
+            frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
+        if model.get_dim_chg_spin():
+            given = np.reshape(frame.get("fparam", ()), -1)
+            frame["fparam"] = np.concatenate([given, np.reshape(frame["charge_spin"], -1)])
+        out.append({k: torch.from_numpy(np.array(v)) for k, v in frame.items()})
+    return out
+
+
+def build_program(
+    model: Model,
+    script: Mapping[str, Any] | None = None,
+    min_nbor_dist: float | None = None,
+    probes: Mapping[str, Any] | None = None,
+) -> torch.jit.ScriptModule:
+    """Return a model as a TorchScript module."""
     with warnings.catch_warnings():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
         core = trace_core(model)
-        return torch.jit.script(Program(core, settings_of(model, script or {}, min_nbor_dist)))
+        settings = settings_of(model, script or {}, min_nbor_dist, probes)
+        if isinstance(model, SpinModel):
+            own = {"use_spin": model.use_spin, "virtual_scale": model.virtual_scale}
+            return torch.jit.script(SpinProgram(core, settings | own))
+        return torch.jit.script(Program(core, settings))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -185,7 +215,9 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     model = Model.deserialize(data["model"])
     script = data.get("model_def_script") or {}
     nearest = data.get("@variables", {}).get("min_nbor_dist")
-    program = build_program(model, script, None if nearest is None else float(nearest))
+    program = build_program(
+        model, script, None if nearest is None else float(nearest), data.get("probes")
+    )
     tree, arrays = _split(data)
     packed = io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type]
@@ -200,8 +232,6 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.save(program, os.fspath(temporary), _extra_files=extra)
         if data.get("probes"):
-            from deepmd.io.probes import compare_probes
-
             worst = compare_probes(open_program(temporary), data["probes"])
             if worst is not None:
                 raise ModelFileError(worst, where=path, fix="no file was written")
@@ -218,7 +248,7 @@ def metadata_of(model: Model) -> dict[str, Any]:
             {"name": v.name, "size": v.size, "differentiable": v.r_differentiable}
             for v in model.output_def().get_data().values()
         ],
-        "precision": "float64",
+        "precision": lowest_precision(model),
         "dim_fparam": model.get_dim_fparam(),
         "dim_aparam": model.get_dim_aparam(),
     }
