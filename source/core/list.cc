@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "list.h"
+
+#include <string>
+#include <utility>
+
+#include "error.h"
+
+namespace deepmd::core {
+
+GivenPairs::GivenPairs(const Frame& frame, std::vector<int64_t> centres, int ntypes, double rcut)
+    : frame_(frame), centres_(std::move(centres)), ntypes_(ntypes), rcut_(rcut) {
+  const NeighborList& list = *frame.list;
+  const int64_t nloc = frame.nall - frame.nghost;
+  row_.assign(static_cast<size_t>(nloc), -1);
+  if (list.inum < 0 || (list.inum > 0 && (!list.ilist || !list.numneigh || !list.firstneigh))) {
+    fail("neighbour list", "it has no ilist, numneigh or firstneigh");
+  }
+  for (int k = 0; k < list.inum; ++k) {
+    const int64_t i = list.ilist[k];
+    if (i < 0 || i >= nloc) {
+      fail("neighbour list",
+           "centre " + std::to_string(i) + " is not among the " + std::to_string(nloc) +
+               " local atoms",
+           "give nghost, the number of ghosts at the end of the coordinates");
+    }
+    if (row_[i] >= 0) fail("neighbour list", "centre " + std::to_string(i) + " comes twice");
+    row_[i] = k;
+  }
+}
+
+void GivenPairs::find(int64_t first, int64_t last, Pairs& pairs) const {
+  const NeighborList& list = *frame_.list;
+  const double limit = rcut_ * rcut_;
+  const double* coord = frame_.coord;
+  int64_t candidates = 0, n = 0;
+  for (int64_t c = first; c < last; ++c) {
+    const int row = row_[centres_[c]];
+    if (row >= 0) candidates += list.numneigh[row];
+  }
+  pairs.resize(candidates);
+  for (int64_t c = first; c < last; ++c) {
+    const int64_t i = centres_[c];
+    if (row_[i] < 0) continue;
+    const int* neighbors = list.firstneigh[row_[i]];
+    const int count = list.numneigh[row_[i]];
+    for (int k = 0; k < count; ++k) {
+      const int64_t j = neighbors[k] & list.mask;
+      if (j < 0 || j >= frame_.nall) {
+        fail("neighbour list",
+             "atom " + std::to_string(i) + " has the neighbour " + std::to_string(j) +
+                 ", but there are " + std::to_string(frame_.nall) + " atoms",
+             "set the mask if entries carry other bits");
+      }
+      double* vec = pairs.vec.data() + 3 * n;
+      double r2 = 0.0;
+      for (int a = 0; a < 3; ++a) {
+        vec[a] = coord[3 * j + a] - coord[3 * i + a];
+        r2 += vec[a] * vec[a];
+      }
+      const int type = frame_.atype[j];
+      pairs.i[n] = i;
+      pairs.j[n] = j;
+      pairs.r2[n] = r2;
+      n += r2 <= limit && r2 > 0.0 && type >= 0 && type < ntypes_;
+    }
+  }
+  pairs.resize(n);
+  pairs.shift.assign(3 * static_cast<size_t>(n), 0);
+}
+
+}  // namespace deepmd::core

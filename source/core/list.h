@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** Pairs out of a neighbour list made elsewhere, by a molecular dynamics program. */
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model.h"
+#include "pairs.h"
+
+namespace deepmd::core {
+
+/** A foreign list, cut to the cutoff; atoms that take no part are left out. */
+class GivenPairs : public PairSource {
+ public:
+  /**
+   * @param frame with a list; must outlive this object
+   * @param centres local atoms that are predicted; those that the list leaves out have no pairs
+   * @param ntypes atoms of a type outside of 0 <= type < ntypes are ignored
+   * @throws deepmd::deepmd_exception for a list that names atoms that do not exist
+   */
+  GivenPairs(const Frame& frame, std::vector<int64_t> centres, int ntypes, double rcut);
+
+  void find(int64_t first, int64_t last, Pairs& pairs) const override;
+
+ private:
+  const Frame& frame_;
+  std::vector<int64_t> centres_;
+  std::vector<int> row_;  ///< per local atom its place in the list, or -1
+  int ntypes_;
+  double rcut_;
+};
+
+}  // namespace deepmd::core
