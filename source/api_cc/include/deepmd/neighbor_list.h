@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#pragma once
+
+#include <vector>
+
+namespace deepmd {
+
+/**
+ * A neighbour list made elsewhere, by a molecular dynamics code for example.
+ *
+ * A full list: each pair is listed at both atoms. Pairs may lie beyond the cutoff. The arrays
+ * belong to the caller and must live while the list is used.
+ */
+struct InputNlist {
+  int inum;          ///< number of centres
+  int* ilist;        ///< (inum) atoms that are centres
+  int* numneigh;     ///< (inum) numbers of their neighbours
+  int** firstneigh;  ///< (inum) arrays of atom indices, ghosts included
+  /// How ghosts are sent between ranks, in nswap exchanges; all zero for one rank.
+  int nswap;
+  int* sendnum;
+  int* recvnum;
+  int* firstrecv;
+  int** sendlist;
+  int* sendproc;
+  int* recvproc;
+  void* world;             ///< pointer to the MPI communicator
+  int mask = 0xFFFFFFFF;   ///< bits of an entry that are the index of the neighbour
+  int* mapping = nullptr;  ///< (n_all) local atom of every atom, or null
+  int nprocs = 1;          ///< ranks that share the system
+
+  InputNlist() : InputNlist(0, nullptr, nullptr, nullptr) {}
+
+  InputNlist(int inum_, int* ilist_, int* numneigh_, int** firstneigh_)
+      : InputNlist(inum_, ilist_, numneigh_, firstneigh_, 0, nullptr, nullptr, nullptr, nullptr,
+                   nullptr, nullptr, nullptr) {}
+
+  InputNlist(int inum_, int* ilist_, int* numneigh_, int** firstneigh_, int nswap_, int* sendnum_,
+             int* recvnum_, int* firstrecv_, int** sendlist_, int* sendproc_, int* recvproc_,
+             void* world_, int nprocs_ = 1)
+      : inum(inum_),
+        ilist(ilist_),
+        numneigh(numneigh_),
+        firstneigh(firstneigh_),
+        nswap(nswap_),
+        sendnum(sendnum_),
+        recvnum(recvnum_),
+        firstrecv(firstrecv_),
+        sendlist(sendlist_),
+        sendproc(sendproc_),
+        recvproc(recvproc_),
+        world(world_),
+        nprocs(nprocs_) {}
+
+  void set_mask(int mask_) { mask = mask_; }
+  void set_mapping(int* mapping_) { mapping = mapping_; }
+};
+
+/**
+ * Let `to` point to the rows of `from`, one row of neighbours per centre 0, 1, ...
+ *
+ * The arrays of `to` must have room: ilist, numneigh and firstneigh of from.size() entries.
+ */
+void convert_nlist(InputNlist& to, std::vector<std::vector<int>>& from);
+
+/** The largest number of neighbours of a centre. */
+int max_numneigh(const InputNlist& list);
+
+}  // namespace deepmd
