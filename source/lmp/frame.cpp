@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "frame.h"
+
+#include <mpi.h>
+
+#include <cstring>
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "force.h"
+#include "model.h"
+#include "neigh_list.h"
+#include "update.h"
+
+namespace deepmd_lmp {
+
+Units::Units(LAMMPS_NS::LAMMPS* lmp) {
+  if (std::strcmp(lmp->update->unit_style, "lj") == 0) {
+    throw Failure("units lj have no Angstrom and no eV; use units metal or real");
+  }
+  length = lmp->force->angstrom;
+  energy = lmp->force->boltz / 8.617343e-5;
+}
+
+void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types, double length,
+                 bool rebuilt) {
+  const LAMMPS_NS::Atom* atom = lmp_->atom;
+  nghost_ = atom->nghost;
+  nall_ = atom->nlocal + nghost_;
+  const double* x = nall_ > 0 ? atom->x[0] : nullptr;
+  coord_ = x;
+  if (length != 1.0) {
+    scaled_.resize(3 * static_cast<size_t>(nall_));
+    for (size_t k = 0; k < scaled_.size(); ++k) scaled_[k] = x[k] / length;
+    coord_ = scaled_.data();
+  }
+  atype_.resize(nall_);
+  for (int i = 0; i < nall_; ++i) atype_[i] = types[atom->type[i]];
+  const LAMMPS_NS::Domain* box = lmp_->domain;
+  const double rows[9] = {box->xprd, 0.0, 0.0, box->xy, box->yprd, 0.0, box->xz, box->yz, box->zprd};
+  for (int k = 0; k < 9; ++k) cell_[k] = rows[k] / length;
+
+  const int nprocs = lmp_->comm->nprocs;
+  if (nprocs == 1) {
+    list_.reset(DP_NewNlist(neighbors->inum, neighbors->ilist, neighbors->numneigh,
+                            neighbors->firstneigh));
+  } else {
+    list_.reset(DP_NewNlist_comm(neighbors->inum, neighbors->ilist, neighbors->numneigh,
+                                 neighbors->firstneigh, 0, nullptr, nullptr, nullptr, nullptr,
+                                 nullptr, nullptr, &lmp_->world, nprocs));
+  }
+  DP_NlistSetMask(list_.get(), NEIGHMASK);
+  if (nprocs == 1) map_ghosts(rebuilt);
+}
+
+void Frame::map_ghosts(bool rebuilt) {
+  LAMMPS_NS::Atom* atom = lmp_->atom;
+  if (!atom->tag_enable || atom->map_style == LAMMPS_NS::Atom::MAP_NONE) return;
+  if (rebuilt || owner_.size() != static_cast<size_t>(nall_)) {
+    owner_.resize(nall_);
+    for (int i = 0; i < nall_; ++i) owner_[i] = atom->map(atom->tag[i]);
+  }
+  if (mapped()) DP_NlistSetMapping(list_.get(), owner_.data());
+}
+
+}  // namespace deepmd_lmp

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * LAMMPS's atoms and neighbours as the C interface wants them: Angstrom, types of the model.
+ */
+#pragma once
+
+#include <deepmd/c_api.h>
+
+#include <memory>
+#include <vector>
+
+#include "pointers.h"
+
+namespace LAMMPS_NS {
+class NeighList;
+}
+
+namespace deepmd_lmp {
+
+/** Factors from Angstrom and eV to the units of the run. */
+struct Units {
+  explicit Units(LAMMPS_NS::LAMMPS* lmp);  ///< throws Failure for units lj
+  double length = 1.0;
+  double energy = 1.0;
+  double force() const { return energy / length; }
+};
+
+/** This rank's atoms, ghosts last. */
+class Frame {
+ public:
+  explicit Frame(LAMMPS_NS::LAMMPS* lmp) : lmp_(lmp) {}
+
+  /**
+   * Look at the atoms as they are now. `types[t]` is the model's type of LAMMPS's type t, -1 to
+   * ignore it. `rebuilt`: ghosts are others than last time.
+   */
+  void fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types, double length,
+            bool rebuilt);
+
+  int nall() const { return nall_; }
+  int nghost() const { return nghost_; }
+  int nlocal() const { return nall_ - nghost_; }
+  const double* coord() const { return coord_; }
+  const int* atype() const { return atype_.data(); }
+  const double* cell() const { return cell_; }
+  const DP_Nlist* list() const { return list_.get(); }
+
+  /** Whether the owners of ghosts are known, which models that pass messages need. */
+  bool mapped() const { return !owner_.empty(); }
+
+ private:
+  void map_ghosts(bool rebuilt);
+
+  struct Free {
+    void operator()(DP_Nlist* list) const { DP_DeleteNlist(list); }
+  };
+  LAMMPS_NS::LAMMPS* lmp_;
+  int nall_ = 0;
+  int nghost_ = 0;
+  const double* coord_ = nullptr;
+  std::vector<double> scaled_;  ///< coordinates, where units are not Angstrom
+  std::vector<int> atype_;
+  std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank with an atom map
+  double cell_[9] = {};
+  std::unique_ptr<DP_Nlist, Free> list_;
+};
+
+}  // namespace deepmd_lmp

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "model.h"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <climits>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "frame.h"
+
+namespace deepmd_lmp {
+
+std::string take(const char* text) {
+  std::string copy = text ? text : "";
+  DP_DeleteChar(text);
+  return copy;
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+std::string join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+int node_rank(MPI_Comm world) {
+  int rank = 0;
+#if MPI_VERSION >= 3
+  MPI_Comm node;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &rank);
+  MPI_Comm_free(&node);
+#else
+  MPI_Comm_rank(world, &rank);  // LAMMPS without MPI
+#endif
+  return rank;
+}
+
+namespace {
+
+/** Send a text of rank `root` to all. */
+void broadcast(MPI_Comm world, std::string& text, int root) {
+  long long size = static_cast<long long>(text.size());
+  MPI_Bcast(&size, 1, MPI_LONG_LONG, root, world);
+  text.resize(static_cast<size_t>(size));
+  constexpr long long chunk = 1LL << 30;  // counts of MPI are int
+  for (long long done = 0; done < size; done += chunk) {
+    const int count = static_cast<int>(std::min(chunk, size - done));
+    MPI_Bcast(text.data() + done, count, MPI_CHAR, root, world);
+  }
+}
+
+/** Content of a file; empty for a folder or where it does not fit into the C interface. */
+std::string read(const std::string& path) {
+  std::error_code code;
+  if (!std::filesystem::exists(path, code)) {
+    throw Failure(path + ": there is no such model file (folder of the run: " +
+                  std::filesystem::current_path(code).string() + ")");
+  }
+  if (std::filesystem::is_directory(path, code)) return "";
+  if (std::filesystem::file_size(path, code) > INT_MAX) return "";
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream content;
+  content << file.rdbuf();
+  if (!file || content.str().empty()) throw Failure(path + ": cannot be read, or is empty");
+  return content.str();
+}
+
+}  // namespace
+
+void agree(MPI_Comm world, const std::string& message) {
+  int me = 0, size = 1;
+  MPI_Comm_rank(world, &me);
+  MPI_Comm_size(world, &size);
+  const int mine = message.empty() ? size : me;
+  int first = size;
+  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+  if (first == size) return;
+  std::string text = message;
+  broadcast(world, text, first);
+  throw Failure(text);
+}
+
+std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
+                                                const std::vector<std::string>& paths,
+                                                bool check_probes) {
+  int me = 0;
+  MPI_Comm_rank(world, &me);
+  const int gpu_rank = node_rank(world);
+  std::vector<std::unique_ptr<Model>> models;
+  for (const std::string& path : paths) {
+    std::string content, message;
+    try {
+      if (me == 0) content = read(path);
+    } catch (const Failure& failure) {
+      message = failure.what();
+    }
+    agree(world, message);
+    broadcast(world, content, 0);
+    try {
+      models.push_back(std::make_unique<Model>(path, content, gpu_rank, check_probes));
+    } catch (const Failure& failure) {
+      message = failure.what();
+    }
+    agree(world, message);
+  }
+  return models;
+}
+
+Model::Model(const std::string& file, const std::string& content, int gpu_rank, bool check_probes)
+    : path(file) {
+  const int before = DP_CheckProbes(check_probes);
+  handle_.reset(DP_NewDeepPotWithParam2(path.c_str(), gpu_rank, content.data(),
+                                        static_cast<int>(content.size())));
+  DP_CheckProbes(before);
+  check();
+  DP_DeepPot* dp = handle_.get();
+  cutoff = DP_DeepPotGetCutoff(dp);
+  type_map = split(take(DP_DeepPotGetTypeMap(dp)));
+  dim_fparam = DP_DeepPotGetDimFParam(dp);
+  dim_aparam = DP_DeepPotGetDimAParam(dp);
+  dim_chg_spin = DP_DeepPotGetDimChgSpin(dp);
+  has_default_fparam = DP_DeepPotHasDefaultFParam(dp);
+  aparam_of_ghosts = DP_DeepPotIsAParamNAll(dp);
+  check();
+}
+
+void Model::check(const Frame* frame) const {
+  std::string message = take(DP_DeepPotCheckOK(handle_.get()));
+  if (message.empty()) return;
+  if (message.find(path) == std::string::npos) message = path + ": " + message;
+  if (frame && !frame->mapped() && message.find("mapping") != std::string::npos) {
+    message += " (in LAMMPS: \"atom_modify map yes\" before the box is made)";
+  }
+  throw Failure(message);
+}
+
+void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
+                     bool atom_virial, Results& results) {
+  const size_t nall = frame.nall();
+  results.energy = 0.0;
+  results.virial.assign(9, 0.0);
+  results.force.assign(3 * nall, 0.0);
+  results.atom_energy.assign(atom_energy ? nall : 0, 0.0);
+  results.atom_virial.assign(atom_virial ? 9 * nall : 0, 0.0);
+  if (frame.nlocal() == 0) return;
+  DP_DeepPotComputeNList3(handle_.get(), 1, frame.nall(), frame.coord(), frame.atype(),
+                          frame.cell(), frame.nghost(), frame.list(), ago, inputs.fparam,
+                          inputs.aparam, inputs.charge_spin, &results.energy,
+                          results.force.data(), results.virial.data(),
+                          atom_energy ? results.atom_energy.data() : nullptr,
+                          atom_virial ? results.atom_virial.data() : nullptr);
+  check(&frame);
+}
+
+double Model::energy(const Frame& frame, const Inputs& inputs) {
+  double energy = 0.0;
+  if (frame.nlocal() > 0) {
+    DP_DeepPotComputeNList3(handle_.get(), 1, frame.nall(), frame.coord(), frame.atype(),
+                            frame.cell(), frame.nghost(), frame.list(), 1, inputs.fparam,
+                            inputs.aparam, inputs.charge_spin, &energy, nullptr, nullptr, nullptr,
+                            nullptr);
+    check(&frame);
+  }
+  return energy;
+}
+
+long long Model::overflow() const {
+  return DP_DeepBaseModelGetSelOverflow(reinterpret_cast<DP_DeepBaseModel*>(handle_.get()));
+}
+
+long long Model::most_neighbors() const {
+  return DP_DeepBaseModelGetMostNeighbors(reinterpret_cast<DP_DeepBaseModel*>(handle_.get()));
+}
+
+}  // namespace deepmd_lmp

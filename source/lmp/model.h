@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * A potential behind the C interface, and how LAMMPS's ranks open model files together.
+ */
+#pragma once
+
+#include <deepmd/c_api.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "pointers.h"
+
+namespace deepmd_lmp {
+
+class Frame;
+
+/** What the user must know; LAMMPS prints it as its ERROR. */
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/** Frame and atomic parameters of one evaluation; null: none, or the model's default. */
+struct Inputs {
+  const double* fparam = nullptr;       ///< (dim_fparam)
+  const double* aparam = nullptr;       ///< (nlocal, dim_aparam)
+  const double* charge_spin = nullptr;  ///< (dim_chg_spin)
+};
+
+/** Results on this rank's atoms and ghosts. */
+struct Results {
+  double energy = 0.0;              ///< [eV]
+  std::vector<double> virial;       ///< (9) [eV], row-major
+  std::vector<double> force;        ///< (nall, 3) [eV/Å]: ghosts carry their share
+  std::vector<double> atom_energy;  ///< (nall) [eV]; if wanted
+  std::vector<double> atom_virial;  ///< (nall, 9) [eV]; if wanted
+};
+
+/** An open potential. */
+class Model {
+ public:
+  /** `content` of the file, or empty to read the path. Throws Failure. */
+  Model(const std::string& path, const std::string& content, int gpu_rank, bool check_probes);
+
+  std::string path;
+  double cutoff = 0.0;  ///< [Å]
+  std::vector<std::string> type_map;
+  int dim_fparam = 0;
+  int dim_aparam = 0;
+  int dim_chg_spin = 0;
+  bool has_default_fparam = false;
+  bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
+
+  /** `ago`: calls since the neighbours were found anew (0: anew). Throws Failure. */
+  void evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
+                bool atom_virial, Results& results);
+  double energy(const Frame& frame, const Inputs& inputs);
+
+  /** Centres with more neighbours than `sel` so far on this rank, and the largest number. */
+  long long overflow() const;
+  long long most_neighbors() const;
+
+ private:
+  struct Close {
+    void operator()(DP_DeepPot* handle) const { DP_DeleteDeepPot(handle); }
+  };
+  void check(const Frame* frame = nullptr) const;
+
+  std::unique_ptr<DP_DeepPot, Close> handle_;
+};
+
+/** A string of the C interface, which is freed. */
+std::string take(const char* text);
+
+/** The words of a text. */
+std::vector<std::string> split(const std::string& text);
+
+/** Words with blanks between them. */
+std::string join(const std::vector<std::string>& words);
+
+/** Number of this rank among those on its machine: which GPU it takes. */
+int node_rank(MPI_Comm world);
+
+/** Throw the Failure of the first rank that has one (`message` is not empty) on all ranks. */
+void agree(MPI_Comm world, const std::string& message);
+
+/** Open models: rank 0 reads the files and sends their contents. Throws Failure on all ranks. */
+std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
+                                                const std::vector<std::string>& paths,
+                                                bool check_probes);
+
+}  // namespace deepmd_lmp

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * How much several models disagree, written to a file every few steps.
+ */
+#pragma once
+
+#include <fstream>
+#include <vector>
+
+#include "frame.h"
+#include "settings.h"
+
+namespace deepmd_lmp {
+
+class ModelDeviation {
+ public:
+  /** Open the file on rank 0 and write its header. Throws Failure on all ranks. */
+  ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, bool append);
+
+  /** Whether this step has a row. */
+  bool due() const;
+
+  /**
+   * Write the row of this step; all ranks call it.
+   *
+   * force[k] (nlocal, 3) [eV/Å] of model k on this rank's atoms, complete; virial[k] (9) [eV],
+   * this rank's part; atype (nlocal): atoms of type -1 do not count.
+   */
+  void write(const std::vector<std::vector<double>>& force,
+             const std::vector<std::vector<double>>& virial, const int* atype);
+
+ private:
+  /** Largest, smallest and average deviation. */
+  struct Row {
+    double largest, smallest, average;
+  };
+  Row of_virial(const std::vector<std::vector<double>>& virial, double natoms) const;
+  std::vector<double> of_atoms(const std::vector<std::vector<double>>& force) const;
+  Row of_force(const std::vector<double>& deviation, const int* atype, double natoms) const;
+  std::vector<double> sorted_by_tag(const std::vector<double>& deviation) const;
+
+  LAMMPS_NS::LAMMPS* lmp_;
+  Settings settings_;
+  Units units_;
+  std::ofstream file_;  ///< open on rank 0
+};
+
+}  // namespace deepmd_lmp

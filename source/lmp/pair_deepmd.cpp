@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "pair_deepmd.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "update.h"
+
+using namespace LAMMPS_NS;
+using deepmd_lmp::Failure;
+using deepmd_lmp::join;
+
+namespace {
+
+// Where LAMMPS's components xx, yy, zz, xy, xz, yz, yx, zx, zy (position, force) of a virial are in
+// ours, which are row-major with the force first.
+constexpr int component[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
+
+/** Models that are compared must mean the same by types and parameters. Throws Failure. */
+void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other) {
+  if (first.type_map != other.type_map) {
+    throw Failure(other.path + " has the types " + join(other.type_map) + ", but " + first.path +
+                  " has " + join(first.type_map));
+  }
+  if (first.dim_fparam != other.dim_fparam || first.dim_aparam != other.dim_aparam ||
+      first.dim_chg_spin != other.dim_chg_spin) {
+    throw Failure(other.path + " takes other numbers of fparam, aparam or charge_spin than " +
+                  first.path);
+  }
+}
+
+}  // namespace
+
+PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
+  restartinfo = 1;
+  one_coeff = 1;
+  manybody_flag = 1;
+  single_enable = 0;
+  writedata = 0;
+  no_virial_fdotr_compute = 1;
+  centroidstressflag = CENTROID_AVAIL;
+  comm_reverse = comm_reverse_off = 9;
+}
+
+PairDeepmd::~PairDeepmd() {
+  if (overflow > 0 && comm->me == 0) {
+    utils::logmesg(lmp,
+                   "WARNING: pair_style deepmd: " + std::to_string(overflow) +
+                       " times an atom had more neighbours within the cutoff than the model's sel "
+                       "keeps (at most " +
+                       std::to_string(most_neighbors) +
+                       "); the farthest were left out. Train with a larger sel.\n");
+  }
+  if (allocated) {
+    memory->destroy(setflag);
+    memory->destroy(cutsq);
+    memory->destroy(scale);
+  }
+}
+
+/** Run, and let LAMMPS stop with the message of a Failure; `everywhere`: all ranks have it. */
+template <typename Action>
+void PairDeepmd::guard(bool everywhere, Action&& action) {
+  std::string message;
+  try {
+    action();
+    return;
+  } catch (const Failure& failure) {
+    message = std::string("pair_style deepmd: ") + failure.what();
+  }
+  if (everywhere || comm->nprocs == 1) error->all(FLERR, message);
+  error->one(FLERR, message);
+}
+
+void PairDeepmd::settings(int narg, char** arg) {
+  guard(true, [&] { open(deepmd_lmp::parse_settings(narg, arg)); });
+}
+
+void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
+  units = std::make_unique<deepmd_lmp::Units>(lmp);
+  deviation.reset();
+  models = deepmd_lmp::open_models(world, settings.models, settings.check_probes);
+  cutoff = 0.0;
+  for (const auto& model : models) {
+    check_alike(*models[0], *model);
+    cutoff = std::max(cutoff, model->cutoff * units->length);
+    if (comm->me == 0) {
+      utils::logmesg(lmp, "pair_style deepmd: " + model->path + ", cutoff " +
+                              std::to_string(model->cutoff) + " Angstrom, types " +
+                              join(model->type_map) + "\n");
+    }
+  }
+  parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);
+  if (models.size() > 1 && settings.out_freq > 0) {
+    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings, restarted);
+  }
+}
+
+void PairDeepmd::allocate() {
+  const int n = atom->ntypes + 1;
+  allocated = 1;
+  memory->create(setflag, n, n, "pair:setflag");
+  memory->create(cutsq, n, n, "pair:cutsq");
+  memory->create(scale, n, n, "pair:scale");
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) {
+      setflag[i][j] = 1;
+      cutsq[i][j] = 0.0;
+      scale[i][j] = 1.0;
+    }
+  }
+}
+
+void PairDeepmd::coeff(int narg, char** arg) {
+  guard(true, [&] {
+    if (models.empty()) throw Failure("no model is open; give pair_style deepmd FILE ... before");
+    if (narg < 2 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0) {
+      throw Failure("pair_coeff: a model describes all pairs: pair_coeff * * " +
+                    join(models[0]->type_map));
+    }
+    if (!allocated) allocate();
+    name_types({arg + 2, arg + narg});
+  });
+}
+
+void PairDeepmd::name_types(const std::vector<std::string>& names) {
+  const std::vector<std::string>& known = models[0]->type_map;
+  const size_t ntypes = atom->ntypes;
+  types.assign(ntypes + 1, -1);
+  if (names.empty()) {
+    if (ntypes > known.size()) {
+      throw Failure("pair_coeff * *: there are " + std::to_string(ntypes) + " types, but " +
+                    models[0]->path + " has only " + join(known) +
+                    "; name one for each type, or NULL");
+    }
+    if (ntypes < known.size() && comm->me == 0) {
+      error->warning(FLERR, "pair_coeff * *: types 1 to " + std::to_string(ntypes) +
+                                " are taken for the first of " + join(known));
+    }
+    for (size_t t = 1; t <= ntypes; ++t) types[t] = static_cast<int>(t) - 1;
+    return;
+  }
+  if (names.size() > ntypes) {
+    throw Failure("pair_coeff: " + std::to_string(names.size()) + " names for " +
+                  std::to_string(ntypes) + " types");
+  }
+  for (size_t t = 0; t < names.size(); ++t) {
+    if (names[t] == "NULL") continue;
+    const auto found = std::find(known.begin(), known.end(), names[t]);
+    if (found == known.end()) {
+      throw Failure("pair_coeff: " + models[0]->path + " does not know " + names[t] + "; it has " +
+                    join(known));
+    }
+    types[t + 1] = static_cast<int>(found - known.begin());
+  }
+  if (names.size() < ntypes && comm->me == 0) {
+    error->warning(FLERR, "pair_coeff: types above " + std::to_string(names.size()) +
+                              " have no name and are ignored by the model");
+  }
+}
+
+void PairDeepmd::init_style() {
+  guard(true, [&] {
+    if (models.empty()) {
+      throw Failure(
+          "restart files do not hold models; give pair_style deepmd FILE ... and pair_coeff again");
+    }
+    if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
+    check_special_bonds();
+    parameters->init();
+  });
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+void PairDeepmd::check_special_bonds() const {
+  if (atom->molecular == Atom::ATOMIC || atom->nbonds == 0 || force->kspace) return;
+  for (int k = 1; k <= 3; ++k) {
+    if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) {
+      throw Failure(
+          "bonded atoms would be missing among the neighbours; use special_bonds lj/coul 1 1 1, "
+          "or 1e-50 in place of 0 where another style wants them excluded");
+    }
+  }
+}
+
+double PairDeepmd::init_one(int i, int j) {
+  scale[j][i] = scale[i][j];
+  return cutoff;
+}
+
+void PairDeepmd::compute(int eflag, int vflag) {
+  ev_init(eflag, vflag);
+  if (vflag_atom) {
+    error->all(FLERR,
+               std::string("pair_style deepmd: a many-body virial of an atom has nine components; "
+                           "use compute centroid/stress/atom in place of stress/atom"));
+  }
+  const bool rebuilt = neighbor->ago == 0;
+  frame.fill(list, types, units->length, rebuilt);
+  deepmd_lmp::Inputs inputs;
+  guard(false, [&] {
+    inputs = parameters->values();
+    models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
+  });
+  add(results);
+  if (deviation && deviation->due()) compare(results, inputs);
+}
+
+/** Add results to what LAMMPS sums. */
+void PairDeepmd::add(deepmd_lmp::Results& results) {
+  const double factor = scale[1][1];
+  // Without Newton's third law nobody but us adds what belongs to the owners of ghosts.
+  if (!force->newton) {
+    fold(results.force, 3);
+    if (cvflag_atom) fold(results.atom_virial, 9);
+  }
+  const int count = force->newton ? frame.nall() : frame.nlocal();
+  if (count > 0) {
+    double* f = atom->f[0];
+    const double unit = factor * units->force();
+    for (int k = 0; k < 3 * count; ++k) f[k] += unit * results.force[k];
+  }
+  const double unit = factor * units->energy;
+  if (eflag_global) eng_vdwl += unit * results.energy;
+  if (vflag_global) {
+    for (int c = 0; c < 6; ++c) virial[c] += unit * results.virial[component[c]];
+  }
+  if (eflag_atom) {
+    for (int i = 0; i < frame.nlocal(); ++i) eatom[i] += unit * results.atom_energy[i];
+  }
+  if (cvflag_atom) {
+    for (int i = 0; i < count; ++i) {
+      for (int c = 0; c < 9; ++c) cvatom[i][c] += unit * results.atom_virial[9 * i + component[c]];
+    }
+  }
+}
+
+/** Evaluate the other models, and write how they differ. */
+void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs) {
+  std::vector<std::vector<double>> force_of = {first.force};
+  std::vector<std::vector<double>> virial_of = {first.virial};
+  if (force->newton) fold(force_of[0], 3);
+  deepmd_lmp::Results other;
+  for (size_t k = 1; k < models.size(); ++k) {
+    // Neighbours may have been found anew since this model was called last.
+    guard(false, [&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
+    fold(other.force, 3);
+    force_of.push_back(other.force);
+    virial_of.push_back(other.virial);
+  }
+  deviation->write(force_of, virial_of, frame.atype());
+}
+
+/** Add the values (nall, width) of ghosts to those of their owners. */
+void PairDeepmd::fold(std::vector<double>& values, int width) {
+  folding = values.data();
+  folding_width = width;
+  comm->reverse_comm(this, width);
+}
+
+int PairDeepmd::pack_reverse_comm(int n, int first, double* buffer) {
+  const double* from = folding + static_cast<size_t>(first) * folding_width;
+  std::copy(from, from + static_cast<size_t>(n) * folding_width, buffer);
+  return n * folding_width;
+}
+
+void PairDeepmd::unpack_reverse_comm(int n, int* list, double* buffer) {
+  for (int i = 0; i < n; ++i) {
+    double* to = folding + static_cast<size_t>(list[i]) * folding_width;
+    for (int c = 0; c < folding_width; ++c) to[c] += *buffer++;
+  }
+}
+
+void PairDeepmd::finish() {
+  long long mine[2] = {0, 0}, all[2] = {0, 0};
+  if (!models.empty()) {
+    mine[0] = models[0]->overflow();
+    mine[1] = models[0]->most_neighbors();
+  }
+  MPI_Reduce(&mine[0], &all[0], 1, MPI_LONG_LONG, MPI_SUM, 0, world);
+  MPI_Reduce(&mine[1], &all[1], 1, MPI_LONG_LONG, MPI_MAX, 0, world);
+  overflow = all[0];
+  most_neighbors = all[1];
+}
+
+void* PairDeepmd::extract(const char* name, int& dim) {
+  if (std::strcmp(name, "cut_coul") == 0) {
+    dim = 0;
+    return &cutoff;
+  }
+  if (std::strcmp(name, "scale") == 0) {
+    dim = 2;
+    return scale;
+  }
+  return nullptr;
+}
+
+int PairDeepmd::dim_fparam() const { return models.empty() ? 0 : models[0]->dim_fparam; }
+
+double PairDeepmd::energy_at(double fparam) {
+  double energy = 0.0;
+  frame.fill(list, types, units->length, false);
+  guard(false, [&] {
+    deepmd_lmp::Inputs inputs = parameters->values();
+    inputs.fparam = &fparam;
+    energy = models[0]->energy(frame, inputs);
+  });
+  return energy * scale[1][1] * units->energy;
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * pair_style deepmd: energies, forces and virials of a model file, and the deviation of several.
+ */
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "frame.h"
+#include "model.h"
+#include "model_deviation.h"
+#include "pair.h"
+#include "parameters.h"
+
+namespace LAMMPS_NS {
+
+class PairDeepmd : public Pair {
+ public:
+  explicit PairDeepmd(class LAMMPS* lmp);
+  ~PairDeepmd() override;
+
+  void settings(int narg, char** arg) override;
+  void coeff(int narg, char** arg) override;
+  void init_style() override;
+  double init_one(int i, int j) override;
+  void compute(int eflag, int vflag) override;
+  void finish() override;
+  void* extract(const char* name, int& dim) override;
+  int pack_reverse_comm(int n, int first, double* buffer) override;
+  void unpack_reverse_comm(int n, int* list, double* buffer) override;
+
+  // Nothing is stored; that a restart file was read tells to append to the deviation file.
+  void write_restart(FILE*) override {}
+  void write_restart_settings(FILE*) override {}
+  void read_restart(FILE*) override { restarted = true; }
+  void read_restart_settings(FILE*) override { restarted = true; }
+
+  /** Numbers of frame parameters of the model. */
+  int dim_fparam() const;
+
+  /** Energy of this rank's atoms at another frame parameter [energy unit of the run]. */
+  double energy_at(double fparam);
+
+ private:
+  void allocate();
+  void open(const deepmd_lmp::Settings& settings);
+  void name_types(const std::vector<std::string>& names);
+  void check_special_bonds() const;
+  void add(deepmd_lmp::Results& results);
+  void compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs);
+  void fold(std::vector<double>& values, int width);
+  template <typename Action>
+  void guard(bool everywhere, Action&& action);
+
+  std::vector<std::unique_ptr<deepmd_lmp::Model>> models;  ///< the first one drives
+  std::unique_ptr<deepmd_lmp::Parameters> parameters;
+  std::unique_ptr<deepmd_lmp::ModelDeviation> deviation;  ///< null: one model, or not wanted
+  std::unique_ptr<deepmd_lmp::Units> units;
+  deepmd_lmp::Frame frame;
+  deepmd_lmp::Results results;
+  std::vector<int> types;  ///< (ntypes + 1): type of the model, -1: ignored
+  double** scale = nullptr;
+  double cutoff = 0.0;  ///< in the units of the run
+  bool restarted = false;
+  long long overflow = 0;  ///< of all ranks, after a run
+  long long most_neighbors = 0;
+
+  double* folding = nullptr;  ///< what the reverse communication sums
+  int folding_width = 0;
+};
+
+}  // namespace LAMMPS_NS
