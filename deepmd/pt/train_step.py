@@ -16,6 +16,7 @@ from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, to_tensor
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.utils.memory import keep_freed_memory
 
 Tensor = torch.Tensor
 
@@ -32,6 +33,7 @@ class TorchTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        keep_freed_memory()
         self._losses, self._options = dict(losses), options
         self.device = default_device()
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
@@ -61,9 +63,8 @@ class TorchTrainStep(TrainStep):
             total, figures = self._compiled[task](inputs, labels, lr, params)
         else:
             loss = self._losses[task]
-            pred = self.lifted[task].predict(
-                inputs, batch.n_frames, derivatives=loss.derivatives(), keep_graph=True
-            )
+            model = self.lifted[task]
+            pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=True)
             total, figures = loss(lr, pred, labels)
         grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
         if params and isinstance(total, Tensor) and total.requires_grad:
@@ -89,7 +90,8 @@ class TorchTrainStep(TrainStep):
         inputs, labels = self._tensors(task, batch)
         loss = self._losses[task]
         with torch.no_grad():
-            pred = self.lifted[task].predict(inputs, batch.n_frames, derivatives=loss.derivatives())
+            model = self.lifted[task]
+            pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=False)
             return _metrics(*loss(lr, pred, labels))
 
     # -- state --------------------------------------------------------------------------------
