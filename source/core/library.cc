@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
-#include <map>
-#include <mutex>
 
 #include "error.h"
 
@@ -100,9 +98,9 @@ void* open_library(const Known& backend, std::string& where) {
     const char* reason = dlerror();
     fail(where, std::string("Unable to load the ") + backend.name + " backend plugin: " +
                     (reason ? reason : "unknown error"),
-         std::string("install the package ") + backend.package +
-             " (pip install " + backend.package +
-             ") where the plugin finds it, or add its libraries to LD_LIBRARY_PATH");
+         std::string("install the package ") + backend.package + " (pip install " +
+             backend.package + ") where the plugin finds it, or add its libraries to "
+             "LD_LIBRARY_PATH");
   }
   where = name;
   if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
@@ -113,9 +111,7 @@ void* open_library(const Known& backend, std::string& where) {
            ", or set DP_BACKEND_PLUGIN_PATH to the folder of " + name);
 }
 
-const deepmd_backend_functions& load(const Known& backend) {
-  std::string where;
-  void* handle = open_library(backend, where);
+const deepmd_backend_functions& functions_of(void* handle, const std::string& where) {
   const auto entry =
       reinterpret_cast<deepmd_backend_entry>(dlsym(handle, DEEPMD_BACKEND_ENTRY));
   if (!entry) fail(where, "this library has no function " DEEPMD_BACKEND_ENTRY, "reinstall it");
@@ -164,13 +160,11 @@ void call(const std::string& where, Function function, Arguments... arguments) {
 std::string backend_of(const std::string& path) { return known_backend(path).key; }
 
 const deepmd_backend_functions& backend_for(const std::string& path) {
-  static std::mutex mutex;
-  static std::map<std::string, const deepmd_backend_functions*> loaded;
   const Known& backend = known_backend(path);
-  const std::lock_guard<std::mutex> lock(mutex);
-  const deepmd_backend_functions*& functions = loaded[backend.key];
-  if (!functions) functions = &load(backend);
-  return *functions;
+  std::string where;
+  // Never closed: frameworks do not survive it. Opening it again gives what is loaded.
+  void* handle = open_library(backend, where);
+  return functions_of(handle, where);
 }
 
 std::vector<std::string> describe_backends() {

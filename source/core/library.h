@@ -12,7 +12,7 @@
 
 namespace deepmd::core {
 
-/** The functions of the backend that opens a file of this name; its library is loaded once. */
+/** The functions of the backend that opens a file of this name; its library stays loaded. */
 const deepmd_backend_functions& backend_for(const std::string& path);
 
 /** A small frame with results that came with a model. */

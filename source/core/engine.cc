@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "engine.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "assembly.h"
+#include "probes.h"
+#include "threads.h"
+
+namespace deepmd::core {
+
+namespace {
+
+/** Centres whose neighbours are counted to estimate how many all have. */
+constexpr int64_t kSamples = 32;
+
+/** Predictions of the right sizes, all zero. */
+std::vector<Prediction> empty_predictions(const Info& info, int64_t nall, const Wanted& wanted) {
+  std::vector<Prediction> predictions(info.outputs.size());
+  for (size_t k = 0; k < predictions.size(); ++k) {
+    const Output& output = info.outputs[k];
+    const auto size = static_cast<size_t>(output.size), n = static_cast<size_t>(nall);
+    predictions[k].value.assign(size, 0.0);
+    predictions[k].atom_value.assign(size * n, 0.0);
+    if (!output.differentiable) continue;
+    if (wanted.derivatives || wanted.atom_virial) {
+      predictions[k].force.assign(size * n * 3, 0.0);
+      predictions[k].virial.assign(size * 9, 0.0);
+    }
+    if (wanted.atom_virial) predictions[k].atom_virial.assign(size * n * 9, 0.0);
+  }
+  return predictions;
+}
+
+/** Sums over atoms, or means, in the order of the atoms. */
+void add_totals(const Info& info, const System& system, std::vector<Prediction>& predictions) {
+  for (size_t k = 0; k < predictions.size(); ++k) {
+    const int64_t size = info.outputs[k].size;
+    Prediction& p = predictions[k];
+    for (const int64_t a : system.centres) {
+      for (int64_t c = 0; c < size; ++c) p.value[c] += p.atom_value[a * size + c];
+    }
+    if (info.outputs[k].intensive && system.n() > 0) {
+      for (double& x : p.value) x /= static_cast<double>(system.n());
+    }
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& options) {
+  auto backend = std::make_unique<BackendModel>(path, options);
+  const std::vector<Probe> probes = backend->probes();
+  auto engine = std::make_shared<Engine>(std::move(backend));
+  if (options.check_probes) check_probes(*engine, probes);
+  engine->forget_overflow();
+  return engine;
+}
+
+std::vector<Prediction> Engine::evaluate(const Frame& frame, const Wanted& wanted) {
+  std::vector<Prediction> predictions = empty_predictions(info(), frame.nall, wanted);
+  const System system = make_system(frame, info());
+  if (system.n() == 0) return predictions;
+  if (backend_->has_edges()) {
+    evaluate_edges(system, wanted, predictions);
+  } else {
+    Overflow overflow;
+    evaluate_extended(*backend_, system, wanted, threads_, predictions, overflow);
+    note(overflow);
+  }
+  add_totals(info(), system, predictions);
+  return predictions;
+}
+
+void Engine::evaluate_edges(const System& system, const Wanted& wanted,
+                            std::vector<Prediction>& predictions) {
+  const bool gradients = wanted.derivatives || wanted.atom_virial;
+  std::vector<std::unique_ptr<Workspace>> workspaces;
+  workspaces.push_back(take_workspace());
+  const std::vector<Range> ranges = chunks(system, *workspaces[0]);
+  const auto n = static_cast<int64_t>(ranges.size());
+  const int inside = static_cast<int>(std::max<int64_t>(threads_ / n, 1));
+  const int buffers = buffers_for(n, threads_);
+  while (static_cast<int>(workspaces.size()) < buffers) workspaces.push_back(take_workspace());
+  run_in_order(
+      n, threads_,
+      [&](int64_t k, int b) {
+        run_chunk(system, ranges[k], gradients, inside, *workspaces[b]);
+      },
+      [&](int64_t k, int b) {
+        add_chunk(system, ranges[k], gradients, *workspaces[b], predictions);
+      });
+  give_workspaces(workspaces);
+}
+
+/**
+ * Divide the centres, by nothing but the input, so that the sums do not depend on the machine.
+ *
+ * A local model's atom depends on its own edges and its neighbours' types only, so any range of
+ * centres will do; messages need all atoms at once.
+ */
+std::vector<Engine::Range> Engine::chunks(const System& system, Workspace& workspace) const {
+  const int64_t n = system.n();
+  if (info().message_passing) return {{0, n}};
+  const int64_t samples = std::min(n, kSamples);
+  int64_t edges = 0;
+  for (int64_t s = 0; s < samples; ++s) {
+    const int64_t centre = s * n / samples;
+    system.pairs->find(centre, centre + 1, workspace.pairs);
+    edges += workspace.pairs.size() + 1;  // the atom counts, or lonely ones would pile up
+  }
+  const int64_t total = edges * n / samples;
+  const int64_t parts = std::clamp<int64_t>((total + kEdgesPerChunk - 1) / kEdgesPerChunk, 1, n);
+  std::vector<Range> ranges;
+  for (int64_t k = 0; k < parts; ++k) ranges.push_back({k * n / parts, (k + 1) * n / parts});
+  return ranges;
+}
+
+/** The centres, then one atom per type that stands for all neighbours of which only it matters. */
+void Engine::describe_atoms(const System& system, Range range, Workspace& w) const {
+  const Frame& frame = *system.frame;
+  const int64_t n = range.last - range.first;
+  const auto ntypes = static_cast<int64_t>(info().type_map.size());
+  const auto dim = static_cast<size_t>(info().dim_aparam);
+  w.atype.resize(static_cast<size_t>(n + ntypes));
+  w.frame.assign(static_cast<size_t>(n + ntypes), 0);
+  w.first_type.assign(static_cast<size_t>(n + ntypes), frame.atype[system.centres[0]]);
+  w.aparam.assign(static_cast<size_t>(n + ntypes) * dim, 0.0);
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t a = system.centres[range.first + k];
+    w.atype[k] = frame.atype[a];
+    std::copy_n(frame.aparam + (dim ? a * dim : 0), dim, w.aparam.begin() + k * dim);
+  }
+  std::iota(w.atype.begin() + n, w.atype.end(), int64_t{0});
+}
+
+void Engine::run_chunk(const System& system, Range range, bool gradients, int threads,
+                       Workspace& w) const {
+  const Frame& frame = *system.frame;
+  const int64_t n = range.last - range.first;
+  system.pairs->find(range.first, range.last, w.pairs);
+  describe_atoms(system, range, w);
+  const int64_t n_edges = w.pairs.size();
+  w.i.resize(static_cast<size_t>(n_edges));
+  w.j.resize(static_cast<size_t>(n_edges));
+  for (int64_t e = 0; e < n_edges; ++e) {
+    const int64_t j = w.pairs.j[e];
+    w.i[e] = system.owner[w.pairs.i[e]] - range.first;
+    w.j[e] = info().message_passing ? system.owner[j] : n + frame.atype[j];
+    if (w.j[e] < 0) fail_without_owner(j);
+  }
+  const auto n_atoms = static_cast<int64_t>(w.atype.size());
+  w.overflow = {};
+  const std::vector<Slot>& slots =
+      w.packer.pack(backend_->packings(),
+                    {n_edges, w.i.data(), w.j.data(), w.pairs.r2.data(), n_atoms, w.atype.data(),
+                     w.first_type.data()},
+                    &w.overflow);
+  w.slots.clear();
+  for (const Slot& s : slots) w.slots.push_back({s.data.data(), s.rows, s.columns});
+  const std::vector<Output>& outputs = info().outputs;
+  w.values.resize(outputs.size());
+  w.gradients.resize(outputs.size());
+  w.results.clear();
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    const bool gradient = gradients && outputs[k].differentiable;
+    w.values[k].resize(static_cast<size_t>(n_atoms * outputs[k].size));
+    w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * outputs[k].size * 3) : 0);
+    // A pointer that is not null says that the gradient is wanted, even without edges.
+    if (gradient && n_edges == 0) w.gradients[k].reserve(1);
+    w.results.push_back({w.values[k].data(), gradient ? w.gradients[k].data() : nullptr});
+  }
+  std::vector<double> fparam = system.fparam;
+  fparam.insert(fparam.end(), system.chg_spin.begin(), system.chg_spin.end());
+
+  deepmd_edges_request request{};
+  request.struct_size = sizeof(request);
+  request.n_edges = n_edges;
+  request.n_atoms = n_atoms;
+  request.n_frames = 1;
+  request.vec = w.pairs.vec.data();
+  request.i = w.i.data();
+  request.j = w.j.data();
+  request.atype = w.atype.data();
+  request.frame = w.frame.data();
+  request.fparam = fparam.data();
+  request.aparam = w.aparam.data();
+  request.slots = w.slots.data();
+  request.n_slots = static_cast<int32_t>(w.slots.size());
+  request.threads = threads;
+  request.results = w.results.data();
+  backend_->evaluate(request);
+}
+
+void Engine::add_chunk(const System& system, Range range, bool gradients, Workspace& w,
+                       std::vector<Prediction>& predictions) {
+  note(w.overflow);
+  for (size_t k = 0; k < predictions.size(); ++k) {
+    const Output& output = info().outputs[k];
+    Prediction& p = predictions[k];
+    for (int64_t c = range.first; c < range.last; ++c) {
+      std::copy_n(w.values[k].begin() + (c - range.first) * output.size, output.size,
+                  p.atom_value.begin() + system.centres[c] * output.size);
+    }
+    if (!gradients || !output.differentiable) continue;
+    add_derivatives(w.gradients[k].data(), w.pairs.vec.data(), w.pairs.i.data(), w.pairs.j.data(),
+                    w.pairs.size(), output.size,
+                    {system.frame->nall, p.force.data(), p.virial.data(),
+                     p.atom_virial.empty() ? nullptr : p.atom_virial.data()});
+  }
+}
+
+void Engine::note(const Overflow& overflow) {
+  overflow_ += overflow.centres;
+  int64_t most = most_;
+  while (most < overflow.most && !most_.compare_exchange_weak(most, overflow.most)) {
+  }
+}
+
+std::unique_ptr<Engine::Workspace> Engine::take_workspace() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (spare_.empty()) return std::make_unique<Workspace>();
+  std::unique_ptr<Workspace> workspace = std::move(spare_.back());
+  spare_.pop_back();
+  return workspace;
+}
+
+void Engine::give_workspaces(std::vector<std::unique_ptr<Workspace>>& workspaces) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& workspace : workspaces) spare_.push_back(std::move(workspace));
+}
+
+}  // namespace deepmd::core

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "probes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "error.h"
+
+namespace deepmd::core {
+
+namespace {
+
+/** Largest difference relative to the largest component that is rounding. */
+double tolerance(const Info& info) { return info.single_precision ? 1e-4 : 1e-9; }
+
+void compare(const Info& info, const char* what, const std::vector<double>& expected,
+             const std::vector<double>& found) {
+  if (expected.empty()) return;
+  double largest = 0.0, difference = 0.0;
+  for (size_t k = 0; k < expected.size(); ++k) {
+    const double here = k < found.size() ? found[k] : std::nan("");
+    const double d = std::abs(here - expected[k]);
+    largest = std::max(largest, std::abs(expected[k]));
+    if (!(d <= difference)) difference = d;  // a NaN stays
+    if (std::isnan(d)) break;
+  }
+  // A value may be a sum of larger ones: below this nothing is known about digits.
+  if (difference <= tolerance(info) * std::max(largest, 1.0)) return;
+  std::ostringstream text;
+  text << "of the frame that is stored in the file, " << what << " differs by " << difference
+       << " from what it was when the model was written (largest component " << largest << ")";
+  fail(info.path, text.str(),
+       "freeze or convert the model again with this release; do not use it as it is");
+}
+
+}  // namespace
+
+void check_probes(Model& model, const std::vector<Probe>& probes) {
+  const Info& info = model.info();
+  for (const Probe& probe : probes) {
+    Frame frame;
+    frame.nall = probe.natoms;
+    frame.coord = probe.coord.data();
+    frame.atype = probe.atype.data();
+    frame.cell = probe.cell.empty() ? nullptr : probe.cell.data();
+    if (!probe.fparam.empty()) {
+      frame.fparam = info.dim_fparam ? probe.fparam.data() : nullptr;
+      frame.chg_spin = info.dim_chg_spin ? probe.fparam.data() + info.dim_fparam : nullptr;
+    }
+    frame.aparam = probe.aparam.empty() ? nullptr : probe.aparam.data();
+    const Prediction found = model.evaluate(frame, {}).front();
+    compare(info, info.outputs.front().name.c_str(), probe.value, found.value);
+    compare(info, "the force", probe.force, found.force);
+    compare(info, "the virial", probe.virial, found.virial);
+  }
+}
+
+}  // namespace deepmd::core

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "system.h"
+
+#include <string>
+
+#include "error.h"
+#include "list.h"
+
+namespace deepmd::core {
+
+namespace {
+
+std::vector<double> parameters(const char* name, const double* given, int size,
+                               const std::vector<double>& otherwise, const std::string& path) {
+  if (size == 0) return {};
+  if (given) return {given, given + size};
+  if (otherwise.empty()) {
+    fail(path, "the model needs " + std::string(name) + " (" + std::to_string(size) +
+                   " numbers), and has no default",
+         std::string("give ") + name);
+  }
+  return otherwise;
+}
+
+void check_list(const Frame& frame, const Info& info) {
+  if (!frame.list) {
+    if (frame.nghost > 0) fail("frame", "there are ghosts but no neighbour list", "give both");
+    return;
+  }
+  if (!info.message_passing) return;
+  if (frame.list->nprocs > 1) {
+    fail(info.path,
+         "this model passes messages between atoms and is evaluated by one rank only; there are " +
+             std::to_string(frame.list->nprocs),
+         "run one rank with several threads: OMP_NUM_THREADS=" +
+             std::to_string(frame.list->nprocs));
+  }
+  if (frame.nghost > 0 && !frame.list->mapping) {
+    fail(info.path,
+         "this model passes messages between atoms and must know of which atoms ghosts are images",
+         "give the mapping of the neighbour list; in LAMMPS: atom_modify map yes");
+  }
+}
+
+/** Places of local atoms are in `owner`; add those of ghosts. */
+void add_ghosts(const Frame& frame, System& system) {
+  const NeighborList& list = *frame.list;
+  system.owners_known = list.mapping != nullptr;
+  if (!list.mapping) return;
+  for (int64_t g = system.nloc; g < frame.nall; ++g) {
+    const int64_t local = list.mapping[g];
+    if (local >= system.nloc) {
+      fail("neighbour list",
+           "mapping: ghost " + std::to_string(g) + " is an image of atom " +
+               std::to_string(local) + ", which is no local atom");
+    }
+    if (local >= 0) system.owner[g] = system.owner[local];
+  }
+}
+
+}  // namespace
+
+void fail_without_owner(int64_t neighbor) {
+  fail("neighbour list",
+       "mapping: atom " + std::to_string(neighbor) + " is a neighbour and an image of no local atom",
+       "this model passes messages and needs all atoms on one rank");
+}
+
+System make_system(const Frame& frame, const Info& info) {
+  System system;
+  system.frame = &frame;
+  system.nloc = frame.nall - frame.nghost;
+  if (frame.nall < 0 || frame.nghost < 0 || system.nloc < 0) {
+    fail("frame", std::to_string(frame.nghost) + " of " + std::to_string(frame.nall) +
+                      " atoms are ghosts");
+  }
+  check_list(frame, info);
+  const int ntypes = static_cast<int>(info.type_map.size());
+  system.owner.assign(static_cast<size_t>(frame.nall), -1);
+  for (int64_t a = 0; a < system.nloc; ++a) {
+    if (frame.atype[a] < 0 || frame.atype[a] >= ntypes) continue;
+    system.owner[a] = system.n();
+    system.centres.push_back(a);
+  }
+  system.fparam =
+      parameters("fparam", frame.fparam, info.dim_fparam, info.default_fparam, info.path);
+  system.chg_spin = parameters("charge_spin", frame.chg_spin, info.dim_chg_spin,
+                               info.default_chg_spin, info.path);
+  if (info.dim_aparam > 0 && !frame.aparam && system.n() > 0) {
+    fail(info.path,
+         "the model needs aparam (" + std::to_string(info.dim_aparam) + " numbers per atom)",
+         "give aparam");
+  }
+  if (frame.list) {
+    check_coordinates(frame.coord, frame.nall);
+    add_ghosts(frame, system);
+    system.pairs = std::make_unique<GivenPairs>(frame, system.centres, ntypes, info.rcut);
+  } else {
+    system.pairs =
+        std::make_unique<CellList>(frame.coord, system.centres, frame.cell, info.rcut);
+  }
+  return system;
+}
+
+}  // namespace deepmd::core

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** A frame after its checks: which atoms are predicted, with what parameters and neighbours. */
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model.h"
+#include "pairs.h"
+
+namespace deepmd::core {
+
+struct System {
+  const Frame* frame = nullptr;
+  int64_t nloc = 0;
+  std::vector<int64_t> centres;  ///< real local atoms
+  /** (nall): place among the centres of an atom or, if known, of the atom it is an image of; or -1 */
+  std::vector<int64_t> owner;
+  bool owners_known = true;
+  std::vector<double> fparam;    ///< (dim_fparam)
+  std::vector<double> chg_spin;  ///< (dim_chg_spin)
+  std::unique_ptr<PairSource> pairs;  ///< of the centres
+
+  int64_t n() const { return static_cast<int64_t>(centres.size()); }
+};
+
+/** Throw that the mapping of a list lacks a neighbour. */
+[[noreturn]] void fail_without_owner(int64_t neighbor);
+
+/** Check a frame and look up who is in it; throws deepmd::deepmd_exception for bad input. */
+System make_system(const Frame& frame, const Info& info);
+
+}  // namespace deepmd::core
