@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from deepmd.dpmodel.ops import NAMES, register, register_namespace
 
 # Accelerators multiply float32 matrices with 10-bit mantissas unless told otherwise.
 _EXACT = jax.lax.Precision.HIGHEST
+# More gradients than this (of Hessians) are taken in a loop, or compiling would take minutes.
+_UNROLLED = 9
 
 
 class _Namespace(types.ModuleType):
@@ -75,5 +76,7 @@ def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
         return (jnp.stack(scalars) if scalars else jnp.zeros(0)), outputs
 
     value, back, outputs = jax.vjp(totals, vec, has_aux=True)
-    rows = np.eye(len(value), dtype=value.dtype)
-    return outputs, [back(jnp.asarray(row))[0] for row in rows]
+    rows = jnp.eye(len(value), dtype=value.dtype)
+    if len(rows) <= _UNROLLED:
+        return outputs, [back(row)[0] for row in rows]
+    return outputs, list(jax.lax.map(lambda row: back(row)[0], rows))

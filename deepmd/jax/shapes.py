@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.neighbors import Overflow, Packing
@@ -245,8 +245,10 @@ def pad_labels(batch: Batch, loss: Loss, to: Sizes) -> Labels:
     values, find = {}, {}
     for label in loss.label_requirements():
         # Ones keep relative errors of the padding finite.
-        rows = to.atoms if label.atomic else to.frames
-        values[label.name] = _rows(batch.labels[label.name], rows, 1.0)
+        rows, value = to.atoms if label.atomic else to.frames, batch.labels[label.name]
+        if label.pairwise:
+            value = widened(value, 9 * ladder(value.shape[1] // 9))
+        values[label.name] = _rows(value, rows, 1.0)
         find[label.name] = np.float64(batch.find.get(label.name, 1.0))
     frame = np.concatenate([batch.frame, np.full(to.atoms - batch.n_atoms, n, np.int64)])
     return Labels(

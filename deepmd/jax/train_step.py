@@ -69,12 +69,8 @@ class _Program:
         training: bool = True,
     ) -> tuple[Any, Metrics]:
         model = bind(self.neutral, params | fixed)
-        pred = model.predict(
-            inputs,
-            labels.natoms.shape[0],
-            derivatives=self.loss.derivatives(),
-            keep_graph=training,
-        )
+        n_frames = labels.natoms.shape[0]
+        pred = self.loss.predict(model, inputs, n_frames, labels, keep_graph=training)
         value, figures = self.loss(lr, pred, labels)
         return value, {"loss": value, **figures}
 

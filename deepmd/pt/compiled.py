@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs
 from deepmd.pt.example import example_inputs, widths
+from deepmd.utils.errors import NotAvailableError
 
 Tensor = torch.Tensor
 
@@ -69,6 +70,12 @@ class CompiledLoss:
         self, inputs: Inputs, labels: Labels, params: Mapping[str, Tensor]
     ) -> tuple[Callable, list[str]]:
         names, find = list(labels.values), dict(labels.find)
+        if "hessian" in names:
+            raise NotAvailableError(
+                "the Hessian term cannot be compiled",
+                where="training/enable_compile",
+                fix="set it to false",
+            )
         n_frames, n_slots = int(labels.natoms.shape[0]), len(inputs.slots)
         flat = _flat(*self._example(inputs, labels), 1e-3)
         figures: list[str] = []
@@ -116,9 +123,7 @@ class _Total(torch.nn.Module):
     def forward(
         self, lr: Tensor, inputs: Inputs, n_frames: int, labels: Labels
     ) -> tuple[Tensor, dict[str, Any]]:
-        pred = self.model.predict(
-            inputs, n_frames, derivatives=self.loss.derivatives(), keep_graph=True
-        )
+        pred = self.loss.predict(self.model, inputs, n_frames, labels, keep_graph=True)
         return self.loss(lr, pred, labels)
 
 

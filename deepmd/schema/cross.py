@@ -159,8 +159,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
     "training/acc_freq": lambda d: d["training"]["acc_freq"] > 1,
     "training/enable_tf32": lambda d: d["training"]["enable_tf32"],
-    "loss/start_pref_h": lambda d: d["loss"].get("start_pref_h", 0) != 0,
-    "loss/limit_pref_h": lambda d: d["loss"].get("limit_pref_h", 0) != 0,
     "validating/full_validation": lambda d: d["validating"]["full_validation"],
     "validating/ema_full_validation": lambda d: d["validating"]["ema_full_validation"],
 }

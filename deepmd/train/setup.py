@@ -253,6 +253,8 @@ def make_tasks(
         model = build_model(branch.model)
         loss = build_loss(branch.loss, config["learning_rate"]["start_lr"], model)
         labels = wanted_labels(model, loss)
+        if any(label.pairwise for label in labels):
+            branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
         train, valid = systems[branch.name]
         where = f"{branch.where}/training_data"
         data = make_dataset(

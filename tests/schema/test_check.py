@@ -252,7 +252,6 @@ NOT_BUILT = [
     ("model/modifier", {"type": "dipole_charge"}),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
-    ("loss/start_pref_h", 1.0),
     ("model/data_stat_protect", 0.1),
 ]
 

@@ -84,6 +84,14 @@ class Loss(Registered):
         """Return which of ``force`` and ``virial`` must be predicted."""
         return ()
 
+    def predict(
+        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, keep_graph: bool
+    ) -> dict[str, Any]:
+        """Evaluate a model for the comparison; see :meth:`deepmd.dpmodel.model.Model.predict`."""
+        return model.predict(
+            inputs, n_frames, derivatives=self.derivatives(), keep_graph=keep_graph
+        )
+
     def metric_names(self) -> list[str]:
         """Return the names of the figures to show, the total first, then by alphabet."""
         raise TypeError(f"{type(self).__name__} does not state its figures")

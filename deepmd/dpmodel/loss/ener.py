@@ -18,26 +18,28 @@ from deepmd.dpmodel.loss.base import (
     root,
     shown,
 )
+from deepmd.dpmodel.model.hessian import predict_with_hessian
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.loss import ener_loss_arguments
 from deepmd.schema.registry import loss_args
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError
 
-TERMS = ("e", "f", "v", "ae", "pf", "gf")
+TERMS = ("e", "f", "v", "ae", "pf", "gf", "h")
 
 
 def _filled(data: dict) -> dict:
-    """Fill in what versions 1 to 3 did not have."""
+    """Fill in what versions 1 to 4 did not have."""
     new = {"loss_func": "mse", "f_use_norm": False, "use_default_pf": False}
-    return {**new, "intensive_ener_virial": False, **data}
+    hessian = {"start_pref_h": 0.0, "limit_pref_h": 0.0}
+    return {**new, "intensive_ener_virial": False, **hessian, **data}
 
 
 @Loss.register("ener")
 class EnergyLoss(ScheduledLoss):
     """``Σ_t p_t(lr) L_t`` with ``p_t = limit_t + (start_t - limit_t) lr / starter_learning_rate``.
 
-    The terms are the energy e, force f, virial v, atomic energy ae, weighted force pf and
-    generalised force gf. Energy and virial terms are divided by the number of atoms.
+    The terms are the energy e, force f, virial v, atomic energy ae, weighted force pf, generalised
+    force gf and Hessian h. Energy and virial terms are divided by the number of atoms.
 
     Parameters
     ----------
@@ -64,13 +66,13 @@ class EnergyLoss(ScheduledLoss):
 
     serial = Serial(
         layout="@class @version starter_learning_rate "
-        + " ".join(f"start_pref_{t} limit_pref_{t}" for t in TERMS)
+        + " ".join(f"start_pref_{t} limit_pref_{t}" for t in TERMS[:-1])
         + " relative_f enable_atom_ener_coeff numb_generalized_coord use_huber huber_delta"
-        " loss_func f_use_norm use_default_pf intensive_ener_virial",
+        " loss_func f_use_norm use_default_pf intensive_ener_virial start_pref_h limit_pref_h",
         name="EnergyLoss",
-        version=4,
-        accepts=(1, 2, 3, 4),
-        upgrades={1: _filled, 2: _filled, 3: _filled},
+        version=5,
+        accepts=(1, 2, 3, 4, 5),
+        upgrades={1: _filled, 2: _filled, 3: _filled, 4: _filled},
     )
 
     def __init__(
@@ -95,9 +97,6 @@ class EnergyLoss(ScheduledLoss):
         self.loss_func, self.f_use_norm = loss_func, f_use_norm
         self.use_default_pf = use_default_pf
         self.intensive_ener_virial = intensive_ener_virial
-        if prefactors.pop("start_pref_h", 0) or prefactors.pop("limit_pref_h", 0):
-            raise NotAvailableError("the Hessian term is not built yet", where="loss/start_pref_h")
-        prefactors.pop("limit_pref_h", 0)
         for t in TERMS:
             for kind in ("start", "limit"):
                 name = f"{kind}_pref_{t}"
@@ -112,9 +111,11 @@ class EnergyLoss(ScheduledLoss):
             raise InputError(
                 "f_use_norm needs mae or Huber", where="loss/f_use_norm", fix='set loss_func "mae"'
             )
-        if self.use_huber and (self.has("pf") or self.has("gf") or self.relative_f is not None):
+        if self.use_huber and (
+            any(self.has(t) for t in ("pf", "gf", "h")) or self.relative_f is not None
+        ):
             raise InputError(
-                "Huber's function is not defined for pf, gf and relative_f",
+                "Huber's function is not defined for pf, gf, h and relative_f",
                 where="loss/use_huber",
                 fix="leave one of them out",
             )
@@ -124,6 +125,13 @@ class EnergyLoss(ScheduledLoss):
                 where="loss/numb_generalized_coord",
                 fix="give their number, at least 1",
             )
+
+    def serialize(self) -> dict:
+        """Return the dictionary; without a Hessian it has the version before there was one."""
+        data = super().serialize()
+        if self.has("h"):
+            return data
+        return {k: v for k, v in data.items() if not k.endswith("_pref_h")} | {"@version": 4}
 
     def label_requirements(self) -> list[Label]:
         """Return the labels of the terms that take part."""
@@ -137,6 +145,7 @@ class EnergyLoss(ScheduledLoss):
             (self.has("ae"), Label("atom_ener", 1, True)),
             (self.has("pf"), Label("atom_pref", 1, True, default=default_pf)),
             (self.has("gf"), Label("drdq", 3 * q, True)),
+            (self.has("h"), Label("hessian", 1, True, pairwise=True)),
             (self.enable_atom_ener_coeff, Label("atom_ener_coeff", 1, True, default=1.0)),
         ]
         return [label for take, label in wanted if take]
@@ -145,6 +154,22 @@ class EnergyLoss(ScheduledLoss):
         """Return which derivatives must be predicted."""
         force = any(self.has(t) for t in ("f", "pf", "gf"))
         return ("force",) * force + ("virial",) * self.has("v")
+
+    def predict(
+        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, keep_graph: bool
+    ) -> dict[str, Any]:
+        """Evaluate a model, with the Hessian if it is compared."""
+        find = labels.find["hessian"] if self.has("h") else 0.0
+        if isinstance(find, (int, float)) and find == 0:
+            return super().predict(model, inputs, n_frames, labels, keep_graph=keep_graph)
+        return predict_with_hessian(
+            model,
+            inputs,
+            n_frames,
+            columns=labels.values["hessian"].shape[1] // 3,
+            derivatives=self.derivatives(),
+            keep_graph=keep_graph,
+        )
 
     def metric_names(self) -> list[str]:
         """Return the names of the figures to show."""
@@ -162,6 +187,7 @@ class EnergyLoss(ScheduledLoss):
             "ae": self._atomic_energy,
             "pf": self._weighted_force,
             "gf": self._generalised_force,
+            "h": self._hessian,
         }
         for t in TERMS:
             if self.has(t):
@@ -250,6 +276,17 @@ class EnergyLoss(ScheduledLoss):
         projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, labels.natoms.shape[0])
         value = frame_mean(projected * projected, labels)
         return labels.find["drdq"] * labels.find["force"], value, root(value)
+
+    def _hessian(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any, Any]:
+        if "hessian" not in pred:  # no label, hence not predicted
+            return 0.0, 0.0, float("nan")
+        difference = pred["hessian"] - labels.values["hessian"]
+        space, absolute = ops.xp(difference), self.loss_func == "mae"
+        error = space.abs(difference) if absolute else difference * difference
+        of_atom = space.sum(error, axis=-1)
+        of_frame = ops.segment_sum(of_atom, labels.frame, labels.natoms.shape[0])
+        value = space.sum(labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms))
+        return labels.find["hessian"], value, value if absolute else root(value)
 
     def _huber(self, x: Any, which: int) -> Any:
         """``x²/2`` up to delta, then linear."""

@@ -1,41 +1,84 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Second derivatives of the energy with respect to positions."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
 
 
-def frame_hessian(model: Model, inputs: Inputs) -> Any:
-    """Return ``∂²E/∂r∂r`` of one frame, by differentiating every component of the forces.
+def predict_with_hessian(
+    model: Model,
+    inputs: Inputs,
+    n_frames: int,
+    *,
+    columns: int,
+    derivatives: Sequence[str] = (),
+    keep_graph: bool = False,
+) -> dict[str, Any]:
+    """Evaluate frames as :meth:`Model.predict` does, and differentiate the forces.
+
+    One coordinate of all frames is differentiated at a time, so that the work is that of the
+    largest frame.
 
     Parameters
     ----------
     model : Model
         With one differentiable output of one component: an energy.
     inputs : Inputs
-        Of a single frame.
+    n_frames : int
+    columns : int
+        Coordinates of the largest frame, 3 times its atoms, or more.
+    derivatives : sequence of str
+    keep_graph : bool
+        Whether the results will be differentiated, as in training.
 
     Returns
     -------
-    (3 n_atoms, 3 n_atoms) float64 [eV/Å²]
+    dict
+        As of :meth:`Model.predict`, and ``hessian`` (n_atoms, 3 × columns) [eV/Å²]: three rows of
+        the matrix of the frame for every atom, zero behind the last coordinate of the frame.
     """
-    n = inputs.atype.shape[0]
+    wanted = [*derivatives, *(() if "force" in derivatives else ("force",))]
+    place = _places(inputs, n_frames)
 
     def forces(vec: Any) -> tuple[dict[str, Any], list[Any]]:
         moved = inputs._replace(vec=vec)
-        force = model.predict(moved, 1, derivatives=("force",), keep_graph=True)["force"]
-        return {}, [force[i, a] for i in range(n) for a in range(3)]
+        pred = model.predict(moved, n_frames, derivatives=wanted, keep_graph=True)
+        space, force = ops.xp(vec), pred["force"]
+        totals = []
+        for atom in range(columns // 3):
+            chosen = space.astype(place == atom, space.float64)[:, None]
+            row = space.sum(chosen * force, axis=0)
+            totals += [row[a] for a in range(3)]
+        return pred, totals
 
-    _, gradients = ops.edge_gradient(inputs.vec, forces)
-    space = ops.xp(inputs.vec)
-    if not gradients:
-        return space.zeros((0, 0))
+    out, gradients = ops.edge_gradient(inputs.vec, forces, keep_graph=keep_graph)
+    space, (n_edges, _) = ops.xp(inputs.vec), ops.shape(inputs.vec)
+    g = space.stack(gradients, axis=-1) if gradients else space.zeros((n_edges, 3, 0))
+    g = space.reshape(g, (n_edges, 3 * len(gradients)))
     # A force is minus a derivative, and so is what ``derivatives`` makes of a gradient.
-    rows = [
-        space.reshape(model.derivatives(g, inputs, 1, ("force",))["force"], (3 * n,))
-        for g in gradients
-    ]
-    return space.stack(rows, axis=0)
+    out["hessian"] = model.derivatives(g, inputs, n_frames, ("force",))["force"]
+    return out
+
+
+def _places(inputs: Inputs, n_frames: int) -> Any:
+    """Return the number of every atom in its frame: (n_atoms,) float64."""
+    n = ops.shape(inputs.atype)[0]
+    number = ops.like(np.arange(n, dtype=np.float64), inputs.vec)
+    space = ops.xp(number)
+    count = ops.segment_sum(number * 0.0 + 1.0, inputs.frame, n_frames)
+    # The numbers of a frame's atoms follow each other: their sum tells the first one.
+    total = ops.segment_sum(number, inputs.frame, n_frames) - 0.5 * count * (count - 1.0)
+    return number - ops.take(total / space.clip(count, 1.0, None), inputs.frame)
+
+
+def frame_hessian(model: Model, inputs: Inputs) -> Any:
+    """Return ``∂²E/∂r∂r`` of one frame, (3 n_atoms, 3 n_atoms) float64 [eV/Å²]."""
+    size = 3 * inputs.atype.shape[0]
+    rows = predict_with_hessian(model, inputs, 1, columns=size)["hessian"]
+    return ops.xp(rows).reshape(rows, (size, size))

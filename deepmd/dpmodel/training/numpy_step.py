@@ -40,10 +40,9 @@ class NumPyTrainStep(TrainStep):
     ) -> tuple[Any, dict[str, Any]]:
         model, loss = bind(self._models[task], params), self._losses[task]
         inputs = prepare(model.expand(batch), model.packings(), self.overflow)
-        pred = model.predict(
-            inputs, batch.n_frames, derivatives=loss.derivatives(), keep_graph=training
-        )
-        return loss(lr, pred, labels_of(batch))
+        labels = labels_of(batch)
+        pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=training)
+        return loss(lr, pred, labels)
 
     def gradients(
         self, task: str, batch: Batch, lr: float
