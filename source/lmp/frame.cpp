@@ -42,18 +42,14 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
   for (int k = 0; k < 9; ++k) cell_[k] = rows[k] / length;
 
   const int nprocs = lmp_->comm->nprocs;
-  if (nprocs == 1) {
-    list_.reset(DP_NewNlist(neighbors->inum, neighbors->ilist, neighbors->numneigh,
-                            neighbors->firstneigh));
-  } else {
-    list_.reset(DP_NewNlist_comm(neighbors->inum, neighbors->ilist, neighbors->numneigh,
-                                 neighbors->firstneigh, 0, nullptr, nullptr, nullptr, nullptr,
-                                 nullptr, nullptr, &lmp_->world, nprocs));
-  }
+  list_.reset(DP_NewNlist_comm(neighbors->inum, neighbors->ilist, neighbors->numneigh,
+                               neighbors->firstneigh, 0, nullptr, nullptr, nullptr, nullptr,
+                               nullptr, nullptr, &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
   if (nprocs == 1) map_ghosts(rebuilt);
 }
 
+/** Tell the owners of ghosts, which models that pass messages need. */
 void Frame::map_ghosts(bool rebuilt) {
   LAMMPS_NS::Atom* atom = lmp_->atom;
   if (!atom->tag_enable || atom->map_style == LAMMPS_NS::Atom::MAP_NONE) return;
@@ -61,7 +57,7 @@ void Frame::map_ghosts(bool rebuilt) {
     owner_.resize(nall_);
     for (int i = 0; i < nall_; ++i) owner_[i] = atom->map(atom->tag[i]);
   }
-  if (mapped()) DP_NlistSetMapping(list_.get(), owner_.data());
+  DP_NlistSetMapping(list_.get(), owner_.data());
 }
 
 }  // namespace deepmd_lmp

@@ -45,9 +45,6 @@ class Frame {
   const double* cell() const { return cell_; }
   const DP_Nlist* list() const { return list_.get(); }
 
-  /** Whether the owners of ghosts are known, which models that pass messages need. */
-  bool mapped() const { return !owner_.empty(); }
-
  private:
   void map_ghosts(bool rebuilt);
 

@@ -134,13 +134,10 @@ Model::Model(const std::string& file, const std::string& content, int gpu_rank, 
   check();
 }
 
-void Model::check(const Frame* frame) const {
+void Model::check() const {
   std::string message = take(DP_DeepPotCheckOK(handle_.get()));
   if (message.empty()) return;
   if (message.find(path) == std::string::npos) message = path + ": " + message;
-  if (frame && !frame->mapped() && message.find("mapping") != std::string::npos) {
-    message += " (in LAMMPS: \"atom_modify map yes\" before the box is made)";
-  }
   throw Failure(message);
 }
 
@@ -159,7 +156,7 @@ void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool ato
                           results.force.data(), results.virial.data(),
                           atom_energy ? results.atom_energy.data() : nullptr,
                           atom_virial ? results.atom_virial.data() : nullptr);
-  check(&frame);
+  check();
 }
 
 double Model::energy(const Frame& frame, const Inputs& inputs) {
@@ -169,7 +166,7 @@ double Model::energy(const Frame& frame, const Inputs& inputs) {
                             frame.cell(), frame.nghost(), frame.list(), 1, inputs.fparam,
                             inputs.aparam, inputs.charge_spin, &energy, nullptr, nullptr, nullptr,
                             nullptr);
-    check(&frame);
+    check();
   }
   return energy;
 }

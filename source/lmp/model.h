@@ -66,7 +66,7 @@ class Model {
   struct Close {
     void operator()(DP_DeepPot* handle) const { DP_DeleteDeepPot(handle); }
   };
-  void check(const Frame* frame = nullptr) const;
+  void check() const;
 
   std::unique_ptr<DP_DeepPot, Close> handle_;
 };

