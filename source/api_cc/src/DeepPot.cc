@@ -63,7 +63,7 @@ void potential(const std::shared_ptr<Session>& session, ENERGYTYPE& energy,
   potential(session, energies, outputs, inputs);
   if (energies.size() != 1) {
     core::fail("DeepPot::compute", "there are " + std::to_string(energies.size()) + " frames",
-               "take the energies in a std::vector<double>");
+               "pass one, or take the energies in a std::vector<double>");
   }
   energy = energies.front();
 }

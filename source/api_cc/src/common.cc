@@ -60,7 +60,7 @@ DPBackend get_backend(const std::string& model) {
 
 std::string backend_name(const DPBackend backend) {
   static const char* const names[] = {"TensorFlow", "PyTorch", "PyTorch Exportable",
-                                      "Paddle",     "JAX",     "Unknown"};
+                                      "PaddlePaddle", "JAX",   "Unknown"};
   return names[backend >= TensorFlow && backend <= Unknown ? backend : Unknown];
 }
 

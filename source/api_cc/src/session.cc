@@ -3,15 +3,16 @@
 
 #include <iostream>
 #include <numeric>
+#include <utility>
 
 #include "core/error.h"
 #include "deepmd/common.h"
 
 namespace deepmd {
 
-thread_local bool check_probes = true;
-
 namespace {
+
+thread_local bool probes_wanted = true;
 
 std::string expected(const std::string& name, size_t size, const std::string& shape) {
   return name + " has " + std::to_string(size) + " numbers, but " + shape;
@@ -96,12 +97,14 @@ std::vector<double> repeat_for_atoms(const std::vector<double>& aparam, size_t n
 
 }  // namespace
 
+bool check_probes(bool on) { return std::exchange(probes_wanted, on); }
+
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
                                       const std::string& content, bool tensor) {
   core::OpenOptions options;
   options.gpu_rank = gpu_rank;
   options.content = content;
-  options.check_probes = check_probes;
+  options.check_probes = probes_wanted;
   auto session = std::make_shared<Session>();
   session->model = core::Model::open(path, options);
   const core::Info& info = session->model->info();

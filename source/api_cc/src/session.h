@@ -19,9 +19,6 @@ struct Session {
   std::vector<int> sel_types;       ///< types with predictions
 };
 
-/** Whether models are checked by the frames they carry when this thread opens them. */
-extern thread_local bool check_probes;
-
 /**
  * Open a model.
  *

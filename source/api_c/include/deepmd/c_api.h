@@ -6,11 +6,11 @@
  * parameters as in training. Arrays are dense, C order, and belong to the caller; n_all = natoms
  * counts ghosts (the last `nghost` atoms).
  *
- * No function stops the program: after creating or using a handle, ask its ...CheckOK, which
- * returns the message of the last error and forgets it; "" means that all is well. Free every
- * returned `const char*` with DP_DeleteChar. An output pointer that is NULL is not filled; `cell`
- * NULL is an open system; `fparam`, `aparam` and `charge_spin` NULL mean the model's defaults, or
- * none. One handle may be used from several threads if they do not share the reading of errors.
+ * No function stops the program: after creating or using a handle, ask its ...CheckOK for what was
+ * wrong in the last call that did something, "" if nothing. Free every returned `const char*` with
+ * DP_DeleteChar. An output pointer that is NULL is not filled; `cell` NULL is an open system;
+ * `fparam`, `aparam` and `charge_spin` NULL mean the model's defaults, or none. Several threads may
+ * compute with one handle, but they share its message.
  */
 #ifndef DEEPMD_C_API_H
 #define DEEPMD_C_API_H

@@ -27,6 +27,12 @@ void read_file_to_string(std::string model, std::string& file_content);
 /** Print the version, the backends and the threads, every line with a prefix. */
 void print_summary(const std::string& pre);
 
+/**
+ * Whether models that this thread opens from now on evaluate the frames with known results in their
+ * file and compare; they do at first. Returns what was set before.
+ */
+bool check_probes(bool on);
+
 /** Threads within and between operations, of DP_INTRA_ and DP_INTER_OP_PARALLELISM_THREADS. */
 void get_env_nthreads(int& num_intra_nthreads, int& num_inter_nthreads);
 
