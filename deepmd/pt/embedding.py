@@ -31,6 +31,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register
+from deepmd.pt import script_embedding
 
 Tensor = torch.Tensor
 
@@ -64,8 +65,6 @@ def _fits(r: Tensor, network: Any) -> bool:
     """Whether the fused form applies here."""
     if not _ALLOWED.get() or r.device.type != "cpu" or not r.numel():
         return False
-    if get_proxy_mode() is not None or torch.compiler.is_compiling():
-        return False  # loops over blocks would fix the sizes
     return all(
         layer.activation_function == "tanh" and layer.idt is None and layer.b is not None
         for layer in network.layers
@@ -74,8 +73,12 @@ def _fits(r: Tensor, network: Any) -> bool:
 
 @register("embed_contract", "torch")
 def _(r: Tensor, network: Any) -> Tensor:
-    if not _fits(r, network):
+    # Loops over blocks would fix the sizes in a trace; that of a file holds one node for them.
+    tracing = get_proxy_mode() is not None or torch.compiler.is_compiling()
+    if not _fits(r, network) or (tracing and _PARAMETERS.get()):
         return ops.embed_contract.reference(r, network)  # type: ignore[attr-defined]
+    if tracing:
+        return script_embedding.embed_contract(r, list(network.layers))
     layers = list(network.layers)
     state = _State(r.detach(), layers)
     carriers: tuple[Any, ...] = (None, None)
@@ -92,10 +95,9 @@ class _Layer:
 
     def __init__(self, layer: Any) -> None:
         w = layer.w.detach()
-        n_in, n_out = w.shape
         self.w, self.wt = w, w.t().contiguous()
         self.twice_b = layer.b.detach()[:, None] * 2.0
-        self.times = n_out // n_in if layer.resnet and n_out in (n_in, 2 * n_in) else 0
+        self.times = script_embedding.residual(layer)
 
 
 class _State:

@@ -12,7 +12,7 @@ import operator
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
+from deepmd.pt.script_embedding import scripted
 from deepmd.pt.script_spin import SpinProgram
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
@@ -93,6 +94,10 @@ def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         _constant_to_buffer(graph, str(node.target))
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return
+    function = scripted(node.target._schema.name)
+    if function is not None:
+        node.target = function
+        return
     name = node.target._schema.name.split("::")[1]
     if name in _SAME:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
@@ -145,6 +150,8 @@ def settings_of(
         "dim_aparam": model.get_dim_aparam(),
         "dim_chg_spin": model.get_dim_chg_spin(),
         "default_chg_spin": [float(x) for x in model.get_default_chg_spin() or ()],
+        "usual_fparam": _float64(model.get_default_fparam() or ()),
+        "usual_chg_spin": _float64(model.get_default_chg_spin() or ()),
         "default_fparam": [float(x) for x in model.get_default_fparam() or ()],
         "sel": sel,
         "nnei": sum(sel),
@@ -166,6 +173,11 @@ def settings_of(
     }
 
 
+def _float64(values: Sequence[float]) -> torch.Tensor:
+    """Return numbers as a buffer: made from a list in TorchScript, they would pass float32."""
+    return torch.tensor(list(values), dtype=torch.float64)
+
+
 def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
     """Return the probes as C++ wants them: inputs, and value, force and virial of one output.
 
@@ -181,7 +193,7 @@ def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, tor
             frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
         if model.get_dim_chg_spin():
             given = np.reshape(frame.get("fparam", ()), -1)
-            frame["fparam"] = np.concatenate([given, np.reshape(frame["charge_spin"], -1)])
+            frame["fparam"] = np.concatenate([given, np.reshape(frame.pop("charge_spin"), -1)])
         out.append({k: torch.from_numpy(np.array(v)) for k, v in frame.items()})
     return out
 
@@ -199,7 +211,7 @@ def build_program(
         core = trace_core(model)
         settings = settings_of(model, script or {}, min_nbor_dist, probes)
         if isinstance(model, SpinModel):
-            own = {"use_spin": model.use_spin, "virtual_scale": model.virtual_scale}
+            own = {"use_spin": model.use_spin, "scale": _float64(model.virtual_scale)}
             return torch.jit.script(SpinProgram(core, settings | own))
         return torch.jit.script(Program(core, settings))
 
