@@ -48,7 +48,7 @@ def arguments(model: Model) -> Inputs:
         j=array("edges,", jnp.int64),
         atype=array("atoms,", jnp.int64),
         frame=array("atoms,", jnp.int64),
-        fparam=array(f"frames, {model.get_dim_fparam()}", jnp.float64),
+        fparam=array(f"frames, {model.fparam_columns()}", jnp.float64),
         aparam=array(f"atoms, {model.aparam_columns()}", jnp.float64),
         slots=[array(shape, jnp.int64) for shape in shapes],
     )

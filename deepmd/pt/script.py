@@ -35,8 +35,11 @@ class Program(torch.nn.Module):
     edge_rcuts: list[float]
     edge_sels: list[int]
     default_fparam: list[float]
+    default_chg_spin: list[float]
     sel: list[int]
     observed: list[str]
+    probes: list[dict[str, torch.Tensor]]
+    precision: str
 
     def __init__(self, core: torch.nn.Module, settings: dict) -> None:
         super().__init__()
@@ -88,7 +91,7 @@ class Program(torch.nn.Module):
         for k in range(len(self.layouts)):
             slots += pack(
                 self.layouts[k],
-                len(self.type_map),
+                self.core_types,
                 self.rcuts[k],
                 self.sels[k],
                 self.grouped[k],
@@ -119,7 +122,7 @@ class Program(torch.nn.Module):
         These stand for neighbours of which nothing but the type is known: ``n_atoms + type``.
         """
         n = atype.shape[0]
-        types = torch.arange(len(self.type_map), dtype=torch.int64, device=atype.device)
+        types = torch.arange(self.core_types, dtype=torch.int64, device=atype.device)
         every = torch.cat([atype, types])
         frames = torch.cat([frame, torch.full_like(types, fparam.shape[0] - 1)])
         out = self.forward_edges(
@@ -130,7 +133,7 @@ class Program(torch.nn.Module):
             frames,
             fparam,
             torch.cat([aparam, aparam.new_zeros((types.shape[0], aparam.shape[1]))]),
-            self.make_slots(i, j, every, frames, (vec * vec).sum(-1)),
+            self.make_slots(i, j, every, frames, (vec * vec).sum(-1).clamp_min(self.shortest)),
         )
         for name in self.names:
             out[name] = out[name][:n]
@@ -162,26 +165,14 @@ class Program(torch.nn.Module):
         types = atype[real].to(torch.int64)
         rows = torch.nonzero(real)
         number = torch.cumsum(real.reshape(-1).to(torch.int64), 0).reshape(nf, na) - 1
-        i_parts: list[torch.Tensor] = []
-        j_parts: list[torch.Tensor] = []
-        vec_parts: list[torch.Tensor] = []
-        for f in range(nf):
-            cell = torch.zeros((3, 3), dtype=torch.float64, device=coord.device)
-            if box is not None and box.numel() > 0:
-                cell = box[f].to(torch.float64).reshape(3, 3)
-            i, j, vec = find_pairs(xyz[f][real[f]], cell, self.rcut)
-            here = number[f][real[f]]
-            i_parts.append(here[i])
-            j_parts.append(here[j])
-            vec_parts.append(vec)
-        vec, i, j = torch.cat(vec_parts), torch.cat(i_parts), torch.cat(j_parts)
+        i, j, vec = self.pairs(xyz, real, number, box, self.rcut)
         raw = self.evaluate(
             vec,
             i,
             j,
             types,
             rows[:, 0],
-            self.frame_parameters(fparam, nf, coord),
+            self.frame_parameters(fparam, charge_spin, nf),
             self.atom_parameters(aparam, nf, na, coord)[real],
         )
         place = rows[:, 0] * na + rows[:, 1]
@@ -242,7 +233,7 @@ class Program(torch.nn.Module):
             j,
             types[:, :nloc][real],
             rows[:, 0],
-            self.frame_parameters(fparam, nf, extended_coord),
+            self.frame_parameters(fparam, charge_spin, nf),
             self.atom_parameters(aparam, nf, nloc, extended_coord)[real],
         )
         out = self.totals(raw, rows[:, 0] * nloc + rows[:, 1], nf, nloc)
@@ -251,6 +242,39 @@ class Program(torch.nn.Module):
         )
         out["mask"] = real.to(torch.int32)
         return out
+
+    def pairs(
+        self,
+        xyz: torch.Tensor,
+        real: torch.Tensor,
+        number: torch.Tensor,
+        box: torch.Tensor | None,
+        rcut: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Centres, neighbours and vectors of all pairs of real atoms, numbered over all frames.
+
+        Parameters
+        ----------
+        xyz : (n_frames, n_atoms, 3) [Å]
+        real : (n_frames, n_atoms) bool
+        number : (n_frames, n_atoms) int64
+            Of real atoms.
+        box : (n_frames, 9), optional [Å]
+        rcut : float [Å]
+        """
+        i_parts: list[torch.Tensor] = []
+        j_parts: list[torch.Tensor] = []
+        vec_parts: list[torch.Tensor] = []
+        for f in range(xyz.shape[0]):
+            cell = torch.zeros((3, 3), dtype=torch.float64, device=xyz.device)
+            if box is not None and box.numel() > 0:
+                cell = box[f].to(torch.float64).reshape(3, 3)
+            i, j, vec = find_pairs(xyz[f][real[f]], cell, rcut)
+            here = number[f][real[f]]
+            i_parts.append(here[i])
+            j_parts.append(here[j])
+            vec_parts.append(vec)
+        return torch.cat(i_parts), torch.cat(j_parts), torch.cat(vec_parts)
 
     def owners(
         self,
@@ -337,15 +361,24 @@ class Program(torch.nn.Module):
         return force.transpose(1, 2), virial, atoms
 
     def frame_parameters(
-        self, fparam: torch.Tensor | None, nf: int, like: torch.Tensor
+        self, fparam: torch.Tensor | None, charge_spin: torch.Tensor | None, nf: int
     ) -> torch.Tensor:
-        """Frame parameters (n_frames, d), the default ones where none are given."""
-        if fparam is not None and (fparam.numel() > 0 or self.dim_fparam == 0):
-            return fparam.to(torch.float64).reshape(nf, -1)[:, : self.dim_fparam]
-        if len(self.default_fparam) < self.dim_fparam:
-            raise ValueError("the model needs fparam, which was not given")
-        row = torch.tensor(self.default_fparam, dtype=torch.float64, device=like.device)
-        return row[: self.dim_fparam].reshape(1, self.dim_fparam).repeat(nf, 1)
+        """Frame parameters, then charge and multiplicity: (n_frames, d)."""
+        own = self.given_or_usual(fparam, self.dim_fparam, self.usual_fparam, "fparam", nf)
+        more = self.given_or_usual(
+            charge_spin, self.dim_chg_spin, self.usual_chg_spin, "charge_spin", nf
+        )
+        return torch.cat([own, more], dim=1)
+
+    def given_or_usual(
+        self, given: torch.Tensor | None, size: int, usual: torch.Tensor, name: str, nf: int
+    ) -> torch.Tensor:
+        """Numbers of every frame (n_frames, size), the default ones where none are given."""
+        if given is not None and (given.numel() > 0 or size == 0):
+            return given.to(torch.float64).reshape(nf, -1)[:, :size]
+        if usual.shape[0] < size:
+            raise ValueError("the model needs " + name + ", which was not given")
+        return usual[:size].reshape(1, size).repeat(nf, 1)
 
     def atom_parameters(
         self, aparam: torch.Tensor | None, nf: int, na: int, like: torch.Tensor
@@ -386,8 +419,8 @@ class Program(torch.nn.Module):
 
     @torch.jit.export
     def get_dim_chg_spin(self) -> int:
-        """Width of charge and spin: these are no inputs of this model."""
-        return 0
+        """Number of charge and multiplicity: 2 where they are inputs, else 0."""
+        return self.dim_chg_spin
 
     @torch.jit.export
     def get_sel_type(self) -> list[int]:
@@ -460,11 +493,21 @@ class Program(torch.nn.Module):
     @torch.jit.export
     def has_chg_spin_ebd(self) -> bool:
         """Whether charge and spin are inputs."""
-        return False
+        return self.dim_chg_spin > 0
 
     @torch.jit.export
     def has_default_chg_spin(self) -> bool:
         """Whether charge and spin have defaults."""
+        return len(self.default_chg_spin) > 0
+
+    @torch.jit.export
+    def get_default_chg_spin(self) -> list[float]:
+        """Charge and multiplicity that are used when none are given."""
+        return self.default_chg_spin
+
+    @torch.jit.export
+    def has_spin(self) -> bool:
+        """Whether atoms have spins."""
         return False
 
     @torch.jit.export

@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
-from deepmd.dpmodel.model import Model, build_model, prepare  # noqa: E402
+from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator, open_model  # noqa: E402
 from deepmd.pt.export import build_program, read_pth, write_pth  # noqa: E402
-from deepmd.utils.errors import ModelFileError, NotAvailableError  # noqa: E402
+from deepmd.utils.errors import ModelFileError  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 
 ALL = ("force", "virial", "atom_virial")
@@ -306,13 +306,3 @@ def test_a_file_that_fails_its_probes_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ModelFileError, match="energy"):
         export.write_pth(tmp_path / "model.pth", data)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_models_with_spins_are_refused(tmp_path):
-    described = section(sel=[40, 40])
-    described["spin"] = {"use_spin": ["O"], "virtual_scale": [0.3]}
-    data = model_file_dict(build_model(described), described, 0.5, "PyTorch")
-    with pytest.raises(NotAvailableError, match="spins") as caught:
-        write_pth(tmp_path / "model.pth", data)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())

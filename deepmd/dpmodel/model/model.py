@@ -119,6 +119,10 @@ class Model(Module):
         """Return which types have a spin."""
         return [False] * self.get_ntypes()
 
+    def fparam_columns(self) -> int:
+        """Return the number of columns of ``Inputs.fparam``, charge and multiplicity included."""
+        return self.get_dim_fparam() + self.get_dim_chg_spin()
+
     def aparam_columns(self) -> int:
         """Return the number of columns of ``Inputs.aparam``."""
         return self.get_dim_aparam()
