@@ -62,7 +62,7 @@ class Dataset:
             self._edges(system_index, int(frame), batch, k, slice(ends[k], ends[k + 1]))
             for k, frame in enumerate(frames)
         ]
-        batch.edges = join_edges(parts, batch.natoms.tolist())
+        batch.edges, batch.reach = join_edges(parts, batch.natoms.tolist()), self.rcut
         return batch
 
     def _edges(self, system: int, frame: int, batch: Batch, k: int, atoms: slice) -> Edges:

@@ -11,6 +11,8 @@ import numpy as np
 
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.utils.errors import DataError, InputError
 
@@ -27,10 +29,16 @@ RCUT_SEL = (
     ("a_rcut", "a_sel"),
 )
 _CHUNK_ATOMS = 4096
+SPIN = Label("spin", 3, True, required=True)
 
 
 def neighbor_stat(
-    systems: Sequence[System], rcut: float, ntypes: int, *, mixed_types: bool = False
+    systems: Sequence[System],
+    rcut: float,
+    ntypes: int,
+    *,
+    mixed_types: bool = False,
+    virtual_scale: Sequence[float] | None = None,
 ) -> tuple[float, np.ndarray]:
     """Go through all frames.
 
@@ -43,6 +51,9 @@ def neighbor_stat(
         Number of types.
     mixed_types : bool
         Count neighbours of all types together.
+    virtual_scale : sequence of float, optional
+        Displacement of virtual atoms per unit of spin [Å], by types: they are counted, too; of a
+        type and its virtual one the larger number is returned.
 
     Returns
     -------
@@ -55,7 +66,7 @@ def neighbor_stat(
     for system in systems:
         system.count_types(ntypes)  # raises on a type outside of the type map
         for frames in _frame_ranges(system):
-            batch = system.load(frames)
+            batch = system.load(frames, [SPIN] if virtual_scale is not None else [])
             bad = _coincident(batch)
             if bad.any():
                 raise DataError(
@@ -64,6 +75,8 @@ def neighbor_stat(
                     fix="remove the duplicate atom or the frame",
                 )
             distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
+            if virtual_scale is not None:
+                counts = _count_with_partners(batch, rcut, virtual_scale, mixed_types)
             nearest, most = min(nearest, distance), np.maximum(most, counts)
     return nearest, most
 
@@ -115,6 +128,29 @@ def _batch_stat(
     n, width = batch.n_atoms, 1 if mixed_types else ntypes
     key = edges.i if mixed_types else edges.i * ntypes + batch.atype[edges.j]
     return nearest, np.bincount(key, minlength=n * width).reshape(n, width).max(axis=0)
+
+
+def _count_with_partners(
+    batch: Batch, rcut: float, virtual_scale: Sequence[float], mixed_types: bool
+) -> np.ndarray:
+    """Largest numbers of neighbours among atoms and their virtual partners."""
+    ntypes, twice = len(virtual_scale), with_partners(batch, virtual_scale)
+    twice.edges = edges = batch_edges(twice, rcut)
+    counts = np.zeros((twice.n_atoms, 2 * ntypes), dtype=np.int64)
+    np.add.at(counts, (edges.i, twice.atype[edges.j]), 1)
+    # An atom without spin and its partner are at the same place, which no list of pairs has.
+    same = np.flatnonzero((twice.coord[0::2] == twice.coord[1::2]).all(axis=1))
+    counts[2 * same, twice.atype[2 * same + 1]] += 1
+    counts[2 * same + 1, twice.atype[2 * same]] += 1
+    if mixed_types:
+        return counts.sum(axis=1).max(keepdims=True)
+    return counts.max(axis=0).reshape(2, ntypes).max(axis=0)
+
+
+def longest_shift(systems: Sequence[System], virtual_scale: Sequence[float]) -> float:
+    """Return the largest distance of an atom and its virtual partner in any frame [Å]."""
+    parts = (s.load(frames, [SPIN]) for s in systems for frames in _frame_ranges(s))
+    return max((farthest_partner(batch, virtual_scale) for batch in parts), default=0.0)
 
 
 def _coincident(batch: Batch) -> np.ndarray:
@@ -173,9 +209,15 @@ def resolve_sel(
 
 
 def update_sel(
-    descriptor: dict[str, Any], systems: Sequence[System], ntypes: int
+    descriptor: dict[str, Any],
+    systems: Sequence[System],
+    ntypes: int,
+    *,
+    virtual_scale: Sequence[float] | None = None,
 ) -> tuple[dict[str, Any], float]:
     """Resolve every ``"auto"`` in a descriptor section, parts of hybrids and sub-sections too.
+
+    With ``virtual_scale``, virtual atoms are counted; see :func:`neighbor_stat`.
 
     Returns
     -------
@@ -188,7 +230,9 @@ def update_sel(
 
     def stat(rcut: float, mixed: bool) -> np.ndarray:
         if (rcut, mixed) not in known:
-            known[rcut, mixed] = neighbor_stat(systems, rcut, ntypes, mixed_types=mixed)
+            known[rcut, mixed] = neighbor_stat(
+                systems, rcut, ntypes, mixed_types=mixed, virtual_scale=virtual_scale
+            )
         return known[rcut, mixed][1]
 
     def visit(section: Any, where: str, mixed: bool) -> None:

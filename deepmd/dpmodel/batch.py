@@ -65,6 +65,8 @@ class Batch:
     find : dict of str to float
         1.0 where the label was found, 0.0 where it holds its default.
     edges : Edges or None
+    reach : float
+        All pairs up to this distance [Å] are known to be among the edges; 0 where nothing is known.
     """
 
     coord: np.ndarray
@@ -81,6 +83,7 @@ class Batch:
     charge_spin: np.ndarray | None = None
     spin: np.ndarray | None = None
     displacement: np.ndarray | None = None
+    reach: float = 0.0
 
     @property
     def n_frames(self) -> int:
@@ -192,6 +195,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         charge_spin=cat("charge_spin"),
         spin=cat("spin"),
         displacement=cat("displacement"),
+        reach=min(b.reach for b in batches),
     )
 
 

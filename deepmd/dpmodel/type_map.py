@@ -22,7 +22,7 @@ from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
 from deepmd.dpmodel.fitting import Fitting
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, SpinModel
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.electronic_configuration import electronic_configuration
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, FittingNetwork
@@ -41,7 +41,7 @@ def change_type_map(model: _Kind, type_map: Sequence[str], *, seed: Seed = None)
 
     Descriptors without type embedding have networks for pairs of types and count empty slots of
     every type. They take no new types, and keep what they hold of dropped ones, behind the
-    others; pair tables take no new types either.
+    others; pair tables take no new types either. New types have no spin.
 
     Parameters
     ----------
@@ -59,10 +59,11 @@ def change_type_map(model: _Kind, type_map: Sequence[str], *, seed: Seed = None)
     """
     names = _checked(type_map)
     if isinstance(model, Model):
-        if type(model) is not Model:
-            raise NotAvailableError("the type map of models with spins cannot be changed yet")
         whole = copy.deepcopy(model)
-        _change_atomic(whole.atomic_model, names, seed)
+        if isinstance(whole, SpinModel):
+            _change_spin(whole, names, seed)
+        else:
+            _change_atomic(whole.atomic_model, names, seed)
         return whole
     atomic = copy.deepcopy(model)
     _change_atomic(atomic, names, seed)
@@ -81,11 +82,15 @@ def _checked(type_map: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass
 class _Change:
-    """Numbers of the new types among the old ones, -1 for types that were not there."""
+    """Numbers of the new types among the old ones, -1 for types that were not there.
+
+    Nothing sees the ``hidden`` ones, new types of virtual atoms without a spin.
+    """
 
     old: list[str]
     new: list[str]
     seed: Seed
+    hidden: Sequence[str] = ()
 
     @property
     def index(self) -> np.ndarray:
@@ -119,11 +124,13 @@ class _Change:
     def pairs(self, old: Sequence[Sequence[int]]) -> list[list[int]]:
         """Renumber pairs of types; pairs with a dropped one are left out."""
         numbers = self.index.tolist()
-        return [
+        kept = [
             [numbers.index(int(a)), numbers.index(int(b))]
             for a, b in old
             if int(a) in numbers and int(b) in numbers
         ]
+        hidden = [self.new.index(name) for name in self.hidden]
+        return kept + [[t, other] for t in hidden for other in range(len(self.new))]
 
     def values(self, old: Sequence[Any]) -> list[Any]:
         """Reorder a list with one entry per type (or fewer); new types get None."""
@@ -133,10 +140,25 @@ class _Change:
 # -- atomic models --------------------------------------------------------------------------------
 
 
-def _change_atomic(model: AtomicModel, names: list[str], seed: Seed) -> None:
+def _change_spin(model: SpinModel, names: list[str], seed: Seed) -> None:
+    """Change a model of atoms and their partners in place."""
+    change = _Change(model.get_type_map(), names, seed)
+    atomic, n = model.atomic_model, len(names)
+    partner = dict(zip(change.old, atomic.type_map[len(change.old) :], strict=True))
+    partner |= {name: f"{name}_spin" for name in change.added}
+    fresh = [partner[name] for name in change.added]
+    _change_atomic(atomic, [*names, *(partner[name] for name in names)], seed, hidden=fresh)
+    atomic.atom_exclude_types = sorted({*atomic.atom_exclude_types, *range(n, 2 * n)})
+    model.use_spin = [bool(used) for used in change.values(model.use_spin)]
+    model.virtual_scale = [scale or 0.0 for scale in change.values(model.virtual_scale)]
+
+
+def _change_atomic(
+    model: AtomicModel, names: list[str], seed: Seed, *, hidden: Sequence[str] = ()
+) -> None:
     """Change an atomic model in place."""
     whole: Any = model
-    change = _Change(list(model.type_map), names, seed)
+    change = _Change(list(model.type_map), names, seed, hidden)
     common = False
     if isinstance(model, StandardAtomicModel):
         _change_descriptor(model.descriptor, change)

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
-from deepmd.data.neighbor_stat import drop_close_pairs, update_sel
+from deepmd.data.neighbor_stat import SPIN, drop_close_pairs, longest_shift, update_sel
 from deepmd.data.sampler import Sampler, read_blocks
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss import Loss, build_loss
-from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.model import Model, SpinModel, build_model
+from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE
 from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import observed_types, set_statistics
@@ -123,12 +124,23 @@ def wanted_labels(model: Model, loss: Loss) -> list[Label]:
     if na:
         labels.append(Label("aparam", na, True, required=True))
     if model.has_spin():
-        labels.append(Label("spin", 3, True, required=True))
+        labels.append(SPIN)
     if model.get_dim_chg_spin():
         given = model.get_default_chg_spin()
         numbers = tuple(given or (0.0, 1.0))
         labels.append(Label("charge_spin", 2, False, required=given is None, default=numbers))
     return labels
+
+
+def pair_cutoff(model: Model, systems: list[System]) -> float:
+    """Return the cutoff [Å] of the pairs that are kept with the frames.
+
+    With spins it reaches far enough for pairs of virtual atoms, so that none is searched in a step.
+    """
+    if not isinstance(model, SpinModel):
+        return model.get_rcut()
+    sides = 1 + model.message_passing()
+    return model.get_rcut() + sides * longest_shift(systems, model.virtual_scale)
 
 
 def check_labels(data: Dataset, loss: Loss, where: str) -> None:
@@ -173,9 +185,13 @@ def with_descriptor(model: dict[str, Any], where: str = "model") -> Iterator[tup
 
 def count_neighbors(branch: Branch, systems: list[System]) -> float:
     """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
-    nearest = math.inf
+    nearest, names = math.inf, branch.model["type_map"]
+    spin = branch.model.get("spin")
+    scale = spin_settings(spin, names)["virtual_scale"] if spin else None
     for section, _ in with_descriptor(branch.model):
-        updated, distance = update_sel(section[DESCRIPTOR], systems, len(branch.model["type_map"]))
+        updated, distance = update_sel(
+            section[DESCRIPTOR], systems, len(names), virtual_scale=scale
+        )
         section[DESCRIPTOR] = updated
         nearest = min(nearest, distance)
         log.info("neighbor selection: %s", selections(updated))
@@ -258,7 +274,13 @@ def make_tasks(
         train, valid = systems[branch.name]
         where = f"{branch.where}/training_data"
         data = make_dataset(
-            train, branch.data["training_data"], labels, model.get_rcut(), seed + k, group, where
+            train,
+            branch.data["training_data"],
+            labels,
+            pair_cutoff(model, train),
+            seed + k,
+            group,
+            where,
         )
         check_labels(data, loss, where)
         log.info("%s", data.summary(f"training{_of(branch)}"))
@@ -268,7 +290,7 @@ def make_tasks(
         if valid is not None:
             section, where = branch.data["validation_data"], f"{branch.where}/validation_data"
             task.validation = make_dataset(
-                valid, section, labels, model.get_rcut(), seed + k, group, where
+                valid, section, labels, pair_cutoff(model, valid), seed + k, group, where
             )
             task.numb_btch = int(section.get("numb_btch", 1))
             log.info("%s", task.validation.summary(f"validation{_of(branch)}"))

@@ -302,7 +302,7 @@ def test_types_behind_the_others_on_other_backends(backend):
         np.testing.assert_allclose(found[key], want[key], rtol=1e-10, atol=1e-12)
 
 
-GOLDEN = [c for c in select() if "dp" in c["files"] and c["kind"] != "spin"]
+GOLDEN = [c for c in select() if "dp" in c["files"]]
 
 
 @pytest.mark.skipif(not GOLDEN, reason="the reference data are not here")
@@ -327,3 +327,20 @@ def test_models_of_deepmd_kit():
             scale = max(np.abs(results[0][key]).max(), 0.01)
             error = np.abs(results[1][key] - results[0][key]).max() / scale
             assert error < 1e-10, (case["name"], key)
+
+
+def test_a_new_type_has_no_spin():
+    found = [c for c in GOLDEN if c["name"] == "spin_dpa1"]
+    if not found:
+        pytest.skip("the reference data are not here")
+    model = Model.deserialize(load_model(path(found[0], "dp"))["model"])
+    changed = change_type_map(model, ["Zr", *model.get_type_map()])
+    assert changed.get_use_spin() == [False, *model.get_use_spin()]
+    coord = np.array([[[0.0, 0, 0], [1.8, 0, 0], [0, 2.0, 0.3]]])
+    spin = np.array([[[0.0, 0, 0], [0.3, 0.1, 0], [0, 0.2, 0.4]]])
+    energies = []
+    for of_first in (0.0, 0.7):
+        spin[0, 0] = of_first
+        potential = DeepEval.from_evaluator(NumPyEvaluator(changed))
+        energies.append(potential.evaluate(coord, None, [0, 1, 1], spin=spin)["energy"])
+    np.testing.assert_allclose(energies[0], energies[1], rtol=1e-13)

@@ -135,3 +135,26 @@ def test_the_guard_writes_spins_down(magnetic):
     arrays = batch_arrays(Taken(1, "Default", batch, 0.0, data, before))
     assert np.array_equal(arrays["spin"], batch.spin)
     assert arrays["spin"].any()
+
+
+def test_no_pairs_are_searched_in_a_step(magnetic, run, monkeypatch):
+    trainer = magnetic.prepare(spin_config(magnetic), backend=backend_named("dpmodel"))
+    monkeypatch.setattr("deepmd.dpmodel.model.spin.batch_edges", None)
+    assert trainer.run().step == 4
+
+
+def test_neighbours_of_virtual_atoms_are_counted(magnetic):
+    config = spin_config(magnetic)
+    config["model"]["descriptor"]["sel"] = "auto:1.0"
+    trainer = magnetic.prepare(config, backend=backend_named("dpmodel"))
+    task = trainer.tasks["Default"]
+    most = np.zeros(4, dtype=int)
+    for batch in Sample(task.data, 100, model=task.model).batches():
+        counts = np.zeros((batch.n_atoms, 4), dtype=int)
+        np.add.at(counts, (batch.edges.i, batch.atype[batch.edges.j]), 1)
+        most = np.maximum(most, counts.max(axis=0))
+    sel = task.model.get_sel()
+    assert sel[:2] == sel[2:]
+    # Hidden partners of the second type may be left out of the list of pairs, but count.
+    assert sel[0] == 4 * -(-max(most[0], most[2]) // 4)
+    assert sel[1] >= most[1] and sel[1] % 4 == 0

@@ -22,6 +22,35 @@ from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.utils.errors import InputError, ModelFileError
 
 
+def with_partners(batch: Batch, virtual_scale: Sequence[float]) -> Batch:
+    """Return atoms and partners, without edges and labels; atom k is 2k and its partner 2k + 1."""
+    shift = _shift(batch, virtual_scale)
+    displacement = np.concatenate([0.0 * shift, shift], axis=1).reshape(-1, 3)
+    return dataclasses.replace(
+        batch,
+        coord=np.repeat(batch.coord, 2, axis=0) + displacement,
+        atype=(batch.atype[:, None] + [0, len(virtual_scale)]).reshape(-1),
+        frame=np.repeat(batch.frame, 2),
+        natoms=2 * batch.natoms,
+        aparam=None if batch.aparam is None else np.repeat(batch.aparam, 2, axis=0),
+        labels={},
+        find={},
+        spin=None,
+        displacement=displacement,
+        edges=None,
+    )
+
+
+def farthest_partner(batch: Batch, virtual_scale: Sequence[float]) -> float:
+    """Return the largest distance of an atom and its partner [Å]."""
+    shift = _shift(batch, virtual_scale)
+    return float(np.sqrt((shift * shift).sum(axis=1).max(initial=0.0)))
+
+
+def _shift(batch: Batch, virtual_scale: Sequence[float]) -> np.ndarray:
+    return batch.spin * np.asarray(virtual_scale)[batch.atype][:, None]
+
+
 @Model.registry.register("spin_ener")
 class SpinModel(Model):
     """An atomic model of atoms and their virtual partners.
@@ -78,7 +107,8 @@ class SpinModel(Model):
     def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
         """Return the batch of atoms and partners; see :class:`Model`.
 
-        The pairs are found anew: a partner may be within the cutoff where its atom is not.
+        A partner may be within the cutoff where its atom is not: the pairs are found anew unless
+        they reach far enough.
         """
         if batch.displacement is not None:
             return batch
@@ -88,23 +118,10 @@ class SpinModel(Model):
                 where="spin",
                 fix="give three numbers per atom, zero for types without spin",
             )
-        shift = batch.spin * np.asarray(self.virtual_scale)[batch.atype][:, None]
-        displacement = np.concatenate([0.0 * shift, shift], axis=1).reshape(-1, 3)
-        twice = dataclasses.replace(
-            batch,
-            coord=np.repeat(batch.coord, 2, axis=0) + displacement,
-            atype=(batch.atype[:, None] + [0, len(self.use_spin)]).reshape(-1),
-            frame=np.repeat(batch.frame, 2),
-            natoms=2 * batch.natoms,
-            aparam=None if batch.aparam is None else np.repeat(batch.aparam, 2, axis=0),
-            labels={},
-            find={},
-            spin=None,
-            displacement=displacement,
-        )
+        twice = with_partners(batch, self.virtual_scale)
         all_centres = all_centres or self.message_passing()
-        farthest = float(np.sqrt((shift * shift).sum(axis=1).max(initial=0.0)))
-        sites = batch_edges(batch, self.rcut + (1 + all_centres) * farthest)
+        reach = self.rcut + (1 + all_centres) * farthest_partner(batch, self.virtual_scale)
+        sites = batch.edges if batch.reach >= reach else batch_edges(batch, reach)
         twice.edges = self._edges(sites, twice, all_centres)
         return twice
 
