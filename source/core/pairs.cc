@@ -44,8 +44,8 @@ void Pairs::resize(int64_t n) {
   r2.resize(count);
 }
 
-void check_coordinates(const double* coord, int64_t natoms) {
-  for (int64_t k = 0; k < 3 * natoms; ++k) {
+void check_coordinates(const double* coord, int64_t first, int64_t last) {
+  for (int64_t k = 3 * first; k < 3 * last; ++k) {
     if (!(std::abs(coord[k]) < kFarthest)) {
       fail("atom " + std::to_string(k / 3), "a coordinate is NaN, infinite or absurdly large",
            "check the positions given; a simulation may have exploded");
@@ -57,7 +57,7 @@ CellList::CellList(const double* coord, std::vector<int64_t> atoms, const double
     : coord_(coord), atoms_(std::move(atoms)), rcut_(rcut), reach_(rcut) {
   double largest = 0.0;
   for (const int64_t a : atoms_) {
-    check_coordinates(coord_ + 3 * a, 1);
+    check_coordinates(coord_, a, a + 1);
     for (int k = 0; k < 3; ++k) largest = std::max(largest, std::abs(coord_[3 * a + k]));
   }
   set_cell(cell);

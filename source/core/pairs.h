@@ -98,7 +98,7 @@ class CellList : public PairSource {
 /** All pairs with 0 < r <= rcut of one frame; see CellList. */
 Pairs find_pairs(const double* coord, int64_t natoms, const double* cell, double rcut);
 
-/** Throw unless all coordinates (n, 3) are finite and not absurdly large. */
-void check_coordinates(const double* coord, int64_t natoms);
+/** Throw unless the coordinates (any, 3) of a range of atoms are finite and not absurdly large. */
+void check_coordinates(const double* coord, int64_t first, int64_t last);
 
 }  // namespace deepmd::core

@@ -92,7 +92,7 @@ System make_system(const Frame& frame, const Info& info) {
          "give aparam");
   }
   if (frame.list) {
-    check_coordinates(frame.coord, frame.nall);
+    check_coordinates(frame.coord, 0, frame.nall);
     add_ghosts(frame, system);
     system.pairs = std::make_unique<GivenPairs>(frame, system.centres, ntypes, info.rcut);
   } else {

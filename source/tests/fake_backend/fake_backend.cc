@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+// A backend without a framework, so that neighbours, chunks and forces can be tested alone.
+//
+// A model file is text, "name number ..." line by line, see Model. With c = 1 + 0.3 (t_i + t_j),
+// phi(r) = c (1 - r²/rcut²)³ and q_i = sum_j phi(r_ij), outputs are
+//   energy  e_i = q_i / 2 + fparam + aparam_i, and with message_passing q_i² + q_i sum_j q_j phi(r_ij)
+//   dipole  sum_j phi(r_ij) d_ij
+//   count   number of neighbours; a mean over atoms
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+
+#ifndef FAKE_VERSION
+#define FAKE_VERSION DEEPMD_BACKEND_VERSION
+#endif
+
+namespace {
+
+struct Model {
+  std::map<std::string, std::vector<double>> settings;
+  std::vector<int64_t> sel;
+  std::vector<std::string> names;
+  std::vector<const char*> type_map;
+  std::vector<deepmd_packing> packings;
+  std::vector<deepmd_output> outputs;
+  std::vector<double> probe_coord{0, 0, 0, 1.5, 0, 0}, probe_energy, probe_force, default_fparam;
+  std::vector<int32_t> probe_types{0, 0, -1};
+  deepmd_probe probe{};
+  deepmd_info info{};
+
+  double get(const std::string& name, double otherwise) const {
+    const auto found = settings.find(name);
+    return found == settings.end() ? otherwise : found->second.at(0);
+  }
+  bool is(const std::string& name) const { return get(name, 0) != 0; }
+  double rcut() const { return info.rcut; }
+
+  explicit Model(const std::string& text);
+};
+
+Model::Model(const std::string& text) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name;
+    words >> name;
+    for (double x; words >> x;) settings[name].push_back(x);
+  }
+  if (settings.empty()) throw std::runtime_error("it is no fake model; make another");
+  info.struct_size = sizeof(info);
+  info.entries = static_cast<uint32_t>(get("entries", DEEPMD_EDGES));
+  info.ntypes = static_cast<int32_t>(get("ntypes", 2));
+  info.rcut = get("rcut", 4.0);
+  for (int t = 0; t < info.ntypes; ++t) names.push_back("T" + std::to_string(t));
+  for (const std::string& name : names) type_map.push_back(name.c_str());
+  info.type_map = type_map.data();
+  sel.assign(static_cast<size_t>(info.ntypes), static_cast<int64_t>(get("sel", 200)));
+  info.sel = sel.data();
+  info.n_sel = info.ntypes;
+  deepmd_packing packing{};
+  packing.struct_size = sizeof(packing);
+  packing.layout = is("typed") ? DEEPMD_TYPED : DEEPMD_FLAT;
+  packing.by_centre = is("typed");
+  packing.rcut = info.rcut;
+  packing.sel = sel.data();
+  packing.n_sel = info.ntypes;
+  packings = {packing};
+  info.packings = packings.data();
+  info.n_packings = 1;
+  outputs = {{sizeof(deepmd_output), "energy", 1, 1, 0},
+             {sizeof(deepmd_output), "dipole", 3, 1, 0},
+             {sizeof(deepmd_output), "count", 1, 0, 1}};
+  info.outputs = outputs.data();
+  info.n_outputs = 3;
+  info.dim_fparam = is("fparam");
+  info.dim_aparam = is("aparam");
+  if (is("default_fparam")) {
+    default_fparam = settings["default_fparam"];
+    info.has_default_fparam = 1;
+    info.default_fparam = default_fparam.data();
+  }
+  info.message_passing = is("message_passing");
+  info.framework = "fake 1.0";
+  if (is("probe")) {
+    probe_energy = settings["probe"];
+    probe = {sizeof(probe), 2, probe_coord.data(), probe_types.data(), nullptr, nullptr,
+             nullptr, probe_energy.data(), nullptr, nullptr};
+    info.probes = &probe;
+    info.n_probes = 1;
+  }
+  if (is("short_info")) info.struct_size = 8;
+}
+
+double strength(int64_t a, int64_t b) { return 1.0 + 0.3 * static_cast<double>(a + b); }
+
+/** Visit edges with phi and its derivative by r², as (edge, phi, dphi). */
+using Visitor = std::function<void(int64_t, double, double)>;
+
+void visit_edges(const Model& model, const deepmd_edges_request& r, const Visitor& visitor) {
+  const double rc2 = model.rcut() * model.rcut();
+  const auto visit = [&](int64_t e) {
+    const double* d = r.vec + 3 * e;
+    const double x = 1.0 - (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]) / rc2;
+    const double c = strength(r.atype[r.i[e]], r.atype[r.j[e]]);
+    visitor(e, c * x * x * x, -3.0 * c * x * x / rc2);
+  };
+  const int nt = model.info.ntypes;
+  for (int s = 0; s < r.n_slots; ++s) {
+    if (model.is("typed") && s % (nt + 1) == 0) continue;  // atoms of a type
+    const deepmd_slot& slot = r.slots[s];
+    for (int64_t k = 0; k < slot.rows * std::max<int64_t>(slot.columns, 1); ++k) {
+      if (slot.data[k] >= 0) visit(slot.data[k]);
+    }
+  }
+}
+
+void evaluate_edges(const Model& model, const deepmd_edges_request& r) {
+  if (model.is("fail")) throw std::runtime_error("the fake backend was told to fail");
+  const int n_fparam = model.info.dim_fparam;
+  const auto n = static_cast<size_t>(r.n_atoms);
+  std::vector<double> q(n, 0.0), s(n, 0.0);
+  double *energy = r.results[0].value, *dipole = r.results[1].value, *count = r.results[2].value;
+  double *g0 = r.results[0].gradient, *g1 = r.results[1].gradient;
+  std::fill(energy, energy + n, 0.0);
+  std::fill(dipole, dipole + 3 * n, 0.0);
+  std::fill(count, count + n, 0.0);
+  if (g0) std::fill(g0, g0 + 3 * r.n_edges, 0.0);
+  if (g1) std::fill(g1, g1 + 9 * r.n_edges, 0.0);
+  const bool messages = model.is("message_passing");
+  visit_edges(model, r, [&](int64_t e, double phi, double) { q[r.i[e]] += phi; });
+  if (messages) {
+    visit_edges(model, r, [&](int64_t e, double phi, double) { s[r.i[e]] += q[r.j[e]] * phi; });
+  }
+  for (size_t a = 0; a < n; ++a) {
+    energy[a] = messages ? q[a] * q[a] + q[a] * s[a] : 0.5 * q[a];
+    if (n_fparam) energy[a] += r.fparam[0];
+    if (model.info.dim_aparam) energy[a] += r.aparam[a];
+  }
+  visit_edges(model, r, [&](int64_t e, double phi, double dphi) {
+    const int64_t i = r.i[e], j = r.j[e];
+    const double by_phi = messages ? 2.0 * q[i] + 2.0 * s[i] + q[i] * q[j] : 0.5;
+    const double* d = r.vec + 3 * e;
+    count[i] += 1.0;
+    for (int a = 0; a < 3; ++a) {
+      if (g0) g0[3 * e + a] = by_phi * dphi * 2.0 * d[a];
+      dipole[3 * i + a] += phi * d[a];
+      for (int b = 0; g1 && b < 3; ++b) {
+        g1[9 * e + 3 * a + b] = 2.0 * dphi * d[b] * d[a] + (a == b ? phi : 0.0);
+      }
+    }
+  });
+}
+
+/** The same through coordinates: edges of the table, then forces of all atoms. */
+void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
+  std::vector<int64_t> i, j, all;
+  std::vector<double> vec;
+  for (int64_t c = 0; c < r.nloc; ++c) {
+    double before = 0.0;
+    for (int64_t k = 0; k < r.nnei; ++k) {
+      const int64_t neighbor = r.nlist[c * r.nnei + k];
+      if (neighbor < 0) continue;
+      double r2 = 0.0;
+      for (int a = 0; a < 3; ++a) {
+        vec.push_back(r.coord[3 * neighbor + a] - r.coord[3 * c + a]);
+        r2 += vec.back() * vec.back();
+      }
+      // Positions of images are rounded: distances that are equal may come in either order.
+      if (r2 < before - 1e-9) throw std::runtime_error("neighbours are not sorted by distance");
+      before = r2;
+      all.push_back(static_cast<int64_t>(i.size()));
+      i.push_back(c);
+      j.push_back(model.is("message_passing") ? r.mapping[neighbor] : neighbor);
+    }
+  }
+  const auto n_edges = static_cast<int64_t>(i.size());
+  std::vector<double> v0(r.nall), v1(3 * r.nall), v2(r.nall), g0(3 * n_edges), g1(9 * n_edges);
+  std::vector<double> aparam(r.nall, 0.0);
+  if (r.aparam) std::copy(r.aparam, r.aparam + r.nloc, aparam.begin());
+  const deepmd_result results[3] = {{v0.data(), g0.data()}, {v1.data(), g1.data()}, {v2.data(), nullptr}};
+  const deepmd_slot slot{all.data(), n_edges, -1};
+  deepmd_edges_request edges{};
+  edges.n_edges = n_edges;
+  edges.n_atoms = r.nall;
+  edges.vec = vec.data();
+  edges.i = i.data();
+  edges.j = j.data();
+  edges.atype = r.atype;
+  edges.fparam = r.fparam;
+  edges.aparam = aparam.data();
+  edges.slots = &slot;
+  edges.n_slots = 1;
+  edges.results = results;
+  Model flat = model;
+  flat.settings["typed"] = {0.0};
+  evaluate_edges(flat, edges);
+  std::copy_n(v0.begin(), r.nloc, r.value[0]);
+  std::copy_n(v1.begin(), 3 * r.nloc, r.value[1]);
+  std::copy_n(v2.begin(), r.nloc, r.value[2]);
+  const std::vector<double>* gradients[2] = {&g0, &g1};
+  for (int o = 0; o < 2; ++o) {
+    const int64_t size = model.outputs[o].size;
+    if (!r.force[o]) continue;
+    int64_t e = 0;
+    for (int64_t c = 0; c < r.nloc; ++c) {
+      for (int64_t k = 0; k < r.nnei; ++k) {
+        const int64_t at = r.nlist[c * r.nnei + k];
+        if (at < 0) continue;
+        for (int64_t s = 0; s < size; ++s) {
+          for (int a = 0; a < 3; ++a) {
+            const double g = (*gradients[o])[3 * (e * size + s) + a];
+            r.force[o][3 * (s * r.nall + c) + a] += g;
+            r.force[o][3 * (s * r.nall + at) + a] -= g;
+            for (int b = 0; b < 3; ++b) {
+              const double w = -g * vec[3 * e + b];
+              r.virial[o][9 * s + 3 * a + b] += w;
+              if (r.atom_virial[o]) r.atom_virial[o][9 * (s * r.nall + at) + 3 * a + b] += w;
+            }
+          }
+        }
+        ++e;
+      }
+    }
+  }
+}
+
+template <class F>
+int guarded(char* error, size_t error_size, const F& function) {
+  try {
+    function();
+    return 0;
+  } catch (const std::exception& problem) {
+    std::snprintf(error, error_size, "%s", problem.what());
+    return 1;
+  }
+}
+
+Model* of(deepmd_backend_model* model) { return reinterpret_cast<Model*>(model); }
+
+int open_model(const deepmd_source* source, deepmd_backend_model** model, char* error,
+               size_t error_size) {
+  return guarded(error, error_size, [&] {
+    std::string text;
+    if (source->content) {
+      text.assign(static_cast<const char*>(source->content), source->content_size);
+    } else {
+      std::ifstream file(source->path);
+      text.assign(std::istreambuf_iterator<char>(file), {});
+    }
+    *model = reinterpret_cast<deepmd_backend_model*>(std::make_unique<Model>(text).release());
+  });
+}
+
+int query(deepmd_backend_model* model, const deepmd_info** info, char*, size_t) {
+  *info = &of(model)->info;
+  return 0;
+}
+
+int evaluate(deepmd_backend_model* model, const deepmd_edges_request* request, char* error,
+             size_t error_size) {
+  return guarded(error, error_size, [&] { evaluate_edges(*of(model), *request); });
+}
+
+int evaluate_lower(deepmd_backend_model* model, const deepmd_extended_request* request,
+                   char* error, size_t error_size) {
+  return guarded(error, error_size, [&] { evaluate_extended(*of(model), *request); });
+}
+
+void close_model(deepmd_backend_model* model) { std::unique_ptr<Model>{of(model)}; }
+
+const char* framework() { return "fake 1.0 (no framework)"; }
+
+const deepmd_backend_functions functions = {sizeof(deepmd_backend_functions),
+                                            FAKE_VERSION,
+                                            "Fake",
+                                            ".savedmodel .pb",
+                                            open_model,
+                                            query,
+                                            evaluate,
+                                            evaluate_lower,
+                                            close_model,
+                                            framework};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) const deepmd_backend_functions* deepmd_backend() {
+  return &functions;
+}
