@@ -135,7 +135,7 @@ class DescrptSeT(TypedDescriptor):
         theta = space.matmul(ra, ops.matrix_transpose(rb))
         n, ka, kb = ops.shape(theta)
         theta = space.reshape(theta, (n, ka * kb, 1))
-        return ops.contract(self.embeddings.at(a, b)(theta), theta)[:, :, 0]
+        return ops.embed_contract(theta, self.embeddings.at(a, b))[:, :, 0]
 
 
 @descriptor_args.register("se_e3", alias=["se_at", "se_a_3be", "se_t"])

@@ -12,7 +12,13 @@ from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.updates import check_update_style, combine_updates, plain_layer, residual
+from deepmd.dpmodel.nn.updates import (
+    activated_sum,
+    check_update_style,
+    combine_updates,
+    plain_layer,
+    residual,
+)
 from deepmd.utils.errors import InputError
 
 
@@ -217,19 +223,27 @@ class RepFlowLayer(Module):
         """Update atoms (n, n_dim), edges (n_edges, e_dim) and angles (n_angles, a_dim)."""
         if self.sequential_update:
             return self._in_sequence(node, edge, angle, graph)
-        edge_terms = [edge, self._edge_self(node, edge, graph)]
-        new_angle = angle
+        message, own = self._edge_messages(
+            [self.node_edge_linear, self.edge_self_linear], node, edge, graph
+        )
+        edge_terms, new_angle = [edge, own], angle
         if self.update_angle:
-            edge_terms.append(self._angle_to_edge(node, edge, angle, edge, graph))
-            new_angle = self._combine("a", [angle, self._angle_self(node, edge, angle, graph)])
-        return self._node(node, edge, graph), self._combine("e", edge_terms), new_angle
+            layers = [self.edge_angle_linear1, self.angle_self_linear]
+            total, own = self._angle_messages(layers, node, edge, angle, graph)
+            edge_terms.append(self._angle_to_edge(total, edge, graph))
+            new_angle = self._combine("a", [angle, own])
+        return self._node(node, edge, message, graph), self._combine("e", edge_terms), new_angle
 
     def _in_sequence(self, node: Any, edge: Any, angle: Any, graph: Graph) -> tuple[Any, Any, Any]:
         """Each update sees the ones before it."""
-        edge = edge + self.e_residual[0] * self._edge_self(node, edge, graph)
-        angle = angle + self.a_residual[0] * self._angle_self(node, edge, angle, graph)
-        edge = edge + self.e_residual[1] * self._angle_to_edge(node, edge, angle, edge, graph)
-        return self._node(node, edge, graph), edge, angle
+        own = self._edge_messages([self.edge_self_linear], node, edge, graph)[1]
+        edge = edge + self.e_residual[0] * own
+        own = self._angle_messages([self.angle_self_linear], node, edge, angle, graph)[1]
+        angle = angle + self.a_residual[0] * own
+        total = self._angle_messages([self.edge_angle_linear1], node, edge, angle, graph)[0]
+        edge = edge + self.e_residual[1] * self._angle_to_edge(total, edge, graph)
+        message = self._edge_messages([self.node_edge_linear], node, edge, graph)[0]
+        return self._node(node, edge, message, graph), edge, angle
 
     def _combine(self, kind: str, terms: Sequence[Any]) -> Any:
         return combine_updates(terms, getattr(self, f"{kind}_residual"), self.update_style)
@@ -237,7 +251,7 @@ class RepFlowLayer(Module):
     def _act(self, x: Any) -> Any:
         return activation(self.activation_function)(x)
 
-    def _node(self, node: Any, edge: Any, graph: Graph) -> Any:
+    def _node(self, node: Any, edge: Any, message: Any, graph: Graph) -> Any:
         """Atoms from themselves, symmetrised neighbours, and messages of their edges."""
         space = ops.xp(node)
         near = ops.take(node, graph.j)
@@ -247,25 +261,27 @@ class RepFlowLayer(Module):
             self._act(self.node_self_mlp(node)),
             self._act(self.node_sym_linear(space.concat(joined, axis=-1))),
         ]
-        message = self._act(self._pair_linear(self.node_edge_linear, node, edge, graph))
-        total = ops.segment_sum(message * graph.sw[:, None], graph.i, graph.n_atoms)
-        total = total * (1.0 / self.edge_count)
+        total = message * (1.0 / self.edge_count)
         heads, width = self.n_multi_edge_message, self.n_dim
         terms += [total[:, k * width : (k + 1) * width] for k in range(heads)]
         return self._combine("n", terms)
 
-    def _pair_linear(self, layer: Dense, node: Any, edge: Any, graph: Graph) -> Any:
-        """A layer on [n_i, n_j, e_ij], its atom parts evaluated per atom and gathered."""
-        n = self.n_dim
-        own, near = ops.linear(node, layer.w[:n]), ops.linear(node, layer.w[n : 2 * n])
-        return (
-            ops.linear(edge, layer.w[2 * n :], layer.b)
-            + ops.take(own, graph.i)
-            + ops.take(near, graph.j)
-        )
+    def _edge_messages(
+        self, layers: Sequence[Dense], node: Any, edge: Any, graph: Graph
+    ) -> tuple[Any, Any]:
+        """Activated layers on [n_i, n_j, e_ij]: sums of ``node_edge_linear``, and the other one.
 
-    def _edge_self(self, node: Any, edge: Any, graph: Graph) -> Any:
-        return self._act(self._pair_linear(self.edge_self_linear, node, edge, graph))
+        The atom parts are evaluated per atom and gathered.
+        """
+        w, b = _side_by_side(layers)
+        n = self.n_dim
+        z = (
+            ops.linear(edge, w[2 * n :], b)
+            + ops.take(ops.linear(node, w[:n]), graph.i)
+            + ops.take(ops.linear(node, w[n : 2 * n]), graph.j)
+        )
+        summed = self.n_dim * self.n_multi_edge_message * (layers[0] is self.node_edge_linear)
+        return activated_sum(z, graph.sw, graph.i, graph.n_atoms, summed, self.activation_function)
 
     def moments(self, g: Any, graph: Graph) -> Any:
         """Weighted sum of h ⊗ g over the edges of an atom: (n_edges, w) -> (n, 3, w)."""
@@ -284,29 +300,32 @@ class RepFlowLayer(Module):
         shape = (ops.shape(m)[0], self.axis_neuron * g.shape[-1])
         return ops.xp(m).reshape(product * (1.0 / 3.0), shape)
 
-    def _angle_linear(self, layer: Dense, node: Any, edge: Any, angle: Any, graph: Graph) -> Any:
-        """A layer on [a_kl, n_i, e_l, e_k], evaluated per part and gathered."""
+    def _angle_messages(
+        self, layers: Sequence[Dense], node: Any, edge: Any, angle: Any, graph: Graph
+    ) -> tuple[Any, Any]:
+        """Activated layers on [a_kl, n_i, e_l, e_k]: sums of ``edge_angle_linear1``, and the other.
+
+        The atom and edge parts are evaluated per atom and edge, and gathered.
+        """
         n_angle, e_angle = self.compressed_widths()
         if self.a_compress_n_linear is not None:
             node, edge = self.a_compress_n_linear(node), self.a_compress_e_linear(edge)
         else:
             node, edge = node[:, :n_angle], edge[:, :e_angle]
-        a, w = self.a_dim, layer.w
+        w, b = _side_by_side(layers)
+        a = self.a_dim
         second = a + n_angle
         own = ops.linear(node, w[a:second])
         of_l = ops.linear(edge, w[second : second + e_angle])
         of_k = ops.linear(edge, w[second + e_angle :]) + ops.take(own, graph.i)
-        return ops.linear(angle, w[:a], layer.b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
+        z = ops.linear(angle, w[:a], b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
+        summed = self.e_dim * (layers[0] is self.edge_angle_linear1)
+        weight, n_edges = graph.asw_k * graph.asw_l, ops.shape(edge)[0]
+        return activated_sum(z, weight, graph.k, n_edges, summed, self.activation_function)
 
-    def _angle_self(self, node: Any, edge: Any, angle: Any, graph: Graph) -> Any:
-        return self._act(self._angle_linear(self.angle_self_linear, node, edge, angle, graph))
-
-    def _angle_to_edge(self, node: Any, edge: Any, angle: Any, fallback: Any, graph: Graph) -> Any:
-        """Messages of angles to their first edge; other edges take ``fallback`` or zero."""
-        x = self._angle_linear(self.edge_angle_linear1, node, edge, angle, graph)
-        message = self._act(x) * (graph.asw_k * graph.asw_l)[:, None]
-        n_edges = ops.shape(edge)[0]
-        total = ops.segment_sum(message, graph.k, n_edges) * (self.angle_count**-0.5)
+    def _angle_to_edge(self, total: Any, fallback: Any, graph: Graph) -> Any:
+        """Update of edges by the sums over their angles; those without take ``fallback`` or zero."""
+        total = total * (self.angle_count**-0.5)
         if not self.smooth_edge_update:
             total = total + fallback * (1.0 - graph.angle_edges)[:, None]
         return self._act(self.edge_angle_linear2(total))
@@ -323,3 +342,12 @@ class RepFlowLayer(Module):
     def deserialize(cls, data: dict) -> Any:
         empty: dict[str, list] = {"n_residual": [], "e_residual": [], "a_residual": []}
         return super().deserialize({"@variables": empty, **data})
+
+
+def _side_by_side(layers: Sequence[Dense]) -> tuple[Any, Any]:
+    """Weights and biases of layers on the same input, as those of one."""
+
+    def joined(name: str) -> Any:
+        return ops.xp(layers[0].w).concat([getattr(layer, name) for layer in layers], axis=-1)
+
+    return joined("w"), joined("b")

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How message-passing layers join an old value and its updates, and their plain linear layers."""
+"""What message-passing layers are made of: linear layers, activated sums, updates."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.nn.activation import numpy_dtype, precision_name
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, stream
 from deepmd.utils.errors import InputError
@@ -61,3 +62,29 @@ def residual(width: int, size: float, kind: str, precision: str, seed: Seed) -> 
         where="model/descriptor",
         fix='use "norm" or "const"',
     )
+
+
+@ops.op
+def activated_sum(
+    z: Any, weight: Any, segment: Any, n: Any, width: int, activation_function: str
+) -> tuple[Any, Any]:
+    """Activate rows; sum the first columns, weighted, over the rows of a segment.
+
+    Parameters
+    ----------
+    z : (k, c)
+    weight : (k,)
+    segment : (k,) int
+    n : int
+        Number of segments.
+    width : int
+        How many columns are summed.
+
+    Returns
+    -------
+    sums : (n, width)
+    others : (k, c - width)
+        The other columns, activated.
+    """
+    y = activation(activation_function)(z)
+    return ops.segment_sum(y[:, :width] * weight[:, None], segment, n), y[:, width:]
