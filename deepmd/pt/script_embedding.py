@@ -55,16 +55,18 @@ def _network(
 def contract(
     r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over neighbours of G(s) ⊗ r, s the first number of the row r.
+    """Sum over neighbours of r ⊗ G(s), s the first number of the row r.
+
+    In all products of one centre the wide matrix stands on the right: twice as fast.
 
     Returns
     -------
-    sums : (n, width, c)
+    sums : (n, c, width)
     value, slope : (n * k * width,)
         G and its derivative, block by block, for :func:`row_gradient`.
     """
     n, k, width = r.shape[0], r.shape[1], w[-1].shape[0]
-    sums = r.new_empty([n, width, r.shape[2]])
+    sums = r.new_empty([n, r.shape[2], width])
     value = r.new_empty([n * k * width])
     slope = torch.empty_like(value)
     step = _block_centres(r)
@@ -75,23 +77,25 @@ def contract(
         here = slice(start * k * width, stop * k * width)
         v, g = value[here].view(width, rows), slope[here].view(width, rows)
         _network(part.select(2, 0).reshape(rows), w, b, times, v, g)
-        torch.bmm(v.view(width, stop - start, k).transpose(0, 1), part, out=sums[start:stop])
+        right = v.view(width, stop - start, k).permute(1, 2, 0)
+        torch.bmm(part.transpose(1, 2), right, out=sums[start:stop])
     return sums, value, slope
 
 
 def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    """Adjoint of the rows (n, k, c), from that of the sums, a (n, width, c)."""
-    n, k, width = r.shape[0], r.shape[1], a.shape[1]
+    """Adjoint of the rows (n, k, c), from that of the sums, a (n, c, width)."""
+    n, k, width = r.shape[0], r.shape[1], a.shape[2]
     out = torch.empty_like(r)
     step = _block_centres(r)
     for start in range(0, n, step):
         stop = min(start + step, n)
         here = slice(start * k * width, stop * k * width)
-        v = value[here].view(width, stop - start, k).permute(1, 2, 0)
-        g = slope[here].view(width, stop - start, k).permute(1, 2, 0)
-        part = out[start:stop]
-        torch.bmm(v, a[start:stop], out=part)
-        part.select(2, 0).add_(torch.bmm(g, a[start:stop]).mul_(r[start:stop]).sum(2))
+        v = value[here].view(width, stop - start, k).transpose(0, 1)
+        g = slope[here].view(width, stop - start, k).transpose(0, 1)
+        rows = torch.bmm(a[start:stop], v)
+        along = torch.bmm(a[start:stop], g).mul_(r[start:stop].transpose(1, 2))
+        rows.select(1, 0).add_(along.sum(1))
+        out[start:stop].copy_(rows.transpose(1, 2))
     return out
 
 
@@ -109,7 +113,7 @@ def _contract(
 def _(r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]) -> Any:
     width = w[-1].shape[0]
     flat = r.new_empty([r.shape[0] * r.shape[1] * width])
-    return r.new_empty([r.shape[0], width, r.shape[2]]), flat, torch.empty_like(flat)
+    return r.new_empty([r.shape[0], r.shape[2], width]), flat, torch.empty_like(flat)
 
 
 @torch.library.custom_op("deepmd_trace::row_gradient", mutates_args=())
@@ -145,7 +149,7 @@ def embed_contract(r: Tensor, layers: Sequence[Any]) -> Tensor:
     """Trace the sum over neighbours of an embedding of tanh layers, for evaluation."""
     w = [2.0 * layer.w.detach().t().contiguous() for layer in layers]
     b = [2.0 * layer.b.detach()[:, None] for layer in layers]
-    return _contract(r, w, b, [residual(layer) for layer in layers])[0]
+    return _contract(r, w, b, [residual(layer) for layer in layers])[0].transpose(1, 2)
 
 
 def residual(layer: Any) -> int:

@@ -163,6 +163,11 @@ std::string atomic_key(const c10::Dict<std::string, at::Tensor>& results, const 
   return results.contains("atom_" + name) ? "atom_" + name : name;
 }
 
+/** Name of an output here; files of DeePMD-kit announce "polar" by another one. */
+std::string output_name(const std::string& name) {
+  return name == "polarizability" ? "polar" : name;
+}
+
 }  // namespace
 
 const double* Facts::keep(std::vector<double> x) { return kept(reals_, std::move(x)); }
@@ -232,7 +237,8 @@ void describe_foreign(Program& program) {
   const auto results = call_extended(program, request, false);
   const bool intensive = ask(module, "get_intensive", false).toBool();
   const bool forces = results.contains("extended_force");
-  for (const std::string& name : strings(module.get_method("model_output_type")({}))) {
+  for (const std::string& announced : strings(module.get_method("model_output_type")({}))) {
+    const std::string name = output_name(announced);
     const std::string key = atomic_key(results, name);
     if (name == "mask" || !results.contains(key)) continue;
     facts.outputs.push_back(

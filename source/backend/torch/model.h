@@ -56,6 +56,9 @@ const Facts& facts_of(const Program& program);
 /** "PyTorch 2.13.0 (CPU)" */
 const std::string& framework_name();
 
+/** Let PyTorch use its own BLAS, whatever the main program exports; the number of corrections. */
+int use_own_blas();
+
 /** What a torch exception says, without its traceback. */
 std::string first_words(const std::string& message);
 
