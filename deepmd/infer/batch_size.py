@@ -4,6 +4,9 @@
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from deepmd.utils.errors import InputError
 
@@ -45,6 +48,41 @@ class AutoBatchSize:
                 log.info("out of memory: going on with %d atoms per call", self.current)
                 continue
             start += count
+
+    def execute_all(
+        self, function: Callable[..., Any], total_size: int, natoms: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Call a function on ranges of frames and join what it returns.
+
+        Parameters
+        ----------
+        function : callable
+            Of arrays of frames; returns an array of frames, or a tuple or dict of these.
+        total_size : int
+            Number of frames.
+        natoms : int
+            Atoms of a frame.
+        *args, **kwargs
+            Arrays with ``total_size`` rows are cut, everything else is handed over as it is.
+        """
+
+        def cut(value: Any, part: slice) -> Any:
+            frames = getattr(value, "shape", ())[:1] == (total_size,)
+            return value[part] if frames else value
+
+        results: list[Any] = []
+
+        def evaluate(part: slice) -> None:
+            named = {k: cut(v, part) for k, v in kwargs.items()}
+            results.append(function(*(cut(a, part) for a in args), **named))
+
+        self.run(evaluate, total_size, natoms)
+        first = results[0]
+        if isinstance(first, dict):
+            return {k: np.concatenate([r[k] for r in results]) for k in first}
+        if isinstance(first, tuple):
+            return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+        return np.concatenate(results)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -59,6 +59,29 @@ class Registry:
         return iter(self._by_name.items())
 
 
+def make_plugin_registry(name: str) -> type:
+    """Return a class with a registry of its own, to derive base classes of plugins from.
+
+    It has ``register(key)``, a class decorator, and ``get_class_by_type(key)``.
+    """
+    registry = Registry(name)
+
+    class Plugins:
+        """Classes by name."""
+
+        @classmethod
+        def register(cls, key: str) -> Callable[[type], type]:
+            """Return a decorator that files a class under ``key``."""
+            return registry.register(key)
+
+        @classmethod
+        def get_class_by_type(cls, key: str) -> type:
+            """Return the class filed under ``key``."""
+            return registry.get(key)
+
+    return Plugins
+
+
 _loaded: set[str] = set()
 
 

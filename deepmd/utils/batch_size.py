@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Batches of evaluation under the name that clients import."""
+
+from deepmd.infer.batch_size import AutoBatchSize
+
+__all__ = ["AutoBatchSize"]
