@@ -76,9 +76,11 @@ void ComputeDeeptensorAtom::compute_peratom() {
                                     frame.cell(), frame.nghost(), frame.list(), &found, &size);
   }
   const std::unique_ptr<double, void (*)(void*)> values(found, &std::free);
-  const std::string message =
-      size || !frame.nlocal() ? "" : deepmd_lmp::take(DP_DeepTensorCheckOK(model.get()));
-  if (!message.empty()) error->one(FLERR, "compute deeptensor/atom: " + message);
+  try {
+    deepmd_lmp::agree(world, deepmd_lmp::take(DP_DeepTensorCheckOK(model.get())));
+  } catch (const deepmd_lmp::Failure& failure) {
+    error->all(FLERR, std::string("compute deeptensor/atom: ") + failure.what());
+  }
   const double* value = found;
   for (int i = 0; i < frame.nlocal(); ++i) {
     std::fill_n(tensor[i], width, 0.0);

@@ -65,22 +65,24 @@ PairDeepmd::~PairDeepmd() {
   }
 }
 
-/** Run, and let LAMMPS stop with the message of a Failure; `everywhere`: all ranks have it. */
+/** Run on all ranks; if one fails, LAMMPS stops with its message. */
 template <typename Action>
-void PairDeepmd::guard(bool everywhere, Action&& action) {
+void PairDeepmd::guard(Action&& action) {
   std::string message;
   try {
     action();
-    return;
   } catch (const Failure& failure) {
-    message = std::string("pair_style deepmd: ") + failure.what();
+    message = failure.what();
   }
-  if (everywhere || comm->nprocs == 1) error->all(FLERR, message);
-  error->one(FLERR, message);
+  try {
+    deepmd_lmp::agree(world, message);
+  } catch (const Failure& failure) {
+    error->all(FLERR, std::string("pair_style deepmd: ") + failure.what());
+  }
 }
 
 void PairDeepmd::settings(int narg, char** arg) {
-  guard(true, [&] { open(deepmd_lmp::parse_settings(narg, arg)); });
+  guard([&] { open(deepmd_lmp::parse_settings(narg, arg)); });
 }
 
 void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
@@ -119,14 +121,10 @@ void PairDeepmd::allocate() {
 }
 
 void PairDeepmd::coeff(int narg, char** arg) {
-  guard(true, [&] {
+  guard([&] {
     if (models.empty()) throw Failure("no model is open; give pair_style deepmd FILE ... before");
-    if (narg < 2 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0) {
-      throw Failure("pair_coeff: a model describes all pairs: pair_coeff * * " +
-                    join(models[0]->type_map));
-    }
     if (!allocated) allocate();
-    name_types({arg + 2, arg + narg});
+    name_types({arg + 2, arg + narg});  // LAMMPS saw to it that "* *" comes first: one_coeff
   });
 }
 
@@ -167,11 +165,12 @@ void PairDeepmd::name_types(const std::vector<std::string>& names) {
 }
 
 void PairDeepmd::init_style() {
-  guard(true, [&] {
+  guard([&] {
     if (models.empty()) {
       throw Failure(
           "restart files do not hold models; give pair_style deepmd FILE ... and pair_coeff again");
     }
+    if (types.empty()) throw Failure("give pair_coeff * * with a name for each type");
     if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
     check_special_bonds();
     parameters->init();
@@ -190,6 +189,11 @@ void PairDeepmd::check_special_bonds() const {
   }
 }
 
+void PairDeepmd::read_restart(FILE*) {
+  restarted = true;
+  if (!allocated) allocate();  // so that init_style is called, and says what is missing
+}
+
 double PairDeepmd::init_one(int i, int j) {
   scale[j][i] = scale[i][j];
   return cutoff;
@@ -205,7 +209,7 @@ void PairDeepmd::compute(int eflag, int vflag) {
   const bool rebuilt = neighbor->ago == 0;
   frame.fill(list, types, units->length, rebuilt);
   deepmd_lmp::Inputs inputs;
-  guard(false, [&] {
+  guard([&] {
     inputs = parameters->values();
     models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
   });
@@ -250,7 +254,7 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
   deepmd_lmp::Results other;
   for (size_t k = 1; k < models.size(); ++k) {
     // Neighbours may have been found anew since this model was called last.
-    guard(false, [&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
+    guard([&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
     fold(other.force, 3);
     force_of.push_back(other.force);
     virial_of.push_back(other.virial);
@@ -307,7 +311,7 @@ int PairDeepmd::dim_fparam() const { return models.empty() ? 0 : models[0]->dim_
 double PairDeepmd::energy_at(double fparam) {
   double energy = 0.0;
   frame.fill(list, types, units->length, false);
-  guard(false, [&] {
+  guard([&] {
     deepmd_lmp::Inputs inputs = parameters->values();
     inputs.fparam = &fparam;
     energy = models[0]->energy(frame, inputs);

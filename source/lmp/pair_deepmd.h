@@ -34,7 +34,7 @@ class PairDeepmd : public Pair {
   // Nothing is stored; that a restart file was read tells to append to the deviation file.
   void write_restart(FILE*) override {}
   void write_restart_settings(FILE*) override {}
-  void read_restart(FILE*) override { restarted = true; }
+  void read_restart(FILE*) override;
   void read_restart_settings(FILE*) override { restarted = true; }
 
   /** Numbers of frame parameters of the model. */
@@ -52,7 +52,7 @@ class PairDeepmd : public Pair {
   void compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs);
   void fold(std::vector<double>& values, int width);
   template <typename Action>
-  void guard(bool everywhere, Action&& action);
+  void guard(Action&& action);
 
   std::vector<std::unique_ptr<deepmd_lmp::Model>> models;  ///< the first one drives
   std::unique_ptr<deepmd_lmp::Parameters> parameters;

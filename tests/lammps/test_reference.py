@@ -58,8 +58,11 @@ def compare(run, case, reference):
     for k, name in enumerate(stored["thermo_columns"]):
         close(thermo[name], stored["thermo"][:, k])
     dump, expected = run.dump(f"{case['name']}.dump"), stored["dump"]
-    for columns in (slice(2, 5), slice(5, 8), slice(8, 9), slice(9, 18)):
+    for columns in (slice(2, 5), slice(5, 8), slice(8, 9)):
         close(dump[..., columns], expected[..., columns])
+    # To which atom a part of the virial belongs is a matter of taste where messages are passed.
+    axis = () if "dpa1" in case["name"] or "dpa" not in case["name"] else -2
+    close(dump[..., 9:].sum(axis), expected[..., 9:].sum(axis))
 
 
 def widths(text):
