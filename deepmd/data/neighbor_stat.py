@@ -28,7 +28,7 @@ RCUT_SEL = (
     ("e_rcut", "e_sel"),
     ("a_rcut", "a_sel"),
 )
-_CHUNK_ATOMS = 4096
+_CHUNK_ATOMS = 1024  # larger arrays leave the caches
 SPIN = Label("spin", 3, True, required=True)
 
 

@@ -104,11 +104,11 @@ class Batch:
         e = self.edges
         vec = np.take(self.coord, e.j, axis=0)
         vec -= np.take(self.coord, e.i, axis=0)
-        if self.periodic.any() and len(e):
-            if self.n_frames == 1:
-                vec += e.shift @ self.cell[0]
-            else:
-                vec += np.einsum("ea,eab->eb", e.shift, self.cell[self.frame[e.i]])
+        # Edges are sorted by centre, and so by frame; a cell for every edge would take longer.
+        ends = np.searchsorted(e.i, self.offsets())
+        for f in np.flatnonzero(self.periodic):
+            part = slice(ends[f], ends[f + 1])
+            vec[part] += e.shift[part] @ self.cell[f]
         return vec
 
     @classmethod
