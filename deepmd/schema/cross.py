@@ -111,7 +111,14 @@ def check_model(model: dict[str, Any]) -> None:
     sel = descriptor.get("sel")
     if descriptor.get("type") in ("se_e2_a", "se_e2_r", "se_e3") and isinstance(sel, list):
         _check_length("model/descriptor/sel", sel, names)
-    energies = model.get("fitting_net", {}).get("atom_ener")
+    fitting = model.get("fitting_net", {})
+    if fitting.get("use_aparam_as_mask") and fitting.get("numb_aparam") != 1:
+        raise InputError(
+            f"a mask is one number per atom, numb_aparam is {fitting.get('numb_aparam')}",
+            where="model/fitting_net/use_aparam_as_mask",
+            fix="set numb_aparam to 1",
+        )
+    energies = fitting.get("atom_ener")
     if energies:
         _check_length("model/fitting_net/atom_ener", energies, names)
     for output, biases in (model.get("preset_out_bias") or {}).items():
@@ -151,9 +158,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "model/fitting_net/use_aparam_as_mask": lambda d: (
-        d["model"].get("fitting_net", {}).get("use_aparam_as_mask")
-    ),
     "training/enable_ema": lambda d: d["training"]["enable_ema"],
     "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],

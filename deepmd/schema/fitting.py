@@ -88,6 +88,9 @@ def ener_fitting_arguments() -> list[Argument]:
             "Names of the layers; layers of equal name share their parameters.",
         ),
         option(
-            "use_aparam_as_mask", bool, False, "The atomic parameter marks real atoms, no input."
+            "use_aparam_as_mask",
+            bool,
+            False,
+            "The atomic parameter is a mask for the descriptor se_a_mask, and no input of the network.",
         ),
     ]

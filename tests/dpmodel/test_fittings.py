@@ -353,3 +353,30 @@ def test_input_keys():
     ):
         with pytest.raises(InputError, match=message):
             checked(**wrong)
+
+
+def test_a_mask_is_no_input_of_the_network():
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": {"type": "se_e2_a", "rcut": 4.0, "sel": [10, 12], "neuron": [4]},
+        "fitting_net": {"neuron": [6], "numb_aparam": 1, "use_aparam_as_mask": True},
+    }
+    given = {
+        "model": section,
+        "learning_rate": {"start_lr": 1e-3, "stop_lr": 1e-5},
+        "training": {"training_data": {"systems": ["data"]}, "numb_steps": 1},
+    }
+    model = build_model(normalize(copy.deepcopy(given))["model"])
+    fitting = model.atomic_model.fitting
+    assert model.get_dim_aparam() == 1
+    assert fitting.nets.networks[0].in_dim == model.atomic_model.descriptor.dim_out
+    coord = np.random.default_rng(0).uniform(0, 3, (1, 4, 3))
+    energies = []
+    for mask in (np.ones((4, 1)), np.zeros((4, 1))):
+        batch = Batch.from_arrays(coord, None, [0, 1, 1, 0], aparam=mask)
+        batch.edges = batch_edges(batch, model.rcut)
+        energies.append(NumPyEvaluator(model).evaluate(batch, derivatives=())["energy"])
+    np.testing.assert_array_equal(*energies)
+    section["fitting_net"]["numb_aparam"] = 2
+    with pytest.raises(InputError, match="use_aparam_as_mask: a mask is one number"):
+        normalize(given)
