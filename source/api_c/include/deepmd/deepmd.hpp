@@ -14,6 +14,13 @@
 #include "hpp/potential.hpp"
 #include "hpp/tensor.hpp"
 
+/** Where energies of `nframes` frames go; wrappers for other languages call it by this name. */
+inline double* _DP_Get_Energy_Pointer(std::vector<double>& energies, const int nframes) {
+  energies.resize(nframes);
+  return energies.data();
+}
+inline double* _DP_Get_Energy_Pointer(double& energy, const int) { return &energy; }
+
 namespace deepmd {
 namespace hpp {
 
