@@ -76,6 +76,8 @@ def freeze(
     """
     from deepmd.backend.backend import choose_backend
     from deepmd.backend.detect import with_suffix_of
+    from deepmd.io.files import branch_of
+    from deepmd.train.cautions import warn_of_order
 
     asked = {"--hessian": hessian, "--node-names": node_names, "--nvnmd-weight": nvnmd_weight}
     for option, value in asked.items():
@@ -87,6 +89,7 @@ def freeze(
     path = str(with_suffix_of(output, type(target)))
     checkpoint = source.newest_checkpoint(checkpoint_folder)
     target.freeze(checkpoint, path, head)
+    warn_of_order(checkpoint.models[branch_of(checkpoint.models, head, "--head")])
     log.info("Saved frozen model to %s", path)
     return path
 

@@ -18,6 +18,7 @@ from deepmd.dpmodel.training.step import StepOptions, TrainStep
 from deepmd.io.files import SINGLE
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
+from deepmd.train.cautions import warn_of_jumps
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import Sample, table_widths
@@ -127,6 +128,8 @@ def prepare(
         setup.set_all_statistics(config, tasks)
     else:
         _start_from(start, config, tasks, force=force_load)
+    for task in tasks.values():
+        warn_of_jumps(task.model)
     widths = _widths(tasks, backend.train_step, start if restart else None)
     numb_steps = setup.count_steps(training, tasks)
     trainer = Trainer(
