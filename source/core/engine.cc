@@ -62,19 +62,13 @@ std::vector<Prediction> Engine::evaluate(const Frame& frame, const Wanted& wante
   std::vector<Prediction> predictions = empty_predictions(info(), frame.nall, wanted);
   const System system = make_system(frame, info());
   if (system.n() == 0) return predictions;
-  if (backend_->has_edges()) {
-    evaluate_edges(system, wanted, predictions);
-  } else {
-    Overflow overflow;
-    evaluate_extended(*backend_, system, wanted, threads_, predictions, overflow);
-    note(overflow);
-  }
+  evaluate_chunks(system, wanted, predictions);
   add_totals(info(), system, predictions);
   return predictions;
 }
 
-void Engine::evaluate_edges(const System& system, const Wanted& wanted,
-                            std::vector<Prediction>& predictions) {
+void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
+                             std::vector<Prediction>& predictions) {
   const bool gradients = wanted.derivatives || wanted.atom_virial;
   std::vector<std::unique_ptr<Workspace>> workspaces;
   workspaces.push_back(take_workspace());
@@ -86,10 +80,21 @@ void Engine::evaluate_edges(const System& system, const Wanted& wanted,
   run_in_order(
       n, threads_,
       [&](int64_t k, int b) {
-        run_chunk(system, ranges[k], gradients, inside, *workspaces[b]);
+        Workspace& w = *workspaces[b];
+        if (backend_->has_edges()) {
+          run_chunk(system, ranges[k], gradients, inside, w);
+        } else {
+          w.extended.run(*backend_, system, ranges[k], wanted, inside);
+        }
       },
       [&](int64_t k, int b) {
-        add_chunk(system, ranges[k], gradients, *workspaces[b], predictions);
+        const Workspace& w = *workspaces[b];
+        if (backend_->has_edges()) {
+          add_chunk(system, ranges[k], gradients, w, predictions);
+        } else {
+          w.extended.add(info(), system, ranges[k], predictions);
+        }
+        note(backend_->has_edges() ? w.overflow : w.extended.overflow());
       });
   give_workspaces(workspaces);
 }
@@ -100,7 +105,7 @@ void Engine::evaluate_edges(const System& system, const Wanted& wanted,
  * A local model's atom depends on its own edges and its neighbours' types only, so any range of
  * centres will do; messages need all atoms at once.
  */
-std::vector<Engine::Range> Engine::chunks(const System& system, Workspace& workspace) const {
+std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) const {
   const int64_t n = system.n();
   if (info().message_passing) return {{0, n}};
   const int64_t samples = std::min(n, kSamples);
@@ -110,7 +115,9 @@ std::vector<Engine::Range> Engine::chunks(const System& system, Workspace& works
     system.pairs->find(centre, centre + 1, workspace.pairs);
     edges += workspace.pairs.size() + 1;  // the atom counts, or lonely ones would pile up
   }
-  const int64_t total = edges * n / samples;
+  // Tables of fixed width are as large as `sel` says, whether they are full or not.
+  const int64_t width = std::accumulate(info().sel.begin(), info().sel.end(), int64_t{1});
+  const int64_t total = backend_->has_edges() ? edges * n / samples : n * width;
   const int64_t parts = std::clamp<int64_t>((total + kEdgesPerChunk - 1) / kEdgesPerChunk, 1, n);
   std::vector<Range> ranges;
   for (int64_t k = 0; k < parts; ++k) ranges.push_back({k * n / parts, (k + 1) * n / parts});
@@ -193,9 +200,8 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   backend_->evaluate(request);
 }
 
-void Engine::add_chunk(const System& system, Range range, bool gradients, Workspace& w,
-                       std::vector<Prediction>& predictions) {
-  note(w.overflow);
+void Engine::add_chunk(const System& system, Range range, bool gradients, const Workspace& w,
+                       std::vector<Prediction>& predictions) const {
   for (size_t k = 0; k < predictions.size(); ++k) {
     const Output& output = info().outputs[k];
     Prediction& p = predictions[k];

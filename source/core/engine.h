@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "extended.h"
 #include "library.h"
 #include "model.h"
 #include "packing.h"
@@ -38,20 +39,16 @@ class Engine : public Model {
     std::vector<std::vector<double>> values, gradients;
     std::vector<deepmd_slot> slots;
     std::vector<deepmd_result> results;
+    ExtendedChunk extended;
   };
-  /** Centres first <= k < last. */
-  struct Range {
-    int64_t first, last;
-  };
-
   std::vector<Range> chunks(const System& system, Workspace& workspace) const;
   void run_chunk(const System& system, Range range, bool gradients, int threads,
                  Workspace& workspace) const;
   void describe_atoms(const System& system, Range range, Workspace& workspace) const;
-  void add_chunk(const System& system, Range range, bool gradients, Workspace& workspace,
-                 std::vector<Prediction>& predictions);
-  void evaluate_edges(const System& system, const Wanted& wanted,
-                      std::vector<Prediction>& predictions);
+  void add_chunk(const System& system, Range range, bool gradients, const Workspace& workspace,
+                 std::vector<Prediction>& predictions) const;
+  void evaluate_chunks(const System& system, const Wanted& wanted,
+                       std::vector<Prediction>& predictions);
   void note(const Overflow& overflow);
 
   std::unique_ptr<Workspace> take_workspace();
@@ -63,13 +60,5 @@ class Engine : public Model {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> spare_;
 };
-
-/**
- * Evaluate a file that has no entry for edges: coordinates with ghosts, and a list cut to `sel`.
- *
- * Adds atomic values and derivatives to predictions that are zero.
- */
-void evaluate_extended(const BackendModel& backend, const System& system, const Wanted& wanted,
-                       int threads, std::vector<Prediction>& predictions, Overflow& overflow);
 
 }  // namespace deepmd::core

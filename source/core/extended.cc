@@ -1,195 +1,166 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
+#include "extended.h"
+
 #include <algorithm>
 #include <numeric>
-#include <unordered_map>
-
-#include "engine.h"
+#include <utility>
 
 namespace deepmd::core {
 
-namespace {
+size_t ExtendedChunk::HashImage::operator()(const Image& image) const {
+  uint64_t hash = 0;
+  for (const int64_t x : image) hash = (hash ^ static_cast<uint64_t>(x)) * 0x9e3779b97f4a7c15u;
+  return static_cast<size_t>(hash ^ (hash >> 29));
+}
 
-/** A periodic image of an atom, or a ghost that was given. */
-struct Image {
-  int64_t atom;
-  int32_t shift[3];
+void ExtendedChunk::Arrays::add(bool wanted, int64_t size) {
+  const size_t k = pointers.size();
+  if (data.size() <= k) data.resize(k + 1);
+  data[k].assign(wanted ? static_cast<size_t>(size) : 0, 0.0);
+  pointers.push_back(wanted ? data[k].data() : nullptr);
+}
 
-  bool operator==(const Image& o) const {
-    return atom == o.atom && std::equal(shift, shift + 3, o.shift);
-  }
-};
+void ExtendedChunk::add_atom(const System& system, Range range, int64_t atom,
+                             const double* position) {
+  const int64_t owner = system.owner[atom];
+  atom_.push_back(atom);
+  atype_.push_back(system.frame->atype[atom]);
+  mapping_.push_back(owner >= range.first && owner < range.last ? owner - range.first : -1);
+  coord_.insert(coord_.end(), position, position + 3);
+}
 
-struct HashImage {
-  size_t operator()(const Image& image) const {
-    auto hash = static_cast<uint64_t>(image.atom);
-    for (const int32_t s : image.shift) {
-      hash = hash * 0x9e3779b97f4a7c15u + static_cast<uint32_t>(s);
-    }
-    return static_cast<size_t>(hash ^ (hash >> 29));
-  }
-};
-
-/** Centres, then all other atoms and images that are neighbours. */
-struct Extended {
-  std::vector<int64_t> atom;       ///< (nall): the frame's atom that gets the force
-  std::vector<int64_t> mapping;    ///< (nall)
-  std::vector<int64_t> atype;      ///< (nall)
-  std::vector<double> coord;       ///< (nall, 3)
-  std::vector<int64_t> neighbor;   ///< per pair
-
-  int64_t size() const { return static_cast<int64_t>(atom.size()); }
-
-  void add(const System& system, int64_t a, const double* position) {
-    atom.push_back(a);
-    atype.push_back(system.frame->atype[a]);
-    mapping.push_back(system.owner[a]);
-    coord.insert(coord.end(), position, position + 3);
-  }
-};
-
-Extended extend(const System& system, const Pairs& pairs, bool message_passing) {
-  Extended all;
+void ExtendedChunk::find_atoms(const System& system, Range range, bool message_passing) {
   const double* coord = system.frame->coord;
-  for (const int64_t a : system.centres) all.add(system, a, coord + 3 * a);
-  std::unordered_map<Image, int64_t, HashImage> known;
-  for (int64_t e = 0; e < pairs.size(); ++e) {
-    const int64_t j = pairs.j[e];
-    const int32_t* s = &pairs.shift[3 * e];
+  atom_.clear();
+  atype_.clear();
+  mapping_.clear();
+  coord_.clear();
+  images_.clear();
+  for (int64_t c = range.first; c < range.last; ++c) {
+    add_atom(system, range, system.centres[c], coord + 3 * system.centres[c]);
+  }
+  system.pairs->find(range.first, range.last, pairs_);
+  centre_.resize(static_cast<size_t>(pairs_.size()));
+  neighbor_.resize(static_cast<size_t>(pairs_.size()));
+  for (int64_t e = 0; e < pairs_.size(); ++e) {
+    const int64_t i = pairs_.i[e], j = pairs_.j[e];
+    const int32_t* s = &pairs_.shift[3 * e];
     const bool moved = s[0] != 0 || s[1] != 0 || s[2] != 0;
-    if (!moved && j < system.nloc) {
-      all.neighbor.push_back(system.owner[j]);
+    centre_[e] = system.owner[i] - range.first;
+    if (!moved && j < system.nloc && system.owner[j] >= range.first &&
+        system.owner[j] < range.last) {
+      neighbor_[e] = system.owner[j] - range.first;
       continue;
     }
-    const auto [place, is_new] = known.insert({Image{j, {s[0], s[1], s[2]}}, all.size()});
-    all.neighbor.push_back(place->second);
+    const auto [place, is_new] = images_.insert({Image{j, s[0], s[1], s[2]}, n_atoms()});
+    neighbor_[e] = place->second;
     if (!is_new) continue;
     if (message_passing && system.owner[j] < 0) fail_without_owner(j);
     double position[3];
-    const double* at = coord + 3 * pairs.i[e];
     for (int a = 0; a < 3; ++a) {
-      position[a] = moved ? at[a] + pairs.vec[3 * e + a] : coord[3 * j + a];
+      position[a] = moved ? coord[3 * i + a] + pairs_.vec[3 * e + a] : coord[3 * j + a];
     }
-    all.add(system, j, position);
+    add_atom(system, range, j, position);
   }
-  return all;
 }
 
 /** The neighbours (n, width) of the centres, the nearest first, cut to `sel`; -1: none. */
-std::vector<int64_t> neighbor_table(const BackendModel& backend, const System& system,
-                                    const Pairs& pairs, const Extended& all, int64_t width,
-                                    Overflow& overflow) {
+void ExtendedChunk::fill_table(const BackendModel& backend, int64_t n) {
   const Info& info = backend.info();
   Packing packing;
   packing.layout = backend.mixed_types() ? Layout::mixed : Layout::typed;
   packing.ntypes = static_cast<int64_t>(info.type_map.size());
   packing.rcut = info.rcut;
   packing.sel = info.sel;
-  std::vector<int64_t> centre(pairs.i.size());
-  for (size_t e = 0; e < centre.size(); ++e) centre[e] = system.owner[pairs.i[e]];
-  Packer packer;
-  const std::vector<Slot>& slots =
-      packer.pack({packing},
-                  {pairs.size(), centre.data(), all.neighbor.data(), pairs.r2.data(), system.n(),
-                   all.atype.data(), nullptr},
-                  &overflow);
-  std::vector<int64_t> table(static_cast<size_t>(system.n() * width), -1);
-  std::vector<int64_t> row;
-  for (int64_t c = 0; c < system.n(); ++c) {
-    row.clear();
+  overflow_ = {};
+  // In the numbers of this chunk there are more atoms than centres; only these have edges.
+  const std::vector<Slot>& slots = packer_.pack(
+      {packing},
+      {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.r2.data(), n, atype_.data(), nullptr},
+      &overflow_);
+  width_ = std::max<int64_t>(std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0}), 1);
+  table_.assign(static_cast<size_t>(n * width_), -1);
+  for (int64_t c = 0; c < n; ++c) {
+    row_.clear();
     for (const Slot& slot : slots) {
-      for (int64_t k = 0; k < slot.columns; ++k) {
-        if (slot.data[c * slot.columns + k] >= 0) row.push_back(slot.data[c * slot.columns + k]);
+      for (int64_t k = c * slot.columns; k < (c + 1) * slot.columns; ++k) {
+        if (slot.data[k] >= 0) row_.push_back(slot.data[k]);
       }
     }
-    std::sort(row.begin(), row.end(), [&](int64_t a, int64_t b) {
-      return std::make_pair(pairs.r2[a], a) < std::make_pair(pairs.r2[b], b);
+    std::sort(row_.begin(), row_.end(), [this](int64_t a, int64_t b) {
+      return std::make_pair(pairs_.r2[a], a) < std::make_pair(pairs_.r2[b], b);
     });
-    for (size_t k = 0; k < row.size(); ++k) table[c * width + k] = all.neighbor[row[k]];
-  }
-  return table;
-}
-
-/** Per output an array, or null where it is not wanted. */
-struct Arrays {
-  std::vector<std::vector<double>> data;
-  std::vector<double*> pointers;
-
-  void add(bool wanted, int64_t size) {
-    data.emplace_back(wanted ? static_cast<size_t>(size) : 0, 0.0);
-    pointers.push_back(wanted ? data.back().data() : nullptr);
-  }
-};
-
-/** Add (size, nall, width) of the extended atoms to those of the frame. */
-void fold(const std::vector<double>& from, const Extended& all, int64_t size, int64_t width,
-          int64_t n_atoms, std::vector<double>& to) {
-  for (int64_t c = 0; c < size; ++c) {
-    for (int64_t a = 0; a < all.size(); ++a) {
-      for (int64_t k = 0; k < width; ++k) {
-        to[(c * n_atoms + all.atom[a]) * width + k] += from[(c * all.size() + a) * width + k];
-      }
-    }
+    for (size_t k = 0; k < row_.size(); ++k) table_[c * width_ + k] = neighbor_[row_[k]];
   }
 }
 
-}  // namespace
-
-void evaluate_extended(const BackendModel& backend, const System& system, const Wanted& wanted,
-                       int threads, std::vector<Prediction>& predictions, Overflow& overflow) {
+void ExtendedChunk::run(const BackendModel& backend, const System& system, Range range,
+                        const Wanted& wanted, int threads) {
   const Info& info = backend.info();
-  const Frame& frame = *system.frame;
-  Pairs pairs;
-  system.pairs->find(0, system.n(), pairs);
-  const Extended all = extend(system, pairs, info.message_passing);
-  const int64_t width =
-      std::max<int64_t>(std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0}), 1);
-  const std::vector<int64_t> table =
-      neighbor_table(backend, system, pairs, all, width, overflow);
-  std::vector<double> aparam;
-  for (const int64_t a : system.centres) {
-    const double* row = frame.aparam + (info.dim_aparam ? a * info.dim_aparam : 0);
-    aparam.insert(aparam.end(), row, row + info.dim_aparam);
+  const int64_t n = range.last - range.first;
+  find_atoms(system, range, info.message_passing);
+  fill_table(backend, n);
+  aparam_.clear();
+  for (int64_t c = range.first; info.dim_aparam > 0 && c < range.last; ++c) {
+    const double* row = system.frame->aparam + system.centres[c] * info.dim_aparam;
+    aparam_.insert(aparam_.end(), row, row + info.dim_aparam);
   }
-  Arrays value, force, virial, atom_virial;
+  for (Arrays* arrays : {&value_, &force_, &virial_, &atom_virial_}) arrays->start();
   for (const Output& output : info.outputs) {
-    const bool derivatives =
-        (wanted.derivatives || wanted.atom_virial) && output.differentiable;
-    value.add(true, system.n() * output.size);
-    force.add(derivatives, output.size * all.size() * 3);
-    virial.add(derivatives, output.size * 9);
-    atom_virial.add(derivatives && wanted.atom_virial, output.size * all.size() * 9);
+    const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
+    value_.add(true, n * output.size);
+    force_.add(derivatives, output.size * n_atoms() * 3);
+    virial_.add(derivatives, output.size * 9);
+    atom_virial_.add(derivatives && wanted.atom_virial, output.size * n_atoms() * 9);
   }
 
+  const bool mapped = system.owners_known && n == system.n();
   deepmd_extended_request request{};
   request.struct_size = sizeof(request);
-  request.nloc = system.n();
-  request.nall = all.size();
-  request.nnei = width;
-  request.coord = all.coord.data();
-  request.atype = all.atype.data();
-  request.nlist = table.data();
-  request.mapping = system.owners_known ? all.mapping.data() : nullptr;
+  request.nloc = n;
+  request.nall = n_atoms();
+  request.nnei = width_;
+  request.coord = coord_.data();
+  request.atype = atype_.data();
+  request.nlist = table_.data();
+  request.mapping = mapped ? mapping_.data() : nullptr;
   request.fparam = info.dim_fparam ? system.fparam.data() : nullptr;
-  request.aparam = info.dim_aparam ? aparam.data() : nullptr;
+  request.aparam = info.dim_aparam ? aparam_.data() : nullptr;
   request.chg_spin = info.dim_chg_spin ? system.chg_spin.data() : nullptr;
   request.threads = threads;
-  request.value = value.pointers.data();
-  request.force = force.pointers.data();
-  request.virial = virial.pointers.data();
-  request.atom_virial = atom_virial.pointers.data();
+  request.value = value_.pointers.data();
+  request.force = force_.pointers.data();
+  request.virial = virial_.pointers.data();
+  request.atom_virial = atom_virial_.pointers.data();
   backend.evaluate(request);
+}
 
+/** Add (size, atoms of this chunk, width) to (size, atoms of the frame, width). */
+void ExtendedChunk::fold(const std::vector<double>& from, int64_t size, int64_t width,
+                         int64_t n_all, std::vector<double>& to) const {
+  for (int64_t c = 0; c < size; ++c) {
+    for (int64_t a = 0; a < n_atoms(); ++a) {
+      const double* source = from.data() + (c * n_atoms() + a) * width;
+      double* target = to.data() + (c * n_all + atom_[a]) * width;
+      for (int64_t k = 0; k < width; ++k) target[k] += source[k];
+    }
+  }
+}
+
+void ExtendedChunk::add(const Info& info, const System& system, Range range,
+                        std::vector<Prediction>& predictions) const {
+  const int64_t n_all = system.frame->nall;
   for (size_t k = 0; k < predictions.size(); ++k) {
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
-    for (int64_t c = 0; c < system.n(); ++c) {
-      std::copy_n(value.data[k].begin() + c * size, size,
+    for (int64_t c = range.first; c < range.last; ++c) {
+      std::copy_n(value_.data[k].begin() + (c - range.first) * size, size,
                   p.atom_value.begin() + system.centres[c] * size);
     }
-    if (!force.pointers[k]) continue;
-    fold(force.data[k], all, size, 3, frame.nall, p.force);
-    p.virial = virial.data[k];
-    if (atom_virial.pointers[k]) fold(atom_virial.data[k], all, size, 9, frame.nall, p.atom_virial);
+    if (!force_.pointers[k]) continue;
+    fold(force_.data[k], size, 3, n_all, p.force);
+    for (size_t a = 0; a < p.virial.size(); ++a) p.virial[a] += virial_.data[k][a];
+    if (atom_virial_.pointers[k]) fold(atom_virial_.data[k], size, 9, n_all, p.atom_virial);
   }
 }
 

@@ -25,6 +25,11 @@ struct System {
   int64_t n() const { return static_cast<int64_t>(centres.size()); }
 };
 
+/** Centres first <= k < last of a system. */
+struct Range {
+  int64_t first, last;
+};
+
 /** Throw that the mapping of a list lacks a neighbour. */
 [[noreturn]] void fail_without_owner(int64_t neighbor);
 

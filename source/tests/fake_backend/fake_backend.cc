@@ -90,7 +90,7 @@ Model::Model(const std::string& text) {
     info.has_default_fparam = 1;
     info.default_fparam = default_fparam.data();
   }
-  info.message_passing = is("message_passing");
+  info.message_passing = is("message_passing") || is("whole");  // both want all atoms at once
   info.framework = "fake 1.0";
   if (is("probe")) {
     probe_energy = settings["probe"];
