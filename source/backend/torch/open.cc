@@ -80,7 +80,7 @@ void check_kind(std::istream& stream, const std::string& path) {
       fix = "write a model with dp freeze";
     }
   } catch (const std::exception&) {
-    problem = "the file is incomplete or damaged";
+    problem = "the file is incomplete, damaged, or no archive of PyTorch";
   }
   stream.clear();
   stream.seekg(0);

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The PyTorch backend of the C++ library, driven through the C functions of backend.h."""
+
+import resource
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from cxx import backend_abi as abi  # noqa: E402
+from golden import cases  # noqa: E402
+from pt.models import batch, model, section  # noqa: E402
+
+from deepmd.dpmodel.batch import Batch  # noqa: E402
+from deepmd.dpmodel.model import Model, prepare  # noqa: E402
+from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.io import load_model  # noqa: E402
+from deepmd.io.probes import model_file_dict  # noqa: E402
+from deepmd.pt.export import read_pth, write_pth  # noqa: E402
+
+LIBRARY = abi.find_library("libdeepmd_backend_torch.so")
+pytestmark = pytest.mark.skipif(
+    LIBRARY is None, reason="libdeepmd_backend_torch is not built, or DEEPMD_TEST_LIB not set"
+)
+
+#: One golden case per descriptor and per form of neighbour tables.
+DESCRIPTORS = [
+    "se_e2_a_twoside",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)  # tracing takes seconds
+        for name in (
+            "se_e2_r_twoside",
+            "se_e3_basic",
+            "se_e3_tebd_strip",
+            "dpa1_l2_smooth",
+            "se_atten_v2_l0",
+            "dpa2_three_body",
+            "dpa3_basic",
+            "hybrid_a_r",
+            "linear_dp_tab_mean",
+            "dipole_se_e2_a",
+            "polar_se_e2_a",
+            "property_intensive",
+            "ener_fparam_aparam_default",
+        )
+    ),
+]
+#: Files of DeePMD-kit: typed and mixed lists, messages, parameters, all kinds of outputs.
+FOREIGN = [
+    "se_e2_a_oneside",
+    "dpa1_l2_concat",
+    "dpa2_basic",
+    "dpa3_chg_spin",
+    "ener_fparam_aparam_default",
+    "dipole_se_e2_a",
+    "polar_se_e2_a",
+    "dos_se_e2_a",
+    "property_intensive",
+    "zbl_dpa1_l0",
+]
+
+
+@pytest.fixture(scope="module")
+def functions():
+    return abi.load(LIBRARY)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small model with parameters, and its file."""
+    built = model(numb_fparam=2, numb_aparam=1, type_one_side=True)
+    path = tmp_path_factory.mktemp("pth") / "small.pth"
+    write_pth(path, model_file_dict(built, section(), 0.5, "PyTorch"))
+    return built, path
+
+
+def inputs_of(built, natoms=(7, 5, 1)):
+    """Frames with edges and parameters, packed for a model."""
+    made = batch(natoms, periodic=[k % 2 == 0 for k in range(len(natoms))])
+    rng = np.random.default_rng(1)
+    made.fparam = rng.normal(size=(made.n_frames, built.get_dim_fparam()))
+    made.aparam = rng.normal(size=(made.n_atoms, built.get_dim_aparam()))
+    return prepare(made, built.packings())
+
+
+def reference_results(path, inputs):
+    """What the program in the file gives when Python calls it."""
+    program = torch.jit.load(str(path))
+    with torch.no_grad():
+        raw = program.forward_edges(*inputs.map(lambda x: torch.from_numpy(np.array(x))))
+    return {k: v.numpy() for k, v in raw.items()}
+
+
+def close(found, expected, tolerance=1e-14):
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        scale = max(float(np.abs(value).max(initial=0.0)), 0.01)
+        assert found[key].shape == value.shape
+        assert float(np.abs(found[key] - value).max(initial=0.0)) <= tolerance * scale, key
+
+
+# -- our own files --------------------------------------------------------------------------------
+
+
+def test_query(functions, small):
+    built, path = small
+    handle = abi.Handle(functions, path)
+    info = handle.info
+    assert info.entries == abi.EDGES
+    assert [info.type_map[k] for k in range(info.ntypes)] == [b"O", b"H"]
+    assert (info.rcut, info.dim_fparam, info.dim_aparam, info.has_spin) == (4.0, 2, 1, 0)
+    assert abi.numbers(info.sel, info.n_sel).tolist() == built.get_sel()
+    assert info.n_packings == len(built.packings())
+    for k, packing in enumerate(built.packings()):
+        found = info.packings[k]
+        assert abi.LAYOUTS[found.layout] == packing.layout
+        assert (found.rcut, found.by_centre) == (packing.rcut, packing.by_centre)
+        assert found.n_sel == len(packing.sel)
+        assert [found.sel[t] for t in range(found.n_sel)] == list(packing.sel)
+    assert [(o.name, o.size, o.differentiable) for o in handle.outputs] == [(b"energy", 1, 1)]
+    assert info.framework.decode().startswith(f"PyTorch {torch.__version__.split('+')[0]}")
+    handle.close()
+
+
+def test_probes_are_those_of_the_file(functions, small):
+    _, path = small
+    handle = abi.Handle(functions, path)
+    frames = read_pth(path)["probes"]["frames"]
+    assert handle.info.n_probes == len(frames)
+    for k, frame in enumerate(frames):
+        probe, stored = handle.info.probes[k], frame["@variables"]
+        n = probe.natoms
+        assert np.array_equal(abi.numbers(probe.coord, 3 * n), stored["coord"].ravel())
+        assert np.array_equal(abi.numbers(probe.force, 3 * n), stored["force"].ravel())
+        assert np.array_equal(abi.numbers(probe.atype, n), stored["atype"])
+        assert abi.numbers(probe.value, 1) == stored["energy"].ravel()
+        assert bool(probe.cell) == (stored["cell"] is not None)
+    handle.close()
+
+
+def test_single_precision_is_told(functions, tmp_path):
+    path = tmp_path / "single.pth"
+    write_pth(path, model_file_dict(model(precision="float32"), section(), None, "PyTorch"))
+    handle = abi.Handle(functions, path)
+    assert handle.info.single_precision == 1
+    handle.close()
+
+
+@pytest.mark.parametrize("natoms", [(7, 5, 1), (1,), (40,)])
+def test_evaluate(functions, small, natoms):
+    built, path = small
+    inputs = inputs_of(built, natoms)
+    handle = abi.Handle(functions, path, content=path.read_bytes())
+    expected = reference_results(path, inputs)
+    close(handle.evaluate(inputs), expected)
+    values = handle.evaluate(inputs, gradients=False)
+    assert list(values) == ["energy"]
+    close(values, {"energy": expected["energy"]})
+    handle.close()
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_descriptors(functions, reference, tmp_path, name):
+    (case,) = cases.select(name=name)
+    data = load_model(cases.path(case, "dp"))
+    path = tmp_path / "model.pth"
+    write_pth(path, data)
+    built = Model.deserialize(data["model"])
+    given = frame_of(case, "pbc")
+    given.edges = batch_edges(given, built.get_rcut())
+    inputs = prepare(given, built.packings())
+    handle = abi.Handle(functions, path)
+    close(handle.evaluate(inputs), reference_results(path, inputs))
+    handle.close()
+
+
+def test_threads_at_once(functions, small):
+    built, path = small
+    handle = abi.Handle(functions, path)
+    frames = [inputs_of(built, natoms) for natoms in ((7, 5), (12,), (3, 3, 3), (20,))]
+    expected = [handle.evaluate(frame) for frame in frames]
+    wrong = []
+
+    def work(k):
+        for _ in range(10):
+            out = handle.evaluate(frames[k], threads=1)
+            wrong.extend(n for n in out if not np.array_equal(out[n], expected[k][n]))
+
+    before = torch.get_num_threads()
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(len(frames))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    assert torch.get_num_threads() == before
+    handle.close()
+
+
+def test_memory_does_not_grow(functions, small):
+    built, path = small
+    inputs = inputs_of(built)
+    content = path.read_bytes()
+
+    def cycle(times):
+        for _ in range(times):
+            handle = abi.Handle(functions, path, content=content)
+            handle.evaluate(inputs)
+            handle.close()
+
+    cycle(10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cycle(30)
+    # The file alone has 100 kB, the open program more: keeping any of them would show.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2048
+
+
+# -- files of DeePMD-kit --------------------------------------------------------------------------
+
+
+def frame_of(case, name):
+    """First frame of a set of a golden case."""
+    given = cases.inputs(case, name)
+    coord = np.asarray(given["coords"])[:1]
+    n = coord.size // 3
+    cell = given.get("cells")
+    atype = np.asarray(given["atom_types"])
+    made = Batch.from_arrays(
+        coord.reshape(1, n, 3),
+        None if cell is None else np.asarray(cell)[:1].reshape(1, 3, 3),
+        atype[0] if atype.ndim == 2 else atype,
+    )
+    for key, rows in (("fparam", 1), ("aparam", n)):
+        if given.get(key) is not None:
+            setattr(made, key, np.asarray(given[key])[0].reshape(rows, -1))
+    return made
+
+
+def extended(made, rcut, width):
+    """Coordinates with ghosts, types, list (nearest first), mapping."""
+    edges = batch_edges(made, rcut)
+    vec = edges_vectors(made, edges)
+    keys = np.concatenate([edges.j[:, None], edges.shift], axis=1)
+    ghosts, where = np.unique(keys[np.any(edges.shift != 0, axis=1)], axis=0, return_inverse=True)
+    j = edges.j.copy()
+    j[np.any(edges.shift != 0, axis=1)] = made.n_atoms + where.reshape(-1)
+    owner, shift = ghosts[:, 0].astype(np.int64), ghosts[:, 1:]
+    mapping = np.concatenate([np.arange(made.n_atoms), owner])
+    coord = np.concatenate([made.coord, made.coord[owner] + shift @ made.cell[0]])
+    nlist = np.full((made.n_atoms, width), -1)
+    for a in range(made.n_atoms):
+        mine = np.flatnonzero(edges.i == a)
+        mine = mine[np.argsort((vec[mine] ** 2).sum(-1), kind="stable")][:width]
+        nlist[a, : len(mine)] = j[mine]
+    return coord, made.atype[mapping], nlist, mapping
+
+
+def edges_vectors(made, edges):
+    made.edges = edges
+    return made.vectors()
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_deepmd_kit(functions, reference, name):
+    (case,) = cases.select(name=name)
+    handle = abi.Handle(functions, cases.path(case, "pth"))
+    assert handle.info.entries == abi.EXTENDED
+    kind = handle.outputs[0].name.decode()
+    for chosen in [s for s in ("pbc", "dense") if s in case["sets"]]:
+        made = frame_of(case, chosen)
+        width = int(abi.numbers(handle.info.sel, handle.info.n_sel).sum())
+        coord, atype, nlist, mapping = extended(made, handle.info.rcut, width)
+        chg_spin = cases.inputs(case, chosen).get("charge_spin")
+        parameters = (made.fparam, made.aparam, None if chg_spin is None else chg_spin[0])
+        (out,) = handle.evaluate_extended(coord, atype, nlist, mapping, parameters)
+        stored, n = cases._arrays(case["npz"]), made.n_atoms
+        found = {f"atom_{kind}": out["value"].reshape(n, -1)}
+        if "force" in out:
+            folded = np.zeros((out["force"].shape[0], n, 3))
+            np.add.at(folded, (slice(None), mapping), out["force"])
+            # In memory the stored forces of dipoles are (atoms, components, 3).
+            found |= {"force": folded.swapaxes(0, 1), "virial": out["virial"]}
+            close({"v": out["atom_virial"].sum(1)}, {"v": out["virial"]}, 1e-10)
+        for key, value in found.items():
+            want = stored.get(f"{chosen}/out/{key}", stored.get(f"{chosen}/out/atom_property"))
+            close({key: value.ravel()}, {key: want[0].ravel()}, 1e-10)
+    handle.close()
+
+
+# -- wrong files ----------------------------------------------------------------------------------
+
+
+def checkpoint(path):
+    torch.save({"model": {"w": torch.zeros(3)}}, path)
+
+
+def foreign_script(path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
+
+
+def archive(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("hello/there.txt", "nothing")
+
+
+WRONG = {
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "text": (lambda path: path.write_text("not a model at all"), "no TorchScript file"),
+    "pickle": (lambda path: path.write_bytes(b"\x80\x02}q\x00."), "Python pickle"),
+    "hdf5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)), "HDF5"),
+    "checkpoint": (checkpoint, "checkpoint of training"),
+    "archive": (archive, "no archive of PyTorch"),
+    "program": (foreign_script, "holds no model"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_files(functions, tmp_path, kind):
+    write, words = WRONG[kind]
+    path = tmp_path / "model.pth"
+    write(path)
+    with pytest.raises(abi.BackendError, match=words) as caught:
+        abi.Handle(functions, path)
+    assert "model.pth" in str(caught.value)
+    assert ";" in str(caught.value)  # how to mend it
+
+
+def test_missing_file(functions, tmp_path):
+    with pytest.raises(abi.BackendError, match=r"none\.pth: cannot be opened"):
+        abi.Handle(functions, tmp_path / "none.pth")
+    with pytest.raises(abi.BackendError, match="folder"):
+        abi.Handle(functions, tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.99])
+def test_truncated_file(functions, small, tmp_path, share):
+    content = small[1].read_bytes()
+    path = tmp_path / "half.pth"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(abi.BackendError, match="incomplete"):
+        abi.Handle(functions, path)
+    with pytest.raises(abi.BackendError, match="incomplete"):
+        abi.Handle(functions, path, content=path.read_bytes())
+
+
+def test_spins_of_deepmd_kit(functions, reference):
+    (case,) = cases.select(name="spin_se_e2_a")
+    with pytest.raises(abi.BackendError, match="convert its"):
+        abi.Handle(functions, cases.path(case, "pth"))
