@@ -23,6 +23,8 @@ namespace {
 // ours, which are row-major with the force first.
 constexpr int component[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
 
+constexpr int widest = 9;  // numbers per atom that ranks exchange at once
+
 /** Models that are compared must mean the same by types and parameters. Throws Failure. */
 void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other) {
   if (first.type_map != other.type_map) {
@@ -46,7 +48,7 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
   writedata = 0;
   no_virial_fdotr_compute = 1;
   centroidstressflag = CENTROID_AVAIL;
-  comm_reverse = comm_reverse_off = 9;
+  comm_reverse = comm_reverse_off = widest;
 }
 
 PairDeepmd::~PairDeepmd() {
@@ -266,7 +268,10 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
 void PairDeepmd::fold(std::vector<double>& values, int width) {
   folding = values.data();
   folding_width = width;
-  comm->reverse_comm(this, width);
+  // LAMMPS makes room for the largest width before a run, and sends what these say.
+  comm_reverse = comm_reverse_off = width;
+  comm->reverse_comm(this);
+  comm_reverse = comm_reverse_off = widest;
 }
 
 int PairDeepmd::pack_reverse_comm(int n, int first, double* buffer) {
