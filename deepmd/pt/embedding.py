@@ -61,11 +61,17 @@ def allowed(value: bool, *, parameters: bool) -> Iterator[None]:
         _PARAMETERS.reset(tokens[1])
 
 
+def in_blocks(x: Tensor) -> bool:
+    """Whether forms in blocks, which are differentiated twice at the most, apply here."""
+    if not _ALLOWED.get() or x.device.type != "cpu" or not x.numel():
+        return False
+    # Loops over blocks would fix the sizes.
+    return get_proxy_mode() is None and not torch.compiler.is_compiling()
+
+
 def _fits(r: Tensor, network: Any) -> bool:
     """Whether the fused form applies here."""
-    if not _ALLOWED.get() or r.device.type != "cpu" or not r.numel():
-        return False
-    return all(
+    return in_blocks(r) and all(
         layer.activation_function == "tanh" and layer.idt is None and layer.b is not None
         for layer in network.layers
     )

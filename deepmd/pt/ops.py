@@ -14,7 +14,7 @@ import torch
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_namespace
-from deepmd.pt import activated_sum, embedding  # noqa: F401
+from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
 
 Tensor = torch.Tensor
 

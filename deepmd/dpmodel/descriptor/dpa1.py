@@ -21,7 +21,7 @@ from deepmd.dpmodel.descriptor.mixed import (
     type_pairs,
 )
 from deepmd.dpmodel.module import Serial
-from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
+from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots, outer
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.schema.common import common_network_arguments, option, widths_argument
@@ -265,7 +265,8 @@ class DescrptDPA1(MixedDescriptor):
         flat = squared <= 1e-24
         length = space.sqrt(space.where(flat, 0.0 * squared + 1.0, squared))
         direction = space.where(flat, angular * 1e12, angular / length)
-        return NeighbourSlots(near.mask, near.switch, direction, near.more)
+        cosine = space.matmul(direction, ops.matrix_transpose(direction))
+        return NeighbourSlots(near.mask, outer(near.switch, near.switch), cosine, near.more)
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:

@@ -26,32 +26,43 @@ class NeighbourSlots(NamedTuple):
     ----------
     mask : (n, K) float
         1 for a neighbour, 0 for an empty slot.
-    switch : (n, K) float
-    direction : (n, K, 3)
-        Unit vectors to the neighbours; zero in empty slots.
+    pair : (n, K, K)
+        Products of switches.
+    cosine : (n, K, K)
+        Cosines between the directions to the neighbours; zero in empty slots.
     more : int
         Empty slots of the definition beyond the K of this batch.
     """
 
     mask: Any
-    switch: Any
-    direction: Any
+    pair: Any
+    cosine: Any
     more: Any
 
 
-def smooth_softmax(s: Any, sw: Any, more: Any) -> Any:
-    """Softmax of logits (..., n, K, K) with weights that vanish at the cutoff.
+def outer(x: Any, y: Any) -> Any:
+    """Products of all pairs, (..., K), (..., K) -> (..., K, K)."""
+    return x[..., :, None] * y[..., None, :]
 
-    Logits become ``(s + 20) sw_j sw_k - 20``; empty slots, and the ``more`` that are not there,
+
+@ops.op
+def gated_softmax(s: Any, pair: Any, gate: Any, more: Any, scale: float) -> Any:
+    """Softmax of logits with weights that vanish at the cutoff, times a gate.
+
+    Logits become ``(scale s + 20) pair - 20``; empty slots, and the ``more`` that are not there,
     count with ``exp(-20)`` in the denominator.
+
+    Parameters
+    ----------
+    s : (n, heads, K, K)
+    pair, gate : (n, 1, K, K)
     """
     space = ops.xp(s)
-    pair = sw[..., :, None] * sw[..., None, :]
-    s = (s + SHIFT) * pair - SHIFT
+    s = (s * scale + SHIFT) * pair - SHIFT
     top = ops.stop_gradient(space.maximum(ops.amax(s), 0.0 * ops.amax(s) - SHIFT))
     e = space.exp(s - top)
     total = space.sum(e, axis=-1, keepdims=True) + more * space.exp(-SHIFT - top)
-    return e / total * pair
+    return e / total * gate
 
 
 def masked_softmax(s: Any, mask: Any) -> Any:
@@ -108,18 +119,17 @@ class GatedAttention(Module):
         """Attend: (n, K, embed_dim) -> (n, K, embed_dim)."""
         space = ops.xp(g)
         h = self.hidden_dim
-        qkv = self.in_proj(g)
-        q, k, v = qkv[..., :h], qkv[..., h : 2 * h], qkv[..., 2 * h :]
-        if self.normalize:
-            q, k, v = _unit(q), _unit(k), _unit(v)
+        q, k, v = unit_parts(self.in_proj(g), 3, unit=self.normalize)
         scale = self.temperature or (h * self.scaling_factor) ** -0.5
-        s = space.matmul(q * scale, ops.matrix_transpose(k))
+        s = space.matmul(q, ops.matrix_transpose(k))
         if self.smooth:
-            p = smooth_softmax(s, slots.switch, slots.more)
+            gate = slots.pair * slots.cosine if self.dotr else slots.pair
+            wide = [x[:, None, :, :] for x in (s, slots.pair, gate)]
+            p = gated_softmax(*wide, slots.more, scale)[:, 0, :, :]
         else:
-            p = masked_softmax(s, slots.mask)
-        if self.dotr:
-            p = p * space.matmul(slots.direction, ops.matrix_transpose(slots.direction))
+            p = masked_softmax(s * scale, slots.mask)
+            if self.dotr:
+                p = p * slots.cosine
         return self.out_proj(space.matmul(p, v))
 
     def empty(self, g: Any) -> Any:
@@ -127,11 +137,19 @@ class GatedAttention(Module):
         return 0.0 * g if self.out_proj.b is None else 0.0 * g + self.out_proj.b
 
 
-def _unit(x: Any) -> Any:
-    """Rows divided by their length."""
+@ops.op
+def unit_parts(x: Any, count: int, *, unit: bool) -> list[Any]:
+    """Cut rows into ``count`` parts, (..., count h) -> (..., h), divided by their lengths if ``unit``."""
     space = ops.xp(x)
-    squared = space.sum(x * x, axis=-1, keepdims=True)
-    return x / space.sqrt(space.maximum(squared, 0.0 * squared + 1e-24))
+    h = x.shape[-1] // count
+    parts = [x[..., k * h : (k + 1) * h] for k in range(count)]
+    if not unit:
+        return parts
+    squares = [space.sum(p * p, axis=-1, keepdims=True) for p in parts]
+    return [
+        p / space.sqrt(space.maximum(s, 0.0 * s + 1e-24))
+        for p, s in zip(parts, squares, strict=True)
+    ]
 
 
 class GatedAttentionLayer(Module):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
-from deepmd.dpmodel.nn.attention import SHIFT, masked_softmax, smooth_softmax
+from deepmd.dpmodel.nn.attention import SHIFT, gated_softmax, masked_softmax, outer
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.updates import plain_layer
 
@@ -72,17 +72,15 @@ class PairAttentionMap(Module):
         qk = space.reshape(self.mapqk(g2), (n, k, self.hidden_dim, 2 * self.head_num))
         qk = space.permute_dims(qk, (0, 3, 1, 2))
         q, key = qk[:, : self.head_num], qk[:, self.head_num :]
-        s = space.matmul(q, ops.matrix_transpose(key)) * (1.0 / math.sqrt(self.hidden_dim))
+        s, scale = space.matmul(q, ops.matrix_transpose(key)), 1.0 / math.sqrt(self.hidden_dim)
         gate = space.matmul(h2, ops.matrix_transpose(h2))[:, None, :, :]
         if self.has_gate:
             s = s * gate
-        if self.smooth:
-            mask = pairs.mask[:, None, :]
-            p = smooth_softmax(s, pairs.switch[:, None, :], pairs.more)
-            p = p * mask[..., :, None] * mask[..., None, :]
-        else:
-            p = masked_softmax(s, pairs.mask[:, None, :])
-        return p * gate * (1.0 / math.sqrt(3.0))
+        gate = gate * (1.0 / math.sqrt(3.0))
+        if not self.smooth:
+            return masked_softmax(s * scale, pairs.mask[:, None, :]) * gate
+        pair, seen = (outer(x, x)[:, None, :, :] for x in (pairs.switch, pairs.mask))
+        return gated_softmax(s, pair, gate * pair * seen, pairs.more, scale)
 
 
 class PairAttentionApply(Module):
