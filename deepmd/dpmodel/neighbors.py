@@ -6,6 +6,7 @@ all pairs with ``0 < r <= rcut``, for triclinic cells, cells smaller than the cu
 of the cell and open systems.
 """
 
+import ctypes
 import dataclasses
 import functools
 import itertools
@@ -16,6 +17,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch, Edges, join_edges
 from deepmd.utils.errors import InputError
+from deepmd.utils.native import load
 
 
 def cell_heights(cell: np.ndarray) -> np.ndarray:
@@ -87,6 +89,9 @@ def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges
         check_cell(cell)
     if not np.isfinite(coord).all():
         raise InputError("a coordinate is NaN or infinite", fix="check the positions given")
+    native = _native()
+    if native is not None:
+        return _native_edges(native, coord, cell, rcut)
     # Needles of a cell, with thousands of own images, are left to the plain comparison.
     if len(coord) == 0 or (cell is not None and cell_heights(cell).min() < 0.1 * rcut):
         return reference_edges(coord, cell, rcut)
@@ -95,6 +100,47 @@ def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges
         points=coord, box=box, periodic=cell is not None, quantities="ijS", copy=True
     )
     return Edges(i.view(np.int64), j.view(np.int64), shift.astype(np.float64))
+
+
+@functools.cache
+def _native() -> Any:
+    """Return the pair search of the C++ library, which is faster, or None if it was not built."""
+    try:
+        function = getattr(load("deepmd_cc"), "DP_FindPairs", None)
+    except OSError:
+        return None
+    if function is not None:
+        real, index = ctypes.POINTER(ctypes.c_double), ctypes.POINTER(ctypes.c_int64)
+        arrays = [index, ctypes.POINTER(index), ctypes.POINTER(index)]
+        shift = ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
+        function.argtypes = [real, ctypes.c_int64, real, ctypes.c_double, *arrays, shift]
+        function.restype = ctypes.c_char_p
+    return function
+
+
+def _native_edges(native: Any, coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges:
+    """Find the pairs of one frame in C++."""
+    real, index = ctypes.POINTER(ctypes.c_double), ctypes.POINTER(ctypes.c_int64)
+    n, i, j = ctypes.c_int64(), index(), index()
+    shift = ctypes.POINTER(ctypes.c_int32)()
+    box = None if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
+    message = native(
+        coord.ctypes.data_as(real),
+        len(coord),
+        None if box is None else box.ctypes.data_as(real),
+        rcut,
+        *(ctypes.byref(x) for x in (n, i, j, shift)),
+    )
+    if message is not None:
+        raise InputError(message.decode().removeprefix("DeePMD-kit Error: "))
+    if n.value == 0:
+        return empty_edges()
+    # Copies, because the arrays are the library's.
+    return Edges(
+        np.ctypeslib.as_array(i, shape=(n.value,)).copy(),
+        np.ctypeslib.as_array(j, shape=(n.value,)).copy(),
+        np.ctypeslib.as_array(shift, shape=(n.value, 3)).astype(np.float64),
+    )
 
 
 @functools.lru_cache(maxsize=8)
