@@ -48,6 +48,8 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
   writedata = 0;
   no_virial_fdotr_compute = 1;
   centroidstressflag = CENTROID_AVAIL;
+  nextra = 1;
+  pvector = &seconds;
   comm_reverse = comm_reverse_off = widest;
 }
 
@@ -213,7 +215,9 @@ void PairDeepmd::compute(int eflag, int vflag) {
   deepmd_lmp::Inputs inputs;
   guard([&] {
     inputs = parameters->values();
+    const double start = platform::walltime();
     models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
+    seconds += platform::walltime() - start;
   });
   add(results);
   if (deviation && deviation->due()) compare(results, inputs);

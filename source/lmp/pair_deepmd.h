@@ -63,6 +63,7 @@ class PairDeepmd : public Pair {
   std::vector<int> types;  ///< (ntypes + 1): type of the model, -1: ignored
   double** scale = nullptr;
   double cutoff = 0.0;  ///< in the units of the run
+  double seconds = 0.0;  ///< in the first model on this rank; for compute pair
   bool restarted = false;
   long long overflow = 0;  ///< of all ranks, after a run
   long long most_neighbors = 0;

