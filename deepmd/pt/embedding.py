@@ -69,9 +69,15 @@ def in_blocks(x: Tensor) -> bool:
     return get_proxy_mode() is None and not torch.compiler.is_compiling()
 
 
+def in_file() -> bool:
+    """Whether a trace for a file is being made, in which one node may stand for all blocks."""
+    tracing = get_proxy_mode() is not None or torch.compiler.is_compiling()
+    return tracing and _ALLOWED.get() and not _PARAMETERS.get()
+
+
 def _fits(r: Tensor, network: Any) -> bool:
     """Whether the fused form applies here."""
-    return in_blocks(r) and all(
+    return (in_file() or in_blocks(r)) and all(
         layer.activation_function == "tanh" and layer.idt is None and layer.b is not None
         for layer in network.layers
     )
@@ -79,11 +85,9 @@ def _fits(r: Tensor, network: Any) -> bool:
 
 @register("embed_contract", "torch")
 def _(r: Tensor, network: Any) -> Tensor:
-    # Loops over blocks would fix the sizes in a trace; that of a file holds one node for them.
-    tracing = get_proxy_mode() is not None or torch.compiler.is_compiling()
-    if not _fits(r, network) or (tracing and _PARAMETERS.get()):
+    if not _fits(r, network):
         return ops.embed_contract.reference(r, network)  # type: ignore[attr-defined]
-    if tracing:
+    if in_file():
         return script_embedding.embed_contract(r, list(network.layers))
     layers = list(network.layers)
     state = _State(r.detach(), layers)

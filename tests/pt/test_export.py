@@ -16,7 +16,7 @@ from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator, open_model  # noqa: E402
-from deepmd.pt.export import build_program, read_pth, write_pth  # noqa: E402
+from deepmd.pt.export import build_program, read_pth, trace_core, write_pth  # noqa: E402
 from deepmd.utils.errors import ModelFileError  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 
@@ -217,6 +217,23 @@ def test_forward_edges_and_slots(kind, natoms):
     slots = program.make_slots(*moved[1:5], (moved.vec**2).sum(-1))
     for a, e in zip(slots, inputs.slots, strict=True):
         np.testing.assert_array_equal(a, e)
+
+
+def test_the_embedding_is_one_node_and_runs_in_blocks(kind):
+    built, _, program, tolerance = kind
+    names = [getattr(n.target, "__name__", "") for n in trace_core(built).graph.nodes]
+    tables = 2 if built.atomic_model.descriptor.one_sided else 4
+    assert names.count("contract") == names.count("row_gradient") == tables
+    made = batch((300,), periodic=(True,), edge=18.0)
+    made.fparam = np.zeros((1, built.get_dim_fparam()))
+    made.aparam = np.zeros((300, built.get_dim_aparam()))
+    inputs = prepare(made, built.packings())
+    # More than one block of 640 rows, the last one smaller.
+    assert max(s.size for s in inputs.slots if s.ndim == 2) > 1000
+    with torch.no_grad():
+        found = program.forward_edges(*inputs.map(torch.from_numpy))
+    for name, value in built.forward_edges(inputs).items():
+        close(found[name], value, tolerance)
 
 
 def test_the_evaluator_goes_through_the_program_in_chunks(kind):
