@@ -15,8 +15,8 @@ from tests.members import DESCRIPTORS, FITTINGS, MEMBERS, section
 
 #: Those that take longest are compiled by one backend only, except before a release.
 LONG = {
-    "pth": {"se_e3", "hybrid", "linear_ener", "loc_frame", "spin", "dipole", "se_atten"},
-    "hlo": {"se_e2_a", "se_atten_v2", "dpa2", "dpa3", "zbl", "polar"},
+    "pth": {"se_e3", "hybrid", "linear_ener", "loc_frame", "spin", "dipole", "polar", "zbl"},
+    "hlo": {"se_e2_a", "se_atten", "se_atten_v2", "dpa2", "dpa3"},
 }
 
 
