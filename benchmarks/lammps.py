@@ -74,7 +74,8 @@ def other_plugin(python: str) -> dict[str, str]:
         "d = [p.load()() for p in e(group='lammps.plugins') if 'deepmd' in p.value]\n"
         "print(json.dumps([d[0], os.environ.get('LD_LIBRARY_PATH', '')]))\n"
     )
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    # -P: not the package in the folder where this runs.
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
     folder, libraries = json.loads(done.stdout.splitlines()[-1])
     return {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
 
