@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.utils.errors import DataError, InputError
@@ -29,7 +29,6 @@ RCUT_SEL = (
     ("a_rcut", "a_sel"),
 )
 _CHUNK_ATOMS = 1024  # larger arrays leave the caches
-SPIN = Label("spin", 3, True, required=True)
 
 
 def neighbor_stat(

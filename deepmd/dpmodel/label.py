@@ -2,6 +2,7 @@
 """What may be read from a data set besides positions, cells and types."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +49,23 @@ class Label:
                 rest = self.name.removeprefix(prefix)
                 return f"atom_{rest}", f"atomic_{rest}"
         return (self.name,)
+
+
+#: Spins of the atoms.
+SPIN = Label("spin", 3, True, required=True)
+
+
+def parameter_labels(model: Any) -> list[Label]:
+    """Return what a model takes beside positions, cells and types: parameters, charges, spins."""
+    wanted = (
+        ("fparam", model.get_dim_fparam(), model.get_default_fparam()),
+        ("charge_spin", model.get_dim_chg_spin(), model.get_default_chg_spin()),
+    )
+    labels = [
+        Label(name, n, False, required=given is None, default=tuple(given or [0.0] * n))
+        for name, n, given in wanted
+        if n
+    ]
+    if model.get_dim_aparam():
+        labels.append(Label("aparam", model.get_dim_aparam(), True, required=True))
+    return labels + [SPIN] * model.has_spin()

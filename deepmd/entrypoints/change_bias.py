@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepmd.entrypoints import options
 from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this command."""
     parser.add_argument("INPUT", help="model file or checkpoint")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "-s", "--system", default=".", help="system, or folder that is searched for systems (.)"
-    )
-    source.add_argument("-f", "--datafile", help="text file with one system per line")
+    source = options.add_data(parser)
     source.add_argument(
         "-b",
         "--bias-value",
@@ -56,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write; INPUT with _updated before its suffix",
     )
-    parser.add_argument(
-        "--head", "--model-branch", dest="head", metavar="NAME", help="branch of a multi-task model"
-    )
+    options.add_head(parser)
 
 
 def change_bias(
@@ -300,13 +295,15 @@ def data_sample(model: "Model", paths: list[str], nbatch: int, *, atomic: bool) 
     from deepmd.data.dataset import Dataset
     from deepmd.data.sampler import Sampler
     from deepmd.data.search import open_systems
+    from deepmd.dpmodel.label import parameter_labels
     from deepmd.train.statistics import Sample
 
     systems = open_systems(paths, type_map=model.get_type_map())
     sampler = Sampler([s.nframes for s in systems], [s.natoms for s in systems])
-    labels = wanted_labels(model, atomic=atomic)
+    outputs = output_labels(model, atomic=atomic)
+    labels = [*outputs, *parameter_labels(model)]
     data = Dataset(systems, sampler, labels, rcut=model.get_rcut(), cache_bytes=0)
-    needed = [la.name for la in labels if la.name not in ("fparam", "aparam", "spin")]
+    needed = [la.name for la in outputs]
     if not any(found[name] for found in data.found for name in needed):
         raise DataError(
             f"no system has {' or '.join(f'{n}.npy' for n in needed)}",
@@ -316,8 +313,8 @@ def data_sample(model: "Model", paths: list[str], nbatch: int, *, atomic: bool) 
     return Sample(data, nbatch or max(s.nframes for s in systems))
 
 
-def wanted_labels(model: "Model", *, atomic: bool) -> "list[Label]":
-    """Return the labels of the model's outputs, and the parameters it takes."""
+def output_labels(model: "Model", *, atomic: bool) -> "list[Label]":
+    """Return the labels of the model's outputs."""
     from deepmd.dpmodel.label import Label
 
     labels = []
@@ -326,13 +323,4 @@ def wanted_labels(model: "Model", *, atomic: bool) -> "list[Label]":
         if atomic:
             types = tuple(model.get_sel_type()) or None
             labels.append(Label(f"atom_{v.label_name}", v.size, atomic=True, sel_type=types))
-    nf, na = model.get_dim_fparam(), model.get_dim_aparam()
-    if nf:
-        default = model.get_default_fparam()
-        filled = tuple(default or [0.0] * nf)
-        labels.append(Label("fparam", nf, atomic=False, required=default is None, default=filled))
-    if na:
-        labels.append(Label("aparam", na, atomic=True, required=True))
-    if model.has_spin():
-        labels.append(Label("spin", 3, atomic=True, required=True))
     return labels

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepmd.entrypoints import options
 from deepmd.utils.errors import NotAvailableError
 
 if TYPE_CHECKING:
@@ -19,14 +20,8 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this command."""
-    parser.add_argument(
-        "-m", "--model", default="frozen_model", help="model file or checkpoint (frozen_model)"
-    )
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument(
-        "-s", "--system", default=".", help="system, or folder that is searched for systems (.)"
-    )
-    data.add_argument("-f", "--datafile", help="text file with one system per line")
+    options.add_model(parser)
+    options.add_data(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -40,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fp64",
         help="number format of the files; native is that of the model (fp64)",
     )
-    parser.add_argument(
-        "--head", "--model-branch", dest="head", metavar="NAME", help="branch of a multi-task model"
-    )
+    options.add_head(parser)
 
 
 def eval_desc(
@@ -129,13 +122,14 @@ def descriptors(potential: Any, system: "System", number: "np.dtype") -> "np.nda
     """Descriptors of all frames of a system, (n_frames, n_atoms, width)."""
     import numpy as np
 
+    from deepmd.dpmodel.label import parameter_labels
     from deepmd.entrypoints.test import batches
-    from deepmd.entrypoints.test_kinds import padded, parameter_labels
+    from deepmd.entrypoints.test_kinds import padded
 
     real_slots = system.frame_types(np.arange(system.nframes)) >= 0
     out: Any = None
     start = 0
-    for batch in batches(system, np.arange(system.nframes), parameter_labels(potential)):
+    for batch in batches(system, np.arange(system.nframes), parameter_labels(potential.model)):
         given, real = padded(batch)
         values = potential.eval_descriptor(**given)
         if out is None:

@@ -5,6 +5,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
+from deepmd.entrypoints import options
 from deepmd.utils.errors import NotAvailableError
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="frozen_model",
         help="model file; the suffix of the backend takes the place of any other (frozen_model)",
     )
-    parser.add_argument(
-        "--head", "--model-branch", dest="head", metavar="NAME", help="branch of a multi-task model"
-    )
+    options.add_head(parser)
     for flags, text in (
         (("-n", "--node-names"), "names of nodes (TensorFlow)"),
         (("-w", "--nvnmd-weight"), "weights for hardware (TensorFlow)"),

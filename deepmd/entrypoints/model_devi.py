@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deepmd.entrypoints import options
 from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="model files or checkpoints (graph.000 to graph.003)",
     )
-    parser.add_argument(
-        "-s", "--system", default=".", help="system, or folder that is searched for systems (.)"
-    )
+    options.add_system(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -147,8 +146,8 @@ def deviations(
     """Deviations of all frames of a system, see :func:`deepmd.infer.calc_model_devi`."""
     import numpy as np
 
-    from deepmd.dpmodel.label import Label
-    from deepmd.entrypoints.test_kinds import padded, parameter_labels
+    from deepmd.dpmodel.label import Label, parameter_labels
+    from deepmd.entrypoints.test_kinds import padded
     from deepmd.infer import calc_model_devi
 
     wanted = [
@@ -156,7 +155,7 @@ def deviations(
         Label("force", 3, atomic=True),
         Label("virial", 9, atomic=False),
     ]
-    labels = [*(wanted if real_error else []), *parameter_labels(models[0])]
+    labels = [*(wanted if real_error else []), *parameter_labels(models[0].model)]
     batch = system.load(np.arange(system.nframes), labels)
     given, real = padded(batch)
     coords, cells, types = (given.pop(k) for k in ("coords", "cells", "atom_types"))
@@ -188,11 +187,7 @@ def deviations(
 
 
 #: Columns of the result that come from each label.
-_COLUMNS = {
-    "virial": [1, 2, 3],
-    "force": [4, 5, 6],
-    "energy": [7],
-}
+_COLUMNS = {"virial": [1, 2, 3], "force": [4, 5, 6], "energy": [7]}
 
 
 def _real_data(batch: "Batch", real: "np.ndarray") -> "dict[str, np.ndarray]":

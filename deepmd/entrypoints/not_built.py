@@ -64,11 +64,7 @@ _OPTIONS: dict[str, tuple[_Spec, ...]] = {
         _HEAD,
     ),
     "gui": (_value("-p", "--port", type=int, default=6042), _switch("--bind_all")),
-    "pretrained": (
-        _value("action", choices=["download"]),
-        _value("MODEL"),
-        _value("--cache-dir"),
-    ),
+    "pretrained": (_value("action", choices=["download"]), _value("MODEL"), _value("--cache-dir")),
     "train-nvnmd": (
         _value("INPUT"),
         _value("-i", "--init-model"),

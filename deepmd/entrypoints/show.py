@@ -11,21 +11,6 @@ from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
-#: Arrays that are not trained: statistics, biases, tables.
-_NOT_TRAINED = {
-    "davg",
-    "dstd",
-    "out_bias",
-    "out_std",
-    "bias_atom_e",
-    "fparam_avg",
-    "fparam_inv_std",
-    "aparam_avg",
-    "aparam_inv_std",
-    "case_embd",
-    "min_nbor_dist",
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this command."""
@@ -97,8 +82,11 @@ def _section(key: str, name: str) -> Callable[[Branches], Iterator[str]]:
 
 
 def _size(branches: Branches) -> Iterator[str]:
+    from deepmd.dpmodel.model import Model
+    from deepmd.infer.queries import model_size
+
     for branch, (model, _) in branches.items():
-        sizes = model_size(model)
+        sizes = model_size(Model.deserialize(model))
         yield f"Parameter counts{_of(branch)}:"
         yield f"Parameters in descriptor: {sizes['descriptor']:,}"
         yield f"Parameters in fitting-net: {sizes['fitting-net']:,}"
@@ -106,8 +94,11 @@ def _size(branches: Branches) -> Iterator[str]:
 
 
 def _observed_type(branches: Branches) -> Iterator[str]:
+    from deepmd.dpmodel.model import Model
+    from deepmd.infer.queries import observed_types
+
     for branch, (model, script) in branches.items():
-        types = observed_types(model, script)
+        types = observed_types(Model.deserialize(model), script)
         yield f"Number of observed types{_of(branch)}: {len(types)}"
         yield f"Observed types{_of(branch)}: {types}"
 
@@ -158,34 +149,6 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(part, name)
     elif hasattr(value, "size"):
         yield name, value
-
-
-def model_size(model: dict[str, Any]) -> dict[str, int]:
-    """Numbers of trained parameters: of the descriptor, the fitting net and in total."""
-
-    def count(part: Any) -> int:
-        return sum(int(a.size) for name, a in arrays_of(part) if name not in _NOT_TRAINED)
-
-    return {
-        "descriptor": count(model.get("descriptor")),
-        "fitting-net": count(model.get("fitting")),
-        "total": count(model),
-    }
-
-
-def observed_types(model: dict[str, Any], script: dict[str, Any]) -> list[str]:
-    """Types that the training data had: as recorded, else those with a bias."""
-    import numpy as np
-
-    recorded = (script.get("info") or {}).get("observed_type")
-    if recorded is not None:
-        return list(recorded)
-    bias = (model.get("@variables") or {}).get("out_bias")
-    names = type_map_of(model, script)
-    if bias is None:
-        return names
-    per_type = np.abs(np.asarray(bias)).reshape(-1, len(names), np.shape(bias)[-1])
-    return [n for n, b in zip(names, per_type.max(axis=(0, 2)), strict=True) if b > 0]
 
 
 def tree_lines(node: dict[str, Any], name: str = "", depth: int = 0) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepmd.entrypoints import options
 from deepmd.utils.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -22,14 +23,8 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this command."""
-    parser.add_argument(
-        "-m", "--model", default="frozen_model", help="model file or checkpoint (frozen_model)"
-    )
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument(
-        "-s", "--system", default=".", help="system, or folder that is searched for systems (.)"
-    )
-    data.add_argument("-f", "--datafile", help="text file with one system per line")
+    options.add_model(parser)
+    data = options.add_data(parser)
     data.add_argument("--train-data", metavar="INPUT", help="training data of an input file")
     data.add_argument("--valid-data", metavar="INPUT", help="validation data of an input file")
     parser.add_argument("-S", "--set-prefix", help=argparse.SUPPRESS)
@@ -45,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare atomic values, too; of dipoles and polarizabilities in place of the frames'",
     )
-    parser.add_argument(
-        "--head", "--model-branch", dest="head", metavar="NAME", help="branch of a multi-task model"
-    )
+    options.add_head(parser)
 
 
 def test(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.utils.errors import NotAvailableError
 
 #: Name of an error -> value, and the number of values it was taken over.
@@ -96,7 +96,7 @@ class Kind(ABC):
 
     def parameter_labels(self) -> list[Label]:
         """Frame and atomic parameters of the model."""
-        return parameter_labels(self.predictor)
+        return parameter_labels(self.predictor.model)
 
     def evaluate(self, batch: Batch, **options: Any) -> tuple[list[np.ndarray], np.ndarray]:
         """Evaluate frames of any sizes.
@@ -110,20 +110,6 @@ class Kind(ABC):
         out = self.predictor.eval(**given, **options)
         out = (out,) if isinstance(out, np.ndarray) else out
         return [np.asarray(v) for v in out], real
-
-
-def parameter_labels(predictor: Any) -> list[Label]:
-    """Frame and atomic parameters, and spins, that a model takes beside its frames."""
-    found = []
-    nf, na = predictor.get_dim_fparam(), predictor.get_dim_aparam()
-    if nf:
-        has_default = bool(getattr(predictor, "has_default_fparam", lambda: False)())
-        found.append(Label("fparam", nf, atomic=False, required=not has_default))
-    if na:
-        found.append(Label("aparam", na, atomic=True, required=True))
-    if getattr(predictor, "has_spin", False):
-        found.append(Label("spin", 3, atomic=True, required=True))
-    return found
 
 
 def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
@@ -145,8 +131,10 @@ def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
         "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
         "atom_types": atype if mixed else atype[0],
         "mixed_type": mixed,
-        "fparam": batch.fparam if batch.find.get("fparam") else None,
     }
+    for name in ("fparam", "charge_spin"):
+        if batch.find.get(name):
+            given[name] = getattr(batch, name)
     for name, values in (("aparam", batch.aparam), ("spin", batch.spin)):
         if values is not None:
             given[name] = np.zeros((nf, width, values.shape[1]))

@@ -8,15 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
-from deepmd.entrypoints.test_kinds import (
-    TENSOR,
-    Compared,
-    Kind,
-    Metrics,
-    mae,
-    rmse,
-    write_columns,
-)
+from deepmd.entrypoints.test_kinds import TENSOR, Compared, Kind, Metrics, mae, rmse, write_columns
 
 
 class TensorKind(Kind):

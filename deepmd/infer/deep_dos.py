@@ -1,43 +1,19 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Densities of states, and other quantities without derivatives."""
 
-from typing import Any
-
 import numpy as np
 
-from deepmd.infer.deep_eval import DeepEval, known_inputs
+from deepmd.infer.deep_eval import DeepEval
 
 
 class InvariantEval(DeepEval):
-    """Quantities of frames and atoms without derivatives."""
+    """Quantities of frames and atoms without derivatives.
 
-    def eval(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        atomic: bool = False,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        **kwargs: Any,
-    ) -> tuple[np.ndarray, ...]:
-        """Evaluate frames.
+    :meth:`eval` returns a tuple of value (n_frames, size) and, with ``atomic``, atom_value
+    (n_frames, n_atoms, size).
+    """
 
-        Parameters
-        ----------
-        coords, cells, atom_types, fparam, aparam, mixed_type
-            See :meth:`deepmd.infer.DeepPot.eval`.
-        atomic : bool
-            Whether the values of the atoms are returned, too.
-
-        Returns
-        -------
-        value : (n_frames, size)
-        atom_value : (n_frames, n_atoms, size), with ``atomic``
-        """
-        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
-        out = self.evaluate(coords, cells, atom_types, derivatives=(), **known_inputs(given))
+    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> tuple[np.ndarray, ...]:
         (name,) = self.model.output_def().keys()
         return (out[name], out[f"atom_{name}"]) if atomic else (out[name],)
 

@@ -50,6 +50,7 @@ class DeepEval(Queries):
 
     #: Output without which a subclass cannot work.
     output: str | None = None
+    atomic_by_default = False
     _classes: dict[str, type["DeepEval"]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -133,7 +134,7 @@ class DeepEval(Queries):
         Parameters
         ----------
         coords, cells, atom_types, fparam, aparam, charge_spin, spin, mixed_type
-            See :meth:`DeepPot.eval`.
+            See :meth:`eval`.
         derivatives : sequence of str
             Which of ``force``, ``virial``, ``atom_virial``, ``hessian`` are wanted.
         extra : sequence of str
@@ -182,10 +183,7 @@ class DeepEval(Queries):
             batch.edges = batch_edges(batch, self.model.rcut)
         else:
             batch.edges = edges_from_ase(
-                self._neighbor_list,
-                batch,
-                self.model.rcut,
-                check=not self._neighbor_list_checked,
+                self._neighbor_list, batch, self.model.rcut, check=not self._neighbor_list_checked
             )
             self._neighbor_list_checked = True
         first = [d for d in derivatives if d != "hessian"]
@@ -245,42 +243,80 @@ class DeepEval(Queries):
                 needed,
             )
 
-    def eval_descriptor(
+    def eval(
         self,
         coords: Any,
         cells: Any,
         atom_types: Any,
+        atomic: bool | None = None,
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
         **kwargs: Any,
-    ) -> np.ndarray:
-        """Return the descriptor of every atom, (n_frames, n_atoms, width)."""
+    ) -> Any:
+        """Evaluate frames; the class says what is returned.
+
+        Parameters
+        ----------
+        coords : n_frames × n_atoms × 3 numbers of any shape [Å]
+        cells : n_frames × 9 numbers, or 9 for all frames [Å]
+            Rows are the cell vectors. None for an open system.
+        atom_types : (n_atoms,), or (n_frames, n_atoms) with ``mixed_type``
+            Index into the type map; -1 marks a virtual atom, whose results are zero.
+        atomic : bool
+            Whether values of atoms are returned, too; of tensors, in place of those of frames.
+        fparam : n_frames × n_fparam numbers, or n_fparam for all frames
+            Needed if the model has frame parameters without a default.
+        aparam : n_frames × n_atoms × n_aparam numbers, or n_atoms × n_aparam, or n_aparam
+        mixed_type : bool
+            Whether every frame has its own row of types.
+        **kwargs
+            ``charge_spin``, n_frames × 2 or 2 numbers, and ``spin``, n_frames × n_atoms × 3 or
+            n_atoms × 3 numbers, for models that take them; other models refuse ``spin``, all of
+            them ``efield``.
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit each other or the model.
+        """
         given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
-        return self._extra("descriptor", coords, cells, atom_types, given)
+        atomic = self.atomic_by_default if atomic is None else atomic
+        wanted = self._derivatives(atomic)
+        out = self.evaluate(coords, cells, atom_types, derivatives=wanted, **known_inputs(given))
+        return self._results(out, atomic)
+
+    def _derivatives(self, atomic: bool) -> tuple[str, ...]:
+        """Return the derivatives that :meth:`eval` needs."""
+        return ()
+
+    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> Any:
+        """Choose what :meth:`eval` returns."""
+        raise NotAvailableError(
+            f"a model of {', '.join(self.model.kinds())} has no eval()", fix="use evaluate()"
+        )
+
+    def eval_descriptor(
+        self, coords: Any, cells: Any, atom_types: Any, *parameters: Any, **kwargs: Any
+    ) -> np.ndarray:
+        """Return the descriptor of every atom, (n_frames, n_atoms, width).
+
+        ``parameters`` are ``fparam``, ``aparam`` and ``mixed_type`` of :meth:`eval`, which may be
+        named, too.
+        """
+        return self._extra("descriptor", (coords, cells, atom_types), parameters, kwargs)
 
     def eval_fitting_last_layer(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        **kwargs: Any,
+        self, coords: Any, cells: Any, atom_types: Any, *parameters: Any, **kwargs: Any
     ) -> np.ndarray:
-        """Return the output of the last hidden layer, (n_frames, n_atoms, width)."""
-        name = "fitting_last_layer"
-        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
-        return self._extra(name, coords, cells, atom_types, given)
+        """Return the output of the last hidden layer, (n_frames, n_atoms, width), likewise."""
+        return self._extra("fitting_last_layer", (coords, cells, atom_types), parameters, kwargs)
 
     def _extra(
-        self, name: str, coords: Any, cells: Any, atom_types: Any, given: dict[str, Any]
+        self, name: str, frames: tuple, parameters: tuple, named: dict[str, Any]
     ) -> np.ndarray:
-        results = self.evaluate(
-            coords, cells, atom_types, derivatives=(), extra=(name,), **known_inputs(given)
-        )
-        return results[name]
+        given = dict(zip(("fparam", "aparam", "mixed_type"), parameters, strict=False)) | named
+        return self.evaluate(*frames, derivatives=(), extra=(name,), **known_inputs(given))[name]
 
     def eval_typeebd(self) -> np.ndarray:
         """Return the type embedding, (n_types + 1, width)."""

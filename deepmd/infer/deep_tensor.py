@@ -9,7 +9,13 @@ from deepmd.infer.deep_eval import DeepEval, known_inputs
 
 
 class DeepTensor(DeepEval):
-    """A tensor of every atom; the constructor's arguments are those of :class:`DeepEval`."""
+    """A tensor of every atom; the constructor's arguments are those of :class:`DeepEval`.
+
+    :meth:`eval` returns the tensors of the atoms, (n_frames, n_atoms, dim), or their sum,
+    (n_frames, dim), without ``atomic``.
+    """
+
+    atomic_by_default = True
 
     @property
     def tselt(self) -> list[int]:
@@ -21,32 +27,7 @@ class DeepTensor(DeepEval):
         """Number of components."""
         return self.model.output_def()[str(self.output)].size
 
-    def eval(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        atomic: bool = True,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        **kwargs: Any,
-    ) -> np.ndarray:
-        """Evaluate frames.
-
-        Parameters
-        ----------
-        coords, cells, atom_types, fparam, aparam, mixed_type
-            See :meth:`deepmd.infer.DeepPot.eval`.
-        atomic : bool
-            Whether the tensors of the atoms are returned, or their sum.
-
-        Returns
-        -------
-        (n_frames, n_atoms, dim) with ``atomic``, else (n_frames, dim)
-        """
-        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
-        out = self.evaluate(coords, cells, atom_types, derivatives=(), **known_inputs(given))
+    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> np.ndarray:
         return out[f"atom_{self.output}" if atomic else str(self.output)]
 
     def eval_full(
@@ -93,13 +74,9 @@ class DeepPolar(DeepTensor):
 
 
 class DeepGlobalPolar(DeepPolar):
-    """The polarizability of a frame."""
+    """The polarizability of a frame: without ``atomic`` the sum over the atoms."""
 
-    def eval(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Evaluate frames as :class:`DeepPolar`; without ``atomic`` the sum over the atoms."""
-        if len(args) < 4:
-            kwargs.setdefault("atomic", False)
-        return super().eval(*args, **kwargs)
+    atomic_by_default = False
 
 
 class DeepWFC(DeepTensor):

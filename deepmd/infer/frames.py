@@ -118,11 +118,7 @@ def make_frames(
         _of_frames(fparam, model.get_dim_fparam(), model.get_default_fparam(), nf, "fparam"),
         _aparam(aparam, model, nf, na),
         _of_frames(
-            charge_spin,
-            model.get_dim_chg_spin(),
-            model.get_default_chg_spin(),
-            nf,
-            "charge_spin",
+            charge_spin, model.get_dim_chg_spin(), model.get_default_chg_spin(), nf, "charge_spin"
         ),
         _spin(spin, model, atype),
     )

@@ -105,12 +105,13 @@ def calc_model_devi(
     atomic: bool = False,
     relative: float | None = None,
     relative_v: float | None = None,
+    charge_spin: Any = None,
 ) -> np.ndarray:
     """Evaluate frames with several models and return how much they disagree.
 
     Parameters
     ----------
-    coord, box, atype, mixed_type, fparam, aparam
+    coord, box, atype, mixed_type, fparam, aparam, charge_spin
         See :meth:`DeepPot.eval`.
     models : sequence of DeepPot
         At least two (one with ``real_data``), of the same type map.
@@ -132,10 +133,8 @@ def calc_model_devi(
         force [eV/Å]; deviation of the energy per atom [eV].
     """
     _check_models(models, real_data)
-    results = [
-        m.eval(coord, box, atype, fparam=fparam, aparam=aparam, mixed_type=mixed_type)
-        for m in models
-    ]
+    given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
+    results = [m.eval(coord, box, atype, mixed_type=mixed_type, **given) for m in models]
     energy, force, virial = (np.stack([r[k] for r in results]) for k in range(3))
     nf, na = force.shape[1:3]
     types = np.asarray(atype).reshape(-1, na) if na else np.zeros((1, 0))

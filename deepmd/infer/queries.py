@@ -73,32 +73,53 @@ class Queries(ABC):
 
     def get_model_size(self) -> dict[str, int]:
         """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
-        inner = self.model.atomic_model
-        parts = {
-            "descriptor": count_parameters(getattr(inner, "descriptor", None)),
-            "fitting-net": count_parameters(getattr(inner, "fitting", None)),
-        }
-        return {**parts, "total": count_parameters(inner)}
+        return model_size(self.model)
+
+    @abstractmethod
+    def get_model_def_script(self) -> dict[str, Any]:
+        """Return the model section of the input the model was trained with."""
 
     def get_observed_types(self) -> dict[str, Any]:
-        """Return the types that the training data had, as far as biases tell.
+        """Return the types of the training data: ``type_num`` and ``observed_type``, their names."""
+        names = observed_types(self.model, self.get_model_def_script())
+        return {"type_num": len(names), "observed_type": names}
 
-        Returns
-        -------
-        dict
-            ``type_num`` and ``observed_type``, a list of names: elements in the order of their
-            atomic numbers, then other names.
-        """
-        inner = self.model.atomic_model
+
+def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
+    """Return the types that the training data had: as recorded, else those with a bias.
+
+    Parameters
+    ----------
+    model : Model
+    script : dict
+        The model section of the input.
+
+    Returns
+    -------
+    list of str
+        Elements in the order of their atomic numbers, then other names.
+    """
+    names = (script.get("info") or {}).get("observed_type")
+    if names is None:
+        inner = model.atomic_model
         biases = [np.abs(np.asarray(inner.out_bias)).max(axis=(0, 2))]
         own = getattr(getattr(inner, "fitting", None), "bias_atom_e", None)
         if own is not None:
             biases.append(np.abs(np.asarray(own)).max(axis=1))
         seen = np.max(biases, axis=0) > 0
-        names = [t for t, there in zip(self.get_type_map(), seen, strict=True) if there]
-        number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
-        names.sort(key=lambda t: (number.get(t, len(number)), t))
-        return {"type_num": len(names), "observed_type": names}
+        names = [t for t, there in zip(model.get_type_map(), seen, strict=False) if there]
+    number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
+    return sorted(names, key=lambda t: (number.get(t, len(number)), t))
+
+
+def model_size(model: Model) -> dict[str, int]:
+    """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
+    inner = model.atomic_model
+    parts = {
+        "descriptor": count_parameters(getattr(inner, "descriptor", None)),
+        "fitting-net": count_parameters(getattr(inner, "fitting", None)),
+    }
+    return {**parts, "total": count_parameters(inner)}
 
 
 def count_parameters(node: Any) -> int:

@@ -79,13 +79,23 @@ def option(
     return made
 
 
+def flag(name: str, doc: str, *, default: bool = False, alias: list[str] | None = None) -> Argument:
+    """Return an argument that is true or false."""
+    return option(name, bool, default, doc, alias=alias)
+
+
+def count(name: str, default: int, doc: str, *, alias: list[str] | None = None) -> Argument:
+    """Return an argument that is a whole number above 0."""
+    return option(name, int, default, doc, alias=alias, rule=POSITIVE)
+
+
+def choice(name: str, doc: str, *words: str) -> Argument:
+    """Return an argument that is one of some words, by default the first."""
+    return option(name, str, words[0], doc, rule=one_of(*words))
+
+
 def unset(
-    name: str,
-    dtype: Any,
-    doc: str,
-    *,
-    alias: list[str] | None = None,
-    rule: Rule | None = None,
+    name: str, dtype: Any, doc: str, *, alias: list[str] | None = None, rule: Rule | None = None
 ) -> Argument:
     """Return an optional argument that stays absent unless it is given."""
     made = required(name, dtype, doc, rule=rule)
@@ -150,11 +160,10 @@ def common_network_arguments(
     """Activation, timestep, precision and seed: keys every network has."""
     return [
         activation_argument(activation),
-        option(
+        flag(
             "resnet_dt",
-            bool,
-            resnet_dt,
             "Multiply residual layers by a trainable factor per channel.",
+            default=resnet_dt,
         ),
         precision_argument(),
         seed_argument(),

@@ -10,6 +10,8 @@ from deepmd.schema.common import (
     POSITIVE,
     Rule,
     common_network_arguments,
+    count,
+    flag,
     is_sel,
     option,
     widths_argument,
@@ -46,20 +48,14 @@ def cutoff_arguments() -> list[Argument]:
     """Cutoff radius and start of the switch."""
     return [
         option("rcut", float, 6.0, "Cutoff radius, Å.", rule=POSITIVE),
-        option(
-            "rcut_smth",
-            float,
-            0.5,
-            "Start of the smooth switch, Å.",
-            rule=NOT_NEGATIVE,
-        ),
+        option("rcut_smth", float, 0.5, "Start of the smooth switch, Å.", rule=NOT_NEGATIVE),
     ]
 
 
 def environment_arguments(*, set_davg_zero: bool = False) -> list[Argument]:
     """Exclusions, protection and mean of the environment matrix, and whether it is trained."""
     return [
-        option("trainable", bool, True, "Whether the parameters are trained."),
+        flag("trainable", "Whether the parameters are trained.", default=True),
         option(
             "exclude_types",
             list[list[int]],
@@ -74,19 +70,17 @@ def environment_arguments(*, set_davg_zero: bool = False) -> list[Argument]:
             "Length added to the distance in denominators, Å.",
             rule=NOT_NEGATIVE,
         ),
-        option("set_davg_zero", bool, set_davg_zero, "Take the mean of the environment as 0."),
+        flag("set_davg_zero", "Take the mean of the environment as 0.", default=set_davg_zero),
     ]
 
 
 def axis_neuron_argument(default: int = 4) -> Argument:
     """Columns of the embedding kept for the second factor."""
-    return option(
+    return count(
         "axis_neuron",
-        int,
         default,
         "Number of embedding channels kept for the second factor.",
         alias=["n_axis_neuron"],
-        rule=POSITIVE,
     )
 
 
@@ -107,10 +101,8 @@ def se_e2_a_arguments() -> list[Argument]:
             [10, 20, 40], "Widths of the embedding network; residual if same or twice."
         ),
         axis_neuron_argument(),
-        option(
+        flag(
             "type_one_side",
-            bool,
-            False,
             "Embedding networks depend on the neighbour's type only, not on the centre's.",
         ),
         *common_network_arguments(),

@@ -8,7 +8,9 @@ from deepmd.schema.common import (
     FRACTION,
     NOT_NEGATIVE,
     POSITIVE,
-    one_of,
+    choice,
+    count,
+    flag,
     option,
     required,
 )
@@ -19,13 +21,7 @@ from deepmd.schema.registry import lr_args
 def exp_arguments() -> list[Argument]:
     """Keys of the exponential schedule."""
     return [
-        option(
-            "decay_steps",
-            int,
-            5000,
-            "Steps between two decays.",
-            rule=POSITIVE,
-        ),
+        count("decay_steps", 5000, "Steps between two decays."),
         option(
             "decay_rate",
             [float, None],
@@ -33,7 +29,7 @@ def exp_arguments() -> list[Argument]:
             "Factor of one decay; computed from the final rate if absent.",
             rule=FRACTION,
         ),
-        option("smooth", bool, False, "Decay at every step, not every decay_steps."),
+        flag("smooth", "Decay at every step, not every decay_steps."),
     ]
 
 
@@ -54,13 +50,7 @@ def wsd_arguments() -> list[Argument]:
             "Length of the final decay as a fraction of all steps.",
             rule=FRACTION,
         ),
-        option(
-            "decay_type",
-            str,
-            "inverse_linear",
-            "Shape of the final decay.",
-            rule=one_of("inverse_linear", "cosine", "linear"),
-        ),
+        choice("decay_type", "Shape of the final decay.", "inverse_linear", "cosine", "linear"),
     ]
 
 
@@ -82,13 +72,7 @@ def learning_rate_argument() -> Argument:
             "Rate at the end divided by start_lr.",
             rule=POSITIVE,
         ),
-        option(
-            "warmup_steps",
-            int,
-            0,
-            "Steps of the linear warm-up.",
-            rule=NOT_NEGATIVE,
-        ),
+        option("warmup_steps", int, 0, "Steps of the linear warm-up.", rule=NOT_NEGATIVE),
         option(
             "warmup_ratio",
             [float, None],
@@ -103,12 +87,12 @@ def learning_rate_argument() -> Argument:
             "The warm-up starts at this fraction of start_lr.",
             rule=NOT_NEGATIVE,
         ),
-        option(
+        choice(
             "scale_by_worker",
-            str,
-            "linear",
             "How the rate grows with the number of processes.",
-            rule=one_of("linear", "sqrt", "none"),
+            "linear",
+            "sqrt",
+            "none",
         ),
     ]
     return Argument(

@@ -3,7 +3,7 @@
 
 from dargs import Argument, Variant
 
-from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of, option, unset
+from deepmd.schema.common import NOT_NEGATIVE, Rule, choice, flag, option, unset
 from deepmd.schema.registry import loss_args
 
 
@@ -42,16 +42,14 @@ def ener_loss_arguments() -> list[Argument]:
         *prefactor_arguments("ae", "error of atomic energies", 0.0, 0.0),
         *prefactor_arguments("pf", "force error weighted by atom_pref.npy", 0.0, 0.0),
         *prefactor_arguments("gf", "error of generalised forces", 0.0, 0.0),
-        option("use_default_pf", bool, False, "Systems without atom_pref.npy count with weight 1."),
+        flag("use_default_pf", "Systems without atom_pref.npy count with weight 1."),
         unset(
             "relative_f",
             [float, None],
             "Divide force errors by the force's length plus this, eV/Å.",
         ),
-        option(
+        flag(
             "enable_atom_ener_coeff",
-            bool,
-            False,
             "The energy label is a sum of atomic energies weighted by atom_ener_coeff.npy.",
         ),
         option(
@@ -61,15 +59,9 @@ def ener_loss_arguments() -> list[Argument]:
             "Number of generalised coordinates.",
             rule=NOT_NEGATIVE,
         ),
-        option("use_huber", bool, False, "Huber's loss in place of squares."),
-        option(
-            "loss_func",
-            str,
-            "mse",
-            "Squares (mse) or absolute values (mae).",
-            rule=one_of("mse", "mae"),
-        ),
-        option("f_use_norm", bool, False, "Take the length of each force error (mae or Huber)."),
+        flag("use_huber", "Huber's loss in place of squares."),
+        choice("loss_func", "Squares (mse) or absolute values (mae).", "mse", "mae"),
+        flag("f_use_norm", "Take the length of each force error (mae or Huber)."),
         option(
             "huber_delta",
             [float, list[float]],
@@ -80,10 +72,8 @@ def ener_loss_arguments() -> list[Argument]:
                 "must be one number or three, greater than 0",
             ),
         ),
-        option(
+        flag(
             "intensive_ener_virial",
-            bool,
-            False,
             "Divide energy and virial terms by the squared number of atoms, not by the number.",
         ),
     ]

@@ -3,7 +3,7 @@
 
 from dargs import Argument
 
-from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, one_of, option, unset
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, choice, count, flag, option, unset
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
 from deepmd.schema.fitting import fitting_variant
 from deepmd.schema.registry import model_args
@@ -21,13 +21,7 @@ def common_model_arguments() -> list[Argument]:
                 "must name at least one type, each once",
             ),
         ),
-        option(
-            "data_stat_nbatch",
-            int,
-            10,
-            "Batches per system from which statistics are taken.",
-            rule=POSITIVE,
-        ),
+        count("data_stat_nbatch", 10, "Batches per system from which statistics are taken."),
         option(
             "data_stat_protect",
             float,
@@ -35,13 +29,7 @@ def common_model_arguments() -> list[Argument]:
             "Smallest standard deviation that is divided by.",
             rule=POSITIVE,
         ),
-        option(
-            "data_bias_nsample",
-            int,
-            10,
-            "Batches per system from which a bias is fitted anew.",
-            rule=POSITIVE,
-        ),
+        count("data_bias_nsample", 10, "Batches per system from which a bias is fitted anew."),
         *_pair_table_arguments(),
         option(
             "pair_exclude_types",
@@ -81,7 +69,7 @@ def _pair_table_arguments() -> list[Argument]:
     return [
         unset("use_srtab", str, "Pair table for short distances."),
         *(unset(name, float, doc, rule=NOT_NEGATIVE) for name, doc in lengths.items()),
-        option("srtab_add_bias", bool, True, "Add the bias to the table's energy."),
+        flag("srtab_add_bias", "Add the bias to the table's energy.", default=True),
     ]
 
 
@@ -107,16 +95,8 @@ def _spin_argument() -> Argument:
             "Displacement of the virtual atom per unit of spin, Å: one number, one per type, or one "
             "per type with a spin.",
         ),
-        option(
-            "scheme",
-            str,
-            "deepspin",
-            "Virtual atoms (deepspin).",
-            rule=one_of("deepspin", "native"),
-        ),
-        option(
-            "allow_missing_label", bool, False, "Accept systems without spin.npy (native only)."
-        ),
+        choice("scheme", "Virtual atoms (deepspin).", "deepspin", "native"),
+        flag("allow_missing_label", "Accept systems without spin.npy (native only)."),
         unset("spin_norm", list[float], "Length of the spin per magnetic type (TensorFlow)."),
         unset("virtual_len", list[float], "Distance of the virtual atom (TensorFlow)."),
     ]
@@ -140,13 +120,7 @@ def standard_model_argument() -> Argument:
             ),
             option("model_branch_alias", list[str], [], "Other names of this branch."),
             option("info", dict, {}, "Anything; kept in the model file."),
-            option(
-                "bridging_method",
-                str,
-                "None",
-                "Analytic potential at short distances.",
-                rule=one_of("None", "ZBL"),
-            ),
+            choice("bridging_method", "Analytic potential at short distances.", "None", "ZBL"),
             option(
                 "bridging_r_inner",
                 float,

@@ -12,7 +12,9 @@ from deepmd.schema.common import (
     NOT_NEGATIVE,
     POSITIVE,
     Rule,
-    one_of,
+    choice,
+    count,
+    flag,
     option,
     required,
     unset,
@@ -120,13 +122,11 @@ def validation_data_argument() -> Argument:
         [dict, None],
         [
             *systems_arguments(),
-            option(
+            count(
                 "numb_btch",
-                int,
                 1,
                 "Batches averaged for one row of the learning curve.",
                 alias=["numb_batch"],
-                rule=POSITIVE,
             ),
         ],
         optional=True,
@@ -150,12 +150,7 @@ def _length_arguments() -> list[Argument]:
             alias=["num_epochs", "num_epoch", "numb_epochs"],
             rule=POSITIVE,
         ),
-        unset(
-            "seed",
-            [int, None],
-            "Seed of the order of the data.",
-            rule=NOT_NEGATIVE,
-        ),
+        unset("seed", [int, None], "Seed of the order of the data.", rule=NOT_NEGATIVE),
     ]
 
 
@@ -166,20 +161,18 @@ def _statistics_arguments() -> list[Argument]:
             str,
             "Folder or HDF5 file that keeps statistics of the data for the next run.",
         ),
-        option(
+        choice(
             "stat_file_mode",
-            str,
-            "update",
             "update writes what is missing, read demands everything.",
-            rule=one_of("update", "read"),
+            "update",
+            "read",
         ),
-        option(
+        choice(
             "sel_overflow",
-            str,
-            "warn",
             "What happens when atoms have more neighbours than sel holds: the farthest are "
             "dropped with a warning, or the training stops.",
-            rule=one_of("warn", "error"),
+            "warn",
+            "error",
         ),
     ]
 
@@ -187,11 +180,11 @@ def _statistics_arguments() -> list[Argument]:
 def _output_arguments() -> list[Argument]:
     return [
         option("disp_file", str, "lcurve.out", "Learning curve."),
-        option("disp_freq", int, 1000, "Steps between rows of the learning curve.", rule=POSITIVE),
-        option("save_freq", int, 1000, "Steps between checkpoints.", rule=POSITIVE),
+        count("disp_freq", 1000, "Steps between rows of the learning curve."),
+        count("save_freq", 1000, "Steps between checkpoints."),
         option("save_dir", [str, None], None, "Folder of the periodic checkpoints."),
         option("save_ckpt", str, "model.ckpt", "Prefix of checkpoints."),
-        option("max_ckpt_keep", int, 5, "Number of checkpoints that are kept.", rule=POSITIVE),
+        count("max_ckpt_keep", 5, "Number of checkpoints that are kept."),
         option(
             "ckpt_keep_ratio",
             [float, None],
@@ -199,14 +192,8 @@ def _output_arguments() -> list[Argument]:
             "Keep the checkpoints of this last fraction of the run instead.",
             rule=FRACTION,
         ),
-        option("enable_ema", bool, False, "Keep an exponential average of the parameters too."),
-        option(
-            "ema_decay",
-            float,
-            0.999,
-            "Decay of that average.",
-            rule=BELOW_ONE,
-        ),
+        flag("enable_ema", "Keep an exponential average of the parameters too."),
+        option("ema_decay", float, 0.999, "Decay of that average.", rule=BELOW_ONE),
         option(
             "ema_ckpt_keep",
             [int, None],
@@ -214,33 +201,28 @@ def _output_arguments() -> list[Argument]:
             "Number of checkpoints of the average that are kept.",
             rule=POSITIVE,
         ),
-        option(
+        flag(
             "change_bias_after_training",
-            bool,
-            False,
             "Fit the energy bias to the training data again after the last step.",
         ),
-        option("disp_training", bool, True, "Report the progress in the log."),
-        option("time_training", bool, True, "Report timings in the log."),
-        option("disp_avg", bool, False, "Show errors averaged since the last row."),
-        option("tensorboard", bool, False, "Write TensorBoard events."),
+        flag("disp_training", "Report the progress in the log.", default=True),
+        flag("time_training", "Report timings in the log.", default=True),
+        flag("disp_avg", "Show errors averaged since the last row."),
+        flag("tensorboard", "Write TensorBoard events."),
         option("tensorboard_log_dir", str, "log", "Folder of the events."),
-        option("tensorboard_freq", int, 1, "Steps between events.", rule=POSITIVE),
-        option("profiling", bool, False, "Write a timeline."),
+        count("tensorboard_freq", 1, "Steps between events."),
+        flag("profiling", "Write a timeline."),
         option("profiling_file", str, "timeline.json", "File of the timeline."),
-        option("enable_profiler", bool, False, "Profile into the folder of the events."),
+        flag("enable_profiler", "Profile into the folder of the events."),
     ]
 
 
 def _execution_arguments() -> list[Argument]:
     return [
         unset(
-            "gradient_max_norm",
-            float,
-            "Scale gradients down whose norm is larger.",
-            rule=POSITIVE,
+            "gradient_max_norm", float, "Scale gradients down whose norm is larger.", rule=POSITIVE
         ),
-        option("acc_freq", int, 1, "Steps whose gradients are added up.", rule=POSITIVE),
+        count("acc_freq", 1, "Steps whose gradients are added up."),
         option(
             "zero_stage",
             int,
@@ -248,22 +230,20 @@ def _execution_arguments() -> list[Argument]:
             "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
             rule=Rule(lambda v: 0 <= v <= 3, "must be 0, 1, 2 or 3"),
         ),
-        option(
+        choice(
             "neighbor_graph_method",
-            str,
-            "auto",
             "How neighbours are found; every choice gives the same neighbours.",
-            rule=one_of("auto", "dense", "nv"),
+            "auto",
+            "dense",
+            "nv",
         ),
-        option("enable_compile", bool, False, "Compile the training step."),
-        option("enable_tf32", bool, False, "TF32 products of matrices while training."),
+        flag("enable_compile", "Compile the training step."),
+        flag("enable_tf32", "TF32 products of matrices while training."),
         Argument(
             "mixed_precision",
             dict,
             [
-                option(
-                    "output_prec", str, "float32", "Precision of outputs.", rule=one_of("float32")
-                ),
+                choice("output_prec", "Precision of outputs.", "float32"),
                 required("compute_prec", str, "Precision of products: float16 or bfloat16."),
             ],
             optional=True,
@@ -305,13 +285,7 @@ def multi_task_training_argument() -> Argument:
         dict,
         [
             Argument("data_dict", dict, branch, repeat=True, doc="Data of every branch."),
-            option(
-                "model_prob",
-                dict[str, float],
-                {},
-                "Weight of every branch.",
-                rule=weights,
-            ),
+            option("model_prob", dict[str, float], {}, "Weight of every branch.", rule=weights),
             option(
                 "num_epoch_dict",
                 dict[str, float],

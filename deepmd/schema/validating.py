@@ -5,7 +5,7 @@ import re
 
 from dargs import Argument
 
-from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, option
+from deepmd.schema.common import NOT_NEGATIVE, Rule, count, flag, option
 
 
 def is_metric(value: str) -> bool:
@@ -19,12 +19,12 @@ def validating_argument() -> Argument:
         "validating",
         dict,
         [
-            option("full_validation", bool, False, "Evaluate the whole validation set."),
-            option("ema_full_validation", bool, False, "The same for the averaged parameters."),
-            option("validation_freq", int, 5000, "Steps between evaluations.", rule=POSITIVE),
-            option("save_best", bool, True, "Keep the best checkpoint."),
+            flag("full_validation", "Evaluate the whole validation set."),
+            flag("ema_full_validation", "The same for the averaged parameters."),
+            count("validation_freq", 5000, "Steps between evaluations."),
+            flag("save_best", "Keep the best checkpoint.", default=True),
             option("save_best_dir", [str, None], None, "Folder of the best checkpoints."),
-            option("max_best_ckpt", int, 1, "Number of best checkpoints.", rule=POSITIVE),
+            count("max_best_ckpt", 1, "Number of best checkpoints."),
             option(
                 "validation_metric",
                 str,
@@ -40,9 +40,9 @@ def validating_argument() -> Argument:
                 "First step, or fraction of the run; 0 always, 1 never.",
                 rule=NOT_NEGATIVE,
             ),
-            option("compiled_infer", bool, False, "Compile the evaluation."),
-            option("tf32_infer", bool, False, "TF32 products of matrices in the evaluation."),
-            option("amp_infer", bool, False, "bfloat16 in the evaluation."),
+            flag("compiled_infer", "Compile the evaluation."),
+            flag("tf32_infer", "TF32 products of matrices in the evaluation."),
+            flag("amp_infer", "bfloat16 in the evaluation."),
         ],
         optional=True,
         default={},

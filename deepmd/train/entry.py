@@ -34,47 +34,12 @@ _WITHOUT_EFFECT = ("profiling", "enable_profiler")
 _WIDTH_BATCHES = 10
 
 
-def train(
-    *,
-    INPUT: str,
-    backend: Any,
-    init_model: str | None = None,
-    restart: str | None = None,
-    init_frz_model: str | None = None,
-    force_load: bool = False,
-    output: str = "out.json",
-    skip_neighbor_stat: bool = False,
-    **_: Any,
-) -> None:
+def train(**options: Any) -> None:
     """Train; a signal ends the program with the status 128 + its number, as shells expect.
 
-    Parameters
-    ----------
-    INPUT : str
-        Input file.
-    backend : Backend
-        Its ``train_step``, ``read_checkpoint``, ``write_checkpoint`` and ``checkpoint_suffix`` are
-        used.
-    init_model, restart, init_frz_model : str, optional
-        Start with the parameters of a checkpoint, go on where it was written, or start with the
-        parameters of a model file.
-    force_load : bool
-        Keep the initial values of parameters that the file does not have, or has in another shape.
-    output : str
-        Where the complete input is written.
-    skip_neighbor_stat : bool
-        Do not go through the data to count neighbours.
+    The options are those of :func:`prepare`.
     """
-    trainer = prepare(
-        INPUT=INPUT,
-        backend=backend,
-        init_model=init_model,
-        restart=restart,
-        init_frz_model=init_frz_model,
-        force_load=force_load,
-        output=output,
-        skip_neighbor_stat=skip_neighbor_stat,
-    )
+    trainer = prepare(**options)
     ended = trainer.run()
     if ended.signal is not None:
         log.info(_farewell(ended, trainer))
@@ -100,8 +65,29 @@ def prepare(
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
     group: Distributed | None = None,
+    **_: Any,
 ) -> Trainer:
-    """Read and check everything and return a trainer that is ready to run; see :func:`train`."""
+    """Read and check everything and return a trainer that is ready to run.
+
+    Parameters
+    ----------
+    INPUT : str
+        Input file.
+    backend : Backend
+        Its ``train_step``, ``read_checkpoint``, ``write_checkpoint`` and ``checkpoint_suffix`` are
+        used.
+    init_model, restart, init_frz_model : str, optional
+        Start with the parameters of a checkpoint, go on where it was written, or start with the
+        parameters of a model file.
+    force_load : bool
+        Keep the initial values of parameters that the file does not have, or has in another shape.
+    output : str
+        Where the complete input is written.
+    skip_neighbor_stat : bool
+        Do not go through the data to count neighbours.
+    group : Distributed, optional
+        Processes that train together.
+    """
     group = group or Distributed()
     given = upgrade(load_input(INPUT))
     config = normalize(copy.deepcopy(given), file=INPUT)

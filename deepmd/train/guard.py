@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.data.dataset import Dataset
+from deepmd.data.system import FIELDS
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import walk
@@ -145,7 +146,7 @@ def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
         "natoms": batch.natoms,
     }
     out |= {f"label_{k}": v for k, v in batch.labels.items()}
-    for name in ("fparam", "aparam", "spin"):
+    for name in FIELDS:
         if getattr(batch, name) is not None:
             out[name] = getattr(batch, name)
     return out

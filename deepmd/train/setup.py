@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
-from deepmd.data.neighbor_stat import SPIN, drop_close_pairs, longest_shift, update_sel
+from deepmd.data.neighbor_stat import drop_close_pairs, longest_shift, update_sel
 from deepmd.data.sampler import Sampler, read_blocks
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile
 from deepmd.data.system import System
-from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, SpinModel, build_model
 from deepmd.dpmodel.model.spin_section import spin_settings
@@ -108,28 +108,6 @@ def make_dataset(
     except InputError as error:
         raise InputError(error.what, where=f"{where}/{error.where}", fix=error.fix) from None
     return Dataset(systems, sampler, labels, rcut=rcut)
-
-
-def wanted_labels(model: Model, loss: Loss) -> list[Label]:
-    """Return the labels of the loss, and the parameters the model takes."""
-    labels = list(loss.label_requirements())
-    nf, na = model.get_dim_fparam(), model.get_dim_aparam()
-    if nf:
-        default = model.get_default_fparam()
-        labels.append(
-            Label(
-                "fparam", nf, False, required=default is None, default=tuple(default or [0.0] * nf)
-            )
-        )
-    if na:
-        labels.append(Label("aparam", na, True, required=True))
-    if model.has_spin():
-        labels.append(SPIN)
-    if model.get_dim_chg_spin():
-        given = model.get_default_chg_spin()
-        numbers = tuple(given or (0.0, 1.0))
-        labels.append(Label("charge_spin", 2, False, required=given is None, default=numbers))
-    return labels
 
 
 def pair_cutoff(model: Model, systems: list[System]) -> float:
@@ -268,7 +246,7 @@ def make_tasks(
     for k, branch in enumerate(branches(config)):
         model = build_model(branch.model)
         loss = build_loss(branch.loss, config["learning_rate"]["start_lr"], model)
-        labels = wanted_labels(model, loss)
+        labels = [*loss.label_requirements(), *parameter_labels(model)]
         if any(label.pairwise for label in labels):
             branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
         train, valid = systems[branch.name]

@@ -8,11 +8,7 @@ from importlib import metadata
 
 from deepmd import __version__
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "DP_INTRA_OP_PARALLELISM_THREADS",
-    "DP_INTER_OP_PARALLELISM_THREADS",
-)
+THREADS = ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS")
 
 
 def banner(packages: Iterable[str] = ()) -> Iterator[str]:

@@ -24,11 +24,7 @@ class InputError(ValueError):
     """
 
     def __init__(
-        self,
-        what: str,
-        *,
-        where: str | PathLike[str] | None = None,
-        fix: str | None = None,
+        self, what: str, *, where: str | PathLike[str] | None = None, fix: str | None = None
     ) -> None:
         self.what, self.where, self.fix = what, where, fix
         text = what if where is None else f"{where}: {what}"

@@ -135,32 +135,25 @@ class DPOSPath(DPPath):
 
     @property
     def name(self) -> str:
-        """Last component."""
         return self.path.name
 
     @property
     def parent(self) -> "DPOSPath":
-        """The folder this lies in."""
         return DPOSPath(self.path.parent, self.mode)
 
     def is_file(self) -> bool:
-        """Whether this is a file."""
         return self.path.is_file()
 
     def is_dir(self) -> bool:
-        """Whether this is a folder."""
         return self.path.is_dir()
 
     def glob(self, pattern: str) -> list[DPPath]:
-        """Direct members whose name fits ``pattern``, sorted by name."""
         return [DPOSPath(p, self.mode) for p in sorted(self.path.glob(pattern))]
 
     def rglob(self, pattern: str) -> list[DPPath]:
-        """Members at any depth whose path ends as ``pattern`` says, sorted."""
         return [DPOSPath(p, self.mode) for p in sorted(self.path.rglob(pattern))]
 
     def open_array(self) -> Any:
-        """Memory-map a ``.npy`` file."""
         try:
             stat = os.stat(self.path)
             return _memory_map(str(self.path), stat.st_mtime_ns, stat.st_size)
@@ -170,7 +163,6 @@ class DPOSPath(DPPath):
             raise _bad_npy(self.path, error) from None
 
     def read_words(self) -> list[str]:
-        """Words of a text file."""
         try:
             return self.path.read_text(encoding="utf-8").split()
         except FileNotFoundError:
@@ -181,12 +173,10 @@ class DPOSPath(DPPath):
             ) from None
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a folder."""
         self._check_writable()
         self.path.mkdir(parents=parents, exist_ok=exist_ok)
 
     def save_numpy(self, array: np.ndarray) -> None:
-        """Store an array in the ``.npy`` format under this very name."""
         self._check_writable()
         with replacing(self.path) as temporary, open(temporary, "wb") as handle:
             np.save(handle, np.asarray(array), allow_pickle=False)
@@ -208,12 +198,10 @@ class DPH5Path(DPPath):
 
     @property
     def name(self) -> str:
-        """Last component."""
         return PurePosixPath(self.key).name
 
     @property
     def parent(self) -> "DPH5Path":
-        """The group this lies in."""
         return DPH5Path(f"{self.file}#{PurePosixPath(self.key).parent}", self.mode)
 
     def _get(self) -> Any:
@@ -230,22 +218,18 @@ class DPH5Path(DPPath):
         return handle.get(self.key)
 
     def is_file(self) -> bool:
-        """Whether this is a dataset."""
         found = self._get()
         return found is not None and not hasattr(found, "keys")
 
     def is_dir(self) -> bool:
-        """Whether this is a group."""
         return hasattr(self._get(), "keys")
 
     def glob(self, pattern: str) -> list[DPPath]:
-        """Direct members whose name fits ``pattern``, sorted by name."""
         found = self._get()
         names = sorted(found) if hasattr(found, "keys") else []
         return [self / n for n in names if fnmatchcase(n, pattern)]
 
     def rglob(self, pattern: str) -> list[DPPath]:
-        """Members at any depth whose path ends as ``pattern`` says, sorted."""
         found = self._get()
         keys: list[str] = []
         if hasattr(found, "keys"):
@@ -253,7 +237,6 @@ class DPH5Path(DPPath):
         return [self / k for k in sorted(keys) if PurePosixPath(k).match(pattern)]
 
     def open_array(self) -> Any:
-        """Return the h5py dataset."""
         found = self._get()
         if found is None or hasattr(found, "keys"):
             raise DataError("dataset is missing", where=str(self))
@@ -266,7 +249,6 @@ class DPH5Path(DPPath):
         return [w for word in words for w in word.split()]
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a group, and the file if need be."""
         self._check_writable()
         if self._get() is not None:
             if not exist_ok:

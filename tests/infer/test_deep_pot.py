@@ -97,6 +97,10 @@ def test_queries(dp, parameter_file, default_file):
         "total": embedding + fitting,
     }
     assert dp.get_observed_types() == {"type_num": 2, "observed_type": ["H", "O"]}
+    recorded = DeepPot.from_evaluator(dp.evaluator)
+    recorded.evaluator.model_def_script["info"] = {"observed_type": ["O"]}
+    assert recorded.get_observed_types() == {"type_num": 1, "observed_type": ["O"]}
+    del recorded.evaluator.model_def_script["info"]
     assert DeepPot(parameter_file).get_dim_aparam() == 1
     assert DeepPot(default_file).has_default_fparam() is True
     with pytest.raises(NotAvailableError):
