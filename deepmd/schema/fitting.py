@@ -6,6 +6,7 @@ from dargs import Argument, Variant
 from deepmd.schema.common import (
     NOT_NEGATIVE,
     common_network_arguments,
+    flag,
     option,
     unset,
     widths_argument,
@@ -87,10 +88,8 @@ def ener_fitting_arguments() -> list[Argument]:
             list[str],
             "Names of the layers; layers of equal name share their parameters.",
         ),
-        option(
+        flag(
             "use_aparam_as_mask",
-            bool,
-            False,
             "The atomic parameter is a mask for the descriptor se_a_mask, and no input of the network.",
         ),
     ]
