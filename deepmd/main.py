@@ -26,6 +26,7 @@ COMMANDS = {
     "eval-desc": ("eval_desc", "write the descriptors of data"),
     "neighbor-stat": ("neighbor_stat", "smallest distance and numbers of neighbours of data"),
     "doc-train-input": ("doc", "describe the training input"),
+    "doctor": ("doctor", "say what of this installation works"),
 }
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),

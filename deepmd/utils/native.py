@@ -5,8 +5,11 @@ They are inside of the package, in wheels as well as in a checkout after ``make 
 that was installed without a compiler has none.
 """
 
-import ctypes
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIXES = (".so", ".dylib")
@@ -35,7 +38,7 @@ def bin_dir() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load(name: str) -> ctypes.CDLL | None:
+def load(name: str) -> "ctypes.CDLL | None":
     """Load a library into this process; None if it was not built.
 
     Raises
@@ -43,6 +46,8 @@ def load(name: str) -> ctypes.CDLL | None:
     OSError
         It was built, but the system cannot load it; the text says why.
     """
+    import ctypes  # "dp --help" does without
+
     path = library(name)
     return None if path is None else ctypes.CDLL(str(path))
 
