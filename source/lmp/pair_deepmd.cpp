@@ -2,6 +2,7 @@
 #include "pair_deepmd.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "atom.h"
@@ -41,6 +42,14 @@ void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other)
 }  // namespace
 
 PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
+  // Even updates of one version of LAMMPS (22 Jul 2025, 2 and 4) have moved members of Pair. Then
+  // what its constructor has set is not where our header has it.
+  if (single_enable != 1 || reinitflag != 1 || centroidstressflag != CENTROID_SAME ||
+      compute_flag != 1 || copymode != 0 || tabinner != std::sqrt(2.0)) {
+    error->all(FLERR, std::string("pair_style deepmd: the plugin was built with the headers of "
+                                  "another update of this LAMMPS; build it for this one (cmake "
+                                  "-DLAMMPS_INCLUDE_DIR=...)"));
+  }
   restartinfo = 1;
   one_coeff = 1;
   manybody_flag = 1;
