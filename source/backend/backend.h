@@ -107,17 +107,20 @@ typedef struct deepmd_info {
   int32_t dim_chg_spin;
   int32_t has_default_fparam;
   int32_t has_default_chg_spin;
-  const double* default_fparam;   /**< (dim_fparam), or NULL */
+  const double* default_fparam;   /**< (dim_fparam), or NULL if there is none or nobody knows it */
   const double* default_chg_spin; /**< (dim_chg_spin), or NULL */
   int32_t message_passing; /**< whether atoms beyond the cutoff matter: neighbours must be owners */
   int32_t mixed_types;     /**< EXTENDED: whether the list is one of all types */
-  int32_t has_spin;
+  int32_t has_spin; /**< what atoms with partners need is not in these structures yet */
   int32_t single_precision; /**< whether networks are float32: a coarser probe check */
   const int32_t* sel_type;  /**< types that are predicted; n_sel_type 0: all */
   int32_t n_sel_type;
   int32_t n_probes;
   const deepmd_probe* probes;
   const char* framework; /**< "PyTorch 2.13.0", for messages */
+  /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
+      caches of a processor. For accelerators, which want more, and calls one after the other. */
+  int64_t chunk_edges;
 } deepmd_info;
 
 /** An index array: (rows) if `columns` is negative, otherwise (rows, columns). */

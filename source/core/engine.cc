@@ -74,11 +74,13 @@ void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
   workspaces.push_back(take_workspace());
   const std::vector<Range> ranges = chunks(system, *workspaces[0]);
   const auto n = static_cast<int64_t>(ranges.size());
-  const int inside = static_cast<int>(std::max<int64_t>(threads_ / n, 1));
-  const int buffers = buffers_for(n, threads_);
+  // An accelerator does one call after the other; a second thread prepares the next one.
+  const int threads = backend_->chunk_edges() > 0 ? std::min(threads_, 2) : threads_;
+  const int inside = static_cast<int>(std::max<int64_t>(threads / n, 1));
+  const int buffers = buffers_for(n, threads);
   while (static_cast<int>(workspaces.size()) < buffers) workspaces.push_back(take_workspace());
   run_in_order(
-      n, threads_,
+      n, threads,
       [&](int64_t k, int b) {
         Workspace& w = *workspaces[b];
         if (backend_->has_edges()) {
@@ -118,7 +120,8 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   // Tables of fixed width are as large as `sel` says, whether they are full or not.
   const int64_t width = std::accumulate(info().sel.begin(), info().sel.end(), int64_t{1});
   const int64_t total = backend_->has_edges() ? edges * n / samples : n * width;
-  const int64_t parts = std::clamp<int64_t>((total + kEdgesPerChunk - 1) / kEdgesPerChunk, 1, n);
+  const int64_t size = backend_->chunk_edges() > 0 ? backend_->chunk_edges() : kEdgesPerChunk;
+  const int64_t parts = std::clamp<int64_t>((total + size - 1) / size, 1, n);
   std::vector<Range> ranges;
   for (int64_t k = 0; k < parts; ++k) ranges.push_back({k * n / parts, (k + 1) * n / parts});
   return ranges;

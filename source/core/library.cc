@@ -4,6 +4,8 @@
 #include <dlfcn.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 
 #include "error.h"
@@ -211,7 +213,8 @@ void BackendModel::open(const std::string& path, const OpenOptions& options) {
   call(path, functions_.open, &source, &model_);
   const deepmd_info* from = nullptr;
   call(path, functions_.query, model_, &from);
-  if (!from || from->struct_size < sizeof(deepmd_info)) {
+  // What comes from chunk_edges on was appended later.
+  if (!from || from->struct_size < offsetof(deepmd_info, chunk_edges)) {
     fail(path, "the backend returned a structure that is too short",
          "install both libraries from one release of deepmd-kit");
   }
@@ -223,6 +226,7 @@ void BackendModel::open(const std::string& path, const OpenOptions& options) {
 void BackendModel::copy_info(const deepmd_info& from) {
   entries_ = from.entries;
   mixed_types_ = from.mixed_types != 0;
+  if (from.struct_size >= sizeof(deepmd_info)) chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
   info_.framework = from.framework ? from.framework : functions_.name;
   info_.type_map.assign(from.type_map, from.type_map + from.ntypes);
   info_.rcut = from.rcut;

@@ -36,6 +36,8 @@ class BackendModel {
   const std::vector<Probe>& probes() const { return probes_; }
   bool has_edges() const { return entries_ & DEEPMD_EDGES; }
   bool mixed_types() const { return mixed_types_; }
+  /** Edges in a call that suit the device; 0: those that suit a processor. */
+  int64_t chunk_edges() const { return chunk_edges_; }
 
   void evaluate(const deepmd_edges_request& request) const;
   void evaluate(const deepmd_extended_request& request) const;
@@ -53,6 +55,7 @@ class BackendModel {
   std::vector<Probe> probes_;
   uint32_t entries_ = 0;
   bool mixed_types_ = false;
+  int64_t chunk_edges_ = 0;
 };
 
 }  // namespace deepmd::core

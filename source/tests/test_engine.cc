@@ -388,7 +388,8 @@ TEST(Engine, ChunksDoNotChangeResults) {
   const Atoms atoms(5, 3000, 25.0);
   const auto whole = open_text("whole 1\naparam 1")->evaluate(atoms.frame(), kAll);
   EXPECT_GT(whole[2].value[0], 40.0);
-  for (const char* text : {"typed 1\naparam 1", "entries 2\naparam 1"}) {
+  for (const char* text : {"typed 1\naparam 1", "entries 2\naparam 1", "chunk_edges 1\naparam 1",
+                           "chunk_edges 1000000\naparam 1", "first_release 1\naparam 1"}) {
     expect_close(open_text(text)->evaluate(atoms.frame(), kAll), whole);
   }
 }

@@ -225,6 +225,7 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
          "convert its .dp file, or freeze it again");
   }
   program->facts.info.framework = framework_name().c_str();
+  program->facts.info.chunk_edges = program->device.is_cpu() ? 0 : int64_t{1} << 20;
   return program;
 }
 

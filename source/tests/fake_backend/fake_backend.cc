@@ -8,6 +8,7 @@
 //   count   number of neighbours; a mean over atoms
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -92,6 +93,8 @@ Model::Model(const std::string& text) {
   }
   info.message_passing = is("message_passing") || is("whole");  // both want all atoms at once
   info.framework = "fake 1.0";
+  info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));
+  if (is("first_release")) info.struct_size = offsetof(deepmd_info, chunk_edges);
   if (is("probe")) {
     probe_energy = settings["probe"];
     probe = {sizeof(probe), 2, probe_coord.data(), probe_types.data(), nullptr, nullptr,
