@@ -44,7 +44,7 @@ struct Info {
 /** A neighbour list made elsewhere: pairs may lie beyond the cutoff, in any order. */
 struct NeighborList {
   int inum = 0;
-  const int* ilist = nullptr;            ///< (inum): centres
+  const int* ilist = nullptr;            ///< (inum): local atoms; those left out have no neighbours
   const int* numneigh = nullptr;         ///< (inum)
   const int* const* firstneigh = nullptr;
   int mask = -1;                         ///< bits of an entry that are the atom's number
@@ -58,7 +58,7 @@ struct Frame {
   int64_t nghost = 0;
   const double* coord = nullptr;   ///< (nall, 3) [Å]
   const int* atype = nullptr;      ///< (nall)
-  const double* cell = nullptr;    ///< (9) [Å], null: open; not used with a list
+  const double* cell = nullptr;    ///< (9) [Å], null or zero: open; not used with a list
   const NeighborList* list = nullptr;  ///< null: neighbours are found here
   const double* fparam = nullptr;  ///< (dim_fparam), null: the default
   const double* aparam = nullptr;  ///< (nall - nghost, dim_aparam)
@@ -114,10 +114,13 @@ class Model {
 /** What is known about the backends on this machine, for the summary: one line each. */
 std::vector<std::string> describe_backends();
 
-/** The suffixes that some backend may open, with the library's name; for messages. */
+/** "torch" or "tf": which backend opens a file of this name; throws if none does. */
 std::string backend_of(const std::string& path);
 
-/** Threads that evaluate uses: DP_INTRA_OP_PARALLELISM_THREADS, OMP_NUM_THREADS, else the cores. */
+/**
+ * Threads that evaluate uses: DP_INTRA_OP_PARALLELISM_THREADS, OMP_NUM_THREADS, else the cores,
+ * divided among the ranks on this machine if MPI or Slurm tell how many there are.
+ */
 int number_of_threads();
 
 }  // namespace deepmd::core
