@@ -83,6 +83,25 @@ def test_errors(messages, tmp_path, reference):
         (*BOX, *pairs, "compute d all deeptensor/atom nowhere.pth"): "nowhere.pth",
         (*BOX, *pairs, "compute d all deeptensor/atom"): "compute ID group deeptensor/atom FILE",
     }
+    bonded = [
+        "units metal",
+        "atom_style bond",
+        "region b block 0 12 0 12 0 12",
+        "create_box 2 b bond/types 1 extra/bond/per/atom 1 extra/special/per/atom 2",
+        "create_atoms 1 single 1 1 1",
+        "create_atoms 2 single 2 1 1",
+        "mass * 1.0",
+        "create_bonds single/bond 1 1 2",
+        "bond_style zero",
+        "bond_coeff *",
+        *pairs,
+    ]
+    lists[(*bonded, "run 0")] = "special_bonds lj/coul 1 1 1"
+    lists[(*bonded, "special_bonds lj/coul 1 1 1", "run 0")] = ""
     found = messages([list(commands) for commands in lists])
-    wrong = [(c[-1], want, got) for (c, want), got in zip(lists.items(), found) if want not in got]
+    wrong = [
+        (c[-1], want, got)
+        for (c, want), got in zip(lists.items(), found)
+        if want not in got or (got and not want)
+    ]
     assert not wrong
