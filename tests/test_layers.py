@@ -18,7 +18,7 @@ RANKS = (
     ("backend",),
     ("train", "infer"),
     ("entrypoints",),
-    ("main", "calculator", "driver", "common", "testing"),
+    ("main", "calculator", "driver", "common", "testing", "lmp"),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
