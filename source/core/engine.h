@@ -15,7 +15,7 @@
 
 namespace deepmd::core {
 
-/** Edges in a chunk on a processor: large enough for full speed, small enough for the caches of a processor. */
+/** Edges in a chunk on a processor: large enough for full speed, small enough for its caches. */
 constexpr int64_t kEdgesPerChunk = 1 << 14;
 
 class Engine : public Model {

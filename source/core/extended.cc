@@ -76,7 +76,8 @@ void ExtendedChunk::fill_table(const BackendModel& backend, int64_t n) {
   // In the numbers of this chunk there are more atoms than centres; only these have edges.
   const std::vector<Slot>& slots = packer_.pack(
       {packing},
-      {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.r2.data(), n, atype_.data(), nullptr},
+      {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.r2.data(), n, atype_.data(),
+       nullptr},
       &overflow_);
   width_ = std::max<int64_t>(std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0}), 1);
   table_.assign(static_cast<size_t>(n * width_), -1);

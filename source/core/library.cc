@@ -226,7 +226,9 @@ void BackendModel::open(const std::string& path, const OpenOptions& options) {
 void BackendModel::copy_info(const deepmd_info& from) {
   entries_ = from.entries;
   mixed_types_ = from.mixed_types != 0;
-  if (from.struct_size >= sizeof(deepmd_info)) chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
+  if (from.struct_size >= sizeof(deepmd_info)) {
+    chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
+  }
   info_.framework = from.framework ? from.framework : functions_.name;
   info_.type_map.assign(from.type_map, from.type_map + from.ntypes);
   info_.rcut = from.rcut;

@@ -89,7 +89,7 @@ void Packer::select(const Packing& p, bool typed, double rcut, int64_t most, con
     int64_t* mine = kept.edges.data() + end;
     int64_t n = 0;
     for (int64_t e = first_edge_[a]; e < first_edge_[a + 1]; ++e) {
-      // Atoms on top of each other are no pair; a list made with a longer cutoff is cut to this one.
+      // Atoms on top of each other are no pair; a list with a longer cutoff is cut to this one.
       if (edges.r2[e] <= limit && edges.r2[e] > 0.0) mine[n++] = e;
     }
     if (overflow) {
@@ -212,7 +212,9 @@ void Packer::fill_angles(const Packing& p, const Edges& edges, Slot* slots) {
   const int64_t sum = std::accumulate(p.sel.begin(), p.sel.end(), int64_t{0});
   select(p, false, p.edge_rcut, p.nearest ? p.nearest : p.edge_sel, edges, flat_, nullptr);
   position_.assign(static_cast<size_t>(edges.n_edges), -1);
-  for (size_t k = 0; k < flat_.edges.size(); ++k) position_[flat_.edges[k]] = static_cast<int64_t>(k);
+  for (size_t k = 0; k < flat_.edges.size(); ++k) {
+    position_[flat_.edges[k]] = static_cast<int64_t>(k);
+  }
   select(p, false, p.rcut, p.nearest ? p.nearest : sum, edges, kept_, nullptr);
   for (int s = 0; s < 2; ++s) {
     slots[s].data.clear();

@@ -62,7 +62,7 @@ void add_ghosts(const Frame& frame, System& system) {
 
 void fail_without_owner(int64_t neighbor) {
   fail("neighbour list",
-       "mapping: atom " + std::to_string(neighbor) + " is a neighbour and an image of no local atom",
+       "mapping: the neighbour " + std::to_string(neighbor) + " is an image of no local atom",
        "this model passes messages and needs all atoms on one rank");
 }
 

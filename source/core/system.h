@@ -15,7 +15,7 @@ struct System {
   const Frame* frame = nullptr;
   int64_t nloc = 0;
   std::vector<int64_t> centres;  ///< real local atoms
-  /** (nall): place among the centres of an atom or, if known, of the atom it is an image of; or -1 */
+  /** (nall): place among the centres, of a ghost that of the atom it is an image of; -1: none */
   std::vector<int64_t> owner;
   bool owners_known = true;
   std::vector<double> fparam;    ///< (dim_fparam)

@@ -2,69 +2,18 @@
 // Evaluation of frames with a backend that needs no framework (fake_backend): its pair sums are
 // repeated here by brute force.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
-#include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "core/model.h"
-#include "deepmd/errors.h"
+#include "fake_model.h"
 
 namespace {
 
-using namespace deepmd::core;
-
-void use_backends(const std::string& folder) {
-  setenv("DP_BACKEND_PLUGIN_PATH", (std::string(DEEPMD_FAKE_BACKENDS) + "/" + folder).c_str(), 1);
-}
-
-std::shared_ptr<Model> open_text(const std::string& text, const std::string& name = "fake.pb") {
-  use_backends("working");
-  OpenOptions options;
-  options.content = text;
-  return Model::open(name, options);
-}
-
-/** Random atoms of two types, some of them virtual. */
-struct Atoms {
-  std::vector<double> coord, aparam;
-  std::vector<int> atype;
-  std::vector<double> cell;
-  int64_t n;
-
-  Atoms(unsigned seed, int64_t count, double edge, bool periodic = true, bool with_virtual = true)
-      : n(count) {
-    std::mt19937_64 generator(seed);
-    std::uniform_real_distribution<double> u(0.0, 1.0);
-    if (periodic) cell = {edge, 0.1 * edge, 0, 0, edge, -0.05 * edge, 0.2 * edge, 0, edge};
-    for (int64_t a = 0; a < n; ++a) {
-      for (int k = 0; k < 3; ++k) coord.push_back((3.0 * u(generator) - 1.0) * edge);
-      atype.push_back(with_virtual && a % 7 == 3 ? (a % 2 ? -1 : 5) : int(a % 2));
-      aparam.push_back(u(generator));
-    }
-    if (!periodic) {
-      for (double& x : coord) x *= 0.4;
-    }
-  }
-
-  Frame frame() const {
-    Frame f;
-    f.nall = n;
-    f.coord = coord.data();
-    f.atype = atype.data();
-    f.cell = cell.empty() ? nullptr : cell.data();
-    f.aparam = aparam.data();
-    return f;
-  }
-};
-
-const Wanted kAll{true, true};
+using namespace fake;
 
 /** Energy of the fake model, by definition. */
 double brute_energy(const Atoms& atoms, double rcut, bool messages) {
@@ -82,7 +31,8 @@ double brute_energy(const Atoms& atoms, double rcut, bool messages) {
             r2 += d * d;
           }
           if (r2 <= 0.0 || r2 > rcut * rcut) continue;
-          sum += (1.0 + 0.3 * (atoms.atype[i] + atoms.atype[j])) * std::pow(1 - r2 / rcut / rcut, 3);
+          const double strength = 1.0 + 0.3 * (atoms.atype[i] + atoms.atype[j]);
+          sum += strength * std::pow(1 - r2 / rcut / rcut, 3);
         }
       }
     }
@@ -131,19 +81,6 @@ void expect_same(const std::vector<Prediction>& a, const std::vector<Prediction>
   }
 }
 
-template <class F>
-void expect_error(const F& function, const std::vector<std::string>& parts) {
-  try {
-    function();
-    FAIL() << "no error; expected: " << parts[0];
-  } catch (const deepmd::deepmd_exception& error) {
-    for (const std::string& part : parts) {
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
-          << "\"" << part << "\" is not in: " << error.what();
-    }
-  }
-}
-
 // -- numbers ------------------------------------------------------------------------------------
 
 struct Kind {
@@ -184,7 +121,9 @@ TEST_P(EngineKinds, ForceAndVirialAreDerivatives) {
   const double h = 1e-5;
   for (size_t output = 0; output < 2; ++output) {
     const size_t size = found[output].value.size();
-    const auto value = [&](const Atoms& at) { return model->evaluate(at.frame(), {})[output].value; };
+    const auto value = [&](const Atoms& at) {
+      return model->evaluate(at.frame(), {})[output].value;
+    };
     const auto slope = [&](const Atoms& up, const Atoms& down, size_t c) {
       return -(value(up)[c] - value(down)[c]) / (2 * h);
     };
@@ -223,70 +162,6 @@ TEST_P(EngineKinds, AtomicVirialsAddUp) {
 }
 
 // -- lists --------------------------------------------------------------------------------------
-
-/** A frame with ghosts, and a list with a skin, as a molecular dynamics program has them. */
-struct Listed {
-  std::vector<double> coord;
-  std::vector<int> atype, mapping, ilist, numneigh;
-  std::vector<std::vector<int>> rows;
-  std::vector<const int*> firstneigh;
-  NeighborList list;
-  int64_t nloc;
-
-  Listed(const Atoms& atoms, double rcut, double skin) : nloc(atoms.n) {
-    coord = atoms.coord;
-    atype = atoms.atype;
-    for (int a = 0; a < nloc; ++a) mapping.push_back(a);
-    for (int x = -4; x <= 4; ++x) {
-      for (int y = -4; y <= 4; ++y) {
-        for (int z = -4; z <= 4; ++z) {
-          if (x == 0 && y == 0 && z == 0) continue;
-          for (int a = 0; a < nloc; ++a) {
-            for (int k = 0; k < 3; ++k) {
-              coord.push_back(atoms.coord[3 * a + k] + x * atoms.cell[k] + y * atoms.cell[3 + k] +
-                              z * atoms.cell[6 + k]);
-            }
-            atype.push_back(atoms.atype[a]);
-            mapping.push_back(a);
-          }
-        }
-      }
-    }
-    const auto nall = static_cast<int>(atype.size());
-    for (int i = static_cast<int>(nloc) - 1; i >= 0; --i) {  // any order of centres
-      ilist.push_back(i);
-      rows.emplace_back();
-      for (int j = nall - 1; j >= 0; --j) {
-        double r2 = 0.0;
-        for (int k = 0; k < 3; ++k) r2 += std::pow(coord[3 * j + k] - coord[3 * i + k], 2);
-        if (j != i && r2 <= (rcut + skin) * (rcut + skin)) {
-          rows.back().push_back(j | (j % 3 << 29));  // bits that are no number
-        }
-      }
-    }
-    for (const auto& row : rows) {
-      numneigh.push_back(static_cast<int>(row.size()));
-      firstneigh.push_back(row.data());
-    }
-    list.inum = static_cast<int>(nloc);
-    list.ilist = ilist.data();
-    list.numneigh = numneigh.data();
-    list.firstneigh = firstneigh.data();
-    list.mask = 0x1FFFFFFF;
-    list.mapping = mapping.data();
-  }
-  Listed(const Listed&) = delete;
-
-  Frame frame(const Atoms& atoms) const {
-    Frame f = atoms.frame();
-    f.nall = static_cast<int64_t>(atype.size());
-    f.nghost = f.nall - nloc;
-    f.coord = coord.data();
-    f.atype = atype.data();
-    f.list = &list;
-    return f;
-  }
-};
 
 TEST_P(EngineKinds, GhostsAndAListGiveTheSame) {
   const auto model = open_text(GetParam().text);
@@ -453,170 +328,6 @@ TEST(Engine, PassesOnAFailureInAnyThread) {
   for (int k = 0; k < 5; ++k) {
     expect_error([&] { model->evaluate(atoms.frame(), kAll); }, {"fake.pb", "told to fail"});
   }
-}
-
-// -- input --------------------------------------------------------------------------------------
-
-TEST(Engine, OfNoAtomsGivesZeros) {
-  for (const char* text : {"rcut 4", "entries 2", "message_passing 1"}) {
-    Atoms atoms(1, 3, 5.0);
-    atoms.atype = {-1, -1, 2};
-    for (const int64_t n : {0, 3}) {
-      Frame frame = atoms.frame();
-      frame.nall = n;
-      const auto found = open_text(text)->evaluate(frame, kAll);
-      ASSERT_EQ(found.size(), 3u);
-      EXPECT_EQ(found[0].value, std::vector<double>(1, 0.0));
-      EXPECT_EQ(found[1].force, std::vector<double>(3 * n * 3, 0.0));
-      EXPECT_EQ(found[0].virial, std::vector<double>(9, 0.0));
-    }
-  }
-}
-
-TEST(Engine, OfLonelyAtomsGivesNoForce) {
-  const std::vector<double> coord = {0, 0, 0, 100, 0, 0};
-  const std::vector<int> types = {0, 1};
-  Frame frame;
-  frame.nall = 2;
-  frame.coord = coord.data();
-  frame.atype = types.data();
-  for (const char* text : {"rcut 4", "typed 1", "entries 2", "message_passing 1"}) {
-    const auto found = open_text(text)->evaluate(frame, kAll);
-    EXPECT_EQ(found[0].value[0], 0.0);
-    EXPECT_EQ(found[0].force, std::vector<double>(6, 0.0));
-  }
-}
-
-TEST(Engine, FillsOnlyWhatIsWanted) {
-  const Atoms atoms(1, 8, 5.0);
-  const auto model = open_text("rcut 4");
-  const auto value = model->evaluate(atoms.frame(), {false, false});
-  EXPECT_TRUE(value[0].force.empty() && value[0].virial.empty() && value[0].atom_virial.empty());
-  EXPECT_FALSE(model->evaluate(atoms.frame(), {true, false})[0].force.empty());
-  EXPECT_TRUE(model->evaluate(atoms.frame(), {true, false})[0].atom_virial.empty());
-  EXPECT_EQ(value[0].value, model->evaluate(atoms.frame(), kAll)[0].value);
-}
-
-TEST(Engine, TakesParameters) {
-  Atoms atoms(1, 8, 5.0, true, false);
-  const double energy = open_text("rcut 4")->evaluate(atoms.frame(), {})[0].value[0];
-  const auto model = open_text("fparam 1\naparam 1");
-  EXPECT_EQ(model->info().dim_fparam, 1);
-  Frame frame = atoms.frame();
-  const double fparam = 0.25;
-  expect_error([&] { model->evaluate(frame, {}); }, {"fparam"});
-  frame.fparam = &fparam;
-  double sum = 8 * 0.25;
-  for (const double x : atoms.aparam) sum += x;
-  EXPECT_NEAR(model->evaluate(frame, {})[0].value[0], energy + sum, 1e-12);
-  frame.aparam = nullptr;
-  expect_error([&] { model->evaluate(frame, {}); }, {"aparam"});
-  const auto other = open_text("fparam 1\ndefault_fparam 0.5");
-  EXPECT_NEAR(other->evaluate(atoms.frame(), {})[0].value[0], energy + 8 * 0.5, 1e-12);
-  frame.aparam = atoms.aparam.data();
-  const auto extended = open_text("entries 2\nfparam 1\naparam 1");
-  EXPECT_NEAR(extended->evaluate(frame, {})[0].value[0], energy + sum, 1e-12);
-}
-
-TEST(Engine, RefusesNaNAndCellsWithoutVolume) {
-  Atoms atoms(1, 8, 5.0);
-  const auto model = open_text("rcut 4");
-  atoms.cell.assign(9, 1.0);
-  expect_error([&] { model->evaluate(atoms.frame(), {}); }, {"no volume"});
-  Atoms other(1, 8, 5.0);
-  const Listed listed(other, 4.0, 1.0);
-  other.coord[4] = std::nan("");
-  expect_error([&] { model->evaluate(other.frame(), {}); }, {"atom 1", "NaN"});
-  Frame frame = listed.frame(other);
-  std::vector<double> coord = listed.coord;
-  coord.back() = std::nan("");
-  frame.coord = coord.data();
-  expect_error([&] { model->evaluate(frame, {}); }, {"NaN"});
-}
-
-TEST(Engine, CountsCentresWithTooManyNeighbors) {
-  const Atoms atoms(1, 30, 5.0);
-  for (const char* text : {"sel 5\ntyped 1", "sel 5\nentries 2"}) {
-    const auto model = open_text(text);
-    EXPECT_EQ(model->overflow(), 0);
-    model->evaluate(atoms.frame(), {});
-    EXPECT_GE(model->overflow(), 20);
-    EXPECT_GT(model->most_neighbors(), 10);
-  }
-  const auto roomy = open_text("sel 200");
-  roomy->evaluate(atoms.frame(), {});
-  EXPECT_EQ(roomy->overflow(), 0);
-}
-
-// -- files and libraries ------------------------------------------------------------------------
-
-TEST(Engine, TellsWhatIsInAFile) {
-  use_backends("working");
-  const std::string path = testing::TempDir() + "model_" + std::to_string(getpid()) + ".pb";
-  std::ofstream(path) << "ntypes 3\nrcut 5.5\n";
-  const auto model = Model::open(path);
-  std::remove(path.c_str());
-  EXPECT_EQ(model->info().type_map, (std::vector<std::string>{"T0", "T1", "T2"}));
-  EXPECT_EQ(model->info().rcut, 5.5);
-  EXPECT_EQ(model->info().outputs[1].name, "dipole");
-  EXPECT_EQ(model->info().path, path);
-  EXPECT_EQ(model->info().framework, "fake 1.0");
-  expect_error([&] { Model::open(path); }, {path, "no such model file"});
-  expect_error([] { open_text("\n", "empty.pb"); }, {"empty.pb", "no fake model"});
-}
-
-TEST(Engine, RefusesOtherFiles) {
-  for (const char* name : {"model.hlo", "model.dp", "model.yaml", "model.pt", "model", ".pbx"}) {
-    expect_error([&] { open_text("rcut 4", name); },
-                 {name, "Unsupported model file format", "dp convert-backend"});
-  }
-  EXPECT_EQ(backend_of("a/b.pth"), "torch");
-  EXPECT_EQ(backend_of("b.pt2"), "torch");
-  EXPECT_EQ(backend_of("c.savedmodel/"), "tf");
-}
-
-TEST(Engine, SaysWhatIsWrongWithALibrary) {
-  OpenOptions options;
-  options.content = "rcut 4";
-  const auto open = [&] { Model::open("fake.savedmodel", options); };
-  use_backends("nowhere");
-  expect_error(open, {"Unable to load", "TensorFlow", "nowhere", "libdeepmd_backend_tf",
-                      "DP_BACKEND_PLUGIN_PATH"});
-  use_backends("outdated");
-  expect_error(open, {"version 999", "outdated/", "one release"});
-  use_backends("incomplete");
-  expect_error(open, {"Unable to load", "libfake_framework", "pip install tensorflow"});
-  const std::string fake = DEEPMD_FAKE_BACKENDS;
-  setenv("DP_BACKEND_PLUGIN_PATH", (fake + "/nowhere;" + fake + "/working:/").c_str(), 1);
-  EXPECT_NO_THROW(open());
-  use_backends("working");
-  bool found = false;
-  for (const std::string& line : describe_backends()) {
-    found = found || line.find("fake 1.0 (no framework)") != std::string::npos;
-  }
-  EXPECT_TRUE(found);
-  expect_error([] { open_text("short_info 1"); }, {"too short"});
-}
-
-TEST(Engine, ComparesProbes) {
-  // Two atoms at 1.5 Å, each with q = (1 - 2.25/16)³ and half of it as energy.
-  const double energy = std::pow(1.0 - 2.25 / 16.0, 3);
-  const auto text = [](double x) {
-    char line[64];
-    std::snprintf(line, sizeof(line), "probe %.17g\n", x);
-    return std::string(line);
-  };
-  EXPECT_NO_THROW(open_text(text(energy)));
-  EXPECT_NO_THROW(open_text(text(energy) + "entries 2\n"));
-}
-
-TEST(Engine, RefusesAModelWithOtherResults) {
-  expect_error([] { open_text("probe 0.7\n"); }, {"fake.pb", "energy differs by", "freeze"});
-  use_backends("working");
-  OpenOptions options;
-  options.content = "probe 0.7\n";
-  options.check_probes = false;
-  EXPECT_NO_THROW(Model::open("fake.pb", options));
 }
 
 }  // namespace

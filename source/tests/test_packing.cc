@@ -20,7 +20,8 @@ using Numbers = std::vector<int64_t>;
 /** Atom 0 (type 0) has four neighbours: 1 and 3 of type 1, 2 of type 0 twice; atom 1 has one. */
 class PackingByHand : public testing::Test {
  protected:
-  const Numbers i = {0, 0, 0, 0, 1}, j = {1, 2, 3, 2, 0}, atype = {0, 1, 0, 1}, first = {0, 0, 0, 0};
+  const Numbers i = {0, 0, 0, 0, 1}, j = {1, 2, 3, 2, 0};
+  const Numbers atype = {0, 1, 0, 1}, first = {0, 0, 0, 0};
   const std::vector<double> r2 = {4.0, 1.0, 2.25, 9.0, 4.0};
   Packer packer;
   Overflow overflow;

@@ -169,7 +169,9 @@ TEST(Pairs, OfASubsetOfAtomsAndARangeOfCentres) {
   list.find(2, 5, part);
   std::vector<Key> expected;
   for (const Key& k : brute_force(coord, cell, 3.5, 1)) {
-    const auto has = [&](auto first, auto last, int64_t a) { return std::find(first, last, a) != last; };
+    const auto has = [](auto first, auto last, int64_t a) {
+      return std::find(first, last, a) != last;
+    };
     if (has(chosen.begin() + 2, chosen.begin() + 5, k[0]) &&
         has(chosen.begin(), chosen.end(), k[1])) {
       expected.push_back(k);

@@ -25,7 +25,9 @@ void add_packing(int layout, int64_t ntypes, double rcut, const int64_t* sel, in
   p.rcut = rcut;
   p.sel.assign(sel, sel + n_sel);
   p.by_centre = by_centre != 0;
-  for (int64_t k = 0; k < n_exclude; ++k) p.exclude.emplace_back(exclude[2 * k], exclude[2 * k + 1]);
+  for (int64_t k = 0; k < n_exclude; ++k) {
+    p.exclude.emplace_back(exclude[2 * k], exclude[2 * k + 1]);
+  }
   p.nearest = nearest;
   p.edge_rcut = edge_rcut;
   p.edge_sel = edge_sel;

@@ -3,7 +3,7 @@
 //
 // A model file is text, "name number ..." line by line, see Model. With c = 1 + 0.3 (t_i + t_j),
 // phi(r) = c (1 - r²/rcut²)³ and q_i = sum_j phi(r_ij), outputs are
-//   energy  e_i = q_i / 2 + fparam + aparam_i, and with message_passing q_i² + q_i sum_j q_j phi(r_ij)
+//   energy  e_i = q_i / 2 + fparam + aparam_i; q_i² + q_i sum_j q_j phi(r_ij) with message_passing
 //   dipole  sum_j phi(r_ij) d_ij
 //   count   number of neighbours; a mean over atoms
 #include <algorithm>
@@ -191,7 +191,8 @@ void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
   std::vector<double> v0(r.nall), v1(3 * r.nall), v2(r.nall), g0(3 * n_edges), g1(9 * n_edges);
   std::vector<double> aparam(r.nall, 0.0);
   if (r.aparam) std::copy(r.aparam, r.aparam + r.nloc, aparam.begin());
-  const deepmd_result results[3] = {{v0.data(), g0.data()}, {v1.data(), g1.data()}, {v2.data(), nullptr}};
+  const deepmd_result results[3] = {
+      {v0.data(), g0.data()}, {v1.data(), g1.data()}, {v2.data(), nullptr}};
   const deepmd_slot slot{all.data(), n_edges, -1};
   deepmd_edges_request edges{};
   edges.n_edges = n_edges;
