@@ -25,7 +25,8 @@ inline void use_backends(const std::string& folder) {
   setenv("DP_BACKEND_PLUGIN_PATH", path.c_str(), 1);
 }
 
-inline std::shared_ptr<Model> open_text(const std::string& text, const std::string& name = "fake.pb") {
+inline std::shared_ptr<Model> open_text(const std::string& text,
+                                        const std::string& name = "fake.pb") {
   use_backends("working");
   OpenOptions options;
   options.content = text;
