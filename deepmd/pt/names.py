@@ -5,7 +5,7 @@ One table: how the parts of a neutral dictionary are called there. Parts that ar
 keep their neutral names. Nothing else knows the dialect.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _INNER = {
     "se_e2_a": "sea.",
     "se_e2_r": "",
     "se_e3": "seat.",
+    "se_e3_tebd": "se_ttebd.",
     "dpa1": "se_atten.",
     "se_atten": "se_atten.",
     "se_atten_v2": "se_atten.",
@@ -38,9 +39,20 @@ _PART_NAMES = {
     ("Descriptor", "embeddings_strip"): "filter_layers_strip",
     ("Descriptor", "attention_layers"): "dpa1_attention",
     ("Descriptor", "list"): "descrpt_list",
+    ("Descriptor", "repformer_layers"): "layers",
+    ("Descriptor", "repflow_layers"): "layers",
     ("TypeEmbedNet", "embedding"): "embedding.embedding_net",
     ("Fitting", "nets"): "filter_layers",
 }
+#: Blocks of a descriptor, which have no class in the dictionary.
+_BLOCKS = {
+    "repinit_variable": "repinit",
+    "repinit_three_body_variable": "repinit_three_body",
+    "repformers_variable": "repformers",
+    "repflow_variable": "repflows",
+}
+#: Descriptors and blocks with type embedding, which may have a table of its own.
+_WITH_TYPES = ("se_atten.", "se_ttebd.", "repinit.", "repinit_three_body.")
 #: Collections of networks have two names for the same tensors.
 _NETWORKS = ("networks", "_networks")
 
@@ -84,7 +96,7 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
             yield from _walk(item, (*place, k), f"{prefix}{k}.")
     if not isinstance(node, Mapping):
         return
-    kind = node.get("@class")
+    kind = "Descriptor" if place and place[-1] in _BLOCKS else node.get("@class")
     inner = prefix + (_INNER.get(str(node.get("type")), "") if kind == "Descriptor" else "")
     for key, value in node.items():
         here = prefix if key == "type_embedding" else inner
@@ -94,7 +106,7 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
             for name in _NETWORKS:
                 yield from _walk(value, (*place, key), f"{here}{name}.")
         else:
-            part = _PART_NAMES.get((str(kind), key), key)
+            part = _BLOCKS.get(key) or _PART_NAMES.get((str(kind), key), key)
             yield from _walk(value, (*place, key), f"{here}{part}.")
 
 
@@ -118,22 +130,21 @@ def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tens
         tensor = torch.from_numpy(np.array(_at(model, place)))
         for name in names:
             out[prefix + name] = tensor
-    backbone, inner = _backbone(model)
-    descriptor = _at(model, backbone).get("descriptor")
-    if isinstance(descriptor, Mapping) and descriptor.get("type") in _INNER:
-        out.update(_no_tables(descriptor, f"{prefix}{inner}descriptor."))
+    return out | _no_tables(list(out))
+
+
+def _no_tables(names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return the empty compression tables that the dialect expects beside embedding networks."""
+    out: dict[str, torch.Tensor] = {}
+    for name in names:
+        head, found, rest = name.partition("filter_layers.networks.")
+        if not found or ".descriptor." not in head:
+            continue
+        tables = [f"{kind}.{rest.split('.')[0]}" for kind in ("compress_info", "compress_data")]
+        if head.endswith(_WITH_TYPES):
+            tables.append("type_embd_data")
+        out |= {head + table: torch.zeros(0, dtype=torch.float64) for table in tables}
     return out
-
-
-def _no_tables(descriptor: Mapping[str, Any], prefix: str) -> dict[str, torch.Tensor]:
-    """Return the empty compression tables that the dialect expects beside networks."""
-    prefix += _INNER[str(descriptor["type"])]
-    empty = torch.zeros(0, dtype=torch.float64)
-    count = len(descriptor["embeddings"]["networks"])
-    names = [f"{kind}.{k}" for kind in ("compress_info", "compress_data") for k in range(count)]
-    if prefix.endswith("se_atten."):
-        names.append("type_embd_data")
-    return {prefix + name: empty for name in names}
 
 
 def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> None:

@@ -9,18 +9,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
-from deepmd.dpmodel.model import Model  # noqa: E402
+from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
 from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from deepmd.pt.evaluator import open_checkpoint  # noqa: E402
-from deepmd.pt.names import array_names, state_of  # noqa: E402
+from deepmd.pt.names import array_names, nearest_name, state_of  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from deepmd.testing.systems import randomise  # noqa: E402
 from deepmd.utils.errors import InputError, ModelFileError  # noqa: E402
+from tests.members import MEMBERS  # noqa: E402
+from tests.members import section as member_section  # noqa: E402
 from tests.pt.models import batch, model, section  # noqa: E402
 
 
@@ -117,37 +121,65 @@ def test_the_head_is_needed_and_found(tmp_path):
         open_checkpoint(tmp_path / "model.pt", "three")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dpa1_l2_strip_smooth",
-        "dpa2_basic",
-        "dpa3_basic",
-        "hybrid_a_dpa1",
-        "dipole_se_e2_a",
-        "spin_se_e2_a",
-    ],
-)
-def test_every_array_finds_its_way_back(name, tmp_path, reference):
-    data = load_model(reference / "models" / f"{name}.dp")["model"]
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_array_finds_its_way_back(name, tmp_path):
+    model = randomise(build_model(member_section(name, tmp_path)))
+    data = model.serialize()
     state = state_of(data)
     places = array_names(data)
     assert len({n for names in places.values() for n in names}) == sum(map(len, places.values()))
     assert all(n in state for names in places.values() for n in names)
-    write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": Model.deserialize(data)}, {}))
+    write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": model}, {}))
     again = read_checkpoint(tmp_path / "m.pt").models["Default"].serialize()
-    np.testing.assert_equal(again, Model.deserialize(data).serialize())
+    np.testing.assert_equal(again, data)
 
 
-def test_names_of_a_model_with_spins(tmp_path, reference):
-    data = load_model(reference / "models" / "spin_dpa1.dp")["model"]
-    theirs = torch.jit.load(str(reference / "models" / "spin_dpa1.pth")).state_dict()
-    inside = "backbone_model.min_nbor_dist"
-    assert set(state_of(data)) == set(theirs) - {inside}
-    checkpoint = Checkpoint({"Default": Model.deserialize(data)}, {}, min_nbor_dist=0.7)
-    write_checkpoint(tmp_path / "m.pt", checkpoint)
+@pytest.mark.parametrize("name", ["dpa1_l0_concat", "dpa1_l2_smooth", "dipole_dpa1", "spin_dpa1"])
+def test_names_are_those_of_deepmd_kit(name, reference):
+    """Of models whose files can be opened without operations of DeePMD-kit."""
+    data = load_model(reference / "models" / f"{name}.dp")["model"]
+    theirs = torch.jit.load(str(reference / "models" / f"{name}.pth")).state_dict()
+    assert set(state_of(data)) == set(theirs) - {nearest_name(data)}
+
+
+@pytest.mark.parametrize(
+    ("member", "names"),
+    {
+        "se_e3_tebd": [
+            "se_ttebd.mean",
+            "se_ttebd.filter_layers.networks.0.layers.1.matrix",
+            "se_ttebd.type_embd_data",
+            "type_embedding.embedding.embedding_net.layers.0.matrix",
+        ],
+        "dpa2": [
+            "repinit.stddev",
+            "repinit.filter_layers._networks.0.layers.0.bias",
+            "repinit.compress_info.0",
+            "repformers.mean",
+            "repformers.g2_embd.matrix",
+            "repformers.layers.0.attn2g_map.mapqk.matrix",
+            "repformers.layers.1.loc_attn.head_map.bias",
+            "g1_shape_tranform.matrix",
+        ],
+        "dpa3": [
+            "repflows.mean",
+            "repflows.edge_embd.bias",
+            "repflows.layers.1.node_self_mlp.matrix",
+            "repflows.layers.0.n_residual.0",
+        ],
+    }.items(),
+)
+def test_names_inside_of_a_descriptor(member, names, tmp_path):
+    """As in checkpoints that DeePMD-kit wrote for such models."""
+    state = state_of(build_model(member_section(member, tmp_path)).serialize())
+    assert {f"atomic_model.descriptor.{name}" for name in names} <= set(state)
+
+
+def test_the_smallest_distance_of_a_model_with_spins(tmp_path):
+    model = build_model(member_section("spin", tmp_path))
+    write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": model}, {}, min_nbor_dist=0.7))
     stored = torch.load(tmp_path / "m.pt", weights_only=True)["model"]
-    assert float(stored[f"model.Default.{inside}"]) == 0.7
+    assert float(stored["model.Default.backbone_model.min_nbor_dist"]) == 0.7
     assert read_checkpoint(tmp_path / "m.pt").min_nbor_dist == 0.7
 
 
