@@ -17,28 +17,6 @@ DENSITY = 0.997  # g/cm³
 OH = 0.9572  # Å
 ANGLE = np.deg2rad(104.52)
 
-MODEL: dict[str, Any] = {
-    "type_map": ["O", "H"],
-    "descriptor": {
-        "type": "se_e2_a",
-        "sel": [46, 92],
-        "rcut_smth": 0.5,
-        "rcut": 6.0,
-        "neuron": [25, 50, 100],
-        "axis_neuron": 16,
-        "resnet_dt": False,
-        "type_one_side": True,
-        "precision": "float64",
-        "seed": 1,
-    },
-    "fitting_net": {
-        "neuron": [240, 240, 240],
-        "resnet_dt": True,
-        "precision": "float64",
-        "seed": 1,
-    },
-}
-
 
 def water(
     n_atoms: int, frames: int = 1, seed: int = 1
@@ -134,6 +112,14 @@ class Process:
         _, status, usage = os.wait4(self._popen.pid, 0)
         self._popen.returncode = os.waitstatus_to_exitcode(status)
         self.peak_mib = usage.ru_maxrss / 1024.0
+
+    def processor_seconds(self) -> float:
+        """Processor time used so far, which others on the machine hardly change."""
+        try:
+            fields = Path(f"/proc/{self._popen.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float("nan")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def failed(self) -> bool:

@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import MODEL, Process, dp, here, machine, table, water
+from common import Process, dp, here, machine, table, water
+from models import model as model_section
 
 SUFFIXES = {"numpy": ".dp", "pt": ".pth", "jax": ".hlo"}
 SIZES = (192, 1536, 5184, 20000)
@@ -28,7 +29,7 @@ def write_model(path: Path) -> None:
     from deepmd.schema import normalize
 
     data = {
-        "model": MODEL,
+        "model": model_section(),
         "learning_rate": {"start_lr": 1e-3},
         "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
     }

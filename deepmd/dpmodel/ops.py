@@ -201,20 +201,24 @@ def contract(g: Any, r: Any) -> Any:
 
 
 @op
-def embed_contract(r: Any, network: Any) -> Any:
+def embed_contract(r: Any, network: Any, table: Any = None, index: Any = None) -> Any:
     """Sum over neighbours of ``network(s) ⊗ r``, s the first component of the row r.
 
     Parameters
     ----------
     r : (n, k, c)
     network : EmbeddingNetwork
-        From one number to m.
+        From one number to m; with a table, the other numbers of its input are in the table.
+    table : (t, width of the first layer), optional
+        What the first layer gets beside s, its bias included: a row per kind of neighbour.
+    index : (n, k) int, optional
+        Kind of every neighbour.
 
     Returns
     -------
     (n, m, c)
     """
-    return contract(network(r[..., :1]), r)
+    return contract(network.embed(r[..., :1], table, index), r)
 
 
 @op

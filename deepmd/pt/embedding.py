@@ -84,39 +84,50 @@ def _fits(r: Tensor, network: Any) -> bool:
 
 
 @register("embed_contract", "torch")
-def _(r: Tensor, network: Any) -> Tensor:
-    if not _fits(r, network):
-        return ops.embed_contract.reference(r, network)  # type: ignore[attr-defined]
+def _(r: Tensor, network: Any, table: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+    if not _fits(r, network) or (in_file() and table is not None):
+        reference: Any = ops.embed_contract
+        return reference.reference(r, network, table, index)
     if in_file():
         return script_embedding.embed_contract(r, list(network.layers))
-    layers = list(network.layers)
-    state = _State(r.detach(), layers)
+    weights = [p for layer in network.layers for p in (layer.w, layer.b)]
+    if table is not None:
+        weights[:2] = weights[0][:1], table
+    times = [script_embedding.residual(layer) for layer in network.layers]
+    if table is not None and index is not None:
+        times[0] = 0
+        index = index.expand(r.shape[:2]).reshape(-1) % table.shape[0]
+    state = _State(r.detach(), [w.detach() for w in weights], times, index)
     carriers: tuple[Any, ...] = (None, None)
     zero = None
-    if _PARAMETERS.get() and any(layer.w.requires_grad for layer in layers):
-        weights = [p for layer in layers for p in (layer.w, layer.b)]
+    if _PARAMETERS.get() and any(w.requires_grad for w in weights):
         zero, *carriers = _Parameters.apply(state, *weights)
     value = _Value.apply(r, state, tuple(carriers))
     return value if zero is None else value + zero
 
 
 class _Layer:
-    """Weights (width, n_in) and bias (width, 1), and how often the input is added: 0, 1 or 2."""
+    """Weights (width, n_in), biases (width, t), and how often the input is added: 0, 1 or 2."""
 
-    def __init__(self, layer: Any) -> None:
-        w = layer.w.detach()
-        self.w, self.wt = w, w.t().contiguous()
-        self.twice_b = layer.b.detach()[:, None] * 2.0
-        self.times = script_embedding.residual(layer)
+    def __init__(self, w: Tensor, b: Tensor, times: int) -> None:
+        self.w, self.wt, self.times = w, w.t().contiguous(), times
+        self.twice_b = b.reshape(-1, w.shape[1]).t() * 2.0
 
 
 class _State:
-    """Rows (n, k, c), the network, and per block the values and derivatives of its layers."""
+    """Rows (n, k, c), the network, and per block the values and derivatives of its layers.
 
-    def __init__(self, r: Tensor, layers: list[Any]) -> None:
-        self.r = r
-        self.layers = [_Layer(layer) for layer in layers]
-        self.shapes = [p.shape for layer in layers for p in (layer.w, layer.b)]
+    With ``index`` (n k,) the first layer has several biases, a row of ``weights[1]`` each.
+    """
+
+    def __init__(
+        self, r: Tensor, weights: list[Tensor], times: list[int], index: Tensor | None
+    ) -> None:
+        self.r, self.index = r, index
+        self.layers = [
+            _Layer(*parts) for parts in zip(weights[::2], weights[1::2], times, strict=True)
+        ]
+        self.shapes = [w.shape for w in weights]
         self.hidden: list[list[tuple[Tensor, Tensor]]] = []
         n, k, self.c = r.shape
         self.width = self.layers[-1].w.shape[1]
@@ -129,13 +140,20 @@ class _State:
 
     # -- the network on one block -------------------------------------------------------------
 
-    def forward(self, s: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def kinds(self, block: slice) -> Tensor | None:
+        """Which bias every row of a block takes."""
+        k = self.r.shape[1]
+        return None if self.index is None else self.index[block.start * k : block.stop * k]
+
+    def forward(self, s: Tensor, kinds: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """Value and derivative (width, b) of every layer, from s (b,)."""
         h, d = s[None, :], torch.ones_like(s)[None, :]
         out = [(h, d)]
         for layer in self.layers:
             # tanh(x) = 2 sigmoid(2 x) - 1: exact to the last digit of 1, and four times faster.
-            value = torch.addmm(layer.twice_b, layer.wt, h, alpha=2.0).sigmoid_()
+            bias = layer.twice_b if kinds is None else layer.twice_b.index_select(1, kinds)
+            kinds = None  # the first layer's
+            value = torch.addmm(bias, layer.wt, h, alpha=2.0).sigmoid_()
             value.mul_(2.0).sub_(1.0)
             slope = torch.mm(layer.wt, d)
             slope.addcmul_(value * value, slope, value=-1.0)
@@ -151,6 +169,7 @@ class _State:
         of_value: Tensor,
         of_slope: Tensor,
         grads: list[Tensor],
+        kinds: Tensor | None,
     ) -> None:
         """Add what the adjoints (width, b) of the last layer mean for the parameters."""
         for k in range(len(self.layers) - 1, -1, -1):
@@ -163,6 +182,9 @@ class _State:
             inner_value.addcmul_(cross, of_slope, value=-2.0)
             inner_slope = torch.mul(of_slope, factor, out=factor)
             grads[2 * k].addmm_(h, inner_value.t()).addmm_(d, inner_slope.t())
+            if k == 0 and kinds is not None:
+                grads[1].index_add_(0, kinds, inner_value.t())
+                return
             grads[2 * k + 1].add_(inner_value.sum(1))
             if k == 0:
                 return
@@ -198,7 +220,7 @@ class _Value(torch.autograd.Function):
         out = r.new_empty((r.shape[0], state.width, state.c))
         for block in state.blocks:
             part = r[block]
-            hidden = state.forward(part[..., 0].reshape(-1))
+            hidden = state.forward(part[..., 0].reshape(-1), state.kinds(block))
             value = state.per_centre(hidden[-1][0], part.shape[0])
             torch.bmm(value, part, out=out[block])
             state.hidden.append(hidden if carriers[0] is not None else hidden[-1:])
@@ -267,5 +289,5 @@ class _Parameters(torch.autograd.Function):
             else:
                 lever = (r * u[block][..., :1]).transpose(1, 2)
                 torch.bmm(a[block], lever, out=state.per_centre(of_slope, n))
-            state.backward(hidden, of_value, of_slope, grads)
+            state.backward(hidden, of_value, of_slope, grads, state.kinds(block))
         return None, *grads

@@ -215,15 +215,43 @@ class DescrptDPA1(MixedDescriptor):
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
         """Evaluate without the centre's own embedding, given those of all types (nt + 1, dim)."""
         near = self.neighbourhood(atoms, slots)
-        g = self.features(near.rows, near.types, near.switch, atoms, types)
-        empty = self.features(near.empty, near.empty_type, 0.0 * near.switch[:, :1], atoms, types)
-        if self.attn_layer:
-            g, empty = self.attention_layers(g, empty, self.attention_slots(near))
-        t = ops.contract(g, near.rows) + near.more * ops.contract(empty, near.empty)
+        network = self.embeddings.networks[0]
+        if self.attn_layer or self.tebd_input_mode != "concat" or network.adds_input:
+            sums = self.sums(near, atoms, types)
+        else:  # only sums of features are needed, and the types' part is one of few rows
+            table = self.first_layer(types)
+            sums = [
+                ops.embed_contract(rows, network, table, self.kinds(atoms, of))
+                for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
+            ]
+        t = sums[0] + near.more * sums[1]
         t = t * (1.0 / self.nnei)  # (n, ng, 4)
         d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
         width = self.neuron[-1] * self.axis_neuron
         return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
+
+    def sums(self, near: Neighbourhood, atoms: Atoms, types: Any) -> list[Any]:
+        """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""
+        g = self.features(near.rows, near.types, near.switch, atoms, types)
+        empty = self.features(near.empty, near.empty_type, 0.0 * near.switch[:, :1], atoms, types)
+        if self.attn_layer:
+            g, empty = self.attention_layers(g, empty, self.attention_slots(near))
+        return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
+
+    def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
+        """Row of a table over neighbour types, or pairs centre-neighbour, for every slot (n, K)."""
+        if self.type_one_side:
+            return neighbour
+        return atoms.atype[:, None] * (self.ntypes + 1) + neighbour
+
+    def first_layer(self, types: Any) -> Any:
+        """What the types give to the first layer of the embedding, bias included, per kind."""
+        layer = self.embeddings.networks[0].layers[0]
+        if self.type_one_side:
+            return ops.linear(types, layer.w[1:], layer.b)
+        centre, neighbour = type_pairs(types)
+        both = ops.xp(types).concat([neighbour, centre], axis=-1)
+        return ops.linear(both, layer.w[1:], layer.b)
 
     def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
@@ -236,11 +264,7 @@ class DescrptDPA1(MixedDescriptor):
                 own = ops.take(types, atoms.atype)[:, None, :]
                 parts.append(space.broadcast_to(own, (n, k, self.tebd_dim)))
             return network(space.concat(parts, axis=-1))
-        gate = self.type_gate(types)
-        index = neighbour
-        if not self.type_one_side:
-            index = atoms.atype[:, None] * (self.ntypes + 1) + neighbour
-        gate = ops.take(gate, index)
+        gate = ops.take(self.type_gate(types), self.kinds(atoms, neighbour))
         if self.smooth_type_embedding:
             gate = gate * sw[..., None]
         g = network(s)

@@ -79,7 +79,11 @@ class Dense(Module):
 
     def call(self, x: Any) -> Any:
         """Apply the layer: (..., n_in) -> (..., n_out)."""
-        y = activation(self.activation_function)(ops.linear(x, self.w, self.b))
+        return self.finish(x, ops.linear(x, self.w, self.b))
+
+    def finish(self, x: Any, z: Any) -> Any:
+        """Apply what comes after the linear part z of the layer, for input x."""
+        y = activation(self.activation_function)(z)
         if self.idt is not None:
             y = y * self.idt
         if self.resnet:
@@ -151,6 +155,20 @@ class EmbeddingNetwork(Module):
     def call(self, x: Any) -> Any:
         """Apply all layers."""
         return _run(self.layers, x)
+
+    def embed(self, s: Any, table: Any, index: Any) -> Any:
+        """Apply all layers to s (..., 1) and the rows of a table, see :func:`ops.embed_contract`."""
+        if table is None:
+            return self.call(s)
+        first, *others = self.layers
+        z = ops.linear(s, first.w[:1]) + ops.take(table, index)
+        return _run(others, first.finish(s, z))
+
+    @property
+    def adds_input(self) -> bool:
+        """Whether the first layer has a residual."""
+        n_in, n_out = self.layers[0].w.shape
+        return n_out in (n_in, 2 * n_in)
 
 
 class FittingNetwork(Module):

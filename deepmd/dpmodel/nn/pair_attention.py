@@ -36,6 +36,19 @@ class Pairs(NamedTuple):
     nsel: int
 
 
+def by_head(layer: Any, x: Any, heads: int) -> Any:
+    """A linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
+
+    Its weights are sorted by head, which are fewer than what comes out.
+    """
+    space = ops.xp(x)
+    n_in, n_out = layer.w.shape
+    n, k = ops.shape(x)[:2]
+    w = space.permute_dims(space.reshape(layer.w, (n_in, -1, heads)), (0, 2, 1))
+    out = ops.linear(x, space.reshape(w, (n_in, n_out)))
+    return space.permute_dims(space.reshape(out, (n, k, heads, n_out // heads)), (0, 2, 1, 3))
+
+
 class PairAttentionMap(Module):
     """Attention weights between the neighbours of an atom, gated by their directions."""
 
@@ -68,9 +81,7 @@ class PairAttentionMap(Module):
     def call(self, g2: Any, h2: Any, pairs: Pairs) -> Any:
         """Weights of every head: (n, K, ng2), (n, K, 3) -> (n, heads, K, K)."""
         space = ops.xp(g2)
-        n, k = ops.shape(pairs.j)
-        qk = space.reshape(self.mapqk(g2), (n, k, self.hidden_dim, 2 * self.head_num))
-        qk = space.permute_dims(qk, (0, 3, 1, 2))
+        qk = by_head(self.mapqk, g2, 2 * self.head_num)
         q, key = qk[:, : self.head_num], qk[:, self.head_num :]
         s, scale = space.matmul(q, ops.matrix_transpose(key)), 1.0 / math.sqrt(self.hidden_dim)
         gate = space.matmul(h2, ops.matrix_transpose(h2))[:, None, :, :]
@@ -115,8 +126,7 @@ class PairAttentionApply(Module):
         """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
         space = ops.xp(g2)
         n, k = ops.shape(g2)[:2]
-        v = space.reshape(self.mapv(g2), (n, k, self.input_dim, self.head_num))
-        mixed = space.matmul(weights, space.permute_dims(v, (0, 3, 1, 2)))
+        mixed = space.matmul(weights, by_head(self.mapv, g2, self.head_num))
         mixed = space.permute_dims(mixed, (0, 2, 3, 1))
         return self.head_map(space.reshape(mixed, (n, k, self.input_dim * self.head_num)))
 
@@ -192,13 +202,10 @@ class LocalAttention(Module):
     def call(self, g1: Any, near: Any, pairs: Pairs) -> Any:
         """Attend: (n, ng1), (n, K, ng1) -> (n, ng1)."""
         space = ops.xp(g1)
-        n, k = ops.shape(pairs.j)
+        n = ops.shape(pairs.j)[0]
         q = space.reshape(self.mapq(g1), (n, self.hidden_dim, self.head_num))
         q = space.permute_dims(q, (0, 2, 1))[:, :, None, :]
-        kv = space.reshape(
-            self.mapkv(near), (n, k, self.hidden_dim + self.input_dim, self.head_num)
-        )
-        kv = space.permute_dims(kv, (0, 3, 1, 2))
+        kv = by_head(self.mapkv, near, self.head_num)
         key, v = kv[..., : self.hidden_dim], kv[..., self.hidden_dim :]
         s = space.matmul(q, ops.matrix_transpose(key)) * (1.0 / math.sqrt(self.hidden_dim))
         p = self.weights(s, pairs)

@@ -230,17 +230,15 @@ class RepformerLayer(Module):
 
     def call(self, g1: Any, g2: Any, h2: Any, pairs: Pairs) -> tuple[Any, Any, Any]:
         """Update (n, ng1), (n, K, ng2), (n, K, 3); every term sees the layer's inputs."""
-        near = ops.take(g1, pairs.j) * pairs.mask[..., None]
+        near = ops.take(g1, pairs.j)  # of empty slots, too: their weights are 0 everywhere
         new_g1 = self.combine([g1, *self._atom_terms(g1, near, g2, h2, pairs)], self.g1_residual)
         if not self.update_chnnl_2:
             return new_g1, g2, h2
         act = activation(self.activation_function)
         pair_terms = [g2, act(self.linear2(g2))]
         if self.proj_g1g1g2 is not None:
-            product = g1[:, None, :] * near
-            if self.smooth:
-                product = product * pairs.switch[..., None]
-            pair_terms.append(self.proj_g1g1g2(product))
+            product = self.proj_g1g1g2(g1[:, None, :] * near)
+            pair_terms.append(product * self.weight(pairs)[..., None])
         weights = None if self.attn2g_map is None else self.attn2g_map(g2, h2, pairs)
         if self.attn2_mh_apply is not None:
             pair_terms.append(self.attn2_lm(self.attn2_mh_apply(weights, g2)))
@@ -270,21 +268,25 @@ class RepformerLayer(Module):
     def _convolution(self, near: Any, g2: Any, pairs: Pairs) -> Any:
         """Sum over neighbours of projected pair times atom features."""
         space = ops.xp(near)
-        weight = pairs.switch if self.smooth else pairs.mask
+        # The narrow factor takes the weight: the projections have no bias.
+        weighted = g2 * self.weight(pairs)[..., None]
         if self.g1_out_conv:
-            product = self.proj_g1g2(g2) * near * weight[..., None]
+            product = self.proj_g1g2(weighted) * near
         else:
-            product = g2 * self.proj_g1g2(near * weight[..., None])
+            product = weighted * self.proj_g1g2(near)
         total = space.sum(product, axis=1)
         if self.smooth:
             return total * (1.0 / pairs.nsel)
         return total / (space.sum(pairs.mask, axis=1)[:, None] + 1e-4)
 
+    def weight(self, pairs: Pairs) -> Any:
+        """Weight of every slot (n, K), 0 in empty ones."""
+        return pairs.switch if self.smooth else pairs.mask
+
     def moments(self, g: Any, h2: Any, pairs: Pairs) -> Any:
         """Weighted sum of h ⊗ g over neighbours: (n, K, ng), (n, K, 3) -> (n, 3, ng)."""
         space = ops.xp(g)
-        weight = pairs.mask * pairs.switch if self.smooth else pairs.mask
-        total = ops.contract(h2, g * weight[..., None])
+        total = ops.contract(h2 * self.weight(pairs)[..., None], g)
         if self.smooth:
             scale = pairs.nsel**-0.5 if self.use_sqrt_nnei else 1.0 / pairs.nsel
             return total * scale
