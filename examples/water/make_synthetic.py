@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Make clusters with synthetic labels for the examples dipole, polar, dos and property.
+"""Make clusters with synthetic labels for the examples dipole, polar, dos, property and hessian.
 
 The labels are NOT results of a quantum-chemical method. They are simple formulas of the positions,
 so that a model can learn them from few frames and a wrong one shows:
@@ -9,6 +9,8 @@ so that a model can learn them from few frames and a wrong one shows:
 * polarizability.npy [Å³]: a sum over O-H bonds of tensors along the bond that grow with its length.
 * dos.npy [1/eV]: 24 points from -20 to 0 eV; three levels per molecule, moved by bonds and angle.
 * geometry.npy: mean O-H bond length [Å] and mean H-O-H angle [degrees] of the frame.
+
+Single molecules get energy.npy [eV], force.npy [eV/Å] and hessian.npy [eV/Å²] of three springs.
 
 Run it in this folder: ``python make_synthetic.py``. From every second frame of data/ it cuts one
 molecule out, with its three nearest neighbours; the clusters have open boundaries.
@@ -27,6 +29,8 @@ LEVELS = np.array([-14.0, -9.0, -7.0])  # eV
 PER_BOND, PER_ANGLE = np.array([-8.0, 2.0, 4.0]), np.array([0.02, -0.05, 0.0])  # eV/Å, eV/degree
 WIDTH = 1.0  # eV
 EVERY, N_MOLECULES = 2, 4
+#: Atoms of a molecule between which there is a spring, its constant [eV/Å²] and length [Å].
+SPRINGS = ((0, 1, 50.0, 0.96), (0, 2, 50.0, 0.96), (1, 2, 15.0, 1.52))
 
 
 def dipoles(bonds: np.ndarray) -> np.ndarray:
@@ -71,6 +75,30 @@ def labels(coord: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def springs(coord: np.ndarray) -> dict[str, np.ndarray]:
+    """Energy and derivatives of single molecules O H H; coord (n_frames, 9)."""
+    n = len(coord)
+    energy, force, hessian = np.zeros(n), np.zeros((n, 3, 3)), np.zeros((n, 3, 3, 3, 3))
+    for i, j, k, rest in SPRINGS:
+        d = coord.reshape(n, 3, 3)[:, j] - coord.reshape(n, 3, 3)[:, i]
+        r = np.linalg.norm(d, axis=1)
+        u, pull = d / r[:, None], k * (r - rest)
+        along = u[:, :, None] * u[:, None, :]
+        across = np.eye(3) - along
+        block = k * along + (pull / r)[:, None, None] * across
+        energy += 0.5 * k * (r - rest) ** 2
+        for a, sign in ((i, 1.0), (j, -1.0)):
+            force[:, a] += sign * pull[:, None] * u
+            hessian[:, a, :, a] += block
+        hessian[:, i, :, j] -= block
+        hessian[:, j, :, i] -= block
+    return {
+        "energy": energy,
+        "force": force.reshape(n, 9),
+        "hessian": hessian.reshape(n, 81).astype(np.float32),
+    }
+
+
 def clusters(coord: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cut one cluster out of every frame: (n_frames, 3 n_atoms) [Å], from molecule k of frame k."""
     found = []
@@ -84,18 +112,27 @@ def clusters(coord: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def write(target: Path, sources: list[Path]) -> None:
-    """Write one system of clusters."""
+    """Write one system of clusters, and one of molecules from every second of them."""
     parts = {}
     for name in ("coord", "box"):
         arrays = [np.load(s / "set.000" / f"{name}.npy")[::EVERY] for s in sources]
         parts[name] = np.concatenate(arrays)
     coord = clusters(**parts)
+    write_system(target, {"coord": coord, **labels(coord)})
+    molecules = coord[::2, :9]
+    alone = target.with_name(f"molecules_{target.name}")
+    write_system(alone, {"coord": molecules, **springs(molecules)})
+
+
+def write_system(target: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write molecules O H H with open boundaries."""
     folder = target / "set.000"
     folder.mkdir(parents=True, exist_ok=True)
-    (target / "type.raw").write_text("0 1 1 " * (N_MOLECULES - 1) + "0 1 1\n")
+    count = arrays["coord"].shape[1] // 9
+    (target / "type.raw").write_text(" ".join(["0 1 1"] * count) + "\n")
     (target / "type_map.raw").write_text("O\nH\n")
     (target / "nopbc").write_text("")
-    for name, array in {"coord": coord, **labels(coord)}.items():
+    for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
 
 
