@@ -211,8 +211,8 @@ def test_programs(installed, tmp_path):
     for command in (configure, ["cmake", "--build", tmp_path / "b"]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    numbers = re.findall(r"-?\d+\.\d+", (source / "water.c").read_text())
-    coord = np.array(numbers[:18], dtype=float).reshape(1, -1)
+    text = (source / "water.c").read_text().split("coord[18]")[1]
+    coord = np.array(re.findall(r"-?\d+\.\d+", text)[:18], dtype=float).reshape(1, -1)
     energy, force, virial = DeepPot(path).eval(coord, np.eye(3).reshape(1, 9) * 9, [0, 1, 1] * 2)
     for program in ("water_cc", "water_c"):
         run = [tmp_path / "b" / program]
