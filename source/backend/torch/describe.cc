@@ -44,6 +44,21 @@ IValue ask(const Module& module, const char* name, const IValue& otherwise) {
   return method ? (*method)({}) : otherwise;
 }
 
+/** Default frame parameters: of a method or, in files of DeePMD-kit, of a buffer. */
+IValue default_fparam(const Module& module) {
+  const std::string buffer_name = "fitting_net.default_fparam_tensor";
+  if (!module.find_method("get_default_fparam")) {
+    for (const auto& buffer : module.named_buffers()) {
+      const size_t size = buffer.name.size();
+      if (size >= buffer_name.size() &&
+          buffer.name.compare(size - buffer_name.size(), buffer_name.size(), buffer_name) == 0) {
+        return buffer.value;
+      }
+    }
+  }
+  return ask(module, "get_default_fparam", IValue());
+}
+
 deepmd_output output_of(Facts& facts, const std::string& name, int64_t size, bool differentiable,
                         bool intensive) {
   return {sizeof(deepmd_output), facts.keep(name), size, differentiable, intensive};
@@ -138,7 +153,7 @@ void add_common(Facts& facts, const Module& module) {
   info.has_default_fparam = ask(module, "has_default_fparam", false).toBool();
   info.has_default_chg_spin = ask(module, "has_default_chg_spin", false).toBool();
   if (info.has_default_fparam) {
-    info.default_fparam = facts.keep(reals(ask(module, "get_default_fparam", IValue())));
+    info.default_fparam = facts.keep(reals(default_fparam(module)));
   }
   if (info.has_default_chg_spin) {
     info.default_chg_spin = facts.keep(reals(ask(module, "get_default_chg_spin", IValue())));
