@@ -62,6 +62,32 @@ def test_same_gradients(neuron, block, monkeypatch):
         assert float((a - b).abs().max()) <= 1e-13 * max(scale, 1.0)
 
 
+@pytest.mark.parametrize("block", [7, 10_000])
+def test_types_in_the_first_layer(block, monkeypatch):
+    monkeypatch.setattr(embedding, "BLOCK_ROWS", block)
+    rng = np.random.default_rng(3)
+    network = convert(EmbeddingNetwork(4, [5, 10], seed=1))
+    vec = torch.tensor(rng.normal(size=(5 * 3, 3)))
+    table = torch.tensor(rng.normal(size=(3, 5)), requires_grad=True)
+    index = torch.tensor(rng.integers(-1, 3, (5, 3)))
+
+    def gradients():
+        def energy(v):
+            t = ops.embed_contract(_rows(v, 3), network, table, index)
+            return {"t": t}, [(torch.tanh(t) ** 2).sum()]
+
+        values, (g,) = ops.edge_gradient(vec, energy, keep_graph=True)
+        loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
+        wanted = [table, *(p for layer in network.layers for p in (layer.w, layer.b))]
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        return [values["t"], g, *(x for x in grads if x is not None)]
+
+    found = gradients()
+    monkeypatch.setattr(embedding, "_fits", lambda *a: False)
+    for a, b in zip(found, gradients(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
 def test_other_networks_take_the_reference():
     r = torch.ones((2, 3, 4), dtype=torch.float64)
     with embedding.allowed(True, parameters=True):
