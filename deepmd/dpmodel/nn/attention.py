@@ -152,6 +152,21 @@ def unit_parts(x: Any, count: int, *, unit: bool) -> list[Any]:
     ]
 
 
+#: Settings of an attention that the modules around it repeat in their dictionaries.
+_SETTINGS: dict[str, Any] = {
+    "dotr": True,
+    "do_mask": False,
+    "scaling_factor": 1.0,
+    "normalize": True,
+    "temperature": None,
+}
+
+
+def _keep_settings(module: Module, given: dict[str, Any]) -> None:
+    for name, value in _SETTINGS.items():
+        setattr(module, name, given.get(name, value))
+
+
 class GatedAttentionLayer(Module):
     """Attention, residual and layer normalisation."""
 
@@ -168,33 +183,16 @@ class GatedAttentionLayer(Module):
         embed_dim: int,
         hidden_dim: int,
         *,
-        dotr: bool = True,
-        do_mask: bool = False,
-        scaling_factor: float = 1.0,
-        normalize: bool = True,
-        temperature: float | None = None,
         trainable_ln: bool = True,
         ln_eps: float = 1e-5,
-        smooth: bool = True,
         precision: str = "default",
-        seed: Seed = None,
+        **attention: Any,
     ) -> None:
         self.nnei, self.embed_dim, self.hidden_dim = nnei, embed_dim, hidden_dim
-        self.dotr, self.do_mask, self.scaling_factor = dotr, do_mask, scaling_factor
-        self.normalize, self.temperature = normalize, temperature
         self.trainable_ln, self.ln_eps, self.precision = trainable_ln, ln_eps, precision
+        _keep_settings(self, attention)
         self.attention_layer = GatedAttention(
-            nnei,
-            embed_dim,
-            hidden_dim,
-            dotr=dotr,
-            do_mask=do_mask,
-            scaling_factor=scaling_factor,
-            normalize=normalize,
-            temperature=temperature,
-            smooth=smooth,
-            precision=precision,
-            seed=seed,
+            nnei, embed_dim, hidden_dim, precision=precision, **attention
         )
         self.attn_layer_norm = LayerNorm(
             embed_dim, eps=ln_eps, trainable=trainable_ln, precision=precision
@@ -245,37 +243,26 @@ class NeighborGatedAttention(Module):
         embed_dim: int,
         hidden_dim: int,
         *,
-        dotr: bool = True,
-        do_mask: bool = False,
-        scaling_factor: float = 1.0,
-        normalize: bool = True,
-        temperature: float | None = None,
         trainable_ln: bool = True,
         ln_eps: float = 1e-5,
-        smooth: bool = True,
         precision: str = "default",
         seed: Seed = None,
+        **attention: Any,
     ) -> None:
         self.layer_num, self.nnei = layer_num, nnei
         self.embed_dim, self.hidden_dim = embed_dim, hidden_dim
-        self.dotr, self.do_mask, self.scaling_factor = dotr, do_mask, scaling_factor
-        self.normalize, self.temperature = normalize, temperature
         self.trainable_ln, self.ln_eps, self.precision = trainable_ln, ln_eps, precision
+        _keep_settings(self, attention)
         self.attention_layers = [
             GatedAttentionLayer(
                 nnei,
                 embed_dim,
                 hidden_dim,
-                dotr=dotr,
-                do_mask=do_mask,
-                scaling_factor=scaling_factor,
-                normalize=normalize,
-                temperature=temperature,
                 trainable_ln=trainable_ln,
                 ln_eps=ln_eps,
-                smooth=smooth,
                 precision=precision,
                 seed=child_seed(seed, k),
+                **attention,
             )
             for k in range(layer_num)
         ]
