@@ -133,7 +133,7 @@ TEST(ApiC, CheckProbes) {
 
 TEST(ApiC, ManyNeighbors) {
   const ModelFile file("rcut 4\nsel 1\n");
-  const Frames<double> in;
+  const Frames<double> in(2);
   const char* models[2] = {file.path().c_str(), file.path().c_str()};
   DP_DeepPotModelDevi* const devi = DP_NewDeepPotModelDevi(models, 2);
   auto* const base = reinterpret_cast<DP_DeepBaseModelDevi*>(devi);
