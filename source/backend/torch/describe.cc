@@ -216,10 +216,13 @@ void describe_own(Program& program) {
     facts.outputs.push_back(output_of(facts, names[k], sizes[k], differentiable[k], intensive[k]));
   }
   set_outputs(facts);
-  add_packings(facts, module);
-  add_probes(facts, module);
+  // Atoms and their partners are the core's business in these files; see evaluate_edges.
+  if (!facts.info.has_spin) {
+    add_packings(facts, module);
+    add_probes(facts, module);
+  }
   program.frame_columns = facts.info.dim_fparam + facts.info.dim_chg_spin;
-  program.atom_columns = facts.info.dim_aparam + (facts.info.has_spin ? 3 : 0);
+  program.atom_columns = facts.info.dim_aparam;
 }
 
 void describe_foreign(Program& program) {

@@ -38,6 +38,10 @@ Threads::~Threads() {
 }
 
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
+  if (program.facts.info.has_spin) {
+    throw Failure(program.path + ": models with spins cannot be evaluated by this library yet; "
+                  "use the Python interface");
+  }
   const c10::InferenceMode inference;
   const Threads threads(q.threads);
   // Specialising for shapes takes longer than it saves, because they change with every call.
