@@ -37,23 +37,29 @@ def make_probes(model: "Model") -> dict[str, Any]:
     """
     from deepmd.dpmodel.evaluator import NumPyEvaluator
 
-    evaluator = NumPyEvaluator(model)
     derivatives = _DERIVATIVES if model.differentiable() else ()
     frames = []
     for k, periodic in enumerate((True, False)):
-        inputs = _frame(model, periodic, np.random.default_rng(k))
-        results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
+        for size in 0.95 * 1.2 ** np.arange(20):
+            evaluator = NumPyEvaluator(model)
+            inputs = _frame(model, periodic, size, np.random.default_rng(k))
+            results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
+            # Images on both sides are equally far: which of them a full list drops is not defined.
+            if not evaluator.overflow.centres:
+                break
         frames.append({"@variables": {**inputs, **results}})
     return {"frames": frames}
 
 
-def _frame(model: "Model", periodic: bool, rng: np.random.Generator) -> dict[str, Any]:
-    """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell."""
+def _frame(model: "Model", periodic: bool, size: float, rng: np.random.Generator) -> dict[str, Any]:
+    """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell.
+
+    ``size`` is the cell's, in cutoffs: below 1, own images are neighbours.
+    """
     ntypes, rcut = model.get_ntypes(), model.get_rcut()
     n = min(max(ntypes, 6), 20)
     m = int(np.ceil(n ** (1 / 3)))
-    # Own images are neighbours: the cell is a little smaller than the cutoff.
-    cell = 0.95 * rcut * np.array([[1.0, 0.03, -0.05], [0.1, 0.97, 0.04], [-0.08, 0.06, 1.02]])
+    cell = size * rcut * np.array([[1.0, 0.03, -0.05], [0.1, 0.97, 0.04], [-0.08, 0.06, 1.02]])
     grid = np.stack(np.meshgrid(*[np.arange(m)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:n]
     coord = (grid + 0.5 + rng.uniform(-0.2, 0.2, (n, 3))) / m @ cell
     dims = model.get_dim_fparam(), model.get_dim_aparam()

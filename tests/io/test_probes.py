@@ -11,12 +11,12 @@ from deepmd.io.probes import check_probes, make_probes, model_file_dict
 from deepmd.utils.errors import ModelFileError
 
 
-def make(precision="float64", **fitting):
+def make(precision="float64", sel=(10, 20), **fitting):
     descriptor = {
         "type": "se_e2_a",
         "rcut": 3.5,
         "rcut_smth": 0.5,
-        "sel": [10, 20],
+        "sel": list(sel),
         "neuron": [4, 8],
         "axis_neuron": 3,
         "precision": precision,
@@ -105,3 +105,15 @@ def test_probes_of_many_types():
     atype = make_probes(model)["frames"][0]["@variables"]["atype"]
     assert len(atype) <= 20
     assert atype.max() > 30
+
+
+@pytest.mark.parametrize("sel", [(10, 20), (8, 16), (1, 2)])
+def test_no_atom_of_a_probe_has_too_many_neighbors(sel):
+    # Which of two images at the same distance is dropped would be anybody's choice.
+    model, _ = make(sel=sel)
+    evaluator = NumPyEvaluator(model)
+    probes = make_probes(model)
+    check_probes(evaluator, probes, "nowhere")
+    assert evaluator.overflow.centres == 0
+    for frame in probes["frames"]:
+        assert np.abs(frame["@variables"]["force"]).max() > 1e-9
