@@ -20,6 +20,7 @@ from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.jax.cache import architecture, shared
 from deepmd.jax.shapes import Bucketing, pad_labels
+from deepmd.utils.memory import keep_freed_memory
 
 Leaves = dict[str, Any]
 
@@ -135,6 +136,7 @@ class JaxTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        keep_freed_memory()
         settings = adam_settings(optimizer)
         widths = options.widths or {}
         self._tasks = {
