@@ -49,14 +49,15 @@ test-slow: native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # The libraries are built in a folder that stays, and installed beside the Python files they belong
-# to, where a wheel has them, too.
+# to, where a wheel has them, too; as new files, because programs may be running with the old ones.
 CONFIGURE = $(BIN)/cmake -S source -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
   -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_INSTALL_PREFIX=$(CURDIR)/deepmd \
   -DCMAKE_INSTALL_MESSAGE=NEVER --no-warn-unused-cli
 
 native: $(NATIVE)/build.ninja
 	@$(BIN)/cmake --build $(NATIVE)
-	@$(BIN)/cmake --install $(NATIVE) >/dev/null
+	@$(BIN)/cmake --install $(NATIVE) --prefix $(NATIVE)/stage >/dev/null
+	@cp -ru --remove-destination $(NATIVE)/stage/. deepmd/
 
 $(NATIVE)/build.ninja: $(READY) | build/.system
 	@$(CONFIGURE) -B $(NATIVE)

@@ -137,7 +137,10 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
 
 _contract.register_autograd(_backward, setup_context=_setup)
 
-_SCRIPTED = {"deepmd_trace::contract": contract, "deepmd_trace::row_gradient": row_gradient}
+_SCRIPTED: dict[str, Callable] = {
+    "deepmd_trace::contract": contract,
+    "deepmd_trace::row_gradient": row_gradient,
+}
 
 
 def scripted(name: str) -> Callable | None:
