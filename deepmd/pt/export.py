@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from deepmd.dpmodel.atomic_model.base import kept_types
 from deepmd.dpmodel.model import Inputs, Model, SpinModel
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.io.probes import INPUTS, compare_probes, lowest_precision
@@ -130,7 +131,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return the attributes of :class:`deepmd.pt.script.Program`."""
     packings, outputs = model.packings(), model.output_def().get_data().values()
-    sel = [int(n) for n in model.get_sel()]
+    sel, atomic = [int(n) for n in model.get_sel()], model.atomic_model
     return {
         "rcut": float(model.get_rcut()),
         "type_map": list(model.get_type_map()),
@@ -138,6 +139,7 @@ def settings_of(
         "sizes": [v.size for v in outputs],
         "differentiable": [v.r_differentiable for v in outputs],
         "intensive": [v.intensive for v in outputs],
+        "counted": [bool(k) for k in kept_types(atomic.atom_exclude_types, atomic.ntypes)[:, 0]],
         "layouts": [p.layout for p in packings],
         "rcuts": [float(p.rcut) for p in packings],
         "sels": [list(p.sel) for p in packings],
@@ -156,7 +158,7 @@ def settings_of(
         "sel": sel,
         "nnei": sum(sel),
         "sel_type": torch.jit.Attribute(list(model.get_sel_type()), list[int]),
-        "core_types": model.atomic_model.ntypes,
+        "core_types": atomic.ntypes,
         # Atoms without spin and their partners are at the same place, and neighbours.
         "shortest": SHORTEST**2 if model.has_spin() else 0.0,
         "mixed": model.mixed_types(),

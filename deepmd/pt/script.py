@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What surrounds the traced core in a TorchScript file: pairs, packing, assembly, queries.
+"""What surrounds the traced core in a TorchScript file: pairs, packing, assembly.
 
 Everything in this file is compiled by ``torch.jit.script``; hence loops over lists and no
 comprehension where a tensor decides. Packing follows :mod:`deepmd.dpmodel.neighbors`.
@@ -8,9 +8,10 @@ comprehension where a tensor decides. Packing follows :mod:`deepmd.dpmodel.neigh
 import torch
 
 from deepmd.pt.script_neighbors import find_pairs, pack
+from deepmd.pt.script_queries import Queries
 
 
-class Program(torch.nn.Module):
+class Program(Queries):
     """A model as it is stored in a ``.pth`` file.
 
     Parameters
@@ -21,11 +22,13 @@ class Program(torch.nn.Module):
         Of :func:`deepmd.pt.export.settings_of`.
     """
 
+    # TorchScript does not look at the annotations of a base class.
     type_map: list[str]
     names: list[str]
     sizes: list[int]
     differentiable: list[bool]
     intensive: list[bool]
+    counted: list[bool]
     layouts: list[str]
     rcuts: list[float]
     sels: list[list[int]]
@@ -176,7 +179,7 @@ class Program(torch.nn.Module):
             self.atom_parameters(aparam, nf, na, coord)[real],
         )
         place = rows[:, 0] * na + rows[:, 1]
-        out = self.totals(raw, place, nf, na)
+        out = self.totals(raw, types, place, nf, na)
         self.add_derivatives(out, raw, vec, place[i], place[j], nf, na, "", do_atomic_virial)
         out["mask"] = real.to(torch.int32)
         return out
@@ -227,16 +230,17 @@ class Program(torch.nn.Module):
         if self.message_passing:
             owner = self.owners(mapping, comm_dict, where[:, 0], neighbor - where[:, 0] * nall)
             j = number[where[:, 0], owner]
+        own = types[:, :nloc][real]
         raw = self.evaluate(
             vec,
             number[where[:, 0], where[:, 1]],
             j,
-            types[:, :nloc][real],
+            own,
             rows[:, 0],
             self.frame_parameters(fparam, charge_spin, nf),
             self.atom_parameters(aparam, nf, nloc, extended_coord)[real],
         )
-        out = self.totals(raw, rows[:, 0] * nloc + rows[:, 1], nf, nloc)
+        out = self.totals(raw, own, rows[:, 0] * nloc + rows[:, 1], nf, nloc)
         self.add_derivatives(
             out, raw, vec, centre, neighbor, nf, nall, "extended", do_atomic_virial
         )
@@ -293,9 +297,17 @@ class Program(torch.nn.Module):
     # -- assembly -----------------------------------------------------------------------------
 
     def totals(
-        self, raw: dict[str, torch.Tensor], place: torch.Tensor, nf: int, na: int
+        self,
+        raw: dict[str, torch.Tensor],
+        types: torch.Tensor,
+        place: torch.Tensor,
+        nf: int,
+        na: int,
     ) -> dict[str, torch.Tensor]:
-        """Values of atoms, in the order of the input, and of frames."""
+        """Values of atoms, in the order of the input, and of frames.
+
+        An intensive one is the mean over the atoms of types that are ``counted``.
+        """
         out: dict[str, torch.Tensor] = {}
         for k in range(len(self.names)):
             name, size = self.names[k], self.sizes[k]
@@ -305,8 +317,8 @@ class Program(torch.nn.Module):
             total = atoms.sum(1)
             if self.intensive[k]:
                 counts = torch.zeros(nf * na, dtype=total.dtype, device=total.device)
-                counts[place] = 1.0
-                total = total / counts.reshape(nf, na).sum(1, keepdim=True)
+                counts[place] = torch.tensor(self.counted, device=total.device)[types].to(total)
+                total = total / counts.reshape(nf, na).sum(1, keepdim=True).clamp_min(1.0)
             out[name] = total
         return out
 
@@ -389,128 +401,3 @@ class Program(torch.nn.Module):
         if aparam is None:
             raise ValueError("the model needs aparam, which was not given")
         return aparam.to(torch.float64).reshape(nf, -1, self.dim_aparam)[:, :na]
-
-    # -- queries ------------------------------------------------------------------------------
-
-    @torch.jit.export
-    def get_rcut(self) -> float:
-        """Cutoff [Å]."""
-        return self.rcut
-
-    @torch.jit.export
-    def get_type_map(self) -> list[str]:
-        """Names of the types."""
-        return self.type_map
-
-    @torch.jit.export
-    def get_ntypes(self) -> int:
-        """Number of types."""
-        return len(self.type_map)
-
-    @torch.jit.export
-    def get_dim_fparam(self) -> int:
-        """Number of frame parameters."""
-        return self.dim_fparam
-
-    @torch.jit.export
-    def get_dim_aparam(self) -> int:
-        """Number of atomic parameters."""
-        return self.dim_aparam
-
-    @torch.jit.export
-    def get_dim_chg_spin(self) -> int:
-        """Number of charge and multiplicity: 2 where they are inputs, else 0."""
-        return self.dim_chg_spin
-
-    @torch.jit.export
-    def get_sel_type(self) -> list[int]:
-        """Types that are predicted; empty means all."""
-        return self.sel_type
-
-    @torch.jit.export
-    def get_sel(self) -> list[int]:
-        """Largest numbers of neighbours."""
-        return self.sel
-
-    @torch.jit.export
-    def get_nnei(self) -> int:
-        """Largest number of neighbours, all types together."""
-        return self.nnei
-
-    @torch.jit.export
-    def get_nsel(self) -> int:
-        """Largest number of neighbours, all types together."""
-        return self.nnei
-
-    @torch.jit.export
-    def is_aparam_nall(self) -> bool:
-        """Whether atomic parameters are given for ghosts, too."""
-        return False
-
-    @torch.jit.export
-    def model_output_type(self) -> list[str]:
-        """Names of what is predicted."""
-        return self.names
-
-    @torch.jit.export
-    def mixed_types(self) -> bool:
-        """Whether one list of neighbours of all types is used."""
-        return self.mixed
-
-    @torch.jit.export
-    def has_message_passing(self) -> bool:
-        """Whether atoms beyond the cutoff matter."""
-        return self.message_passing
-
-    @torch.jit.export
-    def need_sorted_nlist_for_lower(self) -> bool:
-        """Whether the list must be sorted by distance."""
-        return False
-
-    @torch.jit.export
-    def get_model_def_script(self) -> str:
-        """The model section of the input, as JSON."""
-        return self.model_def_script
-
-    @torch.jit.export
-    def get_min_nbor_dist(self) -> float | None:
-        """Smallest distance of the training data [Å]."""
-        value = float(self.min_nbor_dist.item())
-        if value > 0.0:
-            return value
-        return None
-
-    @torch.jit.export
-    def has_default_fparam(self) -> bool:
-        """Whether frame parameters may be left out."""
-        return len(self.default_fparam) > 0
-
-    @torch.jit.export
-    def get_default_fparam(self) -> list[float]:
-        """Frame parameters that are used when none are given."""
-        return self.default_fparam
-
-    @torch.jit.export
-    def has_chg_spin_ebd(self) -> bool:
-        """Whether charge and spin are inputs."""
-        return self.dim_chg_spin > 0
-
-    @torch.jit.export
-    def has_default_chg_spin(self) -> bool:
-        """Whether charge and spin have defaults."""
-        return len(self.default_chg_spin) > 0
-
-    @torch.jit.export
-    def get_default_chg_spin(self) -> list[float]:
-        """Charge and multiplicity that are used when none are given."""
-        return self.default_chg_spin
-
-    @torch.jit.export
-    def has_spin(self) -> bool:
-        """Whether atoms have spins."""
-        return False
-
-    @torch.jit.export
-    def get_observed_type_list(self) -> list[str]:
-        """Types that were in the training data."""
-        return self.observed

@@ -164,13 +164,14 @@ class SpinProgram(Program):
         i, j, vec = self.with_partners(centre, neighbor, vec, sites, shift)
         own = types[:, :nloc][real]
         nt = len(self.use_spin)
+        both_types = torch.stack([own, own + nt], 1).reshape(-1)
         ni, nj = torch.div(i, 2, rounding_mode="floor"), torch.div(j, 2, rounding_mode="floor")
         known, kinds = images[nj], types.reshape(-1)[nj] + (j - 2 * nj) * nt
         raw = self.evaluate(
             vec,
             2 * number[ni] + (i - 2 * ni),
             torch.where(known >= 0, 2 * known + (j - 2 * nj), 2 * sites.shape[0] + kinds),
-            torch.stack([own, own + nt], 1).reshape(-1),
+            both_types,
             rows[:, 0].repeat_interleave(2),
             fparam,
             torch.cat(
@@ -182,7 +183,8 @@ class SpinProgram(Program):
             ),
         )
         place = 2 * (rows[:, 0] * nloc + rows[:, 1])
-        both = self.totals(raw, torch.stack([place, place + 1], 1).reshape(-1), nf, 2 * nloc)
+        places = torch.stack([place, place + 1], 1).reshape(-1)
+        both = self.totals(raw, both_types, places, nf, 2 * nloc)
         # Spins stay as they are when the cell is deformed: what counts are the vectors of the sites.
         strained = vec + shift[ni] * (i - 2 * ni)[:, None] - shift[nj] * (j - 2 * nj)[:, None]
         self.add_derivatives(both, raw, strained, i, j, nf, 2 * nall, kind, do_atomic_virial)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
-from deepmd.dpmodel.model import Model, prepare  # noqa: E402
+from deepmd.dpmodel.model import Model, build_model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.io.probes import model_file_dict  # noqa: E402
@@ -323,3 +323,34 @@ def test_a_file_that_fails_its_probes_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ModelFileError, match="energy"):
         export.write_pth(tmp_path / "model.pth", data)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mean_over_atoms_leaves_out_excluded_types():
+    fitting = {
+        "type": "property",
+        "property_name": "gap",
+        "task_dim": 2,
+        "intensive": True,
+        "neuron": [4],
+        "seed": 2,
+    }
+    built = build_model(section() | {"fitting_net": fitting, "atom_exclude_types": [1]})
+    program = build_program(built)
+    assert program.counted == [True, False]
+    coord, cell, atype = frames(8, nf=3, virtual=(2,))
+    atype[2, atype[2] >= 0] = 1  # no atom counts: the mean is 0, not 0/0
+    keep = atype >= 0
+    b = Batch(
+        coord=coord[keep],
+        cell=cell,
+        periodic=np.full(3, True),
+        atype=atype[keep],
+        frame=np.nonzero(keep)[0],
+        natoms=keep.sum(axis=1),
+    )
+    b.edges = batch_edges(b, built.rcut)
+    want = NumPyEvaluator(built).evaluate(b)["gap"]
+    assert np.abs(want[:2]).min() > 0
+    close(program(*tensors(coord, atype, cell.reshape(3, 9)))["gap"], want, 1e-10)
+    ext, ext_type, owner, nlist = extended(coord, cell, atype, built.rcut)
+    close(program.forward_lower(*tensors(ext, ext_type, nlist, owner))["gap"], want, 1e-10)
