@@ -169,6 +169,15 @@ const deepmd_backend_functions& backend_for(const std::string& path) {
   return functions_of(handle, where);
 }
 
+/** Return the path of a model: a file that is not there is named before a backend is missed. */
+static const std::string& checked(const std::string& path, const OpenOptions& options) {
+  known_backend(path);
+  if (options.content.empty() && !exists(path)) {
+    fail(path, "there is no such model file", "check the path");
+  }
+  return path;
+}
+
 std::vector<std::string> describe_backends() {
   std::vector<std::string> lines;
   for (const Known& backend : known_backends()) {
@@ -188,11 +197,8 @@ std::vector<std::string> describe_backends() {
 }
 
 BackendModel::BackendModel(const std::string& path, const OpenOptions& options)
-    : functions_(backend_for(path)) {
+    : functions_(backend_for(checked(path, options))) {
   info_.path = path;
-  if (options.content.empty() && !exists(path)) {
-    fail(path, "there is no such model file", "check the path");
-  }
   try {
     open(path, options);
   } catch (...) {
