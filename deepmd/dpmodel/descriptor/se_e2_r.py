@@ -13,9 +13,8 @@ from dargs import Argument
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import protected
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor, pair_networks
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor
 from deepmd.dpmodel.module import Serial
-from deepmd.dpmodel.nn.random import Seed
 from deepmd.schema.common import common_network_arguments, option, widths_argument
 from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
 from deepmd.schema.registry import descriptor_args
@@ -30,26 +29,10 @@ class DescrptSeR(TypedDescriptor):
 
     Parameters
     ----------
-    rcut, rcut_smth : float
-        Cutoff and start of the switch [Å].
-    sel : list of int
-        Slots per neighbour type; N is their sum.
-    neuron : list of int
-        Widths of the embedding networks.
-    resnet_dt : bool
-        Whether residual layers have a trained factor per channel.
     type_one_side : bool
         One network per neighbour type instead of one per pair of types.
-    exclude_types : list of (int, int)
-        Pairs of types that do not see each other.
-    env_protection : float
-        Added to distances in denominators [Å].
-    set_davg_zero : bool
-        Keep the mean of the environment matrix at zero.
-    activation_function, precision, trainable, seed
-        Of the networks.
-    type_map : list of str, optional
-        Names of the types.
+    rcut, rcut_smth, sel, options
+        See :meth:`TypedDescriptor._init_common`.
     """
 
     serial = Serial(
@@ -74,38 +57,11 @@ class DescrptSeR(TypedDescriptor):
         rcut_smth: float,
         sel: Sequence[int],
         *,
-        neuron: Sequence[int] = (10, 20, 40),
-        resnet_dt: bool = False,
         type_one_side: bool = True,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
-        set_davg_zero: bool = False,
-        activation_function: str = "tanh",
-        precision: str = "default",
-        trainable: bool = True,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
+        **options: Any,
     ) -> None:
         self.type_one_side = self.one_sided = type_one_side
-        self._init_environment(
-            rcut=rcut,
-            rcut_smth=rcut_smth,
-            sel=sel,
-            exclude_types=exclude_types,
-            env_protection=env_protection,
-            set_davg_zero=set_davg_zero,
-            precision=precision,
-            type_map=type_map,
-            trainable=trainable,
-        )
-        self.neuron, self.resnet_dt = list(neuron), resnet_dt
-        self.activation_function = activation_function
-        self.embeddings = pair_networks(self, 1 if type_one_side else 2, seed)
-
-    @property
-    def dim_out(self) -> int:
-        """Width of the descriptor."""
-        return self.neuron[-1]
+        self._init_common(rcut, rcut_smth, sel, ndim=1 if type_one_side else 2, **options)
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom: value (n_atoms, ng)."""
