@@ -20,7 +20,7 @@ import torch
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.io.files import SINGLE, branch_params
-from deepmd.pt.names import array_names, fill, nearest_name, state_of
+from deepmd.pt.names import array_names, fill, nearest_name, neutral, state_of, with_tables
 from deepmd.utils.errors import InputError, ModelFileError
 from deepmd.utils.files import replacing
 
@@ -111,7 +111,8 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
             data = json.loads(trainer["models"][task])
             _add_arrays(data, state, f"model.{task}.")
         else:
-            data = build_model(branch_params(params, task)).serialize()
+            section = with_tables(branch_params(params, task), state, f"model.{task}.")
+            data = build_model(section).serialize()
             fill(data, state, f"model.{task}.")
         models[task] = Model.deserialize(data)
     nearest = state.get(f"model.{tasks[0]}.{nearest_name(models[tasks[0]].serialize())}")
@@ -131,8 +132,11 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
 
 
 def _without_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace every array of a model dictionary by its name in the state dictionary."""
-    copy = _plain(_blanked(data))
+    """Replace every array of a model dictionary by its name in the state dictionary.
+
+    Those that have none become lists.
+    """
+    copy = _plain(_listed(data))
     for place, names in array_names(data).items():
         node = copy
         for key in place[:-1]:
@@ -141,12 +145,12 @@ def _without_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _blanked(node: Any) -> Any:
+def _listed(node: Any) -> Any:
     if isinstance(node, Mapping):
-        return {k: _blanked(v) for k, v in node.items()}
+        return {k: _listed(v) for k, v in node.items()}
     if isinstance(node, (list, tuple)):
-        return [_blanked(v) for v in node]
-    return None if isinstance(node, np.ndarray) else node
+        return [_listed(v) for v in node]
+    return node.tolist() if isinstance(node, np.ndarray) else node
 
 
 def _add_arrays(node: Any, state: Mapping[str, Any], prefix: str, inside: bool = False) -> None:
@@ -156,7 +160,7 @@ def _add_arrays(node: Any, state: Mapping[str, Any], prefix: str, inside: bool =
         if isinstance(value, (dict, list)):
             _add_arrays(value, state, prefix, inside or key == "@variables")
         elif inside and isinstance(value, str):
-            node[key] = state[prefix + value].numpy().copy()
+            node[key] = neutral(key, state[prefix + value])
 
 
 # -- optimizer ------------------------------------------------------------------------------------

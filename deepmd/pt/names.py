@@ -35,6 +35,7 @@ _INNER = {
 #: Parts, by the class that holds them.
 _PART_NAMES = {
     ("Model", "fitting"): "fitting_net",
+    ("Model", "tab"): "",
     ("Descriptor", "embeddings"): "filter_layers",
     ("Descriptor", "embeddings_strip"): "filter_layers_strip",
     ("Descriptor", "attention_layers"): "dpa1_attention",
@@ -44,6 +45,12 @@ _PART_NAMES = {
     ("TypeEmbedNet", "embedding"): "embedding.embedding_net",
     ("Fitting", "nets"): "filter_layers",
 }
+#: Arrays that the dialect does not store: a pair table is told by its splines.
+_NOT_STORED = ("vdata",)
+#: The splines are flat in a model dictionary; here they are (ntypes, ntypes, n_intervals, 4).
+_SPLINES = "tab_data"
+#: Where the section of a model names the file of a pair table, and the model that has it.
+_TABLE_KEYS = {"tab_file": "", "use_srtab": "models.1."}
 #: Blocks of a descriptor, which have no class in the dictionary.
 _BLOCKS = {
     "repinit_variable": "repinit",
@@ -107,7 +114,7 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
                 yield from _walk(value, (*place, key), f"{here}{name}.")
         else:
             part = _BLOCKS.get(key) or _PART_NAMES.get((str(kind), key), key)
-            yield from _walk(value, (*place, key), f"{here}{part}.")
+            yield from _walk(value, (*place, key), f"{here}{part}." if part else here)
 
 
 def _arrays(
@@ -119,7 +126,7 @@ def _arrays(
             for k, item in enumerate(value):
                 if item is not None:
                     yield (*place, key, k), f"{name}.{k}"
-        elif value is not None:
+        elif value is not None and key not in _NOT_STORED:
             yield (*place, key), name
 
 
@@ -127,7 +134,7 @@ def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tens
     """Return a model dictionary's arrays as tensors under the dialect's names."""
     out: dict[str, torch.Tensor] = {}
     for place, names in array_names(model).items():
-        tensor = torch.from_numpy(np.array(_at(model, place)))
+        tensor = torch.from_numpy(np.array(_stored(model, place)))
         for name in names:
             out[prefix + name] = tensor
     return out | _no_tables(list(out))
@@ -159,10 +166,59 @@ def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> N
         name = next((prefix + n for n in names if prefix + n in state), None)
         if name is None:
             raise ModelFileError(f"array {prefix}{names[0]} is missing")
-        old, new = np.asarray(_at(model, place)), state[name].detach().cpu().numpy()
-        if old.shape != new.shape:
-            raise ModelFileError(f"{name} has shape {new.shape}, expected {old.shape}")
-        _at(model, place[:-1])[place[-1]] = np.array(new)
+        old, new = _stored(model, place), state[name]
+        if old.shape != tuple(new.shape):
+            raise ModelFileError(f"{name} has shape {tuple(new.shape)}, expected {old.shape}")
+        _at(model, place[:-1])[place[-1]] = neutral(place[-1], new)
+
+
+def neutral(key: str | int, tensor: torch.Tensor) -> np.ndarray:
+    """Return an array of a state in the shape that it has in a model dictionary."""
+    array = np.array(tensor.detach().cpu().numpy())
+    return array.reshape(-1) if key == _SPLINES else array
+
+
+def with_tables(
+    section: Mapping[str, Any], state: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """Return a model section with the pair tables of a state in the places of their files.
+
+    The files need not be there any more when a checkpoint is read.
+    """
+    return _with_tables(section, state, f"{prefix}atomic_model.")
+
+
+def _with_tables(
+    section: Mapping[str, Any], state: Mapping[str, Any], prefix: str
+) -> dict[str, Any]:
+    out = dict(section)
+    for key, part in _TABLE_KEYS.items():
+        if out.get(key) is not None:
+            out[key] = _table(state, prefix + part)
+    if "models" in out:
+        members = enumerate(out["models"])
+        out["models"] = [_with_tables(m, state, f"{prefix}models.{k}.") for k, m in members]
+    return out
+
+
+def _table(state: Mapping[str, Any], prefix: str) -> np.ndarray:
+    """Columns r, u_00, u_01, … of the pair table whose splines are in a state."""
+    rmin, step = (float(x) for x in state[f"{prefix}tab_info"][:2])
+    splines = state[f"{prefix}{_SPLINES}"].detach().cpu().numpy()
+    a, b = np.triu_indices(len(splines))
+    # The constant terms are the values where intervals begin, the sums those where they end.
+    values = np.append(splines[a, b, :, 3], splines[a, b, -1:].sum(-1), axis=1)
+    r = rmin + step * np.arange(values.shape[1])
+    return np.column_stack([r, *values])
+
+
+def _stored(model: Mapping[str, Any], place: Path) -> np.ndarray:
+    """Return an array in the shape that it has in the dialect."""
+    array = np.asarray(_at(model, place))
+    if place[-1] != _SPLINES:
+        return array
+    ntypes = _at(model, place[:-2])["ntypes"]
+    return array.reshape(ntypes, ntypes, -1, 4)
 
 
 def _at(node: Any, place: Path) -> Any:

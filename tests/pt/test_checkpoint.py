@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
+from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
 from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
@@ -173,6 +174,32 @@ def test_names_inside_of_a_descriptor(member, names, tmp_path):
     """As in checkpoints that DeePMD-kit wrote for such models."""
     state = state_of(build_model(member_section(member, tmp_path)).serialize())
     assert {f"atomic_model.descriptor.{name}" for name in names} <= set(state)
+
+
+@pytest.mark.parametrize(("member", "short"), [("zbl", False), ("linear_ener", True)])
+def test_a_checkpoint_with_a_pair_table_but_without_its_file(member, short, tmp_path):
+    """As DeePMD-kit writes it: splines of the whole table, and the name of a file far away."""
+    given = member_section(member, tmp_path)
+    table = tmp_path / "table.txt"
+    if short:  # continued to the cutoff
+        np.savetxt(table, np.loadtxt(table)[:-9])
+    wanted = randomise(build_model(given))
+    table.unlink()
+    state = state_of(wanted.serialize(), "model.Default.")
+    splines = state["model.Default.atomic_model.models.1.tab_data"]
+    assert splines.shape == (2, 2, 39, 4)
+    assert state["model.Default.atomic_model.models.1.tab_info"].tolist() == pytest.approx(
+        [0.1, 0.1, 39, 2]
+    )
+    assert not [name for name in state if ".tab." in name or "vdata" in name]
+    state["_extra_state"] = {"model_params": given, "train_infos": {"lr": 1e-3, "step": 1}}
+    torch.save({"model": state}, tmp_path / "model.pt")
+    found = read_checkpoint(tmp_path / "model.pt").models["Default"]
+    b = batch()
+    results = [NumPyEvaluator(m).evaluate(b, derivatives=("force",)) for m in (wanted, found)]
+    for key in ("energy", "force"):
+        assert np.abs(results[0][key]).max() > 0.1
+        np.testing.assert_allclose(results[1][key], results[0][key], rtol=1e-12, atol=1e-12)
 
 
 def test_the_smallest_distance_of_a_model_with_spins(tmp_path):

@@ -54,7 +54,9 @@ def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
         raise InputError("no type_map", where=where, fix='name the types, e.g. ["O", "H"]')
     if kind == "standard":
         network = _standard(section, where)
-        return _with_pair_table(network, section, where) if section.get("use_srtab") else network
+        if section.get("use_srtab") is None:
+            return network
+        return _with_pair_table(network, section, where)
     if kind == "pairtab":
         type_map = section["type_map"]
         table = PairTable.from_file(section["tab_file"], len(type_map), section["rcut"])

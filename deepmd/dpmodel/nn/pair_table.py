@@ -41,8 +41,8 @@ class PairTable(Module):
         self.tab_data = _spline_table(vdata, ntypes).reshape(-1)
 
     @classmethod
-    def from_file(cls, path: str | Path, ntypes: int, rcut: float) -> "PairTable":
-        """Read a table and continue it to the cutoff.
+    def from_file(cls, path: str | Path | np.ndarray, ntypes: int, rcut: float) -> "PairTable":
+        """Read a table, or take it as it is given, and continue it to the cutoff.
 
         Beyond the table the potential is zero when its last row is, else a cubic that reaches 0
         with slope 0 at the cutoff.
@@ -52,12 +52,10 @@ class PairTable(Module):
         InputError
             If the file is missing, is no table, or does not fit the number of types.
         """
-        try:
-            data = np.loadtxt(path, dtype=np.float64, ndmin=2)
-        except OSError:
-            raise InputError("there is no such file", where=path, fix="check tab_file") from None
-        except ValueError as error:
-            raise InputError(f"this is no table of numbers ({error})", where=path) from None
+        if isinstance(path, np.ndarray):
+            data, path = path, "pair table"
+        else:
+            data = _loaded(path)
         columns = 1 + ntypes * (ntypes + 1) // 2
         if data.shape[1] != columns or len(data) < 3:
             raise InputError(
@@ -92,6 +90,15 @@ class PairTable(Module):
         a = ops.take(space.reshape(self.tab_data, (-1, 4)), row)
         value = ((a[:, 0] * t + a[:, 1]) * t + a[:, 2]) * t + a[:, 3]
         return space.where(inside & (r < self.rcut), value, 0.0 * value)
+
+
+def _loaded(path: str | Path) -> np.ndarray:
+    try:
+        return np.loadtxt(path, dtype=np.float64, ndmin=2)
+    except OSError:
+        raise InputError("there is no such file", where=path, fix="check tab_file") from None
+    except ValueError as error:
+        raise InputError(f"this is no table of numbers ({error})", where=path) from None
 
 
 def _extended(data: np.ndarray, rcut: float) -> np.ndarray:
