@@ -111,7 +111,7 @@ typedef struct deepmd_info {
   const double* default_chg_spin; /**< (dim_chg_spin), or NULL */
   int32_t message_passing; /**< whether atoms beyond the cutoff matter: neighbours must be owners */
   int32_t mixed_types;     /**< EXTENDED: whether the list is one of all types */
-  int32_t has_spin; /**< what atoms with partners need is not in these structures yet */
+  int32_t has_spin; /**< whether atoms carry spins; EXTENDED only, see spin_scale */
   int32_t single_precision; /**< whether networks are float32: a coarser probe check */
   const int32_t* sel_type;  /**< types that are predicted; n_sel_type 0: all */
   int32_t n_sel_type;
@@ -121,6 +121,11 @@ typedef struct deepmd_info {
   /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
       caches of a processor. For accelerators, which want more, and calls one after the other. */
   int64_t chunk_edges;
+  /** With has_spin: which types carry spins (ntypes), and how far a spin of length 1 reaches beyond
+      its atom (ntypes) [Angstrom]: neighbours matter up to the cutoff and the longest such reach,
+      twice it with message_passing. */
+  const int32_t* use_spin;
+  const double* spin_scale;
 } deepmd_info;
 
 /** An index array: (rows) if `columns` is negative, otherwise (rows, columns). */
@@ -168,7 +173,9 @@ typedef struct deepmd_extended_request {
   int64_t nnei;          /**< width of the list */
   const double* coord;   /**< (nall, 3) */
   const int64_t* atype;  /**< (nall) */
-  const int64_t* nlist;  /**< (nloc, nnei): the nearest first, cut to `sel` per type; -1: none */
+  /** (nloc, nnei): the nearest first, cut to `sel` per type; -1: none. With spins: all that matter,
+      see spin_scale; the model counts partners and cuts to `sel` by itself. */
+  const int64_t* nlist;
   const int64_t* mapping; /**< (nall): local atom of every atom, or NULL */
   const double* fparam;  /**< (dim_fparam), or NULL */
   const double* aparam;  /**< (nloc, dim_aparam), or NULL */
@@ -178,6 +185,8 @@ typedef struct deepmd_extended_request {
   double* const* force;       /**< per output: (size, nall, 3), or NULL */
   double* const* virial;      /**< per output: (size, 9), or NULL */
   double* const* atom_virial; /**< per output: (size, nall, 9), or NULL if not wanted */
+  const double* spin;         /**< (nall, 3), with has_spin */
+  double* const* force_mag;   /**< per output: (size, nall, 3), minus the derivative by spins */
 } deepmd_extended_request;
 
 /** What to open: a path, or the content of a file. */

@@ -27,6 +27,7 @@ std::vector<Prediction> empty_predictions(const Info& info, int64_t nall, const 
     if (wanted.derivatives || wanted.atom_virial) {
       predictions[k].force.assign(size * n * 3, 0.0);
       predictions[k].virial.assign(size * 9, 0.0);
+      if (info.has_spin) predictions[k].force_mag.assign(size * n * 3, 0.0);
     }
     if (wanted.atom_virial) predictions[k].atom_virial.assign(size * n * 9, 0.0);
   }

@@ -65,13 +65,14 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
 }
 
 /** The neighbours (n, width) of the centres, the nearest first, cut to `sel`; -1: none. */
-void ExtendedChunk::fill_table(const BackendModel& backend, int64_t n) {
+void ExtendedChunk::fill_table(const BackendModel& backend, const System& system, int64_t n) {
   const Info& info = backend.info();
   Packing packing;
-  packing.layout = backend.mixed_types() ? Layout::mixed : Layout::typed;
+  packing.layout = backend.mixed_types() || info.has_spin ? Layout::mixed : Layout::typed;
   packing.ntypes = static_cast<int64_t>(info.type_map.size());
-  packing.rcut = info.rcut;
-  packing.sel = info.sel;
+  packing.rcut = system.reach;
+  // Which partners of the neighbours are among the nearest is seen inside, hence all of them.
+  packing.sel = info.has_spin ? std::vector<int64_t>{pairs_.size()} : info.sel;
   overflow_ = {};
   // In the numbers of this chunk there are more atoms than centres; only these have edges.
   const std::vector<Slot>& slots = packer_.pack(
@@ -79,7 +80,9 @@ void ExtendedChunk::fill_table(const BackendModel& backend, int64_t n) {
       {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.r2.data(), n, atype_.data(),
        nullptr},
       &overflow_);
-  width_ = std::max<int64_t>(std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0}), 1);
+  width_ = info.has_spin ? slots.front().columns
+                         : std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0});
+  width_ = std::max<int64_t>(width_, 1);
   table_.assign(static_cast<size_t>(n * width_), -1);
   for (int64_t c = 0; c < n; ++c) {
     row_.clear();
@@ -100,17 +103,23 @@ void ExtendedChunk::run(const BackendModel& backend, const System& system, Range
   const Info& info = backend.info();
   const int64_t n = range.last - range.first;
   find_atoms(system, range, info.message_passing);
-  fill_table(backend, n);
+  fill_table(backend, system, n);
   aparam_.clear();
   for (int64_t c = range.first; info.dim_aparam > 0 && c < range.last; ++c) {
     const double* row = system.frame->aparam + system.centres[c] * info.dim_aparam;
     aparam_.insert(aparam_.end(), row, row + info.dim_aparam);
   }
-  for (Arrays* arrays : {&value_, &force_, &virial_, &atom_virial_}) arrays->start();
+  spin_.clear();
+  for (int64_t a = 0; info.has_spin && a < n_atoms(); ++a) {
+    const double* row = system.frame->spin + 3 * atom_[a];
+    spin_.insert(spin_.end(), row, row + 3);
+  }
+  for (Arrays* arrays : {&value_, &force_, &force_mag_, &virial_, &atom_virial_}) arrays->start();
   for (const Output& output : info.outputs) {
     const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
     value_.add(true, n * output.size);
     force_.add(derivatives, output.size * n_atoms() * 3);
+    force_mag_.add(derivatives && info.has_spin, output.size * n_atoms() * 3);
     virial_.add(derivatives, output.size * 9);
     atom_virial_.add(derivatives && wanted.atom_virial, output.size * n_atoms() * 9);
   }
@@ -133,6 +142,8 @@ void ExtendedChunk::run(const BackendModel& backend, const System& system, Range
   request.force = force_.pointers.data();
   request.virial = virial_.pointers.data();
   request.atom_virial = atom_virial_.pointers.data();
+  request.spin = info.has_spin ? spin_.data() : nullptr;
+  request.force_mag = force_mag_.pointers.data();
   backend.evaluate(request);
 }
 
@@ -160,6 +171,7 @@ void ExtendedChunk::add(const Info& info, const System& system, Range range,
     }
     if (!force_.pointers[k]) continue;
     fold(force_.data[k], size, 3, n_all, p.force);
+    if (force_mag_.pointers[k]) fold(force_mag_.data[k], size, 3, n_all, p.force_mag);
     for (size_t a = 0; a < p.virial.size(); ++a) p.virial[a] += virial_.data[k][a];
     if (atom_virial_.pointers[k]) fold(atom_virial_.data[k], size, 9, n_all, p.atom_virial);
   }

@@ -44,7 +44,7 @@ class ExtendedChunk {
   int64_t n_atoms() const { return static_cast<int64_t>(atom_.size()); }
   void find_atoms(const System& system, Range range, bool message_passing);
   void add_atom(const System& system, Range range, int64_t atom, const double* position);
-  void fill_table(const BackendModel& backend, int64_t n);
+  void fill_table(const BackendModel& backend, const System& system, int64_t n);
   void fold(const std::vector<double>& from, int64_t size, int64_t width, int64_t n_all,
             std::vector<double>& to) const;
 
@@ -60,8 +60,8 @@ class ExtendedChunk {
   std::vector<int64_t> centre_, neighbor_;  ///< per pair
   std::vector<int64_t> table_, row_;
   int64_t width_ = 0;
-  std::vector<double> aparam_;
-  Arrays value_, force_, virial_, atom_virial_;
+  std::vector<double> aparam_, spin_;
+  Arrays value_, force_, force_mag_, virial_, atom_virial_;
 };
 
 }  // namespace deepmd::core

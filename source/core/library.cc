@@ -232,7 +232,7 @@ void BackendModel::open(const std::string& path, const OpenOptions& options) {
 void BackendModel::copy_info(const deepmd_info& from) {
   entries_ = from.entries;
   mixed_types_ = from.mixed_types != 0;
-  if (from.struct_size >= sizeof(deepmd_info)) {
+  if (from.struct_size > offsetof(deepmd_info, chunk_edges)) {
     chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
   }
   info_.framework = from.framework ? from.framework : functions_.name;
@@ -255,12 +255,24 @@ void BackendModel::copy_info(const deepmd_info& from) {
   }
   info_.message_passing = from.message_passing != 0;
   info_.has_spin = from.has_spin != 0;
+  if (info_.has_spin) copy_spins(from);
   info_.single_precision = from.single_precision != 0;
   if (info_.outputs.empty() || !(info_.rcut > 0.0) || info_.type_map.empty() ||
       !(entries_ & (DEEPMD_EDGES | DEEPMD_EXTENDED))) {
     fail(info_.path, "the model has no types, no cutoff, no output or no entry",
          "freeze or convert it again");
   }
+}
+
+void BackendModel::copy_spins(const deepmd_info& from) {
+  if (from.struct_size <= offsetof(deepmd_info, spin_scale) || !from.use_spin ||
+      !from.spin_scale || !(entries_ & DEEPMD_EXTENDED)) {
+    fail(info_.path, "the backend does not say how to evaluate a model with spins",
+         "install both libraries from one release of deepmd-kit");
+  }
+  entries_ = DEEPMD_EXTENDED;
+  info_.use_spin.assign(from.use_spin, from.use_spin + from.ntypes);
+  info_.spin_scale = copy(from.spin_scale, from.ntypes);
 }
 
 void BackendModel::copy_packings(const deepmd_info& from) {

@@ -45,6 +45,7 @@ class BackendModel {
  private:
   void open(const std::string& path, const OpenOptions& options);
   void copy_info(const deepmd_info& from);
+  void copy_spins(const deepmd_info& from);
   void copy_packings(const deepmd_info& from);
   void copy_probes(const deepmd_info& from);
 

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -38,7 +40,20 @@ struct Info {
   std::vector<double> default_chg_spin;  ///< empty: there is none
   bool message_passing = false;
   bool has_spin = false;
+  std::vector<bool> use_spin;        ///< (ntypes) with has_spin: types that carry spins
+  std::vector<double> spin_scale;    ///< (ntypes) with has_spin: see Info::reach [Å]
   bool single_precision = false;
+
+  /** How far neighbours matter [Å]: beyond the cutoff, if spins reach `farthest` from their atoms. */
+  double reach(double farthest) const {
+    return rcut + farthest * (message_passing ? 2.0 : 1.0);
+  }
+  /** The same for spins of any type up to a length. */
+  double reach_of_spins(double longest) const {
+    double largest = 0.0;
+    for (const double scale : spin_scale) largest = std::max(largest, std::abs(scale));
+    return reach(longest * largest);
+  }
 };
 
 /** A neighbour list made elsewhere: pairs may lie beyond the cutoff, in any order. */
@@ -63,6 +78,7 @@ struct Frame {
   const double* fparam = nullptr;  ///< (dim_fparam), null: the default
   const double* aparam = nullptr;  ///< (nall - nghost, dim_aparam)
   const double* chg_spin = nullptr;  ///< (dim_chg_spin), null: the default
+  const double* spin = nullptr;    ///< (nall, 3); for models with spins, and only for these
 };
 
 /** Results of one output of one frame; arrays are resized and zeroed by evaluate. */
@@ -70,6 +86,7 @@ struct Prediction {
   std::vector<double> value;        ///< (size): of the frame
   std::vector<double> atom_value;   ///< (nall, size): zero for ghosts
   std::vector<double> force;        ///< (size, nall, 3): ghosts carry their share
+  std::vector<double> force_mag;    ///< (size, nall, 3): minus the derivative by spins, if any
   std::vector<double> virial;       ///< (size, 9), row a column b: -sum g_a d_b
   std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbour; if wanted
 };
@@ -101,8 +118,8 @@ class Model {
   /**
    * Evaluate one frame: one Prediction per output.
    *
-   * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters, more than
-   * one rank with a model that passes messages).
+   * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters or spins, more
+   * than one rank with a model that passes messages).
    */
   virtual std::vector<Prediction> evaluate(const Frame& frame, const Wanted& wanted) = 0;
 

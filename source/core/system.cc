@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "system.h"
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "error.h"
@@ -40,6 +42,31 @@ void check_list(const Frame& frame, const Info& info) {
          "this model passes messages between atoms and must know of which atoms ghosts are images",
          "give the mapping of the neighbour list; in LAMMPS: atom_modify map yes");
   }
+}
+
+/** The longest distance of a spin's end from its atom [Å]. */
+double farthest_spin(const Frame& frame, const Info& info) {
+  if (frame.spin && !info.has_spin) {
+    fail(info.path, "there are spins, but the model knows none",
+         "give none (DeepPot; in LAMMPS: pair_style deepmd)");
+  }
+  if (!info.has_spin || frame.nall == 0) return 0.0;
+  if (!frame.spin) {
+    fail(info.path, "the model needs the spins of the atoms",
+         "give three numbers per atom (DeepSpin; in LAMMPS: pair_style deepspin)");
+  }
+  double farthest = 0.0;
+  for (int64_t a = 0; a < frame.nall; ++a) {
+    const double* s = frame.spin + 3 * a;
+    const int type = frame.atype[a];
+    if (type < 0 || type >= static_cast<int>(info.spin_scale.size())) continue;
+    const double length = std::hypot(s[0], s[1], s[2]);
+    if (!std::isfinite(length)) {
+      fail("frame", "the spin of atom " + std::to_string(a) + " is not finite");
+    }
+    farthest = std::max(farthest, length * std::abs(info.spin_scale[type]));
+  }
+  return farthest;
 }
 
 /** Places of local atoms are in `owner`; add those of ghosts. */
@@ -91,13 +118,14 @@ System make_system(const Frame& frame, const Info& info) {
          "the model needs aparam (" + std::to_string(info.dim_aparam) + " numbers per atom)",
          "give aparam");
   }
+  system.reach = info.reach(farthest_spin(frame, info));
   if (frame.list) {
     check_coordinates(frame.coord, 0, frame.nall);
     add_ghosts(frame, system);
-    system.pairs = std::make_unique<GivenPairs>(frame, system.centres, ntypes, info.rcut);
+    system.pairs = std::make_unique<GivenPairs>(frame, system.centres, ntypes, system.reach);
   } else {
     system.pairs =
-        std::make_unique<CellList>(frame.coord, system.centres, frame.cell, info.rcut);
+        std::make_unique<CellList>(frame.coord, system.centres, frame.cell, system.reach);
   }
   return system;
 }

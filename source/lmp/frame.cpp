@@ -35,6 +35,11 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
     for (size_t k = 0; k < scaled_.size(); ++k) scaled_[k] = x[k] / length;
     coord_ = scaled_.data();
   }
+  spin_.resize(spins_ ? 3 * static_cast<size_t>(nall_) : 0);
+  for (size_t k = 0; k < spin_.size(); ++k) {
+    const double* s = atom->sp[k / 3];  // direction, then length
+    spin_[k] = s[k % 3] * s[3];
+  }
   atype_.resize(nall_);
   for (int i = 0; i < nall_; ++i) atype_[i] = types[atom->type[i]];
   const LAMMPS_NS::Domain* box = lmp_->domain;

@@ -28,7 +28,7 @@ struct Units {
 /** This rank's atoms, ghosts last. */
 class Frame {
  public:
-  explicit Frame(LAMMPS_NS::LAMMPS* lmp) : lmp_(lmp) {}
+  explicit Frame(LAMMPS_NS::LAMMPS* lmp, bool spins = false) : lmp_(lmp), spins_(spins) {}
 
   /**
    * Look at the atoms as they are now. `types[t]` is the model's type of LAMMPS's type t, -1 to
@@ -41,6 +41,7 @@ class Frame {
   int nghost() const { return nghost_; }
   int nlocal() const { return nall_ - nghost_; }
   const double* coord() const { return coord_; }
+  const double* spin() const { return spin_.data(); }
   const int* atype() const { return atype_.data(); }
   const double* cell() const { return cell_; }
   const DP_Nlist* list() const { return list_.get(); }
@@ -52,10 +53,12 @@ class Frame {
     void operator()(DP_Nlist* list) const { DP_DeleteNlist(list); }
   };
   LAMMPS_NS::LAMMPS* lmp_;
+  bool spins_;  ///< whether spins are looked at
   int nall_ = 0;
   int nghost_ = 0;
   const double* coord_ = nullptr;
   std::vector<double> scaled_;  ///< coordinates, where units are not Angstrom
+  std::vector<double> spin_;    ///< (nall, 3) [Bohr magnetons]
   std::vector<int> atype_;
   std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank with an atom map
   double cell_[9] = {};

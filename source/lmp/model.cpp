@@ -92,7 +92,7 @@ void agree(MPI_Comm world, const std::string& message) {
 
 std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
                                                 const std::vector<std::string>& paths,
-                                                bool check_probes) {
+                                                bool check_probes, bool spins) {
   int me = 0;
   MPI_Comm_rank(world, &me);
   const int gpu_rank = node_rank(world);
@@ -107,7 +107,8 @@ std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
     agree(world, message);
     broadcast(world, content, 0);
     try {
-      models.push_back(std::make_unique<Model>(path, content, gpu_rank, check_probes));
+      models.push_back(
+          std::make_unique<Model>(path, content, gpu_rank, check_probes, spins));
     } catch (const Failure& failure) {
       message = failure.what();
     }
@@ -116,29 +117,57 @@ std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
   return models;
 }
 
-Model::Model(const std::string& file, const std::string& content, int gpu_rank, bool check_probes)
-    : path(file) {
+Model::Model(const std::string& file, const std::string& content, int gpu_rank, bool check_probes,
+             bool with_spins)
+    : path(file), spins(with_spins) {
   const int before = DP_CheckProbes(check_probes);
-  handle_.reset(DP_NewDeepPotWithParam2(path.c_str(), gpu_rank, content.data(),
-                                        static_cast<int>(content.size())));
+  const int size = static_cast<int>(content.size());
+  if (spins) {
+    handle_.reset(reinterpret_cast<DP_DeepBaseModel*>(
+        DP_NewDeepSpinWithParam2(path.c_str(), gpu_rank, content.data(), size)));
+  } else {
+    handle_.reset(reinterpret_cast<DP_DeepBaseModel*>(
+        DP_NewDeepPotWithParam2(path.c_str(), gpu_rank, content.data(), size)));
+  }
   DP_CheckProbes(before);
   check();
-  DP_DeepPot* dp = handle_.get();
-  cutoff = DP_DeepPotGetCutoff(dp);
-  type_map = split(take(DP_DeepPotGetTypeMap(dp)));
-  dim_fparam = DP_DeepPotGetDimFParam(dp);
-  dim_aparam = DP_DeepPotGetDimAParam(dp);
-  dim_chg_spin = DP_DeepPotGetDimChgSpin(dp);
-  has_default_fparam = DP_DeepPotHasDefaultFParam(dp);
-  aparam_of_ghosts = DP_DeepPotIsAParamNAll(dp);
+  DP_DeepBaseModel* dp = handle_.get();
+  cutoff = DP_DeepBaseModelGetCutoff(dp);
+  type_map = split(take(DP_DeepBaseModelGetTypeMap(dp)));
+  dim_fparam = DP_DeepBaseModelGetDimFParam(dp);
+  dim_aparam = DP_DeepBaseModelGetDimAParam(dp);
+  dim_chg_spin = spins ? DP_DeepSpinGetDimChgSpin(spin()) : DP_DeepPotGetDimChgSpin(pot());
+  has_default_fparam = DP_DeepBaseModelHasDefaultFParam(dp);
+  aparam_of_ghosts = DP_DeepBaseModelIsAParamNAll(dp);
   check();
 }
 
 void Model::check() const {
-  std::string message = take(DP_DeepPotCheckOK(handle_.get()));
+  std::string message = take(DP_DeepBaseModelCheckOK(handle_.get()));
   if (message.empty()) return;
   if (message.find(path) == std::string::npos) message = path + ": " + message;
   throw Failure(message);
+}
+
+double Model::reach(double longest_spin) const {
+  return spins ? DP_DeepSpinGetReach(spin(), longest_spin) : cutoff;
+}
+
+/** Fill what is not null. */
+void Model::compute(const Frame& frame, const Inputs& inputs, int ago, double* energy,
+                    double* force, double* force_mag, double* virial, double* atom_energy,
+                    double* atom_virial) {
+  if (spins) {
+    DP_DeepSpinComputeNList3(spin(), 1, frame.nall(), frame.coord(), frame.spin(), frame.atype(),
+                             frame.cell(), frame.nghost(), frame.list(), ago, inputs.fparam,
+                             inputs.aparam, inputs.charge_spin, energy, force, force_mag, virial,
+                             atom_energy, atom_virial);
+  } else {
+    DP_DeepPotComputeNList3(pot(), 1, frame.nall(), frame.coord(), frame.atype(), frame.cell(),
+                            frame.nghost(), frame.list(), ago, inputs.fparam, inputs.aparam,
+                            inputs.charge_spin, energy, force, virial, atom_energy, atom_virial);
+  }
+  check();
 }
 
 void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
@@ -147,36 +176,25 @@ void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool ato
   results.energy = 0.0;
   results.virial.assign(9, 0.0);
   results.force.assign(3 * nall, 0.0);
+  results.force_mag.assign(spins ? 3 * nall : 0, 0.0);
   results.atom_energy.assign(atom_energy ? nall : 0, 0.0);
   results.atom_virial.assign(atom_virial ? 9 * nall : 0, 0.0);
   if (frame.nlocal() == 0) return;
-  DP_DeepPotComputeNList3(handle_.get(), 1, frame.nall(), frame.coord(), frame.atype(),
-                          frame.cell(), frame.nghost(), frame.list(), ago, inputs.fparam,
-                          inputs.aparam, inputs.charge_spin, &results.energy,
-                          results.force.data(), results.virial.data(),
-                          atom_energy ? results.atom_energy.data() : nullptr,
-                          atom_virial ? results.atom_virial.data() : nullptr);
-  check();
+  compute(frame, inputs, ago, &results.energy, results.force.data(), results.force_mag.data(),
+          results.virial.data(), atom_energy ? results.atom_energy.data() : nullptr,
+          atom_virial ? results.atom_virial.data() : nullptr);
 }
 
 double Model::energy(const Frame& frame, const Inputs& inputs) {
   double energy = 0.0;
   if (frame.nlocal() > 0) {
-    DP_DeepPotComputeNList3(handle_.get(), 1, frame.nall(), frame.coord(), frame.atype(),
-                            frame.cell(), frame.nghost(), frame.list(), 1, inputs.fparam,
-                            inputs.aparam, inputs.charge_spin, &energy, nullptr, nullptr, nullptr,
-                            nullptr);
-    check();
+    compute(frame, inputs, 1, &energy, nullptr, nullptr, nullptr, nullptr, nullptr);
   }
   return energy;
 }
 
-long long Model::overflow() const {
-  return DP_DeepBaseModelGetSelOverflow(reinterpret_cast<DP_DeepBaseModel*>(handle_.get()));
-}
+long long Model::overflow() const { return DP_DeepBaseModelGetSelOverflow(handle_.get()); }
 
-long long Model::most_neighbors() const {
-  return DP_DeepBaseModelGetMostNeighbors(reinterpret_cast<DP_DeepBaseModel*>(handle_.get()));
-}
+long long Model::most_neighbors() const { return DP_DeepBaseModelGetMostNeighbors(handle_.get()); }
 
 }  // namespace deepmd_lmp

@@ -34,17 +34,20 @@ struct Results {
   double energy = 0.0;              ///< [eV]
   std::vector<double> virial;       ///< (9) [eV], row-major
   std::vector<double> force;        ///< (nall, 3) [eV/Å]: ghosts carry their share
+  std::vector<double> force_mag;    ///< (nall, 3) [eV per unit of spin], alike; with spins
   std::vector<double> atom_energy;  ///< (nall) [eV]; if wanted
   std::vector<double> atom_virial;  ///< (nall, 9) [eV]; if wanted
 };
 
-/** An open potential. */
+/** An open potential, of atoms with or without spins. */
 class Model {
  public:
   /** `content` of the file, or empty to read the path. Throws Failure. */
-  Model(const std::string& path, const std::string& content, int gpu_rank, bool check_probes);
+  Model(const std::string& path, const std::string& content, int gpu_rank, bool check_probes,
+        bool spins);
 
   std::string path;
+  bool spins;
   double cutoff = 0.0;  ///< [Å]
   std::vector<std::string> type_map;
   int dim_fparam = 0;
@@ -58,17 +61,24 @@ class Model {
                 bool atom_virial, Results& results);
   double energy(const Frame& frame, const Inputs& inputs);
 
+  /** How far neighbours matter [Å] where spins have up to this length. */
+  double reach(double longest_spin) const;
+
   /** Centres with more neighbours than `sel` so far on this rank, and the largest number. */
   long long overflow() const;
   long long most_neighbors() const;
 
  private:
   struct Close {
-    void operator()(DP_DeepPot* handle) const { DP_DeleteDeepPot(handle); }
+    void operator()(DP_DeepBaseModel* handle) const { DP_DeleteDeepBaseModel(handle); }
   };
+  DP_DeepPot* pot() const { return reinterpret_cast<DP_DeepPot*>(handle_.get()); }
+  DP_DeepSpin* spin() const { return reinterpret_cast<DP_DeepSpin*>(handle_.get()); }
   void check() const;
+  void compute(const Frame& frame, const Inputs& inputs, int ago, double* energy, double* force,
+               double* force_mag, double* virial, double* atom_energy, double* atom_virial);
 
-  std::unique_ptr<DP_DeepPot, Close> handle_;
+  std::unique_ptr<DP_DeepBaseModel, Close> handle_;
 };
 
 /** A string of the C interface, which is freed. */
@@ -89,6 +99,6 @@ void agree(MPI_Comm world, const std::string& message);
 /** Open models: rank 0 reads the files and sends their contents. Throws Failure on all ranks. */
 std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
                                                 const std::vector<std::string>& paths,
-                                                bool check_probes);
+                                                bool check_probes, bool spins = false);
 
 }  // namespace deepmd_lmp

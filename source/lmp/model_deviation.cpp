@@ -19,8 +19,9 @@ namespace deepmd_lmp {
 using LAMMPS_NS::tagint;
 using Arrays = std::vector<std::vector<double>>;
 
-ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, bool append)
-    : lmp_(lmp), settings_(settings), units_(lmp) {
+ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, bool append,
+                               bool spins)
+    : lmp_(lmp), settings_(settings), spins_(spins), units_(lmp) {
   std::string message;
   if (lmp->comm->me == 0) {
     file_.open(settings_.out_file, append ? std::ios::app : std::ios::trunc);
@@ -29,9 +30,11 @@ ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings,
   agree(lmp->world, message);
   if (lmp->comm->me != 0 || append) return;
   file_ << "#" << std::setw(11) << "step";
-  for (const char* what : {"devi_v", "devi_f"}) {
+  std::vector<std::string> columns = {"devi_v", spins_ ? "devi_fr" : "devi_f"};
+  if (spins_) columns.push_back("devi_fm");
+  for (const std::string& what : columns) {
     for (const char* how : {"max_", "min_", "avg_"}) {
-      file_ << " " << std::setw(18) << std::string(how) + what;
+      file_ << " " << std::setw(18) << how + what;
     }
   }
   if (settings_.atomic) file_ << " " << std::setw(18) << "atm_devi_f(N)";
@@ -40,17 +43,22 @@ ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings,
 
 bool ModelDeviation::due() const { return lmp_->update->ntimestep % settings_.out_freq == 0; }
 
-void ModelDeviation::write(const Arrays& force, const Arrays& virial, const int* atype) {
+void ModelDeviation::write(const Arrays& force, const Arrays& force_mag, const Arrays& virial,
+                           const int* atype) {
   const int nlocal = lmp_->atom->nlocal;
   const double counted = static_cast<double>(nlocal - std::count(atype, atype + nlocal, -1));
   double natoms = 0.0;
   MPI_Allreduce(&counted, &natoms, 1, MPI_DOUBLE, MPI_SUM, lmp_->world);
 
   const Row v = of_virial(virial, natoms);
-  const std::vector<double> deviation = of_atoms(force);
+  const std::vector<double> deviation = of_atoms(force, units_.force());
   const Row f = of_force(deviation, atype, natoms);
   std::vector<double> columns = {v.largest, v.smallest, v.average,
                                  f.largest, f.smallest, f.average};
+  if (spins_) {
+    const Row m = of_force(of_atoms(force_mag, units_.energy), atype, natoms);
+    columns.insert(columns.end(), {m.largest, m.smallest, m.average});
+  }
   if (settings_.atomic) {
     const std::vector<double> atoms = sorted_by_tag(deviation);
     columns.insert(columns.end(), atoms.begin(), atoms.end());
@@ -83,7 +91,7 @@ ModelDeviation::Row ModelDeviation::of_virial(const Arrays& virial, double natom
   return row;
 }
 
-std::vector<double> ModelDeviation::of_atoms(const Arrays& force) const {
+std::vector<double> ModelDeviation::of_atoms(const Arrays& force, double unit) const {
   const double count = static_cast<double>(force.size());
   std::vector<double> deviation(lmp_->atom->nlocal);
   for (size_t i = 0; i < deviation.size(); ++i) {
@@ -94,9 +102,9 @@ std::vector<double> ModelDeviation::of_atoms(const Arrays& force) const {
       for (const auto& f : force) square += std::pow(f[c] - mean, 2) / count;
       norm += mean * mean;
     }
-    deviation[i] = std::sqrt(square) * units_.force();
+    deviation[i] = std::sqrt(square) * unit;
     if (settings_.relative) {
-      deviation[i] /= std::sqrt(norm) * units_.force() + *settings_.relative;
+      deviation[i] /= std::sqrt(norm) * unit + *settings_.relative;
     }
   }
   return deviation;

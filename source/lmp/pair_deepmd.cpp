@@ -41,14 +41,17 @@ void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other)
 
 }  // namespace
 
-PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
+PairDeepmd::PairDeepmd(LAMMPS* lmp, bool with_spins)
+    : Pair(lmp),
+      frame(lmp, with_spins),
+      spins(with_spins),
+      style(with_spins ? "pair_style deepspin: " : "pair_style deepmd: ") {
   // Even updates of one version of LAMMPS (22 Jul 2025, 2 and 4) have moved members of Pair. Then
   // what its constructor has set is not where our header has it.
   if (single_enable != 1 || reinitflag != 1 || centroidstressflag != CENTROID_SAME ||
       compute_flag != 1 || copymode != 0 || tabinner != std::sqrt(2.0)) {
-    error->all(FLERR, std::string("pair_style deepmd: the plugin was built with the headers of "
-                                  "another update of this LAMMPS; build it for this one (cmake "
-                                  "-DLAMMPS_INCLUDE_DIR=...)"));
+    error->all(FLERR, style + "the plugin was built with the headers of another update of this LAMMPS; "
+                              "build it for this one (cmake -DLAMMPS_INCLUDE_DIR=...)");
   }
   restartinfo = 1;
   one_coeff = 1;
@@ -65,7 +68,7 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp) : Pair(lmp), frame(lmp) {
 PairDeepmd::~PairDeepmd() {
   if (overflow > 0 && comm->me == 0) {
     utils::logmesg(lmp,
-                   "WARNING: pair_style deepmd: " + std::to_string(overflow) +
+                   "WARNING: " + style + std::to_string(overflow) +
                        " times an atom had more neighbours within the cutoff than the model's sel "
                        "keeps (at most " +
                        std::to_string(most_neighbors) +
@@ -90,7 +93,7 @@ void PairDeepmd::guard(Action&& action) {
   try {
     deepmd_lmp::agree(world, message);
   } catch (const Failure& failure) {
-    error->all(FLERR, std::string("pair_style deepmd: ") + failure.what());
+    error->all(FLERR, style + failure.what());
   }
 }
 
@@ -101,20 +104,29 @@ void PairDeepmd::settings(int narg, char** arg) {
 void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   units = std::make_unique<deepmd_lmp::Units>(lmp);
   deviation.reset();
-  models = deepmd_lmp::open_models(world, settings.models, settings.check_probes);
-  cutoff = 0.0;
+  models = deepmd_lmp::open_models(world, settings.models, settings.check_probes, spins);
   for (const auto& model : models) {
     check_alike(*models[0], *model);
-    cutoff = std::max(cutoff, model->cutoff * units->length);
     if (comm->me == 0) {
-      utils::logmesg(lmp, "pair_style deepmd: " + model->path + ", cutoff " +
+      utils::logmesg(lmp, style + model->path + ", cutoff " +
                               std::to_string(model->cutoff) + " Angstrom, types " +
                               join(model->type_map) + "\n");
     }
   }
   parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);
   if (models.size() > 1 && settings.out_freq > 0) {
-    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings, restarted);
+    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings, restarted, spins);
+  }
+  set_cutoff();
+}
+
+/** How far the neighbours must be known that matter to any model. */
+void PairDeepmd::set_cutoff() {
+  const double mine = longest_spin();
+  MPI_Allreduce(&mine, &longest, 1, MPI_DOUBLE, MPI_MAX, world);
+  cutoff = 0.0;
+  for (const auto& model : models) {
+    cutoff = std::max(cutoff, model->reach(longest) * units->length);
   }
 }
 
@@ -135,7 +147,7 @@ void PairDeepmd::allocate() {
 
 void PairDeepmd::coeff(int narg, char** arg) {
   guard([&] {
-    if (models.empty()) throw Failure("no model is open; give pair_style deepmd FILE ... before");
+    if (models.empty()) throw Failure("no model is open; give pair_style with a model file before");
     if (!allocated) allocate();
     name_types({arg + 2, arg + narg});  // LAMMPS saw to it that "* *" comes first: one_coeff
   });
@@ -181,14 +193,19 @@ void PairDeepmd::init_style() {
   guard([&] {
     if (models.empty()) {
       throw Failure(
-          "restart files do not hold models; give pair_style deepmd FILE ... and pair_coeff again");
+          "restart files do not hold models; give pair_style with its files and pair_coeff again");
     }
     if (types.empty()) throw Failure("give pair_coeff * * with a name for each type");
-    if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
+    check_atoms();
     check_special_bonds();
     parameters->init();
+    set_cutoff();
   });
   neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+void PairDeepmd::check_atoms() {
+  if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
 }
 
 void PairDeepmd::check_special_bonds() const {
@@ -216,13 +233,14 @@ void PairDeepmd::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   if (vflag_atom) {
     error->all(FLERR,
-               std::string("pair_style deepmd: a many-body virial of an atom has nine components; "
-                           "use compute centroid/stress/atom in place of stress/atom"));
+               style + "a many-body virial of an atom has nine components; use compute "
+                       "centroid/stress/atom in place of stress/atom");
   }
   const bool rebuilt = neighbor->ago == 0;
   frame.fill(list, types, units->length, rebuilt);
   deepmd_lmp::Inputs inputs;
   guard([&] {
+    check_spins();
     inputs = parameters->values();
     const double start = platform::walltime();
     models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
@@ -232,7 +250,15 @@ void PairDeepmd::compute(int eflag, int vflag) {
   if (deviation && deviation->due()) compare(results, inputs);
 }
 
-/** Add results to what LAMMPS sums. */
+/** Spins that have grown could have neighbours that are not known. */
+void PairDeepmd::check_spins() {
+  if (longest_spin() <= longest * (1.0 + 1e-6)) return;
+  throw Failure("a spin has become longer than all were before the run; end the run, and start "
+                "another one");
+}
+
+int PairDeepmd::count_added() const { return force->newton ? frame.nall() : frame.nlocal(); }
+
 void PairDeepmd::add(deepmd_lmp::Results& results) {
   const double factor = scale[1][1];
   // Without Newton's third law nobody but us adds what belongs to the owners of ghosts.
@@ -240,7 +266,7 @@ void PairDeepmd::add(deepmd_lmp::Results& results) {
     fold(results.force, 3);
     if (cvflag_atom) fold(results.atom_virial, 9);
   }
-  const int count = force->newton ? frame.nall() : frame.nlocal();
+  const int count = count_added();
   if (count > 0) {
     double* f = atom->f[0];
     const double unit = factor * units->force();
@@ -264,20 +290,25 @@ void PairDeepmd::add(deepmd_lmp::Results& results) {
 /** Evaluate the other models, and write how they differ. */
 void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs) {
   std::vector<std::vector<double>> force_of = {first.force};
+  std::vector<std::vector<double>> force_mag_of = {first.force_mag};
   std::vector<std::vector<double>> virial_of = {first.virial};
-  if (force->newton) fold(force_of[0], 3);
+  if (force->newton) {
+    fold(force_of[0], 3);
+    if (spins) fold(force_mag_of[0], 3);
+  }
   deepmd_lmp::Results other;
   for (size_t k = 1; k < models.size(); ++k) {
     // Neighbours may have been found anew since this model was called last.
     guard([&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
     fold(other.force, 3);
+    if (spins) fold(other.force_mag, 3);
     force_of.push_back(other.force);
+    force_mag_of.push_back(other.force_mag);
     virial_of.push_back(other.virial);
   }
-  deviation->write(force_of, virial_of, frame.atype());
+  deviation->write(force_of, force_mag_of, virial_of, frame.atype());
 }
 
-/** Add the values (nall, width) of ghosts to those of their owners. */
 void PairDeepmd::fold(std::vector<double>& values, int width) {
   folding = values.data();
   folding_width = width;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 /**
  * pair_style deepmd: energies, forces and virials of a model file, and the deviation of several.
+ *
+ * pair_style deepspin derives from it.
  */
 #pragma once
 
@@ -18,7 +20,7 @@ namespace LAMMPS_NS {
 
 class PairDeepmd : public Pair {
  public:
-  explicit PairDeepmd(class LAMMPS* lmp);
+  explicit PairDeepmd(class LAMMPS* lmp) : PairDeepmd(lmp, false) {}
   ~PairDeepmd() override;
 
   void settings(int narg, char** arg) override;
@@ -43,26 +45,44 @@ class PairDeepmd : public Pair {
   /** Energy of this rank's atoms at another frame parameter [energy unit of the run]. */
   double energy_at(double fparam);
 
+ protected:
+  PairDeepmd(class LAMMPS* lmp, bool spins);
+
+  /** Whether the atoms are what the style is for. Throws Failure. */
+  virtual void check_atoms();
+  /** The longest spin of this rank's atoms. */
+  virtual double longest_spin() const { return 0.0; }
+  /** Add results to what LAMMPS sums. */
+  virtual void add(deepmd_lmp::Results& results);
+  /** Atoms whose forces LAMMPS takes: with Newton's third law those of ghosts, too. */
+  int count_added() const;
+  /** Add the values (nall, width) of ghosts to those of their owners. */
+  void fold(std::vector<double>& values, int width);
+
+  deepmd_lmp::Frame frame;
+  double** scale = nullptr;
+
  private:
   void allocate();
   void open(const deepmd_lmp::Settings& settings);
   void name_types(const std::vector<std::string>& names);
   void check_special_bonds() const;
-  void add(deepmd_lmp::Results& results);
+  void set_cutoff();
+  void check_spins();
   void compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs);
-  void fold(std::vector<double>& values, int width);
   template <typename Action>
   void guard(Action&& action);
 
+  const bool spins;
+  const std::string style;  ///< for messages
   std::vector<std::unique_ptr<deepmd_lmp::Model>> models;  ///< the first one drives
   std::unique_ptr<deepmd_lmp::Parameters> parameters;
   std::unique_ptr<deepmd_lmp::ModelDeviation> deviation;  ///< null: one model, or not wanted
   std::unique_ptr<deepmd_lmp::Units> units;
-  deepmd_lmp::Frame frame;
   deepmd_lmp::Results results;
   std::vector<int> types;  ///< (ntypes + 1): type of the model, -1: ignored
-  double** scale = nullptr;
-  double cutoff = 0.0;  ///< in the units of the run
+  double cutoff = 0.0;   ///< in the units of the run, with the reach of spins
+  double longest = 0.0;  ///< spin for which the cutoff is enough
   double seconds = 0.0;  ///< in the first model on this rank; for compute pair
   bool restarted = false;
   long long overflow = 0;  ///< of all ranks, after a run

@@ -1,24 +1,40 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "pair_deepspin.h"
 
-#include <memory>
+#include <algorithm>
+#include <cmath>
 
-#include "error.h"
-#include "model.h"
-#include "settings.h"
+#include "atom.h"
+#include "force.h"
 
 using namespace LAMMPS_NS;
 
-void PairDeepspin::settings(int narg, char** arg) {
-  std::string message;
-  try {
-    const std::string path = deepmd_lmp::parse_settings(narg, arg).models[0];
-    std::unique_ptr<DP_DeepSpin, void (*)(DP_DeepSpin*)> model(DP_NewDeepSpin(path.c_str()),
-                                                               &DP_DeleteDeepSpin);
-    message = deepmd_lmp::take(DP_DeepSpinCheckOK(model.get()));
-  } catch (const deepmd_lmp::Failure& failure) {
-    message = failure.what();
+namespace {
+
+constexpr double hbar = 6.5821191e-4;  // [eV ps]
+
+}  // namespace
+
+void PairDeepspin::check_atoms() {
+  if (!atom->sp_flag) {
+    throw deepmd_lmp::Failure("the atoms have no spins; use atom_style spin, or pair_style deepmd");
   }
-  if (message.empty()) message = "models with spins are not built for LAMMPS yet";
-  error->all(FLERR, "pair_style deepspin: " + message);
+}
+
+double PairDeepspin::longest_spin() const {
+  double longest = 0.0;
+  for (int i = 0; atom->sp_flag && i < atom->nlocal; ++i) {
+    longest = std::max(longest, std::abs(atom->sp[i][3]));
+  }
+  return longest;
+}
+
+/** LAMMPS wants precession frequencies of unit vectors [1/ps]. */
+void PairDeepspin::add(deepmd_lmp::Results& results) {
+  if (!force->newton) fold(results.force_mag, 3);
+  for (int i = 0; i < count_added(); ++i) {
+    const double unit = scale[1][1] * atom->sp[i][3] / hbar;
+    for (int c = 0; c < 3; ++c) atom->fm[i][c] += unit * results.force_mag[3 * i + c];
+  }
+  PairDeepmd::add(results);
 }

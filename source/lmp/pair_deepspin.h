@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 /**
- * pair_style deepspin: says what the library says about models with spins.
+ * pair_style deepspin: pair_style deepmd for atoms with spins, on which forces act, too.
  */
 #pragma once
 
-#include "pair.h"
+#include "pair_deepmd.h"
 
 namespace LAMMPS_NS {
 
-class PairDeepspin : public Pair {
+class PairDeepspin : public PairDeepmd {
  public:
-  using Pair::Pair;
-  void settings(int narg, char** arg) override;
-  void coeff(int, char**) override {}
-  void compute(int, int) override {}
+  explicit PairDeepspin(class LAMMPS* lmp) : PairDeepmd(lmp, true) {}
+
+ protected:
+  void check_atoms() override;
+  double longest_spin() const override;
+  void add(deepmd_lmp::Results& results) override;
 };
 
 }  // namespace LAMMPS_NS

@@ -62,6 +62,7 @@ TEST(ApiC, Compute) {
 }
 
 TEST(ApiC, Messages) {
+  const ModelFile file("rcut 4\nfparam 1\n");
   DP_DeepPot* dp = DP_NewDeepPot("nowhere.pb");
   ASSERT_NE(dp, nullptr);
   EXPECT_NE(message(dp).find("nowhere.pb"), std::string::npos);
@@ -74,7 +75,6 @@ TEST(ApiC, Messages) {
   EXPECT_EQ(energy, 7.0);
   DP_DeleteDeepPot(dp);
 
-  const ModelFile file("rcut 4\nfparam 1\n");
   dp = DP_NewDeepPot(file.path().c_str());
   DP_DeepPotCompute(dp, 1, coord, atype, nullptr, &energy, nullptr, nullptr, nullptr, nullptr);
   EXPECT_NE(message(dp).find("fparam"), std::string::npos) << message(dp);

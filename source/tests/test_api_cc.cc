@@ -212,6 +212,7 @@ TEST(ApiCc, WrongSizes) {
 }
 
 TEST(ApiCc, NoModel) {
+  const ModelFile file("rcut 4\n");  // for the folder of the backend
   DeepPot dp;
   expect_error<deepmd_exception>([&] { dp.cutoff(); }, {"no model is open", "init"});
   deepmd::DeepTensor dt;
@@ -227,10 +228,70 @@ TEST(ApiCc, WrongKind) {
   const ModelFile file("rcut 4\n");
   expect_error<deepmd_exception>([&] { deepmd::DeepTensor dt(file.path()); },
                                  {file.path(), "energies", "DeepPot"});
-  expect_error<deepmd_exception>([&] { deepmd::DeepSpin dp(file.path()); }, {"spins", "Python"});
+  expect_error<deepmd_exception>([&] { deepmd::DeepSpin dp(file.path()); },
+                                 {"no spins", "DeepPot"});
   expect_error<deepmd_exception>([&] { deepmd::DeepSpinModelDevi dp({file.path()}); }, {"spins"});
   expect_error<deepmd_exception>([&] { deepmd::DipoleChargeModifier m(file.path()); },
                                  {file.path(), "DPLR"});
+  const ModelFile spins("spin 0.25\n", "spins");
+  expect_error<deepmd_exception>([&] { DeepPot dp(spins.path()); }, {"spins", "DeepSpin"});
+  expect_error<deepmd_exception>([&] { deepmd::DeepPotModelDevi dp({spins.path()}); }, {"DeepSpin"});
+}
+
+TEST(ApiCc, Spins) {
+  const ModelFile file("rcut 4\nspin 0.25\naparam 1\n");
+  deepmd::DeepSpin dp(file.path());
+  EXPECT_EQ(dp.numb_types_spin(), 1);
+  EXPECT_EQ(dp.get_use_spin(), (std::vector<bool>{true, false}));
+  EXPECT_EQ(dp.cutoff(), 4.0);
+  EXPECT_EQ(dp.reach(2.0), 4.5);
+  const Frames<double> in(2);
+  const std::vector<double> aparam(in.natoms, 0.5);
+  std::vector<double> spin(in.coord.size()), energy, force, force_mag, virial, ae, av;
+  for (size_t k = 0; k < spin.size(); ++k) spin[k] = std::sin(double(k));
+  dp.compute(energy, force, force_mag, virial, ae, av, in.coord, spin, in.atype, in.box, {},
+             aparam);
+  ASSERT_EQ(energy.size(), 2u);
+  ASSERT_EQ(force_mag.size(), in.coord.size());
+  EXPECT_NE(force_mag[0], 0.0);
+  EXPECT_EQ(force_mag[3], 0.0) << "an atom of a type without spin";
+  EXPECT_EQ(ae.size(), 2u * in.natoms);
+
+  const deepmd::DeepSpinModelDevi both({file.path(), file.path()});
+  auto devi = both;
+  std::vector<std::vector<double>> f, fm, v;
+  std::vector<double> e;
+  const Frames<double> one(1);
+  const std::vector<double> spin_of_one(spin.begin(), spin.begin() + 3 * in.natoms);
+  devi.compute(e, f, fm, v, one.coord, spin_of_one, one.atype, one.box, {}, aparam);
+  EXPECT_EQ(e, (std::vector<double>{energy[0], energy[0]}));
+  ASSERT_EQ(fm.size(), 2u);
+  expect_near(fm[1], std::vector<double>(force_mag.begin(), force_mag.begin() + 36), 1e-12);
+
+  const Extended list(one, 5.0);  // the list of a molecular dynamics program, ghosts included
+  deepmd::InputNlist nlist(list.nloc, const_cast<int*>(list.ilist.data()),
+                           const_cast<int*>(list.numneigh.data()),
+                           const_cast<int**>(list.firstneigh.data()));
+  std::vector<double> all_spins;
+  for (const int owner : list.mapping) {
+    for (int c = 0; c < 3; ++c) all_spins.push_back(spin[3 * owner + c]);
+  }
+  double energy_of_list;
+  dp.compute(energy_of_list, force, force_mag, virial, list.coord, all_spins, list.atype, {},
+             list.nghost, nlist, 0, {}, aparam);
+  EXPECT_NEAR(energy_of_list, energy[0], 1e-11);
+  std::vector<double> folded(36, 0.0);
+  for (size_t k = 0; k < force_mag.size(); ++k) {
+    folded[3 * list.mapping[k / 3] + k % 3] += force_mag[k];
+  }
+  expect_near(folded, fm[0], 1e-11);
+
+  expect_error<deepmd_exception>(
+      [&] {
+        dp.compute(energy, force, force_mag, virial, in.coord, spin_of_one, in.atype, in.box, {},
+                   aparam);
+      },
+      {file.path(), "spin has 36 numbers", "72"});
 }
 
 TEST(ApiCc, Deviation) {

@@ -161,6 +161,61 @@ TEST_P(EngineKinds, AtomicVirialsAddUp) {
   }
 }
 
+/** Random spins of atoms, none where there are no atoms. */
+std::vector<double> some_spins(int64_t n) {
+  std::vector<double> spin;
+  for (int64_t k = 0; k < 3 * n; ++k) spin.push_back(std::sin(1.7 * static_cast<double>(k)));
+  return spin;
+}
+
+TEST(Engine, ForcesOnSpinsAreDerivatives) {
+  const auto model = open_text("spin 0.3");
+  const Atoms atoms(3, 12, 5.0);
+  std::vector<double> spin = some_spins(atoms.n);
+  Frame frame = atoms.frame();
+  frame.spin = spin.data();
+  const auto found = model->evaluate(frame, kAll);
+  const double h = 1e-6;
+  for (size_t k = 0; k < spin.size(); ++k) {
+    double energy[2];
+    const double here = spin[k];
+    for (int side = 0; side < 2; ++side) {
+      spin[k] = here + (side ? h : -h);
+      energy[side] = model->evaluate(frame, {})[0].value[0];
+    }
+    spin[k] = here;
+    EXPECT_NEAR(found[0].force_mag[k], (energy[0] - energy[1]) / (2 * h), 1e-6);
+  }
+}
+
+TEST(Engine, SpinsReachBeyondTheCutoff) {
+  const auto model = open_text("spin 0.5");
+  const std::vector<double> coord = {0, 0, 0, 4.8, 0, 0};
+  const std::vector<int> types = {0, 0};
+  const auto energy = [&](double x) {
+    const std::vector<double> spin = {-x, 0, 0, -3.0 * x, 0, 0};  // one end is x nearer
+    Frame frame;
+    frame.nall = 2;
+    frame.coord = coord.data();
+    frame.atype = types.data();
+    frame.spin = spin.data();
+    return model->evaluate(frame, {})[0].value[0];
+  };
+  EXPECT_NEAR(energy(0.5), 2.5, 1e-12) << "the squares alone";
+  EXPECT_NEAR(energy(1.0), 16.0, 1e-12) << "the products, too";
+}
+
+TEST(Engine, ChunksDoNotChangeForcesOnSpins) {
+  const Atoms atoms(5, 1500, 20.0);
+  const std::vector<double> spin = some_spins(atoms.n);
+  Frame frame = atoms.frame();
+  frame.spin = spin.data();
+  const auto whole = open_text("spin 0.2\nchunk_edges 100000000")->evaluate(frame, kAll);
+  const auto parts = open_text("spin 0.2\nchunk_edges 5000")->evaluate(frame, kAll);
+  expect_close(parts, whole);
+  expect_near(parts[0].force_mag, whole[0].force_mag, 1e-11);
+}
+
 // -- lists --------------------------------------------------------------------------------------
 
 TEST_P(EngineKinds, GhostsAndAListGiveTheSame) {

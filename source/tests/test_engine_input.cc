@@ -34,6 +34,24 @@ TEST(Engine, OfNoAtomsGivesZeros) {
   }
 }
 
+TEST(Engine, SpinsMustBeGivenWhereTheyBelong) {
+  Atoms atoms(1, 3, 5.0);
+  atoms.atype = {0, 1, -1};
+  std::vector<double> spin(9, 0.5);
+  Frame frame = atoms.frame();
+  const auto model = open_text("spin 0.25");
+  expect_error([&] { model->evaluate(frame, kAll); }, {"fake.pb", "needs the spins", "deepspin"});
+  frame.spin = spin.data();
+  EXPECT_EQ(model->evaluate(frame, kAll)[0].force_mag.size(), 9u);
+  expect_error([&] { open_text("rcut 4")->evaluate(frame, kAll); }, {"fake.pb", "knows none"});
+  spin[8] = std::nan("");  // of an atom that is ignored
+  EXPECT_NO_THROW(model->evaluate(frame, kAll));
+  spin[4] = std::nan("");
+  expect_error([&] { model->evaluate(frame, kAll); }, {"spin of atom 1", "not finite"});
+  expect_error([] { open_text("spin 0.25\nspins_untold 1"); }, {"does not say", "one release"});
+  expect_error([] { open_text("spin 0.25\nfirst_release 1"); }, {"does not say", "one release"});
+}
+
 TEST(Engine, OfLonelyAtomsGivesNoForce) {
   const std::vector<double> coord = {0, 0, 0, 100, 0, 0};
   const std::vector<int> types = {0, 1};

@@ -35,7 +35,7 @@ Info = _structure(
     dim_fparam=I32, dim_aparam=I32, dim_chg_spin=I32, has_default_fparam=I32,
     has_default_chg_spin=I32, default_fparam=P(D), default_chg_spin=P(D), message_passing=I32,
     mixed_types=I32, has_spin=I32, single_precision=I32, sel_type=P(I32), n_sel_type=I32,
-    n_probes=I32, probes=P(Probe), framework=S,
+    n_probes=I32, probes=P(Probe), framework=S, chunk_edges=I64, use_spin=P(I32), spin_scale=P(D),
 )
 Slot = _structure("Slot", data=P(I64), rows=I64, columns=I64)
 Result = _structure("Result", value=P(D), gradient=P(D))

@@ -19,6 +19,8 @@ def load(path: Path) -> Any:
             if hasattr(library, name):
                 getattr(library, name).restype = ct.c_void_p
         getattr(library, f"DP_{part}GetCutoff").restype = ct.c_double
+    library.DP_DeepSpinModelDeviCheckOK.restype = ct.c_void_p
+    library.DP_NewDeepSpinModelDevi.restype = ct.c_void_p
     library.DP_DeepTensorGetSelTypes.restype = ct.POINTER(ct.c_int)
     return library
 
@@ -35,7 +37,7 @@ class Handle:
     library
         What `load` returned.
     part : str
-        "DeepPot", "DeepPotModelDevi" or "DeepTensor".
+        "DeepPot", "DeepSpin", "DeepPotModelDevi", "DeepSpinModelDevi" or "DeepTensor".
     files : pathlib.Path
         One model file, or those of an ensemble.
     """
@@ -91,6 +93,7 @@ class Handle:
         fparam: np.ndarray | None = None,
         aparam: np.ndarray | None = None,
         charge_spin: np.ndarray | None = None,
+        spin: np.ndarray | None = None,
         dtype: Any = np.float64,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames as `DeepPot.eval` does, in C; an ensemble takes one."""
@@ -102,14 +105,17 @@ class Handle:
         assert coord is not None
         n, natoms = len(coord), types.shape[-1]
         m = n * self.n
+        magnetic = self.part.startswith("DeepSpin")
         out = {
             "energy": np.full((m, 1), np.nan),
             "force": np.full((m, natoms, 3), np.nan, dtype=dtype),
+            **({"force_mag": np.full((m, natoms, 3), np.nan, dtype=dtype)} if magnetic else {}),
             "virial": np.full((m, 9), np.nan, dtype=dtype),
             "atom_energy": np.full((m, natoms, 1), np.nan, dtype=dtype),
             "atom_virial": np.full((m, natoms, 9), np.nan, dtype=dtype),
         }
-        given = [n, natoms, coord, types, array(cells), array(fparam), array(aparam)]
+        given = [n, natoms, coord, *([array(spin)] if magnetic else []), types, array(cells)]
+        given += [array(fparam), array(aparam)]
         if mixed_type:
             self._call("ComputeMixedType", dtype, *given, *out.values())
         else:

@@ -17,6 +17,7 @@ from pt.models import batch, model, section  # noqa: E402
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.export import read_pth, write_pth  # noqa: E402
@@ -346,7 +347,20 @@ def test_truncated_file(functions, small, tmp_path, share):
         abi.Handle(functions, path, content=path.read_bytes())
 
 
-def test_spins_of_deepmd_kit(functions, reference):
+def test_spins(functions, reference, tmp_path):
+    """What files with spins say about them; callers that know no spins are refused."""
     (case,) = cases.select(name="spin_se_e2_a")
-    with pytest.raises(abi.BackendError, match="convert its"):
-        abi.Handle(functions, cases.path(case, "pth"))
+    own = tmp_path / "own.pth"
+    convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(own))
+    for path in (cases.path(case, "pth"), own):
+        handle = abi.Handle(functions, path)
+        info = handle.info
+        assert info.has_spin and info.entries == 2
+        scale = abi.numbers(info.spin_scale, info.ntypes)
+        used = np.array([info.use_spin[t] for t in range(info.ntypes)])
+        assert scale.max() > 0
+        assert np.array_equal(scale != 0, used != 0)
+        zero, nobody, alone = np.zeros((1, 3)), np.full((1, 1), -1), np.zeros(1)
+        with pytest.raises(abi.BackendError, match="spins of the atoms"):
+            handle.evaluate_extended(zero, alone, nobody, alone, (None, None, None))
+        handle.close()

@@ -47,7 +47,8 @@ def test_errors(messages, tmp_path, reference):
         STYLE.format(params, "fparam 1 2 fparam_from_fix a aparam 1"): "exclude each other",
         f"pair_style deepmd {path} {params}": "takes other numbers of fparam",
         f"pair_style deepmd {path} {path} out_file no/where.out": "cannot write no/where.out",
-        f"pair_style deepspin {spins}": "pair_style deepspin",
+        f"pair_style deepmd {spins}": "pair_style deepmd: DeePMD-kit Error: nio_spin.pth: its atoms",
+        f"pair_style deepspin {path}": "its atoms carry no spins; open it with DeepPot",
     }
     lists = {(*BOX, command): text for command, text in cases.items()}
     lists |= {
@@ -55,6 +56,12 @@ def test_errors(messages, tmp_path, reference):
         (*BOX, good, "pair_coeff 1 2 O H"): "must start with * *",
         (*BOX, good, "pair_coeff * * O C"): "does not know C; it has O H",
         (*BOX, good, "pair_coeff * * O H H"): "3 names for 2 types",
+        (
+            *BOX,
+            f"pair_style deepspin {spins}",
+            "pair_coeff * * Ni O",
+            "run 0",
+        ): "use atom_style spin",
         (*BOX, good, "run 0"): "pair coeffs are not set",
         (
             *BOX,

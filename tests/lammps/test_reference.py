@@ -17,9 +17,7 @@ LONG = {"water_dpa1_pth", "water_se_e2_a_tri", "water_dpa2"}
 def parameter(case):
     name = case["name"]
     marks = []
-    if case["pair_style"].startswith("deepspin"):
-        marks = pytest.mark.skip(reason="models with spins are not in the C++ library")
-    elif ".pb" in case["pair_style"]:
+    if ".pb" in case["pair_style"]:
         marks = pytest.mark.skip(reason="the same model as water_se_e2_a_pth in TensorFlow's file")
     elif name == "water_dpa2_mpi2":
         marks = pytest.mark.skip(reason="models that pass messages run on one rank")
@@ -73,10 +71,14 @@ def numbers(text):
     return np.array([line.split() for line in text.splitlines()[1:]], dtype=float)
 
 
-@pytest.mark.parametrize("stem", ["water_se_e2_a", "water_dpa1", "water_dpa2", "water_dpa3"])
+@pytest.mark.parametrize(
+    "stem", ["water_se_e2_a", "water_dpa1", "water_dpa2", "water_dpa3", "nio_spin"]
+)
 def test_files_of_deepmd_kit(stem, lammps, reference):
     """Files made by DeePMD-kit itself are evaluated as they are."""
-    case = next(c for c in CASES if c["pair_style"] == f"deepmd {stem}.pth" and c["mpi_ranks"] == 1)
+    case = next(
+        c for c in CASES if c["pair_style"].endswith(f" {stem}.pth") and c["mpi_ranks"] == 1
+    )
     text = (reference / "lammps" / case["input"]).read_text()
     text = text.replace(f"{stem}.pth", str(reference / "lammps" / f"{stem}.pth"), 1)
     text = re.sub(r"run +\d+", "run 0", text)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 /** Potentials, model deviation and neighbour lists of the C interface. */
+#include <tuple>
 #include <type_traits>
 
 #include "handles.h"
@@ -24,6 +25,7 @@ struct Call {
   bool with_list = false;
   int ago = 0;
   bool mixed = false;
+  const T* spin = nullptr;
 };
 
 /** The same as vectors. */
@@ -42,6 +44,7 @@ struct Vectors {
     const size_t nloc = natoms - call.nghost;
     coord = array(call.coord, nframes * natoms * 3);
     atype = array(call.atype, call.mixed ? nframes * natoms : natoms);
+    spin = array(call.spin, nframes * natoms * 3);
     box = array(call.cell, nframes * 9);
     fparam = array(call.fparam, nframes * model.dim_fparam());
     aparam = array(call.aparam, nframes * nloc * model.dim_aparam());
@@ -51,7 +54,7 @@ struct Vectors {
     }
   }
 
-  std::vector<T> coord, box, fparam, aparam;
+  std::vector<T> coord, spin, box, fparam, aparam;
   std::vector<int> atype;
   std::vector<double> charge_spin;
 };
@@ -64,42 +67,62 @@ struct Results {
   T* virial;
   T* atomic_energy;
   T* atomic_virial;
+  T* force_mag = nullptr;
 
   bool atomic() const { return atomic_energy || atomic_virial; }
 };
 
 template <typename Handle, typename T>
 void compute(Handle* dp, const Call<T>& call, const Results<T>& out) {
-  constexpr bool ensemble = std::is_same_v<Handle, DP_DeepPotModelDevi>;
+  constexpr bool spins =
+      std::is_same_v<Handle, DP_DeepSpin> || std::is_same_v<Handle, DP_DeepSpinModelDevi>;
+  constexpr bool ensemble = std::is_same_v<Handle, DP_DeepPotModelDevi> ||
+                            std::is_same_v<Handle, DP_DeepSpinModelDevi>;
   using Array = std::conditional_t<ensemble, std::vector<std::vector<T>>, std::vector<T>>;
   perform(dp, [&] {
     auto& model = dp->model;
+    if (spins && !call.spin && call.natoms > 0) {
+      throw deepmd::deepmd_exception("the spins of the atoms are missing: spin is NULL");
+    }
     const Vectors<T> in(call, model);
     std::vector<double> energy;
-    Array force, virial, atom_energy, atom_virial;
-    if (call.with_list) {
-      const deepmd::InputNlist& list = list_of(call.nlist);
-      if (out.atomic()) {
-        model.compute(energy, force, virial, atom_energy, atom_virial, in.coord, in.atype, in.box,
-                      call.nghost, list, call.ago, in.fparam, in.aparam, in.charge_spin);
+    Array force, force_mag, virial, atom_energy, atom_virial;
+    // The arguments, in groups that are there or not.
+    const auto results = [&] {
+      if constexpr (spins) {
+        return std::tie(energy, force, force_mag, virial);
       } else {
-        model.compute(energy, force, virial, in.coord, in.atype, in.box, call.nghost, list,
-                      call.ago, in.fparam, in.aparam, in.charge_spin);
+        return std::tie(energy, force, virial);
       }
+    }();
+    const auto atomic = std::tie(atom_energy, atom_virial);
+    const auto given = [&] {
+      if constexpr (spins) {
+        return std::tie(in.coord, in.spin, in.atype, in.box);
+      } else {
+        return std::tie(in.coord, in.atype, in.box);
+      }
+    }();
+    const auto parameters = std::tie(in.fparam, in.aparam, in.charge_spin);
+    const auto run = [&](const auto&... groups) {
+      std::apply([&](auto&... arguments) { model.compute(arguments...); },
+                 std::tuple_cat(groups...));
+    };
+    if (call.with_list) {
+      const auto list = std::tie(call.nghost, list_of(call.nlist), call.ago);
+      out.atomic() ? run(results, atomic, given, list, parameters)
+                   : run(results, given, list, parameters);
     } else if (call.mixed) {
-      if constexpr (!ensemble) {
+      if constexpr (std::is_same_v<Handle, DP_DeepPot>) {
         model.compute_mixed_type(energy, force, virial, atom_energy, atom_virial, call.nframes,
                                  in.coord, in.atype, in.box, in.fparam, in.aparam);
       }
-    } else if (out.atomic()) {
-      model.compute(energy, force, virial, atom_energy, atom_virial, in.coord, in.atype, in.box,
-                    in.fparam, in.aparam, in.charge_spin);
     } else {
-      model.compute(energy, force, virial, in.coord, in.atype, in.box, in.fparam, in.aparam,
-                    in.charge_spin);
+      out.atomic() ? run(results, atomic, given, parameters) : run(results, given, parameters);
     }
     copy_out(energy, out.energy);
     copy_out(force, out.force);
+    copy_out(force_mag, out.force_mag);
     copy_out(virial, out.virial);
     copy_out(atom_energy, out.atomic_energy);
     copy_out(atom_virial, out.atomic_virial);
@@ -319,23 +342,41 @@ DEEPMD_COMPUTE(DeepPotModelDevi, float, f)
 DEEPMD_MIXED(double, )
 DEEPMD_MIXED(float, f)
 
-/* Spins: the handles are never usable, and keep the message that says so. */
+/* Spins: force_mag comes after force, spin after coord. */
 #define DEEPMD_SPIN_ARGS(T)                                                                       \
-  const int, const int, const T *, const T *, const int *, const T *
-#define DEEPMD_SPIN_OUT(T) double *, T *, T *, T *, T *, T *
+  const int nframes, const int natoms, const T *coord, const T *spin, const int *atype, const T *cell
+#define DEEPMD_SPIN_OUT(T)                                                                        \
+  double *energy, T *force, T *force_mag, T *virial, T *atomic_energy, T *atomic_virial
+#define DEEPMD_SPIN_COMPUTE(T, charge_spin, ...)                                                  \
+  compute(dp,                                                                                     \
+          Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin, __VA_ARGS__,  \
+                  false, spin},                                                                   \
+          Results<T>{energy, force, virial, atomic_energy, atomic_virial, force_mag})
 #define DEEPMD_SPIN(H, T, f)                                                                      \
-  void DP_##H##Compute##f##2(DP_##H*, DEEPMD_SPIN_ARGS(T), const T*, const T*,                    \
-                             DEEPMD_SPIN_OUT(T)) {}                                               \
-  void DP_##H##ComputeNList##f##2(DP_##H*, DEEPMD_SPIN_ARGS(T), const int, const DP_Nlist*,       \
-                                  const int, const T*, const T*, DEEPMD_SPIN_OUT(T)) {}           \
-  void DP_##H##Compute##f##3(DP_##H*, DEEPMD_SPIN_ARGS(T), const T*, const T*, const T*,          \
-                             DEEPMD_SPIN_OUT(T)) {}                                               \
-  void DP_##H##ComputeNList##f##3(DP_##H*, DEEPMD_SPIN_ARGS(T), const int, const DP_Nlist*,       \
-                                  const int, const T*, const T*, const T*, DEEPMD_SPIN_OUT(T)) {}
+  void DP_##H##Compute##f##2(DP_##H* dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
+                             DEEPMD_SPIN_OUT(T)) {                                                \
+    DEEPMD_SPIN_COMPUTE(T, nullptr, 0, nullptr, false, 0);                                        \
+  }                                                                                               \
+  void DP_##H##ComputeNList##f##2(DP_##H* dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
+                                  const T* aparam, DEEPMD_SPIN_OUT(T)) {                          \
+    DEEPMD_SPIN_COMPUTE(T, nullptr, nghost, nlist, true, ago);                                    \
+  }                                                                                               \
+  void DP_##H##Compute##f##3(DP_##H* dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
+                             const T* charge_spin, DEEPMD_SPIN_OUT(T)) {                          \
+    DEEPMD_SPIN_COMPUTE(T, charge_spin, 0, nullptr, false, 0);                                    \
+  }                                                                                               \
+  void DP_##H##ComputeNList##f##3(DP_##H* dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
+                                  const T* aparam, const T* charge_spin, DEEPMD_SPIN_OUT(T)) {    \
+    DEEPMD_SPIN_COMPUTE(T, charge_spin, nghost, nlist, true, ago);                                \
+  }
 DEEPMD_SPIN(DeepSpin, double, )
 DEEPMD_SPIN(DeepSpin, float, f)
 DEEPMD_SPIN(DeepSpinModelDevi, double, )
 DEEPMD_SPIN(DeepSpinModelDevi, float, f)
+
+double DP_DeepSpinGetReach(DP_DeepSpin* dp, const double longest_spin) {
+  return fact(dp, 0.0, [&] { return dp->model.reach(longest_spin); });
+}
 
 bool DP_DeepSpinUsesNativeSpinScheme(DP_DeepSpin*) { return false; }
 bool DP_DeepSpinUsesCanonicalGraphInference(DP_DeepSpin*) { return false; }

@@ -19,6 +19,10 @@ const core::Info& info(const std::vector<std::shared_ptr<Session>>& sessions) {
   return info(sessions.empty() ? nullptr : sessions.front());
 }
 
+int types_with_spin(const core::Info& info) {
+  return static_cast<int>(std::count(info.use_spin.begin(), info.use_spin.end(), true));
+}
+
 bool default_fparam(const core::Info& info) { return !info.default_fparam.empty(); }
 
 }  // namespace
@@ -32,7 +36,7 @@ void DeepBaseModel::print_summary(const std::string& pre) const {
 
 double DeepBaseModel::cutoff() const { return info(session_).rcut; }
 int DeepBaseModel::numb_types() const { return static_cast<int>(info(session_).type_map.size()); }
-int DeepBaseModel::numb_types_spin() const { return (void)info(session_), 0; }
+int DeepBaseModel::numb_types_spin() const { return types_with_spin(info(session_)); }
 int DeepBaseModel::dim_fparam() const { return info(session_).dim_fparam; }
 int DeepBaseModel::dim_aparam() const { return info(session_).dim_aparam; }
 bool DeepBaseModel::is_aparam_nall() const { return (void)info(session_), false; }
@@ -63,7 +67,7 @@ double DeepBaseModelDevi::cutoff() const {
 int DeepBaseModelDevi::numb_types() const {
   return static_cast<int>(info(sessions_).type_map.size());
 }
-int DeepBaseModelDevi::numb_types_spin() const { return (void)info(sessions_), 0; }
+int DeepBaseModelDevi::numb_types_spin() const { return types_with_spin(info(sessions_)); }
 int DeepBaseModelDevi::dim_fparam() const { return info(sessions_).dim_fparam; }
 int DeepBaseModelDevi::dim_aparam() const { return info(sessions_).dim_aparam; }
 bool DeepBaseModelDevi::is_aparam_nall() const { return (void)info(sessions_), false; }

@@ -1,107 +1,140 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "deepmd/DeepSpin.h"
 
-#include "core/error.h"
+#include "potential.h"
 
 namespace deepmd {
-
-namespace {
-
-[[noreturn]] void missing(const std::string& where = "DeepSpin") {
-  core::fail(where, "models with spins are not evaluated by the C++ library",
-             "use deepmd.infer.DeepPot in Python");
-}
-
-}  // namespace
 
 DeepSpin::DeepSpin() = default;
 DeepSpin::~DeepSpin() = default;
 
-DeepSpin::DeepSpin(const std::string& model, const int&, const std::string&) { missing(model); }
-void DeepSpin::init(const std::string& model, const int&, const std::string&) { missing(model); }
+DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank,
+                   const std::string& file_content) {
+  init(model, gpu_rank, file_content);
+}
 
-std::vector<bool> DeepSpin::get_use_spin() const { missing(); }
-int DeepSpin::dim_chg_spin() const { missing(); }
-void DeepSpin::set_charge_spin(const std::vector<double>&) { missing(); }
+void DeepSpin::init(const std::string& model, const int& gpu_rank,
+                    const std::string& file_content) {
+  session_ = open_session(model, gpu_rank, file_content, Kind::spin);
+}
+
+std::vector<bool> DeepSpin::get_use_spin() const {
+  return opened(session_, "DeepSpin").model->info().use_spin;
+}
+
+double DeepSpin::reach(double longest_spin) const {
+  return opened(session_, "DeepSpin").model->info().reach_of_spins(longest_spin);
+}
+
+int DeepSpin::dim_chg_spin() const {
+  return opened(session_, "DeepSpin").model->info().dim_chg_spin;
+}
+
+void DeepSpin::set_charge_spin(const std::vector<double>& charge_spin) {
+  deepmd::set_charge_spin(opened(session_, "DeepSpin"), charge_spin);
+}
+
 bool DeepSpin::uses_native_spin_scheme() const { return false; }
 bool DeepSpin::uses_canonical_graph_inference() const { return false; }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(ENERGYTYPE&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<int>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(std::vector<ENERGYTYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<int>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(ENERGYTYPE&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<int>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       std::vector<VALUETYPE>& atom_energy, std::vector<VALUETYPE>& atom_virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(std::vector<ENERGYTYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<int>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       std::vector<VALUETYPE>& atom_energy, std::vector<VALUETYPE>& atom_virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(ENERGYTYPE&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<int>&,
-                       const std::vector<VALUETYPE>&, const int, const InputNlist&, const int&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const int nghost, const InputNlist& lmp_list, const int&,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                        &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(std::vector<ENERGYTYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<int>&,
-                       const std::vector<VALUETYPE>&, const int, const InputNlist&, const int&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const int nghost, const InputNlist& lmp_list, const int&,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                        &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(ENERGYTYPE&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<int>&, const std::vector<VALUETYPE>&, const int,
-                       const InputNlist&, const int&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       std::vector<VALUETYPE>& atom_energy, std::vector<VALUETYPE>& atom_virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const int nghost, const InputNlist& lmp_list, const int&,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                        &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpin::compute(std::vector<ENERGYTYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       std::vector<VALUETYPE>&, std::vector<VALUETYPE>&, std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                       const std::vector<int>&, const std::vector<VALUETYPE>&, const int,
-                       const InputNlist&, const int&, const std::vector<VALUETYPE>&,
-                       const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
+                       std::vector<VALUETYPE>& force_mag, std::vector<VALUETYPE>& virial,
+                       std::vector<VALUETYPE>& atom_energy, std::vector<VALUETYPE>& atom_virial,
+                       const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                       const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                       const int nghost, const InputNlist& lmp_list, const int&,
+                       const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                       const std::vector<double>& charge_spin) {
+  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                        &spin});
 }
 
 DeepSpinModelDevi::DeepSpinModelDevi() = default;
@@ -112,59 +145,93 @@ DeepSpinModelDevi::DeepSpinModelDevi(const std::vector<std::string>& models, con
   init(models, gpu_rank, file_contents);
 }
 
-void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int&,
-                             const std::vector<std::string>&) {
-  missing(models.empty() ? "DeepSpinModelDevi" : models.front());
+void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
+                             const std::vector<std::string>& file_contents) {
+  sessions_ = open_sessions(models, gpu_rank, file_contents, Kind::spin);
 }
 
-std::vector<bool> DeepSpinModelDevi::get_use_spin() const { missing(); }
-int DeepSpinModelDevi::dim_chg_spin() const { missing(); }
-void DeepSpinModelDevi::set_charge_spin(const std::vector<double>&) { missing(); }
-
-template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>&, std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<int>&,
-                                const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+std::vector<bool> DeepSpinModelDevi::get_use_spin() const {
+  return first_of(sessions_).model->info().use_spin;
 }
 
-template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>&, std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<int>&,
-                                const std::vector<VALUETYPE>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+int DeepSpinModelDevi::dim_chg_spin() const {
+  return first_of(sessions_).model->info().dim_chg_spin;
+}
+
+void DeepSpinModelDevi::set_charge_spin(const std::vector<double>& charge_spin) {
+  deepmd::set_charge_spin(sessions_, charge_spin);
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>&, std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<int>&,
-                                const std::vector<VALUETYPE>&, const int, const InputNlist&,
-                                const int&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
+                                std::vector<std::vector<VALUETYPE>>& all_force,
+                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
+                                std::vector<std::vector<VALUETYPE>>& all_virial,
+                                const std::vector<VALUETYPE>& coord,
+                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+                                const std::vector<VALUETYPE>& box,
+                                const std::vector<VALUETYPE>& fparam,
+                                const std::vector<VALUETYPE>& aparam,
+                                const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(sessions_, all_ener,
+                        {all_force, all_virial, nullptr, nullptr, &all_force_mag},
+                        {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>&, std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&,
-                                std::vector<std::vector<VALUETYPE>>&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<int>&,
-                                const std::vector<VALUETYPE>&, const int, const InputNlist&,
-                                const int&, const std::vector<VALUETYPE>&,
-                                const std::vector<VALUETYPE>&, const std::vector<double>&) {
-  missing();
+void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
+                                std::vector<std::vector<VALUETYPE>>& all_force,
+                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
+                                std::vector<std::vector<VALUETYPE>>& all_virial,
+                                std::vector<std::vector<VALUETYPE>>& all_atom_energy,
+                                std::vector<std::vector<VALUETYPE>>& all_atom_virial,
+                                const std::vector<VALUETYPE>& coord,
+                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+                                const std::vector<VALUETYPE>& box,
+                                const std::vector<VALUETYPE>& fparam,
+                                const std::vector<VALUETYPE>& aparam,
+                                const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(sessions_, all_ener,
+                        {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
+                        {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+}
+
+template <typename VALUETYPE>
+void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
+                                std::vector<std::vector<VALUETYPE>>& all_force,
+                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
+                                std::vector<std::vector<VALUETYPE>>& all_virial,
+                                const std::vector<VALUETYPE>& coord,
+                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+                                const std::vector<VALUETYPE>& box, const int nghost,
+                                const InputNlist& lmp_list, const int&,
+                                const std::vector<VALUETYPE>& fparam,
+                                const std::vector<VALUETYPE>& aparam,
+                                const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(sessions_, all_ener,
+                        {all_force, all_virial, nullptr, nullptr, &all_force_mag},
+                        {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                         &spin});
+}
+
+template <typename VALUETYPE>
+void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
+                                std::vector<std::vector<VALUETYPE>>& all_force,
+                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
+                                std::vector<std::vector<VALUETYPE>>& all_virial,
+                                std::vector<std::vector<VALUETYPE>>& all_atom_energy,
+                                std::vector<std::vector<VALUETYPE>>& all_atom_virial,
+                                const std::vector<VALUETYPE>& coord,
+                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+                                const std::vector<VALUETYPE>& box, const int nghost,
+                                const InputNlist& lmp_list, const int&,
+                                const std::vector<VALUETYPE>& fparam,
+                                const std::vector<VALUETYPE>& aparam,
+                                const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(sessions_, all_ener,
+                        {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
+                        {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
+                         &spin});
 }
 
 #define DEEPMD_SPIN(T)                                                                            \

@@ -83,7 +83,7 @@ DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank,
 }
 
 void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&) {
-  session_ = open_session(model, gpu_rank, "", true);
+  session_ = open_session(model, gpu_rank, "", Kind::tensor);
 }
 
 void DeepTensor::print_summary(const std::string& pre) const {

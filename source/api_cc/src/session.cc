@@ -100,7 +100,7 @@ std::vector<double> repeat_for_atoms(const std::vector<double>& aparam, size_t n
 bool check_probes(bool on) { return std::exchange(probes_wanted, on); }
 
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
-                                      const std::string& content, bool tensor) {
+                                      const std::string& content, Kind kind) {
   core::OpenOptions options;
   options.gpu_rank = gpu_rank;
   options.content = content;
@@ -111,10 +111,7 @@ std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
   if (info.outputs.empty()) {
     core::fail(path, "it predicts nothing");
   }
-  if (info.has_spin) {
-    core::fail(path, "models with spins are not evaluated by the C++ library",
-               "use deepmd.infer.DeepPot in Python");
-  }
+  const bool tensor = kind == Kind::tensor;
   const bool energy = info.outputs.front().name == "energy";
   if (energy && tensor) {
     core::fail(path, "it predicts energies", "open it with DeepPot");
@@ -122,6 +119,14 @@ std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
   if (!energy && !tensor) {
     core::fail(path, "it predicts \"" + info.outputs.front().name + "\", not energies",
                "open it with DeepTensor");
+  }
+  if (info.has_spin && kind != Kind::spin) {
+    core::fail(path, "its atoms carry spins",
+               "open it with DeepSpin; in LAMMPS: pair_style deepspin");
+  }
+  if (!info.has_spin && kind == Kind::spin) {
+    core::fail(path, "its atoms carry no spins",
+               "open it with DeepPot; in LAMMPS: pair_style deepmd");
   }
   session->sel_types = info.sel_type;
   if (info.sel_type.empty()) {
@@ -178,6 +183,9 @@ std::vector<core::Prediction> evaluate(Session& session, const Request& request,
                           " atoms shall be ghosts");
   }
   check_size(where, "coord", request.coord.size(), nframes, 3 * nall);
+  if (request.spin) {
+    check_size(where, "spin", request.spin->size(), nframes, 3 * nall);
+  }
   if (!request.box.empty()) {
     check_size(where, "box", request.box.size(), nframes, 9);
   }
@@ -202,6 +210,7 @@ std::vector<core::Prediction> evaluate(Session& session, const Request& request,
   for (size_t k = 0; k < nframes; ++k) {
     frame.coord = request.coord.data() + k * 3 * nall;
     frame.atype = request.atype.data() + (mixed ? k * nall : 0);
+    frame.spin = request.spin ? request.spin->data() + k * 3 * nall : nullptr;
     frame.cell = request.box.empty() ? nullptr : request.box.data() + 9 * k;
     frame.fparam = fparam.frame(k);
     frame.aparam = aparam.frame(k);

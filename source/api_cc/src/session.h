@@ -19,13 +19,12 @@ struct Session {
   std::vector<int> sel_types;       ///< types with predictions
 };
 
-/**
- * Open a model.
- *
- * @param tensor whether it shall predict something else than energies
- */
+/** What a client opens a model as. */
+enum class Kind { potential, spin, tensor };
+
+/** Open a model; throws if it is of another kind. */
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
-                                      const std::string& content, bool tensor = false);
+                                      const std::string& content, Kind kind = Kind::potential);
 
 /** The session, or an error that says that there is none. */
 Session& opened(const std::shared_ptr<Session>& session, const char* what);
@@ -47,6 +46,7 @@ struct Request {
   int mixed_frames = -1;  ///< number of frames with types of their own; -1: all have the same
   int nghost = 0;
   const InputNlist* list = nullptr;
+  const std::vector<double>* spin = nullptr;  ///< as coord
 };
 
 /** Evaluate all frames: the main output of each. */

@@ -134,6 +134,20 @@ void add_probes(Facts& facts, const Module& module) {
   facts.info.n_probes = static_cast<int32_t>(facts.probes.size());
 }
 
+/** Which types carry spins, and how far; files of DeePMD-kit say it by other names. */
+void add_spins(Facts& facts, const Module& module) {
+  const bool own = module.hasattr("use_spin");
+  std::vector<int32_t> used;
+  for (const double x : own ? std::vector<double>() : reals(module.attr("spin_mask"))) {
+    used.push_back(x != 0.0);
+  }
+  if (own) {
+    for (const bool x : module.attr("use_spin").toBoolList()) used.push_back(x);
+  }
+  facts.info.use_spin = facts.keep(used);
+  facts.info.spin_scale = facts.keep(reals(module.attr(own ? "scale" : "virtual_scale_mask")));
+}
+
 /** What both kinds of files answer alike. */
 void add_common(Facts& facts, const Module& module) {
   deepmd_info& info = facts.info;
@@ -161,6 +175,7 @@ void add_common(Facts& facts, const Module& module) {
   info.message_passing = ask(module, "has_message_passing", false).toBool();
   info.mixed_types = ask(module, "mixed_types", true).toBool();
   info.has_spin = ask(module, "has_spin", false).toBool();
+  if (info.has_spin) add_spins(facts, module);
   auto sel_type = shorter(module.get_method("get_sel_type")({}).toIntVector());
   // All of them is the same as none named.
   if (sel_type.size() == type_map.size()) sel_type.clear();
@@ -205,7 +220,8 @@ void describe_own(Program& program) {
   Facts& facts = program.facts;
   const Module& module = program.module;
   add_common(facts, module);
-  facts.info.entries = DEEPMD_EDGES;
+  // Atoms with partners are the program's business: its core sees more than the atoms.
+  facts.info.entries = facts.info.has_spin ? DEEPMD_EXTENDED : DEEPMD_EDGES;
   facts.info.single_precision = module.hasattr("precision") &&
                                 module.attr("precision").toStringRef() != "float64";
   const auto names = strings(module.attr("names"));
@@ -216,12 +232,12 @@ void describe_own(Program& program) {
     facts.outputs.push_back(output_of(facts, names[k], sizes[k], differentiable[k], intensive[k]));
   }
   set_outputs(facts);
-  // Atoms and their partners are the core's business in these files; see evaluate_edges.
   if (!facts.info.has_spin) {
     add_packings(facts, module);
     add_probes(facts, module);
   }
-  program.frame_columns = facts.info.dim_fparam + facts.info.dim_chg_spin;
+  program.frame_columns =
+      facts.info.dim_fparam + (facts.info.has_spin ? 0 : facts.info.dim_chg_spin);
   program.atom_columns = facts.info.dim_aparam;
 }
 
@@ -232,10 +248,6 @@ void describe_foreign(Program& program) {
     throw Failure("this TorchScript file holds no model; give one written by dp freeze");
   }
   add_common(facts, module);
-  if (facts.info.has_spin) {
-    throw Failure("a model with spins made by DeePMD-kit cannot be run here; "
-                  "convert its .dp file to .pth with this program");
-  }
   facts.info.entries = DEEPMD_EXTENDED;
   program.frame_columns = facts.info.dim_fparam;
   program.atom_columns = facts.info.dim_aparam;
@@ -248,7 +260,7 @@ void describe_foreign(Program& program) {
   request.struct_size = sizeof(request);
   request.nloc = request.nall = 1;
   request.nnei = static_cast<int64_t>(nobody.size());
-  request.coord = origin.data();
+  request.coord = request.spin = origin.data();
   request.atype = request.mapping = &zero;
   request.nlist = nobody.data();
   request.fparam = request.aparam = request.chg_spin = one.data();

@@ -6,6 +6,8 @@
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <cstddef>
+
 #include "program.h"
 
 namespace deepmd::torch_backend {
@@ -38,10 +40,6 @@ Threads::~Threads() {
 }
 
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
-  if (program.facts.info.has_spin) {
-    throw Failure(program.path + ": models with spins cannot be evaluated by this library yet; "
-                  "use the Python interface");
-  }
   const c10::InferenceMode inference;
   const Threads threads(q.threads);
   // Specialising for shapes takes longer than it saves, because they change with every call.
@@ -90,6 +88,11 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
       {"nlist", put(view(q.nlist, {1, q.nloc, q.nnei}))},
       {"do_atomic_virial", atom_virial},
   };
+  if (program.facts.info.has_spin) {
+    const bool given = q.struct_size > offsetof(deepmd_extended_request, spin) && q.spin != nullptr;
+    if (!given) throw Failure(program.path + ": the model needs the spins of the atoms");
+    arguments["extended_spin"] = put(view(q.spin, {1, q.nall, 3}));
+  }
   if (q.mapping != nullptr) arguments["mapping"] = put(view(q.mapping, {1, q.nall}));
   if (program.frame_columns > 0 && q.fparam != nullptr) {
     arguments["fparam"] = put(view(q.fparam, {1, program.frame_columns}));
@@ -132,6 +135,9 @@ void evaluate_extended(const Program& program, const deepmd_extended_request& q)
     };
     derivative(target(q.force, k), "extended_force", 3);
     derivative(target(q.atom_virial, k), "extended_virial", 9);
+    if (program.facts.info.has_spin) {
+      derivative(target(q.force_mag, k), "extended_force_mag", 3);
+    }
     if (target(q.virial, k) != nullptr) {
       write(q.virial[k], {size, 9}, results.at("virial"));
     }

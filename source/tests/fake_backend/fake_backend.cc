@@ -6,6 +6,8 @@
 //   energy  e_i = q_i / 2 + fparam + aparam_i; q_i² + q_i sum_j q_j phi(r_ij) with message_passing
 //   dipole  sum_j phi(r_ij) d_ij
 //   count   number of neighbours; a mean over atoms
+// With "spin s" (s: Angstrom per unit, of type 0; type 1 has none) the energy also has, per atom i,
+// |S_i|² and S_i·S_j of all neighbours j with |r_ij + s (S_j - S_i)| <= rcut.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -34,6 +36,8 @@ struct Model {
   std::vector<std::string> names;
   std::vector<const char*> type_map;
   std::vector<deepmd_packing> packings;
+  std::vector<int32_t> use_spin;
+  std::vector<double> spin_scale;
   std::vector<deepmd_output> outputs;
   std::vector<double> probe_coord{0, 0, 0, 1.5, 0, 0}, probe_energy, probe_force, default_fparam;
   std::vector<int32_t> probe_types{0, 0, -1};
@@ -94,6 +98,16 @@ Model::Model(const std::string& text) {
   info.message_passing = is("message_passing") || is("whole");  // both want all atoms at once
   info.framework = "fake 1.0";
   info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));
+  if (is("spin")) {
+    use_spin.assign(static_cast<size_t>(info.ntypes), 0);
+    spin_scale.assign(static_cast<size_t>(info.ntypes), 0.0);
+    use_spin[0] = 1;
+    spin_scale[0] = get("spin", 0.0);
+    info.has_spin = 1;
+    info.entries = DEEPMD_EXTENDED;
+    info.use_spin = is("spins_untold") ? nullptr : use_spin.data();
+    info.spin_scale = spin_scale.data();
+  }
   if (is("first_release")) info.struct_size = offsetof(deepmd_info, chunk_edges);
   if (is("probe")) {
     probe_energy = settings["probe"];
@@ -165,8 +179,37 @@ void evaluate_edges(const Model& model, const deepmd_edges_request& r) {
   });
 }
 
-/** The same through coordinates: edges of the table, then forces of all atoms. */
-void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
+double dot(const double* a, const double* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
+/** Add the energies of spins and the forces on them. */
+void add_spins(const Model& model, const deepmd_extended_request& r) {
+  const auto spin = [&](int64_t a) { return r.spin + 3 * a; };
+  const auto add = [&](int64_t a, double factor, const double* s) {
+    if (!r.force_mag[0]) return;
+    for (int c = 0; c < 3; ++c) r.force_mag[0][3 * a + c] -= factor * s[c];
+  };
+  for (int64_t i = 0; i < r.nloc; ++i) {
+    if (r.atype[i] != 0) continue;
+    r.value[0][i] += dot(spin(i), spin(i));
+    add(i, 2.0, spin(i));
+    for (int64_t k = 0; k < r.nnei; ++k) {
+      const int64_t j = r.nlist[i * r.nnei + k];
+      if (j < 0 || r.atype[j] != 0) continue;
+      double d[3];
+      for (int a = 0; a < 3; ++a) {
+        d[a] = r.coord[3 * j + a] - r.coord[3 * i + a] +
+               model.spin_scale[0] * (spin(j)[a] - spin(i)[a]);
+      }
+      if (dot(d, d) > model.rcut() * model.rcut()) continue;
+      r.value[0][i] += dot(spin(i), spin(j));
+      add(i, 1.0, spin(j));
+      add(j, 1.0, spin(i));
+    }
+  }
+}
+
+/** Edges of the table, then forces of all atoms. */
+void evaluate_table(const Model& model, const deepmd_extended_request& r) {
   std::vector<int64_t> i, j, all;
   std::vector<double> vec;
   for (int64_t c = 0; c < r.nloc; ++c) {
@@ -237,6 +280,22 @@ void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
       }
     }
   }
+}
+
+/** The same through coordinates. */
+void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
+  if (!model.is("spin")) return evaluate_table(model, r);
+  std::vector<int64_t> near(r.nlist, r.nlist + r.nloc * r.nnei);
+  for (size_t k = 0; k < near.size(); ++k) {
+    const double* here = r.coord + 3 * (static_cast<int64_t>(k) / r.nnei);
+    double d[3];
+    for (int a = 0; a < 3 && near[k] >= 0; ++a) d[a] = r.coord[3 * near[k] + a] - here[a];
+    if (near[k] >= 0 && dot(d, d) > model.rcut() * model.rcut()) near[k] = -1;
+  }
+  deepmd_extended_request within = r;
+  within.nlist = near.data();
+  evaluate_table(model, within);
+  add_spins(model, r);
 }
 
 template <class F>

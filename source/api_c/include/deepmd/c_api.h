@@ -257,7 +257,8 @@ extern void DP_DeepPotModelDeviComputeNListf3(
 
 /* ---- Potential with spins: DP_DeepSpin -------------------------------------------------------
  * As DP_DeepPot, with spin (nframes, natoms, 3) after coord and force_mag, minus the derivative by
- * the spins (nframes, natoms, 3), after force. */
+ * the spins (nframes, natoms, 3), after force. A neighbour list must hold the atoms within
+ * DP_DeepSpinGetReach [Angstrom] of the longest spin: more than the cutoff. */
 extern DP_DeepSpin* DP_NewDeepSpin(const char* model);
 extern DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank,
                                              const char* content, const int size);
@@ -272,6 +273,7 @@ extern bool DP_DeepSpinIsAParamNAll(DP_DeepSpin* dp);
 extern bool DP_DeepSpinHasDefaultFParam(DP_DeepSpin* dp);
 extern const char* DP_DeepSpinGetTypeMap(DP_DeepSpin* dp);
 extern const char* DP_DeepSpinCheckOK(DP_DeepSpin* dp);
+extern double DP_DeepSpinGetReach(DP_DeepSpin* dp, const double longest_spin);
 extern bool DP_DeepSpinUsesNativeSpinScheme(DP_DeepSpin* dp);
 extern void DP_DeepSpinSetChargeSpin(DP_DeepSpin* dp, const double* charge_spin,
                                      const int numb_chg_spin);
