@@ -22,6 +22,12 @@ class Feature(Flag):
     TRAIN = auto()
 
 
+#: What a backend can do that is built in full.
+EVERYTHING = (
+    Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
+)
+
+
 class Backend:
     """One implementation of the mathematics, with its kinds of files.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The NumPy backend: the neutral model itself."""
 
-from deepmd.backend.backend import Backend, Feature
+from deepmd.backend.backend import EVERYTHING, Backend
 
 
 @Backend.register("dpmodel", "dp", "np", "numpy")
@@ -12,9 +12,7 @@ class DPModelBackend(Backend):
     packages = ("numpy", "autograd")
     suffixes = (".dp", ".yaml", ".yml")
     checkpoint_suffix = ".dp"
-    features = (
-        Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
-    )
+    features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.dpmodel.evaluator:open_model",
         "train_step": "deepmd.dpmodel.training.numpy_step:NumPyTrainStep",

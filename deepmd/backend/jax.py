@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The JAX backend."""
 
-from deepmd.backend.backend import Backend, Feature
+from deepmd.backend.backend import EVERYTHING, Backend
 
 
 @Backend.register("jax")
@@ -12,9 +12,7 @@ class JAXBackend(Backend):
     packages = ("jax",)
     suffixes = (".hlo",)
     checkpoint_suffix = ".jax"
-    features = (
-        Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
-    )
+    features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.jax.evaluator:open_hlo",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",

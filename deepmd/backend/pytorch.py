@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The PyTorch backend."""
 
-from deepmd.backend.backend import Backend, Feature
+from deepmd.backend.backend import EVERYTHING, Backend
 
 
 @Backend.register("pytorch", "pt")
@@ -12,9 +12,7 @@ class PyTorchBackend(Backend):
     packages = ("torch",)
     suffixes = (".pth",)
     checkpoint_suffix = ".pt"
-    features = (
-        Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.NEIGHBOR_STAT | Feature.IO | Feature.TRAIN
-    )
+    features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.pt.evaluator:open_model",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",

@@ -12,18 +12,14 @@ from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.mixed import (
     MixedDescriptor,
     Neighbourhood,
-    slot_counts,
-    tebd_networks,
     type_pairs,
 )
-from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots, outer
 from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.schema.common import common_network_arguments, option, widths_argument
 from deepmd.schema.descriptor import (
     axis_neuron_argument,
@@ -35,13 +31,14 @@ from deepmd.schema.registry import descriptor_args
 from deepmd.utils.errors import InputError, ModelFileError
 
 _LAYOUT = (
-    "@class type @version rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
+    "rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
     " set_davg_zero attn attn_layer attn_dotr attn_mask activation_function resnet_dt"
     " scaling_factor normalize temperature trainable_ln ln_eps smooth_type_embedding type_one_side"
     " concat_output_tebd use_econf_tebd use_tebd_bias type_map precision embeddings"
     " attention_layers env_mat type_embedding exclude_types env_protection @variables trainable"
     " spin embeddings_strip"
 )
+_CHILDREN = ("embeddings", "attention_layers", "type_embedding", "embeddings_strip")
 
 
 @Descriptor.register("dpa1", "se_atten")
@@ -54,41 +51,21 @@ class DescrptDPA1(MixedDescriptor):
 
     Parameters
     ----------
-    rcut, rcut_smth : float
-        Cutoff and start of the switch [Å].
-    sel : int or list of int
-        Number of slots N.
-    ntypes : int, optional
-        Number of types; that of ``type_map``.
-    neuron, axis_neuron
-        Widths of G and of the second factor.
-    tebd_dim : int
-        Length of the type embeddings.
-    tebd_input_mode : {"concat", "strip"}
+    axis_neuron : int
+        Rows of T in the second factor.
     attn, attn_layer, attn_dotr, scaling_factor, normalize, temperature, trainable_ln, ln_eps
         Of the attention layers, see :class:`NeighborGatedAttention`.
     smooth_type_embedding : bool
         Let the attention, and in strip mode the gate, vanish at the cutoff.
     type_one_side : bool
         Put in the neighbour's type only.
-    concat_output_tebd : bool
-        Append the centre's type embedding to D.
-    use_econf_tebd, use_tebd_bias
-        Of the type embedding.
+    stripped_type_embedding : bool, optional
+        Older way to say ``tebd_input_mode``: true is strip, false is concat.
+    rcut, rcut_smth, sel, ntypes, precision, seed, options
+        See :meth:`MixedDescriptor._init_common`.
     """
 
-    serial = Serial(
-        layout=_LAYOUT,
-        name="Descriptor",
-        type="dpa1",
-        version=2,
-        accepts=(1, 2),
-        buffers=("davg", "dstd"),
-        children=("embeddings", "attention_layers", "type_embedding", "embeddings_strip"),
-        constants=("env_mat", "spin"),
-        optional=("embeddings_strip",),
-        upgrades={1: protected},
-    )
+    serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
     spin = None
 
     def __init__(
@@ -98,17 +75,11 @@ class DescrptDPA1(MixedDescriptor):
         sel: int | Sequence[int],
         ntypes: int | None = None,
         *,
-        neuron: Sequence[int] = (10, 20, 40),
         axis_neuron: int = 4,
-        tebd_dim: int = 8,
-        tebd_input_mode: str = "concat",
-        set_davg_zero: bool = True,
         attn: int = 128,
         attn_layer: int = 2,
         attn_dotr: bool = True,
         attn_mask: bool = False,
-        activation_function: str = "tanh",
-        resnet_dt: bool = False,
         scaling_factor: float = 1.0,
         normalize: bool = True,
         temperature: float | None = None,
@@ -116,16 +87,10 @@ class DescrptDPA1(MixedDescriptor):
         ln_eps: float | None = 1e-5,
         smooth_type_embedding: bool = False,
         type_one_side: bool = False,
-        concat_output_tebd: bool = True,
-        use_econf_tebd: bool = False,
-        use_tebd_bias: bool = False,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
-        precision: str = "default",
-        trainable: bool = True,
-        type_map: Sequence[str] | None = None,
         stripped_type_embedding: bool | None = None,
+        precision: str = "default",
         seed: Seed = None,
+        **options: Any,
     ) -> None:
         if attn_mask:
             raise InputError(
@@ -133,33 +98,25 @@ class DescrptDPA1(MixedDescriptor):
                 where="model/descriptor/attn_mask",
                 fix="leave it false",
             )
-        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
-        self._init_environment(
-            rcut=rcut,
-            rcut_smth=rcut_smth,
-            sel=slot_counts(sel),
-            exclude_types=exclude_types,
-            env_protection=env_protection,
-            set_davg_zero=set_davg_zero,
-            precision=precision,
-            type_map=type_map,
-            trainable=trainable,
-        )
         if stripped_type_embedding is not None:
-            tebd_input_mode = "strip" if stripped_type_embedding else "concat"
-        self.neuron, self.axis_neuron, self.resnet_dt = list(neuron), axis_neuron, resnet_dt
-        self.activation_function = activation_function
-        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
+            options["tebd_input_mode"] = "strip" if stripped_type_embedding else "concat"
+        of_types = 1 if type_one_side else 2
+        self._init_common(
+            rcut,
+            rcut_smth,
+            sel,
+            ntypes,
+            type_inputs=of_types,
+            precision=precision,
+            seed=seed,
+            **options,
+        )
+        self.axis_neuron = axis_neuron
         self.attn, self.attn_layer, self.attn_dotr = attn, attn_layer, attn_dotr
         self.attn_mask, self.scaling_factor = attn_mask, scaling_factor
         self.normalize, self.temperature = normalize, temperature
         self.trainable_ln, self.ln_eps = trainable_ln, 1e-5 if ln_eps is None else ln_eps
         self.smooth_type_embedding, self.type_one_side = smooth_type_embedding, type_one_side
-        self.concat_output_tebd = concat_output_tebd
-        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
-        self.embeddings, self.embeddings_strip = tebd_networks(
-            self, 1, tebd_dim if type_one_side else 2 * tebd_dim, seed
-        )
         self.attention_layers = NeighborGatedAttention(
             attn_layer,
             self.nnei,
@@ -174,16 +131,6 @@ class DescrptDPA1(MixedDescriptor):
             smooth=smooth_type_embedding,
             precision=precision,
             seed=child_seed(seed, "attention"),
-        )
-        self.type_embedding = TypeEmbedding(
-            self.ntypes,
-            [tebd_dim],
-            precision=precision,
-            trainable=trainable,
-            use_econf_tebd=use_econf_tebd,
-            use_tebd_bias=use_tebd_bias,
-            type_map=self.type_map,
-            seed=child_seed(seed, "types"),
         )
 
     @property
@@ -306,19 +253,13 @@ class DescrptDPA1(MixedDescriptor):
 class DescrptSeAttenV2(DescrptDPA1):
     """DPA-1 with stripped, smooth type embeddings."""
 
-    serial = Serial(
-        layout=_LAYOUT.replace(" tebd_input_mode", "")
+    serial = environment_serial(
+        "se_atten_v2",
+        _LAYOUT.replace(" tebd_input_mode", "")
         .replace(" smooth_type_embedding", "")
         .replace(" embeddings_strip", "")
         .replace(" embeddings", " embeddings embeddings_strip"),
-        name="Descriptor",
-        type="se_atten_v2",
-        version=2,
-        accepts=(1, 2),
-        buffers=("davg", "dstd"),
-        children=("embeddings", "attention_layers", "type_embedding", "embeddings_strip"),
-        constants=("env_mat", "spin"),
-        upgrades={1: protected},
+        children=_CHILDREN,
     )
 
     def __init__(

@@ -45,12 +45,12 @@ class Repformers(MixedDescriptor):
     ) -> None:
         self._ntypes, self.smooth = ntypes, smooth
         self.direct_dist, self.g2_dim = args["direct_dist"], args["g2_dim"]
-        self.activation_function = args["activation_function"]
         self._init_environment(
             rcut=args["rcut"],
             rcut_smth=args["rcut_smth"],
             sel=[args["nsel"]],
             set_davg_zero=args["set_davg_zero"],
+            activation_function=args["activation_function"],
             **environment,
         )
         precision = environment["precision"]

@@ -80,12 +80,12 @@ class RepFlows(EnvironmentDescriptor):
         **environment_settings: Any,
     ) -> None:
         self._ntypes, self.args = ntypes, dict(args)
-        self.activation_function = activation_function
         self._init_environment(
             rcut=args["e_rcut"],
             rcut_smth=args["e_rcut_smth"],
             sel=[args["e_sel"]],
             set_davg_zero=True,
+            activation_function=activation_function,
             **environment_settings,
         )
         if args["fix_stat_std"]:

@@ -9,6 +9,7 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor
+from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
@@ -29,20 +30,47 @@ class EnvironmentDescriptor(Descriptor):
 
     def _init_environment(
         self,
-        *,
         rcut: float,
         rcut_smth: float,
         sel: Sequence[int],
-        exclude_types: Sequence[Sequence[int]],
-        env_protection: float,
-        set_davg_zero: bool,
-        precision: str,
-        type_map: Sequence[str] | None,
-        trainable: bool,
+        *,
+        neuron: Sequence[int] = (10, 20, 40),
+        resnet_dt: bool = False,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: float = 0.0,
+        set_davg_zero: bool = False,
+        activation_function: str = "tanh",
+        precision: str = "default",
+        trainable: bool = True,
+        type_map: Sequence[str] | None = None,
     ) -> None:
-        """Set what all of these descriptors hold; called by their constructors."""
+        """Set what all of these descriptors hold; called by their constructors.
+
+        Parameters
+        ----------
+        rcut, rcut_smth : float
+            Cutoff and start of the switch [Å].
+        sel : list of int
+            Numbers of slots; their sum is N.
+        neuron : list of int
+            Widths of the embedding networks.
+        resnet_dt : bool
+            Whether residual layers have a trained factor per channel.
+        exclude_types : list of (int, int)
+            Pairs of types that do not see each other.
+        env_protection : float
+            Added to distances in denominators [Å].
+        set_davg_zero : bool
+            Keep the mean of the environment matrix at zero.
+        activation_function, precision, trainable
+            Of the networks.
+        type_map : list of str, optional
+            Names of the types.
+        """
         self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
         self.sel = [int(n) for n in sel]
+        self.neuron, self.resnet_dt = list(neuron), resnet_dt
+        self.activation_function = activation_function
         self.exclude_types = [list(pair) for pair in exclude_types]
         self.env_protection = env_protection
         self.set_davg_zero = set_davg_zero
@@ -164,6 +192,29 @@ def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:
     if a is not None:
         return table[a : a + 1, None, :]
     return ops.take(table, atoms.atype)[:, None, :]
+
+
+def environment_serial(
+    type_: str,
+    layout: str,
+    *,
+    children: tuple[str, ...] = ("embeddings",),
+    constants: tuple[str, ...] = ("env_mat", "spin"),
+    **others: Any,
+) -> Serial:
+    """Return the form of the dictionary of such a descriptor, in its second version."""
+    return Serial(
+        layout=f"@class type @version {layout}",
+        name="Descriptor",
+        type=type_,
+        version=2,
+        accepts=(1, 2),
+        buffers=("davg", "dstd"),
+        children=children,
+        constants=constants,
+        upgrades={1: protected},
+        **others,
+    )
 
 
 def protected(data: dict) -> dict:

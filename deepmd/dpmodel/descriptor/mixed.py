@@ -13,6 +13,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.utils.errors import InputError
 
 
@@ -53,6 +54,75 @@ class MixedDescriptor(EnvironmentDescriptor):
     embeddings: Any
     embeddings_strip: Any
     tebd_input_mode: str
+
+    def _init_common(
+        self,
+        rcut: float,
+        rcut_smth: float,
+        sel: int | Sequence[int],
+        ntypes: int | None,
+        *,
+        type_inputs: int,
+        tebd_dim: int = 8,
+        tebd_input_mode: str = "concat",
+        set_davg_zero: bool = True,
+        concat_output_tebd: bool = True,
+        use_econf_tebd: bool = False,
+        use_tebd_bias: bool = False,
+        precision: str = "default",
+        type_map: Sequence[str] | None = None,
+        seed: Seed = None,
+        **options: Any,
+    ) -> None:
+        """Set what all of these descriptors hold; called by their constructors.
+
+        Parameters
+        ----------
+        sel : int or list of int
+            Number of slots N; only the sum matters.
+        ntypes : int, optional
+            Number of types; that of ``type_map``.
+        type_inputs : int
+            Type embeddings that the networks see at a time.
+        tebd_dim : int
+            Length of the type embeddings.
+        tebd_input_mode : {"concat", "strip"}
+            Beside the geometry, or through a network of their own.
+        concat_output_tebd : bool
+            Append the centre's type embedding to D.
+        use_econf_tebd, use_tebd_bias
+            Of the type embedding.
+        seed
+            Of the networks.
+        rcut, rcut_smth, set_davg_zero, precision, type_map, options
+            See :meth:`EnvironmentDescriptor._init_environment`.
+        """
+        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
+        self._init_environment(
+            rcut,
+            rcut_smth,
+            slot_counts(sel),
+            set_davg_zero=set_davg_zero,
+            precision=precision,
+            type_map=type_map,
+            **options,
+        )
+        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
+        self.concat_output_tebd = concat_output_tebd
+        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
+        self.embeddings, self.embeddings_strip = tebd_networks(
+            self, 1, type_inputs * tebd_dim, seed
+        )
+        self.type_embedding = TypeEmbedding(
+            self.ntypes,
+            [tebd_dim],
+            precision=precision,
+            trainable=self.trainable,
+            use_econf_tebd=use_econf_tebd,
+            use_tebd_bias=use_tebd_bias,
+            type_map=self.type_map,
+            seed=child_seed(seed, "types"),
+        )
 
     @property
     def ntypes(self) -> int:

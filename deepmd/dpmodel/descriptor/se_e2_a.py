@@ -10,9 +10,8 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.dpmodel.module import Serial
 from deepmd.schema.descriptor import se_e2_a_arguments
 from deepmd.schema.registry import descriptor_args
 
@@ -34,18 +33,11 @@ class DescrptSeA(TypedDescriptor):
         See :meth:`TypedDescriptor._init_common`.
     """
 
-    serial = Serial(
-        layout="@class type @version rcut rcut_smth sel neuron axis_neuron resnet_dt set_davg_zero"
+    serial = environment_serial(
+        "se_e2_a",
+        "rcut rcut_smth sel neuron axis_neuron resnet_dt set_davg_zero"
         " activation_function precision embeddings env_mat exclude_types env_protection @variables"
         " type_map trainable type_one_side spin",
-        name="Descriptor",
-        type="se_e2_a",
-        version=2,
-        accepts=(1, 2),
-        buffers=("davg", "dstd"),
-        children=("embeddings",),
-        constants=("env_mat", "spin"),
-        upgrades={1: protected},
     )
     spin = None
 

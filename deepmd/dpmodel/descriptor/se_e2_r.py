@@ -12,9 +12,8 @@ from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import protected
+from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import common_network_arguments, option, widths_argument
 from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
 from deepmd.schema.registry import descriptor_args
@@ -35,18 +34,11 @@ class DescrptSeR(TypedDescriptor):
         See :meth:`TypedDescriptor._init_common`.
     """
 
-    serial = Serial(
-        layout="@class type @version rcut rcut_smth sel neuron resnet_dt set_davg_zero"
+    serial = environment_serial(
+        "se_r",
+        "rcut rcut_smth sel neuron resnet_dt set_davg_zero"
         " activation_function precision embeddings env_mat exclude_types env_protection @variables"
         " type_map trainable type_one_side spin",
-        name="Descriptor",
-        type="se_r",
-        version=2,
-        accepts=(1, 2),
-        buffers=("davg", "dstd"),
-        children=("embeddings",),
-        constants=("env_mat", "spin"),
-        upgrades={1: protected},
     )
     spin = None
     width = 1

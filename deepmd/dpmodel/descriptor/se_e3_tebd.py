@@ -16,13 +16,9 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.descriptor.mixed import (
     MixedDescriptor,
     Neighbourhood,
-    slot_counts,
-    tebd_networks,
     type_pairs,
 )
 from deepmd.dpmodel.module import Serial
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.schema.common import common_network_arguments, option, widths_argument
 from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
 from deepmd.schema.registry import descriptor_args
@@ -39,16 +35,10 @@ class DescrptSeTTebd(MixedDescriptor):
 
     Parameters
     ----------
-    rcut, rcut_smth : float
-        Cutoff and start of the switch [Å].
-    sel : int or list of int
-        Number of slots N.
-    ntypes : int, optional
-        Number of types; that of ``type_map``.
     smooth : bool
         In strip mode, let the gate vanish at the cutoff.
-    concat_output_tebd : bool
-        Append the centre's type embedding to D.
+    rcut, rcut_smth, sel, ntypes, options
+        See :meth:`MixedDescriptor._init_common`.
     """
 
     serial = Serial(
@@ -71,50 +61,11 @@ class DescrptSeTTebd(MixedDescriptor):
         sel: int | Sequence[int],
         ntypes: int | None = None,
         *,
-        neuron: Sequence[int] = (10, 20, 40),
-        tebd_dim: int = 8,
-        tebd_input_mode: str = "concat",
-        set_davg_zero: bool = True,
-        activation_function: str = "tanh",
-        resnet_dt: bool = False,
-        concat_output_tebd: bool = True,
-        use_econf_tebd: bool = False,
-        use_tebd_bias: bool = False,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
         smooth: bool = True,
-        precision: str = "default",
-        trainable: bool = True,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
+        **options: Any,
     ) -> None:
-        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
-        self._init_environment(
-            rcut=rcut,
-            rcut_smth=rcut_smth,
-            sel=slot_counts(sel),
-            exclude_types=exclude_types,
-            env_protection=env_protection,
-            set_davg_zero=set_davg_zero,
-            precision=precision,
-            type_map=type_map,
-            trainable=trainable,
-        )
-        self.neuron, self.resnet_dt, self.smooth = list(neuron), resnet_dt, smooth
-        self.activation_function = activation_function
-        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
-        self.concat_output_tebd, self.use_econf_tebd = concat_output_tebd, use_econf_tebd
-        self.embeddings, self.embeddings_strip = tebd_networks(self, 1, 2 * tebd_dim, seed)
-        self.type_embedding = TypeEmbedding(
-            self.ntypes,
-            [tebd_dim],
-            precision=precision,
-            trainable=trainable,
-            use_econf_tebd=use_econf_tebd,
-            use_tebd_bias=use_tebd_bias,
-            type_map=self.type_map,
-            seed=child_seed(seed, "types"),
-        )
+        self.smooth = smooth
+        self._init_common(rcut, rcut_smth, sel, ntypes, type_inputs=2, **options)
 
     @property
     def dim_out(self) -> int:

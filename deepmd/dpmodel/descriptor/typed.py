@@ -71,7 +71,6 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):
     """
 
     embeddings: Any
-    neuron: list[int]
 
     def _init_common(
         self,
@@ -80,61 +79,29 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):
         sel: Sequence[int],
         *,
         ndim: int,
-        neuron: Sequence[int] = (10, 20, 40),
-        resnet_dt: bool = False,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
-        set_davg_zero: bool = False,
-        activation_function: str = "tanh",
-        precision: str = "default",
-        trainable: bool = True,
-        type_map: Sequence[str] | None = None,
         seed: Seed = None,
+        **options: Any,
     ) -> None:
         """Set what all of these descriptors hold; called by their constructors.
 
         Parameters
         ----------
-        rcut, rcut_smth : float
-            Cutoff and start of the switch [Å].
         sel : list of int
             Slots per neighbour type.
         ndim : int
             A network per type (1) or per pair of types (2).
-        neuron : list of int
-            Widths of the embedding networks.
-        resnet_dt : bool
-            Whether residual layers have a trained factor per channel.
-        exclude_types : list of (int, int)
-            Pairs of types that do not see each other.
-        env_protection : float
-            Added to distances in denominators [Å].
-        set_davg_zero : bool
-            Keep the mean of the environment matrix at zero.
-        activation_function, precision, trainable, seed
+        seed
             Of the networks.
-        type_map : list of str, optional
-            Names of the types.
+        rcut, rcut_smth, options
+            See :meth:`EnvironmentDescriptor._init_environment`.
         """
-        self._init_environment(
-            rcut=rcut,
-            rcut_smth=rcut_smth,
-            sel=sel,
-            exclude_types=exclude_types,
-            env_protection=env_protection,
-            set_davg_zero=set_davg_zero,
-            precision=precision,
-            type_map=type_map,
-            trainable=trainable,
-        )
-        self.neuron, self.resnet_dt = list(neuron), resnet_dt
-        self.activation_function = activation_function
+        self._init_environment(rcut, rcut_smth, sel, **options)
         networks = [
             EmbeddingNetwork(
                 1,
-                neuron,
-                activation_function=activation_function,
-                resnet_dt=resnet_dt,
+                self.neuron,
+                activation_function=self.activation_function,
+                resnet_dt=self.resnet_dt,
                 precision=self.precision,
                 seed=child_seed(seed, k),
             )
