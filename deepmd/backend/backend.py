@@ -197,7 +197,12 @@ class Backend:
         return checkpoint
 
     def freeze(
-        self, checkpoint: Any, output: str | os.PathLike[str], head: str | None = None
+        self,
+        checkpoint: Any,
+        output: str | os.PathLike[str],
+        head: str | None = None,
+        *,
+        hessian: bool = False,
     ) -> None:
         """Write the model of a checkpoint as a model file of this backend.
 
@@ -207,14 +212,25 @@ class Backend:
         output : path
         head : str, optional
             Branch of a multi-task model.
+        hessian : bool
+            Let the model evaluate second derivatives of its energy by default.
         """
         from deepmd.io.files import branch_of, branch_params
         from deepmd.io.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head")
+        model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)
+        if hessian:
+            if model.kinds() != ["energy"] or model.has_spin():
+                raise InputError(
+                    "only models of the energy, without spins, give a Hessian",
+                    where="dp freeze --hessian",
+                    fix="leave it out",
+                )
+            section["hessian_mode"] = True
         data = model_file_dict(
-            checkpoint.models[branch],
-            branch_params(checkpoint.model_params, branch),
+            model,
+            section,
             checkpoint.min_nbor_dist,
             checkpoint.backend,
         )

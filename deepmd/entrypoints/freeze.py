@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(*flags, help=text)
     parser.add_argument(
-        "--hessian", action="store_true", help="add the Hessian to the outputs (not built yet)"
+        "--hessian", action="store_true", help="let the model give the Hessian of its energy, too"
     )
     parser.add_argument(
         "--lower-kind",
@@ -70,7 +70,9 @@ def freeze(
         Branch of a multi-task model.
     backend : str, optional
         Backend of the model file; by default the one that wrote the checkpoint.
-    hessian, node_names, nvnmd_weight
+    hessian : bool
+        Let the model give second derivatives of its energy by default.
+    node_names, nvnmd_weight
         Not built yet.
     """
     from deepmd.backend.backend import choose_backend
@@ -78,7 +80,7 @@ def freeze(
     from deepmd.io.files import branch_of
     from deepmd.train.cautions import warn_of_order
 
-    asked = {"--hessian": hessian, "--node-names": node_names, "--nvnmd-weight": nvnmd_weight}
+    asked = {"--node-names": node_names, "--nvnmd-weight": nvnmd_weight}
     for option, value in asked.items():
         if value:
             raise NotAvailableError("known but not built yet", where=f"dp freeze {option}")
@@ -87,7 +89,7 @@ def freeze(
     target = target or source
     path = str(with_suffix_of(output, type(target)))
     checkpoint = source.newest_checkpoint(checkpoint_folder)
-    target.freeze(checkpoint, path, head)
+    target.freeze(checkpoint, path, head, hessian=hessian)
     warn_of_order(checkpoint.models[branch_of(checkpoint.models, head, "--head")])
     log.info("Saved frozen model to %s", path)
     return path

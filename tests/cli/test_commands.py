@@ -118,6 +118,20 @@ def test_freeze_without_flag_takes_the_backend_of_the_checkpoint(trained, tmp_pa
     assert (tmp_path / "frozen_model.dp").is_file()
 
 
+def test_freeze_with_hessian(trained, tmp_path):
+    from deepmd.infer import DeepPot
+
+    assert trained("freeze", "--hessian", "-o", "h").code == 0
+    model = DeepPot(tmp_path / "h.dp")
+    coord = np.array([[0.0, 0.0, 0.0, 0.9, 0.1, 0.0, -0.2, 0.8, 0.3]])
+    *_, hessian = model.eval(coord, None, [0, 1, 1])
+    step = 1e-4
+    moved = [model.eval(coord + s * np.eye(9)[[4]], None, [0, 1, 1])[1] for s in (step, -step)]
+    row = -(moved[0] - moved[1]).reshape(9) / (2 * step)
+    assert np.abs(row).max() > 1e-3
+    np.testing.assert_allclose(hessian.reshape(9, 9)[4], row, atol=1e-5)
+
+
 def test_show(trained):
     log = trained(
         "show",
