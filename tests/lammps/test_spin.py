@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What pair_style deepspin does beside the forces of the stored run."""
+
+import re
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+
+from deepmd.entrypoints.convert_backend import convert_backend
+from deepmd.infer import DeepPot
+
+pytestmark = pytest.mark.skipif(REFERENCE is None, reason="no reference data")
+
+START = """
+clear
+units metal
+{before}
+atom_style spin
+atom_modify map yes
+neighbor {skin} bin
+box tilt large
+read_data nio.data
+"""
+END = """
+compute sp all property/atom sp spx spy spz fmx fmy fmz
+compute pea all pe/atom
+compute vir all centroid/stress/atom NULL virial
+thermo_style custom step pe pxx pyy pzz pxy pxz pyz
+thermo_modify line one format float %.15g
+dump 1 all custom 1 {dump} id x y z fx fy fz c_sp[*] c_pea c_vir[*]
+dump_modify 1 sort id format float %.15g
+{more}
+"""
+
+
+def block(*models, dump="a.dump", before="", skin=1.0, keywords="", after="", more="run 0"):
+    """Return the commands of one run."""
+    style = f"pair_style deepspin {' '.join(models)} {keywords}\npair_coeff * * Ni O\n"
+    text = START.format(before=before, skin=skin) + style + after
+    return text + END.format(dump=dump, more=more)
+
+
+def same(a, b, tolerance=1e-11):
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+def same_dumps(a, b):
+    for columns in (slice(4, 7), slice(11, 14), slice(14, 15), slice(15, 24)):
+        same(a[..., columns], b[..., columns])
+
+
+def test_ranks_newton_and_skin(lammps, model):
+    """Ranks and Newton's third law do not matter; without a skin the list reaches far enough."""
+    path = model("nio_spin")
+    text = block(path, dump="a.dump") + block(path, dump="b.dump", before="newton off")
+    text += block(path, dump="c.dump", skin=0.0)
+    one, two = lammps(text), lammps(text, ranks=2)
+    first = one.dump("a.dump")
+    assert np.abs(first[..., 11:14]).max() > 1.0
+    for run in (one, two):
+        for k, name in enumerate(("a.dump", "b.dump", "c.dump")):
+            same_dumps(run.dump(name), first)
+            same(run.thermo(k)["PotEng"], one.thermo()["PotEng"])
+            same(run.thermo(k)["Pxy"], one.thermo()["Pxy"])
+
+
+def test_derivatives(lammps, model):
+    """Forces on spins and the pressure are derivatives of the energy."""
+    path, h = model("nio_spin"), 1e-4
+    length, theta = 1.2737, 0.7
+    step = (np.sin(theta + h), np.cos(theta + h), np.sin(theta - h), np.cos(theta - h))
+    middle = f"set atom 3 spin/atom {length} {np.sin(theta)} {np.cos(theta)} 0.0\n"
+    runs = [block(path, after=middle)]
+    for k in (0, 2):
+        runs.append(block(path, after=f"set atom 3 spin/atom {length} {step[k]} {step[k + 1]} 0\n"))
+    strained = "change_box all z scale {} remap\n"
+    for scale in (1 + h, 1 - h):
+        runs.append(block(path, after=middle + strained.format(scale)))
+    run = lammps("".join(runs).replace("format float %.15g", "format float %.17g"))
+    energies = [run.thermo(k)["PotEng"][0] for k in range(5)]
+    volume = float(np.prod([10.2461410116, 5.6688967603, 5.0501779242]))
+    slope = -(energies[3] - energies[4]) / (2 * h) / volume * 1.6021765e6
+    assert run.thermo()["Pzz"][0] == pytest.approx(slope, rel=1e-5)
+    # The dump is that of the last run: ask for the torque of the first one alone.
+    only = lammps(block(path, after=middle))
+    fm = only.dump("a.dump")[0][2, 11:14]
+    torque = 6.5821191e-4 * (fm[0] * np.cos(theta) - fm[1] * np.sin(theta))
+    assert torque == pytest.approx(-(energies[1] - energies[2]) / (2 * h), rel=1e-5)
+
+
+def test_minimum(lammps, model):
+    """LAMMPS turns spins to lower the energy."""
+    more = "min_style spin\nmin_modify alpha_damp 1.0 discrete_factor 10.0\nminimize 0 0 50 100"
+    energy = lammps(block(model("nio_spin"), more=more + "\n")).thermo()["PotEng"]
+    assert energy[-1] < energy[0] - 1e-6
+
+
+def test_deviation(lammps, model, reference):
+    """Columns of forces on atoms and on spins; equal models do not differ."""
+    ours, theirs = model("nio_spin"), str(reference / "lammps/nio_spin.pth")
+    run = lammps(block(ours, theirs, keywords="out_file d.out out_freq 1 atomic"), ranks=2)
+    header, row = (run.folder / "d.out").read_text().splitlines()
+    names = [f"{how}_devi_{what}" for what in ("v", "fr", "fm") for how in ("max", "min", "avg")]
+    assert header.split() == ["#", "step", *names, "atm_devi_f(N)"]
+    assert re.match(r" {11}0( {7,8}-?\d\.\d{6}e[+-]\d\d)+$", row)
+    values = np.array(row.split(), dtype=float)
+    assert len(values) == 1 + 9 + 32
+    assert np.abs(values).max() < 1e-10
+
+
+def test_messages_among_spins(lammps, tmp_path):
+    """A model that passes messages, as Python evaluates it."""
+    path = tmp_path / "dpa3.pth"
+    convert_backend(INPUT=str(REFERENCE / "models/spin_dpa3.dp"), OUTPUT=str(path))
+    run = lammps(block(str(path)))
+    dump = run.dump("a.dump")[0]
+    cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
+    cell += [8.5348976887, 2.5754540013, 5.0501779242]
+    atoms = (run.folder / "nio.data").read_text().split("# spin\n\n")[1]
+    types = np.array([int(line.split()[1]) - 1 for line in atoms.splitlines()[:32]])
+    spin = dump[:, 7:8] * dump[:, 8:11]
+    energy, force, _, mag, *_ = DeepPot(path).eval(
+        dump[:, 1:4].reshape(1, -1), np.array([cell]), types, spin=spin.reshape(1, -1)
+    )
+    same(run.thermo()["PotEng"], energy.ravel())
+    same(dump[:, 4:7], force[0], 1e-8)
+    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
