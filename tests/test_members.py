@@ -7,8 +7,8 @@ import pytest
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
-from deepmd.io.probes import model_file_dict
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomise, small_system
 from tests.members import DESCRIPTORS, FITTINGS, MEMBERS, section

@@ -215,8 +215,8 @@ class Backend:
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
         """
+        from deepmd.dpmodel.probes import model_file_dict
         from deepmd.io.files import branch_of, branch_params
-        from deepmd.io.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head")
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)

@@ -19,5 +19,5 @@ class DPModelBackend(Backend):
         "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
         "serialize_hook": "deepmd.io:load_model",
-        "deserialize_hook": "deepmd.io:save_model",
+        "deserialize_hook": "deepmd.dpmodel.probes:write_model",
     }

@@ -212,7 +212,7 @@ class Stored:
         if self.checkpoint is not None:
             self.backend.write_checkpoint(path, self.checkpoint)
             return
-        from deepmd.io.probes import make_probes
+        from deepmd.dpmodel.probes import make_probes
 
         data = {**self.data, "model": self.model.serialize(), "probes": make_probes(self.model)}
         self.backend.deserialize_hook(path, data)

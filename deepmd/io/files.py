@@ -2,7 +2,7 @@
 """Reading and writing the files of the neutral formats."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,22 @@ def damaged(error: Exception) -> ModelFileError:
     return ModelFileError(f"is incomplete or damaged ({why})", fix="copy or freeze it again")
 
 
-def save_model(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
+def save_model(
+    path: str | os.PathLike[str],
+    tree: dict[str, Any],
+    *,
+    check: Callable[[Mapping[str, Any]], str | None] | None = None,
+) -> None:
     """Write the dictionary of a model to a ``.dp``, ``.yaml`` or ``.yml`` file.
 
-    The file appears whole or not at all. It is read back and must hold the same, and give the
-    results of the probes in it, if there are any.
+    The file appears whole or not at all. It is read back and must hold the same.
+
+    Parameters
+    ----------
+    path : path
+    tree : dict
+    check : callable, optional
+        Says what is wrong with the dictionary that was read back, or None.
 
     Raises
     ------
@@ -122,20 +133,9 @@ def save_model(path: str | os.PathLike[str], tree: dict[str, Any]) -> None:
         wrong = difference(tree, written)
         if wrong is not None:
             raise ModelFileError(f"was not written as it should: {wrong} differs", where=path)
-        _check(written, path)
-
-
-def _check(tree: dict[str, Any], path: Path) -> None:
-    """Evaluate the probes of a tree that was read back."""
-    if not tree.get("probes"):
-        return
-    from deepmd.dpmodel.evaluator import NumPyEvaluator
-    from deepmd.dpmodel.model import Model
-    from deepmd.io.probes import compare_probes
-
-    worst = compare_probes(NumPyEvaluator(Model.deserialize(tree["model"])), tree["probes"])
-    if worst is not None:
-        raise ModelFileError(worst, where=path, fix="no file was written")
+        worst = check(written) if check is not None else None
+        if worst is not None:
+            raise ModelFileError(worst, where=path, fix="no file was written")
 
 
 def _unknown(path: Path) -> InputError:

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import load_model
-from deepmd.io.probes import compare_probes, make_probes
 from deepmd.jax.evaluator import open_hlo
 from deepmd.jax.program import ABOUT, BLOB, describe, export_program
 from deepmd.utils.errors import ModelFileError

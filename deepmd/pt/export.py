@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from deepmd.dpmodel.atomic_model.base import kept_types
 from deepmd.dpmodel.model import Inputs, Model, SpinModel
 from deepmd.dpmodel.model.inputs import SHORTEST
-from deepmd.io.probes import INPUTS, compare_probes, lowest_precision
+from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert

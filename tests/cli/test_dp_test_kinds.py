@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
 from deepmd.io import save_model
-from deepmd.io.probes import model_file_dict
 from deepmd.schema import normalize
 
 NF, NA = 3, 6

@@ -16,9 +16,9 @@ from cxx import backend_abi, c_api  # noqa: E402
 from golden import cases  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
+from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
-from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.export import write_pth  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

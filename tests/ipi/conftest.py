@@ -30,7 +30,7 @@ def program():
 def model_file(tmp_path_factory):
     pytest.importorskip("torch")
     from deepmd.dpmodel.model import build_model
-    from deepmd.io.probes import model_file_dict
+    from deepmd.dpmodel.probes import model_file_dict
     from deepmd.pt.export import write_pth
 
     path = tmp_path_factory.mktemp("ipi") / "model.pth"

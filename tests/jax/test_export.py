@@ -12,8 +12,8 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.dpmodel.probes import compare_probes, make_probes, model_file_dict
 from deepmd.io import dp, load_model, save_model
-from deepmd.io.probes import compare_probes, make_probes, model_file_dict
 from deepmd.io.tree import difference
 from deepmd.jax import export
 from deepmd.jax.evaluator import JaxEvaluator, open_hlo

@@ -13,8 +13,8 @@ from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
 from deepmd.dpmodel.model import Model, build_model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
+from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
-from deepmd.io.probes import model_file_dict  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator, open_model  # noqa: E402
 from deepmd.pt.export import build_program, read_pth, trace_core, write_pth  # noqa: E402
 from deepmd.utils.errors import ModelFileError  # noqa: E402

@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 from golden.cases import inputs, manifest, path  # noqa: E402
 
 from deepmd.dpmodel.model import Model, build_model  # noqa: E402
+from deepmd.dpmodel.probes import make_probes, model_file_dict  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
-from deepmd.io.probes import make_probes, model_file_dict  # noqa: E402
 from deepmd.pt.export import write_pth  # noqa: E402
 from tests.pt.models import section  # noqa: E402
 from tests.pt.test_export import close, extended, tensors  # noqa: E402

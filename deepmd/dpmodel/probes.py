@@ -8,17 +8,17 @@ the neutral model. The probes travel in the file under the key ``probes``.
 import datetime
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from deepmd.utils.errors import ModelFileError
-
-if TYPE_CHECKING:
-    from deepmd.dpmodel.batch import Batch
-    from deepmd.dpmodel.evaluator import Evaluator
-    from deepmd.dpmodel.model import Model
+from deepmd import __version__
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.module import walk
+from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.io import save_model
 
 _DERIVATIVES = ("force", "virial", "atom_virial")
 INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "charge_spin", "spin")
@@ -27,7 +27,7 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2}
 SMALL = 0.01
 
 
-def make_probes(model: "Model") -> dict[str, Any]:
+def make_probes(model: Model) -> dict[str, Any]:
     """Evaluate two small frames, a periodic and an open one, with the neutral model.
 
     Returns
@@ -35,8 +35,6 @@ def make_probes(model: "Model") -> dict[str, Any]:
     dict
         ``{"frames": [{"@variables": {"coord": …, "energy": …}}, …]}``
     """
-    from deepmd.dpmodel.evaluator import NumPyEvaluator
-
     derivatives = _DERIVATIVES if model.differentiable() else ()
     frames = []
     for k, periodic in enumerate((True, False)):
@@ -51,7 +49,7 @@ def make_probes(model: "Model") -> dict[str, Any]:
     return {"frames": frames}
 
 
-def _frame(model: "Model", periodic: bool, size: float, rng: np.random.Generator) -> dict[str, Any]:
+def _frame(model: Model, periodic: bool, size: float, rng: np.random.Generator) -> dict[str, Any]:
     """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell.
 
     ``size`` is the cell's, in cutoffs: below 1, own images are neighbours.
@@ -75,10 +73,7 @@ def _frame(model: "Model", periodic: bool, size: float, rng: np.random.Generator
     }
 
 
-def _batch(model: "Model", inputs: Mapping[str, Any]) -> "Batch":
-    from deepmd.dpmodel.batch import Batch
-    from deepmd.dpmodel.neighbors import batch_edges
-
+def _batch(model: Model, inputs: Mapping[str, Any]) -> Batch:
     batch = Batch.from_arrays(
         inputs["coord"][None],
         None if inputs["cell"] is None else inputs["cell"][None],
@@ -92,7 +87,7 @@ def _batch(model: "Model", inputs: Mapping[str, Any]) -> "Batch":
     return batch
 
 
-def compare_probes(evaluator: "Evaluator", probes: Mapping[str, Any]) -> str | None:
+def compare_probes(evaluator: Evaluator, probes: Mapping[str, Any]) -> str | None:
     """Evaluate the probes; return what differs, in words, or None."""
     limit = TOLERANCE[lowest_precision(evaluator.model)]
     for k, frame in enumerate(probes["frames"]):
@@ -114,43 +109,32 @@ def compare_probes(evaluator: "Evaluator", probes: Mapping[str, Any]) -> str | N
     return None
 
 
-def check_probes(
-    evaluator: "Evaluator", probes: Mapping[str, Any], where: str | os.PathLike[str]
-) -> None:
-    """Check a file that was just written; remove it if it does not give the same as its source.
-
-    Parameters
-    ----------
-    evaluator : Evaluator
-        Opened from the file.
-    probes : dict
-        What :func:`make_probes` returned.
-    where : path
-        The file.
+def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:
+    """Write a neutral model file that gives the results of the probes in it, if there are any.
 
     Raises
     ------
     ModelFileError
-        If a result differs by more than 1e-10 of max|x| (1e-5 with float32 networks).
+        If it does not, or could not be written; then there is no file.
     """
-    worst = compare_probes(evaluator, probes)
-    if worst is not None:
-        if os.path.isfile(where):
-            os.unlink(where)
-        raise ModelFileError(worst, where=Path(where), fix="the file was removed")
+
+    def check(tree: Mapping[str, Any]) -> str | None:
+        if not tree.get("probes"):
+            return None
+        return compare_probes(NumPyEvaluator(Model.deserialize(tree["model"])), tree["probes"])
+
+    save_model(path, data, check=check)
 
 
-def lowest_precision(model: "Model") -> str:
+def lowest_precision(model: Model) -> str:
     """Precision of the least precise array of a model."""
-    from deepmd.dpmodel.module import walk
-
     widths = {8: "float64", 4: "float32", 2: "float16"}
     sizes = [np.asarray(a).dtype.itemsize for _, a, _ in walk(model) if a.dtype.kind not in "iub"]
     return widths.get(min(sizes, default=8), "float64")
 
 
 def model_file_dict(
-    model: "Model",
+    model: Model,
     model_def_script: Mapping[str, Any],
     min_nbor_dist: float | None,
     backend: str,
@@ -175,8 +159,6 @@ def model_file_dict(
     versions : dict of str to str, optional
         Versions of libraries, such as ``{"pt_version": …}``.
     """
-    from deepmd import __version__
-
     return {
         "software": "deepmd-kit",
         "version": __version__,
