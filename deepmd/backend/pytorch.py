@@ -14,10 +14,10 @@ class PyTorchBackend(Backend):
     checkpoint_suffix = ".pt"
     features = EVERYTHING
     hooks = {
-        "deep_eval": "deepmd.pt.evaluator:open_model",
+        "deep_eval": "deepmd.pt.files:open_model",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
         "read_checkpoint": "deepmd.pt.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.pt.export:read_model",
+        "serialize_hook": "deepmd.pt.files:read_model",
         "deserialize_hook": "deepmd.pt.export:write_pth",
     }

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation of batches with PyTorch."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -98,31 +97,3 @@ class TorchEvaluator(Evaluator):
             return self.lifted.forward_edges(inputs, extra)
         with torch.no_grad():
             return self.lifted.atomic(inputs, extra)
-
-
-def open_model(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
-    """Open a ``.pth`` file, or a ``.pt`` checkpoint, for evaluation."""
-    if os.fspath(path).lower().endswith(".pt"):
-        return open_checkpoint(path, head)
-    return open_pth(path, head)
-
-
-def open_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
-    """Open a training checkpoint for evaluation; ``head`` names the task if there are several."""
-    from deepmd.io.files import branch_of, branch_params
-    from deepmd.pt.checkpoint import read_checkpoint
-
-    checkpoint = read_checkpoint(path)
-    branch = branch_of(list(checkpoint.models), head, path)
-    return TorchEvaluator(
-        checkpoint.models[branch],
-        model_def_script=branch_params(checkpoint.model_params, branch),
-        min_nbor_dist=checkpoint.min_nbor_dist,
-    )
-
-
-def open_pth(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
-    """Open a TorchScript file; its own program is evaluated."""
-    from deepmd.pt.export import open_program
-
-    return open_program(path)

@@ -268,15 +268,6 @@ def metadata_of(model: Model) -> dict[str, Any]:
     }
 
 
-def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the dictionary of a ``.pth`` file or of a ``.pt`` checkpoint of one task."""
-    if os.fspath(path).lower().endswith(".pt"):
-        from deepmd.pt.checkpoint import read_checkpoint
-
-        return read_checkpoint(path).model_data()
-    return read_pth(path)
-
-
 def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the dictionary of the stored model; no code of the file is run.
 

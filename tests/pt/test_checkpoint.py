@@ -19,7 +19,7 @@ from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from deepmd.pt.evaluator import open_checkpoint  # noqa: E402
+from deepmd.pt.files import open_checkpoint  # noqa: E402
 from deepmd.pt.names import array_names, nearest_name, state_of  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.testing.systems import randomise  # noqa: E402

@@ -15,8 +15,9 @@ from deepmd.dpmodel.model import Model, build_model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
-from deepmd.pt.evaluator import TorchEvaluator, open_model  # noqa: E402
+from deepmd.pt.evaluator import TorchEvaluator  # noqa: E402
 from deepmd.pt.export import build_program, read_pth, trace_core, write_pth  # noqa: E402
+from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.utils.errors import ModelFileError  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 
