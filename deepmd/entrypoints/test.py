@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmd.entrypoints import options
-from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,6 @@ def test(
     """
     from deepmd.backend.detect import resolve_model
     from deepmd.data.search import open_systems
-    from deepmd.entrypoints.test_kinds import open_kind
 
     if numb_test < 0:
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="0 means all")
@@ -113,6 +112,31 @@ def test(
         log.info("%s", line)
     log.info("# ----------------------------------------------- ")
     return {name: value for name, (value, _) in average.items()}
+
+
+def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -> "Kind":
+    """Open a model and return what it is compared with."""
+    from deepmd.entrypoints.test_kinds import EnergyKind, SpinKind
+    from deepmd.entrypoints.test_kinds_other import DOSKind, PropertyKind, TensorKind
+    from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
+    from deepmd.infer.deep_tensor import DeepTensor
+
+    predictor = DeepEval(path, head=head)
+    kinds: tuple[tuple[type, type["Kind"]], ...] = (
+        (DeepPot, EnergyKind),
+        (DeepTensor, TensorKind),
+        (DeepDOS, DOSKind),
+        (DeepProperty, PropertyKind),
+    )
+    if isinstance(predictor, DeepPot) and predictor.has_spin:
+        return SpinKind(predictor, atomic=atomic)
+    for known, kind in kinds:
+        if isinstance(predictor, known):
+            return kind(predictor, atomic=atomic)
+    raise NotAvailableError(
+        f"it predicts {', '.join(predictor.model.kinds())}, which cannot be compared here",
+        where=path,
+    )
 
 
 def data_paths(

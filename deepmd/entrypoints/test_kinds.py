@@ -2,7 +2,6 @@
 """What ``dp test`` compares, for every kind of model."""
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label, parameter_labels
-from deepmd.utils.errors import NotAvailableError
 
 #: Name of an error -> value, and the number of values it was taken over.
 Metrics = dict[str, tuple[float, float]]
@@ -321,28 +319,3 @@ class SpinKind(EnergyKind):
             for values in (result.data, result.pred):
                 values["force_mag"] = values["force_mag"][has_spin]
         return result
-
-
-def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -> Kind:
-    """Open a model and return what it is compared with."""
-    # That module builds on this one.
-    from deepmd.entrypoints.test_kinds_other import DOSKind, PropertyKind, TensorKind
-    from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
-    from deepmd.infer.deep_tensor import DeepTensor
-
-    predictor = DeepEval(path, head=head)
-    kinds: tuple[tuple[type, type[Kind]], ...] = (
-        (DeepPot, EnergyKind),
-        (DeepTensor, TensorKind),
-        (DeepDOS, DOSKind),
-        (DeepProperty, PropertyKind),
-    )
-    if isinstance(predictor, DeepPot) and predictor.has_spin:
-        return SpinKind(predictor, atomic=atomic)
-    for known, kind in kinds:
-        if isinstance(predictor, known):
-            return kind(predictor, atomic=atomic)
-    raise NotAvailableError(
-        f"it predicts {', '.join(predictor.model.kinds())}, which cannot be compared here",
-        where=path,
-    )
