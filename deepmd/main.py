@@ -11,23 +11,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from deepmd import __version__
+from deepmd.entrypoints import not_built
+from deepmd.entrypoints.main import COMMANDS, backend_key, dispatch
 from deepmd.utils.errors import InputError
 from deepmd.utils.log import LEVELS
 
-#: Command -> module of deepmd.entrypoints that has its arguments, and what it does.
-COMMANDS = {
-    "train": ("train", "train a model"),
-    "freeze": ("freeze", "write the model of a checkpoint as a model file"),
-    "test": ("test", "compare a model with labelled data"),
-    "change-bias": ("change_bias", "fit the bias of a model to data, or set it"),
-    "convert-backend": ("convert_backend", "convert a model file into another kind"),
-    "show": ("show", "describe a model file"),
-    "model-devi": ("model_devi", "how much several models disagree about data"),
-    "eval-desc": ("eval_desc", "write the descriptors of data"),
-    "neighbor-stat": ("neighbor_stat", "smallest distance and numbers of neighbours of data"),
-    "doc-train-input": ("doc", "describe the training input"),
-    "doctor": ("doctor", "say what of this installation works"),
-}
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),
     "pytorch": ("--pt", "--pytorch"),
@@ -43,8 +31,6 @@ _USER_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 
 def main_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line with all commands."""
-    from deepmd.entrypoints import not_built
-
     parser = argparse.ArgumentParser(
         prog="dp",
         description="DeePMD-kit: deep-learning interatomic potentials.",
@@ -76,8 +62,6 @@ def main(args: Sequence[str] | None = None) -> int:
     if parsed.command is None:
         parser.print_help()
         return 0
-    from deepmd.entrypoints.main import backend_key, dispatch
-
     if parsed.backend is not None:
         try:
             backend_key(parsed.backend)

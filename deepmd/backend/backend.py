@@ -188,14 +188,6 @@ class Backend:
 
     # -- commands -----------------------------------------------------------------------------
 
-    def newest_checkpoint(self, given: str | os.PathLike[str]) -> Any:
-        """Read the checkpoint a user means by a file, a prefix or a folder."""
-        from deepmd.train.checkpoints import read_newest
-
-        self.require()
-        checkpoint, _ = read_newest(given, self.checkpoint_suffix or "", self.read_checkpoint)
-        return checkpoint
-
     def freeze(
         self,
         checkpoint: Any,

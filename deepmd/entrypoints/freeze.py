@@ -79,6 +79,7 @@ def freeze(
     from deepmd.backend.detect import with_suffix_of
     from deepmd.io.files import branch_of
     from deepmd.train.cautions import warn_of_order
+    from deepmd.train.checkpoints import read_newest
 
     asked = {"--node-names": node_names, "--nvnmd-weight": nvnmd_weight}
     for option, value in asked.items():
@@ -88,7 +89,9 @@ def freeze(
     source = checkpoint_backend(checkpoint_folder, target)
     target = target or source
     path = str(with_suffix_of(output, type(target)))
-    checkpoint = source.newest_checkpoint(checkpoint_folder)
+    source.require()
+    suffix = source.checkpoint_suffix or ""
+    checkpoint = read_newest(checkpoint_folder, suffix, source.read_checkpoint)[0]
     target.freeze(checkpoint, path, head, hessian=hessian)
     warn_of_order(checkpoint.models[branch_of(checkpoint.models, head, "--head")])
     log.info("Saved frozen model to %s", path)

@@ -9,14 +9,26 @@ from deepmd.entrypoints import not_built
 from deepmd.utils.errors import InputError
 from deepmd.utils.log import set_up_logging
 
+#: Command -> module of this package that has its arguments, and what it does.
+COMMANDS = {
+    "train": ("train", "train a model"),
+    "freeze": ("freeze", "write the model of a checkpoint as a model file"),
+    "test": ("test", "compare a model with labelled data"),
+    "change-bias": ("change_bias", "fit the bias of a model to data, or set it"),
+    "convert-backend": ("convert_backend", "convert a model file into another kind"),
+    "show": ("show", "describe a model file"),
+    "model-devi": ("model_devi", "how much several models disagree about data"),
+    "eval-desc": ("eval_desc", "write the descriptors of data"),
+    "neighbor-stat": ("neighbor_stat", "smallest distance and numbers of neighbours of data"),
+    "doc-train-input": ("doc", "describe the training input"),
+    "doctor": ("doctor", "say what of this installation works"),
+}
 #: Functions whose name is not that of their module.
 _FUNCTIONS = {"doc": "doc_train_input"}
 
 
 def dispatch(args: argparse.Namespace) -> None:
     """Run the command that was parsed."""
-    from deepmd.main import COMMANDS
-
     options = vars(args).copy()
     command = options.pop("command")
     set_up_logging(args.log_level, args.log_path, options.get("mpi_log") or "master")
