@@ -4,6 +4,7 @@
 
 #include "api_frames.h"
 #include "deepmd/DeepPot.h"
+#include "deepmd/DeepSpin.h"
 #include "deepmd/deepmd.hpp"
 
 namespace {
@@ -220,6 +221,47 @@ TEST(ApiHpp, Deviation) {
               0.5 * std::hypot(force[0][0] - force[1][0], force[0][1] - force[1][1],
                                force[0][2] - force[1][2]),
               1e-12);
+}
+
+TEST(ApiHpp, Spins) {
+  const ModelFile file("rcut 4\nspin 0.25\n");
+  const Frames<double> in(2);
+  std::vector<double> spin(in.coord.size());
+  for (size_t k = 0; k < spin.size(); ++k) spin[k] = std::cos(double(k));
+  deepmd::DeepSpin exact(file.path());
+  All want, got;
+  std::vector<double> want_mag, got_mag;
+  exact.compute(want.energy, want.force, want_mag, want.virial, want.atom_energy, want.atom_virial,
+                in.coord, spin, in.atype, in.box);
+  deepmd::hpp::DeepSpin dp(file.path());
+  EXPECT_EQ(dp.numb_types_spin(), 1);
+  dp.compute(got.energy, got.force, got_mag, got.virial, got.atom_energy, got.atom_virial, in.coord,
+             spin, in.atype, in.box);
+  EXPECT_EQ(got.energy, want.energy);
+  EXPECT_EQ(got.force, want.force);
+  EXPECT_EQ(got_mag, want_mag);
+  EXPECT_EQ(got.atom_virial, want.atom_virial);
+
+  const Frames<float> single(2);
+  const std::vector<float> rounded(spin.begin(), spin.end());
+  std::vector<float> force, force_mag, virial;
+  dp.compute(got.energy, force, force_mag, virial, single.coord, rounded, single.atype, single.box);
+  expect_near(force_mag, want_mag, 1e-5);
+
+  deepmd::hpp::DeepSpinModelDevi both({file.path(), file.path()});
+  std::vector<std::vector<double>> f, fm, v;
+  both.compute(got.energy, f, fm, v, in.coord_of(0), std::vector<double>(36, 0.5), in.atype,
+               in.box_of(0));
+  EXPECT_EQ(fm[0], fm[1]);
+
+  DP_DeepSpin* const c = DP_NewDeepSpin(file.path().c_str());
+  EXPECT_EQ(DP_DeepSpinGetReach(c, 2.0), 4.5);
+  double energy = 7.0;
+  DP_DeepSpinCompute2(c, 1, in.natoms, in.coord.data(), nullptr, in.atype.data(), in.box.data(),
+                      nullptr, nullptr, &energy, nullptr, nullptr, nullptr, nullptr, nullptr);
+  EXPECT_NE(take(DP_DeepSpinCheckOK(c)).find("spin is NULL"), std::string::npos);
+  EXPECT_EQ(energy, 7.0);
+  DP_DeleteDeepSpin(c);
 }
 
 TEST(ApiHpp, Errors) {
