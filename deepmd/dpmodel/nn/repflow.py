@@ -53,6 +53,16 @@ class Graph(NamedTuple):
     n_atoms: Any
 
 
+#: Parts that a layer has only where its settings need them.
+_OPTIONAL = (
+    "edge_angle_linear1",
+    "edge_angle_linear2",
+    "angle_self_linear",
+    "a_compress_n_linear",
+    "a_compress_e_linear",
+)
+
+
 class RepFlowLayer(Module):
     """One layer.
 
@@ -83,19 +93,9 @@ class RepFlowLayer(Module):
             "node_sym_linear",
             "node_edge_linear",
             "edge_self_linear",
-            "edge_angle_linear1",
-            "edge_angle_linear2",
-            "angle_self_linear",
-            "a_compress_n_linear",
-            "a_compress_e_linear",
+            *_OPTIONAL,
         ),
-        optional=(
-            "edge_angle_linear1",
-            "edge_angle_linear2",
-            "angle_self_linear",
-            "a_compress_n_linear",
-            "a_compress_e_linear",
-        ),
+        optional=_OPTIONAL,
     )
 
     edge_angle_linear1: Any

@@ -23,6 +23,19 @@ from deepmd.dpmodel.nn.pair_attention import (
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.updates import check_update_style, combine_updates, plain_layer, residual
 
+#: Parts that a layer has only where its settings need them.
+_OPTIONAL = (
+    "linear2",
+    "proj_g1g2",
+    "proj_g1g1g2",
+    "attn2g_map",
+    "attn2_mh_apply",
+    "attn2_lm",
+    "attn2_ev_apply",
+    "loc_attn",
+    "g1_self_mlp",
+)
+
 
 class RepformerLayer(Module):
     """One layer; see math of the class's parts for every term.
@@ -52,29 +65,8 @@ class RepformerLayer(Module):
         version=2,
         accepts=(1, 2),
         params=("g1_residual", "g2_residual", "h2_residual"),
-        children=(
-            "linear1",
-            "linear2",
-            "proj_g1g2",
-            "proj_g1g1g2",
-            "attn2g_map",
-            "attn2_mh_apply",
-            "attn2_lm",
-            "attn2_ev_apply",
-            "loc_attn",
-            "g1_self_mlp",
-        ),
-        optional=(
-            "linear2",
-            "proj_g1g2",
-            "proj_g1g1g2",
-            "attn2g_map",
-            "attn2_mh_apply",
-            "attn2_lm",
-            "attn2_ev_apply",
-            "loc_attn",
-            "g1_self_mlp",
-        ),
+        children=("linear1", *_OPTIONAL),
+        optional=_OPTIONAL,
     )
 
     linear2: Any
