@@ -130,6 +130,7 @@ def main() -> int:
     parser.add_argument("--atoms", type=int, default=192, help="atoms of the system")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--deepmd-kit", help="Python of an environment with DeePMD-kit")
+    parser.add_argument("--deepmd-kit-backends", default="pt,tf", help="which of it, by commas")
     options = parser.parse_args()
     size = {"atoms": options.atoms, "threads": options.threads}
     programs = {n: (here(), *BACKENDS[n]) for n in options.backends.split(",") if n in BACKENDS}
@@ -138,7 +139,8 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if options.deepmd_kit:
-        programs["deepmd-kit pt"] = (options.deepmd_kit, "--pt", {}, 1.0)
+        for name in options.deepmd_kit_backends.split(","):
+            programs[f"deepmd-kit {name}"] = (options.deepmd_kit, f"--{name}", {}, 1.0)
     results = []
     for descriptor in descriptors:
         every = EVERY[descriptor]

@@ -126,6 +126,8 @@ typedef struct deepmd_info {
       twice it with message_passing. */
   const int32_t* use_spin;
   const double* spin_scale;
+  /** (ntypes): whether atoms of a type count in means, for intensive outputs; NULL: all do. */
+  const int32_t* counted;
 } deepmd_info;
 
 /** An index array: (rows) if `columns` is negative, otherwise (rows, columns). */

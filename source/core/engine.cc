@@ -39,11 +39,13 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
   for (size_t k = 0; k < predictions.size(); ++k) {
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
+    int64_t counted = 0;
     for (const int64_t a : system.centres) {
       for (int64_t c = 0; c < size; ++c) p.value[c] += p.atom_value[a * size + c];
+      counted += info.counted[system.frame->atype[a]];
     }
-    if (info.outputs[k].intensive && system.n() > 0) {
-      for (double& x : p.value) x /= static_cast<double>(system.n());
+    if (info.outputs[k].intensive && counted > 0) {
+      for (double& x : p.value) x /= static_cast<double>(counted);
     }
   }
 }

@@ -256,6 +256,10 @@ void BackendModel::copy_info(const deepmd_info& from) {
   info_.message_passing = from.message_passing != 0;
   info_.has_spin = from.has_spin != 0;
   if (info_.has_spin) copy_spins(from);
+  info_.counted.assign(info_.type_map.size(), true);
+  if (from.struct_size > offsetof(deepmd_info, counted) && from.counted) {
+    info_.counted.assign(from.counted, from.counted + from.ntypes);
+  }
   info_.single_precision = from.single_precision != 0;
   if (info_.outputs.empty() || !(info_.rcut > 0.0) || info_.type_map.empty() ||
       !(entries_ & (DEEPMD_EDGES | DEEPMD_EXTENDED))) {

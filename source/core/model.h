@@ -42,6 +42,7 @@ struct Info {
   bool has_spin = false;
   std::vector<bool> use_spin;        ///< (ntypes) with has_spin: types that carry spins
   std::vector<double> spin_scale;    ///< (ntypes) with has_spin: see Info::reach [Å]
+  std::vector<bool> counted;         ///< (ntypes): types that count in means
   bool single_precision = false;
 
   /** How far neighbours matter [Å]: beyond the cutoff, if spins reach `farthest` from their atoms. */

@@ -16,6 +16,7 @@ from cxx import backend_abi, c_api  # noqa: E402
 from golden import cases  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
+from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
@@ -231,6 +232,14 @@ def test_tensors(library, case):
             close(found["virial"], stored[f"{name}/out/virial"][k])
             close(found["atom_virial"].sum(1), found["virial"])
     tensor.close()
+
+
+def test_a_mean_leaves_out_excluded_types(library, tmp_path):
+    fitting = {"type": "property", "property_name": "gap", "intensive": True, "neuron": [4]}
+    given = section() | {"fitting_net": fitting, "atom_exclude_types": [1]}
+    write_pth(tmp_path / "gap.pth", model_file_dict(build_model(given), given, 0.5, "PyTorch"))
+    # Opening compares the means of the frames in the file.
+    c_api.Handle(library, "DeepTensor", tmp_path / "gap.pth").close()
 
 
 def test_own_file_agrees_with_python(library, small):

@@ -148,6 +148,14 @@ void add_spins(Facts& facts, const Module& module) {
   facts.info.spin_scale = facts.keep(reals(module.attr(own ? "scale" : "virtual_scale_mask")));
 }
 
+/** Which types count in means; files of DeePMD-kit count all. */
+void add_counted(Facts& facts, const Module& module) {
+  if (!module.hasattr("counted")) return;
+  std::vector<int32_t> counted;
+  for (const bool x : module.attr("counted").toBoolList()) counted.push_back(x);
+  facts.info.counted = facts.keep(counted);
+}
+
 /** What both kinds of files answer alike. */
 void add_common(Facts& facts, const Module& module) {
   deepmd_info& info = facts.info;
@@ -176,6 +184,7 @@ void add_common(Facts& facts, const Module& module) {
   info.mixed_types = ask(module, "mixed_types", true).toBool();
   info.has_spin = ask(module, "has_spin", false).toBool();
   if (info.has_spin) add_spins(facts, module);
+  add_counted(facts, module);
   auto sel_type = shorter(module.get_method("get_sel_type")({}).toIntVector());
   // All of them is the same as none named.
   if (sel_type.size() == type_map.size()) sel_type.clear();
