@@ -45,7 +45,7 @@ struct Info {
   std::vector<bool> counted;         ///< (ntypes): types that count in means
   bool single_precision = false;
 
-  /** How far neighbours matter [Å]: beyond the cutoff, if spins reach `farthest` from their atoms. */
+  /** How far neighbours matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
   double reach(double farthest) const {
     return rcut + farthest * (message_passing ? 2.0 : 1.0);
   }
@@ -119,8 +119,8 @@ class Model {
   /**
    * Evaluate one frame: one Prediction per output.
    *
-   * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters or spins, more
-   * than one rank with a model that passes messages).
+   * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters or spins,
+   * more than one rank with a model that passes messages).
    */
   virtual std::vector<Prediction> evaluate(const Frame& frame, const Wanted& wanted) = 0;
 
