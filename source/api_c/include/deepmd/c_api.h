@@ -6,6 +6,8 @@
  * parameters as in training. Arrays are dense, C order, and belong to the caller; n_all = natoms
  * counts ghosts (the last `nghost` atoms).
  *
+ * Programs include this one file, so it is longer than others: 170 functions with their manual.
+ *
  * No function stops the program: after creating or using a handle, ask its ...CheckOK for what was
  * wrong in the last call that did something, "" if nothing. Free every returned `const char*` with
  * DP_DeleteChar. An output pointer that is NULL is not filled; `cell` NULL is an open system;
