@@ -33,9 +33,21 @@ Parameters::Parameters(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, const M
   check_count("fparam", settings.fparam, model.dim_fparam, model.path);
   check_count("aparam", settings.aparam, model.dim_aparam, model.path);
   check_count("charge_spin", settings.charge_spin, model.dim_chg_spin, model.path);
-  const bool has_fparam =
-      !fparam_.empty() || !settings.fparam_compute.empty() || !settings.fparam_fix.empty();
-  const bool has_aparam = !settings.aparam.empty() || !settings.aparam_compute.empty();
+  if (!settings.ttm.empty()) {
+    if (dim_aparam_ != 1 && (dim_aparam_ != 0 || dim_fparam_ != 1)) {
+      throw Failure("ttm: " + model.path + " takes " + counted(dim_aparam_) + " of aparam and " +
+                    counted(dim_fparam_) + " of fparam; one temperature must be one of them");
+    }
+    if (dim_aparam_ == 0 && (!settings.fparam.empty() || !settings.fparam_compute.empty() ||
+                             !settings.fparam_fix.empty())) {
+      throw Failure("ttm is the source of fparam here; leave the other one out");
+    }
+    ttm_.emplace(lmp, settings.ttm);
+  }
+  const bool has_fparam = !fparam_.empty() || !settings.fparam_compute.empty() ||
+                          !settings.fparam_fix.empty() || (ttm_ && dim_aparam_ == 0);
+  const bool has_aparam = !settings.aparam.empty() || !settings.aparam_compute.empty() ||
+                          (ttm_ && dim_aparam_ == 1);
   if (has_fparam && dim_fparam_ == 0) throw Failure(model.path + " takes no fparam");
   if (has_aparam && dim_aparam_ == 0) throw Failure(model.path + " takes no aparam");
   if (!has_fparam && dim_fparam_ > 0 && !model.has_default_fparam) {
@@ -52,6 +64,7 @@ Parameters::Parameters(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, const M
 }
 
 void Parameters::init() {
+  if (ttm_) ttm_->init();
   const LAMMPS_NS::Modify* modify = lmp_->modify;
   const auto find = [&](const std::string& keyword, const std::string& id) {
     LAMMPS_NS::Compute* compute = id.empty() ? nullptr : modify->get_compute_by_id(id);
@@ -92,6 +105,7 @@ void Parameters::init() {
 }
 
 Inputs Parameters::values() {
+  if (ttm_) ttm_->read();
   read_fparam();
   read_aparam();
   Inputs inputs;
@@ -102,7 +116,9 @@ Inputs Parameters::values() {
 }
 
 void Parameters::read_fparam() {
-  if (fparam_compute_) {
+  if (ttm_ && dim_aparam_ == 0) {
+    fparam_.assign(1, ttm_->mean());
+  } else if (fparam_compute_) {
     LAMMPS_NS::Compute* c = fparam_compute_;
     if (dim_fparam_ == 1 && c->scalar_flag) {
       fparam_.assign(1, c->compute_scalar());
@@ -124,7 +140,10 @@ void Parameters::read_fparam() {
 void Parameters::read_aparam() {
   const size_t nlocal = lmp_->atom->nlocal;
   const size_t natoms = nlocal + (aparam_of_ghosts_ ? lmp_->atom->nghost : 0);
-  if (aparam_compute_) {
+  if (ttm_ && dim_aparam_ == 1) {
+    aparam_.resize(natoms);
+    for (size_t i = 0; i < natoms; ++i) aparam_[i] = ttm_->at(lmp_->atom->x[i]);
+  } else if (aparam_compute_) {
     LAMMPS_NS::Compute* c = aparam_compute_;
     c->compute_peratom();
     aparam_.resize(natoms * dim_aparam_);

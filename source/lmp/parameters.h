@@ -4,8 +4,10 @@
  */
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "electron_temperature.h"
 #include "model.h"
 #include "settings.h"
 
@@ -39,6 +41,7 @@ class Parameters {
   LAMMPS_NS::Compute* fparam_compute_ = nullptr;
   LAMMPS_NS::Fix* fparam_fix_ = nullptr;
   LAMMPS_NS::Compute* aparam_compute_ = nullptr;
+  std::optional<ElectronTemperature> ttm_;  ///< of aparam if the model has any, else of fparam
   std::vector<double> fparam_;  ///< (dim_fparam), empty: none or the default
   std::vector<double> aparam_;  ///< (nall, dim_aparam)
 };

@@ -81,13 +81,7 @@ const std::map<std::string, Keyword>& keywords() {
       {"aparam_from_compute",
        {1, 1, "the ID of a compute", [](auto& s, auto& v) { s.aparam_compute = v[0]; }}},
       {"charge_spin", {1, any, "numbers", [](auto& s, auto& v) { s.charge_spin = numbers(v); }}},
-      {"ttm",
-       {1, 1, "the ID of a fix ttm",
-        [](auto&, auto&) {
-          throw Failure(
-              "a plugin cannot read the electron temperatures of a fix ttm; give them with "
-              "aparam or aparam_from_compute");
-        }}},
+      {"ttm", {1, 1, "the ID of a fix ttm", [](auto& s, auto& v) { s.ttm = v[0]; }}},
       {"virtual_len", {1, any, "numbers", [](auto&, auto&) {}}},  // of old inputs with spins
       {"spin_norm", {1, any, "numbers", [](auto&, auto&) {}}},
       {"check_probes", {1, 1, "yes or no", [](auto& s, auto& v) { s.check_probes = yes(v[0]); }}},
@@ -130,8 +124,8 @@ void check_exclusive(const Settings& s) {
   if (fparams > 1) {
     throw Failure("fparam, fparam_from_compute and fparam_from_fix exclude each other");
   }
-  if (!s.aparam.empty() && !s.aparam_compute.empty()) {
-    throw Failure("aparam and aparam_from_compute exclude each other");
+  if (!s.aparam.empty() + !s.aparam_compute.empty() + !s.ttm.empty() > 1) {
+    throw Failure("aparam, aparam_from_compute and ttm exclude each other");
   }
 }
 

@@ -26,6 +26,7 @@ struct Settings {
   int fparam_fix_index = 0;  ///< 1-based; 0: the fix's scalar
   std::vector<double> aparam;
   std::string aparam_compute;
+  std::string ttm;  ///< ID of a fix whose electron temperatures are aparam, or their mean fparam
   std::vector<double> charge_spin;
 
   bool check_probes = true;

@@ -39,7 +39,7 @@ def test_errors(messages, tmp_path, reference):
         STYLE.format(path, "relative x"): 'relative: "x" is no number',
         STYLE.format(path, "fparam 1.0"): "fparam: 1 value given, but",
         STYLE.format(path, "fparam_from_compute c"): "takes no fparam",
-        STYLE.format(path, "ttm t"): "ttm: a plugin cannot read",
+        STYLE.format(path, "ttm t"): "one temperature must be one of them",
         STYLE.format(path, "check_probes maybe"): "neither yes nor no",
         STYLE.format(params, "aparam 0.2"): "needs fparam (2 values)",
         STYLE.format(params, "fparam 1 2"): "needs aparam (1 value per atom)",

@@ -166,6 +166,27 @@ compute ap all property/atom d_ap
     assert abs(run.thermo(2)["PotEng"] - run.thermo(0)["PotEng"])[0] > 1e-6
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_electron_temperatures(ranks, lammps, model, tmp_path):
+    """Of a fix ttm every atom takes the temperature of its cell."""
+    cells = [(x, y, z) for x in range(2) for y in range(3) for z in range(4)]
+    rows = [f"{x + 1} {y + 1} {z + 1} {0.1 + x + 0.3 * y + 0.07 * z}" for x, y, z in cells]
+    (tmp_path / "electrons").write_text("# temperatures UNITS: metal\n" + "\n".join(rows) + "\n")
+    electrons = "fix t all ttm 7 1.0 1.0 0.0 1e-40 0.0 1.0 2 3 4 infile electrons\n"
+    by_hand = """
+fix ap all property/atom d_ap ghost yes
+variable t atom 0.1+floor(2*x/lx)+0.3*floor(3*y/ly)+0.07*floor(4*z/lz)
+set atom * d_ap v_t
+compute ap all property/atom d_ap
+"""
+    style = pair(model("water_fparam_aparam"), more="fparam 0.3 -0.7 {}")
+    text = block(electrons + style.format("ttm t"), dump="a.dump")
+    text += "clear\n" + block(by_hand + style.format("aparam_from_compute ap"), dump="b.dump")
+    run = lammps(text, ranks=ranks)
+    same_runs(run)
+    assert np.ptp(run.dump("a.dump")[0][:64, 8]) > 1e-3
+
+
 def test_messages_on_two_ranks(lammps, reference):
     """Models that pass messages refuse several ranks, and say what to do."""
     run = lammps(block(pair(str(reference / "lammps/water_dpa2.pth"))), ranks=2, fails=True)
