@@ -12,16 +12,6 @@ from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 
 
-@pytest.fixture
-def quick():
-    """Compile without optimization, which takes half the time: for tests of what is around it."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make_model(*, one_side=True, precision="float64", small=False, **changes):
     """Two types, statistics that are not trivial, frame and atomic parameters on request."""
     model = build_model(

@@ -60,7 +60,7 @@ def test_atoms_take_turns():
 
 
 @pytest.mark.parametrize("n_atoms", [0, 1])
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_programs")
 def test_no_atoms_one_atom(n_atoms):
     model = make_model(small=True)
     batch = make_batch(1, n_atoms) if n_atoms else Batch.from_arrays(np.zeros((1, 0, 3)), None, [])
@@ -71,7 +71,7 @@ def test_no_atoms_one_atom(n_atoms):
     assert_same(results, NumPyEvaluator(model).evaluate(batch, derivatives=ALL))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_programs")
 def test_single_precision_is_close():
     model, batch = make_model(precision="float32", small=True), make_batch(2, 12)
     reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
@@ -79,7 +79,7 @@ def test_single_precision_is_close():
     assert_same(results, reference, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_programs")
 def test_overflow_is_counted():
     model, batch = make_model(small=True), make_batch(1, 40)
     one, two = NumPyEvaluator(model), JaxEvaluator(model, max_edges=300)

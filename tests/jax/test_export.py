@@ -22,7 +22,7 @@ from deepmd.jax.program import export_program
 from deepmd.utils.errors import ModelFileError
 from tests.jax.conftest import make_batch, make_model
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 ALL = ("force", "virial", "atom_virial")
 
