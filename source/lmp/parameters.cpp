@@ -33,21 +33,21 @@ Parameters::Parameters(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, const M
   check_count("fparam", settings.fparam, model.dim_fparam, model.path);
   check_count("aparam", settings.aparam, model.dim_aparam, model.path);
   check_count("charge_spin", settings.charge_spin, model.dim_chg_spin, model.path);
-  if (!settings.ttm.empty()) {
-    if (dim_aparam_ != 1 && (dim_aparam_ != 0 || dim_fparam_ != 1)) {
-      throw Failure("ttm: " + model.path + " takes " + counted(dim_aparam_) + " of aparam and " +
-                    counted(dim_fparam_) + " of fparam; one temperature must be one of them");
-    }
-    if (dim_aparam_ == 0 && (!settings.fparam.empty() || !settings.fparam_compute.empty() ||
-                             !settings.fparam_fix.empty())) {
+  const bool is_ttm = !settings.ttm.empty();
+  if (is_ttm && dim_aparam_ != 1 && (dim_aparam_ != 0 || dim_fparam_ != 1)) {
+    throw Failure("ttm: " + model.path + " takes " + counted(dim_aparam_) + " of aparam and " +
+                  counted(dim_fparam_) + " of fparam; one temperature must be one of them");
+  }
+  bool has_fparam =
+      !fparam_.empty() || !settings.fparam_compute.empty() || !settings.fparam_fix.empty();
+  bool has_aparam = !settings.aparam.empty() || !settings.aparam_compute.empty();
+  if (is_ttm) {
+    if (has_fparam && dim_aparam_ == 0) {
       throw Failure("ttm is the source of fparam here; leave the other one out");
     }
     ttm_.emplace(lmp, settings.ttm);
+    (dim_aparam_ == 0 ? has_fparam : has_aparam) = true;
   }
-  const bool has_fparam = !fparam_.empty() || !settings.fparam_compute.empty() ||
-                          !settings.fparam_fix.empty() || (ttm_ && dim_aparam_ == 0);
-  const bool has_aparam = !settings.aparam.empty() || !settings.aparam_compute.empty() ||
-                          (ttm_ && dim_aparam_ == 1);
   if (has_fparam && dim_fparam_ == 0) throw Failure(model.path + " takes no fparam");
   if (has_aparam && dim_aparam_ == 0) throw Failure(model.path + " takes no aparam");
   if (!has_fparam && dim_fparam_ > 0 && !model.has_default_fparam) {
