@@ -8,11 +8,14 @@ into a copy of the tree with :func:`bind`.
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.schema.registry import ArgsRegistry
+from deepmd.schema.settings import Settings
 from deepmd.utils.errors import ModelFileError, did_you_mean
 from deepmd.utils.plugin import Registry
 
@@ -100,8 +103,12 @@ def _holds_arrays(value: Any) -> bool:
     return False
 
 
-class Module(metaclass=_Checked):
-    """A node of the tree of arrays."""
+class Module(Settings, metaclass=_Checked):
+    """A node of the tree of arrays.
+
+    What can be chosen about it is declared as :mod:`settings <deepmd.schema.settings>`, or given to
+    a constructor of its own.
+    """
 
     serial: ClassVar[Serial] = Serial()
     trainable: Any = True
@@ -220,13 +227,25 @@ class Registered(Module):
     """A module of which there are several kinds: its base names a registry, they register there."""
 
     registry: ClassVar[Registry]
+    #: Where the keys of their sections are filed, if they have sections.
+    keys: ClassVar[ArgsRegistry | None] = None
     #: Kind of a dictionary without a ``type``.
     default_kind: ClassVar[str | None] = None
 
     @classmethod
     def register(cls, *names: str) -> Callable[[Any], Any]:
-        """Return a decorator that files a class under its input and file names."""
-        return cls.registry.register(*names)
+        """Return a decorator that files a class, and the keys of its section, under its names.
+
+        The first is that of the input, the others are older ones or those of files.
+        """
+
+        def decorate(kind: Any) -> Any:
+            if cls.keys is not None and kind.settings:
+                title = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
+                cls.keys.register(names[0], alias=names[1:], doc=title)(kind.arguments)
+            return cls.registry.register(*names)(kind)
+
+        return decorate
 
     @classmethod
     def deserialize(cls, data: dict) -> Any:

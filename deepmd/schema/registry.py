@@ -104,7 +104,8 @@ class ArgsRegistry:
 
 
 def _identity(factory: Factory) -> str:
-    return f"{factory.__module__}.{factory.__qualname__}"
+    owner = getattr(factory, "__self__", factory)  # of a method of a class: the class
+    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 descriptor_args = ArgsRegistry(

@@ -11,6 +11,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.schema.registry import descriptor_args
 from deepmd.utils.plugin import Registry
 
 
@@ -70,6 +71,7 @@ class Descriptor(Registered):
     """
 
     registry: ClassVar[Registry] = Registry("descriptor")
+    keys = descriptor_args
     sel: list[int]
     rcut: float
     rcut_smth: float

@@ -14,6 +14,7 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.schema.registry import fitting_args
 from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
@@ -28,6 +29,7 @@ class Fitting(Registered):
     """
 
     registry: ClassVar[Registry] = Registry("fitting")
+    keys = fitting_args
     atom_ener: list[float | None] | None = None
     layer_name = None
     tot_ener_zero = False

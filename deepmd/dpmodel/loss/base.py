@@ -10,6 +10,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.module import Registered
+from deepmd.schema.registry import loss_args
 from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
@@ -57,6 +58,7 @@ class Loss(Registered):
     """Base of all losses."""
 
     registry: ClassVar[Registry] = Registry("loss")
+    keys = loss_args
 
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> Any:
