@@ -6,7 +6,7 @@ A component states what can be chosen about it as typed attributes of its class:
     class DescrptSeA(TypedDescriptor):
         axis_neuron: int = setting(4, "Rows of T in the second factor.", rule=POSITIVE)
 
-Its constructor takes the settings of the class and of its bases by name, in that order also by
+Its constructor takes the settings of its bases and of the class by name, in that order also by
 position, puts them on the object, and calls ``build``. ``arguments`` gives the same settings as
 keys of the component's section of the input.
 """
@@ -31,7 +31,7 @@ class Setting:
     alias: tuple[str, ...]
     rule: Rule | None
     kind: Any
-    key: bool
+    key: bool | None
     absent: bool
     annotation: Any = None
 
@@ -58,7 +58,7 @@ def setting(
     alias: Sequence[str] = (),
     rule: Rule | None = None,
     kind: Any = None,
-    key: bool = True,
+    key: bool | None = None,
     absent: bool = False,
 ) -> Any:
     """Declare a setting of a class of :class:`Settings`.
@@ -68,15 +68,17 @@ def setting(
     default
         ``...`` if it must be given.
     doc : str, optional
-        One sentence, with the unit. Without it this is another default of a setting of a base.
+        One sentence, with the unit. Without it this is a setting of a base with another default,
+        and with another ``key`` if that is given.
     alias : sequence of str
         Older names of the key.
     rule : Rule, optional
         Condition on the value of the key.
     kind : type or list of types, optional
         Of the key, where it takes more than the attribute.
-    key : bool
-        Whether the section of the input has it; otherwise it follows from other parts.
+    key : bool, optional
+        Whether the section of the input has it, which is usual; otherwise it follows from other
+        parts.
     absent : bool
         Whether a key that is not given stays out of the checked section.
     """
@@ -133,12 +135,13 @@ class Settings:
     @classmethod
     def arguments(cls) -> list[Argument]:
         """Return the settings as keys of the component's section of the input."""
-        return [s.argument(name) for name, s in cls.settings.items() if s.key]
+        return [s.argument(name) for name, s in cls.settings.items() if s.key is not False]
 
 
 def _refined(inherited: Setting, new: Setting) -> Setting:
     """Return a setting of a base with another default."""
-    return dataclasses.replace(inherited, default=new.default)
+    key = inherited.key if new.key is None else new.key
+    return dataclasses.replace(inherited, default=new.default, key=key)
 
 
 def _own(value: Any) -> Any:
@@ -156,17 +159,24 @@ def _kinds(annotation: Any) -> Any:
 
 
 def _signature(settings: dict[str, Setting]) -> inspect.Signature:
-    """Return the arguments of a constructor; by name only if a required one follows others."""
+    """Return the arguments of a constructor.
+
+    If a required one follows others, then all but the first required ones are given by name.
+    """
     needed = [s.required for s in settings.values()]
     ordered = needed == sorted(needed, reverse=True)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if ordered else inspect.Parameter.KEYWORD_ONLY
+    first = len(needed) if ordered else needed.index(False)
+    by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     empty = inspect.Parameter.empty
     return inspect.Signature(
         [
             inspect.Parameter(
-                name, kind, default=empty if s.required else s.default, annotation=s.annotation
+                name,
+                by_place if k < first else by_name,
+                default=empty if s.required else s.default,
+                annotation=s.annotation,
             )
-            for name, s in settings.items()
+            for k, (name, s) in enumerate(settings.items())
         ]
     )
 

@@ -29,6 +29,13 @@ class Box(Shape):
     depth: int | None = setting(None, "Inwards.", rule=POSITIVE, absent=True)
 
 
+class Tilted(Shape):
+    """With more that must be given."""
+
+    owner: str | None = setting(None, key=True)
+    angle: float = setting(..., "Against the horizon, degrees.")
+
+
 class Other(Shape):
     """With a constructor of its own."""
 
@@ -65,6 +72,12 @@ def test_what_is_missing_is_said():
         Shape(1.0, width=2.0)
 
 
+def test_what_must_be_given_late_is_given_by_name():
+    assert Tilted(1.0, angle=30).angle == 30.0
+    with pytest.raises(TypeError, match="Tilted: too many positional arguments"):
+        Tilted(1.0, ["a"], angle=30)
+
+
 def test_keys_of_the_input():
     width, names, closed, depth = Box.arguments()
     assert not width.optional and width.dtype == (float,)
@@ -72,6 +85,8 @@ def test_keys_of_the_input():
     assert depth.optional and depth.extra_check(1) and not depth.extra_check(0)
     assert set(depth.dtype) == {int, type(None)}
     assert depth.doc == "Inwards."
+    assert [a.name for a in Tilted.arguments()] == ["width", "names", "closed", "owner", "angle"]
+    assert Tilted.arguments()[3].doc == Shape.settings["owner"].doc
 
 
 def test_help_shows_every_setting():
