@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Settings of networks, the same wherever there is one: ``precision: str = PRECISION``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepmd.schema.common import ACTIVATIONS, NOT_NEGATIVE, PRECISIONS, Rule, is_activation, one_of
+from deepmd.schema.settings import setting
+
+ACTIVATION = setting(
+    "tanh",
+    f"Activation function: {', '.join(ACTIVATIONS)}; silut and custom_silu take a threshold "
+    "(silut:3.0). Upper and lower case are the same.",
+    rule=Rule(is_activation, f"must be one of {', '.join(ACTIVATIONS)}"),
+)
+PRECISION = setting(
+    "default",
+    "Precision of the networks; default is float64. Geometry and sums are always float64.",
+    rule=one_of(*PRECISIONS),
+)
+SEED = setting(
+    None, "Seed of the initial parameters.", kind=[int, None], rule=NOT_NEGATIVE, absent=True
+)
+
+
+def widths(default: Sequence[int], doc: str, *, alias: Sequence[str] = ()) -> Any:
+    """Declare the widths of the hidden layers of a network."""
+    rule = Rule(lambda v: all(n > 0 for n in v), "every width must be greater than 0")
+    return setting(default, doc, alias=alias, rule=rule)
+
+
+def timestep(default: bool) -> Any:
+    """Declare whether residual layers have a trained factor."""
+    return setting(default, "Multiply residual layers by a trainable factor per channel.")
