@@ -74,10 +74,9 @@ def _check(case: dict[str, Any], name: str, model: Model, out: dict[str, np.ndar
         assert float(np.abs(got - want).max(initial=0.0)) <= allowed, (name, key)
 
 
-def _check_one_by_one(backend: str, case: dict[str, Any]) -> None:
-    """Evaluate every set through the public class."""
-    _, model = _load(case)
-    potential = DeepEval.from_evaluator(evaluator(backend, model))
+def check_sets(case: dict[str, Any], potential: DeepEval) -> None:
+    """Evaluate every set through the public class, and compare."""
+    model = potential.model
     derivatives, extra = _wanted(case, model)
     if case["kind"] == "hessian":
         derivatives = (*derivatives, "hessian")
@@ -91,7 +90,7 @@ def _check_one_by_one(backend: str, case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 def test_outputs(backend, case):
-    _check_one_by_one(backend, case)
+    check_sets(case, DeepEval.from_evaluator(evaluator(backend, _load(case)[1])))
 
 
 @pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
@@ -105,4 +104,4 @@ def test_outputs_of_one_program(case, quick_programs):
 @pytest.mark.exhaustive  # compiles programs for every set, as they are in use
 @pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
 def test_outputs_of_optimised_programs(case):
-    _check_one_by_one("jax", case)
+    check_sets(case, DeepEval.from_evaluator(evaluator("jax", _load(case)[1])))

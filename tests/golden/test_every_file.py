@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Stored cases on their way through every kind of model file."""
+
+import itertools
+
+import pytest
+from golden.cases import path, select
+from golden.test_all_members import check_sets
+
+from deepmd.entrypoints.convert_backend import convert_backend
+from deepmd.infer import DeepEval
+from deepmd.io import load_model
+from deepmd.io.tree import difference
+
+QUICK = ("se_e2_a_oneside",)
+CASES = [
+    pytest.param(c, id=c["name"], marks=() if c["name"] in QUICK else pytest.mark.exhaustive)
+    for c in select()
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ring(case, tmp_path):
+    """.dp, .pth, .hlo, .yaml and back: the compiled files give the numbers, all the dictionary."""
+    for framework in ("torch", "jax", "flatbuffers"):
+        pytest.importorskip(framework)
+    files = [path(case, "dp"), *(tmp_path / f"model.{s}" for s in ("pth", "hlo", "yaml", "dp"))]
+    for before, after in itertools.pairwise(files):
+        convert_backend(INPUT=str(before), OUTPUT=str(after))
+    assert difference(load_model(files[0])["model"], load_model(files[-1])["model"]) is None
+    for file in files[1:3]:
+        check_sets(case, DeepEval(file))
