@@ -25,7 +25,7 @@ from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, SpinModel
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.electronic_configuration import electronic_configuration
-from deepmd.dpmodel.nn.layers import EmbeddingNetwork, FittingNetwork
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -216,7 +216,7 @@ def _change_fitting(fitting: Fitting, change: _Change) -> None:
     if not fitting.mixed_types:
         old = part.nets.networks
         part.nets.networks = [
-            old[t] if t >= 0 else _fresh_network(old[0], fitting, child_seed(change.seed, k))
+            old[t] if t >= 0 else fitting.fresh_network(child_seed(change.seed, k))
             for k, t in enumerate(change.index)
         ]
     part.nets.ntypes = part.ntypes = n
@@ -231,21 +231,6 @@ def _change_fitting(fitting: Fitting, change: _Change) -> None:
         same = bool((scale == scale[:1]).all())
         part.scale = change.rows(scale, scale[0] if same else 1.0)
         part.constant_matrix = change.rows(part.constant_matrix, 0.0)
-
-
-def _fresh_network(like: FittingNetwork, fitting: Fitting, seed: Seed) -> FittingNetwork:
-    """Return a network of the same shape with initial values."""
-    return FittingNetwork(
-        like.in_dim,
-        like.out_dim,
-        like.neuron,
-        activation_function=like.activation_function,
-        resnet_dt=like.resnet_dt,
-        precision=like.precision,
-        bias_out=like.bias_out,
-        seed=seed,
-        trainable=fitting.trainable,
-    )
 
 
 def _vacuum_energies(fitting: Fitting, change: _Change) -> list[float | None]:

@@ -5,8 +5,7 @@ from dargs import Argument
 
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, choice, count, flag, option, unset
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
-from deepmd.schema.fitting import fitting_variant
-from deepmd.schema.registry import model_args
+from deepmd.schema.registry import fitting_args, model_args
 
 
 def common_model_arguments() -> list[Argument]:
@@ -115,7 +114,7 @@ def standard_model_argument() -> Argument:
                 "fitting_net",
                 dict,
                 [],
-                [fitting_variant()],
+                [fitting_args.variant(default="ener")],
                 doc="From the descriptor to the output.",
             ),
             option("model_branch_alias", list[str], [], "Other names of this branch."),

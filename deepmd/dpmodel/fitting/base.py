@@ -14,7 +14,10 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.schema.common import NOT_NEGATIVE
+from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
 from deepmd.schema.registry import fitting_args
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
@@ -31,106 +34,106 @@ class Fitting(Registered):
     registry: ClassVar[Registry] = Registry("fitting")
     keys = fitting_args
     atom_ener: list[float | None] | None = None
-    layer_name = None
+    layer_name: Any = None
     tot_ener_zero = False
     spin = None
+    # Arrays.
+    bias_atom_e: Any
+    case_embd: Any
+    fparam_avg: Any
+    fparam_inv_std: Any
+    aparam_avg: Any
+    aparam_inv_std: Any
 
-    def _init_networks(
-        self,
-        *,
-        ntypes: int,
-        dim_descrpt: int,
-        net_out: int,
-        neuron: Sequence[int] = (120, 120, 120),
-        resnet_dt: bool = True,
-        numb_fparam: int = 0,
-        numb_aparam: int = 0,
-        dim_case_embd: int = 0,
-        default_fparam: Sequence[float] | None = None,
-        rcond: float | None = None,
-        activation_function: str = "tanh",
-        precision: str = "default",
-        mixed_types: bool = False,
-        exclude_types: Sequence[int] = (),
-        trainable: bool | Sequence[bool] = True,
-        use_aparam_as_mask: bool = False,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
-    ) -> None:
-        """Set what all fittings hold; called by their constructors.
+    ntypes: int = setting(..., "Number of types.", key=False)
+    dim_descrpt: int = setting(..., "Width of the descriptor.", key=False)
+    numb_fparam: int = setting(
+        0, "Number of frame parameters (file fparam.npy).", rule=NOT_NEGATIVE
+    )
+    numb_aparam: int = setting(
+        0, "Number of atomic parameters (file aparam.npy).", rule=NOT_NEGATIVE
+    )
+    default_fparam: list[float] | None = setting(
+        None, "Frame parameters of systems without fparam.npy."
+    )
+    dim_case_embd: int = setting(
+        0,
+        "Length of the one-hot vector that tells branches of a multi-task model apart.",
+        rule=NOT_NEGATIVE,
+    )
+    neuron: list[int] = widths(
+        [120, 120, 120], "Widths of the fitting network.", alias=["n_neuron"]
+    )
+    activation_function: str = ACTIVATION
+    resnet_dt: bool = timestep(True)
+    precision: str = PRECISION
+    seed: Seed = SEED
+    trainable: bool | list[bool] = setting(
+        True, "Whether the parameters are trained, for all or for each layer."
+    )
+    rcond: float | None = setting(
+        None,
+        "Singular values below this fraction of the largest are dropped in the bias fit.",
+        key=False,
+    )
+    use_aparam_as_mask: bool = setting(
+        False,
+        "The atomic parameter is a mask for the descriptor se_a_mask, and no input of the network.",
+        key=False,
+    )
+    mixed_types: bool = setting(False, "Whether one network serves all types.", key=False)
+    exclude_types: list[int] = setting((), "Types of which nothing is predicted.", key=False)
+    type_map: list[str] | None = setting(None, "Names of the types.", key=False)
 
-        Parameters
-        ----------
-        ntypes, dim_descrpt, net_out : int
-            Number of types, width of the descriptor and of the networks' output.
-        neuron : list of int
-            Widths of the hidden layers.
-        resnet_dt : bool
-            Whether residual layers have a trained factor per channel.
-        numb_fparam, numb_aparam, dim_case_embd : int
-            Widths of the frame parameters, atomic parameters and case vector.
-        default_fparam : list of float, optional
-            Used for frames without frame parameters.
-        rcond : float, optional
-            Cut of the singular values in the bias fit.
-        mixed_types : bool
-            One network for all types.
-        exclude_types : list of int
-            Types of which nothing is predicted.
-        trainable : bool or list of bool
-            For all, or for each layer.
-        use_aparam_as_mask : bool
-            The atomic parameter is no input.
-        """
-        self.ntypes, self.dim_descrpt, self.neuron = ntypes, dim_descrpt, list(neuron)
-        self.resnet_dt, self.mixed_types = resnet_dt, mixed_types
-        self.numb_fparam, self.numb_aparam = numb_fparam, numb_aparam
-        self.dim_case_embd = dim_case_embd
-        self.default_fparam = None if default_fparam is None else list(default_fparam)
-        if self.default_fparam is not None and len(self.default_fparam) != numb_fparam:
+    def build(self) -> None:
+        """Make the networks, with initial values, and statistics that change nothing."""
+        if self.default_fparam is not None and len(self.default_fparam) != self.numb_fparam:
             raise InputError(
                 f"default_fparam has {len(self.default_fparam)} numbers, numb_fparam is "
-                f"{numb_fparam}",
+                f"{self.numb_fparam}",
                 where="fitting_net",
                 fix="give numb_fparam numbers",
             )
-        self.rcond, self.activation_function = rcond, activation_function
-        self.precision, self.exclude_types = precision, list(exclude_types)
-        self.use_aparam_as_mask = use_aparam_as_mask
-        self.type_map = None if type_map is None else list(type_map)
-        flags = (
-            [bool(trainable)] * (len(neuron) + 1)
-            if isinstance(trainable, (bool, int))
-            else [bool(t) for t in trainable]
-        )
-        if len(flags) != len(neuron) + 1:
+        layers = len(self.neuron) + 1
+        flags = self.trainable if isinstance(self.trainable, list) else [self.trainable] * layers
+        if len(flags) != layers:
             raise InputError(
-                f"trainable has {len(flags)} entries for {len(neuron) + 1} layers",
+                f"trainable has {len(flags)} entries for {layers} layers",
                 where="fitting_net/trainable",
                 fix="give one per hidden layer and one for the output layer",
             )
-        self.trainable = flags
-        aparam_in = 0 if use_aparam_as_mask else numb_aparam
+        self.trainable = [bool(flag) for flag in flags]
         networks = [
-            FittingNetwork(
-                dim_descrpt + numb_fparam + aparam_in + dim_case_embd,
-                net_out,
-                neuron,
-                activation_function=activation_function,
-                resnet_dt=resnet_dt,
-                precision=precision,
-                seed=child_seed(seed, k),
-                trainable=flags,
-            )
-            for k in range(1 if mixed_types else ntypes)
+            self.fresh_network(child_seed(self.seed, k))
+            for k in range(1 if self.mixed_types else self.ntypes)
         ]
-        self.nets = NetworkCollection(0 if mixed_types else 1, ntypes, "fitting_network", networks)
-        self.bias_atom_e = np.zeros((ntypes, net_out))
-        self.case_embd = np.zeros(dim_case_embd) if dim_case_embd else None
-        self.fparam_avg = np.zeros(numb_fparam) if numb_fparam else None
-        self.fparam_inv_std = np.ones(numb_fparam) if numb_fparam else None
-        self.aparam_avg = np.zeros(numb_aparam) if numb_aparam else None
-        self.aparam_inv_std = np.ones(numb_aparam) if numb_aparam else None
+        self.nets = NetworkCollection(
+            0 if self.mixed_types else 1, self.ntypes, "fitting_network", networks
+        )
+        self.bias_atom_e = np.zeros((self.ntypes, self.net_out))
+        self.case_embd = np.zeros(self.dim_case_embd) if self.dim_case_embd else None
+        for kind, n in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
+            setattr(self, f"{kind}_avg", np.zeros(n) if n else None)
+            setattr(self, f"{kind}_inv_std", np.ones(n) if n else None)
+
+    @property
+    def net_out(self) -> int:
+        """Numbers that the networks put out."""
+        raise TypeError(f"{type(self).__name__} does not state the width of its output")
+
+    def fresh_network(self, seed: Seed) -> FittingNetwork:
+        """Return a network of one type with initial values."""
+        aparam = 0 if self.use_aparam_as_mask else self.numb_aparam
+        return FittingNetwork(
+            self.dim_descrpt + self.numb_fparam + aparam + self.dim_case_embd,
+            self.net_out,
+            self.neuron,
+            activation_function=self.activation_function,
+            resnet_dt=self.resnet_dt,
+            precision=self.precision,
+            seed=seed,
+            trainable=self.trainable,
+        )
 
     @classmethod
     def for_descriptor(
@@ -151,8 +154,7 @@ class Fitting(Registered):
         exclude_types : list of int
             Types of which nothing is predicted.
         """
-        kind: Any = cls  # the constructors of the subclasses
-        return kind(
+        return cls(
             len(type_map),
             descriptor.dim_out,
             mixed_types=descriptor.mixed_types,

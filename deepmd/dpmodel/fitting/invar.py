@@ -1,48 +1,30 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Any number of invariant quantities per atom."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.schema.settings import setting
 
 
-@Fitting.register("invar")
+@Fitting.registry.register("invar")
 class InvarFitting(Fitting):
-    """Numbers that do not change when the system is turned: ``y_i = N(x_i)``, summed over atoms.
-
-    Parameters
-    ----------
-    ntypes, dim_descrpt : int
-        Number of types, width of the descriptor.
-    var_name : str
-        Name of the output.
-    dim_out : int
-        Numbers per atom.
-    atom_ener : list of (float or None), optional
-        With at least one number the output of an isolated atom is subtracted; see
-        :class:`~deepmd.dpmodel.fitting.ener.EnergyFitting`.
-    options
-        See :meth:`Fitting._init_networks`.
-    """
+    """Numbers that do not change when the system is turned: ``y_i = N(x_i)``, summed over atoms."""
 
     serial = fitting_serial("invar", 4, "dim_out atom_ener", constants=())
 
-    def __init__(
-        self,
-        ntypes: int,
-        dim_descrpt: int,
-        *,
-        var_name: str,
-        dim_out: int,
-        atom_ener: Sequence[float | None] | None = None,
-        **options: Any,
-    ) -> None:
-        self.var_name, self.dim_out = var_name, dim_out
-        self.atom_ener = None if atom_ener is None else list(atom_ener)
-        self._init_networks(ntypes=ntypes, dim_descrpt=dim_descrpt, net_out=dim_out, **options)
+    var_name: str = setting(..., "Name of the output.", key=False)
+    dim_out: int = setting(..., "Numbers per atom.", key=False)
+    atom_ener: list[float | None] | None = setting(
+        None, "With at least one number the output of an isolated atom is subtracted.", key=False
+    )
+
+    @property
+    def net_out(self) -> int:
+        """Numbers that the networks put out."""
+        return self.dim_out
 
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""

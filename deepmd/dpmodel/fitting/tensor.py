@@ -10,7 +10,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Descriptor, DescriptorOutput
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.schema.common import Rule, unset
-from deepmd.schema.fitting import common_fitting_arguments
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 
@@ -18,7 +18,31 @@ class TensorFitting(Fitting):
     """Base of fittings that turn with the system, by the equivariant part of the descriptor."""
 
     var_name: ClassVar[str]
-    embedding_width: int
+    #: What it is called in texts, and an older name of the key ``sel_type``.
+    quantity: ClassVar[str]
+    sel_alias: ClassVar[str]
+
+    embedding_width: int = setting(..., "Rows of the descriptor's equivariant part.", key=False)
+
+    @classmethod
+    def arguments(cls) -> list[Argument]:
+        """Return the settings, and the choice of types, from which ``exclude_types`` follows."""
+        chosen = unset(
+            "sel_type",
+            [int, list[int], None],
+            f"Types that have a {cls.quantity}; the others have none. All if absent.",
+            alias=[cls.sel_alias],
+            rule=Rule(
+                lambda v: v is None or all(t >= 0 for t in ([v] if isinstance(v, int) else v)),
+                "must be type indices",
+            ),
+        )
+        return [*super().arguments(), chosen]
+
+    @property
+    def net_out(self) -> int:
+        """Numbers that the networks put out."""
+        return self.embedding_width
 
     @classmethod
     def for_descriptor(
@@ -56,20 +80,3 @@ class TensorFitting(Fitting):
     def sel_type(self) -> list[int]:
         """Return the types that are predicted."""
         return [t for t in range(self.ntypes) if t not in self.exclude_types]
-
-
-def tensor_arguments(alias: str, what: str) -> list[Argument]:
-    """Keys of a tensor fitting; ``alias`` is an older name of ``sel_type``."""
-    return [
-        *common_fitting_arguments([120, 120, 120]),
-        unset(
-            "sel_type",
-            [int, list[int], None],
-            f"Types that have a {what}; the others have none. All if absent.",
-            alias=[alias],
-            rule=Rule(
-                lambda v: v is None or all(t >= 0 for t in ([v] if isinstance(v, int) else v)),
-                "must be type indices",
-            ),
-        ),
-    ]

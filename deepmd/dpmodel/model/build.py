@@ -95,7 +95,6 @@ def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
     fitting_class = Fitting.registry.get(
         given.pop("type", "ener"), where=f"{where}/fitting_net/type"
     )
-    given.pop("layer_name", None)
     fitting = fitting_class.for_descriptor(
         given, descriptor, type_map, section.get("atom_exclude_types", ())
     )
