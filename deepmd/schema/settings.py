@@ -14,12 +14,15 @@ keys of the component's section of the input.
 import dataclasses
 import inspect
 import types
-from collections.abc import Sequence
-from typing import Any, ClassVar, get_args, get_origin
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from dargs import Argument
 
 from deepmd.schema.common import Rule, option, required, unset
+from deepmd.utils.errors import InputError
+
+_Part = TypeVar("_Part", bound="Settings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Setting:
     kind: Any
     key: bool | None
     absent: bool
+    part: "type[Settings] | None"
     annotation: Any = None
 
     @property
@@ -40,8 +44,16 @@ class Setting:
         """Whether there is no default."""
         return self.default is ...
 
-    def argument(self, name: str) -> Argument:
-        """Return the key of the input."""
+    @property
+    def by_name(self) -> bool:
+        """Whether constructors take it by name only, as what is no key and need not be given."""
+        return self.key is False and not self.required
+
+    def argument(self, name: str, whole: Collection[str] = ()) -> Argument:
+        """Return the key of the input; the section of a part leaves out what the whole has."""
+        if self.part is not None:
+            keys = [a for a in self.part.arguments() if a.name not in whole]
+            return Argument(name, dict, keys, doc=self.doc or "")
         kind = self.kind if self.kind is not None else _kinds(self.annotation)
         if self.required:
             return required(name, kind, self.doc or "", rule=self.rule)
@@ -60,6 +72,7 @@ def setting(
     kind: Any = None,
     key: bool | None = None,
     absent: bool = False,
+    part: "type[Settings] | None" = None,
 ) -> Any:
     """Declare a setting of a class of :class:`Settings`.
 
@@ -73,7 +86,7 @@ def setting(
     alias : sequence of str
         Older names of the key.
     rule : Rule, optional
-        Condition on the value of the key.
+        Condition on a value that is given.
     kind : type or list of types, optional
         Of the key, where it takes more than the attribute.
     key : bool, optional
@@ -81,8 +94,10 @@ def setting(
         parts.
     absent : bool
         Whether a key that is not given stays out of the checked section.
+    part : type of Settings, optional
+        The value is the section of such a part, without the settings that the whole has, too.
     """
-    return Setting(default, doc, tuple(alias), rule, kind, key, absent)
+    return Setting(default, doc, tuple(alias), rule, kind, key, absent, part)
 
 
 class Settings:
@@ -126,16 +141,24 @@ class Settings:
             value = _own(taken.get(name, s.default))
             if s.annotation is float and isinstance(value, int):
                 value = float(value)
+            if name in taken and s.rule is not None and not s.rule.holds(value):
+                raise InputError(f"{name} {value!r} of {kind.__name__} {s.rule.must}")
             setattr(self, name, value)
         self.build()
 
     def build(self) -> None:
         """Make what follows from the settings."""
 
+    def part(self, kind: type[_Part], **given: Any) -> _Part:
+        """Make a part; settings that it shares with the whole are the whole's unless given."""
+        shared = {name: getattr(self, name) for name in kind.settings if name in self.settings}
+        return kind(**{**shared, **given})
+
     @classmethod
     def arguments(cls) -> list[Argument]:
         """Return the settings as keys of the component's section of the input."""
-        return [s.argument(name) for name, s in cls.settings.items() if s.key is not False]
+        keys = {name: s for name, s in cls.settings.items() if s.key is not False}
+        return [s.argument(name, cls.settings) for name, s in keys.items()]
 
 
 def _refined(inherited: Setting, new: Setting) -> Setting:
@@ -163,20 +186,21 @@ def _signature(settings: dict[str, Setting]) -> inspect.Signature:
 
     If a required one follows others, then all but the first required ones are given by name.
     """
-    needed = [s.required for s in settings.values()]
-    ordered = needed == sorted(needed, reverse=True)
-    first = len(needed) if ordered else needed.index(False)
+    placed = [name for name, s in settings.items() if not s.by_name]
+    needed = [settings[name].required for name in placed]
+    if needed != sorted(needed, reverse=True):
+        placed = placed[: needed.index(False)]
     by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     empty = inspect.Parameter.empty
     return inspect.Signature(
         [
             inspect.Parameter(
                 name,
-                by_place if k < first else by_name,
-                default=empty if s.required else s.default,
-                annotation=s.annotation,
+                by_place if name in placed else by_name,
+                default=empty if settings[name].required else settings[name].default,
+                annotation=settings[name].annotation,
             )
-            for k, (name, s) in enumerate(settings.items())
+            for name in (*placed, *(n for n in settings if n not in placed))
         ]
     )
 

@@ -2,11 +2,13 @@
 """Settings of components: attributes, constructor, keys of the input, help."""
 
 import inspect
+from typing import Any
 
 import pytest
 
 from deepmd.schema.common import POSITIVE
 from deepmd.schema.settings import Settings, setting
+from deepmd.utils.errors import InputError
 
 
 class Shape(Settings):
@@ -34,6 +36,16 @@ class Tilted(Shape):
 
     owner: str | None = setting(None, key=True)
     angle: float = setting(..., "Against the horizon, degrees.")
+
+
+class Room(Shape):
+    """With things in it."""
+
+    floor: int = setting(0, "Number of its floor.")
+    table: dict[str, Any] = setting(..., "What stands in it.", part=Tilted)
+
+    def build(self) -> None:
+        self.stands = self.part(Tilted, **self.table)
 
 
 class Other(Shape):
@@ -67,7 +79,7 @@ def test_what_is_missing_is_said():
     with pytest.raises(TypeError, match="Shape: missing a required argument: 'width'"):
         Shape()
     with pytest.raises(TypeError, match="Shape: too many positional arguments"):
-        Shape(1.0, [], True, None, 5)
+        Shape(1.0, [], True, "me")  # what is no key goes by name
     with pytest.raises(TypeError, match="Shape: multiple values for argument 'width'"):
         Shape(1.0, width=2.0)
 
@@ -76,6 +88,22 @@ def test_what_must_be_given_late_is_given_by_name():
     assert Tilted(1.0, angle=30).angle == 30.0
     with pytest.raises(TypeError, match="Tilted: too many positional arguments"):
         Tilted(1.0, ["a"], angle=30)
+
+
+def test_rules_hold_for_constructors():
+    assert Box(1.0, depth=2).depth == 2
+    with pytest.raises(InputError, match="depth 0 of Box must be greater than 0"):
+        Box(1.0, depth=0)
+
+
+def test_parts_share_settings_of_the_whole():
+    *_, table = Room.arguments()
+    assert list(table.sub_fields) == ["angle"] and table.doc == "What stands in it."
+    assert Room.settings["table"].required
+    room = Room(width=2.0, names=["a"], table={"angle": 3, "closed": False})
+    assert (room.stands.width, room.stands.names, room.stands.angle) == (2.0, ["a"], 3.0)
+    assert room.closed and not room.stands.closed
+    assert not hasattr(room.stands, "floor")
 
 
 def test_keys_of_the_input():
