@@ -2,10 +2,8 @@
 """What a trainer asks of data: the next batch, fixed batches, batches for statistics, a state."""
 
 import collections
-import queue
-import threading
 from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -75,21 +73,6 @@ class Dataset:
         self.cache.put(system, frame, edges, int(batch.natoms[k]))
         return edges
 
-    def statistics_batches(self, nbatch: int) -> list[list[Batch]]:
-        """Return, per system in use, up to ``nbatch`` batches of different frames, with edges.
-
-        The same ones on every call, whatever was drawn before; all frames where there are fewer.
-        """
-        out = []
-        for index, size in enumerate(self.sampler.batch_sizes):
-            if size == 0:
-                continue
-            frames = self.sampler.selection(index, nbatch * size)
-            out.append(
-                [self.load(index, frames[k : k + size]) for k in range(0, len(frames), size)]
-            )
-        return out
-
     def state(self) -> dict[str, np.ndarray]:
         """Return the sampler's state."""
         return self.sampler.state()
@@ -124,84 +107,48 @@ class Prefetcher:
 
     The stream is that of the dataset, and :meth:`state` tells of batches handed out only, never of
     those waiting. An error while loading is raised by the :meth:`next` that would have got the
-    batch. While a prefetcher is open, the dataset itself must not be drawn from.
+    batch, and by later ones. While a prefetcher is open, the dataset itself must not be drawn from.
 
     Parameters
     ----------
     dataset : Dataset
     depth : int
-        Batches kept waiting.
+        Batches being loaded and kept waiting.
     """
 
-    def __init__(self, dataset: Dataset, depth: int = 2) -> None:
+    def __init__(self, dataset: Dataset, depth: int = 3) -> None:
         if depth < 1:
             raise InputError(f"found {depth}, expected at least 1", where="prefetch depth")
-        self.dataset, self.depth = dataset, depth
-        self._consumed = dataset.state()
-        self._start()
+        self.dataset, self._consumed = dataset, dataset.state()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self._ready = collections.deque(self._thread.submit(self._load) for _ in range(depth))
 
-    def _start(self) -> None:
-        self._stop = threading.Event()
-        self._ready: queue.Queue[Any] = queue.Queue(maxsize=self.depth)
-        self._thread = threading.Thread(target=self._work, daemon=True, name="prefetch")
-        self._thread.start()
-
-    def _work(self) -> None:
-        item: Any
-        while not self._stop.is_set():
-            try:
-                item = self.dataset.next(), self.dataset.state()
-            except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the batch
-                item = error
-            while not self._stop.is_set():
-                try:
-                    self._ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
+    def _load(self) -> tuple[Batch, dict[str, np.ndarray]]:
+        return self.dataset.next(), self.dataset.state()
 
     def next(self) -> Batch:
         """Return the next batch of the stream."""
-        item = self._ready.get()
-        if isinstance(item, BaseException):
-            self._ready.put(item)  # a later call meets it again instead of waiting for ever
-            raise item
-        batch, self._consumed = item
+        batch, self._consumed = self._ready[0].result()
+        self._ready.popleft()
+        self._ready.append(self._thread.submit(self._load))
         return batch
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the sampler's state after the last batch handed out."""
         return {name: value.copy() for name, value in self._consumed.items()}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Drop what is waiting and continue where ``state`` was taken."""
-        self._halt()
-        self.dataset.load_state(state)
-        self._consumed = self.dataset.state()
-        self._start()
-
-    def close(self) -> None:
-        """End the thread; the dataset then stands after the last batch handed out."""
-        self._halt()
-        self.dataset.load_state(self._consumed)
-
-    def _halt(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
     def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """End the thread; the dataset then stands after the last batch handed out."""
+        self._thread.shutdown(cancel_futures=True)
+        self.dataset.load_state(self._consumed)
 
 
 def count_observed(systems: Sequence[System], ntypes: int) -> np.ndarray:
     """Atoms of each type in one pass over the data: (ntypes,)."""
-    total: collections.Counter[int] = collections.Counter()
+    total = np.zeros(ntypes, dtype=np.int64)
     for system in systems:
-        counts = system.count_types(ntypes).sum(axis=0) * (1 if system.mixed else system.nframes)
-        total.update({t: int(c) for t, c in enumerate(counts)})
-    return np.array([total[t] for t in range(ntypes)], dtype=np.int64)
+        total += system.count_types(ntypes).sum(axis=0) * (1 if system.mixed else system.nframes)
+    return total

@@ -3,8 +3,10 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,36 +102,15 @@ def fit_atomic_bias(
     return bias, std
 
 
-def descriptor_key(
-    kind: str,
-    *,
-    ntypes: int,
-    rcut: float,
-    rcut_smth: float,
-    nsel: int,
-    sel: Sequence[int],
-    mixed_types: bool,
-) -> str:
+def descriptor_key(about: Mapping[str, Any]) -> str:
     """Name of the group that holds a descriptor's statistics (``r_0``, ``a_0``, …).
 
     Parameters
     ----------
-    kind : {"se_a", "se_r"}
-        With or without angles.
+    about : mapping
+        What they depend on; existing caches fix the order of the keys and the format of the text.
     """
-    # Existing caches fix the order of the keys and the format of the text.
-    text = json.dumps(
-        {
-            "type": kind,
-            "ntypes": ntypes,
-            "rcut": round(rcut, 2),
-            "rcut_smth": round(rcut_smth, 2),
-            "nsel": nsel,
-            "sel": [int(s) for s in sel],
-            "mixed_types": mixed_types,
-        }
-    )
-    return hashlib.sha1(text.encode()).hexdigest()
+    return hashlib.sha1(json.dumps(about).encode()).hexdigest()
 
 
 class StatFile:
@@ -183,3 +164,52 @@ class StatFile:
         """Store an array; nothing happens in mode "read"."""
         if self.mode == "update":
             (self.root / name).save_numpy(array)
+
+    def fetch(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        compute: Callable[[], Mapping[str, np.ndarray]],
+        *,
+        group: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Return arrays by name; if one of them is not here, all are computed and stored.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int
+            Names and shapes; -1 for any number of elements.
+        compute : function
+        group : str
+            Where they lie: ``<key>/``.
+
+        Raises
+        ------
+        DataError
+            If an array has another size.
+        """
+        known = {name: self.get(group + name) for name in shapes}
+        if any(array is None for array in known.values()):
+            known = dict(compute())
+            for name, array in known.items():
+                self.put(group + name, array)
+        for name, shape in shapes.items():
+            if -1 not in shape and known[name].size != math.prod(shape):
+                raise DataError(
+                    f"has shape {known[name].shape}, expected {shape}",
+                    where=self.root / (group + name),
+                    fix="the cache belongs to another model; remove it",
+                )
+        return {name: known[name].reshape(shape) for name, shape in shapes.items()}
+
+
+class NoStatFile(StatFile):
+    """Nothing is kept."""
+
+    def __init__(self) -> None:
+        self.mode = "update"
+
+    def get(self, name: str) -> None:
+        return None
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        pass

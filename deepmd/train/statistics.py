@@ -11,6 +11,7 @@ import numpy as np
 
 from deepmd.data.dataset import Dataset, count_observed
 from deepmd.data.statistics import (
+    NoStatFile,
     StatFile,
     descriptor_key,
     fit_atomic_bias,
@@ -23,7 +24,7 @@ from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.dpmodel.output_def import OutputVariableDef
-from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -102,24 +103,23 @@ def set_statistics(
     stat_file : StatFile, optional
         Read where it has an entry, completed where it has none.
     """
-    sample = Sample(data, nbatch, model=model)
+    sample, cache = Sample(data, nbatch, model=model), stat_file or NoStatFile()
     type_map = model.atomic_model.type_map  # with spins it names the virtual atoms, too
     for network in networks(model.atomic_model):
         # A member with its own order of types has its own statistics, outside of the cache.
         same = network.type_map == type_map
-        cache = stat_file if same else None
         seen = sample if same else sample.renumbered(type_map, network.type_map)
         for part in network.descriptor.statistics_parts():
-            _set_descriptor(part, seen, cache)
+            _set_descriptor(part, seen, cache if same else NoStatFile())
         for kind in ("fparam", "aparam"):
-            if getattr(network.fitting, f"numb_{kind}"):
-                sums = _cached(stat_file, kind, lambda kind=kind: parameter_sums(sample, kind))
-                sums = _checked(
-                    sums, (getattr(network.fitting, f"numb_{kind}"), 3), stat_file, kind
+            size = getattr(network.fitting, f"numb_{kind}")
+            if size:
+                known = cache.fetch(
+                    {kind: (size, 3)}, lambda kind=kind: {kind: parameter_sums(sample, kind)}
                 )
-                network.fitting.set_parameter_statistics(kind, sums)
+                network.fitting.set_parameter_statistics(kind, known[kind])
     for k, variable in enumerate(model.output_def().get_data().values()):
-        _set_bias(model, k, variable, sample, stat_file)
+        _set_bias(model, k, variable, sample, cache)
 
 
 def networks(atomic: Any) -> Iterator[Any]:
@@ -135,34 +135,13 @@ def observed_types(
 ) -> list[str]:
     """Return the types that occur in the data."""
 
-    def count() -> np.ndarray:
+    def count() -> dict[str, np.ndarray]:
         counts = count_observed(data.systems, len(type_map))
-        return np.array([name for name, n in zip(type_map, counts, strict=True) if n], dtype="S")
+        found = [name for name, n in zip(type_map, counts, strict=True) if n]
+        return {"observed_type": np.array(found, dtype="S")}
 
-    names = _cached(stat_file, "observed_type", count)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
-
-
-def _cached(stat_file: StatFile | None, name: str, compute: Any) -> np.ndarray:
-    known = None if stat_file is None else stat_file.get(name)
-    if known is None:
-        known = compute()
-        if stat_file is not None:
-            stat_file.put(name, known)
-    return known
-
-
-def _checked(
-    array: np.ndarray, shape: tuple[int, ...], stat_file: StatFile | None, name: str
-) -> np.ndarray:
-    """Return an entry of the cache in the shape it must have."""
-    if array.size != int(np.prod(shape)):
-        raise DataError(
-            f"has shape {array.shape}, expected {shape}",
-            where=name if stat_file is None else stat_file.root / name,
-            fix="the cache belongs to another model; remove it",
-        )
-    return array.reshape(shape)
+    known = (stat_file or NoStatFile()).fetch({"observed_type": (-1,)}, count)
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in known["observed_type"].tolist()]
 
 
 # -- descriptor and parameters --------------------------------------------------------------------
@@ -170,54 +149,32 @@ def _checked(
 
 def environment_sums(descriptor: Descriptor, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     """Add up number, sum and sum of squares of the environment rows of all batches."""
-    total = descriptor.environment_sums(_no_atoms())
+    total: dict[str, np.ndarray] = {}
     for batch in batches:
         for name, sums in descriptor.environment_sums(batch).items():
-            total[name] = total[name] + sums
+            total[name] = total.get(name, 0.0) + sums
     return total
 
 
-def _no_atoms() -> Batch:
-    whole = np.zeros(0, dtype=np.int64)
-    return Batch(
-        coord=np.zeros((0, 3)),
-        cell=np.zeros((0, 3, 3)),
-        periodic=np.zeros(0, dtype=bool),
-        atype=whole,
-        frame=whole,
-        natoms=whole,
-        edges=empty_edges(),
-    )
-
-
-def _set_descriptor(descriptor: Descriptor, sample: Sample, stat_file: StatFile | None) -> None:
-    shapes = {k: v.shape for k, v in descriptor.environment_sums(_no_atoms()).items()}
-    if not shapes:
-        return
-    sums: dict[str, np.ndarray] = {}
-    if stat_file is not None:
-        key = dict(descriptor.statistics_key())
-        group = descriptor_key(key.pop("type"), **key)
-        found = {name: stat_file.get(f"{group}/{name}") for name in shapes}
-        sums = {
-            name: _checked(value, shapes[name], stat_file, f"{group}/{name}")
-            for name, value in found.items()
-            if value is not None
-        }
-    if len(sums) < len(shapes):
-        sums = environment_sums(descriptor, sample.batches())
-        if stat_file is not None:
-            for name, value in sums.items():
-                stat_file.put(f"{group}/{name}", value)
-    descriptor.set_statistics(sums)
+def _set_descriptor(descriptor: Descriptor, sample: Sample, cache: StatFile) -> None:
+    nothing = Batch.from_arrays(np.zeros((0, 0, 3)), None, [])
+    nothing.edges = empty_edges()
+    shapes = {k: v.shape for k, v in descriptor.environment_sums(nothing).items()}
+    if shapes:
+        descriptor.set_statistics(
+            cache.fetch(
+                shapes,
+                lambda: environment_sums(descriptor, sample.batches()),
+                group=f"{descriptor_key(descriptor.statistics_key())}/",
+            )
+        )
 
 
 def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
     """Return (dim, 3) number, sum and sum of squares of ``fparam`` or ``aparam``."""
     values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
     return np.stack(
-        [np.full(values.shape[1], float(len(values))), values.sum(axis=0), (values**2).sum(axis=0)],
-        axis=1,
+        [part.sum(axis=0) for part in (np.ones_like(values), values, values**2)], axis=1
     )
 
 
@@ -253,14 +210,6 @@ def _table_limits(model: Model) -> list[int]:
 # -- bias -----------------------------------------------------------------------------------------
 
 
-def type_counts(batch: Batch, ntypes: int, *, exclude: Sequence[int] = ()) -> np.ndarray:
-    """Atoms of each type in every frame, (n_frames, ntypes) float64; excluded types count 0."""
-    counts = np.zeros((batch.n_frames, ntypes))
-    np.add.at(counts, (batch.frame, batch.atype), 1.0)
-    counts[:, list(exclude)] = 0.0
-    return counts
-
-
 def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     """Biases that the input fixes, (ntypes, size), NaN where one is to be fitted; or None.
 
@@ -289,25 +238,77 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     return out
 
 
+class FrameFit:
+    """A fit of one number per type to labels of frames, or to what is left of them.
+
+    Where types are not distinguished, one number serves for all of them.
+
+    Parameters
+    ----------
+    model : Model
+    variable : OutputVariableDef
+    """
+
+    def __init__(self, model: Model, variable: OutputVariableDef) -> None:
+        self.atomic, self.variable = model.atomic_model, variable
+        fitting = getattr(self.atomic, "fitting", None)
+        self.common = not getattr(fitting, "distinguish_types", True)
+        self.labels: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        self._natoms: list[np.ndarray] = []
+
+    def has_label(self, batch: Batch) -> bool:
+        """Whether the frames of a batch have the label."""
+        return batch.find.get(self.variable.label_name, 0.0) > 0
+
+    def add(self, batch: Batch, labels: np.ndarray) -> None:
+        """Take labels of the frames of a batch: (n_frames, size)."""
+        counts = np.zeros((batch.n_frames, self.atomic.ntypes))
+        np.add.at(counts, (batch.frame, batch.atype), 1.0)
+        counts[:, list(self.atomic.atom_exclude_types)] = 0.0
+        self.labels.append(labels)
+        self._counts.append(counts)
+        self._natoms.append(batch.natoms.astype(np.float64))
+
+    def solve(self, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return numbers and standard deviations, (ntypes, size) each.
+
+        Parameters
+        ----------
+        known : (ntypes, size), optional
+            Numbers to keep; NaN where one is to be fitted.
+        """
+        labels, natoms = np.concatenate(self.labels), np.concatenate(self._natoms)[:, None]
+        intensive, ntypes = self.variable.intensive, self.atomic.ntypes
+        if self.common:
+            return fit_common_bias(natoms[:, 0], labels, ntypes, intensive=intensive)
+        counts = np.concatenate(self._counts)
+        if intensive:
+            counts = counts / natoms
+        bias, std = fit_bias(counts, labels, rcond=self.atomic.rcond, preset=known)
+        rest = labels - counts @ bias
+        log.info(
+            "RMSE of %s%s after the fit of a bias per type: %.6e",
+            self.variable.name,
+            "" if intensive else " per atom",
+            np.sqrt(np.mean((rest if intensive else rest / natoms) ** 2)),
+        )
+        return bias, np.tile(std, (ntypes, 1))
+
+
 def _set_bias(
-    model: Model, k: int, variable: OutputVariableDef, sample: Sample, stat_file: StatFile | None
+    model: Model, k: int, variable: OutputVariableDef, sample: Sample, cache: StatFile
 ) -> None:
     """Set the bias of one output, from the cache or from the data."""
-    name, atomic = variable.name, model.atomic_model
-    keys = f"bias_atom_{name}", f"std_atom_{name}"
-    known = [None if stat_file is None else stat_file.get(key) for key in keys]
-    if known[0] is None or known[1] is None:
+    atomic, keys = model.atomic_model, [f"{kind}_atom_{variable.name}" for kind in ("bias", "std")]
+
+    def fit() -> dict[str, np.ndarray]:
         fitted = output_bias(model, variable, list(sample.without_edges()))
-        known = list(fitted)
-        if stat_file is not None:
-            for key, value in zip(keys, fitted, strict=True):
-                stat_file.put(key, value)
-    bias, std = (
-        _checked(np.asarray(v), (atomic.ntypes, variable.size), stat_file, key)
-        for key, v in zip(keys, known, strict=True)
-    )
-    atomic.out_bias[k, :, : variable.size] = bias
-    atomic.out_std[k, :, : variable.size] = std
+        return dict(zip(keys, fitted, strict=True))
+
+    known = cache.fetch(dict.fromkeys(keys, (atomic.ntypes, variable.size)), fit)
+    for stored, key in zip((atomic.out_bias, atomic.out_std), keys, strict=True):
+        stored[k, :, : variable.size] = known[key]
 
 
 def output_bias(
@@ -317,9 +318,7 @@ def output_bias(
 
     Atomic labels give the mean of every type; what is left follows from the labels of frames.
     """
-    whole: Any = model.atomic_model
-    ntypes, size = whole.ntypes, variable.size
-    preset = given_bias(model, variable)
+    ntypes, size = model.atomic_model.ntypes, variable.size
     bias, std = np.full((ntypes, size), np.nan), np.ones((ntypes, size))
     name = f"atom_{variable.label_name}"
     atomic = [b for b in batches if b.find.get(name, 0.0) > 0]
@@ -328,44 +327,20 @@ def output_bias(
         values = np.concatenate([b.labels[name] for b in atomic])
         bias, spread = fit_atomic_bias(types, values, ntypes)
         std = np.where(np.isnan(spread), 1.0, spread)
+    preset = given_bias(model, variable)
     if preset is not None:
         bias = np.where(np.isnan(preset), bias, preset)
-    frames = [b for b in batches if b.find.get(variable.label_name, 0.0) > 0]
-    if frames and not getattr(getattr(whole, "fitting", None), "distinguish_types", True):
-        natoms = np.concatenate([b.natoms for b in frames])
-        labels = np.concatenate([b.labels[variable.label_name] for b in frames])
-        return fit_common_bias(natoms, labels, ntypes, intensive=variable.intensive)
-    if frames and np.isnan(bias).any():
-        bias, left = _fit_frames(model, variable, frames, bias)
-        if not atomic:
-            std = np.tile(left, (ntypes, 1))
+    frames = FrameFit(model, variable)
+    for batch in filter(frames.has_label, batches):
+        frames.add(batch, batch.labels[variable.label_name])
+    if frames.labels and frames.common:
+        return frames.solve()
+    if frames.labels and np.isnan(bias).any():
+        bias, left = frames.solve(bias)
+        std = std if atomic else left
     elif np.isnan(bias).any():
         log.warning("no label %s in the data: its bias stays 0", variable.label_name)
     return np.nan_to_num(bias), std
-
-
-def _fit_frames(
-    model: Model, variable: OutputVariableDef, frames: Sequence[Batch], known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    atomic: Any = model.atomic_model
-    counts = np.concatenate(
-        [type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types) for b in frames]
-    )
-    natoms = np.concatenate([b.natoms for b in frames]).astype(np.float64)[:, None]
-    if variable.intensive:
-        counts = counts / natoms
-    labels = np.concatenate([b.labels[variable.label_name] for b in frames])
-    preset = None if np.isnan(known).all() else known
-    bias, std = fit_bias(counts, labels, rcond=atomic.rcond, preset=preset)
-    rest = labels - counts @ bias
-    per_atom = rest if variable.intensive else rest / natoms
-    log.info(
-        "RMSE of %s%s after the fit of a bias per type: %.6e",
-        variable.name,
-        "" if variable.intensive else " per atom",
-        np.sqrt(np.mean(per_atom**2)),
-    )
-    return bias, std
 
 
 def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | None = None) -> None:
@@ -380,32 +355,20 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         Of this model; by default NumPy.
     """
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
-    atomic: Any = model.atomic_model
-    variables = list(model.output_def().get_data().values())
-    # Where types are not distinguished, one row of the bias serves for all of them.
-    common = not getattr(getattr(atomic, "fitting", None), "distinguish_types", True)
-    natoms: list[np.ndarray] = []
-    counts: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
-    rest: dict[str, list[np.ndarray]] = {v.name: [] for v in variables}
-    for b in batches:
-        known = [v for v in variables if b.find.get(v.label_name, 0.0) > 0]
-        predicted = evaluator.evaluate(b, derivatives=()) if known else {}
-        for v in known:
-            n = type_counts(b, atomic.ntypes, exclude=atomic.atom_exclude_types)
-            counts[v.name].append(n / b.natoms[:, None] if v.intensive else n)
-            natoms.append(b.natoms)
-            rest[v.name].append(b.labels[v.label_name] - predicted[v.name])
-    for k, v in enumerate(variables):
-        if not rest[v.name]:
+    fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
+    for batch in batches:
+        known = [fit for fit in fits if fit.has_label(batch)]
+        predicted = evaluator.evaluate(batch, derivatives=()) if known else {}
+        for fit in known:
+            v = fit.variable
+            fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
+    for k, fit in enumerate(fits):
+        v = fit.variable
+        if not fit.labels:
             log.warning("no label %s in the data: its bias stays as it is", v.label_name)
             continue
-        left = np.concatenate(rest[v.name])
-        if common:
-            n, intensive = np.concatenate(natoms), v.intensive
-            shift, _ = fit_common_bias(n, left, atomic.ntypes, intensive=intensive)
-        else:
-            shift, _ = fit_bias(np.concatenate(counts[v.name]), left, rcond=atomic.rcond)
-        bias = atomic.out_bias[k, :, : v.size]
+        shift, _ = fit.solve()
+        bias = model.atomic_model.out_bias[k, :, : v.size]
         old = bias.tolist()
         bias += shift
         log.info("bias of %s changed from %s to %s", v.name, old, bias.tolist())

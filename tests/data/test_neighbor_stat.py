@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Neighbour statistics, ``sel: "auto"`` and the command."""
 
-import argparse
 import itertools
 import logging
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from deepmd.data.neighbor_stat import drop_close_pairs, neighbor_stat, resolve_s
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
 from deepmd.entrypoints import neighbor_stat as command
+from deepmd.main import main_parser
 from deepmd.utils.errors import DataError, InputError
 
 
@@ -150,9 +150,7 @@ def test_update_sel_reaches_every_part(make: Callable) -> None:
 
 
 def parse(words: list[str]) -> dict:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return vars(parser.parse_args(words))
+    return vars(main_parser().parse_args(["neighbor-stat", *words]))
 
 
 def test_command(make: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile, descriptor_key, fit_atomic_bias, fit_bias
+from deepmd.dpmodel.descriptor import DescrptSeA, DescrptSeR
 from deepmd.dpmodel.label import Label
 from deepmd.utils.errors import DataError, InputError
 
@@ -74,12 +75,12 @@ def test_reference_energy_bias(reference: Path) -> None:
 
 
 def test_descriptor_key_is_the_published_one() -> None:
-    options = {"ntypes": 2, "rcut": 6.001, "rcut_smth": 0.5, "nsel": 138, "sel": [46, 92]}
-    key = descriptor_key("se_a", **options, mixed_types=False)
+    options = {"rcut": 6.001, "rcut_smth": 0.5, "sel": [46, 92]}
+    key = descriptor_key(DescrptSeA(**options).statistics_key())
     # sha1 of {"type": "se_a", "ntypes": 2, "rcut": 6.0, "rcut_smth": 0.5, "nsel": 138,
     #          "sel": [46, 92], "mixed_types": false}
     assert key == "c11273f3b506e71e40dd8ad97f5d96e2ca26e27e"
-    assert key != descriptor_key("se_r", **options, mixed_types=False)
+    assert key != descriptor_key(DescrptSeR(**options).statistics_key())
 
 
 @pytest.mark.parametrize("name", ["stat", "stat.h5", "deep/er/stat.hdf5"])

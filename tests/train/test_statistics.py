@@ -59,8 +59,8 @@ def test_statistics_are_cached(work, caplog):
     first = tasks["Default"]
     stat_file = StatFile("stat", ["A", "B"])
     set_statistics(first.model, first.data, stat_file=stat_file)
-    key = dict(first.model.atomic_model.descriptor.statistics_key())
-    group = work.path / "stat" / "A B" / descriptor_key(key.pop("type"), **key)
+    key = descriptor_key(first.model.atomic_model.descriptor.statistics_key())
+    group = work.path / "stat" / "A B" / key
     assert sorted(p.name for p in group.iterdir()) == ["a_0", "a_1", "r_0", "r_1"]
     assert np.load(work.path / "stat/A B/bias_atom_energy").shape == (2, 1)
 
@@ -114,7 +114,7 @@ def test_given_biases_stay_and_the_rest_is_fitted(work, preset, atom_ener, fixed
         assert known is None
     else:
         assert np.array_equal(known[:, 0], fixed, equal_nan=True)
-    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    batches = list(Sample(task.data, 10).batches())
     bias, _ = output_bias(task.model, variable, batches)
     mean = np.mean(np.concatenate([b.labels["energy"] for b in batches]))
     for t, value in enumerate(fixed or []):
@@ -147,7 +147,7 @@ def test_no_energy_label_leaves_the_bias_at_zero(work, run, caplog):
 def test_change_bias_fits_the_rest(work):
     _, tasks = tasks_of(work.config())
     task = tasks["Default"]
-    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    batches = list(Sample(task.data, 10).batches())
     set_statistics(task.model, task.data)
     for b in batches:
         b.labels["energy"] = b.labels["energy"] + 8.0
@@ -191,7 +191,7 @@ def test_widths_of_the_tables(work):
     config["model"]["descriptor"]["sel"] = [10, 40]
     _, tasks = tasks_of(config)
     task = tasks["Default"]
-    batches = [b for s in task.data.statistics_batches(10) for b in s]
+    batches = list(Sample(task.data, 10).batches())
     widths = table_widths(task.model, batches)
     found = [prepare(b, task.model.packings()).slots for b in batches]
     needed = [max(n) for n in zip(*([t.shape[1] for t in s if t.ndim == 2] for s in found))]
@@ -209,21 +209,6 @@ def test_types_in_another_order(work):
     for a, b in zip(sample.batches(), other.batches(), strict=True):
         assert np.array_equal(np.array([2, 0])[a.atype], b.atype)
         assert np.array_equal(a.coord, b.coord)
-
-
-def test_the_sample_is_that_of_the_data_layer(work):
-    _, tasks = tasks_of(work.config(training_data={"systems": ["a", "b"], "batch_size": [2, 1]}))
-    data = tasks["Default"].data
-    for nbatch in (1, 2, 10):
-        expected = [b for s in data.statistics_batches(nbatch) for b in s]
-        ours, bare = (
-            list(f()) for f in (Sample(data, nbatch).batches, Sample(data, nbatch).without_edges)
-        )
-        for a, b, c in zip(expected, ours, bare, strict=True):
-            assert np.array_equal(a.coord, b.coord)
-            assert np.array_equal(a.edges.j, b.edges.j)
-            assert np.array_equal(a.labels["energy"], c.labels["energy"])
-            assert c.edges is None
 
 
 @pytest.mark.parametrize("name", ["bias_atom_energy", "std_atom_energy", "r_1"])

@@ -10,6 +10,7 @@ from train.helpers import same_checkpoints
 
 from deepmd.dpmodel.module import split
 from deepmd.io.checkpoint import read_checkpoint
+from deepmd.train.statistics import Sample
 
 
 def stop_after(trainer, step):
@@ -189,7 +190,7 @@ def test_change_bias_after_training(work, run):
     assert not np.array_equal(plain.atomic_model.out_bias, changed.atomic_model.out_bias)
     from deepmd.dpmodel.evaluator import NumPyEvaluator
 
-    sample = [b for s in trainer.tasks["Default"].data.statistics_batches(10) for b in s]
+    sample = list(Sample(trainer.tasks["Default"].data, 10).batches())
 
     def offset(model):
         evaluator = NumPyEvaluator(model)
