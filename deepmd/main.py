@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The ``dp`` command: parser, logging and the form of errors.
 
-Building the parser imports nothing third-party; a command imports what it needs when it runs.
+Building the parser imports nothing third-party: the module of a command loads when it runs.
 """
 
 import argparse
 import errno
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import Any
 
 from deepmd import __version__
-from deepmd.entrypoints import not_built
-from deepmd.entrypoints.main import COMMANDS, backend_key, dispatch
+from deepmd.entrypoints.commands import COMMANDS, LOG, NOT_BUILT, Option, Options, option
+from deepmd.entrypoints.main import backend_key, dispatch
 from deepmd.utils.errors import InputError
-from deepmd.utils.log import LEVELS
 
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),
@@ -25,6 +24,17 @@ BACKEND_FLAGS = {
     "pytorch-exportable": ("--pt-expt", "--pytorch-exportable"),
     "tensorflow2": ("--tf2", "--tensorflow2"),
 }
+_BACKEND = option(
+    "-b --backend",
+    "backend that trains and freezes, by name (also DP_BACKEND=NAME); by default the first of "
+    "TensorFlow, PyTorch, JAX and NumPy that can be used",
+    type=str.lower,
+    metavar="NAME",
+)
+_BACKENDS = [
+    option(" ".join(flags), f"backend {name}", dest="backend", action="store_const", const=name)
+    for name, flags in BACKEND_FLAGS.items()
+]
 #: Errors of the system that a user can mend.
 _USER_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -37,18 +47,21 @@ def main_parser() -> argparse.ArgumentParser:
         epilog="Every command has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"DeePMD-kit v{__version__}")
-    _add_backend_choice(parser)
+    _add_options(parser, [[_BACKEND, *_BACKENDS]])
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for name, (module, text) in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text)
-        import_module(f"deepmd.entrypoints.{module}").add_arguments(sub)
-        _add_log_options(sub)
-    for name, text in not_built.COMMANDS.items():
-        text += " (not built yet)"
-        sub = commands.add_parser(name, help=text, description=text)
-        not_built.add_arguments(sub, name)
-        _add_log_options(sub)
+    for name, (text, options) in (COMMANDS | NOT_BUILT).items():
+        text += " (not built yet)" if name in NOT_BUILT else ""
+        _add_options(commands.add_parser(name, help=text, description=text), [*options, *LOG])
     return parser
+
+
+def _add_options(parser: Any, options: Options) -> None:
+    """Add options to a parser, or to a group of alternatives in it."""
+    for item in options:
+        if isinstance(item, Option):
+            parser.add_argument(*item.flags, **item.settings)
+        else:
+            _add_options(parser.add_mutually_exclusive_group(), item)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -84,34 +97,6 @@ def _fail(text: str, code: int = 1) -> int:
     sys.stdout.flush()
     print(f"dp: {' '.join(text.splitlines())}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def _add_backend_choice(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "-b",
-        "--backend",
-        type=str.lower,
-        metavar="NAME",
-        help="backend that trains and freezes, by name (also DP_BACKEND=NAME); by default the "
-        "first of TensorFlow, PyTorch, JAX and NumPy that can be used",
-    )
-    for name, flags in BACKEND_FLAGS.items():
-        group.add_argument(
-            *flags, dest="backend", action="store_const", const=name, help=f"backend {name}"
-        )
-
-
-def _add_log_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-v",
-        "--log-level",
-        type=str.upper,
-        choices=list(LEVELS),
-        default="INFO",
-        help="which log lines appear, by name or number (INFO)",
-    )
-    parser.add_argument("-l", "--log-path", metavar="FILE", help="write the log lines here, too")
 
 
 if __name__ == "__main__":

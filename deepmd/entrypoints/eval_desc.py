@@ -1,41 +1,25 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp eval-desc``: write the descriptors of all atoms of systems."""
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deepmd.entrypoints import options
+import numpy as np
+
+from deepmd.backend.detect import resolve_model
+from deepmd.data.search import open_systems
+from deepmd.data.system import System
+from deepmd.dpmodel.label import parameter_labels
+from deepmd.dpmodel.module import split
+from deepmd.entrypoints.data import batches, data_paths
+from deepmd.infer import DeepEval
+from deepmd.infer.frames import padded
 from deepmd.utils.errors import NotAvailableError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deepmd.data.system import System
+from deepmd.utils.files import replacing
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of this command."""
-    options.add_model(parser)
-    options.add_data(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="desc",
-        metavar="FOLDER",
-        help="folder for one file per system, named by the last part of its path (desc)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=["fp32", "fp64", "native"],
-        default="fp64",
-        help="number format of the files; native is that of the model (fp64)",
-    )
-    options.add_head(parser)
 
 
 def eval_desc(
@@ -51,30 +35,10 @@ def eval_desc(
 ) -> list[str]:
     """Write the descriptors of systems and return the names of the files.
 
-    Parameters
-    ----------
-    model : str
-        Model file or checkpoint.
-    system, datafile : str
-        A system or folder, or a text file with one system per line.
-    output : str
-        Folder; a system ``a/b`` goes to ``b.npy`` in it, an array (n_frames, n_atoms, width) with
-        zeros for virtual atoms. Further systems of the same name get a number.
-    dtype : {"fp32", "fp64", "native"}
-        Number format.
-    head : str, optional
-        Branch of a multi-task model.
-    backend : str, optional
-        Its suffix is tried first where ``model`` has none.
+    A system ``a/b`` goes to ``b.npy`` in the folder ``output``, an array (n_frames, n_atoms, width)
+    with zeros for virtual atoms. Further systems of the same name get a number. The options are
+    those of ``dp eval-desc``.
     """
-    import numpy as np
-
-    from deepmd.backend.detect import resolve_model
-    from deepmd.data.search import open_systems
-    from deepmd.entrypoints.test import data_paths
-    from deepmd.infer import DeepEval
-    from deepmd.utils.files import replacing
-
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
     descriptor = getattr(potential.model.atomic_model, "descriptor", None)
@@ -82,7 +46,7 @@ def eval_desc(
         raise NotAvailableError("the model has no descriptor of its own", where=path)
     formats = {"fp32": np.float32, "fp64": np.float64}
     number = np.dtype(formats[dtype]) if dtype in formats else native_dtype(descriptor)
-    paths, patterns = data_paths(system, datafile, None, None)
+    paths, patterns = data_paths(system, datafile)
     systems = open_systems(paths, type_map=potential.get_type_map(), patterns=patterns)
     written = []
     for one, name in zip(systems, file_names([s.path for s in systems]), strict=True):
@@ -96,12 +60,8 @@ def eval_desc(
     return written
 
 
-def native_dtype(descriptor: Any) -> "np.dtype":
+def native_dtype(descriptor: Any) -> np.dtype:
     """Number format of the parameters of a descriptor."""
-    import numpy as np
-
-    from deepmd.dpmodel.module import split
-
     trained, fixed = split(descriptor)
     return np.result_type(*(a.dtype for a in (trained or fixed).values()))
 
@@ -118,23 +78,14 @@ def file_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def descriptors(potential: Any, system: "System", number: "np.dtype") -> "np.ndarray":
+def descriptors(potential: DeepEval, system: System, number: np.dtype) -> np.ndarray:
     """Descriptors of all frames of a system, (n_frames, n_atoms, width)."""
-    import numpy as np
-
-    from deepmd.dpmodel.label import parameter_labels
-    from deepmd.entrypoints.test import batches
-    from deepmd.entrypoints.test_kinds import padded
-
-    real_slots = system.frame_types(np.arange(system.nframes)) >= 0
-    out: Any = None
-    start = 0
-    for batch in batches(system, np.arange(system.nframes), parameter_labels(potential.model)):
+    frames = np.arange(system.nframes)
+    parts = []
+    for batch in batches(system, frames, parameter_labels(potential.model)):
         given, real = padded(batch)
-        values = potential.eval_descriptor(**given)
-        if out is None:
-            out = np.zeros((*real_slots.shape, values.shape[-1]), number)
-        part = slice(start, start + batch.n_frames)
-        out[part][real_slots[part]] = values[real]
-        start = part.stop
+        parts.append(potential.eval_descriptor(**given)[real].astype(number))
+    there = system.frame_types(frames) >= 0
+    out = np.zeros((*there.shape, parts[0].shape[-1]), number)
+    out[there] = np.concatenate(parts)
     return out

@@ -3,9 +3,17 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from deepmd.utils.native import bin_dir
+
+
+def driver() -> Path | None:
+    """Return the compiled driver, if it was built."""
+    folder = bin_dir()
+    program = None if folder is None else folder / "dp_ipi"
+    return program if program is not None and program.is_file() else None
 
 
 def dp_ipi(*, args: list[str] | None = None, **_: Any) -> int:
@@ -21,9 +29,8 @@ def dp_ipi(*, args: list[str] | None = None, **_: Any) -> int:
     int
         1, if there is no driver; otherwise this function does not return.
     """
-    folder = bin_dir()
-    program = folder / "dp_ipi" if folder is not None else None
-    if program is None or not program.is_file():
+    program = driver()
+    if program is None:
         print(  # noqa: T201
             "dp_ipi: the driver was not built; install a C++ compiler, then this package again "
             "(see dp doctor)",

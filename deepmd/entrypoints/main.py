@@ -5,26 +5,12 @@ import argparse
 import os
 from importlib import import_module
 
-from deepmd.entrypoints import not_built
-from deepmd.utils.errors import InputError
+from deepmd.entrypoints.commands import NOT_BUILT
+from deepmd.utils.errors import InputError, NotAvailableError
 from deepmd.utils.log import set_up_logging
 
-#: Command -> module of this package that has its arguments, and what it does.
-COMMANDS = {
-    "train": ("train", "train a model"),
-    "freeze": ("freeze", "write the model of a checkpoint as a model file"),
-    "test": ("test", "compare a model with labelled data"),
-    "change-bias": ("change_bias", "fit the bias of a model to data, or set it"),
-    "convert-backend": ("convert_backend", "convert a model file into another kind"),
-    "show": ("show", "describe a model file"),
-    "model-devi": ("model_devi", "how much several models disagree about data"),
-    "eval-desc": ("eval_desc", "write the descriptors of data"),
-    "neighbor-stat": ("neighbor_stat", "smallest distance and numbers of neighbours of data"),
-    "doc-train-input": ("doc", "describe the training input"),
-    "doctor": ("doctor", "say what of this installation works"),
-}
-#: Functions whose name is not that of their module.
-_FUNCTIONS = {"doc": "doc_train_input"}
+#: Commands whose function is not in a module of its name.
+_MODULES = {"doc_train_input": "doc"}
 
 
 def dispatch(args: argparse.Namespace) -> None:
@@ -34,13 +20,11 @@ def dispatch(args: argparse.Namespace) -> None:
     set_up_logging(args.log_level, args.log_path, options.get("mpi_log") or "master")
     check_environment()
     options["backend"] = backend_key(options.get("backend"))
-    if command in not_built.COMMANDS:
-        not_built.not_built(command)
-    module, _ = COMMANDS[command]
-    function = getattr(
-        import_module(f"deepmd.entrypoints.{module}"), _FUNCTIONS.get(module, module)
-    )
-    function(**options)
+    if command in NOT_BUILT:
+        raise NotAvailableError("this command is known but not built yet", where=f"dp {command}")
+    function = command.replace("-", "_")
+    module = import_module(f"deepmd.entrypoints.{_MODULES.get(function, function)}")
+    getattr(module, function)(**options)
 
 
 def backend_key(given: str | None) -> str | None:

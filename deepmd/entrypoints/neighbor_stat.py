@@ -1,34 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp neighbor-stat``: smallest distance and largest numbers of neighbours of a data set."""
 
-import argparse
 import logging
 from typing import Any
 
+from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
+from deepmd.data.search import open_systems
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of this command."""
-    parser.add_argument(
-        "-s", "--system", default=".", help="system, or folder or HDF5 file that holds systems"
-    )
-    parser.add_argument("-r", "--rcut", type=float, required=True, help="cutoff radius [Å]")
-    parser.add_argument(
-        "-t",
-        "--type-map",
-        nargs="+",
-        default=None,
-        help="names of the types; by default those of type_map.raw in order of appearance",
-    )
-    parser.add_argument(
-        "--mixed-type",
-        "--one-type",
-        action="store_true",
-        help="count neighbours of all types together",
-    )
 
 
 def neighbor_stat(
@@ -40,10 +20,6 @@ def neighbor_stat(
     **_: Any,
 ) -> tuple[float, list[int]]:
     """Log and return the smallest distance [Å] and the largest numbers of neighbours."""
-    # NumPy and h5py load here, so that the parser of all commands stays quick.
-    from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
-    from deepmd.data.search import open_systems
-
     if not 0.0 < rcut < float("inf"):
         raise InputError(f"found {rcut}, expected a positive length", where="--rcut")
     systems = open_systems(system, type_map=type_map)

@@ -1,46 +1,27 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp test``: compare a model with labelled data."""
 
-import argparse
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deepmd.entrypoints import options
-from deepmd.utils.errors import DataError, InputError, NotAvailableError
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deepmd.data.system import System
-    from deepmd.dpmodel.batch import Batch
-    from deepmd.entrypoints.test_kinds import Kind, Metrics
+from deepmd.backend.detect import resolve_model
+from deepmd.data.search import open_systems
+from deepmd.data.system import System
+from deepmd.dpmodel.batch import Batch
+from deepmd.entrypoints.data import batches, data_paths
+from deepmd.entrypoints.test_kinds import Form, Kind, Quantity, Rows, kind_of
+from deepmd.infer import DeepEval
+from deepmd.infer.frames import padded
+from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of this command."""
-    options.add_model(parser)
-    data = options.add_data(parser)
-    data.add_argument("--train-data", metavar="INPUT", help="training data of an input file")
-    data.add_argument("--valid-data", metavar="INPUT", help="validation data of an input file")
-    parser.add_argument("-S", "--set-prefix", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "-n", "--numb-test", type=int, default=0, help="frames per system, 0 for all (0)"
-    )
-    parser.add_argument("-r", "--rand-seed", type=int, help="seed of --shuffle-test")
-    parser.add_argument("--shuffle-test", action="store_true", help="take frames at random")
-    parser.add_argument("-d", "--detail-file", metavar="PREFIX", help="write every value")
-    parser.add_argument(
-        "-a",
-        "--atomic",
-        action="store_true",
-        help="compare atomic values, too; of dipoles and polarizabilities in place of the frames'",
-    )
-    options.add_head(parser)
+#: Name of an error -> value, and the number of values it was taken over.
+Metrics = dict[str, tuple[float, float]]
 
 
 def test(
@@ -62,166 +43,187 @@ def test(
 ) -> dict[str, float]:
     """Log the errors of a model on every system, and their average; return the average.
 
-    Parameters
-    ----------
-    model : str
-        Model file or checkpoint.
-    system, datafile, train_data, valid_data : str
-        Where the data are: a system or folder, a list of them, or the data of an input file.
-    numb_test : int
-        Frames per system, 0 for all.
-    rand_seed, shuffle_test
-        Whether frames are drawn at random, and the seed.
-    detail_file : str, optional
-        Prefix of files with all values.
-    atomic : bool
-        Whether atomic values are compared, too.
-    head : str, optional
-        Branch of a multi-task model.
-    backend : str, optional
-        Its suffix is tried first where ``model`` has none.
-    set_prefix
-        Has no meaning any more.
+    The options are those of ``dp test``.
     """
-    from deepmd.backend.detect import resolve_model
-    from deepmd.data.search import open_systems
-
     if numb_test < 0:
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="0 means all")
     if set_prefix is not None:
         log.warning("--set-prefix has no meaning any more and is ignored")
     path = resolve_model(model, backend)
     paths, patterns = data_paths(system, datafile, train_data, valid_data)
-    kind = open_kind(path, head=head, atomic=atomic)
-    systems = open_systems(paths, type_map=kind.type_map, patterns=patterns)
+    predictor = DeepEval(path, head=head)
+    kind = kind_of(predictor, path, atomic=atomic)
+    systems = open_systems(paths, type_map=predictor.get_type_map(), patterns=patterns)
     all_metrics = []
     for count, one in enumerate(systems):
         frames = choose_frames(one.nframes, numb_test, shuffle_test, rand_seed)
         log.info("# ---------------output of dp test--------------- ")
         log.info("# testing system : %s", one.path)
-        metrics = test_system(kind, one, frames, detail_file, group=count)
+        found = compare(predictor, kind, one, frames)
+        metrics = errors(kind, found)
+        if not metrics:
+            names = ", ".join(f"{q.label.name}.npy" for q in kind.quantities)
+            raise DataError("has no label to compare with", where=one.path, fix=f"add {names}")
+        if detail_file is not None:
+            write_details(kind, found, detail_file, one.path, group=count)
         log.info("# number of test data : %d ", len(frames))
-        for line in kind.lines(metrics):
+        for line in lines(kind, metrics):
             log.info("%s", line)
         log.info("# ----------------------------------------------- ")
         all_metrics.append(metrics)
     average = weighted_average(all_metrics)
     log.info("# ----------weighted average of errors----------- ")
     log.info("# number of systems : %d", len(systems))
-    for line in kind.lines(average, average=True):
+    for line in lines(kind, average, average=True):
         log.info("%s", line)
     log.info("# ----------------------------------------------- ")
     return {name: value for name, (value, _) in average.items()}
 
 
-def open_kind(path: str | os.PathLike[str], *, head: str | None, atomic: bool) -> "Kind":
-    """Open a model and return what it is compared with."""
-    from deepmd.entrypoints.test_kinds import EnergyKind, SpinKind
-    from deepmd.entrypoints.test_kinds_other import DOSKind, PropertyKind, TensorKind
-    from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
-    from deepmd.infer.deep_tensor import DeepTensor
-
-    predictor = DeepEval(path, head=head)
-    kinds: tuple[tuple[type, type["Kind"]], ...] = (
-        (DeepPot, EnergyKind),
-        (DeepTensor, TensorKind),
-        (DeepDOS, DOSKind),
-        (DeepProperty, PropertyKind),
-    )
-    if isinstance(predictor, DeepPot) and predictor.has_spin:
-        return SpinKind(predictor, atomic=atomic)
-    for known, kind in kinds:
-        if isinstance(predictor, known):
-            return kind(predictor, atomic=atomic)
-    raise NotAvailableError(
-        f"it predicts {', '.join(predictor.model.kinds())}, which cannot be compared here",
-        where=path,
-    )
-
-
-def data_paths(
-    system: str, datafile: str | None, train_data: str | None, valid_data: str | None
-) -> tuple[list[str], list[str] | None]:
-    """Return the systems that the options name, and patterns for their search."""
-    if datafile is not None:
-        from deepmd.schema.load import read_text
-
-        paths = [line.strip() for line in read_text(datafile).splitlines() if line.strip()]
-        if not paths:
-            raise InputError("names no system", where=datafile)
-        return paths, None
-    for file, section in ((train_data, "training_data"), (valid_data, "validation_data")):
-        if file is not None:
-            return _paths_of_input(file, section)
-    return [system], None
-
-
-def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | None]:
-    from deepmd.schema import load_input, upgrade
-
-    training = upgrade(load_input(file)).get("training")
-    data = training.get(section) if isinstance(training, dict) else None
-    data = data if isinstance(data, dict) else {}
-    systems = data.get("systems")
-    where = f"{file}: training/{section}"
-    if not systems:
-        raise InputError("names no system", where=where)
-    systems = [systems] if isinstance(systems, str) else systems
-    if not isinstance(systems, list) or not all(isinstance(s, str) for s in systems):
-        raise InputError("a list of paths is expected", where=f"{where}/systems")
-    folder = Path(file).parent
-    return [str(folder / s) for s in systems], data.get("rglob_patterns")
-
-
-def choose_frames(nframes: int, wanted: int, shuffle: bool, seed: int | None) -> "np.ndarray":
+def choose_frames(nframes: int, wanted: int, shuffle: bool, seed: int | None) -> np.ndarray:
     """Return the numbers of the frames to test."""
-    import numpy as np
-
     count = min(wanted, nframes) if wanted else nframes
     if shuffle:
         return np.random.default_rng(seed).permutation(nframes)[:count]
     return np.arange(count)
 
 
-def test_system(
-    kind: "Kind", system: "System", frames: "np.ndarray", detail_file: str | None, *, group: int
-) -> "Metrics":
-    """Errors of a model on frames of one system; the values go to the detail files."""
-    parts = []
-    for batch in batches(system, frames, kind.labels()):
-        parts.append(kind.compare(batch))
-    result = kind.join(parts)
-    metrics = kind.metrics(result)
-    if not metrics:
-        names = ", ".join(f"{label.name}.npy" for label in kind.labels() if not label.required)
-        raise DataError("has no label to compare with", where=system.path, fix=f"add {names}")
-    if detail_file is not None:
-        kind.write_details(result, detail_file, system.path, group=group)
+def compare(predictor: DeepEval, kind: Kind, system: System, frames: np.ndarray) -> dict[str, Rows]:
+    """Evaluate frames of a system; return what has a label, by its name."""
+    parts: dict[str, list[Rows]] = {}
+    first = 0
+    for batch in batches(system, frames, [*(q.label for q in kind.quantities), *kind.labels]):
+        found = [
+            q
+            for q in kind.quantities
+            if batch.find.get(q.label.name) and (batch.periodic.all() or not q.periodic)
+        ]
+        given, real = padded(batch)
+        derivatives = list(dict.fromkeys(d for q in found for d in q.derivatives))
+        out = predictor.evaluate(**given, derivatives=derivatives) if found else {}
+        for q in found:
+            rows = rows_of(q, batch, out[q.result], real)
+            rows = rows._replace(frame=rows.frame + first)
+            parts.setdefault(q.label.name, []).append(rows)
+        first += batch.n_frames
+    return {k: Rows(*map(np.concatenate, zip(*v, strict=True))) for k, v in parts.items()}
+
+
+def rows_of(quantity: Quantity, batch: Batch, pred: np.ndarray, real: np.ndarray) -> Rows:
+    """Put label and prediction beside each other, without virtual atoms and unwanted types.
+
+    Parameters
+    ----------
+    quantity : Quantity
+    batch : Batch
+    pred : (n_frames, ...), or (n_frames, n, ...) for a quantity of atoms
+    real : (n_frames, n) bool
+        Which atoms are real.
+    """
+    label, types = quantity.label, quantity.types
+    chosen = np.full(batch.n_atoms, True) if types is None else np.isin(batch.atype, types)
+    data = batch.labels[label.name]
+    frame = np.arange(batch.n_frames)
+    weight = np.zeros((1, 1))
+    if label.pairwise:
+        rows = np.repeat(real, 3, axis=1)  # of the matrices, (n_frames, 3 n)
+        frame = np.repeat(batch.frame, 3)
+        columns = rows[frame]
+        data, pred = data.reshape(columns.shape)[columns], pred[rows][columns]
+        frame = np.repeat(frame, columns.sum(axis=1))
+    elif label.atomic:
+        data, pred, frame = data[chosen], pred[real][chosen], batch.frame[chosen]
+        weight = batch.labels.get("atom_pref", np.zeros((batch.n_atoms, 1)))[chosen]
+    natoms = np.bincount(batch.frame[chosen], minlength=batch.n_frames).clip(1)
+    volume = np.abs(np.linalg.det(batch.cell))
+    return Rows(
+        data.reshape(-1, label.size),
+        pred.reshape(-1, label.size),
+        frame,
+        natoms[frame, None].astype(np.float64),
+        volume[frame, None],
+        np.broadcast_to(weight, (len(frame), 1)),
+    )
+
+
+def forms_of(kind: Kind, found: Mapping[str, Rows]) -> Iterator[tuple[Form, Rows]]:
+    """Iterate over the forms of what has a label."""
+    for quantity in kind.quantities:
+        if quantity.label.name in found:
+            for form in quantity.forms:
+                yield form, found[quantity.label.name]
+
+
+def errors(kind: Kind, found: Mapping[str, Rows]) -> Metrics:
+    """Errors of one system."""
+    metrics: Metrics = {}
+    for form, rows in forms_of(kind, found):
+        error = form.of(rows.pred - rows.data, rows)
+        weights = np.broadcast_to(rows.weight, error.shape) if form.weighted else None
+        count = error.size if weights is None else float(weights.sum())
+        if count > 0:
+            mean_square = np.average(np.square(error), weights=weights)
+            metrics[f"mae_{form.name}"] = float(np.average(np.abs(error), weights=weights)), count
+            metrics[f"rmse_{form.name}"] = float(np.sqrt(mean_square)), count
     return metrics
 
 
-def batches(system: "System", frames: "np.ndarray", labels: Any) -> Iterator["Batch"]:
-    """Read frames in chunks of at most DP_TEST_CHUNK_ATOMS atoms."""
-    text = os.environ.get("DP_TEST_CHUNK_ATOMS", "1000000")
-    if not text.isdecimal() or int(text) == 0:
-        raise InputError(f'"{text}" is not a positive number', where="DP_TEST_CHUNK_ATOMS")
-    size = max(1, int(text) // max(system.natoms, 1))
-    for start in range(0, len(frames), size):
-        yield system.load(frames[start : start + size], labels)
+def lines(kind: Kind, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
+    """How errors are reported."""
+    for form in (f for q in kind.quantities for f in q.forms if f.averaged or not average):
+        for measure in kind.measures:
+            key = f"{measure.lower()}_{form.name}"
+            if key in metrics:
+                title = form.title.replace("?", measure)
+                yield f"{title:<{kind.width}}: {metrics[key][0]:e} {form.unit}".rstrip()
+    if kind.footer and not average:
+        yield kind.footer
 
 
-def weighted_average(all_metrics: "list[Metrics]") -> "Metrics":
+def write_details(
+    kind: Kind, found: Mapping[str, Rows], prefix: str, system: str, *, group: int
+) -> None:
+    """Write all values; ``group`` is the number of the system."""
+    for form, rows in forms_of(kind, found):
+        if not form.file:
+            continue
+        pair = form.of(rows.data, rows), form.of(rows.pred, rows)
+        if not kind.file_per_frame:
+            write_columns(prefix, form.file, system, form, pair, append=group > 0)
+            continue
+        later = f".{group}" if group else ""
+        for k in np.unique(rows.frame):
+            of_frame = [v[rows.frame == k].reshape(-1, 1) for v in pair]
+            suffix = f"{form.file}{later}.{k}"
+            write_columns(prefix, suffix, f"{system} - {k}", form, of_frame, append=False)
+
+
+def write_columns(
+    prefix: str,
+    suffix: str,
+    title: str,
+    form: Form,
+    pair: Sequence[np.ndarray],
+    *,
+    append: bool,
+) -> None:
+    """Write labels and predictions side by side, one row per frame or atom."""
+    path = Path(prefix).with_suffix(suffix)
+    names = " ".join(f"{side}_{c}" for side in ("data", "pred") for c in form.columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a" if append else "w", encoding="utf-8") as handle:
+        np.savetxt(handle, np.hstack(pair), header=f"{title}: {names}{form.note}")
+
+
+def weighted_average(all_metrics: list[Metrics]) -> Metrics:
     """Average over systems: means by weight, root mean squares by weighted mean of squares.
 
     A metric that some systems lack is averaged over the others.
     """
     average = {}
     for name in dict.fromkeys(n for metrics in all_metrics for n in metrics):
-        pairs = [m[name] for m in all_metrics if name in m]
-        weight = sum(w for _, w in pairs)
-        if name.startswith("mae"):
-            value = sum(v * w for v, w in pairs) / weight
-        else:
-            value = (sum(v * v * w for v, w in pairs) / weight) ** 0.5
-        average[name] = (float(value), weight)
+        values, weights = np.array([m[name] for m in all_metrics if name in m]).T
+        power = 1 if name.startswith("mae") else 2
+        mean = np.average(values**power, weights=weights) ** (1 / power)
+        average[name] = (float(mean), float(weights.sum()))
     return average

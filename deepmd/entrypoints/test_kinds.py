@@ -1,321 +1,194 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What ``dp test`` compares, for every kind of model."""
+"""What ``dp test`` compares: for every kind of model a table of quantities, lines and files."""
 
-import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label, parameter_labels
-
-#: Name of an error -> value, and the number of values it was taken over.
-Metrics = dict[str, tuple[float, float]]
-
-
-@dataclasses.dataclass
-class Compared:
-    """Labels and predictions of frames; a quantity without label is absent.
-
-    Attributes
-    ----------
-    data, pred : dict of str to array
-        (n_frames, size) for a quantity of frames, (n_atoms, size) for one of atoms.
-    natoms : (n_frames,) int64
-        Of tensors: atoms of the types that are predicted.
-    volume : (n_frames,) float64 [Å³]
-        0 for open systems.
-    weight : (n_atoms, 1) or None
-        Weights of force components, of ``atom_pref.npy``.
-    """
-
-    data: dict[str, np.ndarray]
-    pred: dict[str, np.ndarray]
-    natoms: np.ndarray
-    volume: np.ndarray
-    weight: np.ndarray | None = None
-
-    def error(self, name: str) -> np.ndarray:
-        """Prediction minus label."""
-        return self.pred[name] - self.data[name]
+from deepmd.dpmodel.output_def import OutputVariableDef
+from deepmd.infer import DeepDOS, DeepEval, DeepPot, DeepProperty
+from deepmd.infer.deep_tensor import DeepTensor
+from deepmd.utils.errors import NotAvailableError
 
 
-class Kind(ABC):
-    """One kind of model: which labels it is compared with, and how errors are reported.
+class Rows(NamedTuple):
+    """Labels and predictions of a quantity, a row per frame, atom or element of a Hessian."""
 
-    Parameters
-    ----------
-    predictor : DeepEval
-        The opened model.
-    atomic : bool
-        Whether atomic values are compared, too.
-    """
+    data: np.ndarray  # (n_rows, size)
+    pred: np.ndarray
+    frame: np.ndarray  # (n_rows,), number of the frame
+    natoms: np.ndarray  # (n_rows, 1), atoms of the frame, of the types that are compared
+    volume: np.ndarray  # (n_rows, 1) [Å³]
+    weight: np.ndarray  # (n_rows, 1), of atom_pref.npy
 
-    def __init__(self, predictor: Any, *, atomic: bool) -> None:
-        self.predictor, self.atomic = predictor, atomic
-        self.type_map: list[str] = list(predictor.get_type_map())
 
-    @abstractmethod
-    def labels(self) -> list[Label]:
-        """What is read beside positions, cells and types."""
+class Form(NamedTuple):
+    """A form in which a quantity is reported."""
 
-    @abstractmethod
-    def compare(self, batch: Batch) -> Compared:
-        """Evaluate frames."""
+    name: str  # of its errors, behind mae_ and rmse_
+    title: str  # of its line; ? stands for MAE or RMSE
+    unit: str = ""
+    file: str = ""  # suffix of its detail file, if there is one
+    columns: Sequence[str] = ()  # of that file
+    divisor: Callable[[Rows], Any] | None = None
+    note: str = ""  # at the end of the file's header
+    weighted: bool = False
+    averaged: bool = True  # whether the average over systems has this line
 
-    @abstractmethod
-    def metrics(self, result: Compared) -> Metrics:
-        """Errors of one system."""
+    def of(self, values: np.ndarray, rows: Rows) -> np.ndarray:
+        """Values (n_rows, size) in this form."""
+        return values if self.divisor is None else values / self.divisor(rows)
 
-    @abstractmethod
-    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-        """How errors are reported."""
 
-    @abstractmethod
-    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
-        """Write all values; ``group`` is the number of the system."""
+class Quantity(NamedTuple):
+    """A quantity that is compared where its label is found."""
 
-    @staticmethod
-    def join(parts: Sequence[Compared]) -> Compared:
-        """Put chunks of one system together."""
-        first = parts[0]
-        return Compared(
-            {k: np.concatenate([p.data[k] for p in parts]) for k in first.data},
-            {k: np.concatenate([p.pred[k] for p in parts]) for k in first.pred},
-            np.concatenate([p.natoms for p in parts]),
-            np.concatenate([p.volume for p in parts]),
-            None
-            if first.weight is None
-            else np.concatenate([p.weight for p in parts if p.weight is not None]),
+    label: Label
+    result: str  # its name in what DeepEval.evaluate returns
+    forms: Sequence[Form]
+    derivatives: Sequence[str] = ()  # that it needs
+    types: Sequence[int] | None = None  # of the atoms that are compared and counted; None: all
+    periodic: bool = False  # whether open systems have none
+
+
+class Kind(NamedTuple):
+    """A kind of model: what is read and compared, and how it is written."""
+
+    quantities: Sequence[Quantity]
+    labels: Sequence[Label]  # beside those of the quantities
+    width: int = 19  # of the titles
+    measures: Sequence[str] = ("MAE", "RMSE")
+    footer: str = ""
+    file_per_frame: bool = False
+
+
+def per_atom(rows: Rows) -> np.ndarray:
+    """Divisor of values per atom."""
+    return rows.natoms
+
+
+def per_root(rows: Rows) -> np.ndarray:
+    """Divisor of values per root of the number of atoms."""
+    return np.sqrt(rows.natoms)
+
+
+def minus_volume(rows: Rows) -> np.ndarray:
+    """Divisor that makes stress of virials."""
+    return -rows.volume
+
+
+_AXES = ("x", "y", "z")
+_TENSOR = tuple(a + b for a in _AXES for b in _AXES)
+_VIRIAL = tuple(f"v{c}" for c in _TENSOR)
+_STRESS = tuple(f"s{c}" for c in _TENSOR)
+#: Word in titles and names of files, unit, width of the titles.
+_INVARIANTS: dict[type[DeepEval], tuple[str, str, int]] = {
+    DeepDOS: ("dos", "Occupation/eV", 19),
+    DeepProperty: ("property", "units", 24),
+}
+
+
+def kind_of(predictor: DeepEval, path: str | os.PathLike[str], *, atomic: bool) -> Kind:
+    """Return what a model is compared with; ``atomic`` asks for values of atoms."""
+    parameters = parameter_labels(predictor.model)
+    if isinstance(predictor, DeepPot):
+        weight = Label("atom_pref", 1, atomic=True)
+        return Kind(list(energies(predictor, atomic=atomic)), [weight, *parameters])
+    variable = next(iter(predictor.model.output_def().get_data().values()))
+    if isinstance(predictor, DeepTensor):
+        return Kind(
+            [tensor(variable, predictor.get_sel_type(), atomic=atomic)],
+            parameters,
+            width=len(variable.label_name) + 13,
+            measures=("RMSE",),
+            footer="The unit of error is the same as the unit of the labels",
         )
-
-    def parameter_labels(self) -> list[Label]:
-        """Frame and atomic parameters of the model."""
-        return parameter_labels(self.predictor.model)
-
-    def evaluate(self, batch: Batch, **options: Any) -> tuple[list[np.ndarray], np.ndarray]:
-        """Evaluate frames of any sizes.
-
-        Returns
-        -------
-        list of array, array
-            What ``eval`` returned, for padded frames, and which atoms are real, (n_frames, n).
-        """
-        given, real = padded(batch)
-        out = self.predictor.eval(**given, **options)
-        out = (out,) if isinstance(out, np.ndarray) else out
-        return [np.asarray(v) for v in out], real
+    for opened, (word, unit, width) in _INVARIANTS.items():
+        if isinstance(predictor, opened):
+            quantities = list(invariants(variable, word, unit, atomic=atomic))
+            return Kind(quantities, parameters, width, file_per_frame=True)
+    raise NotAvailableError(
+        f"it predicts {', '.join(predictor.model.kinds())}, which cannot be compared here",
+        where=path,
+    )
 
 
-def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
-    """Arguments of ``eval`` for frames of any sizes.
-
-    Returns
-    -------
-    dict, array
-        The arguments, smaller frames filled up with virtual atoms, and which atoms are real,
-        (n_frames, n).
-    """
-    nf, width = batch.n_frames, int(batch.natoms.max())
-    real = np.arange(width) < batch.natoms[:, None]
-    coord, atype = np.zeros((nf, width, 3)), np.full((nf, width), -1, dtype=np.int64)
-    coord[real], atype[real] = batch.coord, batch.atype
-    mixed = bool((atype != atype[0]).any())
-    given: dict[str, Any] = {
-        "coords": coord,
-        "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
-        "atom_types": atype if mixed else atype[0],
-        "mixed_type": mixed,
-    }
-    for name in ("fparam", "charge_spin"):
-        if batch.find.get(name):
-            given[name] = getattr(batch, name)
-    for name, values in (("aparam", batch.aparam), ("spin", batch.spin)):
-        if values is not None:
-            given[name] = np.zeros((nf, width, values.shape[1]))
-            given[name][real] = values
-    return given, real
-
-
-def mae(error: np.ndarray) -> float:
-    """Mean of absolute values."""
-    return float(np.abs(error).mean())
-
-
-def rmse(error: np.ndarray) -> float:
-    """Root of the mean square."""
-    return float(np.sqrt(np.square(error).mean()))
-
-
-#: Names of the components of a tensor.
-TENSOR = ("vxx", "vxy", "vxz", "vyx", "vyy", "vyz", "vzx", "vzy", "vzz")
-
-
-class EnergyKind(Kind):
+def energies(predictor: DeepPot, *, atomic: bool) -> Iterator[Quantity]:
     """Energy, force, virial; atomic energies and Hessian if asked for or there."""
-
-    #: Line, name of the error, unit.
-    report: tuple[tuple[str, str, str], ...] = (
-        ("Energy ?", "energy", "eV"),
-        ("Energy ?/Natoms", "energy_per_atom", "eV"),
-        ("Force  ?", "force", "eV/Å"),
-        ("Force weighted ?", "weighted", "eV/Å"),
-        ("Virial ?", "virial", "eV"),
-        ("Virial ?/Natoms", "virial_per_atom", "eV"),
-        ("Stress ?", "stress", "eV/Å³"),
-        ("Atomic ener ?", "atom_ener", "eV"),
-        ("Hessian ?", "hessian", "eV/Å^2"),
+    yield Quantity(
+        Label("energy", 1, atomic=False, high_precision=True),
+        "energy",
+        [
+            Form("energy", "Energy ?", "eV", ".e.out", "e"),
+            Form("energy_per_atom", "Energy ?/Natoms", "eV", ".e_peratom.out", "e", per_atom),
+        ],
     )
-    #: Quantity, suffix of its file, columns.
-    files: tuple[tuple[str, str, Sequence[str]], ...] = (
-        ("energy", ".e.out", ("e",)),
-        ("force", ".f.out", ("fx", "fy", "fz")),
-        ("virial", ".v.out", TENSOR),
-        ("hessian", ".h.out", ("h",)),
+    spin = predictor.has_spin
+    title, file = ("Force atom ?", ".fr.out") if spin else ("Force  ?", ".f.out")
+    yield Quantity(
+        Label("force", 3, atomic=True),
+        "force",
+        [
+            Form("force", title, "eV/Å", file, [f"f{c}" for c in _AXES]),
+            Form("weighted", "Force weighted ?", "eV/Å", weighted=True),
+        ],
+        ["force"],
     )
-
-    def labels(self) -> list[Label]:
-        """What is read beside positions, cells and types."""
-        more = [Label("atom_ener", 1, atomic=True)] if self.atomic else []
-        if getattr(self.predictor, "has_hessian", False):
-            more.append(Label("hessian", 1, atomic=False, pairwise=True))
-        return [
-            Label("energy", 1, atomic=False, high_precision=True),
-            Label("force", 3, atomic=True),
-            Label("virial", 9, atomic=False),
-            Label("atom_pref", 1, atomic=True),
-            *more,
-            *self.parameter_labels(),
-        ]
-
-    def compare(self, batch: Batch) -> Compared:
-        """Evaluate frames."""
-        pred = self.quantities(*self.evaluate(batch, atomic=self.atomic), batch)
-        names = [n for n in pred if batch.find.get(n)]
-        return Compared(
-            {n: batch.labels[n].reshape(pred[n].shape) for n in names},
-            {n: pred[n] for n in names},
-            batch.natoms,
-            np.abs(np.linalg.det(batch.cell)),
-            batch.labels["atom_pref"] if batch.find.get("atom_pref") else None,
-        )
-
-    def quantities(self, out: list[np.ndarray], real: np.ndarray, batch: Batch) -> dict[str, Any]:
-        """Predictions by the name of their label."""
-        pred = {"energy": out[0].reshape(-1, 1), "force": out[1].reshape(*real.shape, 3)[real]}
-        if batch.periodic.all():
-            pred["virial"] = out[2].reshape(-1, 9)
-        if self.atomic:
-            pred["atom_ener"] = out[3].reshape(*real.shape, 1)[real]
-        if "hessian" in batch.labels:
-            pred["hessian"] = out[-1].reshape(batch.labels["hessian"].shape)
-        return pred
-
-    def metrics(self, result: Compared) -> Metrics:
-        """Errors of one system."""
-        natoms = result.natoms[:, None]
-        errors = {n: result.error(n) for n in result.data}
-        if "energy" in errors:
-            errors["energy_per_atom"] = errors["energy"] / natoms
-        if "virial" in errors:
-            errors["virial_per_atom"] = errors["virial"] / natoms
-            errors["stress"] = errors["virial"] / result.volume[:, None]
-        metrics: Metrics = {}
-        for name, error in errors.items():
-            metrics[f"mae_{name}"] = mae(error), error.size
-            metrics[f"rmse_{name}"] = rmse(error), error.size
-        if "force" in errors and result.weight is not None and result.weight.sum() > 0:
-            weight = np.broadcast_to(result.weight, errors["force"].shape)
-            total = float(weight.sum())
-            metrics["mae_weighted"] = float((np.abs(errors["force"]) * weight).sum() / total), total
-            square = float((np.square(errors["force"]) * weight).sum() / total)
-            metrics["rmse_weighted"] = square**0.5, total
-        return metrics
-
-    def lines(self, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-        """How errors are reported."""
-        for text, name, unit in self.report:
-            for kind in ("MAE", "RMSE"):
-                key = f"{kind.lower()}_{name}"
-                if key in metrics and not (average and name == "atom_ener"):
-                    yield f"{text.replace('?', kind):<19}: {metrics[key][0]:e} {unit}"
-
-    def write_details(self, result: Compared, prefix: str, system: str, *, group: int) -> None:
-        """Write all values; ``group`` is the number of the system."""
-        natoms, append = result.natoms[:, None], group > 0
-        for name, suffix, columns in self.files:
-            if name not in result.data:
-                continue
-            pair = result.data[name], result.pred[name]
-            if name == "hessian":
-                pair = pair[0].reshape(-1, 1), pair[1].reshape(-1, 1)
-            write_columns(prefix, suffix, system, columns, pair, append=append)
-            if name in ("energy", "virial"):
-                per_atom = pair[0] / natoms, pair[1] / natoms
-                file = suffix.replace(".out", "_peratom.out")
-                write_columns(prefix, file, system, columns, per_atom, append=append)
-            if name == "virial":
-                volume = -result.volume[:, None]
-                stress = pair[0] / volume, pair[1] / volume
-                names = [c.replace("v", "s", 1) for c in columns]
-                write_columns(prefix, ".s.out", system, names, stress, append=append, unit="eV/Å³")
-
-
-def write_columns(
-    prefix: str,
-    suffix: str,
-    system: str,
-    columns: Sequence[str],
-    pair: tuple[np.ndarray, np.ndarray],
-    *,
-    append: bool,
-    unit: str = "",
-) -> None:
-    """Write labels and predictions side by side, one row per frame or atom."""
-    path = Path(prefix).with_suffix(suffix)
-    names = " ".join([f"data_{c}" for c in columns] + [f"pred_{c}" for c in columns])
-    header = f"{system}: {names}" + (f" ({unit})" if unit else "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a" if append else "w", encoding="utf-8") as handle:
-        np.savetxt(handle, np.hstack(pair), header=header)
-
-
-class SpinKind(EnergyKind):
-    """An energy that depends on spins: forces on atoms, and magnetic forces where there is a spin."""
-
-    report = tuple(
-        line
-        for first in EnergyKind.report
-        for line in (
-            [("Force atom ?", "force", "eV/Å"), ("Force spin ?", "force_mag", "eV/uB")]
-            if first[1] == "force"
-            else [first]
-        )
+    if spin:
+        types = np.flatnonzero(predictor.model.get_use_spin())
+        form = Form("force_mag", "Force spin ?", "eV/uB", ".fm.out", [f"fm{c}" for c in _AXES])
+        label = Label("force_mag", 3, atomic=True)
+        yield Quantity(label, "force_mag", [form], ["force"], types.tolist())
+    yield Quantity(
+        Label("virial", 9, atomic=False),
+        "virial",
+        [
+            Form("virial", "Virial ?", "eV", ".v.out", _VIRIAL),
+            Form("virial_per_atom", "Virial ?/Natoms", "eV", ".v_peratom.out", _VIRIAL, per_atom),
+            Form("stress", "Stress ?", "eV/Å³", ".s.out", _STRESS, minus_volume, " (eV/Å³)"),
+        ],
+        ["virial"],
+        periodic=True,
     )
-    files = (
-        EnergyKind.files[0],
-        ("force", ".fr.out", ("fx", "fy", "fz")),
-        ("force_mag", ".fm.out", ("fmx", "fmy", "fmz")),
-        *EnergyKind.files[2:],
+    if atomic:
+        form = Form("atom_ener", "Atomic ener ?", "eV", averaged=False)
+        yield Quantity(Label("atom_ener", 1, atomic=True), "atom_energy", [form])
+    if predictor.has_hessian:
+        form = Form("hessian", "Hessian ?", "eV/Å^2", ".h.out", "h")
+        label = Label("hessian", 1, atomic=False, pairwise=True)
+        yield Quantity(label, "hessian", [form], ["hessian"])
+
+
+def tensor(variable: OutputVariableDef, types: Sequence[int], *, atomic: bool) -> Quantity:
+    """Dipoles and polarizabilities: of frames, or with ``atomic`` of atoms in their place."""
+    name, size, prefix = variable.label_name, variable.size, "atom_" if atomic else ""
+    title = name.capitalize()
+    columns = _AXES if size == 3 else _TENSOR
+    return Quantity(
+        Label(f"{prefix}{name}", size, atomic=atomic, sel_type=tuple(types) if atomic else None),
+        f"{prefix}{variable.name}",
+        [
+            Form(name, f"{title}  ?", file=".out", columns=columns),
+            Form(f"{name}_sqrt_n", f"{title}  ?/sqrtN", divisor=per_root, averaged=False),
+            Form(f"{name}_per_n", f"{title}  ?/N", divisor=per_atom, averaged=False),
+        ],
+        types=types,
     )
 
-    def labels(self) -> list[Label]:
-        """What is read beside positions, cells and types."""
-        return [*super().labels(), Label("force_mag", 3, atomic=True)]
 
-    def quantities(self, out: list[np.ndarray], real: np.ndarray, batch: Batch) -> dict[str, Any]:
-        """Predictions by the name of their label."""
-        pred = super().quantities(out, real, batch)
-        return {**pred, "force_mag": out[-2].reshape(*real.shape, 3)[real]}
-
-    def compare(self, batch: Batch) -> Compared:
-        """Evaluate frames; atoms without spin have no magnetic force to compare."""
-        result = super().compare(batch)
-        if "force_mag" in result.data:
-            has_spin = np.asarray(self.predictor.model.get_use_spin())[batch.atype]
-            for values in (result.data, result.pred):
-                values["force_mag"] = values["force_mag"][has_spin]
-        return result
+def invariants(
+    variable: OutputVariableDef, word: str, unit: str, *, atomic: bool
+) -> Iterator[Quantity]:
+    """Numbers of frames, and of atoms if asked for: densities of states and properties."""
+    name, size, title = variable.label_name, variable.size, word.upper()
+    forms = [Form(name, f"{title} ?", unit, f".{word}.out", [word])]
+    if word == "dos":
+        forms.append(Form(f"{name}_per_atom", f"{title} ?/Natoms", unit, divisor=per_atom))
+    yield Quantity(Label(name, size, atomic=False, high_precision=True), variable.name, forms)
+    if atomic:
+        file, column = f".a{word}.out", [f"a{word}"]
+        form = Form(f"atom_{name}", f"Atomic {title} ?", unit, file, column, averaged=False)
+        yield Quantity(Label(f"atom_{name}", size, atomic=True), f"atom_{variable.name}", [form])

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Densities of states, and other quantities without derivatives."""
 
-import numpy as np
-
 from deepmd.infer.deep_eval import DeepEval
 
 
@@ -13,9 +11,10 @@ class InvariantEval(DeepEval):
     (n_frames, n_atoms, size).
     """
 
-    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> tuple[np.ndarray, ...]:
+    def results(self, *, atomic: bool) -> list[str]:
+        """Return the names of what :meth:`eval` returns."""
         (name,) = self.model.output_def().keys()
-        return (out[name], out[f"atom_{name}"]) if atomic else (out[name],)
+        return [name, f"atom_{name}"] if atomic else [name]
 
 
 class DeepDOS(InvariantEval):

@@ -4,7 +4,7 @@
 import copy
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 #: What a backend opens a file as.
 DeepEvalBackend = Evaluator
 
+_DERIVATIVES = ("force", "virial", "atom_virial", "hessian")
 _PER_ATOM = ("force", "mask", "atom_", "descriptor", "fitting_last_layer")
 
 
@@ -51,6 +52,7 @@ class DeepEval(Queries):
     #: Output without which a subclass cannot work.
     output: str | None = None
     atomic_by_default = False
+    returns_tuple = True
     _classes: dict[str, type["DeepEval"]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -123,18 +125,14 @@ class DeepEval(Queries):
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
-        fparam: Any = None,
-        aparam: Any = None,
-        charge_spin: Any = None,
-        spin: Any = None,
-        mixed_type: bool = False,
+        **parameters: Any,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames; all results by name.
 
         Parameters
         ----------
-        coords, cells, atom_types, fparam, aparam, charge_spin, spin, mixed_type
-            See :meth:`eval`.
+        coords, cells, atom_types, **parameters
+            See :func:`deepmd.infer.frames.make_frames`.
         derivatives : sequence of str
             Which of ``force``, ``virial``, ``atom_virial``, ``hessian`` are wanted.
         extra : sequence of str
@@ -146,17 +144,7 @@ class DeepEval(Queries):
             (n_frames, …) for quantities of frames, (n_frames, n_atoms, …) for those of atoms, with
             zeros for virtual atoms. Float64.
         """
-        frames = make_frames(
-            self.model,
-            coords,
-            cells,
-            atom_types,
-            fparam=fparam,
-            aparam=aparam,
-            charge_spin=charge_spin,
-            spin=spin,
-            mixed_type=mixed_type,
-        )
+        frames = make_frames(self.model, coords, cells, atom_types, **parameters)
         if self.has_spin:
             self._refuse_with_spins(derivatives)
         out: dict[str, np.ndarray] = {}
@@ -280,21 +268,25 @@ class DeepEval(Queries):
         InputError
             If the arrays do not fit each other or the model.
         """
-        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
         atomic = self.atomic_by_default if atomic is None else atomic
-        wanted = self._derivatives(atomic)
-        out = self.evaluate(coords, cells, atom_types, derivatives=wanted, **known_inputs(given))
-        return self._results(out, atomic)
+        given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
+        names = self.results(atomic=atomic)
+        out = self._select(names, (coords, cells, atom_types), given)
+        return out if self.returns_tuple else out[0]
 
-    def _derivatives(self, atomic: bool) -> tuple[str, ...]:
-        """Return the derivatives that :meth:`eval` needs."""
-        return ()
-
-    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> Any:
-        """Choose what :meth:`eval` returns."""
+    def results(self, *, atomic: bool) -> list[str]:
+        """Return the names of what :meth:`eval` returns."""
         raise NotAvailableError(
             f"a model of {', '.join(self.model.kinds())} has no eval()", fix="use evaluate()"
         )
+
+    def _select(
+        self, names: Sequence[str], frames: Sequence[Any], given: Mapping[str, Any]
+    ) -> tuple[np.ndarray, ...]:
+        """Evaluate frames, and take some of the results."""
+        wanted = [name for name in names if name in _DERIVATIVES]
+        out = self.evaluate(*frames, derivatives=wanted, **_known_inputs(given))
+        return tuple(out[name] for name in names)
 
     def eval_descriptor(
         self, coords: Any, cells: Any, atom_types: Any, *parameters: Any, **kwargs: Any
@@ -316,7 +308,7 @@ class DeepEval(Queries):
         self, name: str, frames: tuple, parameters: tuple, named: dict[str, Any]
     ) -> np.ndarray:
         given = dict(zip(("fparam", "aparam", "mixed_type"), parameters, strict=False)) | named
-        return self.evaluate(*frames, derivatives=(), extra=(name,), **known_inputs(given))[name]
+        return self.evaluate(*frames, derivatives=(), extra=(name,), **_known_inputs(given))[name]
 
     def eval_typeebd(self) -> np.ndarray:
         """Return the type embedding, (n_types + 1, width)."""
@@ -337,7 +329,7 @@ class DeepEval(Queries):
         return copy.deepcopy(self._evaluator.model_def_script)
 
 
-def known_inputs(given: dict[str, Any]) -> dict[str, Any]:
+def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and refuse inputs that no model here takes."""
     if given.get("efield") is not None:
         raise NotAvailableError("the model does not take this", where="efield")

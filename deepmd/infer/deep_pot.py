@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Energies, forces and virials."""
 
-import numpy as np
-
 from deepmd.infer.deep_eval import DeepEval
 
 
@@ -32,12 +30,8 @@ class DeepPot(DeepEval):
 
     output = "energy"
 
-    def _derivatives(self, atomic: bool) -> tuple[str, ...]:
-        wanted = ("force", "virial") + ("atom_virial",) * atomic
-        return wanted + ("hessian",) * self.has_hessian
-
-    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> tuple[np.ndarray, ...]:
+    def results(self, *, atomic: bool) -> list[str]:
+        """Return the names of what :meth:`eval` returns."""
         names = ["energy", "force", "virial"]
         names += ["atom_energy", "atom_virial"] * atomic
-        names += ["force_mag", "mask_mag"] * self.has_spin + ["hessian"] * self.has_hessian
-        return tuple(out[name] for name in names)
+        return names + ["force_mag", "mask_mag"] * self.has_spin + ["hessian"] * self.has_hessian

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.infer.deep_eval import DeepEval, known_inputs
+from deepmd.infer.deep_eval import DeepEval
 
 
 class DeepTensor(DeepEval):
@@ -16,6 +16,7 @@ class DeepTensor(DeepEval):
     """
 
     atomic_by_default = True
+    returns_tuple = False
 
     @property
     def tselt(self) -> list[int]:
@@ -27,8 +28,9 @@ class DeepTensor(DeepEval):
         """Number of components."""
         return self.model.output_def()[str(self.output)].size
 
-    def _results(self, out: dict[str, np.ndarray], atomic: bool) -> np.ndarray:
-        return out[f"atom_{self.output}" if atomic else str(self.output)]
+    def results(self, *, atomic: bool) -> list[str]:
+        """Return the names of what :meth:`eval` returns."""
+        return [f"atom_{self.output}" if atomic else str(self.output)]
 
     def eval_full(
         self,
@@ -52,13 +54,15 @@ class DeepTensor(DeepEval):
         atom_tensor : (n_frames, n_atoms, dim), with ``atomic``
         atom_virial : (n_frames, dim, n_atoms, 9), with ``atomic``
         """
-        wanted = ("force", "virial", "atom_virial") if atomic else ("force", "virial")
+        names = [str(self.output), "force", "virial"]
+        names += [f"atom_{self.output}", "atom_virial"] * atomic
         given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}
-        out = self.evaluate(coords, cells, atom_types, derivatives=wanted, **known_inputs(given))
-        results = [out[str(self.output)], out["force"].swapaxes(1, 2), out["virial"]]
-        if atomic:
-            results += [out[f"atom_{self.output}"], out["atom_virial"].swapaxes(1, 2)]
-        return tuple(results)
+        out = self._select(names, (coords, cells, atom_types), given)
+        # The components come before the atoms.
+        by_component = ("force", "atom_virial")
+        return tuple(
+            v.swapaxes(1, 2) if k in by_component else v for k, v in zip(names, out, strict=True)
+        )
 
 
 class DeepDipole(DeepTensor):

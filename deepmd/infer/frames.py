@@ -2,6 +2,7 @@
 """What a caller hands over for evaluation, checked and in one form."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
 from deepmd.utils.errors import InputError, NotAvailableError
+
+#: Parameters that a model may take, of frames and of atoms.
+_OF_FRAMES, _OF_ATOMS = ("fparam", "charge_spin"), ("aparam", "spin")
 
 
 @dataclasses.dataclass
@@ -53,8 +57,12 @@ class Frames:
 
     def batch(self, frames: slice) -> Batch:
         """Return the real atoms of some frames, without edges."""
-        real = self.real[frames]
-        cell = self.cell[frames]
+        real, cell = self.real[frames], self.cell[frames]
+        parameters: dict[str, Any] = {}
+        for name in (*_OF_FRAMES, *_OF_ATOMS):
+            values = getattr(self, name)
+            if values is not None:
+                parameters[name] = values[frames] if name in _OF_FRAMES else values[frames][real]
         return Batch(
             coord=self.coord[frames][real],
             cell=cell,
@@ -62,10 +70,7 @@ class Frames:
             atype=self.atype[frames][real],
             frame=np.nonzero(real)[0].astype(np.int64),
             natoms=real.sum(axis=1).astype(np.int64),
-            fparam=None if self.fparam is None else self.fparam[frames],
-            aparam=None if self.aparam is None else self.aparam[frames][real],
-            charge_spin=None if self.charge_spin is None else self.charge_spin[frames],
-            spin=None if self.spin is None else self.spin[frames][real],
+            **parameters,
         )
 
 
@@ -110,18 +115,47 @@ def make_frames(
     nf, na = atype.shape
     coord = coord.reshape(nf, na, 3)
     _check_types(atype, model.get_type_map())
-    _check_finite(coord, atype)
+    _check_finite(coord, atype, "coords", "is at NaN or infinity")
+    charges = (nf, model.get_dim_chg_spin())
     return Frames(
         coord,
         _cells(cells, nf),
         atype,
-        _of_frames(fparam, model.get_dim_fparam(), model.get_default_fparam(), nf, "fparam"),
-        _aparam(aparam, model, nf, na),
-        _of_frames(
-            charge_spin, model.get_dim_chg_spin(), model.get_default_chg_spin(), nf, "charge_spin"
-        ),
+        _parameters("fparam", fparam, (nf, model.get_dim_fparam()), model.get_default_fparam()),
+        _parameters("aparam", aparam, (nf, na, model.get_dim_aparam())),
+        _parameters("charge_spin", charge_spin, charges, model.get_default_chg_spin()),
         _spin(spin, model, atype),
     )
+
+
+def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
+    """Arguments of :meth:`deepmd.infer.DeepEval.eval` for frames of any sizes.
+
+    Returns
+    -------
+    dict, array
+        The arguments, smaller frames filled up with virtual atoms, and which atoms are real,
+        (n_frames, n).
+    """
+    nf, width = batch.n_frames, int(batch.natoms.max())
+    real = np.arange(width) < batch.natoms[:, None]
+
+    def filled(values: np.ndarray, empty: int = 0) -> np.ndarray:
+        out = np.full((nf, width, *values.shape[1:]), empty, values.dtype)
+        out[real] = values
+        return out
+
+    atype = filled(batch.atype, -1)
+    mixed = bool((atype != atype[0]).any())
+    given: dict[str, Any] = {
+        "coords": filled(batch.coord),
+        "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
+        "atom_types": atype if mixed else atype[0],
+        "mixed_type": mixed,
+    }
+    given |= {name: getattr(batch, name) for name in _OF_FRAMES if batch.find.get(name)}
+    of_atoms = {name: getattr(batch, name) for name in _OF_ATOMS}
+    return given | {k: filled(v) for k, v in of_atoms.items() if v is not None}, real
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
@@ -181,11 +215,12 @@ def _check_types(atype: np.ndarray, type_map: list[str]) -> None:
         )
 
 
-def _check_finite(coord: np.ndarray, atype: np.ndarray) -> None:
-    wrong = ~np.isfinite(coord).all(axis=2) & (atype >= 0)
+def _check_finite(values: np.ndarray, atype: np.ndarray, where: str, what: str) -> None:
+    """Refuse numbers (n_frames, n_atoms, 3) of real atoms that are not finite."""
+    wrong = ~np.isfinite(values).all(axis=2) & (atype >= 0)
     if wrong.any():
         frame, atom = np.argwhere(wrong)[0]
-        raise InputError(f"atom {atom} of frame {frame} is at NaN or infinity", where="coords")
+        raise InputError(f"atom {atom} of frame {frame} {what}", where=where)
 
 
 def _cells(value: Any, nf: int) -> np.ndarray:
@@ -210,78 +245,55 @@ def _cells(value: Any, nf: int) -> np.ndarray:
     return cells
 
 
-def _of_frames(
-    value: Any, dim: int, default: list[float] | None, nf: int, name: str
-) -> np.ndarray | None:
-    if value is None and dim:
-        value = default
-    array = _parameters(value, dim, name, "frame")
-    if array is None:
-        return None
-    if array.size not in (dim, nf * dim):
-        raise InputError(
-            f"{array.size} numbers do not fit {nf} frames",
-            where=name,
-            fix=f"give {dim} per frame, or {dim} for all",
-        )
-    return np.broadcast_to(array.reshape(-1, dim), (nf, dim))
-
-
-def _aparam(value: Any, model: Model, nf: int, na: int) -> np.ndarray | None:
-    dim = model.get_dim_aparam()
-    array = _parameters(value, dim, "aparam", "atomic")
-    if array is None:
-        return None
-    if array.size == nf * na * dim:
-        return array.reshape(nf, na, dim)
-    if array.size not in (na * dim, dim):
-        raise InputError(
-            f"{array.size} numbers do not fit {nf} frames of {na} atoms",
-            where="aparam",
-            fix=f"give {dim} per atom of every frame, of one frame, or {dim} for all atoms",
-        )
-    return np.broadcast_to(array.reshape(1, -1, dim), (nf, na, dim))
-
-
 def _spin(value: Any, model: Model, atype: np.ndarray) -> np.ndarray | None:
     """Spins of all atoms, (n_frames, n_atoms, 3)."""
     if not model.has_spin():
         if value is not None:
             raise NotAvailableError("the model takes no spins", where="spin", fix="leave it out")
         return None
-    nf, na = atype.shape
     if value is None:
         raise InputError(
             "the model needs the spins of the atoms, none are given",
             where="spin",
             fix="give three numbers per atom, zero for types without spin",
         )
-    array = _numbers(value, "spin")
-    if array.size not in (nf * na * 3, na * 3):
-        raise InputError(
-            f"{array.size} numbers do not fit {nf} frames of {na} atoms",
-            where="spin",
-            fix="give three per atom of every frame, or of one frame",
-        )
-    spin = np.broadcast_to(array.reshape(-1, na, 3), (nf, na, 3))
-    wrong = ~np.isfinite(spin).all(axis=2) & (atype >= 0)
-    if wrong.any():
-        frame, atom = np.argwhere(wrong)[0]
-        raise InputError(f"atom {atom} of frame {frame} has a NaN or infinite spin", where="spin")
+    fix = "give three per atom of every frame, or of one frame"
+    spin = _spread(_numbers(value, "spin"), "spin", (*atype.shape, 3), repeated=1, fix=fix)
+    _check_finite(spin, atype, "spin", "has a NaN or infinite spin")
     return spin
 
 
-def _parameters(value: Any, dim: int, name: str, kind: str) -> np.ndarray | None:
-    """Check what holds for parameters of both kinds."""
-    array = None if value is None else _numbers(value, name)
+def _parameters(
+    name: str, value: Any, shape: tuple[int, ...], default: list[float] | None = None
+) -> np.ndarray | None:
+    """Parameters of frames (n_frames, dim), or of atoms (n_frames, n_atoms, dim)."""
+    dim = shape[-1]
+    kind, fix = (
+        ("frame", f"give {dim} per frame, or {dim} for all")
+        if len(shape) == 2
+        else ("atomic", f"give {dim} per atom of every frame, of one frame, or {dim} for all atoms")
+    )
     if not dim:
-        if array is not None and array.size:
+        if value is not None and _numbers(value, name).size:
             raise InputError(
                 f"the model takes no {kind} parameters", where=name, fix="leave it out"
             )
         return None
-    if array is None:
+    value = default if value is None else value
+    if value is None:
         raise InputError(f"the model needs {dim} {kind} parameters, none are given", where=name)
+    array = _numbers(value, name)
     if not np.isfinite(array).all():
         raise InputError("holds NaN or infinite numbers", where=name)
-    return array
+    return _spread(array, name, shape, repeated=len(shape) - 1, fix=fix)
+
+
+def _spread(
+    array: np.ndarray, name: str, shape: tuple[int, ...], *, repeated: int, fix: str
+) -> np.ndarray:
+    """Give numbers the shape they need; up to ``repeated`` of the first axes may be left out."""
+    for k in range(repeated + 1):
+        if array.size == math.prod(shape[k:]):
+            return np.broadcast_to(array.reshape(shape[k:]), shape)
+    frames = f"{shape[0]} frames" + (f" of {shape[1]} atoms" if len(shape) == 3 else "")
+    raise InputError(f"{array.size} numbers do not fit {frames}", where=name, fix=fix)

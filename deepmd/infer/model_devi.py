@@ -56,11 +56,24 @@ def calc_model_devi_f(
     max, min, avg : (n_frames,)
     atomic : (n_frames, n_atoms), with ``atomic``
     """
+    everywhere = np.ones(fs.shape[1:3], dtype=bool)
+    out = _of_forces(fs, real_f, relative, everywhere)
+    return out if atomic else out[:3]
+
+
+def _of_forces(
+    fs: np.ndarray, real_f: np.ndarray | None, relative: float | None, real_atoms: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Deviation of real atoms only: that of virtual ones would always be the smallest."""
     devi = np.linalg.norm(_spread(fs, real_f), axis=-1)
     if relative is not None:
-        devi = devi / (_level(fs, real_f) + relative)
-    out = (devi.max(axis=-1), devi.min(axis=-1), devi.mean(axis=-1))
-    return (*out, devi) if atomic else out
+        with np.errstate(invalid="ignore", divide="ignore"):  # virtual atoms have no force
+            devi = devi / (_level(fs, real_f) + relative)
+    devi = np.where(real_atoms, devi, 0.0)
+    some = real_atoms.any(axis=1)
+    smallest = devi.min(axis=1, initial=np.inf, where=real_atoms)
+    average = devi.sum(axis=1) / np.maximum(real_atoms.sum(axis=1), 1)
+    return devi.max(axis=1, initial=0.0), np.where(some, smallest, 0.0), average, devi
 
 
 def calc_model_devi_v(
@@ -132,7 +145,7 @@ def calc_model_devi(
         Step; largest, smallest, average deviation of the virial per atom [eV]; the same of the
         force [eV/Å]; deviation of the energy per atom [eV].
     """
-    _check_models(models, real_data)
+    check_models(models, 1 if real_data else 2)
     given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
     results = [m.eval(coord, box, atype, mixed_type=mixed_type, **given) for m in models]
     energy, force, virial = (np.stack([r[k] for r in results]) for k in range(3))
@@ -146,7 +159,7 @@ def calc_model_devi(
     real_f = real["force"].reshape(nf, na, 3) if "force" in real else None
     of_virial = calc_model_devi_v(virial / count[:, None], real_v, relative_v)
     of_energy = calc_model_devi_e(energy[..., 0] / count, real_e)
-    *of_force, per_atom = _force_columns(force, real_f, relative, real_atoms)
+    *of_force, per_atom = _of_forces(force, real_f, relative, real_atoms)
     steps = np.arange(nf) * float(frequency)
     columns = [steps, *of_virial, *of_force, of_energy]
     devi = np.column_stack([*columns, per_atom] if atomic else columns)
@@ -155,34 +168,18 @@ def calc_model_devi(
     return devi
 
 
-def _force_columns(
-    force: np.ndarray, real_f: np.ndarray | None, relative: float | None, real_atoms: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Deviation of forces, of real atoms only: virtual ones would always be the smallest."""
-    if not real_atoms.size:
-        nothing = np.zeros(len(real_atoms))
-        return nothing, nothing, nothing, np.zeros(real_atoms.shape)
-    if real_atoms.all():
-        return calc_model_devi_f(force, real_f, relative, atomic=True)
-    with np.errstate(invalid="ignore", divide="ignore"):  # virtual atoms have no force
-        devi = calc_model_devi_f(force, real_f, relative, atomic=True)[3]
-    devi = np.where(real_atoms, devi, 0.0)
-    largest = np.where(real_atoms, devi, -np.inf).max(axis=1)
-    smallest = np.where(real_atoms, devi, np.inf).min(axis=1)
-    average = devi.sum(axis=1) / np.maximum(real_atoms.sum(axis=1), 1)
-    return largest, smallest, average, devi
-
-
-def _check_models(models: Sequence[DeepPot], real_data: Mapping[str, np.ndarray] | None) -> None:
-    needed = 1 if real_data else 2
+def check_models(models: Sequence[DeepPot], needed: int, names: Sequence[Any] = ()) -> None:
+    """Refuse too few models, and models of different type maps; ``names`` are theirs."""
     if len(models) < needed:
-        raise InputError(f"{len(models)} models given, {needed} are needed", where="models")
+        count = f"{len(models)} model{'s' * (len(models) != 1)}"
+        raise InputError(f"{count} given, {needed} are needed", where="models", fix="name more")
+    names = names or [f"model {k}" for k in range(len(models))]
     first = models[0].get_type_map()
-    for model in models[1:]:
+    for name, model in zip(names, models, strict=True):
         if model.get_type_map() != first:
             raise InputError(
-                f"type maps differ: {first} and {model.get_type_map()}",
-                where="models",
+                f"has the types {model.get_type_map()}, {names[0]} has {first}",
+                where=name,
                 fix="compare models of the same type map",
             )
 

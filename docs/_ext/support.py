@@ -56,7 +56,7 @@ def components() -> str:
 def missing() -> str:
     """List what is known by name but not built."""
     from deepmd.backend.backend import Backend
-    from deepmd.entrypoints.not_built import COMMANDS
+    from deepmd.entrypoints.commands import NOT_BUILT as UNBUILT
     from deepmd.schema import registry
     from deepmd.schema.cross import NOT_BUILT
     from deepmd.schema.tree import load_components
@@ -72,7 +72,7 @@ def missing() -> str:
     }
     rows = {kind: [n for n in args._known if n not in args] for kind, args in known.items()}
     rows["input keys"] = list(NOT_BUILT)
-    rows["commands"] = [f"dp {name}" for name in COMMANDS]
+    rows["commands"] = [f"dp {name}" for name in UNBUILT]
     lines = [
         f"* {kind}: {', '.join(f'`{n}`' for n in found)}" for kind, found in rows.items() if found
     ]

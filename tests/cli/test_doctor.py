@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from deepmd import __version__
-from deepmd.entrypoints import installation
+from deepmd.entrypoints import doctor
 from deepmd.utils import native
 
 
@@ -37,7 +37,7 @@ def test_what_is_missing_says_how_to_get_it(dp, nothing_built):
 
 
 def test_a_missing_package_says_how_to_get_it(dp, monkeypatch, nothing_built):
-    monkeypatch.setattr(installation, "_version", lambda package: None)
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
     done = dp("doctor")
     assert done.code == 0
     assert 'to get it: pip install "deepmd-kit[torch]"' in done.out

@@ -189,7 +189,7 @@ def test_system_without_labels(dp, model, tmp_path):
     result = dp("test", "-m", model, "-s", "data")
     assert result.code == 1
     assert result.errors == [
-        "dp: data: has no label to compare with; add energy.npy, force.npy, virial.npy, atom_pref.npy"
+        "dp: data: has no label to compare with; add energy.npy, force.npy, virial.npy"
     ]
 
 

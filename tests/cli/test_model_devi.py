@@ -91,7 +91,7 @@ def test_mixed_types(dp, models, tmp_path):
 def test_wrong_use_of_model_devi(fails, models, tmp_path):
     assert fails("--dp", "model-devi") == "dp: graph.000.dp: model file not found"
     text = fails("model-devi", "-m", "m1.dp", "-s", "data")
-    assert text == "dp: --models: 1 model given, 2 are needed; name more"
+    assert text == "dp: models: 1 model given, 2 are needed; name more"
     write_model(tmp_path / "other.dp", type_map=("H", "O"))
     text = fails("model-devi", "-m", "m1.dp", "other.dp", "-s", "data")
     assert "other.dp: has the types ['H', 'O'], m1.dp has ['O', 'H']" in text

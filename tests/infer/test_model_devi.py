@@ -98,7 +98,7 @@ def test_wrong_models(models, coords, folder):
     with pytest.raises(InputError, match="2 are needed"):
         calc_model_devi(coords, CELL, TYPES, models[:1])
     other = DeepPot(write(folder / "other.dp", type_map=("H", "O")))
-    with pytest.raises(InputError, match="type maps differ"):
+    with pytest.raises(InputError, match="model 1: has the types"):
         calc_model_devi(coords, CELL, TYPES, [models[0], other])
 
 

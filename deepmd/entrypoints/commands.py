@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The commands of ``dp`` and their options, as tables. Only a command that runs is imported."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from deepmd.utils.log import LEVELS
+
+
+class Option(NamedTuple):
+    """Names and settings of an argument, as ``ArgumentParser.add_argument`` takes them."""
+
+    flags: list[str]
+    settings: dict[str, Any]
+
+
+#: Options of a command; a list of them stands for alternatives, which exclude each other.
+Options = Sequence[Option | list[Option]]
+
+
+def option(flags: str, help: str | None = None, default: Any = None, **settings: Any) -> Option:
+    """Declare an argument.
+
+    The type follows from the default, of which the help speaks, too; False makes a switch.
+
+    Parameters
+    ----------
+    flags : str
+        Its names, separated by spaces.
+    help : str, optional
+        What it means; it ends with the default in parentheses.
+    default : optional
+    **settings
+        For ``ArgumentParser.add_argument``.
+    """
+    if isinstance(default, bool):
+        settings["action"] = "store_true"
+    elif isinstance(default, int | float):
+        settings["type"] = type(default)
+    if help and isinstance(default, str | int | float) and default is not False and default != "":
+        help = f"{help} ({default})"
+    return Option(flags.split(), {"help": help, "default": default, **settings})
+
+
+MODEL = option("-m --model", "model file or checkpoint", "frozen_model")
+SYSTEM = option("-s --system", "system, or folder that is searched for systems", ".")
+DATA = [SYSTEM, option("-f --datafile", "text file with one system per line")]
+HEAD = option("--head --model-branch", "branch of a multi-task model", dest="head", metavar="NAME")
+MPI_LOG = option(
+    "-m --mpi-log",
+    "which processes write log lines",
+    "master",
+    choices=["master", "collect", "workers"],
+)
+#: Options of every command.
+LOG = [
+    option(
+        "-v --log-level",
+        "which log lines appear, by name or number",
+        "INFO",
+        type=str.upper,
+        choices=list(LEVELS),
+    ),
+    option("-l --log-path", "write the log lines here, too", metavar="FILE"),
+]
+DTYPES = ["fp32", "fp64", "native"]
+#: What ``dp show`` tells.
+ATTRIBUTES = (
+    "model-branch type-map descriptor fitting-net size observed-type serialization-tree".split()
+)
+
+TRAIN: Options = [
+    option("INPUT", "input file, JSON or YAML"),
+    [
+        option("-i --init-model", "start with the parameters of a checkpoint", metavar="PREFIX"),
+        option("-r --restart", "continue from a checkpoint", metavar="PREFIX"),
+        option("-f --init-frz-model", "start with the parameters of a model file", metavar="FILE"),
+        option("-t --finetune", "fine-tune a pre-trained model (not built yet)", metavar="FILE"),
+    ],
+    option("--use-pretrain-script", "take the model section from the pre-trained model", False),
+    option(
+        "--model-branch", "branch of the pre-trained model that is fine-tuned", "", metavar="NAME"
+    ),
+    option("--force-load", "tolerate missing parameters", False),
+    option("-o --output", "complete input, defaults filled in", "out.json"),
+    option(
+        "--skip-neighbor-stat",
+        'do not count neighbours first; sel must be numbers, not "auto"',
+        False,
+    ),
+    MPI_LOG,
+]
+FREEZE: Options = [
+    option(
+        "-c --checkpoint-folder --checkpoint",
+        'checkpoint, or folder whose file "checkpoint" names one',
+        ".",
+        metavar="PATH",
+    ),
+    option(
+        "-o --output",
+        "model file; the suffix of the backend takes the place of any other",
+        "frozen_model",
+    ),
+    HEAD,
+    option("-n --node-names", "names of nodes (TensorFlow)"),
+    option("-w --nvnmd-weight", "weights for hardware (TensorFlow)"),
+    option("--hessian", "let the model give the Hessian of its energy, too", False),
+    option("--lower-kind", "accepted for compatibility", "nlist", choices=["nlist", "graph"]),
+]
+TEST: Options = [
+    MODEL,
+    [
+        *DATA,
+        option("--train-data", "training data of an input file", metavar="INPUT"),
+        option("--valid-data", "validation data of an input file", metavar="INPUT"),
+    ],
+    option("-S --set-prefix", argparse.SUPPRESS),
+    option("-n --numb-test", "frames per system, 0 for all", 0),
+    option("-r --rand-seed", "seed of --shuffle-test", type=int),
+    option("--shuffle-test", "take frames at random", False),
+    option("-d --detail-file", "write every value", metavar="PREFIX"),
+    option(
+        "-a --atomic",
+        "compare atomic values, too; of dipoles and polarizabilities in place of the frames'",
+        False,
+    ),
+    HEAD,
+]
+CHANGE_BIAS: Options = [
+    option("INPUT", "model file or checkpoint"),
+    [
+        *DATA,
+        option(
+            "-b --bias-value",
+            "the biases themselves, one per type in the order of the type map",
+            nargs="+",
+            type=float,
+            metavar="VALUE",
+        ),
+    ],
+    option("-n --numb-batch", "batches per system that are looked at, 0 for all", 0),
+    option(
+        "-m --mode",
+        "change: add what is left between labels and predictions; set: fit the labels",
+        "change",
+        choices=["change", "set"],
+    ),
+    option("-o --output", "file to write; INPUT with _updated before its suffix", metavar="FILE"),
+    HEAD,
+]
+CONVERT_BACKEND: Options = [
+    option("INPUT", "model file to read"),
+    option("OUTPUT", "model file to write; its suffix says the kind"),
+    option(
+        "--atomic-virial",
+        "accepted for compatibility; every kind of file can give atomic virials",
+        False,
+    ),
+]
+SHOW: Options = [
+    option("INPUT", "model file or checkpoint"),
+    option(
+        "ATTRIBUTES",
+        f"what to show: {', '.join(ATTRIBUTES)}",
+        nargs="+",
+        choices=ATTRIBUTES,
+        metavar="ATTRIBUTE",
+    ),
+]
+MODEL_DEVI: Options = [
+    option(
+        "-m --models",
+        "model files or checkpoints (graph.000 to graph.003)",
+        ["graph.000", "graph.001", "graph.002", "graph.003"],
+        nargs="+",
+        metavar="MODEL",
+    ),
+    SYSTEM,
+    option("-o --output", "text file to append to", "model_devi.out", metavar="FILE"),
+    option("-f --frequency", "steps between frames; the first column counts steps", 1),
+    option(
+        "--real_error --real-error",
+        "root mean square over the models of the error, instead of their spread",
+        False,
+    ),
+    option("--atomic", "add the force of every atom", False),
+    option(
+        "--relative",
+        "divide deviations of forces by the force plus this level [eV/Å]",
+        type=float,
+        metavar="LEVEL",
+    ),
+    option(
+        "--relative_v --relative-v",
+        "divide deviations of virials by the virial per atom plus this level [eV]",
+        type=float,
+        metavar="LEVEL",
+    ),
+]
+EVAL_DESC: Options = [
+    MODEL,
+    DATA,
+    option(
+        "-o --output",
+        "folder for one file per system, named by the last part of its path",
+        "desc",
+        metavar="FOLDER",
+    ),
+    option(
+        "--dtype", "number format of the files; native is that of the model", "fp64", choices=DTYPES
+    ),
+    HEAD,
+]
+NEIGHBOR_STAT: Options = [
+    option("-s --system", "system, or folder or HDF5 file that holds systems", "."),
+    option("-r --rcut", "cutoff radius [Å]", type=float, required=True),
+    option(
+        "-t --type-map",
+        "names of the types; by default those of type_map.raw in order of appearance",
+        nargs="+",
+    ),
+    option("--mixed-type --one-type", "count neighbours of all types together", False),
+]
+DOC_TRAIN_INPUT: Options = [
+    option(
+        "--out-type",
+        "text, tree of arguments, or JSON schema for editors",
+        "rst",
+        choices=["rst", "json", "json_schema"],
+    ),
+    option("--multi-task", "describe multi-task inputs", False),
+]
+
+#: Command -> what it does, and its options.
+COMMANDS: dict[str, tuple[str, Options]] = {
+    "train": ("train a model", TRAIN),
+    "freeze": ("write the model of a checkpoint as a model file", FREEZE),
+    "test": ("compare a model with labelled data", TEST),
+    "change-bias": ("fit the bias of a model to data, or set it", CHANGE_BIAS),
+    "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
+    "show": ("describe a model file", SHOW),
+    "model-devi": ("how much several models disagree about data", MODEL_DEVI),
+    "eval-desc": ("write the descriptors of data", EVAL_DESC),
+    "neighbor-stat": ("smallest distance and numbers of neighbours of data", NEIGHBOR_STAT),
+    "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
+    "doctor": ("say what of this installation works", []),
+}
+#: Commands that are known but not built yet: they take their arguments and say so.
+NOT_BUILT: dict[str, tuple[str, Options]] = {
+    "compress": (
+        "tabulate the embedding networks of a model file",
+        [
+            option("-i --input", default="frozen_model"),
+            option("-o --output", default="frozen_model_compressed"),
+            option("-s --step", default=0.01),
+            option("-e --extrapolate", default=5),
+            option("-f --frequency", default=-1),
+            option("-c --checkpoint-folder", default="model-compression"),
+            option("-t --training-script"),
+            MPI_LOG,
+            HEAD,
+        ],
+    ),
+    "transfer": (
+        "copy parameters between frozen TensorFlow models",
+        [
+            option("-r --raw-model", default="raw_frozen_model.pb"),
+            option("-O --old-model", default="old_frozen_model.pb"),
+            option("-o --output", default="frozen_model.pb"),
+        ],
+    ),
+    "convert-from": (
+        "convert model files of old versions",
+        [
+            option(
+                "FROM",
+                default="auto",
+                nargs="?",
+                choices=["auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0", "pbtxt"],
+            ),
+            option("-i --input-model", default="frozen_model.pb"),
+            option("-o --output-model", default="convert_out.pb"),
+        ],
+    ),
+    "embed": (
+        "evaluate descriptors and features of data",
+        [
+            MODEL,
+            *DATA,
+            option("-o --output", default="embedding.hdf5"),
+            option("--dtype", default="fp32", choices=DTYPES),
+            HEAD,
+        ],
+    ),
+    "gui": (
+        "edit the input in a browser",
+        [option("-p --port", default=6042), option("--bind_all", default=False)],
+    ),
+    "pretrained": (
+        "download pre-trained models",
+        [option("action", choices=["download"]), option("MODEL"), option("--cache-dir")],
+    ),
+    "train-nvnmd": (
+        "train for hardware",
+        [
+            option("INPUT"),
+            option("-i --init-model"),
+            option("-r --restart"),
+            option("-s --step", default="s1", choices=["s1", "s2"]),
+            option("--skip-neighbor-stat", default=False),
+        ],
+    ),
+}

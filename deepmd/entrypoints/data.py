@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The systems that the options of a command name, and their frames in chunks."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepmd.data.system import System
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.label import Label
+from deepmd.schema import load_input, upgrade
+from deepmd.schema.load import read_text
+from deepmd.utils.errors import InputError
+
+
+def data_paths(
+    system: str,
+    datafile: str | None,
+    train_data: str | None = None,
+    valid_data: str | None = None,
+) -> tuple[list[str], list[str] | None]:
+    """Return the systems that the options name, and patterns for their search."""
+    if datafile is not None:
+        paths = [line.strip() for line in read_text(datafile).splitlines() if line.strip()]
+        if not paths:
+            raise InputError("names no system", where=datafile)
+        return paths, None
+    for file, section in ((train_data, "training_data"), (valid_data, "validation_data")):
+        if file is not None:
+            return _paths_of_input(file, section)
+    return [system], None
+
+
+def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | None]:
+    training = upgrade(load_input(file)).get("training")
+    data = training.get(section) if isinstance(training, dict) else None
+    data = data if isinstance(data, dict) else {}
+    systems = data.get("systems")
+    where = f"{file}: training/{section}"
+    if not systems:
+        raise InputError("names no system", where=where)
+    systems = [systems] if isinstance(systems, str) else systems
+    if not isinstance(systems, list) or not all(isinstance(s, str) for s in systems):
+        raise InputError("a list of paths is expected", where=f"{where}/systems")
+    folder = Path(file).parent
+    return [str(folder / s) for s in systems], data.get("rglob_patterns")
+
+
+def batches(system: System, frames: np.ndarray, labels: Sequence[Label]) -> Iterator[Batch]:
+    """Read frames in chunks of at most DP_TEST_CHUNK_ATOMS atoms."""
+    text = os.environ.get("DP_TEST_CHUNK_ATOMS", "1000000")
+    if not text.isdecimal() or int(text) == 0:
+        raise InputError(f'"{text}" is not a positive number', where="DP_TEST_CHUNK_ATOMS")
+    size = max(1, int(text) // max(system.natoms, 1))
+    for start in range(0, len(frames), size):
+        yield system.load(frames[start : start + size], labels)
