@@ -82,7 +82,8 @@ class TorchTrainStep(TrainStep):
             for p in group["params"]:
                 p.grad = None
         for name, g in grads.items():
-            self._params[task][name].grad = g
+            # The fused optimizer goes through memory: a view of a larger gradient would be mixed up.
+            self._params[task][name].grad = g.contiguous()
         self._optimizer.step()
         return metrics
 

@@ -12,6 +12,9 @@ from deepmd.dpmodel.module import split  # noqa: E402
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from deepmd.testing.systems import randomise  # noqa: E402
+from tests.members import DESCRIPTORS  # noqa: E402
+from tests.members import section as member  # noqa: E402
 from tests.pt.models import batch, model, section  # noqa: E402
 
 ADAMW = {"type": "AdamW", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.02}
@@ -88,6 +91,18 @@ def test_figures_gradients_and_evaluation():
     shown = tested.evaluate("Default", b, 5e-3)
     assert float(shown["loss"]) == pytest.approx(float(figures["loss"]), rel=1e-12)
     _same(split(tested.model("Default"))[0], before, 0.0)
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_a_step_of_every_descriptor(name, tmp_path):
+    built = randomise(build_model(member(name, tmp_path)))
+    given = ({"Default": built}, {"Default": _loss()}, {"type": "Adam"}, PLAIN)
+    after = []
+    for kind in (NumPyTrainStep, TorchTrainStep):
+        trained = kind(*given)
+        trained.step("Default", _labelled(), 1e-3)
+        after.append(split(trained.model("Default"))[0])
+    _same(after[1], after[0], 1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
