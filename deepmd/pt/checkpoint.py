@@ -20,7 +20,15 @@ import torch
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.io.files import SINGLE, branch_params
-from deepmd.pt.names import array_names, fill, nearest_name, neutral, state_of, with_tables
+from deepmd.pt.names import (
+    NOT_STORED,
+    array_names,
+    fill,
+    nearest_name,
+    neutral,
+    state_of,
+    with_tables,
+)
 from deepmd.utils.errors import InputError, ModelFileError
 from deepmd.utils.files import replacing
 
@@ -157,7 +165,9 @@ def _add_arrays(node: Any, state: Mapping[str, Any], prefix: str, inside: bool =
     """Replace the names by arrays again, in place."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in list(items):
-        if isinstance(value, (dict, list)):
+        if inside and key in NOT_STORED:
+            node[key] = np.asarray(value)
+        elif isinstance(value, (dict, list)):
             _add_arrays(value, state, prefix, inside or key == "@variables")
         elif inside and isinstance(value, str):
             node[key] = neutral(key, state[prefix + value])

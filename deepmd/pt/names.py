@@ -46,7 +46,7 @@ _PART_NAMES = {
     ("Fitting", "nets"): "filter_layers",
 }
 #: Arrays that the dialect does not store: a pair table is told by its splines.
-_NOT_STORED = ("vdata",)
+NOT_STORED = ("vdata",)
 #: The splines are flat in a model dictionary; here they are (ntypes, ntypes, n_intervals, 4).
 _SPLINES = "tab_data"
 #: Where the section of a model names the file of a pair table, and the model that has it.
@@ -126,7 +126,7 @@ def _arrays(
             for k, item in enumerate(value):
                 if item is not None:
                     yield (*place, key, k), f"{name}.{k}"
-        elif value is not None and key not in _NOT_STORED:
+        elif value is not None and key not in NOT_STORED:
             yield (*place, key), name
 
 

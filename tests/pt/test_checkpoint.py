@@ -14,6 +14,7 @@ from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.evaluator import NumPyEvaluator  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
 from deepmd.dpmodel.model import build_model  # noqa: E402
+from deepmd.dpmodel.module import split  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
 from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
@@ -200,6 +201,17 @@ def test_a_checkpoint_with_a_pair_table_but_without_its_file(member, short, tmp_
     for key in ("energy", "force"):
         assert np.abs(results[0][key]).max() > 0.1
         np.testing.assert_allclose(results[1][key], results[0][key], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_parameters_of_every_member_are_arrays_again(name, tmp_path):
+    model = randomise(build_model(member_section(name, tmp_path)))
+    write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": model}, {}))
+    found = read_checkpoint(tmp_path / "m.pt").models["Default"]
+    for here, there in zip(split(model), split(found), strict=True):
+        assert set(here) == set(there)
+        for key, value in here.items():
+            np.testing.assert_array_equal(there[key], value)
 
 
 def test_the_smallest_distance_of_a_model_with_spins(tmp_path):
