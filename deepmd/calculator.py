@@ -14,6 +14,7 @@ from ase.outputs import Properties
 
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.infer import DeepPot
+from deepmd.infer.frames import numbered
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,13 @@ class DP(Calculator):
         given = {k: atoms.info.get(k) for k in _PARAMETERS}
         self._parameters_used = {k: None if v is None else np.array(v) for k, v in given.items()}
         cell = periodic_cell(np.asarray(atoms.cell), atoms.pbc, atoms.positions, self.dp.get_rcut())
-        energy, force, virial = self.dp.eval(
-            atoms.positions[None], cell, self._types(atoms), **given
+        types = numbered(
+            atoms.get_chemical_symbols(),
+            self.type_dict,
+            where="calculator DP",
+            fix="use a model that knows it, or give type_dict",
         )
+        energy, force, virial = self.dp.eval(atoms.positions[None], cell, types, **given)
         self.results["energy"] = self.results["free_energy"] = float(energy[0, 0])
         self.results["forces"] = force[0]
         self.results["virial"] = virial[0].reshape(3, 3)
@@ -113,18 +118,6 @@ class DP(Calculator):
             stress = -0.5 * (virial[0].reshape(3, 3) + virial[0].reshape(3, 3).T)
             stress /= atoms.get_volume()
             self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
-
-    def _types(self, atoms: Atoms) -> list[int]:
-        types = []
-        for k, symbol in enumerate(atoms.get_chemical_symbols()):
-            if symbol not in self.type_dict:
-                raise InputError(
-                    f"made for types {', '.join(self.type_dict)}; the system has {symbol} (atom {k})",
-                    where="calculator DP",
-                    fix="use a model that knows it, or give type_dict",
-                )
-            types.append(self.type_dict[symbol])
-        return types
 
     def export_properties(self) -> Properties:
         """Return the results that ASE knows."""

@@ -8,7 +8,7 @@ import numpy as np
 from dpdata.driver import Driver
 
 from deepmd.infer import DeepPot
-from deepmd.utils.errors import InputError
+from deepmd.infer.frames import numbered
 
 
 @Driver.register("dp")
@@ -44,23 +44,13 @@ class DPDriver(Driver):
         coords = np.asarray(data["coords"])
         nf, na = coords.shape[:2]
         cells = None if data.get("nopbc", False) else data["cells"]
-        energy, force, virial = self.dp.eval(coords, cells, self._types(data))
+        names = [data["atom_names"][t] for t in data["atom_types"]]
+        types = {name: t for t, name in enumerate(self.dp.get_type_map())}
+        numbers = numbered(names, types, where="driver dp")
+        energy, force, virial = self.dp.eval(coords, cells, numbers)
         return {
             **data,
             "energies": energy.reshape(nf),
             "forces": force.reshape(nf, na, 3),
             "virials": virial.reshape(nf, 3, 3),
         }
-
-    def _types(self, data: dict[str, Any]) -> np.ndarray:
-        """Translate the types of the data, by their names, to those of the model."""
-        type_map = self.dp.get_type_map()
-        given = np.asarray(data["atom_types"], dtype=np.int64)
-        names = list(data["atom_names"])
-        unknown = sorted({names[t] for t in given} - set(type_map))
-        if unknown:
-            raise InputError(
-                f"made for types {', '.join(type_map)}; the data have {', '.join(unknown)}",
-                where="driver dp",
-            )
-        return np.array([type_map.index(names[t]) for t in given], dtype=np.int64)

@@ -14,12 +14,12 @@ from deepmd.backend.detect import backend_of, resolve_model
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
-from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.probes import make_probes
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
+from deepmd.infer.queries import own_bias
 from deepmd.io.checkpoint import has_training
 from deepmd.io.files import branch_of
 from deepmd.train import statistics
@@ -150,14 +150,6 @@ def biases(model: Model) -> list[np.ndarray]:
         atomic.out_bias[k, :n, : v.size] + own[:n]
         for k, v in enumerate(model.output_def().get_data().values())
     ]
-
-
-def own_bias(atomic: Any) -> np.ndarray:
-    """Bias that a fitting of invariant numbers adds itself, (ntypes, size); zero elsewhere."""
-    fitting = getattr(atomic, "fitting", None)
-    if fitting is None or isinstance(fitting, TensorFitting):
-        return np.zeros((atomic.ntypes, 1))
-    return fitting.bias_atom_e
 
 
 def clear_biases(atomic: Any) -> None:

@@ -34,25 +34,10 @@ class AutoBatchSize:
         """Return how many frames of ``n_atoms`` atoms are evaluated at a time, at least one."""
         return max(1, self.current // max(n_atoms, 1))
 
-    def run(self, evaluate: Callable[[slice], None], n_frames: int, n_atoms: int) -> None:
-        """Call ``evaluate`` on successive ranges of frames that cover all."""
-        start = 0
-        while start < n_frames:
-            count = min(self.frames(n_atoms), n_frames - start)
-            try:
-                evaluate(slice(start, start + count))
-            except (RuntimeError, MemoryError) as error:
-                if count == 1 or not out_of_memory(error):
-                    raise
-                self.current = max(1, count // 2 * max(n_atoms, 1))
-                log.info("out of memory: going on with %d atoms per call", self.current)
-                continue
-            start += count
-
     def execute_all(
         self, function: Callable[..., Any], total_size: int, natoms: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """Call a function on ranges of frames and join what it returns.
+        """Call a function on successive ranges of frames and join what it returns.
 
         Parameters
         ----------
@@ -71,12 +56,20 @@ class AutoBatchSize:
             return value[part] if frames else value
 
         results: list[Any] = []
-
-        def evaluate(part: slice) -> None:
-            named = {k: cut(v, part) for k, v in kwargs.items()}
-            results.append(function(*(cut(a, part) for a in args), **named))
-
-        self.run(evaluate, total_size, natoms)
+        start = 0
+        while start < total_size:
+            count = min(self.frames(natoms), total_size - start)
+            part = slice(start, start + count)
+            try:
+                named = {k: cut(v, part) for k, v in kwargs.items()}
+                results.append(function(*(cut(a, part) for a in args), **named))
+            except (RuntimeError, MemoryError) as error:
+                if count == 1 or not out_of_memory(error):
+                    raise
+                self.current = max(1, count // 2 * max(natoms, 1))
+                log.info("out of memory: going on with %d atoms per call", self.current)
+                continue
+            start += count
         first = results[0]
         if isinstance(first, dict):
             return {k: np.concatenate([r[k] for r in results]) for k in first}

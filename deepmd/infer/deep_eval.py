@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
@@ -132,7 +133,7 @@ class DeepEval(Queries):
         Parameters
         ----------
         coords, cells, atom_types, **parameters
-            See :func:`deepmd.infer.frames.make_frames`.
+            See :meth:`eval`.
         derivatives : sequence of str
             Which of ``force``, ``virial``, ``atom_virial``, ``hessian`` are wanted.
         extra : sequence of str
@@ -147,47 +148,46 @@ class DeepEval(Queries):
         frames = make_frames(self.model, coords, cells, atom_types, **parameters)
         if self.has_spin:
             self._refuse_with_spins(derivatives)
-        out: dict[str, np.ndarray] = {}
 
-        def evaluate(part: slice) -> None:
-            for name, value in self._evaluate(frames, part, derivatives, extra).items():
-                if name not in out:
-                    out[name] = np.zeros((frames.n_frames, *value.shape[1:]))
-                out[name][part] = value
+        def evaluate(part: np.ndarray) -> dict[str, np.ndarray]:
+            return self._evaluate(frames, part, derivatives, extra)
 
-        if self._batch_size is None or not frames.n_frames:
-            evaluate(slice(0, frames.n_frames))
+        every, size = np.arange(frames.n_frames), self._batch_size
+        if size is None or not frames.n_frames:
+            out = evaluate(every)
         else:
-            self._batch_size.run(evaluate, frames.n_frames, frames.n_atoms)
+            out = size.execute_all(evaluate, frames.n_frames, frames.n_atoms, every)
         self._warn_of_overflow()
         return out
 
     def _evaluate(
-        self, frames: Frames, part: slice, derivatives: Sequence[str], extra: Sequence[str]
+        self, frames: Frames, part: np.ndarray, derivatives: Sequence[str], extra: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """Evaluate some frames, and put the atoms' results into (n_frames, n_atoms, …)."""
-        batch = frames.batch(part)
-        if self._neighbor_list is None:
-            batch.edges = batch_edges(batch, self.model.rcut)
-        else:
-            batch.edges = edges_from_ase(
-                self._neighbor_list, batch, self.model.rcut, check=not self._neighbor_list_checked
-            )
-            self._neighbor_list_checked = True
         first = [d for d in derivatives if d != "hessian"]
+        batch = self._batch(frames, part)
         results = self._evaluator.evaluate(batch, derivatives=first, extra=extra)
         real = frames.real[part]
         out = {}
-        if "hessian" in derivatives:
-            numbers = range(frames.n_frames)[part]
-            out["hessian"] = np.stack([self._hessian(frames, k) for k in numbers])
         for name, value in results.items():
+            out[name] = np.asarray(value, np.float64)
             if self.is_per_atom(name):
-                padded = np.zeros((*real.shape, *value.shape[1:]))
-                padded[real] = value
-                value = padded
-            out[name] = value
+                out[name] = np.zeros((*real.shape, *value.shape[1:]))
+                out[name][real] = value
+        if "hessian" in derivatives:
+            out["hessian"] = np.stack([self._hessian(frames, number) for number in part])
         return out
+
+    def _batch(self, frames: Frames, part: np.ndarray) -> Batch:
+        """Some of the frames, with their edges."""
+        batch, rcut = frames.batch(part), self.model.rcut
+        if self._neighbor_list is None:
+            batch.edges = batch_edges(batch, rcut)
+        else:
+            check = not self._neighbor_list_checked
+            batch.edges = edges_from_ase(self._neighbor_list, batch, rcut, check=check)
+            self._neighbor_list_checked = True
+        return batch
 
     @staticmethod
     def is_per_atom(name: str) -> bool:
@@ -207,11 +207,9 @@ class DeepEval(Queries):
 
     def _hessian(self, frames: Frames, number: int) -> np.ndarray:
         """Second derivatives of a frame, zero for virtual atoms."""
-        batch = frames.batch(slice(number, number + 1))
-        batch.edges = batch_edges(batch, self.model.rcut)
-        size = 3 * frames.n_atoms
-        out = np.zeros((size, size))
+        out = np.zeros((3 * frames.n_atoms, 3 * frames.n_atoms))
         real = np.flatnonzero(np.repeat(frames.real[number], 3))
+        batch = self._batch(frames, np.array([number]))
         out[np.ix_(real, real)] = self._evaluator.hessian(batch)
         return out
 

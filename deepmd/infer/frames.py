@@ -3,6 +3,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Frames:
         """Which atoms are real: (n_frames, n_atoms) bool."""
         return self.atype >= 0
 
-    def batch(self, frames: slice) -> Batch:
+    def batch(self, frames: slice | np.ndarray) -> Batch:
         """Return the real atoms of some frames, without edges."""
         real, cell = self.real[frames], self.cell[frames]
         parameters: dict[str, Any] = {}
@@ -92,18 +93,8 @@ def make_frames(
     ----------
     model : Model
         Says how many types and parameters there are.
-    coords : numbers of any shape, n_frames × n_atoms × 3 of them [Å]
-    cells : n_frames × 9 numbers, or 9 for all frames [Å]; None for an open system
-    atom_types : (n_atoms,), or (n_frames, n_atoms) with ``mixed_type``
-        Index into the type map; negative marks a virtual atom.
-    fparam : n_frames × n_fparam numbers, or n_fparam for all frames
-    aparam : n_frames × n_atoms × n_aparam numbers, or n_atoms × n_aparam, or n_aparam
-    charge_spin : n_frames × 2 numbers, or 2 for all frames
-        Charge [e] and spin multiplicity.
-    spin : n_frames × n_atoms × 3 numbers, or n_atoms × 3 for all frames
-        Spins of the atoms, of a model that takes them; zero for types without spin.
-    mixed_type : bool
-        Whether every frame has its own row of types.
+    coords, cells, atom_types, fparam, aparam, charge_spin, spin, mixed_type
+        See :meth:`deepmd.infer.DeepEval.eval`.
 
     Raises
     ------
@@ -156,6 +147,19 @@ def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
     given |= {name: getattr(batch, name) for name in _OF_FRAMES if batch.find.get(name)}
     of_atoms = {name: getattr(batch, name) for name in _OF_ATOMS}
     return given | {k: filled(v) for k, v in of_atoms.items() if v is not None}, real
+
+
+def numbered(
+    names: Sequence[str], types: Mapping[str, int], *, where: str, fix: str | None = None
+) -> list[int]:
+    """Return the types of atoms by the names of their elements."""
+    for k, name in enumerate(names):
+        if name not in types:
+            known = ", ".join(types)
+            raise InputError(
+                f"made for types {known}; the system has {name} (atom {k})", where=where, fix=fix
+            )
+    return [types[name] for name in names]
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
@@ -102,14 +103,18 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
     names = (script.get("info") or {}).get("observed_type")
     if names is None:
         inner = model.atomic_model
-        biases = [np.abs(np.asarray(inner.out_bias)).max(axis=(0, 2))]
-        own = getattr(getattr(inner, "fitting", None), "bias_atom_e", None)
-        if own is not None:
-            biases.append(np.abs(np.asarray(own)).max(axis=1))
-        seen = np.max(biases, axis=0) > 0
+        seen = inner.out_bias.any(axis=(0, 2)) | own_bias(inner).any(axis=1)
         names = [t for t, there in zip(model.get_type_map(), seen, strict=False) if there]
     number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
     return sorted(names, key=lambda t: (number.get(t, len(number)), t))
+
+
+def own_bias(atomic: Any) -> np.ndarray:
+    """Bias that a fitting of invariant numbers adds itself, (ntypes, size); zero elsewhere."""
+    fitting = getattr(atomic, "fitting", None)
+    if fitting is None or isinstance(fitting, TensorFitting):
+        return np.zeros((atomic.ntypes, 1))
+    return fitting.bias_atom_e
 
 
 def model_size(model: Model) -> dict[str, int]:

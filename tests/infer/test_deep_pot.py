@@ -241,19 +241,20 @@ def test_batches_shrink_when_memory_runs_out():
     seen = []
 
     def evaluate(part):
-        if part.stop - part.start > 2:
+        if len(part) > 3:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
-        seen.append((part.start, part.stop))
+        seen.append(len(part))
+        return part
 
-    AutoBatchSize(90).run(evaluate, 7, 10)
-    assert [a for a, _ in seen] == [0, *[b for _, b in seen[:-1]]]
-    assert seen[-1][1] == 7
+    frames = np.arange(7)
+    np.testing.assert_array_equal(AutoBatchSize(90).execute_all(evaluate, 7, 10, frames), frames)
+    assert seen == [3, 3, 1]
 
     def broken(part):
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        AutoBatchSize(90).run(broken, 7, 10)
+        AutoBatchSize(90).execute_all(broken, 7, 10, frames)
 
 
 # -- what is wrong --------------------------------------------------------------------------------

@@ -69,6 +69,6 @@ def test_open_systems_and_an_open_model(driver, model_file):
 
 
 def test_unknown_elements(driver, model_file):
-    with pytest.raises(InputError, match="the data have C"):
+    with pytest.raises(InputError, match="the system has C"):
         driver(model_file).label(data(atom_names=["H", "O", "C"]))
     driver(model_file).label(data(atom_names=["H", "O", "H", "C"]))
