@@ -9,7 +9,7 @@ into a copy of the tree with :func:`bind`.
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,6 +47,13 @@ class Serial:
         Keys that are written but not read back: they follow from the others.
     optional : tuple of str
         Children whose key is left out when they are None.
+    parts : mapping of str to (str or None, str)
+        Children that the constructor makes, with the keys of their settings, where they have such,
+        and of the rest. They have no dictionary of their own.
+    arguments : mapping of str to str
+        Keys that the constructor calls otherwise.
+    grows : bool
+        Whether keys were added without a new version: missing ones take their defaults.
     upgrades : mapping of int to function
         ``upgrades[v](data)`` turns a dictionary of version v into one of version v + 1.
     """
@@ -61,6 +68,9 @@ class Serial:
     children: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str | None, str]] = dataclasses.field(default_factory=dict)
+    arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    grows: bool = False
     upgrades: Mapping[int, Callable[[dict], dict]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -69,13 +79,15 @@ class Serial:
         return self.params + self.buffers
 
     @property
+    def child_keys(self) -> dict[str, str]:
+        """Key of every child."""
+        return {name: self.parts[name][1] if name in self.parts else name for name in self.children}
+
+    @property
     def config(self) -> tuple[str, ...]:
-        """Names that are given to the constructor when a dictionary is read."""
-        return tuple(
-            k
-            for k in self.layout.split()
-            if k not in _SPECIAL and k not in self.children and k not in self.constants
-        )
+        """Keys that the constructor is given when a dictionary is read."""
+        others = {*_SPECIAL, *self.child_keys.values(), *self.constants}
+        return tuple(key for key in self.layout.split() if key not in others)
 
 
 class _Checked(type):
@@ -132,9 +144,14 @@ class Module(Settings, metaclass=_Checked):
 
     def serialize(self) -> dict:
         """Return the neutral dictionary of this tree, arrays as NumPy arrays."""
+        return self._stored(self.serial.layout.split())
+
+    def _stored(self, keys: Iterable[str]) -> dict:
         s = self.serial
+        children = {key: name for name, key in s.child_keys.items()}
+        settings = {key: name for name, (key, _) in s.parts.items()}
         out: dict[str, Any] = {}
-        for key in s.layout.split():
+        for key in keys:
             if key == "@class":
                 out[key] = s.name
             elif key == "@version":
@@ -143,13 +160,22 @@ class Module(Settings, metaclass=_Checked):
                 out[key] = s.type
             elif key == "@variables":
                 out[key] = {k: self.stored_array(k) for k in s.arrays}
-            elif key in s.children:
-                child = getattr(self, key)
-                if child is not None or key not in s.optional:
-                    out[key] = _serialize_child(child)
-            else:
+            elif key in settings:
+                child = getattr(self, settings[key])
+                out[key] = child._stored(child.serial.config)
+            elif key not in children:
                 out[key] = copy.deepcopy(getattr(self, key))
+            else:
+                child = getattr(self, children[key])
+                if child is not None or children[key] not in s.optional:
+                    of_part = children[key] in s.parts
+                    out[key] = child._variables() if of_part else _serialize_child(child)
         return out
+
+    def _variables(self) -> dict:
+        """Return the dictionary of a part without its settings."""
+        config = self.serial.config
+        return self._stored(k for k in self.serial.layout.split() if k not in config)
 
     def stored_array(self, name: str) -> Any:
         """Return an array in the form it has in files."""
@@ -202,20 +228,33 @@ class Module(Settings, metaclass=_Checked):
         unknown = sorted(set(data) - known)
         if unknown:
             raise ModelFileError(f"{s.name}: unknown key {', '.join(unknown)}")
-        needed = set(s.config) | set(s.children) - set(s.optional)
-        missing = sorted(needed - set(data))
+        optional = {n for n, x in cls.settings.items() if s.grows and not x.required}
+        cls._need({*s.config} - optional, data)
+        given = {s.arguments.get(key, key): data[key] for key in s.config if key in data}
+        module = cls.construct(given, data)
+        module.restore(data)
+        return module
+
+    @classmethod
+    def _need(cls, keys: Iterable[str], data: dict) -> None:
+        missing = sorted(set(keys) - set(data))
         if missing:
-            raise ModelFileError(f"{s.name}: key {', '.join(missing)} is missing")
-        module = cls.construct({k: data[k] for k in s.config}, data)
-        for key in s.children:
-            kind = cls.child_kinds.get(key)
-            setattr(module, key, _deserialize_child(data.get(key), kind))
+            raise ModelFileError(f"{cls.__name__}: key {', '.join(missing)} is missing")
+
+    def restore(self, data: dict) -> None:
+        """Take children and arrays from a dictionary."""
+        s = self.serial
+        self._need((key for name, key in s.child_keys.items() if name not in s.optional), data)
+        for name, key in s.child_keys.items():
+            if name not in s.parts:
+                setattr(self, name, _deserialize_child(data.get(key), self.child_kinds.get(key)))
+            elif getattr(self, name) is not None:
+                getattr(self, name).restore(data[key])
         variables = data.get("@variables", {})
         for key in s.arrays:
             if key not in variables:
-                raise ModelFileError(f"{s.name}: array {key} is missing")
-            setattr(module, key, module.restore_array(key, variables[key]))
-        return module
+                raise ModelFileError(f"{type(self).__name__}: array {key} is missing")
+            setattr(self, key, self.restore_array(key, variables[key]))
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:

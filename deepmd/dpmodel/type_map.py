@@ -299,8 +299,8 @@ def _change_typed(descriptor: TypedDescriptor, change: _Change) -> None:
 def _change_environment(part: Any, change: _Change) -> None:
     """Reorder the statistics and the excluded pairs of a descriptor."""
     std = 1.0
-    if isinstance(part, RepFlows) and part.args["fix_stat_std"]:
-        std = float(part.args["fix_stat_std"])
+    if isinstance(part, RepFlows) and part.fix_stat_std:
+        std = part.fix_stat_std
     part.davg, part.dstd = change.rows(part.davg, 0.0), change.rows(part.dstd, std)
     part.exclude_types = change.pairs(part.exclude_types)
     if part.type_map is not None:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deepmd.schema.common import ACTIVATIONS, NOT_NEGATIVE, PRECISIONS, Rule, is_activation, one_of
+from deepmd.schema.common import ACTIVATIONS, PRECISIONS, Rule, is_activation, one_of
 from deepmd.schema.settings import setting
 
 ACTIVATION = setting(
@@ -19,7 +19,11 @@ PRECISION = setting(
     rule=one_of(*PRECISIONS),
 )
 SEED = setting(
-    None, "Seed of the initial parameters.", kind=[int, None], rule=NOT_NEGATIVE, absent=True
+    None,
+    "Seed of the initial parameters.",
+    rule=Rule(lambda v: not isinstance(v, int) or v >= 0, "must be 0 or greater"),
+    kind=[int, None],
+    absent=True,
 )
 
 

@@ -4,10 +4,7 @@
 It is the example of ``docs/development/adding_a_component.md``, and its tests run with the others.
 """
 
-from collections.abc import Sequence
 from typing import Any
-
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor import Atoms, Descriptor, DescriptorOutput
@@ -16,25 +13,16 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.schema.common import option
-from deepmd.schema.descriptor import cutoff_arguments, sel_argument
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.common import POSITIVE
+from deepmd.schema.descriptor import CutoffSettings
+from deepmd.schema.settings import setting
 
 
 @Descriptor.register("radial")
-class Radial(Descriptor):
+class Radial(CutoffSettings, Descriptor):
     r"""``D_i,bk = Σ_{j of type b} w(r_ij) exp(-(r_ij - c_k)² / 2 h²)``, w the smooth switch.
 
-    Parameters
-    ----------
-    rcut, rcut_smth : float
-        Cutoff and start of the switch [Å].
-    sel : list of int
-        Largest numbers of neighbours per type.
-    bins : int
-        Number of centres c_k, evenly spaced from 0 to the cutoff; h is their distance.
-    type_map : list of str, optional
-        Names of the types.
+    The c_k are evenly spaced from 0 to the cutoff, h is their distance.
     """
 
     serial = Serial(
@@ -43,19 +31,8 @@ class Radial(Descriptor):
         type="radial",
     )
 
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: Sequence[int],
-        *,
-        bins: int = 8,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,  # every descriptor is given one; this one draws no numbers
-    ) -> None:
-        self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
-        self.sel, self.bins = [int(n) for n in sel], bins
-        self.type_map = None if type_map is None else list(type_map)
+    bins: int = setting(8, "Number of centres between 0 and the cutoff.", rule=POSITIVE)
+    seed: Seed = setting(None, "No numbers are drawn here.", key=False)
 
     @property
     def ntypes(self) -> int:
@@ -92,13 +69,3 @@ class Radial(Descriptor):
         centres = ops.like([k * h for k in range(self.bins)], d)
         x = (r - centres) / h
         return space.sum(switch(r, self.rcut, self.rcut_smth) * space.exp(-0.5 * x * x), axis=1)
-
-
-@descriptor_args.register("radial")
-def radial_arguments() -> list[Argument]:
-    """Keys of the section ``descriptor``."""
-    return [
-        sel_argument(),
-        *cutoff_arguments(),
-        option("bins", int, 8, "Number of centres between 0 and the cutoff."),
-    ]

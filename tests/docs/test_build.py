@@ -28,10 +28,10 @@ def test_every_option_is_listed():
 
 
 def test_every_key_of_a_component_is_listed():
-    from deepmd.schema.descriptor import se_e2_a_arguments
+    from deepmd.dpmodel.descriptor import DescrptSeA
 
     part = generated.training_input().split("type se_e2_a\n")[1].split("\n##")[0]
-    assert [a.name for a in se_e2_a_arguments() if f"`{a.name}`" not in part] == []
+    assert [a.name for a in DescrptSeA.arguments() if f"`{a.name}`" not in part] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

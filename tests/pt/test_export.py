@@ -223,7 +223,7 @@ def test_forward_edges_and_slots(kind, natoms):
 def test_the_embedding_is_one_node_and_runs_in_blocks(kind):
     built, _, program, tolerance = kind
     names = [getattr(n.target, "__name__", "") for n in trace_core(built).graph.nodes]
-    tables = 2 if built.atomic_model.descriptor.one_sided else 4
+    tables = 2 if built.atomic_model.descriptor.type_one_side else 4
     assert names.count("contract") == names.count("row_gradient") == tables
     made = batch((300,), periodic=(True,), edge=18.0)
     made.fparam = np.zeros((1, built.get_dim_fparam()))

@@ -12,6 +12,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.schema.registry import descriptor_args
+from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
 
 
@@ -67,7 +68,7 @@ class DescriptorOutput:
 class Descriptor(Registered):
     """Base of all descriptors.
 
-    A subclass has ``rcut``, ``rcut_smth`` [Å], ``sel``, ``type_map`` and states its sizes.
+    A subclass has ``rcut``, ``rcut_smth`` [Å], ``sel``, ``ntypes`` and states its sizes.
     """
 
     registry: ClassVar[Registry] = Registry("descriptor")
@@ -75,13 +76,9 @@ class Descriptor(Registered):
     sel: list[int]
     rcut: float
     rcut_smth: float
-    type_map: list[str] | None
     mixed_types: ClassVar[bool] = False
 
-    @property
-    def ntypes(self) -> int:
-        """Number of types."""
-        raise TypeError(f"{type(self).__name__} does not state its number of types")
+    type_map: list[str] | None = setting(None, "Names of the types.", key=False)
 
     @property
     def dim_out(self) -> int:
@@ -122,8 +119,6 @@ class Descriptor(Registered):
 
     def set_statistics(self, sums: Mapping[str, np.ndarray]) -> None:
         """Set means and deviations from the sums over the sampled frames."""
-
-    # -- dictionaries -------------------------------------------------------------------------
 
 
 Module._classes["Descriptor"] = Descriptor

@@ -5,30 +5,23 @@ Zhang et al., "Pretraining of attention-based deep learning potential model for 
 simulation", npj Comput. Mater. 10, 94 (2024).
 """
 
-from collections.abc import Sequence
 from typing import Any
-
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.mixed import (
+    EmbeddedTypes,
     MixedDescriptor,
     Neighbourhood,
     type_pairs,
 )
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots, outer
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.schema.common import common_network_arguments, option, widths_argument
-from deepmd.schema.descriptor import (
-    axis_neuron_argument,
-    cutoff_arguments,
-    environment_arguments,
-    sel_argument,
-)
-from deepmd.schema.registry import descriptor_args
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.dpmodel.nn.random import child_seed
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
+from deepmd.schema.descriptor import AXIS_NEURON
+from deepmd.schema.settings import setting
+from deepmd.utils.errors import ModelFileError
 
 _LAYOUT = (
     "rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
@@ -41,126 +34,56 @@ _LAYOUT = (
 _CHILDREN = ("embeddings", "attention_layers", "type_embedding", "embeddings_strip")
 
 
-@Descriptor.register("dpa1", "se_atten")
-class DescrptDPA1(MixedDescriptor):
+class SymmetrisedBlock(MixedDescriptor):
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G_ij ⊗ R_ij``; G embeds geometry and types.
 
     With ``concat`` the network of G sees the radial component and the type embeddings side by
     side; with ``strip`` a second network of the types gates that of the geometry,
-    ``G = N_s(s) (1 + N_t)``. Attention layers then mix the G of an atom's neighbours.
-
-    Parameters
-    ----------
-    axis_neuron : int
-        Rows of T in the second factor.
-    attn, attn_layer, attn_dotr, scaling_factor, normalize, temperature, trainable_ln, ln_eps
-        Of the attention layers, see :class:`NeighborGatedAttention`.
-    smooth_type_embedding : bool
-        Let the attention, and in strip mode the gate, vanish at the cutoff.
-    type_one_side : bool
-        Put in the neighbour's type only.
-    stripped_type_embedding : bool, optional
-        Older way to say ``tebd_input_mode``: true is strip, false is concat.
-    rcut, rcut_smth, sel, ntypes, precision, seed, options
-        See :meth:`MixedDescriptor._init_common`.
+    ``G = N_s(s) (1 + N_t)``.
     """
 
-    serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
-    spin = None
+    axis_neuron: int = AXIS_NEURON
+    type_one_side: bool = setting(False, "Put in the neighbour's type only.")
+    smooth_type_embedding: bool = setting(
+        False,
+        "Let attention, and in strip mode the gate, vanish at the cutoff.",
+        alias=["smooth_type_embdding"],
+    )
+    attn_layer = 0
+    attention_layers: Any
 
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int | None = None,
-        *,
-        axis_neuron: int = 4,
-        attn: int = 128,
-        attn_layer: int = 2,
-        attn_dotr: bool = True,
-        attn_mask: bool = False,
-        scaling_factor: float = 1.0,
-        normalize: bool = True,
-        temperature: float | None = None,
-        trainable_ln: bool = True,
-        ln_eps: float | None = 1e-5,
-        smooth_type_embedding: bool = False,
-        type_one_side: bool = False,
-        stripped_type_embedding: bool | None = None,
-        precision: str = "default",
-        seed: Seed = None,
-        **options: Any,
-    ) -> None:
-        if attn_mask:
-            raise InputError(
-                "masking the diagonal of the attention is not defined here",
-                where="model/descriptor/attn_mask",
-                fix="leave it false",
-            )
-        if stripped_type_embedding is not None:
-            options["tebd_input_mode"] = "strip" if stripped_type_embedding else "concat"
-        of_types = 1 if type_one_side else 2
-        self._init_common(
-            rcut,
-            rcut_smth,
-            sel,
-            ntypes,
-            type_inputs=of_types,
-            precision=precision,
-            seed=seed,
-            **options,
-        )
-        self.axis_neuron = axis_neuron
-        self.attn, self.attn_layer, self.attn_dotr = attn, attn_layer, attn_dotr
-        self.attn_mask, self.scaling_factor = attn_mask, scaling_factor
-        self.normalize, self.temperature = normalize, temperature
-        self.trainable_ln, self.ln_eps = trainable_ln, 1e-5 if ln_eps is None else ln_eps
-        self.smooth_type_embedding, self.type_one_side = smooth_type_embedding, type_one_side
-        self.attention_layers = NeighborGatedAttention(
-            attn_layer,
-            self.nnei,
-            self.neuron[-1],
-            attn,
-            dotr=attn_dotr,
-            scaling_factor=scaling_factor,
-            normalize=normalize,
-            temperature=temperature,
-            trainable_ln=trainable_ln,
-            ln_eps=self.ln_eps,
-            smooth=smooth_type_embedding,
-            precision=precision,
-            seed=child_seed(seed, "attention"),
-        )
+    @property
+    def type_inputs(self) -> int:  # type: ignore[override]
+        """Type embeddings that the networks see at a time."""
+        return 1 if self.type_one_side else 2
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Whether empty slots count and take the type of the frame's first atom.
+
+        The definition's own oddity: with concatenated type embeddings and a mean that is not
+        zero, energies depend on which atom comes first.
+        """
+        return self.tebd_input_mode == "concat" and not self.set_davg_zero
 
     @property
     def dim_out(self) -> int:
         """Width of the descriptor."""
-        return self.neuron[-1] * self.axis_neuron + self.tebd_dim * self.concat_output_tebd
+        return self.neuron[-1] * self.axis_neuron
 
     @property
     def dim_embed(self) -> int:
         """Width of the rotation matrix."""
         return self.neuron[-1]
 
-    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
-        """Evaluate the descriptor of every atom.
+    def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
+        """Evaluate every atom, given the embeddings of all types (nt + 1, dim).
 
         Returns
         -------
         DescriptorOutput
-            value (n_atoms, ng * axis_neuron [+ tebd_dim]), rotation (n_atoms, ng, 3).
+            value (n_atoms, ng * axis_neuron), rotation (n_atoms, ng, 3).
         """
-        types = self.type_embedding()
-        output = self.block(atoms, slots, types)
-        if not self.concat_output_tebd:
-            return output
-        own = ops.take(types, atoms.atype)
-        value = ops.xp(own).concat([output.value, own], axis=-1)
-        return DescriptorOutput(value, output.rotation)
-
-    def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
-        """Evaluate without the centre's own embedding, given those of all types (nt + 1, dim)."""
         near = self.neighbourhood(atoms, slots)
         network = self.embeddings.networks[0]
         if self.attn_layer or self.tebd_input_mode != "concat" or network.adds_input:
@@ -239,6 +162,75 @@ class DescrptDPA1(MixedDescriptor):
         cosine = space.matmul(direction, ops.matrix_transpose(direction))
         return NeighbourSlots(near.mask, outer(near.switch, near.switch), cosine, near.more)
 
+
+@Descriptor.register("se_atten", "dpa1")
+class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
+    """Attention over neighbours, types through an embedding.
+
+    Attention layers mix the G of an atom's neighbours, see :class:`SymmetrisedBlock`.
+    """
+
+    serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
+    spin = None
+
+    set_davg_zero: bool = setting(True)
+    stripped_type_embedding: bool | None = setting(
+        None, "Older way to say tebd_input_mode: true is strip, false is concat."
+    )
+    attn: int = setting(128, "Width of the attention.", rule=POSITIVE)
+    attn_layer: int = setting(2, "Number of attention layers.", rule=NOT_NEGATIVE)
+    attn_dotr: bool = setting(True, "Multiply weights by cosines between neighbours.")
+    attn_mask: bool = setting(
+        False,
+        "Must be false.",
+        rule=Rule(lambda v: not v, "must be false: masking the diagonal is not defined here"),
+    )
+    trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
+    ln_eps: float | None = setting(None, "Epsilon of the layer norms; null means 1e-5.")
+    scaling_factor: float = setting(1.0, "Scale of the attention.")
+    normalize: bool = setting(True, "Divide q, k and v by their lengths.")
+    temperature: float | None = setting(None, "Replaces the scale of the attention.")
+
+    def build(self) -> None:
+        if self.stripped_type_embedding is not None:
+            self.tebd_input_mode = "strip" if self.stripped_type_embedding else "concat"
+        super().build()
+        self.ln_eps = 1e-5 if self.ln_eps is None else self.ln_eps
+        self.type_embedding = self.make_type_embedding(self.tebd_dim)
+        self.attention_layers = NeighborGatedAttention(
+            self.attn_layer,
+            self.nnei,
+            self.neuron[-1],
+            self.attn,
+            dotr=self.attn_dotr,
+            scaling_factor=self.scaling_factor,
+            normalize=self.normalize,
+            temperature=self.temperature,
+            trainable_ln=self.trainable_ln,
+            ln_eps=self.ln_eps,
+            smooth=self.smooth_type_embedding,
+            precision=self.precision,
+            seed=child_seed(self.seed, "attention"),
+        )
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return super().dim_out + self.tebd_dim * self.concat_output_tebd
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom.
+
+        Returns
+        -------
+        DescriptorOutput
+            value (n_atoms, ng * axis_neuron [+ tebd_dim]), rotation (n_atoms, ng, 3).
+        """
+        types = self.type_embedding()
+        output = self.block(atoms, slots, types)
+        value = self.with_types(output.value, ops.take(types, atoms.atype))
+        return DescriptorOutput(value, output.rotation)
+
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
         """Take what only the attention layers' dictionaries say into account."""
@@ -261,79 +253,8 @@ class DescrptSeAttenV2(DescrptDPA1):
         .replace(" embeddings", " embeddings embeddings_strip"),
         children=_CHILDREN,
     )
+    tebd_input_mode = "strip"
+    stripped_type_embedding = None
+    smooth_type_embedding = True
 
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int | None = None,
-        *,
-        set_davg_zero: bool = False,
-        **others: Any,
-    ) -> None:
-        super().__init__(
-            rcut,
-            rcut_smth,
-            sel,
-            ntypes,
-            tebd_input_mode="strip",
-            smooth_type_embedding=True,
-            set_davg_zero=set_davg_zero,
-            **others,
-        )
-
-
-def _shared_arguments(*, set_davg_zero: bool) -> list[Argument]:
-    return [
-        sel_argument(mixed=True),
-        *cutoff_arguments(),
-        widths_argument(
-            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
-        ),
-        axis_neuron_argument(),
-        option("type_one_side", bool, False, "Put in the neighbour's type only."),
-        *common_network_arguments(),
-        *environment_arguments(set_davg_zero=set_davg_zero),
-        option("attn", int, 128, "Width of the attention."),
-        option("attn_layer", int, 2, "Number of attention layers."),
-        option("attn_dotr", bool, True, "Multiply weights by cosines between neighbours."),
-        option("attn_mask", bool, False, "Must be false."),
-        option("trainable_ln", bool, True, "Train scale and shift of the layer norms."),
-        option("ln_eps", [float, None], None, "Epsilon of the layer norms; null means 1e-5."),
-        option("tebd_dim", int, 8, "Length of the type embeddings."),
-        option("use_econf_tebd", bool, False, "Start from electronic configurations."),
-        option("use_tebd_bias", bool, False, "Bias in the type embedding."),
-        option("scaling_factor", float, 1.0, "Scale of the attention."),
-        option("normalize", bool, True, "Divide q, k and v by their lengths."),
-        option("temperature", [float, None], None, "Replaces the scale of the attention."),
-        option("concat_output_tebd", bool, True, "Append the centre's type embedding."),
-    ]
-
-
-@descriptor_args.register("se_atten", alias=["dpa1"])
-def se_atten_arguments() -> list[Argument]:
-    """Keys of DPA-1."""
-    return [
-        *_shared_arguments(set_davg_zero=True),
-        option(
-            "stripped_type_embedding",
-            [bool, None],
-            None,
-            "Older way to say tebd_input_mode: true is strip, false is concat.",
-        ),
-        option(
-            "smooth_type_embedding",
-            bool,
-            False,
-            "Let attention, and in strip mode the gate, vanish at the cutoff.",
-            alias=["smooth_type_embdding"],
-        ),
-        option("tebd_input_mode", str, "concat", 'How types are put in: "concat" or "strip".'),
-    ]
-
-
-@descriptor_args.register("se_atten_v2")
-def se_atten_v2_arguments() -> list[Argument]:
-    """Keys of DPA-1 with stripped, smooth type embeddings."""
-    return _shared_arguments(set_davg_zero=False)
+    set_davg_zero: bool = setting(False)

@@ -5,72 +5,108 @@ Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput.
 (2024).
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
-from deepmd.dpmodel.descriptor.dpa1 import DescrptDPA1
-from deepmd.dpmodel.descriptor.dpa2_input import (
-    REPFORMER_DEFAULTS,
-    REPINIT_DEFAULTS,
-    dpa2_arguments,
-)
-from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
-from deepmd.dpmodel.descriptor.se_e3_tebd import DescrptSeTTebd
+from deepmd.dpmodel.descriptor.dpa1 import SymmetrisedBlock
+from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbours
+from deepmd.dpmodel.descriptor.se_e3_tebd import ThreeBodyBlock
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import activation
-from deepmd.dpmodel.nn.layers import NetworkCollection
 from deepmd.dpmodel.nn.norm import Identity
 from deepmd.dpmodel.nn.pair_attention import Pairs
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.repformer import RepformerLayer
-from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.repformer import RepformerLayer, RepformerSettings
 from deepmd.dpmodel.nn.updates import plain_layer
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
+from deepmd.schema.descriptor import SEL
+from deepmd.schema.network import widths
+from deepmd.schema.settings import setting
 
-# Keys of the section that are not arguments of a layer.
-_OF_THE_BLOCK = ("rcut", "rcut_smth", "nsel", "nlayers", "direct_dist", "set_davg_zero")
+_EMBEDDED: dict[str, Any] = {
+    "buffers": ("davg", "dstd"),
+    "children": ("embeddings", "embeddings_strip"),
+    "constants": ("env_mat",),
+    "optional": ("embeddings_strip",),
+}
 
 
-class Repformers(MixedDescriptor):
+class _Block(MixedNeighbours):
+    """A part of DPA-2 with a cutoff of its own."""
+
+    rcut: float = setting(..., "Cutoff radius, Å.", rule=POSITIVE)
+    rcut_smth: float = setting(..., "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
+    nsel: int = setting(..., 'Number of neighbours, or "auto".', kind=[int, str], rule=SEL)
+    set_davg_zero: bool = setting(True)
+
+    @property
+    def sel(self) -> list[int]:  # type: ignore[override]
+        """The number of neighbours in a list."""
+        return [self.nsel]
+
+
+class Repinit(_Block, SymmetrisedBlock):
+    """The initial representation of DPA-2."""
+
+    serial = Serial(
+        layout="rcut rcut_smth nsel neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero"
+        " activation_function resnet_dt type_one_side use_three_body three_body_neuron"
+        " three_body_sel three_body_rcut three_body_rcut_smth"
+        " embeddings env_mat @variables embeddings_strip",
+        **_EMBEDDED,
+    )
+
+    smooth_type_embedding: bool = setting(False, key=False)
+    neuron: list[int] = setting((25, 50, 100))
+    axis_neuron: int = setting(16)
+    use_three_body: bool = setting(False, "Append a three-body block.")
+    three_body_neuron: list[int] = widths((2, 4, 8), "Widths of its network.")
+    three_body_sel: int = setting(40, "Its number of neighbours.", kind=[int, str], rule=SEL)
+    three_body_rcut: float = setting(4.0, "Its cutoff radius, Å.", rule=POSITIVE)
+    three_body_rcut_smth: float = setting(0.5, "Start of its switch, Å.", rule=NOT_NEGATIVE)
+
+
+class RepinitThreeBody(ThreeBodyBlock):
+    """The three-body terms of the initial representation."""
+
+    serial = Serial(layout="embeddings env_mat @variables embeddings_strip", **_EMBEDDED)
+
+
+class Repformers(RepformerSettings, _Block):
     """The message-passing block of DPA-2."""
 
-    serial = Serial(params=(), buffers=("davg", "dstd"), children=("g2_embd", "repformer_layers"))
-    tebd_input_mode = "none"  # types do not enter here
+    serial = Serial(
+        layout="rcut rcut_smth nsel nlayers g1_dim g2_dim axis_neuron direct_dist"
+        " update_g1_has_conv update_g1_has_drrd update_g1_has_grrg update_g1_has_attn"
+        " update_g2_has_g1g1 update_g2_has_attn update_h2 attn1_hidden attn1_nhead attn2_hidden"
+        " attn2_nhead attn2_has_gate activation_function update_style update_residual"
+        " update_residual_init set_davg_zero trainable_ln use_sqrt_nnei g1_out_conv g1_out_mlp"
+        " ln_eps g2_embd repformer_layers env_mat @variables",
+        buffers=("davg", "dstd"),
+        children=("g2_embd", "repformer_layers"),
+        constants=("env_mat",),
+    )
 
-    def __init__(
-        self, args: Mapping[str, Any], *, ntypes: int, smooth: bool, seed: Seed, **environment: Any
-    ) -> None:
-        self._ntypes, self.smooth = ntypes, smooth
-        self.direct_dist, self.g2_dim = args["direct_dist"], args["g2_dim"]
-        self._init_environment(
-            rcut=args["rcut"],
-            rcut_smth=args["rcut_smth"],
-            sel=[args["nsel"]],
-            set_davg_zero=args["set_davg_zero"],
-            activation_function=args["activation_function"],
-            **environment,
-        )
-        precision = environment["precision"]
+    nlayers: int = setting(3, "Number of layers.", rule=POSITIVE)
+    direct_dist: bool = setting(False, "Start from r/rcut and d/rcut instead of the environment.")
+    smooth: bool = setting(True, "Smooth attention and messages.")
+
+    def build(self) -> None:
+        super().build()
+        self.ln_eps = 1e-5 if self.ln_eps is None else self.ln_eps
         self.g2_embd = plain_layer(
-            1, self.g2_dim, bias=True, precision=precision, seed=child_seed(seed, "g2")
+            1, self.g2_dim, bias=True, precision=self.precision, seed=child_seed(self.seed, "g2")
         )
-        given = {k: v for k, v in args.items() if k not in _OF_THE_BLOCK}
         self.repformer_layers = [
-            RepformerLayer(
-                args["rcut"],
-                args["rcut_smth"],
-                [args["nsel"]],
-                ntypes,
-                update_chnnl_2=k != args["nlayers"] - 1,
-                smooth=smooth,
-                precision=precision,
-                seed=child_seed(seed, k),
-                **given,
+            self.part(
+                RepformerLayer,
+                sel=self.sel,
+                update_chnnl_2=k != self.nlayers - 1,
+                seed=child_seed(self.seed, k),
             )
-            for k in range(args["nlayers"])
+            for k in range(self.nlayers)
         ]
 
     def call(self, atoms: Atoms, slots: Slots, g1: Any) -> tuple[Any, Any]:  # type: ignore[override]
@@ -92,28 +128,19 @@ class Repformers(MixedDescriptor):
 
 
 @Descriptor.register("dpa2")
-class DescrptDPA2(Descriptor):
-    r"""Repinit, optionally with three-body terms, then repformer layers.
-
-    Parameters
-    ----------
-    ntypes : int, optional
-        Number of types; that of ``type_map``.
-    repinit, repformer : dict
-        The two sections of the input.
-    concat_output_tebd : bool
-        Append the centre's type embedding.
-    smooth : bool
-        Smooth attention and messages.
-    add_tebd_to_repinit_out : bool
-        Add the projected type embedding before the repformer.
-    """
+class DescrptDPA2(EmbeddedTypes):
+    """Repinit, optionally with three-body terms, then repformer layers."""
 
     serial = Serial(
+        layout="@class type @version ntypes repinit_args repformer_args concat_output_tebd precision"
+        " smooth exclude_types env_protection trainable add_tebd_to_repinit_out use_econf_tebd"
+        " use_tebd_bias type_map type_embedding g1_shape_tranform tebd_transform repinit_variable"
+        " repformers_variable repinit_three_body_variable",
         name="Descriptor",
         type="dpa2",
         version=3,
         accepts=(1, 2, 3),
+        grows=True,
         children=(
             "type_embedding",
             "repinit",
@@ -122,125 +149,59 @@ class DescrptDPA2(Descriptor):
             "tebd_transform",
             "repformers",
         ),
+        optional=("tebd_transform", "three_body"),
+        parts={
+            "repinit": ("repinit_args", "repinit_variable"),
+            "three_body": (None, "repinit_three_body_variable"),
+            "repformers": ("repformer_args", "repformers_variable"),
+        },
+        arguments={"repinit_args": "repinit", "repformer_args": "repformer"},
     )
-    mixed_types = True
-    _CONFIG = (
-        "concat_output_tebd precision smooth exclude_types env_protection trainable"
-        " add_tebd_to_repinit_out use_econf_tebd use_tebd_bias type_map"
-    ).split()
 
-    def __init__(
-        self,
-        ntypes: int | None = None,
-        *,
-        repinit: Mapping[str, Any],
-        repformer: Mapping[str, Any],
-        concat_output_tebd: bool = True,
-        precision: str = "default",
-        smooth: bool = True,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
-        trainable: bool = True,
-        add_tebd_to_repinit_out: bool = False,
-        use_econf_tebd: bool = False,
-        use_tebd_bias: bool = False,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
-    ) -> None:
-        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
-        self.repinit_args = _with_defaults(repinit, REPINIT_DEFAULTS)
-        self.repformer_args = _with_defaults(repformer, REPFORMER_DEFAULTS)
-        self.concat_output_tebd, self.precision, self.smooth = concat_output_tebd, precision, smooth
-        self.exclude_types = [list(p) for p in exclude_types]
-        self.env_protection, self.trainable = env_protection, trainable
-        self.add_tebd_to_repinit_out = add_tebd_to_repinit_out
-        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
-        self.type_map = None if type_map is None else list(type_map)
-        environment: dict[str, Any] = {
-            "exclude_types": exclude_types,
-            "env_protection": env_protection,
-            "precision": precision,
-            "type_map": type_map,
-            "trainable": trainable,
-        }
-        a = self.repinit_args
-        self.type_embedding = TypeEmbedding(
-            self._ntypes,
-            [a["tebd_dim"]],
-            precision=precision,
-            trainable=trainable,
-            use_econf_tebd=use_econf_tebd,
-            use_tebd_bias=use_tebd_bias,
-            type_map=self.type_map,
-            seed=child_seed(seed, "types"),
+    repinit: Any = setting(..., "The initial representation.", part=Repinit)
+    repformer: dict[str, Any] = setting(..., "The message passing.", part=Repformers)
+    smooth: bool = setting(True, "Smooth attention and messages.")
+    add_tebd_to_repinit_out: bool = setting(
+        False,
+        "Add the projected type embedding before the message passing.",
+        alias=["repformer_add_type_ebd_to_seq"],
+    )
+
+    def build(self) -> None:
+        super().build()
+        seed = {name: child_seed(self.seed, name) for name in ("repinit", "repformers")}
+        self.repinit = self.part(
+            Repinit,
+            smooth_type_embedding=self.smooth,
+            **{**self.repinit, "seed": seed["repinit"]},
         )
-        self.repinit = DescrptDPA1(
-            a["rcut"],
-            a["rcut_smth"],
-            a["nsel"],
-            self._ntypes,
-            attn_layer=0,
-            smooth_type_embedding=smooth,
-            concat_output_tebd=False,
-            seed=child_seed(seed, "repinit"),
-            **{k: a[k] for k in _SHARED_KEYS},
-            **environment,
-        )
-        self.repinit.type_embedding = self.type_embedding
-        self.three_body = self._make_three_body(seed, environment)
-        width = self.repinit.dim_out
-        if self.three_body is not None:
-            width += a["three_body_neuron"][-1]
-        g1 = self.repformer_args["g1_dim"]
-        self.g1_shape_tranform: Module = (
-            Identity()
-            if width == g1
-            else plain_layer(
-                width, g1, bias=False, precision=precision, seed=child_seed(seed, "shape")
-            )
-        )
+        self.repformers = self.part(Repformers, **{**self.repformer, "seed": seed["repformers"]})
+        self.three_body = self._three_body() if self.repinit.use_three_body else None
+        self.type_embedding = self.make_type_embedding(self.repinit.tebd_dim)
+        width = sum(b.dim_out for b in self._blocks()[:-1])
+        g1 = self.repformers.g1_dim
+        self.g1_shape_tranform = Identity() if width == g1 else self._linear(width, "shape")
         self.tebd_transform = None
-        if add_tebd_to_repinit_out:
-            self.tebd_transform = plain_layer(
-                a["tebd_dim"], g1, bias=False, precision=precision, seed=child_seed(seed, "tebd")
-            )
-        self.repformers = Repformers(
-            self.repformer_args,
-            ntypes=self._ntypes,
-            smooth=smooth,
-            seed=child_seed(seed, "repformers"),
-            **environment,
-        )
+        if self.add_tebd_to_repinit_out:
+            self.tebd_transform = self._linear(self.repinit.tebd_dim, "tebd")
 
-    def _make_three_body(self, seed: Seed, environment: dict[str, Any]) -> Any:
-        a = self.repinit_args
-        if not a["use_three_body"]:
-            return None
-        block = DescrptSeTTebd(
-            a["three_body_rcut"],
-            a["three_body_rcut_smth"],
-            a["three_body_sel"],
-            self._ntypes,
-            neuron=a["three_body_neuron"],
-            tebd_dim=a["tebd_dim"],
-            tebd_input_mode=a["tebd_input_mode"],
-            set_davg_zero=a["set_davg_zero"],
-            activation_function=a["activation_function"],
-            resnet_dt=a["resnet_dt"],
+    def _linear(self, width: int, name: str) -> Module:
+        n, seed = self.repformers.g1_dim, child_seed(self.seed, name)
+        return plain_layer(width, n, bias=False, precision=self.precision, seed=seed)
+
+    def _three_body(self) -> RepinitThreeBody:
+        given = self.repinit
+        return given.part(
+            RepinitThreeBody,
+            rcut=given.three_body_rcut,
+            rcut_smth=given.three_body_rcut_smth,
+            sel=given.three_body_sel,
+            neuron=given.three_body_neuron,
             smooth=self.smooth,
-            concat_output_tebd=False,
-            seed=child_seed(seed, "three_body"),
-            **environment,
+            seed=child_seed(self.seed, "three_body"),
         )
-        block.type_embedding = self.type_embedding
-        return block
 
     # -- sizes --------------------------------------------------------------------------------
-
-    @property
-    def ntypes(self) -> int:
-        """Number of types."""
-        return self._ntypes
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -260,20 +221,19 @@ class DescrptDPA2(Descriptor):
     @property
     def dim_out(self) -> int:
         """Width of the descriptor."""
-        tebd = self.repinit_args["tebd_dim"] if self.concat_output_tebd else 0
-        return self.repformer_args["g1_dim"] + tebd
+        return self.repformers.g1_dim + self.repinit.tebd_dim * self.concat_output_tebd
 
     @property
     def dim_embed(self) -> int:
         """Width of the rotation matrix."""
-        return self.repformer_args["g2_dim"]
+        return self.repformers.g2_dim
 
     @property
     def message_passing(self) -> bool:
         """Whether atoms beyond the cutoff matter."""
         return True
 
-    def _blocks(self) -> list[MixedDescriptor]:
+    def _blocks(self) -> list[MixedNeighbours]:
         three = [] if self.three_body is None else [self.three_body]
         return [self.repinit, *three, self.repformers]
 
@@ -305,107 +265,4 @@ class DescrptDPA2(Descriptor):
         if self.tebd_transform is not None:
             g1 = g1 + self.tebd_transform(own)
         g1, rotation = self.repformers(atoms, slots, g1)
-        if self.concat_output_tebd:
-            g1 = space.concat([g1, own], axis=-1)
-        return DescriptorOutput(g1, rotation)
-
-    # -- dictionaries -------------------------------------------------------------------------
-
-    def serialize(self) -> dict:
-        """Return the neutral dictionary, whose blocks are split into settings and variables."""
-        out: dict[str, Any] = {
-            "@class": "Descriptor",
-            "type": "dpa2",
-            "@version": 3,
-            "ntypes": self._ntypes,
-            "repinit_args": dict(self.repinit_args),
-            "repformer_args": dict(self.repformer_args),
-            **{k: getattr(self, k) for k in self._CONFIG},
-            "type_embedding": self.type_embedding.serialize(),
-            "g1_shape_tranform": self.g1_shape_tranform.serialize(),
-        }
-        if self.tebd_transform is not None:
-            out["tebd_transform"] = self.tebd_transform.serialize()
-        out["repinit_variable"] = _block_variables(self.repinit)
-        block = self.repformers
-        out["repformers_variable"] = {
-            "g2_embd": block.g2_embd.serialize(),
-            "repformer_layers": [layer.serialize() for layer in block.repformer_layers],
-            **_environment_variables(block),
-        }
-        if self.three_body is not None:
-            out["repinit_three_body_variable"] = _block_variables(self.three_body)
-        return out
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        """Build the descriptor from its dictionary."""
-        data = cls.upgraded(dict(data))
-        settings = {k: data[k] for k in cls._CONFIG if k in data}
-        new = cls(
-            data["ntypes"],
-            repinit=data["repinit_args"],
-            repformer=data["repformer_args"],
-            **settings,
-        )
-        new.type_embedding = TypeEmbedding.deserialize(data["type_embedding"])
-        for block in (new.repinit, new.three_body):
-            if block is not None:
-                block.type_embedding = new.type_embedding
-        kind = type(new.g1_shape_tranform)
-        new.g1_shape_tranform = kind.deserialize(data["g1_shape_tranform"])
-        _restore_block(new.repinit, data["repinit_variable"])
-        if new.three_body is not None:
-            _restore_block(new.three_body, data["repinit_three_body_variable"])
-        if new.tebd_transform is not None:
-            new.tebd_transform = type(new.tebd_transform).deserialize(data["tebd_transform"])
-        stored, block = data["repformers_variable"], new.repformers
-        block.g2_embd = type(block.g2_embd).deserialize(stored["g2_embd"])
-        block.repformer_layers = [
-            RepformerLayer.deserialize(layer) for layer in stored["repformer_layers"]
-        ]
-        restore_environment(block, stored)
-        return new
-
-
-_SHARED_KEYS = (
-    "neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero activation_function resnet_dt"
-    " type_one_side"
-).split()
-
-
-def _with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a block in the order of the dictionary, ``ln_eps`` null filled in."""
-    head = {k: given[k] for k in ("rcut", "rcut_smth", "nsel")}
-    out = {**head, **{k: given.get(k, v) for k, v in defaults.items()}}
-    if out.get("ln_eps", 0) is None:
-        out["ln_eps"] = 1e-5
-    return out
-
-
-def _environment_variables(block: MixedDescriptor) -> dict[str, Any]:
-    arrays = {name: block.stored_array(name) for name in ("davg", "dstd")}
-    return {"env_mat": {**block.env_mat, "protection": 0.0}, "@variables": arrays}
-
-
-def restore_environment(block: MixedDescriptor, stored: Mapping[str, Any]) -> None:
-    """Put stored statistics into a block."""
-    for name in ("davg", "dstd"):
-        setattr(block, name, block.restore_array(name, stored["@variables"][name]))
-
-
-def _block_variables(block: Any) -> dict[str, Any]:
-    out = {"embeddings": block.embeddings.serialize(), **_environment_variables(block)}
-    if block.embeddings_strip is not None:
-        out["embeddings_strip"] = block.embeddings_strip.serialize()
-    return out
-
-
-def _restore_block(block: Any, stored: Mapping[str, Any]) -> None:
-    block.embeddings = NetworkCollection.deserialize(stored["embeddings"])
-    if block.embeddings_strip is not None:
-        block.embeddings_strip = NetworkCollection.deserialize(stored["embeddings_strip"])
-    restore_environment(block, stored)
-
-
-descriptor_args.register("dpa2")(dpa2_arguments)
+        return DescriptorOutput(self.with_types(g1, own), rotation)

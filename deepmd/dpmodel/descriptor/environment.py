@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
-from deepmd.utils.errors import ModelFileError
+from deepmd.schema.descriptor import CommonSettings, CutoffSettings
+from deepmd.schema.settings import setting
+from deepmd.utils.errors import InputError, ModelFileError
 
 STD_FLOOR = 0.01
 STD_WITHOUT_DATA = 0.1
 
 
-class EnvironmentDescriptor(Descriptor):
+class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     """A descriptor that reads rows of the environment matrix, normalised by centre type.
 
     The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalisation,
@@ -27,56 +29,19 @@ class EnvironmentDescriptor(Descriptor):
     """
 
     width = 4  # numbers in a row of the environment matrix
+    ntypes: int
 
-    def _init_environment(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: Sequence[int],
-        *,
-        neuron: Sequence[int] = (10, 20, 40),
-        resnet_dt: bool = False,
-        exclude_types: Sequence[Sequence[int]] = (),
-        env_protection: float = 0.0,
-        set_davg_zero: bool = False,
-        activation_function: str = "tanh",
-        precision: str = "default",
-        trainable: bool = True,
-        type_map: Sequence[str] | None = None,
-    ) -> None:
-        """Set what all of these descriptors hold; called by their constructors.
+    set_davg_zero: bool = setting(False, "Take the mean of the environment as 0.")
 
-        Parameters
-        ----------
-        rcut, rcut_smth : float
-            Cutoff and start of the switch [Å].
-        sel : list of int
-            Numbers of slots; their sum is N.
-        neuron : list of int
-            Widths of the embedding networks.
-        resnet_dt : bool
-            Whether residual layers have a trained factor per channel.
-        exclude_types : list of (int, int)
-            Pairs of types that do not see each other.
-        env_protection : float
-            Added to distances in denominators [Å].
-        set_davg_zero : bool
-            Keep the mean of the environment matrix at zero.
-        activation_function, precision, trainable
-            Of the networks.
-        type_map : list of str, optional
-            Names of the types.
-        """
-        self.rcut, self.rcut_smth = float(rcut), float(rcut_smth)
-        self.sel = [int(n) for n in sel]
-        self.neuron, self.resnet_dt = list(neuron), resnet_dt
-        self.activation_function = activation_function
-        self.exclude_types = [list(pair) for pair in exclude_types]
-        self.env_protection = env_protection
-        self.set_davg_zero = set_davg_zero
-        self.precision = precision_name(precision)
-        self.type_map = None if type_map is None else list(type_map)
-        self.trainable = trainable
+    def build(self) -> None:
+        super().build()
+        if any(isinstance(n, str) for n in self.sel):
+            raise InputError(
+                "the numbers of neighbours are not known",
+                where="model/descriptor",
+                fix='give numbers in place of "auto", which training finds in its data',
+            )
+        self.precision = precision_name(self.precision)
         self.davg = np.zeros((self.ntypes, self.width))
         self.dstd = np.ones((self.ntypes, self.width))
 
@@ -91,7 +56,8 @@ class EnvironmentDescriptor(Descriptor):
         return {
             "rcut": self.rcut,
             "rcut_smth": self.rcut_smth,
-            "protection": self.env_protection,
+            # Files say 0 for the parts of a descriptor, whatever it is.
+            "protection": self.env_protection if self.serial.type else 0.0,
             "use_exp_switch": False,
         }
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Several descriptors side by side."""
 
+import builtins
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from dargs import Argument
@@ -13,52 +13,41 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.schema.descriptor import descriptor_variant
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 
 @Descriptor.register("hybrid")
 class DescrptHybrid(Descriptor):
-    """Concatenation of descriptors.
-
-    Parameters
-    ----------
-    list : list of dict
-        The members' sections, each with its ``type``.
-    type_map : list of str, optional
-        Names of the types.
-    """
+    """Concatenation of descriptors."""
 
     serial = Serial(
         layout="@class type @version list", name="Descriptor", type="hybrid", children=("list",)
     )
 
-    def __init__(
-        self,
-        list: Sequence[dict[str, Any]],  # the key of the input and of the dictionary
-        *,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
-    ) -> None:
+    list: Any = setting((), "The members, each a full descriptor section with its type.", key=False)
+    seed: Seed = setting(None, "Seed of the members without one.", key=False)
+
+    def build(self) -> None:
         members = []
-        for k, section in enumerate(list):
-            given = dict(section)
+        for k, section in enumerate(self.list):
+            given = {"seed": child_seed(self.seed, k), **section}
             where = f"model/descriptor/list/{k}/type"
             kind = Descriptor.registry.get(given.pop("type"), where=where)
-            given.setdefault("seed", child_seed(seed, k))
-            members.append(kind(**given, type_map=type_map))
+            members.append(kind(**given, type_map=self.type_map))
         self.list = members
-        if members and len({m.ntypes for m in members}) > 1:
+        if len({m.ntypes for m in members}) > 1:
             raise InputError(
                 f"the members have {[m.ntypes for m in members]} types",
                 where="model/descriptor/list",
                 fix="give every member one sel per type",
             )
 
-    @property
-    def type_map(self) -> Any:  # type: ignore[override]
-        """Names of the types."""
-        return self.list[0].type_map
+    @classmethod
+    def arguments(cls) -> Any:
+        """Return the list of members, which the keys of each describe."""
+        doc, members = cls.settings["list"].doc, descriptor_variant(exclude=("hybrid",))
+        return [Argument("list", builtins.list, [], [members], repeat=True, doc=doc or "")]
 
     @property
     def ntypes(self) -> int:
@@ -130,22 +119,3 @@ class DescrptHybrid(Descriptor):
         rotations = [p.rotation for p in parts if p.rotation is not None]
         rotation = ops.xp(value).concat(rotations, axis=1) if rotations else None
         return DescriptorOutput(value, rotation)
-
-    @classmethod
-    def construct(cls, config: dict, data: dict) -> "DescrptHybrid":
-        return cls([])
-
-
-@descriptor_args.register("hybrid")
-def hybrid_arguments() -> list[Argument]:
-    """Keys of the hybrid descriptor."""
-    return [
-        Argument(
-            "list",
-            list,
-            [],
-            [descriptor_variant(exclude=("hybrid",))],
-            repeat=True,
-            doc="The members, each a full descriptor section with its type.",
-        )
-    ]

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
@@ -19,8 +18,8 @@ from deepmd.dpmodel.descriptor.typed import TypedNeighbours
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import pack
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.schema.common import POSITIVE, Rule, option, required
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.common import POSITIVE, Rule
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 #: A second axis with a cosine this close to -1 is replaced by the next one.
@@ -29,6 +28,10 @@ ANTIPARALLEL = 1e-4
 CANDIDATES = 3
 #: Distance [Å] by which empty slots are sorted: behind everything.
 FAR = 1e30
+COUNTS = Rule(
+    lambda v: bool(v) and all(isinstance(n, int) and n >= 0 for n in v),
+    "must be a list of numbers, 0 or more, one per type",
+)
 
 
 @Descriptor.register("loc_frame")
@@ -41,21 +44,6 @@ class DescrptLocFrame(TypedNeighbours):
 
     There is no switch, and the order of the neighbours matters: the energy jumps when a neighbour
     crosses the cutoff, and when two of them change places.
-
-    Parameters
-    ----------
-    sel_a : list of int
-        Nearest neighbours of each type that contribute four numbers.
-    sel_r : list of int
-        Neighbours of each type, following those, that contribute their distance only.
-    axis_rule : list of int
-        Six numbers for every type of centre, three for each axis: the list (0 for ``sel_a``, 1 for
-        ``sel_r``), the type, and the place among the neighbours of this type, from 0. A type
-        -(k + 1) means any type but k.
-    rcut : float
-        Cutoff [Å].
-    type_map : list of str, optional
-        Names of the types.
     """
 
     serial = Serial(
@@ -65,20 +53,22 @@ class DescrptLocFrame(TypedNeighbours):
         buffers=("davg", "dstd"),
     )
 
-    def __init__(
-        self,
-        sel_a: Sequence[int],
-        sel_r: Sequence[int],
-        axis_rule: Sequence[int],
-        rcut: float = 6.0,
-        *,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,  # every descriptor is given one; this one draws no numbers
-    ) -> None:
-        self.sel_a, self.sel_r = [int(n) for n in sel_a], [int(n) for n in sel_r]
-        self.rcut = self.rcut_smth = float(rcut)  # no switch
-        self.type_map = None if type_map is None else list(type_map)
-        self.axis_rule = [int(n) for n in axis_rule]
+    sel_a: list[int] = setting(
+        ..., "Nearest neighbours of each type that give distance and direction.", rule=COUNTS
+    )
+    sel_r: list[int] = setting(
+        ..., "Further neighbours of each type, which give their distance only.", rule=COUNTS
+    )
+    axis_rule: list[int] = setting(
+        ...,
+        "Six numbers per type: list (0: sel_a, 1: sel_r), type and place of the neighbour the "
+        "first axis points to, and the same of the second. Type -(k + 1): any but k.",
+    )
+    rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
+    seed: Seed = setting(None, "No numbers are drawn here.", key=False)
+
+    def build(self) -> None:
+        self.rcut_smth = self.rcut  # no switch
         check_lengths(self.sel_a, self.sel_r, self.axis_rule)
         self.davg = np.zeros((self.ntypes, self.dim_out))
         self.dstd = np.ones((self.ntypes, self.dim_out))
@@ -243,34 +233,3 @@ def check_lengths(sel_a: list[int], sel_r: list[int], rules: list[int]) -> None:
                 where=f"{where}/axis_rule",
                 fix="list 0 or 1, a type, and a place below its number in sel_a or sel_r",
             )
-
-
-def _is_count(value: list[Any]) -> bool:
-    return all(isinstance(n, int) and n >= 0 for n in value) and bool(value)
-
-
-@descriptor_args.register("loc_frame")
-def loc_frame_arguments() -> list[Argument]:
-    """Keys of the descriptor in the frame of two neighbours."""
-    count = Rule(_is_count, "must be a list of numbers, 0 or more, one per type")
-    return [
-        required(
-            "sel_a",
-            list[int],
-            "Nearest neighbours of each type that give distance and direction.",
-            rule=count,
-        ),
-        required(
-            "sel_r",
-            list[int],
-            "Further neighbours of each type, which give their distance only.",
-            rule=count,
-        ),
-        required(
-            "axis_rule",
-            list[int],
-            "Six numbers per type: list (0: sel_a, 1: sel_r), type and place of the neighbour "
-            "the first axis points to, and the same of the second. Type -(k + 1): any but k.",
-        ),
-        option("rcut", float, 6.0, "Cutoff radius, Å.", rule=POSITIVE),
-    ]

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What descriptors without distinguished types share: one list of neighbours, type embeddings."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
-from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
-from deepmd.utils.errors import InputError
+from deepmd.schema.common import POSITIVE, one_of
+from deepmd.schema.descriptor import NEURON, CommonSettings, MixedCutoffSettings
+from deepmd.schema.network import ACTIVATION, timestep
+from deepmd.schema.settings import setting
 
 
 class Neighbourhood(NamedTuple):
@@ -46,88 +48,21 @@ class Neighbourhood(NamedTuple):
     more: Any
 
 
-class MixedDescriptor(EnvironmentDescriptor):
-    """A descriptor whose networks see types through their embedding."""
+class MixedTypes(Descriptor):
+    """A descriptor that does not distinguish types by networks or slots of their own."""
 
     mixed_types = True
-    _ntypes: int
-    embeddings: Any
-    embeddings_strip: Any
-    tebd_input_mode: str
 
-    def _init_common(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int | None,
-        *,
-        type_inputs: int,
-        tebd_dim: int = 8,
-        tebd_input_mode: str = "concat",
-        set_davg_zero: bool = True,
-        concat_output_tebd: bool = True,
-        use_econf_tebd: bool = False,
-        use_tebd_bias: bool = False,
-        precision: str = "default",
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
-        **options: Any,
-    ) -> None:
-        """Set what all of these descriptors hold; called by their constructors.
+    ntypes: int = setting(None, "Number of types, by default that of their names.", key=False)
 
-        Parameters
-        ----------
-        sel : int or list of int
-            Number of slots N; only the sum matters.
-        ntypes : int, optional
-            Number of types; that of ``type_map``.
-        type_inputs : int
-            Type embeddings that the networks see at a time.
-        tebd_dim : int
-            Length of the type embeddings.
-        tebd_input_mode : {"concat", "strip"}
-            Beside the geometry, or through a network of their own.
-        concat_output_tebd : bool
-            Append the centre's type embedding to D.
-        use_econf_tebd, use_tebd_bias
-            Of the type embedding.
-        seed
-            Of the networks.
-        rcut, rcut_smth, set_davg_zero, precision, type_map, options
-            See :meth:`EnvironmentDescriptor._init_environment`.
-        """
-        self._ntypes = ntypes if ntypes is not None else len(type_map or [])
-        self._init_environment(
-            rcut,
-            rcut_smth,
-            slot_counts(sel),
-            set_davg_zero=set_davg_zero,
-            precision=precision,
-            type_map=type_map,
-            **options,
-        )
-        self.tebd_dim, self.tebd_input_mode = tebd_dim, tebd_input_mode
-        self.concat_output_tebd = concat_output_tebd
-        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
-        self.embeddings, self.embeddings_strip = tebd_networks(
-            self, 1, type_inputs * tebd_dim, seed
-        )
-        self.type_embedding = TypeEmbedding(
-            self.ntypes,
-            [tebd_dim],
-            precision=precision,
-            trainable=self.trainable,
-            use_econf_tebd=use_econf_tebd,
-            use_tebd_bias=use_tebd_bias,
-            type_map=self.type_map,
-            seed=child_seed(seed, "types"),
-        )
+    def build(self) -> None:
+        if self.ntypes is None:
+            self.ntypes = len(self.type_map or [])
+        super().build()
 
-    @property
-    def ntypes(self) -> int:
-        """Number of types."""
-        return self._ntypes
+
+class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
+    """A descriptor that reads one list of neighbours of all types."""
 
     @property
     def packing(self) -> Packing:
@@ -136,12 +71,8 @@ class MixedDescriptor(EnvironmentDescriptor):
 
     @property
     def depends_on_order(self) -> bool:
-        """Whether empty slots count and take the type of the frame's first atom.
-
-        The definition's own oddity: with concatenated type embeddings and a mean that is not
-        zero, energies depend on which atom comes first.
-        """
-        return self.tebd_input_mode == "concat" and not self.set_davg_zero
+        """Whether empty slots count and take the type of the frame's first atom."""
+        return False
 
     def packings(self) -> list[Packing]:
         """One table of all neighbours, and where it matters the frames' first types."""
@@ -186,11 +117,6 @@ class MixedDescriptor(EnvironmentDescriptor):
         )
 
 
-def slot_counts(sel: int | Sequence[int]) -> list[int]:
-    """Return ``sel`` as a list; only its sum matters."""
-    return [int(sel)] if isinstance(sel, int) else [int(n) for n in sel]
-
-
 def type_pairs(types: Any) -> tuple[Any, Any]:
     """Embeddings (m, dim) of both members of every pair: twice (m², dim), row ``first m + second``."""
     space = ops.xp(types)
@@ -200,38 +126,60 @@ def type_pairs(types: Any) -> tuple[Any, Any]:
     return space.reshape(first, (m * m, dim)), space.reshape(second, (m * m, dim))
 
 
-def tebd_networks(
-    descriptor: Any, width: int, type_width: int, seed: Seed
-) -> tuple[NetworkCollection, NetworkCollection | None]:
-    """Embedding network of the geometry, and in strip mode the one of the types.
+class MixedDescriptor(MixedNeighbours):
+    """Embeddings of geometry and types; those of the types are given from outside."""
 
-    Parameters
-    ----------
-    descriptor
-        Has ``neuron``, ``tebd_input_mode`` and the settings of the networks.
-    width : int
-        Numbers of the geometry.
-    type_width : int
-        Numbers of the type embeddings put in.
-    """
-    if descriptor.tebd_input_mode not in ("concat", "strip"):
-        raise InputError(
-            f'"{descriptor.tebd_input_mode}" is no way to put in types',
-            where="model/descriptor/tebd_input_mode",
-            fix='use "concat" or "strip"',
+    embeddings: Any
+    embeddings_strip: Any
+    type_inputs = 2  # type embeddings that the networks see at a time
+
+    neuron: list[int] = NEURON
+    activation_function: str = ACTIVATION
+    resnet_dt: bool = timestep(False)
+    tebd_dim: int = setting(8, "Length of the type embeddings.", rule=POSITIVE)
+    tebd_input_mode: str = setting(
+        "concat",
+        'How types are put in: "concat" or "strip".',
+        rule=one_of("concat", "strip"),
+    )
+
+    def build(self) -> None:
+        if isinstance(self.sel, int):
+            self.sel = [self.sel]
+        super().build()
+        of_types = self.type_inputs * self.tebd_dim
+        self.embeddings_strip = None
+        if self.tebd_input_mode == "concat":
+            self.embeddings = self._network(1 + of_types, "net")
+        else:
+            self.embeddings = self._network(1, "net")
+            self.embeddings_strip = self._network(of_types, "strip")
+
+    def _network(self, n: int, name: str) -> NetworkCollection:
+        network = self.part(EmbeddingNetwork, in_dim=n, seed=child_seed(self.seed, name))
+        return NetworkCollection(0, self.ntypes, "embedding_network", [network])
+
+
+class EmbeddedTypes(CommonSettings, MixedTypes):
+    """A descriptor with a type embedding of its own."""
+
+    concat_output_tebd: bool = setting(True, "Append the centre's type embedding.")
+    use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
+    use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
+
+    def make_type_embedding(self, width: int) -> TypeEmbedding:
+        """Return an embedding with the settings of this descriptor."""
+        return TypeEmbedding(
+            self.ntypes,
+            [width],
+            precision=self.precision,
+            trainable=self.trainable,
+            use_econf_tebd=self.use_econf_tebd,
+            use_tebd_bias=self.use_tebd_bias,
+            type_map=self.type_map,
+            seed=child_seed(self.seed, "types"),
         )
 
-    def network(n: int, name: Seed) -> NetworkCollection:
-        net = EmbeddingNetwork(
-            n,
-            descriptor.neuron,
-            activation_function=descriptor.activation_function,
-            resnet_dt=descriptor.resnet_dt,
-            precision=descriptor.precision,
-            seed=name,
-        )
-        return NetworkCollection(0, descriptor.ntypes, "embedding_network", [net])
-
-    if descriptor.tebd_input_mode == "concat":
-        return network(width + type_width, child_seed(seed, "net")), None
-    return network(width, child_seed(seed, "net")), network(type_width, child_seed(seed, "strip"))
+    def with_types(self, value: Any, own: Any) -> Any:
+        """Append the type embeddings of the centres, where this is wanted."""
+        return ops.xp(own).concat([value, own], axis=-1) if self.concat_output_tebd else value

@@ -12,8 +12,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.schema.descriptor import se_e2_a_arguments
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.descriptor import AXIS_NEURON
 
 
 @Descriptor.register("se_e2_a", "se_a")
@@ -22,15 +21,6 @@ class DescrptSeA(TypedDescriptor):
 
     R is the normalised environment matrix, G the embedding of its radial component, ``T_<`` the
     first ``axis_neuron`` rows of T.
-
-    Parameters
-    ----------
-    axis_neuron : int
-        Rows of T in the second factor.
-    type_one_side : bool
-        One network per neighbour type instead of one per pair of types.
-    rcut, rcut_smth, sel, options
-        See :meth:`TypedDescriptor._init_common`.
     """
 
     serial = environment_serial(
@@ -41,19 +31,7 @@ class DescrptSeA(TypedDescriptor):
     )
     spin = None
 
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: Sequence[int],
-        *,
-        axis_neuron: int = 4,
-        type_one_side: bool = False,
-        **options: Any,
-    ) -> None:
-        self.type_one_side = self.one_sided = type_one_side
-        self.axis_neuron = axis_neuron
-        self._init_common(rcut, rcut_smth, sel, ndim=1 if type_one_side else 2, **options)
+    axis_neuron: int = AXIS_NEURON
 
     @property
     def dim_out(self) -> int:
@@ -94,6 +72,3 @@ class DescrptSeA(TypedDescriptor):
         empty = self.padding_row(a, atoms)
         missing = self.sel[b] - ops.shape(table)[1]
         return t + missing * ops.contract(network(empty[..., :1]), empty)
-
-
-descriptor_args.register("se_e2_a", alias=["se_a"])(se_e2_a_arguments)

@@ -5,18 +5,12 @@ Wang et al., "A deep learning interatomic potential developed for atomistic simu
 materials", Carbon 186, 1 (2022).
 """
 
-from collections.abc import Sequence
 from typing import Any
-
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.schema.common import common_network_arguments, widths_argument
-from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
-from deepmd.schema.registry import descriptor_args
 
 
 @Descriptor.register("se_e3", "se_at", "se_a_3be", "se_t")
@@ -25,11 +19,6 @@ class DescrptSeT(TypedDescriptor):
 
     R_j are the angular components of the normalised environment matrix; the sum over pairs of one
     type runs over all ordered pairs, j = k included.
-
-    Parameters
-    ----------
-    rcut, rcut_smth, sel, options
-        See :meth:`TypedDescriptor._init_common`.
     """
 
     serial = environment_serial(
@@ -39,10 +28,8 @@ class DescrptSeT(TypedDescriptor):
         " @variables trainable",
         constants=("env_mat",),
     )
-    one_sided = True
-
-    def __init__(self, rcut: float, rcut_smth: float, sel: Sequence[int], **options: Any) -> None:
-        self._init_common(rcut, rcut_smth, sel, ndim=2, **options)
+    type_one_side = True  # centres of all types are treated alike
+    ndim = 2  # types of the two neighbours
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom: value (n_atoms, ng)."""
@@ -78,17 +65,3 @@ class DescrptSeT(TypedDescriptor):
         n, ka, kb = ops.shape(theta)
         theta = space.reshape(theta, (n, ka * kb, 1))
         return ops.embed_contract(theta, self.embeddings.at(a, b))[:, :, 0]
-
-
-@descriptor_args.register("se_e3", alias=["se_at", "se_a_3be", "se_t"])
-def se_e3_arguments() -> list[Argument]:
-    """Keys of the three-body descriptor."""
-    return [
-        sel_argument(),
-        *cutoff_arguments(),
-        widths_argument(
-            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
-        ),
-        *common_network_arguments(),
-        *environment_arguments(),
-    ]

@@ -5,89 +5,41 @@ The three-body part of DPA-2: Zhang et al., "DPA-2: a large atomic model as a mu
 npj Comput. Mater. 10, 293 (2024).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.mixed import (
+    EmbeddedTypes,
     MixedDescriptor,
     Neighbourhood,
     type_pairs,
 )
 from deepmd.dpmodel.module import Serial
-from deepmd.schema.common import common_network_arguments, option, widths_argument
-from deepmd.schema.descriptor import cutoff_arguments, environment_arguments, sel_argument
-from deepmd.schema.registry import descriptor_args
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import ModelFileError
 
 
-@Descriptor.register("se_e3_tebd")
-class DescrptSeTTebd(MixedDescriptor):
+class ThreeBodyBlock(MixedDescriptor):
     r"""``D_i = 1/N² Σ_jk θ_jk G(θ_jk, types)``, ``θ_jk = R_j · R_k``.
 
     R_j are the angular components of the normalised environment. With ``concat`` the network sees
     the angle and both type embeddings; with ``strip`` a network of the types gates that of the
-    angle, ``G = N_s(θ) (1 + N_t)``.
-
-    Parameters
-    ----------
-    smooth : bool
-        In strip mode, let the gate vanish at the cutoff.
-    rcut, rcut_smth, sel, ntypes, options
-        See :meth:`MixedDescriptor._init_common`.
+    angle, ``G = N_s(θ) (1 + N_t)``. The angular mean is zero, so that empty slots have the angle 0
+    and count nothing.
     """
 
-    serial = Serial(
-        layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
-        " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
-        " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
-        " @variables trainable embeddings_strip",
-        name="Descriptor",
-        type="se_e3_tebd",
-        buffers=("davg", "dstd"),
-        children=("embeddings", "type_embedding", "embeddings_strip"),
-        constants=("env_mat",),
-        optional=("embeddings_strip",),
-    )
-
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int | None = None,
-        *,
-        smooth: bool = True,
-        **options: Any,
-    ) -> None:
-        self.smooth = smooth
-        self._init_common(rcut, rcut_smth, sel, ntypes, type_inputs=2, **options)
+    smooth: bool = setting(True, "In strip mode, let the gate vanish at the cutoff.")
 
     @property
     def dim_out(self) -> int:
         """Width of the descriptor."""
-        return self.neuron[-1] + self.tebd_dim * self.concat_output_tebd
-
-    @property
-    def depends_on_order(self) -> bool:
-        """Never: the angular mean is zero, so that empty slots have the angle 0 and count nothing."""
-        return False
-
-    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
-        """Evaluate the descriptor of every atom: value (n_atoms, ng [+ tebd_dim])."""
-        types = self.type_embedding()
-        value = self.block(atoms, slots, types)
-        if self.concat_output_tebd:
-            own = ops.take(types, atoms.atype)
-            value = ops.xp(own).concat([value, own], axis=-1)
-        return DescriptorOutput(value)
+        return self.neuron[-1]
 
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> Any:
-        """Evaluate without the centre's own embedding, given those of all types (nt + 1, dim)."""
+        """Evaluate every atom, given the embeddings of all types (nt + 1, dim): (n_atoms, ng)."""
         near = self.neighbourhood(atoms, slots)
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
@@ -127,27 +79,43 @@ class DescrptSeTTebd(MixedDescriptor):
             raise ModelFileError("the angular mean of a three-body descriptor is not zero")
         return value
 
+
+@Descriptor.register("se_e3_tebd")
+class DescrptSeTTebd(EmbeddedTypes, ThreeBodyBlock):
+    """Three-body embedding of angles and types, see :class:`ThreeBodyBlock`."""
+
+    serial = Serial(
+        layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
+        " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
+        " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
+        " @variables trainable embeddings_strip",
+        name="Descriptor",
+        type="se_e3_tebd",
+        buffers=("davg", "dstd"),
+        children=("embeddings", "type_embedding", "embeddings_strip"),
+        constants=("env_mat",),
+        optional=("embeddings_strip",),
+    )
+
+    set_davg_zero: bool = setting(True)
+    use_tebd_bias: bool = setting(True)
+
+    def build(self) -> None:
+        super().build()
+        self.type_embedding = self.make_type_embedding(self.tebd_dim)
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return super().dim_out + self.tebd_dim * self.concat_output_tebd
+
+    def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor of every atom: value (n_atoms, ng [+ tebd_dim])."""
+        types = self.type_embedding()
+        own = ops.take(types, atoms.atype)
+        return DescriptorOutput(self.with_types(self.block(atoms, slots, types), own))
+
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
         """The bias of the type embedding is told by its own dictionary only."""
         return cls(**config, use_tebd_bias=data["type_embedding"].get("use_tebd_bias", True))
-
-
-@descriptor_args.register("se_e3_tebd")
-def se_e3_tebd_arguments() -> list[Argument]:
-    """Keys of the three-body descriptor with type embedding."""
-    return [
-        sel_argument(mixed=True),
-        *cutoff_arguments(),
-        widths_argument(
-            [10, 20, 40], "Widths of the embedding network; residual if same or twice."
-        ),
-        option("tebd_dim", int, 8, "Length of the type embeddings."),
-        option("tebd_input_mode", str, "concat", 'How types are put in: "concat" or "strip".'),
-        *common_network_arguments(),
-        *environment_arguments(set_davg_zero=True),
-        option("smooth", bool, True, "In strip mode, let the gate vanish at the cutoff."),
-        option("concat_output_tebd", bool, True, "Append the centre's type embedding."),
-        option("use_econf_tebd", bool, False, "Start from electronic configurations."),
-        option("use_tebd_bias", bool, True, "Bias in the type embedding."),
-    ]

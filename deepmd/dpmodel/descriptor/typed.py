@@ -11,13 +11,16 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
-from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.random import child_seed
+from deepmd.schema.descriptor import NEURON
+from deepmd.schema.network import ACTIVATION, timestep
+from deepmd.schema.settings import setting
 
 
 class TypedNeighbours(Descriptor):
     """A descriptor that reads one block of neighbours per type."""
 
-    one_sided: bool = False
+    type_one_side: bool = False
 
     @property
     def ntypes(self) -> int:
@@ -31,12 +34,12 @@ class TypedNeighbours(Descriptor):
     @property
     def packing(self) -> Packing:
         """The layout of the neighbours."""
-        return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), not self.one_sided)
+        return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), not self.type_one_side)
 
     def groups(self, atoms: Atoms, slots: Slots) -> Iterator[tuple[Any, Any, list[Any]]]:
         """Iterate over (centre type or None, rows or None, tables per neighbour type)."""
         tables = slots[self.packing]
-        if self.one_sided:
+        if self.type_one_side:
             yield None, None, tables
             return
         step = self.ntypes + 1
@@ -62,7 +65,7 @@ class TypedNeighbours(Descriptor):
         return DescriptorOutput(merge("value"), merge("rotation"))
 
 
-class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):
+class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[override]
     """A descriptor on the environment matrix, one block of neighbours per type.
 
     The definition has ``sel[b]`` slots for neighbours of type b. A block holds ``K`` of them, as
@@ -72,42 +75,25 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):
 
     embeddings: Any
 
-    def _init_common(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: Sequence[int],
-        *,
-        ndim: int,
-        seed: Seed = None,
-        **options: Any,
-    ) -> None:
-        """Set what all of these descriptors hold; called by their constructors.
+    neuron: list[int] = NEURON
+    type_one_side: bool = setting(
+        False, "Embedding networks depend on the neighbour's type only, not on the centre's."
+    )
+    activation_function: str = ACTIVATION
+    resnet_dt: bool = timestep(False)
 
-        Parameters
-        ----------
-        sel : list of int
-            Slots per neighbour type.
-        ndim : int
-            A network per type (1) or per pair of types (2).
-        seed
-            Of the networks.
-        rcut, rcut_smth, options
-            See :meth:`EnvironmentDescriptor._init_environment`.
-        """
-        self._init_environment(rcut, rcut_smth, sel, **options)
+    def build(self) -> None:
+        super().build()
         networks = [
-            EmbeddingNetwork(
-                1,
-                self.neuron,
-                activation_function=self.activation_function,
-                resnet_dt=self.resnet_dt,
-                precision=self.precision,
-                seed=child_seed(seed, k),
-            )
-            for k in range(self.ntypes**ndim)
+            self.part(EmbeddingNetwork, in_dim=1, seed=child_seed(self.seed, k))
+            for k in range(self.ntypes**self.ndim)
         ]
-        self.embeddings = NetworkCollection(ndim, self.ntypes, "embedding_network", networks)
+        self.embeddings = NetworkCollection(self.ndim, self.ntypes, "embedding_network", networks)
+
+    @property
+    def ndim(self) -> int:
+        """Number of types that a network is for."""
+        return 1 if self.type_one_side else 2
 
     @property
     def dim_out(self) -> int:

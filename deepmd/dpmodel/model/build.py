@@ -20,7 +20,7 @@ from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.schema.common import Rule, option
-from deepmd.schema.descriptor import sel_argument
+from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
 from deepmd.utils.errors import InputError, NotAvailableError
 
@@ -156,7 +156,7 @@ def pairtab_argument() -> Argument:
     fields = [
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         Argument("rcut", float, doc="Cutoff radius, Å."),
-        sel_argument(mixed=True),
+        MixedCutoffSettings.settings["sel"].argument("sel"),
     ]
     return Argument("pairtab", dict, fields, doc="A tabulated pair potential.")
 

@@ -10,6 +10,8 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
+from deepmd.schema.network import PRECISION, SEED, timestep
+from deepmd.schema.settings import setting
 
 
 def _layer_v1(data: dict) -> dict:
@@ -22,23 +24,7 @@ class Dense(Module):
 
     The residual is added when the layer keeps or doubles the width, and left out otherwise.
 
-    Parameters
-    ----------
-    n_in, n_out : int
-        Widths.
-    activation_function : str
-        Name of the activation.
-    bias : bool
-        Whether there is ``b``.
-    use_timestep : bool
-        Whether there is a trained factor per channel ``idt``; only where a residual is possible.
-    resnet : bool
-        Whether the input is added.
-    precision : str
-        Number format of the parameters.
-    seed : int or tuple, optional
-        Seed of the initial values, ``w ~ N(0, 1/(n_in + n_out))``, ``b ~ N(0, 1)``,
-        ``idt ~ N(0.1, 0.001²)``.
+    Initial values are ``w ~ N(0, 1/(n_in + n_out))``, ``b ~ N(0, 1)``, ``idt ~ N(0.1, 0.001²)``.
     """
 
     serial = Serial(
@@ -51,31 +37,35 @@ class Dense(Module):
         upgrades={1: _layer_v1},
     )
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        activation_function: str = "tanh",
-        bias: bool = True,
-        use_timestep: bool = False,
-        resnet: bool = False,
-        precision: str = "float64",
-        trainable: bool = True,
-        seed: Seed = None,
-    ) -> None:
-        dtype = numpy_dtype(precision)
+    n_in: int = setting(..., "Width of the input.")
+    n_out: int = setting(..., "Width of the output.")
+    activation_function: str = setting("tanh", "Name of the activation.")
+    bias: bool = setting(True, "Whether there is b.")
+    use_timestep: bool = setting(
+        False, "Whether there is a trained factor per channel, where a residual is possible."
+    )
+    resnet: bool = setting(False, "Whether the input is added.")
+    precision: str = setting("float64", "Number format of the parameters.")
+    trainable: bool = setting(True, "Whether the parameters are trained.")
+    seed: Seed = SEED
+
+    def build(self) -> None:
+        n_in, n_out, dtype = self.n_in, self.n_out, numpy_dtype(self.precision)
         self.precision = dtype.name
-        self.activation_function = activation_function or "none"
-        self.resnet, self.trainable, self.bias = resnet, trainable, bias
-        self.use_timestep = use_timestep and n_out in (n_in, 2 * n_in)
-        self.w = stream(child_seed(seed, "w")).normal(0, 1 / np.sqrt(n_in + n_out), (n_in, n_out))
-        self.w = self.w.astype(dtype)
-        self.b = stream(child_seed(seed, "b")).normal(0, 1, n_out).astype(dtype) if bias else None
+        self.activation_function = self.activation_function or "none"
+        activation(self.activation_function)
+        self.use_timestep = self.use_timestep and n_out in (n_in, 2 * n_in)
+        self.w = self._normal("w", (n_in, n_out), deviation=1 / np.sqrt(n_in + n_out))
+        self.b = self._normal("b", (n_out,)) if self.bias else None
         self.idt = None
         if self.use_timestep:
-            self.idt = stream(child_seed(seed, "idt")).normal(0.1, 0.001, n_out).astype(dtype)
-        activation(self.activation_function)
+            self.idt = self._normal("idt", (n_out,), mean=0.1, deviation=0.001)
+
+    def _normal(
+        self, name: str, shape: tuple[int, ...], *, mean: float = 0.0, deviation: float = 1.0
+    ) -> np.ndarray:
+        values = stream(child_seed(self.seed, name)).normal(mean, deviation, shape)
+        return values.astype(self.precision)
 
     def call(self, x: Any) -> Any:
         """Apply the layer: (..., n_in) -> (..., n_out)."""
@@ -106,6 +96,25 @@ def _run(layers: Sequence[Dense], x: Any) -> Any:
     return x
 
 
+def _hidden_layers(network: Any, flags: Sequence[bool] | None = None, **given: Any) -> list[Dense]:
+    """Return layers with residuals of the widths ``[in_dim, *neuron]``; flags: which are trained."""
+    widths = [network.in_dim, *network.neuron]
+    return [
+        Dense(
+            widths[k],
+            widths[k + 1],
+            activation_function=network.activation_function,
+            use_timestep=network.resnet_dt,
+            resnet=True,
+            precision=network.precision,
+            trainable=flags is None or flags[k],
+            seed=child_seed(network.seed, k),
+            **given,
+        )
+        for k in range(len(network.neuron))
+    ]
+
+
 def _network_v1(data: dict) -> dict:
     """Version 1 of the embedding network always had biases."""
     return {"bias": True, **data}
@@ -123,34 +132,16 @@ class EmbeddingNetwork(Module):
         upgrades={1: _network_v1},
     )
 
-    def __init__(
-        self,
-        in_dim: int,
-        neuron: Sequence[int],
-        *,
-        activation_function: str = "tanh",
-        resnet_dt: bool = False,
-        bias: bool = True,
-        precision: str = "default",
-        seed: Seed = None,
-    ) -> None:
-        self.in_dim, self.neuron, self.bias = in_dim, list(neuron), bias
-        self.activation_function, self.resnet_dt = activation_function, resnet_dt
-        self.precision = precision
-        widths = [in_dim, *neuron]
-        self.layers = [
-            Dense(
-                widths[k],
-                widths[k + 1],
-                activation_function=activation_function,
-                bias=bias,
-                use_timestep=resnet_dt,
-                resnet=True,
-                precision=precision,
-                seed=child_seed(seed, k),
-            )
-            for k in range(len(neuron))
-        ]
+    in_dim: int = setting(..., "Width of the input.")
+    neuron: list[int] = setting(..., "Widths of the layers.")
+    activation_function: str = setting("tanh", "Name of the activation.")
+    resnet_dt: bool = timestep(False)
+    bias: bool = setting(True, "Whether the layers have biases.")
+    precision: str = PRECISION
+    seed: Seed = SEED
+
+    def build(self) -> None:
+        self.layers = _hidden_layers(self, bias=self.bias)
 
     def call(self, x: Any) -> Any:
         """Apply all layers."""
@@ -181,46 +172,30 @@ class FittingNetwork(Module):
         children=("layers",),
     )
 
-    def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        neuron: Sequence[int],
-        *,
-        activation_function: str = "tanh",
-        resnet_dt: bool = False,
-        precision: str = "default",
-        bias_out: bool = True,
-        seed: Seed = None,
-        trainable: Sequence[bool] | bool = True,
-    ) -> None:
-        self.in_dim, self.out_dim, self.neuron = in_dim, out_dim, list(neuron)
-        self.activation_function, self.resnet_dt = activation_function, resnet_dt
-        self.precision, self.bias_out = precision, bias_out
-        widths = [in_dim, *neuron]
-        flags = [trainable] * (len(neuron) + 1) if isinstance(trainable, bool) else list(trainable)
-        self.layers = [
-            Dense(
-                widths[k],
-                widths[k + 1],
-                activation_function=activation_function,
-                use_timestep=resnet_dt,
-                resnet=True,
-                precision=precision,
-                trainable=flags[k],
-                seed=child_seed(seed, k),
-            )
-            for k in range(len(neuron))
-        ]
+    in_dim: int = setting(..., "Width of the input.")
+    out_dim: int = setting(..., "Width of the output.")
+    neuron: list[int] = setting(..., "Widths of the hidden layers.")
+    activation_function: str = setting("tanh", "Name of the activation.")
+    resnet_dt: bool = timestep(False)
+    precision: str = PRECISION
+    bias_out: bool = setting(True, "Whether the last layer has a bias.")
+    seed: Seed = SEED
+    trainable: bool | list[bool] = setting(True, "Whether the layers are trained, all or each.")
+
+    def build(self) -> None:
+        flags = self.trainable
+        if isinstance(flags, bool):
+            flags = [flags] * (len(self.neuron) + 1)
+        self.layers = _hidden_layers(self, flags)
         self.layers.append(
             Dense(
-                widths[-1],
-                out_dim,
+                [self.in_dim, *self.neuron][-1],
+                self.out_dim,
                 activation_function="none",
-                bias=bias_out,
-                precision=precision,
+                bias=self.bias_out,
+                precision=self.precision,
                 trainable=flags[-1],
-                seed=child_seed(seed, "out"),
+                seed=child_seed(self.seed, "out"),
             )
         )
 
@@ -236,19 +211,16 @@ class FittingNetwork(Module):
 class NetworkCollection(Module):
     """Networks numbered by no, one or two types: key (t0, t1) has number ``t0 + t1 * ntypes``."""
 
-    networks: list[Any]
-
     serial = Serial(
         layout="@class @version ndim ntypes network_type networks",
         name="NetworkCollection",
         children=("networks",),
     )
 
-    def __init__(
-        self, ndim: int, ntypes: int, network_type: str, networks: Sequence[Module | None] = ()
-    ) -> None:
-        self.ndim, self.ntypes, self.network_type = ndim, ntypes, network_type
-        self.networks = list(networks)
+    ndim: int = setting(..., "Number of types in a key.")
+    ntypes: int = setting(..., "Number of types.")
+    network_type: str = setting(..., "Of what kind the networks are.")
+    networks: list[Any] = setting((), "By number, None where none is needed.")
 
     def at(self, *types: int) -> Any:
         """Return the network of a key of ``ndim`` types."""

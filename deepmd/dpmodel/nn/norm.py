@@ -8,6 +8,8 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import numpy_dtype
+from deepmd.schema.network import PRECISION
+from deepmd.schema.settings import setting
 
 
 class LayerNorm(Module):
@@ -22,12 +24,14 @@ class LayerNorm(Module):
         params=("w", "b"),
     )
 
-    def __init__(
-        self, n: int, *, eps: float = 1e-5, trainable: bool = True, precision: str = "default"
-    ) -> None:
-        self.eps, self.trainable, self.precision = eps, trainable, precision
-        self.w = np.ones(n, numpy_dtype(precision))
-        self.b = np.zeros(n, numpy_dtype(precision))
+    n: int = setting(..., "Number of channels.")
+    eps: float = setting(1e-5, "Added to the variance.")
+    trainable: bool = setting(True, "Whether scale and shift are trained.")
+    precision: str = PRECISION
+
+    def build(self) -> None:
+        self.w = np.ones(self.n, numpy_dtype(self.precision))
+        self.b = np.zeros(self.n, numpy_dtype(self.precision))
 
     def call(self, x: Any) -> Any:
         """Normalise the last axis."""

@@ -13,6 +13,8 @@ from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.attention import SHIFT, gated_softmax, masked_softmax, outer
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.updates import plain_layer
+from deepmd.schema.network import PRECISION, SEED
+from deepmd.schema.settings import setting
 
 
 class Pairs(NamedTuple):
@@ -49,7 +51,25 @@ def by_head(layer: Any, x: Any, heads: int) -> Any:
     return space.permute_dims(space.reshape(out, (n, k, heads, n_out // heads)), (0, 2, 1, 3))
 
 
-class PairAttentionMap(Module):
+class _Heads(Module):
+    """A part of an attention with several heads."""
+
+    input_dim: int = setting(..., "Width of the features.")
+    head_num: int = setting(..., "Number of heads.")
+    precision: str = PRECISION
+    seed: Seed = SEED
+
+    def linear(self, n_in: int, n_out: int, name: str | None = None, *, bias: bool = False) -> Any:
+        """Return a linear layer, with the seed of its name if it has one."""
+        seed = self.seed if name is None else child_seed(self.seed, name)
+        return plain_layer(n_in, n_out, bias=bias, precision=self.precision, seed=seed)
+
+
+class _HiddenHeads(_Heads):
+    hidden_dim: int = setting(..., "Width of a head.")
+
+
+class PairAttentionMap(_HiddenHeads):
     """Attention weights between the neighbours of an atom, gated by their directions."""
 
     serial = Serial(
@@ -61,22 +81,11 @@ class PairAttentionMap(Module):
     )
     attnw_shift = SHIFT
 
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int,
-        head_num: int,
-        *,
-        has_gate: bool = False,
-        smooth: bool = True,
-        precision: str = "default",
-        seed: Seed = None,
-    ) -> None:
-        self.input_dim, self.hidden_dim, self.head_num = input_dim, hidden_dim, head_num
-        self.has_gate, self.smooth, self.precision = has_gate, smooth, precision
-        self.mapqk = plain_layer(
-            input_dim, 2 * hidden_dim * head_num, bias=False, precision=precision, seed=seed
-        )
+    has_gate: bool = setting(False, "Multiply logits by h2·h2.")
+    smooth: bool = setting(True, "Let weights vanish at the cutoff.")
+
+    def build(self) -> None:
+        self.mapqk = self.linear(self.input_dim, 2 * self.hidden_dim * self.head_num)
 
     def call(self, g2: Any, h2: Any, pairs: Pairs) -> Any:
         """Weights of every head: (n, K, ng2), (n, K, 3) -> (n, heads, K, K)."""
@@ -94,7 +103,7 @@ class PairAttentionMap(Module):
         return gated_softmax(s, pair, gate * pair * seen, pairs.more, scale)
 
 
-class PairAttentionApply(Module):
+class PairAttentionApply(_Heads):
     """Mix pair features with the weights of :class:`PairAttentionMap`."""
 
     serial = Serial(
@@ -103,24 +112,10 @@ class PairAttentionApply(Module):
         children=("mapv", "head_map"),
     )
 
-    def __init__(
-        self, input_dim: int, head_num: int, *, precision: str = "default", seed: Seed = None
-    ) -> None:
-        self.input_dim, self.head_num, self.precision = input_dim, head_num, precision
-        self.mapv = plain_layer(
-            input_dim,
-            input_dim * head_num,
-            bias=False,
-            precision=precision,
-            seed=child_seed(seed, "v"),
-        )
-        self.head_map = plain_layer(
-            input_dim * head_num,
-            input_dim,
-            bias=True,
-            precision=precision,
-            seed=child_seed(seed, "head"),
-        )
+    def build(self) -> None:
+        heads = self.input_dim * self.head_num
+        self.mapv = self.linear(self.input_dim, heads, "v")
+        self.head_map = self.linear(heads, self.input_dim, "head", bias=True)
 
     def call(self, weights: Any, g2: Any) -> Any:
         """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
@@ -131,7 +126,7 @@ class PairAttentionApply(Module):
         return self.head_map(space.reshape(mixed, (n, k, self.input_dim * self.head_num)))
 
 
-class DirectionAttentionApply(Module):
+class DirectionAttentionApply(_Heads):
     """Mix directions with the weights of :class:`PairAttentionMap`."""
 
     serial = Serial(
@@ -140,11 +135,8 @@ class DirectionAttentionApply(Module):
         children=("head_map",),
     )
 
-    def __init__(
-        self, input_dim: int, head_num: int, *, precision: str = "default", seed: Seed = None
-    ) -> None:
-        self.input_dim, self.head_num, self.precision = input_dim, head_num, precision
-        self.head_map = plain_layer(head_num, 1, bias=False, precision=precision, seed=seed)
+    def build(self) -> None:
+        self.head_map = self.linear(self.head_num, 1)
 
     def call(self, weights: Any, h2: Any) -> Any:
         """Apply: (n, heads, K, K), (n, K, 3) -> (n, K, 3)."""
@@ -153,7 +145,7 @@ class DirectionAttentionApply(Module):
         return self.head_map(space.permute_dims(mixed, (0, 2, 3, 1)))[..., 0]
 
 
-class LocalAttention(Module):
+class LocalAttention(_HiddenHeads):
     """Attention of an atom to its neighbours."""
 
     serial = Serial(
@@ -165,39 +157,13 @@ class LocalAttention(Module):
     )
     attnw_shift = SHIFT
 
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int,
-        head_num: int,
-        *,
-        smooth: bool = True,
-        precision: str = "default",
-        seed: Seed = None,
-    ) -> None:
-        self.input_dim, self.hidden_dim, self.head_num = input_dim, hidden_dim, head_num
-        self.smooth, self.precision = smooth, precision
-        self.mapq = plain_layer(
-            input_dim,
-            hidden_dim * head_num,
-            bias=False,
-            precision=precision,
-            seed=child_seed(seed, "q"),
-        )
-        self.mapkv = plain_layer(
-            input_dim,
-            (hidden_dim + input_dim) * head_num,
-            bias=False,
-            precision=precision,
-            seed=child_seed(seed, "kv"),
-        )
-        self.head_map = plain_layer(
-            input_dim * head_num,
-            input_dim,
-            bias=True,
-            precision=precision,
-            seed=child_seed(seed, "head"),
-        )
+    smooth: bool = setting(True, "Let weights vanish at the cutoff.")
+
+    def build(self) -> None:
+        n, hidden, heads = self.input_dim, self.hidden_dim, self.head_num
+        self.mapq = self.linear(n, hidden * heads, "q")
+        self.mapkv = self.linear(n, (hidden + n) * heads, "kv")
+        self.head_map = self.linear(n * heads, n, "head", bias=True)
 
     def call(self, g1: Any, near: Any, pairs: Pairs) -> Any:
         """Attend: (n, ng1), (n, K, ng1) -> (n, ng1)."""

@@ -4,22 +4,22 @@
 Zhang et al., "A graph neural network for the era of large atomistic models", arXiv:2506.01686.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import Dense
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.updates import (
-    activated_sum,
-    check_update_style,
-    combine_updates,
-    plain_layer,
-    residual,
-)
+from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, activated_sum
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
+from deepmd.schema.descriptor import SEL
+from deepmd.schema.network import ACTIVATION
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
+
+SILU = dataclasses.replace(ACTIVATION, default="silu")
 
 
 class Graph(NamedTuple):
@@ -63,18 +63,47 @@ _OPTIONAL = (
 )
 
 
-class RepFlowLayer(Module):
-    """One layer.
+class RepFlowSettings(UpdateSettings):
+    """What the layers of DPA-3 have in common."""
 
-    Parameters
-    ----------
-    e_rcut, e_rcut_smth, e_sel, a_rcut, a_rcut_smth, a_sel, ntypes
-        Kept for the dictionary; ``e_sel`` and ``a_sel`` also normalise sums.
-    n_dim, e_dim, a_dim : int
-        Widths of atom, edge and angle features.
-    others
-        See the input's ``repflow`` section.
-    """
+    n_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
+    e_dim: int = setting(64, "Width of edge features.", rule=POSITIVE)
+    a_dim: int = setting(64, "Width of angle features.", rule=POSITIVE)
+    e_rcut: float = setting(..., "Cutoff of edges, Å.", rule=POSITIVE)
+    e_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
+    e_sel: Any = setting(..., 'Number of edges of an atom, or "auto".', kind=[int, str], rule=SEL)
+    a_rcut: float = setting(..., "Cutoff of edges that form angles, Å.", rule=POSITIVE)
+    a_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
+    a_sel: int = setting(
+        ..., 'Number of such edges of an atom, or "auto".', kind=[int, str], rule=SEL
+    )
+    a_compress_rate: int = setting(
+        0, "Compress atom and edge parts of the angles' input; 0 is off.", rule=NOT_NEGATIVE
+    )
+    a_compress_e_rate: int = setting(
+        1, "Multiplies the width of the compressed edge part.", rule=POSITIVE
+    )
+    a_compress_use_split: bool = setting(False, "Compress by taking the first components.")
+    n_multi_edge_message: int = setting(
+        1, "Heads of the messages of edges to atoms.", rule=POSITIVE
+    )
+    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
+    activation_function: str = SILU
+    update_angle: bool = setting(True, "Update angles.")
+    update_style: str = setting("res_residual")
+    update_residual: float = setting(0.1)
+    update_residual_init: str = setting("const")
+    optim_update: bool = setting(True, "Has no effect on results; the faster way is always taken.")
+    smooth_edge_update: bool = setting(
+        False, "Edges without angles get no message instead of their own features."
+    )
+    use_dynamic_sel: bool = setting(False, "Normalise by sel / sel_reduce_factor.")
+    sel_reduce_factor: float = setting(10.0, "See use_dynamic_sel.", rule=POSITIVE)
+    sequential_update: bool = setting(False, "Each update of a layer sees the ones before it.")
+
+
+class RepFlowLayer(RepFlowSettings, MessageLayer):
+    """One layer."""
 
     serial = Serial(
         layout="@class @version e_rcut e_rcut_smth e_sel a_rcut a_rcut_smth a_sel ntypes n_dim e_dim"
@@ -107,96 +136,41 @@ class RepFlowLayer(Module):
     e_residual: Any
     a_residual: Any
 
-    def __init__(
-        self,
-        e_rcut: float,
-        e_rcut_smth: float,
-        e_sel: Sequence[int],
-        a_rcut: float,
-        a_rcut_smth: float,
-        a_sel: int,
-        ntypes: int,
-        *,
-        n_dim: int = 128,
-        e_dim: int = 64,
-        a_dim: int = 64,
-        a_compress_rate: int = 0,
-        a_compress_e_rate: int = 1,
-        a_compress_use_split: bool = False,
-        n_multi_edge_message: int = 1,
-        axis_neuron: int = 4,
-        activation_function: str = "silu",
-        update_angle: bool = True,
-        update_style: str = "res_residual",
-        update_residual: float = 0.1,
-        update_residual_init: str = "const",
-        precision: str = "default",
-        optim_update: bool = True,
-        smooth_edge_update: bool = False,
-        use_dynamic_sel: bool = False,
-        sel_reduce_factor: float = 10.0,
-        sequential_update: bool = False,
-        seed: Seed = None,
-    ) -> None:
-        self.e_rcut, self.e_rcut_smth, self.e_sel = e_rcut, e_rcut_smth, list(e_sel)
-        self.a_rcut, self.a_rcut_smth, self.a_sel = a_rcut, a_rcut_smth, a_sel
-        self.ntypes, self.n_dim, self.e_dim, self.a_dim = ntypes, n_dim, e_dim, a_dim
-        self.a_compress_rate, self.a_compress_e_rate = a_compress_rate, a_compress_e_rate
-        self.a_compress_use_split = a_compress_use_split
-        self.n_multi_edge_message, self.axis_neuron = n_multi_edge_message, axis_neuron
-        self.activation_function, self.update_angle = activation_function, update_angle
-        self.update_style, self.update_residual = update_style, update_residual
-        self.update_residual_init, self.precision = update_residual_init, precision
-        self.optim_update, self.smooth_edge_update = optim_update, smooth_edge_update
-        self.use_dynamic_sel, self.sel_reduce_factor = use_dynamic_sel, sel_reduce_factor
-        self.sequential_update = sequential_update
-        check_update_style(update_style)
-        if sequential_update and (update_style != "res_residual" or not update_angle):
+    e_sel: list[int] = setting(..., "Number of edges of an atom, in a list.", rule=SEL)
+    ntypes: int = setting(..., "Number of types.")
+
+    def build(self) -> None:
+        if self.sequential_update and not (self._has_residuals and self.update_angle):
             raise InputError(
                 "sequential_update needs update_style res_residual and update_angle",
                 where="model/descriptor/repflow/sequential_update",
                 fix="change one of the three",
             )
-        self._make_layers(seed)
-        counts = {"n": (n_dim, 2 + n_multi_edge_message), "e": (e_dim, 1 + update_angle)}
-        counts["a"] = (a_dim, int(update_angle))
-        for name, (width, count) in counts.items():
-            used = count if update_style == "res_residual" else 0
-            vectors = [
-                residual(
-                    width,
-                    update_residual,
-                    update_residual_init,
-                    precision,
-                    child_seed(seed, f"{name}{k}"),
-                )
-                for k in range(used)
-            ]
-            setattr(self, f"{name}_residual", vectors)
+        self._make_layers()
+        self.make_residuals(
+            n=(self.n_dim, 2 + self.n_multi_edge_message),
+            e=(self.e_dim, 1 + self.update_angle),
+            a=(self.a_dim, int(self.update_angle)),
+        )
 
-    def _make_layers(self, seed: Seed) -> None:
-        def layer(n_in: int, n_out: int, name: str, *, bias: bool = True) -> Dense:
-            return plain_layer(
-                n_in, n_out, bias=bias, precision=self.precision, seed=child_seed(seed, name)
-            )
-
+    def _make_layers(self) -> None:
         n, e, a = self.n_dim, self.e_dim, self.a_dim
-        self.node_self_mlp = layer(n, n, "node_self")
-        self.node_sym_linear = layer((n + e) * self.axis_neuron, n, "node_sym")
-        self.node_edge_linear = layer(2 * n + e, n * self.n_multi_edge_message, "node_edge")
-        self.edge_self_linear = layer(2 * n + e, e, "edge_self")
+        self.node_self_mlp = self.linear(n, n, "node_self")
+        self.node_sym_linear = self.linear((n + e) * self.axis_neuron, n, "node_sym")
+        self.node_edge_linear = self.linear(2 * n + e, n * self.n_multi_edge_message, "node_edge")
+        self.edge_self_linear = self.linear(2 * n + e, e, "edge_self")
         self.edge_angle_linear1 = self.edge_angle_linear2 = self.angle_self_linear = None
         self.a_compress_n_linear = self.a_compress_e_linear = None
         if not self.update_angle:
             return
         n_angle, e_angle = self.compressed_widths()
         if self.a_compress_rate and not self.a_compress_use_split:
-            self.a_compress_n_linear = layer(n, n_angle, "compress_n", bias=False)
-            self.a_compress_e_linear = layer(e, e_angle, "compress_e", bias=False)
+            self.a_compress_n_linear = self.linear(n, n_angle, "compress_n", bias=False)
+            self.a_compress_e_linear = self.linear(e, e_angle, "compress_e", bias=False)
         width = a + n_angle + 2 * e_angle
-        self.edge_angle_linear1 = layer(width, e, "edge_angle1")
-        self.edge_angle_linear2 = layer(e, e, "edge_angle2")
-        self.angle_self_linear = layer(width, a, "angle_self")
+        self.edge_angle_linear1 = self.linear(width, e, "edge_angle1")
+        self.edge_angle_linear2 = self.linear(e, e, "edge_angle2")
+        self.angle_self_linear = self.linear(width, a, "angle_self")
 
     def compressed_widths(self) -> tuple[int, int]:
         """Widths of the atom and the edge part of the angles' input."""
@@ -231,8 +205,8 @@ class RepFlowLayer(Module):
             layers = [self.edge_angle_linear1, self.angle_self_linear]
             total, own = self._angle_messages(layers, node, edge, angle, graph)
             edge_terms.append(self._angle_to_edge(total, edge, graph))
-            new_angle = self._combine("a", [angle, own])
-        return self._node(node, edge, message, graph), self._combine("e", edge_terms), new_angle
+            new_angle = self.combine("a", [angle, own])
+        return self._node(node, edge, message, graph), self.combine("e", edge_terms), new_angle
 
     def _in_sequence(self, node: Any, edge: Any, angle: Any, graph: Graph) -> tuple[Any, Any, Any]:
         """Each update sees the ones before it."""
@@ -244,9 +218,6 @@ class RepFlowLayer(Module):
         edge = edge + self.e_residual[1] * self._angle_to_edge(total, edge, graph)
         message = self._edge_messages([self.node_edge_linear], node, edge, graph)[0]
         return self._node(node, edge, message, graph), edge, angle
-
-    def _combine(self, kind: str, terms: Sequence[Any]) -> Any:
-        return combine_updates(terms, getattr(self, f"{kind}_residual"), self.update_style)
 
     def _act(self, x: Any) -> Any:
         return activation(self.activation_function)(x)
@@ -264,7 +235,7 @@ class RepFlowLayer(Module):
         total = message * (1.0 / self.edge_count)
         heads, width = self.n_multi_edge_message, self.n_dim
         terms += [total[:, k * width : (k + 1) * width] for k in range(heads)]
-        return self._combine("n", terms)
+        return self.combine("n", terms)
 
     def _edge_messages(
         self, layers: Sequence[Dense], node: Any, edge: Any, graph: Graph
@@ -329,19 +300,6 @@ class RepFlowLayer(Module):
         if not self.smooth_edge_update:
             total = total + fallback * (1.0 - graph.angle_edges)[:, None]
         return self._act(self.edge_angle_linear2(total))
-
-    # -- dictionaries -------------------------------------------------------------------------
-
-    def serialize(self) -> dict:
-        out = super().serialize()
-        if self.update_style != "res_residual":
-            del out["@variables"]
-        return out
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        empty: dict[str, list] = {"n_residual": [], "e_residual": [], "a_residual": []}
-        return super().deserialize({"@variables": empty, **data})
 
 
 def _side_by_side(layers: Sequence[Dense]) -> tuple[Any, Any]:

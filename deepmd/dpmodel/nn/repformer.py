@@ -5,13 +5,11 @@ Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput.
 (2024).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation
-from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.norm import LayerNorm
 from deepmd.dpmodel.nn.pair_attention import (
     DirectionAttentionApply,
@@ -20,8 +18,12 @@ from deepmd.dpmodel.nn.pair_attention import (
     PairAttentionMap,
     Pairs,
 )
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.updates import check_update_style, combine_updates, plain_layer, residual
+from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
+from deepmd.schema.descriptor import SEL
+from deepmd.schema.network import ACTIVATION
+from deepmd.schema.settings import setting
 
 #: Parts that a layer has only where its settings need them.
 _OPTIONAL = (
@@ -37,22 +39,38 @@ _OPTIONAL = (
 )
 
 
-class RepformerLayer(Module):
-    """One layer; see math of the class's parts for every term.
+class RepformerSettings(UpdateSettings):
+    """What the layers of DPA-2 have in common."""
 
-    Parameters
-    ----------
-    rcut, rcut_smth, sel, ntypes
-        Kept for the dictionary.
-    g1_dim, g2_dim : int
-        Widths of atom and pair features.
-    axis_neuron : int
-        Columns of the symmetrised products.
-    update_chnnl_2 : bool
-        Whether pair features are updated.
-    others
-        Which terms there are, see the input's ``repformer`` section.
-    """
+    g1_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
+    g2_dim: int = setting(16, "Width of pair features.", rule=POSITIVE)
+    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
+    update_g1_has_conv: bool = setting(True, "Convolution of pair and atom features.")
+    update_g1_has_drrd: bool = setting(
+        True, "Symmetrised products of the neighbours' atom features."
+    )
+    update_g1_has_grrg: bool = setting(True, "Symmetrised products of pair features.")
+    update_g1_has_attn: bool = setting(True, "Attention to the neighbours.")
+    update_g2_has_g1g1: bool = setting(True, "Products of atom features in pairs.")
+    update_g2_has_attn: bool = setting(True, "Gated attention between pairs.")
+    update_h2: bool = setting(False, "Update directions.")
+    attn1_hidden: int = setting(64, "Width of a head of the atoms' attention.", rule=POSITIVE)
+    attn1_nhead: int = setting(4, "Its heads.", rule=POSITIVE)
+    attn2_hidden: int = setting(16, "Width of a head of the pairs' attention.", rule=POSITIVE)
+    attn2_nhead: int = setting(4, "Its heads.", rule=POSITIVE)
+    attn2_has_gate: bool = setting(False, "Multiply its logits by h2·h2.")
+    activation_function: str = ACTIVATION
+    trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
+    use_sqrt_nnei: bool = setting(True, "Divide by the root of the number of neighbours.")
+    g1_out_conv: bool = setting(True, "The convolution is a term of its own.")
+    g1_out_mlp: bool = setting(True, "The atom's own network is a term of its own.")
+    ln_eps: float = setting(
+        1e-5, "Epsilon of the layer norms; null means 1e-5.", kind=[float, None]
+    )
+
+
+class RepformerLayer(RepformerSettings, MessageLayer):
+    """One layer; see math of the class's parts for every term."""
 
     serial = Serial(
         layout="@class @version rcut rcut_smth sel ntypes g1_dim g2_dim axis_neuron update_chnnl_2"
@@ -82,148 +100,65 @@ class RepformerLayer(Module):
     g2_residual: Any
     h2_residual: Any
 
-    def __init__(
-        self,
-        rcut: float,
-        rcut_smth: float,
-        sel: Sequence[int],
-        ntypes: int,
-        *,
-        g1_dim: int = 128,
-        g2_dim: int = 16,
-        axis_neuron: int = 4,
-        update_chnnl_2: bool = True,
-        update_g1_has_conv: bool = True,
-        update_g1_has_drrd: bool = True,
-        update_g1_has_grrg: bool = True,
-        update_g1_has_attn: bool = True,
-        update_g2_has_g1g1: bool = True,
-        update_g2_has_attn: bool = True,
-        update_h2: bool = False,
-        attn1_hidden: int = 64,
-        attn1_nhead: int = 4,
-        attn2_hidden: int = 16,
-        attn2_nhead: int = 4,
-        attn2_has_gate: bool = False,
-        activation_function: str = "tanh",
-        update_style: str = "res_avg",
-        update_residual: float = 0.001,
-        update_residual_init: str = "norm",
-        smooth: bool = True,
-        precision: str = "default",
-        trainable_ln: bool = True,
-        use_sqrt_nnei: bool = True,
-        g1_out_conv: bool = True,
-        g1_out_mlp: bool = True,
-        ln_eps: float = 1e-5,
-        seed: Seed = None,
-    ) -> None:
-        self.rcut, self.rcut_smth, self.sel, self.ntypes = rcut, rcut_smth, list(sel), ntypes
-        self.g1_dim, self.g2_dim, self.axis_neuron = g1_dim, g2_dim, axis_neuron
-        self.update_chnnl_2 = update_chnnl_2
-        self.update_g1_has_conv, self.update_g1_has_drrd = update_g1_has_conv, update_g1_has_drrd
-        self.update_g1_has_grrg, self.update_g1_has_attn = update_g1_has_grrg, update_g1_has_attn
-        self.update_g2_has_g1g1 = update_g2_has_g1g1 and update_chnnl_2
-        self.update_g2_has_attn = update_g2_has_attn and update_chnnl_2
-        self.update_h2 = update_h2 and update_chnnl_2
-        self.attn1_hidden, self.attn1_nhead = attn1_hidden, attn1_nhead
-        self.attn2_hidden, self.attn2_nhead = attn2_hidden, attn2_nhead
-        self.attn2_has_gate, self.activation_function = attn2_has_gate, activation_function
-        self.update_style, self.smooth, self.precision = update_style, smooth, precision
-        self.trainable_ln, self.use_sqrt_nnei = trainable_ln, use_sqrt_nnei
-        self.g1_out_conv, self.g1_out_mlp, self.ln_eps = g1_out_conv, g1_out_mlp, ln_eps
-        check_update_style(update_style)
-        self._make_atom_parts(seed)
-        self._make_pair_parts(seed)
-        self._make_residuals(update_residual, update_residual_init, seed)
+    rcut: float = setting(..., "Cutoff radius, Å.", rule=POSITIVE)
+    rcut_smth: float = setting(..., "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
+    sel: list[int] = setting(..., "Number of slots, in a list.", rule=SEL)
+    ntypes: int = setting(..., "Number of types.")
+    update_chnnl_2: bool = setting(True, "Whether pair features are updated.")
+    smooth: bool = setting(True, "Smooth attention and messages.")
 
-    def _linear(self, n_in: int, n_out: int, *, bias: bool, seed: Seed, name: str) -> Dense:
-        return plain_layer(
-            n_in, n_out, bias=bias, precision=self.precision, seed=child_seed(seed, name)
+    def build(self) -> None:
+        for name in ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2"):
+            setattr(self, name, getattr(self, name) and self.update_chnnl_2)
+        self._make_atom_parts()
+        self._make_pair_parts()
+        conv = self.update_g1_has_conv and self.g1_out_conv
+        pair_terms = 1 + self.update_g2_has_g1g1 + self.update_g2_has_attn
+        self.make_residuals(
+            g1=(self.g1_dim, 1 + self.g1_out_mlp + conv + self.update_g1_has_attn),
+            g2=(self.g2_dim, self.update_chnnl_2 * pair_terms),
+            h2=(1, int(self.update_h2)),
         )
 
-    def _make_atom_parts(self, seed: Seed) -> None:
+    def _make_atom_parts(self) -> None:
         g1, g2, conv = self.g1_dim, self.g2_dim, self.update_g1_has_conv
         width = (0 if self.g1_out_mlp else g1) + (g2 if conv and not self.g1_out_conv else 0)
         width += self.axis_neuron * (g2 * self.update_g1_has_grrg + g1 * self.update_g1_has_drrd)
-        self.linear1 = self._linear(width, g1, bias=True, seed=seed, name="linear1")
-        self.g1_self_mlp = (
-            self._linear(g1, g1, bias=True, seed=seed, name="self") if self.g1_out_mlp else None
-        )
+        self.linear1 = self.linear(width, g1, "linear1")
+        self.g1_self_mlp = self.linear(g1, g1, "self") if self.g1_out_mlp else None
         ends = (g2, g1) if self.g1_out_conv else (g1, g2)
-        self.proj_g1g2 = self._linear(*ends, bias=False, seed=seed, name="g1g2") if conv else None
+        self.proj_g1g2 = self.linear(*ends, "g1g2", bias=False) if conv else None
         self.loc_attn = None
         if self.update_g1_has_attn:
-            self.loc_attn = LocalAttention(
-                g1,
-                self.attn1_hidden,
-                self.attn1_nhead,
-                smooth=self.smooth,
-                precision=self.precision,
-                seed=child_seed(seed, "local"),
-            )
+            heads = {"hidden_dim": self.attn1_hidden, "head_num": self.attn1_nhead}
+            self.loc_attn = self._attention(LocalAttention, "local", g1, **heads)
 
-    def _make_pair_parts(self, seed: Seed) -> None:
-        g1, g2, precision = self.g1_dim, self.g2_dim, self.precision
-        attends = self.update_g2_has_attn or self.update_h2
-        self.linear2 = (
-            self._linear(g2, g2, bias=True, seed=seed, name="linear2")
-            if self.update_chnnl_2
-            else None
-        )
+    def _make_pair_parts(self) -> None:
+        g1, g2, attends = self.g1_dim, self.g2_dim, self.update_g2_has_attn
+        self.linear2 = self.linear(g2, g2, "linear2") if self.update_chnnl_2 else None
         self.proj_g1g1g2 = (
-            self._linear(g1, g2, bias=False, seed=seed, name="g1g1g2")
-            if self.update_g2_has_g1g1
-            else None
+            self.linear(g1, g2, "g1g1g2", bias=False) if self.update_g2_has_g1g1 else None
         )
         self.attn2g_map = self.attn2_mh_apply = self.attn2_lm = self.attn2_ev_apply = None
+        heads = {"head_num": self.attn2_nhead}
+        if attends or self.update_h2:
+            given = {**heads, "hidden_dim": self.attn2_hidden, "has_gate": self.attn2_has_gate}
+            self.attn2g_map = self._attention(PairAttentionMap, "map", g2, **given)
         if attends:
-            self.attn2g_map = PairAttentionMap(
-                g2,
-                self.attn2_hidden,
-                self.attn2_nhead,
-                has_gate=self.attn2_has_gate,
-                smooth=self.smooth,
-                precision=precision,
-                seed=child_seed(seed, "map"),
-            )
-        if self.update_g2_has_attn:
-            self.attn2_mh_apply = PairAttentionApply(
-                g2, self.attn2_nhead, precision=precision, seed=child_seed(seed, "apply")
-            )
-            self.attn2_lm = LayerNorm(
-                g2, eps=self.ln_eps, trainable=self.trainable_ln, precision=precision
-            )
+            self.attn2_mh_apply = self._attention(PairAttentionApply, "apply", g2, **heads)
+            self.attn2_lm = self.part(LayerNorm, n=g2, eps=self.ln_eps, trainable=self.trainable_ln)
         if self.update_h2:
-            self.attn2_ev_apply = DirectionAttentionApply(
-                g2, self.attn2_nhead, precision=precision, seed=child_seed(seed, "direction")
-            )
+            self.attn2_ev_apply = self._attention(DirectionAttentionApply, "direction", g2, **heads)
 
-    def _make_residuals(self, size: float, kind: str, seed: Seed) -> None:
-        """Vectors r_k of the style res_residual, one per term of an update."""
-        conv = self.update_g1_has_conv and self.g1_out_conv
-        counts = {
-            "g1": (self.g1_dim, 1 + self.g1_out_mlp + conv + self.update_g1_has_attn),
-            "g2": (
-                self.g2_dim,
-                self.update_chnnl_2 * (1 + self.update_g2_has_g1g1 + self.update_g2_has_attn),
-            ),
-            "h2": (1, int(self.update_h2)),
-        }
-        for name, (width, count) in counts.items():
-            used = count if self.update_style == "res_residual" else 0
-            vectors = [
-                residual(width, size, kind, self.precision, child_seed(seed, f"{name}{k}"))
-                for k in range(used)
-            ]
-            setattr(self, f"{name}_residual", vectors)
+    def _attention(self, kind: type[Module], name: str, width: int, **given: Any) -> Any:
+        return self.part(kind, input_dim=width, seed=child_seed(self.seed, name), **given)
 
     # -- evaluation ---------------------------------------------------------------------------
 
     def call(self, g1: Any, g2: Any, h2: Any, pairs: Pairs) -> tuple[Any, Any, Any]:
         """Update (n, ng1), (n, K, ng2), (n, K, 3); every term sees the layer's inputs."""
         near = ops.take(g1, pairs.j)  # of empty slots, too: their weights are 0 everywhere
-        new_g1 = self.combine([g1, *self._atom_terms(g1, near, g2, h2, pairs)], self.g1_residual)
+        new_g1 = self.combine("g1", [g1, *self._atom_terms(g1, near, g2, h2, pairs)])
         if not self.update_chnnl_2:
             return new_g1, g2, h2
         act = activation(self.activation_function)
@@ -234,9 +169,9 @@ class RepformerLayer(Module):
         weights = None if self.attn2g_map is None else self.attn2g_map(g2, h2, pairs)
         if self.attn2_mh_apply is not None:
             pair_terms.append(self.attn2_lm(self.attn2_mh_apply(weights, g2)))
-        new_g2 = self.combine(pair_terms, self.g2_residual)
+        new_g2 = self.combine("g2", pair_terms)
         if self.attn2_ev_apply is not None:
-            h2 = self.combine([h2, self.attn2_ev_apply(weights, h2)], self.h2_residual)
+            h2 = self.combine("h2", [h2, self.attn2_ev_apply(weights, h2)])
         return new_g1, new_g2, h2
 
     def _atom_terms(self, g1: Any, near: Any, g2: Any, h2: Any, pairs: Pairs) -> list[Any]:
@@ -292,23 +227,6 @@ class RepformerLayer(Module):
         product = ops.xp(m).matmul(ops.matrix_transpose(m[:, :, : self.axis_neuron]), m)
         n, width = ops.shape(g)[0], g.shape[-1]
         return ops.xp(m).reshape(product * (1.0 / 3.0), (n, self.axis_neuron * width))
-
-    def combine(self, terms: Sequence[Any], residuals: Sequence[Any]) -> Any:
-        """Join the old value, first, and its updates."""
-        return combine_updates(terms, residuals, self.update_style)
-
-    # -- dictionaries -------------------------------------------------------------------------
-
-    def serialize(self) -> dict:
-        out = super().serialize()
-        if self.update_style != "res_residual":
-            del out["@variables"]
-        return out
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Any:
-        empty: dict[str, list] = {"g1_residual": [], "g2_residual": [], "h2_residual": []}
-        return super().deserialize({"@variables": empty, **data})
 
 
 def _safe_sqrt(x: Any) -> Any:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A trained vector for every type."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.electronic_configuration import LENGTH, electronic_configuration
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork
 from deepmd.dpmodel.nn.random import Seed
+from deepmd.schema.network import PRECISION, SEED, timestep
+from deepmd.schema.settings import setting
 
 
 def _with_bias(data: dict) -> dict:
@@ -20,21 +21,7 @@ def _with_bias(data: dict) -> dict:
 
 
 class TypeEmbedding(Module):
-    """Embedding of one-hot vectors, or of electronic configurations, of the types.
-
-    Parameters
-    ----------
-    ntypes : int
-        Number of types.
-    neuron : list of int
-        Widths of the network; the last is the length of the vectors.
-    padding : bool
-        Append a zero vector for the type of empty slots.
-    use_econf_tebd : bool
-        Start from electronic configurations; ``type_map`` must name elements.
-    use_tebd_bias : bool
-        Whether the network has biases.
-    """
+    """Embedding of one-hot vectors, or of electronic configurations, of the types."""
 
     serial = Serial(
         layout="@class @version ntypes neuron resnet_dt precision activation_function trainable"
@@ -46,36 +33,31 @@ class TypeEmbedding(Module):
         upgrades={1: _with_bias},
     )
 
-    def __init__(
-        self,
-        ntypes: int,
-        neuron: Sequence[int],
-        *,
-        resnet_dt: bool = False,
-        activation_function: str = "Linear",
-        precision: str = "default",
-        trainable: bool = True,
-        padding: bool = True,
-        use_econf_tebd: bool = False,
-        use_tebd_bias: bool = False,
-        type_map: Sequence[str] | None = None,
-        seed: Seed = None,
-    ) -> None:
-        self.ntypes, self.neuron, self.resnet_dt = ntypes, list(neuron), resnet_dt
-        self.activation_function, self.precision = activation_function, precision
-        self.trainable, self.padding = trainable, padding
-        self.use_econf_tebd, self.use_tebd_bias = use_econf_tebd, use_tebd_bias
-        self.type_map = None if type_map is None else list(type_map)
-        if use_econf_tebd:
+    ntypes: int = setting(..., "Number of types.")
+    neuron: list[int] = setting(..., "Widths of the network; the last is that of the vectors.")
+    resnet_dt: bool = timestep(False)
+    activation_function: str = setting("Linear", "Name of the activation.")
+    precision: str = PRECISION
+    trainable: bool = setting(True, "Whether the vectors are trained.")
+    padding: bool = setting(True, "Append a zero vector for the type of empty slots.")
+    use_econf_tebd: bool = setting(
+        False, "Start from electronic configurations; the types must be elements."
+    )
+    use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
+    type_map: list[str] | None = setting(None, "Names of the types.")
+    seed: Seed = SEED
+
+    def build(self) -> None:
+        if self.use_econf_tebd:
             electronic_configuration(self.type_map or [])
         self.embedding = EmbeddingNetwork(
-            LENGTH if use_econf_tebd else ntypes,
-            neuron,
-            activation_function=activation_function,
-            resnet_dt=resnet_dt,
-            bias=use_tebd_bias,
-            precision=precision_name(precision),
-            seed=seed,
+            LENGTH if self.use_econf_tebd else self.ntypes,
+            self.neuron,
+            activation_function=self.activation_function,
+            resnet_dt=self.resnet_dt,
+            bias=self.use_tebd_bias,
+            precision=precision_name(self.precision),
+            seed=self.seed,
         )
 
     def call(self) -> Any:

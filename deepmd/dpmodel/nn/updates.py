@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.layers import Dense
-from deepmd.dpmodel.nn.random import Seed, stream
-from deepmd.utils.errors import InputError
+from deepmd.dpmodel.nn.random import Seed, child_seed, stream
+from deepmd.schema.common import one_of
+from deepmd.schema.network import PRECISION, SEED
+from deepmd.schema.settings import Settings, setting
 
 
 def plain_layer(n_in: int, n_out: int, *, bias: bool, precision: str, seed: Seed) -> Dense:
@@ -23,16 +26,6 @@ def plain_layer(n_in: int, n_out: int, *, bias: bool, precision: str, seed: Seed
         precision=precision_name(precision),
         seed=seed,
     )
-
-
-def check_update_style(style: str) -> None:
-    """Raise InputError for an unknown way to join updates."""
-    if style not in ("res_avg", "res_incr", "res_residual"):
-        raise InputError(
-            f'update_style "{style}" is unknown',
-            where="model/descriptor",
-            fix="use res_avg, res_incr or res_residual",
-        )
 
 
 def combine_updates(terms: Sequence[Any], residuals: Sequence[Any], style: str) -> Any:
@@ -50,18 +43,58 @@ def combine_updates(terms: Sequence[Any], residuals: Sequence[Any], style: str) 
     return old + total * (len(updates) ** -0.5)
 
 
-def residual(width: int, size: float, kind: str, precision: str, seed: Seed) -> np.ndarray:
-    """Initial weights of an update: all ``size`` (const), or normal with that deviation (norm)."""
-    dtype = numpy_dtype(precision)
-    if kind == "const":
-        return np.full(width, size, dtype)
-    if kind == "norm":
-        return stream(seed).normal(0.0, size, width).astype(dtype)
-    raise InputError(
-        f'update_residual_init "{kind}" is unknown',
-        where="model/descriptor",
-        fix='use "norm" or "const"',
+class UpdateSettings(Settings):
+    """How the updates of a layer are joined, see :func:`combine_updates`."""
+
+    update_style: str = setting(
+        "res_avg",
+        "How updates are joined: res_avg, res_incr or res_residual.",
+        rule=one_of("res_avg", "res_incr", "res_residual"),
     )
+    update_residual: float = setting(0.001, "Initial size of the residual vectors.")
+    update_residual_init: str = setting(
+        "norm", '"norm" (random) or "const".', rule=one_of("norm", "const")
+    )
+
+
+class MessageLayer(UpdateSettings, Module):
+    """A layer that updates several kinds of features, ``params`` being ``<kind>_residual``."""
+
+    precision: str = PRECISION
+    seed: Seed = SEED
+
+    def linear(self, n_in: int, n_out: int, name: str, *, bias: bool = True) -> Dense:
+        """Return a linear layer with the seed of its name."""
+        seed = child_seed(self.seed, name)
+        return plain_layer(n_in, n_out, bias=bias, precision=self.precision, seed=seed)
+
+    def make_residuals(self, **kinds: tuple[int, int]) -> None:
+        """Make the vectors of the style res_residual, by kind: their width and number."""
+        dtype, size = numpy_dtype(self.precision), self.update_residual
+        for name, (width, count) in kinds.items():
+            vectors = [np.full(width, size, dtype) for _ in range(count)]
+            if self.update_residual_init == "norm":
+                streams = [stream(child_seed(self.seed, f"{name}{k}")) for k in range(count)]
+                vectors = [s.normal(0.0, size, width).astype(dtype) for s in streams]
+            setattr(self, f"{name}_residual", vectors if self._has_residuals else [])
+
+    @property
+    def _has_residuals(self) -> bool:
+        return self.update_style == "res_residual"
+
+    def combine(self, kind: str, terms: Sequence[Any]) -> Any:
+        """Join the old value of a kind of features, first, and its updates."""
+        return combine_updates(terms, getattr(self, f"{kind}_residual"), self.update_style)
+
+    def serialize(self) -> dict:
+        out = super().serialize()
+        if not self._has_residuals:
+            del out["@variables"]
+        return out
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Any:
+        return super().deserialize({"@variables": {name: [] for name in cls.serial.params}, **data})
 
 
 @ops.op
