@@ -28,7 +28,7 @@ from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
 from deepmd.pt.script_embedding import scripted
-from deepmd.pt.script_spin import SpinProgram
+from deepmd.pt.script_entries import source_of
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
@@ -40,7 +40,7 @@ ENTRY_VERSION = 1
 
 
 def trace_core(model: Model) -> torch.fx.GraphModule:
-    """Return ``forward_edges`` as a plain graph: 7 arrays and a list of slots -> list of arrays."""
+    """Return ``forward_edges`` as a plain graph of 7 arrays and a list of slots."""
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
         model.packings(),
@@ -49,11 +49,11 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
         taken=sorted(widths(lifted)),
     )
     names = list(model.output_def().get_data())
-    gradients = [f"{v.name}_grad" for v in model.differentiable()]
+    names += [f"{v.name}_grad" for v in model.differentiable()]
 
-    def function(*arrays: torch.Tensor) -> list[torch.Tensor]:
+    def function(*arrays: torch.Tensor) -> dict[str, torch.Tensor]:
         raw = lifted.forward_edges(Inputs.of(arrays))
-        return [raw[name] for name in (*names, *gradients)]
+        return {name: raw[name] for name in names}
 
     graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
         *inputs[:-1], *inputs.slots
@@ -131,53 +131,42 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return the attributes of :class:`deepmd.pt.script.Program`."""
     packings, outputs = model.packings(), model.output_def().get_data().values()
-    sel, atomic = [int(n) for n in model.get_sel()], model.atomic_model
+    atomic = model.atomic_model
     return {
         "rcut": float(model.get_rcut()),
-        "type_map": list(model.get_type_map()),
+        "core_types": atomic.ntypes,
+        "shortest": SHORTEST**2 if model.has_spin() else 0.0,
+        "message_passing": model.message_passing(),
+        "precision": lowest_precision(model),
+        "model_def_script": json.dumps(script),
+        "probes": probe_tensors(model, probes or {}),
         "names": [v.name for v in outputs],
         "sizes": [v.size for v in outputs],
         "differentiable": [v.r_differentiable for v in outputs],
         "intensive": [v.intensive for v in outputs],
-        "counted": [bool(k) for k in kept_types(atomic.atom_exclude_types, atomic.ntypes)[:, 0]],
         "layouts": [p.layout for p in packings],
         "rcuts": [float(p.rcut) for p in packings],
         "sels": [list(p.sel) for p in packings],
         "grouped": [p.by_centre for p in packings],
         "nearest": [p.nearest for p in packings],
+        "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
+        "counted": [bool(k) for k in kept_types(atomic.atom_exclude_types, atomic.ntypes)[:, 0]],
+        "use_spin": model.use_spin if isinstance(model, SpinModel) else [],
+        "scale": _float64(model.virtual_scale if isinstance(model, SpinModel) else ()),
         "dim_fparam": model.get_dim_fparam(),
         "dim_aparam": model.get_dim_aparam(),
         "dim_chg_spin": model.get_dim_chg_spin(),
-        "default_chg_spin": [float(x) for x in model.get_default_chg_spin() or ()],
         "usual_fparam": _float64(model.get_default_fparam() or ()),
         "usual_chg_spin": _float64(model.get_default_chg_spin() or ()),
-        "default_fparam": [float(x) for x in model.get_default_fparam() or ()],
-        "sel": sel,
-        "nnei": sum(sel),
-        "sel_type": torch.jit.Attribute(list(model.get_sel_type()), list[int]),
-        "core_types": atomic.ntypes,
-        # Atoms without spin and their partners are at the same place, and neighbours.
-        "shortest": SHORTEST**2 if model.has_spin() else 0.0,
-        "mixed": model.mixed_types(),
-        "message_passing": model.message_passing(),
-        "observed": list(script.get("info", {}).get("observed_type", model.get_type_map())),
-        "precision": lowest_precision(model),
-        "probes": torch.jit.Attribute(
-            probe_tensors(model, probes or {}), list[dict[str, torch.Tensor]]
-        ),
-        "model_def_script": json.dumps(script),
-        "min_nbor_dist": torch.tensor(
-            -1.0 if min_nbor_dist is None else min_nbor_dist, dtype=torch.float64
-        ),
+        "min_nbor_dist": _float64(-1.0 if min_nbor_dist is None else min_nbor_dist),
     }
 
 
-def _float64(values: Sequence[float]) -> torch.Tensor:
+def _float64(values: Sequence[float] | float) -> torch.Tensor:
     """Return numbers as a buffer: made from a list in TorchScript, they would pass float32."""
-    return torch.tensor(list(values), dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
@@ -210,12 +199,10 @@ def build_program(
     with warnings.catch_warnings():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        core = trace_core(model)
         settings = settings_of(model, script or {}, min_nbor_dist, probes)
-        if isinstance(model, SpinModel):
-            own = {"use_spin": model.use_spin, "scale": _float64(model.virtual_scale)}
-            return torch.jit.script(SpinProgram(core, settings | own))
-        return torch.jit.script(Program(core, settings))
+        program = torch.jit.script(Program(trace_core(model), settings))
+        program.define(source_of(model, script or {}, min_nbor_dist))
+        return program
 
 
 # -- files ----------------------------------------------------------------------------------------

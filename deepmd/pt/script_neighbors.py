@@ -1,7 +1,63 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Pairs of neighbours and their packing in TorchScript, as :mod:`deepmd.dpmodel.neighbors`."""
 
+from typing import NamedTuple
+
 import torch
+
+
+class Packing(NamedTuple):
+    """As :class:`deepmd.dpmodel.neighbors.Packing`; excluded pairs in a row."""
+
+    layout: str
+    ntypes: int
+    rcut: float
+    sel: list[int]
+    by_centre: bool
+    exclude: list[int]
+    nearest: int
+    edge_rcut: float
+    edge_sel: int
+
+
+class Pairs(NamedTuple):
+    """Edges, sorted by centre, with squared lengths [Å²], and at least one atom, by frame."""
+
+    i: torch.Tensor
+    j: torch.Tensor
+    atype: torch.Tensor
+    frame: torch.Tensor
+    r2: torch.Tensor
+
+
+def frame_pairs(
+    xyz: torch.Tensor,
+    types: torch.Tensor,
+    box: torch.Tensor | None,
+    reach: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Places of centres and neighbours, and vectors, of all pairs of real atoms.
+
+    Parameters
+    ----------
+    xyz : (n_frames, n_atoms, 3) [Å]
+    types : (n_frames, n_atoms)
+    box : (n_frames, 9), optional [Å]
+    reach : float [Å]
+    """
+    i_parts: list[torch.Tensor] = []
+    j_parts: list[torch.Tensor] = []
+    vec_parts: list[torch.Tensor] = []
+    for f in range(xyz.shape[0]):
+        cell = torch.zeros((3, 3), dtype=torch.float64, device=xyz.device)
+        if box is not None and box.numel() > 0:
+            cell = box[f].to(torch.float64).reshape(3, 3)
+        here = torch.nonzero(types[f] >= 0)[:, 0]
+        i, j, vec = find_pairs(xyz[f][here], cell, reach)
+        i_parts.append(here[i] + f * xyz.shape[1])
+        j_parts.append(here[j] + f * xyz.shape[1])
+        vec_parts.append(vec)
+    return torch.cat(i_parts), torch.cat(j_parts), torch.cat(vec_parts)
 
 
 def find_pairs(
@@ -85,42 +141,31 @@ def ranks(key: torch.Tensor, r2: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _kept(
-    layout: str,
-    ntypes: int,
-    rcut: float,
-    sel: list[int],
-    nearest: int,
-    excluded: list[int],
-    i: torch.Tensor,
-    j: torch.Tensor,
-    atype: torch.Tensor,
-    r2: torch.Tensor,
-) -> torch.Tensor:
+def _kept(p: Packing, e: Pairs) -> torch.Tensor:
     """Numbers of the edges within the cutoff and ``sel`` that are not excluded."""
-    most = nearest
+    most = p.nearest
     if most == 0:
-        for s in sel:
+        for s in p.sel:
             most += s
-    kept = torch.nonzero((r2 <= rcut * rcut) & (r2 > 0.0)).reshape(-1)
-    n = atype.shape[0]
-    centre = i[kept]
+    kept = torch.nonzero((e.r2 <= p.rcut * p.rcut) & (e.r2 > 0.0)).reshape(-1)
+    n = e.atype.shape[0]
+    centre = e.i[kept]
     if bool((torch.bincount(centre, minlength=n) > most).any()):
-        kept = kept[ranks(centre, r2[kept]) < most]
-    types = atype[j[kept]]
-    if layout == "typed":
-        limit = torch.tensor(sel, dtype=torch.int64, device=i.device)
-        key = i[kept] * ntypes + types
-        counts = torch.bincount(key, minlength=n * ntypes).reshape(n, ntypes)
+        kept = kept[ranks(centre, e.r2[kept]) < most]
+    types = e.atype[e.j[kept]]
+    if p.layout == "typed":
+        limit = torch.tensor(p.sel, dtype=torch.int64, device=kept.device)
+        key = e.i[kept] * p.ntypes + types
+        counts = torch.bincount(key, minlength=n * p.ntypes).reshape(n, p.ntypes)
         if bool((counts > limit).any()):
-            kept = kept[ranks(key, r2[kept]) < limit[types]]
-            types = atype[j[kept]]
-    if len(excluded) > 0:
-        allowed = torch.ones((ntypes, ntypes), dtype=torch.bool, device=i.device)
-        for k in range(len(excluded) // 2):
-            allowed[excluded[2 * k], excluded[2 * k + 1]] = False
-            allowed[excluded[2 * k + 1], excluded[2 * k]] = False
-        kept = kept[allowed[atype[i[kept]], types]]
+            kept = kept[ranks(key, e.r2[kept]) < limit[types]]
+            types = e.atype[e.j[kept]]
+    if len(p.exclude) > 0:
+        allowed = torch.ones((p.ntypes, p.ntypes), dtype=torch.bool, device=kept.device)
+        for k in range(0, len(p.exclude), 2):
+            allowed[p.exclude[k], p.exclude[k + 1]] = False
+            allowed[p.exclude[k + 1], p.exclude[k]] = False
+        kept = kept[allowed[e.atype[e.i[kept]], types]]
     return kept
 
 
@@ -143,81 +188,51 @@ def _trim(table: torch.Tensor) -> torch.Tensor:
     return table[:, :used].contiguous()
 
 
-def _angles(
-    ntypes: int,
-    rcut: float,
-    sel: list[int],
-    excluded: list[int],
-    edge_rcut: float,
-    edge_sel: int,
-    i: torch.Tensor,
-    j: torch.Tensor,
-    atype: torch.Tensor,
-    r2: torch.Tensor,
-) -> list[torch.Tensor]:
+def _angles(p: Packing, e: Pairs) -> list[torch.Tensor]:
     """All ordered pairs of edges of one centre, as positions in the flat list of the edges."""
-    kept = _kept("flat", ntypes, edge_rcut, [edge_sel], 0, excluded, i, j, atype, r2)
-    position = torch.full_like(i, -1)
-    position[kept] = torch.arange(kept.shape[0], device=i.device)
-    inner = _kept("angles", ntypes, rcut, sel, 0, excluded, i, j, atype, r2)
-    inner = inner[r2[inner] < rcut * rcut]
-    centre, where = i[inner], position[inner]
-    counts = torch.bincount(centre, minlength=atype.shape[0])
+    flat = Packing("flat", p.ntypes, p.edge_rcut, [p.edge_sel], False, p.exclude, 0, 0.0, 0)
+    kept = _kept(flat, e)
+    position = torch.full_like(e.i, -1)
+    position[kept] = torch.arange(kept.shape[0], device=kept.device)
+    inner = _kept(p, e)
+    inner = inner[e.r2[inner] < p.rcut * p.rcut]
+    centre, where = e.i[inner], position[inner]
+    counts = torch.bincount(centre, minlength=e.atype.shape[0])
     starts = counts.cumsum(0) - counts
     per_edge = counts[centre]
     first = torch.repeat_interleave(where, per_edge)
     begin = per_edge.cumsum(0) - per_edge
-    offset = torch.arange(first.shape[0], device=i.device)
+    offset = torch.arange(first.shape[0], device=first.device)
     offset = offset - torch.repeat_interleave(begin, per_edge)
     second = where[torch.repeat_interleave(starts[centre], per_edge) + offset]
     return [first, second]
 
 
-def pack(
-    layout: str,
-    ntypes: int,
-    rcut: float,
-    sel: list[int],
-    by_centre: bool,
-    nearest: int,
-    excluded: list[int],
-    edge_rcut: float,
-    edge_sel: int,
-    i: torch.Tensor,
-    j: torch.Tensor,
-    atype: torch.Tensor,
-    r2: torch.Tensor,
-    frame: torch.Tensor,
-) -> list[torch.Tensor]:
-    """Make the slots of one packing; see :func:`deepmd.dpmodel.neighbors.pack`.
-
-    Edges are sorted by centre, atoms by frame; there is at least one atom.
-    """
+def pack(p: Packing, e: Pairs) -> list[torch.Tensor]:
+    """Make the slots of one packing; see :func:`deepmd.dpmodel.neighbors.pack`."""
     slots: list[torch.Tensor] = []
-    if layout == "centres":
-        for t in range(ntypes):
-            slots.append(torch.nonzero(atype == t).reshape(-1))
+    if p.layout == "centres":
+        for t in range(p.ntypes):
+            slots.append(torch.nonzero(e.atype == t).reshape(-1))
         return slots
-    if layout == "first_type":
-        slots.append(atype[torch.searchsorted(frame, frame)])
-        return slots
-    if layout == "angles":
-        return _angles(ntypes, rcut, sel, excluded, edge_rcut, edge_sel, i, j, atype, r2)
-    kept = _kept(layout, ntypes, rcut, sel, nearest, excluded, i, j, atype, r2)
-    if layout == "flat":
-        slots.append(kept)
-        return slots
+    if p.layout == "first_type":
+        return [e.atype[torch.searchsorted(e.frame, e.frame)]]
+    if p.layout == "angles":
+        return _angles(p, e)
+    kept = _kept(p, e)
+    if p.layout == "flat":
+        return [kept]
     tables: list[torch.Tensor] = []
-    if layout == "typed":
-        types = atype[j[kept]]
-        for t in range(ntypes):
-            tables.append(_table(kept[types == t], i, atype.shape[0]))
+    if p.layout == "typed":
+        types = e.atype[e.j[kept]]
+        for t in range(p.ntypes):
+            tables.append(_table(kept[types == t], e.i, e.atype.shape[0]))
     else:
-        tables.append(_table(kept, i, atype.shape[0]))
-    if not by_centre:
+        tables.append(_table(kept, e.i, e.atype.shape[0]))
+    if not p.by_centre:
         return tables
-    for t in range(ntypes):
-        rows = torch.nonzero(atype == t).reshape(-1)
+    for t in range(p.ntypes):
+        rows = torch.nonzero(e.atype == t).reshape(-1)
         slots.append(rows)
         for table in tables:
             slots.append(_trim(table[rows]))
