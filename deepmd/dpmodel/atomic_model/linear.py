@@ -74,6 +74,13 @@ class LinearAtomicModel(AtomicModel):
                 where="model/models",
                 fix="every type of the whole must be in every member",
             )
+        outputs = model.output_def().keys()
+        if "energy" not in outputs:
+            raise InputError(
+                f"member {k} predicts {', '.join(outputs)}, not energies",
+                where="model/models",
+                fix="use the fitting net ener",
+            )
         if not model.mixed_types:
             raise InputError(
                 f"member {k} has a descriptor with distinguished types",
@@ -105,6 +112,21 @@ class LinearAtomicModel(AtomicModel):
     def dim_aparam(self) -> int:
         """Number of atomic parameters."""
         return max(m.dim_aparam for m in self.models)
+
+    @property
+    def default_fparam(self) -> list[float] | None:
+        """Frame parameters of frames that have none, if a member knows."""
+        return next((m.default_fparam for m in self.models if m.default_fparam), None)
+
+    @property
+    def dim_chg_spin(self) -> int:
+        """Numbers of charge and spin multiplicity expected per frame."""
+        return max(m.dim_chg_spin for m in self.models)
+
+    @property
+    def default_chg_spin(self) -> list[float] | None:
+        """Charge and spin multiplicity of frames that have none, if a member knows."""
+        return next((m.default_chg_spin for m in self.models if m.default_chg_spin), None)
 
     def output_def(self) -> FittingOutputDef:
         """An energy."""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What composite models ask of their members, and take over from them."""
+
+import numpy as np
+import pytest
+
+from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.dpmodel.model import build_model
+from deepmd.infer import DeepPot
+from deepmd.testing.systems import randomise, small_system
+from deepmd.utils.errors import InputError
+from tests.members import DESCRIPTORS, section
+
+
+def _energies(given, **more):
+    coord, cell, atype = small_system(2, 4.0, n=6)
+    model = DeepPot.from_evaluator(NumPyEvaluator(randomise(build_model(given))))
+    return [float(model.eval(coord[None], cell, atype, **m)[0][0, 0]) for m in (more, {})]
+
+
+def test_charge_and_spin_of_a_member(tmp_path):
+    given = section("zbl", tmp_path)
+    charged = {"add_chg_spin_ebd": True, "default_chg_spin": [0.0, 1.0], "seed": 1}
+    given["descriptor"] = DESCRIPTORS["dpa3"] | charged
+    given["sw_rmin"], given["sw_rmax"] = 0.1, 0.2
+    charge, default = _energies(given, charge_spin=np.array([[1.0, 2.0]]))
+    assert np.isfinite([charge, default]).all()
+    assert charge != default
+
+
+def test_default_parameters_of_a_member(tmp_path):
+    given = section("linear_ener", tmp_path)
+    given["models"][0]["fitting_net"] |= {"numb_fparam": 1, "default_fparam": [0.5]}
+    same, default = _energies(given, fparam=[0.5])
+    assert same == default
+
+
+def test_a_member_without_energies_is_refused(tmp_path):
+    given = section("linear_ener", tmp_path)
+    given["models"][0]["fitting_net"]["type"] = "dipole"
+    with pytest.raises(InputError, match="member 0 predicts dipole, not energies"):
+        build_model(given)
