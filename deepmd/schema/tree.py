@@ -6,9 +6,9 @@ from importlib import import_module
 from dargs import Argument
 
 from deepmd.schema.learning_rate import learning_rate_argument
-from deepmd.schema.loss import loss_variant
 from deepmd.schema.model import model_argument, multi_task_model_argument
 from deepmd.schema.optimizer import optimizer_argument
+from deepmd.schema.registry import loss_args
 from deepmd.schema.training import multi_task_training_argument, training_argument
 from deepmd.schema.validating import validating_argument
 from deepmd.utils.plugin import load_entry_points
@@ -58,7 +58,7 @@ def _loss() -> Argument:
         "loss",
         dict,
         [],
-        [loss_variant()],
+        [loss_args.variant(default="ener")],
         optional=True,
         default={},
         doc="What is minimised; follows from the fitting network if absent.",
@@ -70,7 +70,7 @@ def _losses() -> Argument:
         "loss_dict",
         dict,
         [],
-        [loss_variant()],
+        [loss_args.variant(default="ener")],
         repeat=True,
         optional=True,
         default={},

@@ -19,6 +19,10 @@ def _cases():
     return [c for c in cases if c["loss_class"].startswith("EnergyStd")]
 
 
+#: DeePMD-kit's class takes 0 for prefactors that are not given, its input something else.
+NOTHING = {f"{when}_pref_{t}": 0.0 for when in ("start", "limit") for t in EnergyLoss.terms}
+
+
 def _rows(array, kept):
     return array.reshape(-1, int(np.prod(array.shape[2:])))[kept]
 
@@ -42,7 +46,8 @@ def test_values(case, reference):
     if isinstance(case["find"], dict):
         find.update(case["find"])
     labels = Labels(values, find, mask.sum(axis=1), frame, np.full(len(mask), 1 / len(mask)))
-    loss, more = EnergyLoss(**case["config"])(case["learning_rate"], read(case["pred"]), labels)
+    loss = EnergyLoss(**NOTHING | case["config"])
+    loss, more = loss(case["learning_rate"], read(case["pred"]), labels)
     assert loss == pytest.approx(case["loss"], rel=1e-12)
     for name, value in more.items():
         assert value == pytest.approx(case["more"][name], rel=1e-12, nan_ok=True), name
@@ -62,9 +67,18 @@ def test_serialize_round_trip():
         {"f_use_norm": True, "start_pref_f": 1.0},
         {"use_huber": True, "start_pref_pf": 1.0},
         {"start_pref_gf": 1.0},
-        {"start_pref_x": 1.0},
     ],
 )
 def test_wrong_combinations_are_refused(wrong):
     with pytest.raises(InputError, match="loss"):
         EnergyLoss(1e-3, **wrong)
+    with pytest.raises(TypeError, match="start_pref_x"):
+        EnergyLoss(1e-3, start_pref_x=1.0)
+
+
+def test_defaults_are_those_of_the_input():
+    loss = EnergyLoss(1e-3)
+    assert [t for t in loss.terms if loss.has(t)] == ["e", "f"]
+    assert (loss.start_pref_e, loss.limit_pref_e) == (0.02, 1.0)
+    assert (loss.start_pref_f, loss.limit_pref_f) == (1000.0, 1.0)
+    assert isinstance(loss.start_pref_f, float)

@@ -123,14 +123,15 @@ def batch_of(natoms, sizes, weight=None):
     return {k: RNG.normal(size=v.shape) for k, v in values.items()}, labels
 
 
+NO_ADOS = {"start_pref_ados": 0.0, "limit_pref_ados": 0.0}
 LOSSES = {
     "tensor": (TensorLoss("t", 3, "t", pref=0.5, pref_atomic=2.0), {"t": 3, "atom_t": 3}),
     "weights": (
-        TensorLoss("t", 3, "t", pref_atomic=2.0, enable_atomic_weight=True),
+        TensorLoss("t", 3, "t", pref=0.0, pref_atomic=2.0, enable_atomic_weight=True),
         {"atom_t": 3, "atom_weight": 1},
     ),
     "dos": (
-        DOSLoss(1.0, 4, **{f"start_pref_{t}": k + 1.0 for k, t in enumerate(("dos", "acdf"))}),
+        DOSLoss(1.0, 4, start_pref_dos=1.0, start_pref_acdf=2.0, **NO_ADOS),
         {"dos": 4, "atom_dos": 4},
     ),
     "property": (PropertyLoss(2, "p", metric=["mae", "rmse"], out_std=[0.5, 2.0]), {"p": 2}),
@@ -185,7 +186,7 @@ def test_excluded_atoms_do_not_count():
 
 
 def test_prefactors_of_dos_follow_the_learning_rate():
-    loss = DOSLoss(1e-3, 4, start_pref_dos=1.0, limit_pref_dos=3.0)
+    loss = DOSLoss(1e-3, 4, start_pref_dos=1.0, limit_pref_dos=3.0, **NO_ADOS)
     pred, labels = batch_of([2, 2], {"dos": 4})
     values = [loss(lr, pred, labels)[0] for lr in (1e-3, 5e-4, 0.0)]
     assert values[1] == pytest.approx(2 * values[0]) and values[2] == pytest.approx(3 * values[0])
@@ -228,10 +229,10 @@ def test_a_selected_type_may_have_short_files(reference, tmp_path):
 
 def test_wrong_losses():
     with pytest.raises(InputError, match="nothing is compared"):
-        TensorLoss("t", 3, "t")
-    with pytest.raises(InputError, match="start_pref_x"):
+        TensorLoss("t", 3, "t", pref=0.0, pref_atomic=0.0)
+    with pytest.raises(TypeError, match="start_pref_x"):
         DOSLoss(1.0, 4, start_pref_x=1.0)
-    with pytest.raises(InputError, match="unknown measure"):
+    with pytest.raises(InputError, match="'mea'.* must be some of smooth_mae, mae"):
         PropertyLoss(1, "p", metric=["mea"])
     with pytest.raises(InputError, match="for 2 numbers"):
         PropertyLoss(2, "p", out_std=[1.0])

@@ -17,6 +17,8 @@ from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
 from deepmd.utils.errors import InputError, NotAvailableError
 
+#: DeePMD-kit's class takes 0 for prefactors that are not given, its input something else.
+NOTHING = {f"{when}_pref_{t}": 0.0 for when in ("start", "limit") for t in EnergySpinLoss.terms}
 SPIN = Label("spin", 3, True, required=True)
 
 # -- loss -----------------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ def test_loss_values(name, reference):
         np.repeat(np.arange(nf), na),
         np.full(nf, 1 / nf),
     )
-    loss = EnergySpinLoss(**case["config"])
+    loss = EnergySpinLoss(**NOTHING | case["config"])
     total, figures = loss(case["learning_rate"], pred, labels)
     assert total == pytest.approx(case["loss"], rel=1e-12)
     assert sorted(figures) == sorted(loss.metric_names())
@@ -60,12 +62,12 @@ def test_loss_without_magnetic_atoms_is_finite():
     pred = {"force_mag": zero, "mask_mag": np.zeros((2, 1))}
     values = {"force_mag": zero + 1.0}
     labels = Labels(values, {"force_mag": 1.0}, np.array([2.0]), np.zeros(2, np.int64), np.ones(1))
-    loss = EnergySpinLoss(1e-3, start_pref_fm=1.0, limit_pref_fm=1.0)
+    loss = EnergySpinLoss(1e-3, **NOTHING | {"start_pref_fm": 1.0, "limit_pref_fm": 1.0})
     assert loss(1e-3, pred, labels)[0] == 0.0
 
 
 def test_loss_dictionary_and_options():
-    loss = EnergySpinLoss(1e-3, start_pref_fm=1.0, start_pref_v=1.0, start_pref_pf=0.0)
+    loss = EnergySpinLoss(1e-3, **NOTHING | {"start_pref_fm": 1.0, "start_pref_v": 1.0})
     data = loss.serialize()
     assert (data["@class"], data["@version"]) == ("EnergySpinLoss", 2)
     assert EnergySpinLoss.deserialize(data).serialize() == data
@@ -73,16 +75,18 @@ def test_loss_dictionary_and_options():
     assert EnergySpinLoss.deserialize({**old, "@version": 1}).serialize() == data
     assert loss.derivatives() == ("force", "virial")
     assert [label.name for label in loss.label_requirements()] == ["force_mag", "virial"]
-    with pytest.raises(InputError, match="unknown key"):
+    with pytest.raises(TypeError, match="start_pref_f"):
         EnergySpinLoss(1e-3, start_pref_f=1.0)
     with pytest.raises(NotAvailableError, match="start_pref_pf"):
         EnergySpinLoss(1e-3, start_pref_pf=1.0)
+    with pytest.raises(NotAvailableError, match="relative_f"):
+        EnergySpinLoss(1e-3, relative_f=0.0)
 
 
 def test_loss_needs_a_model_with_spins(reference):
     (case,) = select(name="spin_se_e2_a")
     model = Model.deserialize(load_model(path(case, "dp"))["model"])
-    assert build_loss({"type": "ener_spin"}, 1e-3, model).metric_names() == ["rmse"]
+    assert build_loss({"type": "ener_spin"}, 1e-3, model).metric_names()[-1] == "rmse_fr"
     with pytest.raises(InputError, match="loss/type"):
         build_loss({"type": "ener_spin"}, 1e-3, Model(model.atomic_model))
 

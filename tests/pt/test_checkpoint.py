@@ -32,7 +32,8 @@ from tests.pt.models import batch, model, section  # noqa: E402
 
 def _checkpoint(tasks=("Default",)):
     models = {t: model(type_one_side=k == 0) for k, t in enumerate(tasks)}
-    losses = {t: EnergyLoss(1e-3, start_pref_e=1.0, limit_pref_e=1.0) for t in tasks}
+    energy = {"start_pref_e": 1.0, "limit_pref_e": 1.0, "start_pref_f": 0.0, "limit_pref_f": 0.0}
+    losses = {t: EnergyLoss(1e-3, **energy) for t in tasks}
     step = TorchTrainStep(models, losses, {"type": "Adam"}, StepOptions())
     b = batch()
     b.labels, b.find = {"energy": np.ones((3, 1))}, {"energy": 1.0}

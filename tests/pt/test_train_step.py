@@ -32,6 +32,9 @@ def _labelled(seed=5):
     return b
 
 
+NO_FORCE = {"start_pref_f": 0.0, "limit_pref_f": 0.0}
+
+
 def _loss(**more):
     given = {"start_pref_e": 1.0, "limit_pref_e": 2.0, "start_pref_f": 3.0, "limit_pref_f": 1.0}
     return EnergyLoss(1e-2, **{**given, "start_pref_v": 0.5, "limit_pref_v": 0.5, **more})
@@ -62,7 +65,7 @@ def test_fifty_steps(section, max_norm):
     reference, tested = _pair(
         section,
         options=StepOptions(gradient_max_norm=max_norm),
-        loss=EnergyLoss(1e-2, start_pref_e=1.0, limit_pref_e=1.0),
+        loss=_loss(limit_pref_e=1.0, **NO_FORCE, start_pref_v=0.0, limit_pref_v=0.0),
         neuron=[2, 4],
         type_one_side=True,
     )

@@ -90,7 +90,8 @@ def test_rows_of_frames_of_different_size(ragged: Batch) -> None:
 def test_loss_is_the_mean_over_the_matrix(kind: str) -> None:
     batch = frames(3, 4, periodic=False)
     pred = {"hessian": np.zeros((3, 27))}
-    term = EnergyLoss(1e-3, start_pref_h=2.0, limit_pref_h=2.0, loss_func=kind)
+    nothing = {f"{when}_pref_{t}": 0.0 for when in ("start", "limit") for t in ("e", "f")}
+    term = EnergyLoss(1e-3, **nothing, start_pref_h=2.0, limit_pref_h=2.0, loss_func=kind)
     value, figures = term(1e-3, pred, labels_of(batch))
     label = batch.labels["hessian"]
     mean = np.abs(label).mean() if kind == "mae" else np.square(label).mean()

@@ -37,8 +37,6 @@ class Fitting(Registered):
     layer_name: Any = None
     tot_ener_zero = False
     spin = None
-    # Arrays.
-    bias_atom_e: Any
     case_embd: Any
     fparam_avg: Any
     fparam_inv_std: Any

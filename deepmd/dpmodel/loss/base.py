@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What every loss offers, and the labels it is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.module import Registered
+from deepmd.dpmodel.module import Registered, Serial
+from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.registry import loss_args
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
@@ -72,8 +74,7 @@ class Loss(Registered):
         model : Model or None
             Says what is predicted; losses that must know it refuse None.
         """
-        kind: Any = cls  # the constructors of the subclasses
-        return kind(starter_learning_rate=start_lr, **section)
+        return cls(starter_learning_rate=start_lr, **section)
 
     def take_statistics(self, model: Any) -> None:
         """Take over what follows from a model's output statistics, once these are set."""
@@ -118,10 +119,37 @@ class Loss(Registered):
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
 
 
-class ScheduledLoss(Loss):
-    """A loss whose terms have prefactors ``start_pref_t`` and ``limit_pref_t``."""
+class Term(NamedTuple):
+    """Part of a loss: what it compares, and its default weights."""
 
-    starter_learning_rate: float
+    what: str
+    start: float = 0.0
+    limit: float = 0.0
+
+
+class ScheduledLoss(Loss):
+    """``Σ_t p_t(lr) L_t`` with ``p_t = limit_t + (start_t - limit_t) lr / starter_learning_rate``.
+
+    A subclass names its terms; the prefactors ``start_pref_t`` and ``limit_pref_t`` become settings.
+    """
+
+    terms: ClassVar[dict[str, Term]] = {}
+
+    starter_learning_rate: float = setting(
+        ..., "Learning rate at which the prefactors have their start values.", key=False
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        for t, term in vars(cls).get("terms", {}).items():
+            for when, default, where in (
+                ("start", term.start, "at the start of the training"),
+                ("limit", term.limit, "in the limit of a vanishing learning rate"),
+            ):
+                doc = f"Weight of the {term.what} {where}."
+                prefactor = setting(default, doc, kind=[float, int], rule=NOT_NEGATIVE)
+                setattr(cls, f"{when}_pref_{t}", prefactor)
+                cls.__annotations__[f"{when}_pref_{t}"] = float
+        super().__init_subclass__(**kwargs)
 
     def has(self, term: str) -> bool:
         """Whether a term takes part."""
@@ -131,6 +159,15 @@ class ScheduledLoss(Loss):
         """Prefactor of a term at a learning rate."""
         start, limit = getattr(self, f"start_pref_{term}"), getattr(self, f"limit_pref_{term}")
         return limit + (start - limit) * (lr / self.starter_learning_rate)
+
+
+def scheduled_serial(
+    name: str, terms: Iterable[str], before: str = "", after: str = "", **more: Any
+) -> Serial:
+    """Return what a loss with terms holds: keys before the prefactors, these, and keys after."""
+    prefactors = " ".join(f"start_pref_{t} limit_pref_{t}" for t in terms)
+    layout = f"@class @version starter_learning_rate {before} {prefactors} {after}"
+    return Serial(layout=layout, name=name, **more)
 
 
 def only_output(model: Any, loss: str) -> Any:

@@ -4,7 +4,6 @@
 from typing import Any
 
 import numpy as np
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
@@ -12,17 +11,16 @@ from deepmd.dpmodel.loss.base import (
     Labels,
     Loss,
     ScheduledLoss,
+    Term,
     atom_mean,
     counted_atoms,
     frame_mean,
     only_output,
     root,
+    scheduled_serial,
     shown,
 )
-from deepmd.dpmodel.module import Serial
-from deepmd.schema.loss import prefactor_arguments
-from deepmd.schema.registry import loss_args
-from deepmd.utils.errors import InputError
+from deepmd.schema.settings import setting
 
 #: Term -> (name of its figure, of atoms, cumulative)
 TERMS = {
@@ -35,35 +33,21 @@ TERMS = {
 
 @Loss.register("dos")
 class DOSLoss(ScheduledLoss):
-    """``Σ_t p_t(lr) L_t`` with ``p_t = limit_t + (start_t - limit_t) lr / starter_learning_rate``.
+    """Errors of the density of states.
 
-    Each L is a mean square over frames or atoms and grid points: dos and ados of the densities
+    Each term is a mean square over frames or atoms and grid points: dos and ados of the densities
     of frames and of atoms, cdf and acdf of their cumulative sums along the grid.
-
-    Parameters
-    ----------
-    starter_learning_rate : float
-        Learning rate at which the prefactors have their start values.
-    numb_dos : int
-        Points of the grid.
-    start_pref_dos, limit_pref_dos, ... : float
-        Prefactors of the terms.
     """
 
-    serial = Serial(
-        layout="@class @version starter_learning_rate numb_dos "
-        + " ".join(f"start_pref_{t} limit_pref_{t}" for t in TERMS),
-        name="DOSLoss",
-    )
+    terms = {
+        "dos": Term("density of states"),
+        "cdf": Term("cumulative density of states"),
+        "ados": Term("density of states of atoms", 1.0, 1.0),
+        "acdf": Term("cumulative density of states of atoms"),
+    }
+    serial = scheduled_serial("DOSLoss", terms, before="numb_dos")
 
-    def __init__(self, starter_learning_rate: float, numb_dos: int, **prefactors: float) -> None:
-        self.starter_learning_rate, self.numb_dos = starter_learning_rate, numb_dos
-        for t in TERMS:
-            for kind in ("start", "limit"):
-                name = f"{kind}_pref_{t}"
-                setattr(self, name, float(prefactors.pop(name, 0.0)))
-        if prefactors:
-            raise InputError(f"unknown key {', '.join(sorted(prefactors))}", where="loss")
+    numb_dos: int = setting(..., "Points of the grid.", key=False)
 
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> "DOSLoss":
@@ -111,14 +95,3 @@ def _running_sum(x: Any) -> Any:
     """Cumulative sum along the last axis of x (n, m)."""
     m = x.shape[-1]
     return ops.xp(x).matmul(x, ops.like(np.triu(np.ones((m, m))), x))
-
-
-@loss_args.register("dos", doc="Errors of the density of states.")
-def dos_loss_arguments() -> list[Argument]:
-    """Keys of the loss of densities of states."""
-    return [
-        *prefactor_arguments("dos", "density of states", 0.0, 0.0),
-        *prefactor_arguments("cdf", "cumulative density of states", 0.0, 0.0),
-        *prefactor_arguments("ados", "density of states of atoms", 1.0, 1.0),
-        *prefactor_arguments("acdf", "cumulative density of states of atoms", 0.0, 0.0),
-    ]

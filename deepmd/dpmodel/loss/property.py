@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Loss of properties, measured in units of their spread."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import Labels, Loss, frame_mean, only_output
 from deepmd.dpmodel.module import Serial
-from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of, option
-from deepmd.schema.registry import loss_args
+from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 MEASURES = ("smooth_mae", "mae", "mse", "rmse", "mape")
@@ -23,26 +21,12 @@ MAPE_SHIFT = 1e-3
 
 @Loss.register("property")
 class PropertyLoss(Loss):
-    """A measure of ``x = (p - out_bias) / out_std`` against the label treated alike.
+    """Errors of properties.
 
-    p is the property, divided by the number of atoms unless it is intensive. Absolute, squared and
-    smooth absolute errors are summed over the batch, ``rmse`` and ``mape`` are means; ``mape`` and
-    all figures are of p itself.
-
-    Parameters
-    ----------
-    task_dim : int
-        Numbers per frame.
-    var_name : str
-        Name of the output and of the label.
-    loss_func : {"smooth_mae", "mae", "mse", "rmse", "mape"}
-    metric : list of str
-        Which of these to show.
-    beta : float
-        Below this ``smooth_mae`` is a parabola.
-    out_bias, out_std : list of float
-        Of the model, task_dim numbers each.
-    intensive : bool
+    A measure of ``x = (p - out_bias) / out_std`` against the label treated alike. p is the
+    property, divided by the number of atoms unless it is intensive. Absolute, squared and smooth
+    absolute errors are summed over the batch, ``rmse`` and ``mape`` are means; ``mape`` and all
+    figures are of p itself.
     """
 
     serial = Serial(
@@ -50,32 +34,44 @@ class PropertyLoss(Loss):
         name="PropertyLoss",
     )
 
-    def __init__(
-        self,
-        task_dim: int,
-        var_name: str,
-        *,
-        loss_func: str = "smooth_mae",
-        metric: Sequence[str] = ("mae",),
-        beta: float = 1.0,
-        out_bias: Sequence[float] | None = None,
-        out_std: Sequence[float] | None = None,
-        intensive: bool = False,
-    ) -> None:
-        self.task_dim, self.var_name, self.intensive = task_dim, var_name, intensive
-        self.loss_func, self.metric, self.beta = loss_func, list(metric), float(beta)
-        # Lists: they are options of the loss, never trained.
-        self.out_bias = [0.0] * task_dim if out_bias is None else np.ravel(out_bias).tolist()
-        self.out_std = [1.0] * task_dim if out_std is None else np.ravel(out_std).tolist()
-        for name in (loss_func, *self.metric):
-            if name not in MEASURES:
-                raise InputError(
-                    f'unknown measure "{name}"', where="loss", fix=f"known: {', '.join(MEASURES)}"
-                )
-        if len(self.out_bias) != task_dim or len(self.out_std) != task_dim:
+    task_dim: int = setting(..., "Numbers per frame.", key=False)
+    var_name: str = setting(..., "Name of the output and of the label.", key=False)
+    loss_func: str = setting(
+        "smooth_mae",
+        f"Measure that is minimised: {', '.join(MEASURES)}.",
+        rule=one_of(*MEASURES),
+    )
+    metric: list[str] = setting(
+        ("mae",),
+        "Measures that are shown.",
+        rule=Rule(
+            lambda v: len(v) > 0 and all(m in MEASURES for m in v),
+            f"must be some of {', '.join(MEASURES)}",
+        ),
+    )
+    beta: float = setting(
+        1.0,
+        "Below this, in units of the deviation, smooth_mae is a parabola.",
+        kind=[float, int],
+        rule=NOT_NEGATIVE,
+    )
+    # Lists: they are options of the loss, never trained.
+    out_bias: Any = setting(None, "Of the model, task_dim numbers; 0 if not given.", key=False)
+    out_std: Any = setting(None, "Of the model, task_dim numbers; 1 if not given.", key=False)
+    intensive: bool = setting(
+        False, "Whether the property of a frame is a mean over its atoms.", key=False
+    )
+
+    def build(self) -> None:
+        """Fill in bias and deviation, and check their lengths."""
+        for name, fill in (("out_bias", 0.0), ("out_std", 1.0)):
+            given = getattr(self, name)
+            given = [fill] * self.task_dim if given is None else np.ravel(given).tolist()
+            setattr(self, name, given)
+        if not len(self.out_bias) == len(self.out_std) == self.task_dim:
             raise InputError(
-                f"{len(self.out_bias)} biases and {len(self.out_std)} deviations for {task_dim} "
-                f"numbers of {var_name}",
+                f"{len(self.out_bias)} biases and {len(self.out_std)} deviations for "
+                f"{self.task_dim} numbers of {self.var_name}",
                 where="loss",
             )
 
@@ -144,34 +140,3 @@ class PropertyLoss(Loss):
             return frame_mean(size, labels)
         mean = frame_mean(d * d, labels)
         return space.sqrt(mean) if name == "rmse" else mean
-
-
-@loss_args.register("property", doc="Errors of properties.")
-def property_loss_arguments() -> list[Argument]:
-    """Keys of the property loss."""
-    return [
-        option(
-            "loss_func",
-            str,
-            "smooth_mae",
-            f"Measure that is minimised: {', '.join(MEASURES)}.",
-            rule=one_of(*MEASURES),
-        ),
-        option(
-            "metric",
-            list[str],
-            ["mae"],
-            "Measures that are shown.",
-            rule=Rule(
-                lambda v: len(v) > 0 and all(m in MEASURES for m in v),
-                f"must be some of {', '.join(MEASURES)}",
-            ),
-        ),
-        option(
-            "beta",
-            [float, int],
-            1.0,
-            "Below this, in units of the deviation, smooth_mae is a parabola.",
-            rule=NOT_NEGATIVE,
-        ),
-    ]

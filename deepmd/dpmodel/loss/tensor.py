@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Loss of dipoles and polarizabilities, of frames and of atoms."""
 
-from collections.abc import Sequence
 from typing import Any
-
-from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
@@ -19,29 +16,17 @@ from deepmd.dpmodel.loss.base import (
     shown,
 )
 from deepmd.dpmodel.module import Serial
-from deepmd.schema.common import NOT_NEGATIVE, option, required
-from deepmd.schema.registry import loss_args
+from deepmd.schema.common import NOT_NEGATIVE
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 
 @Loss.register("tensor")
 class TensorLoss(Loss):
-    """``pref <(T - T̂)²> + pref_atomic <(w_i (t_i - t̂_i))²>``, means over all components.
+    """Errors of dipoles or polarizabilities.
 
-    Parameters
-    ----------
-    tensor_name : str
-        Name of the model's output.
-    tensor_size : int
-        Its components.
-    label_name : str
-        Name of the data file; ``atom_`` before it for the values of atoms.
-    pref, pref_atomic : float
-        Weights of the two terms; the same throughout the training.
-    enable_atomic_weight : bool
-        Whether the errors of atoms are multiplied by ``w_i`` of the label ``atom_weight``.
-    sel_type : list of int, optional
-        Types that are predicted: a file may hold the values of their atoms only.
+    ``pref <(T - T̂)²> + pref_atomic <(w_i (t_i - t̂_i))²>``, means over all components; the weights
+    are the same throughout the training.
     """
 
     serial = Serial(
@@ -50,21 +35,28 @@ class TensorLoss(Loss):
         name="TensorLoss",
     )
 
-    def __init__(
-        self,
-        tensor_name: str,
-        tensor_size: int,
-        label_name: str,
-        *,
-        pref: float = 0.0,
-        pref_atomic: float = 0.0,
-        enable_atomic_weight: bool = False,
-        sel_type: Sequence[int] | None = None,
-    ) -> None:
-        self.tensor_name, self.tensor_size, self.label_name = tensor_name, tensor_size, label_name
-        self.pref, self.pref_atomic = float(pref), float(pref_atomic)
-        self.enable_atomic_weight = enable_atomic_weight
-        self.sel_type = None if sel_type is None else tuple(sel_type)
+    tensor_name: str = setting(..., "Name of the model's output.", key=False)
+    tensor_size: int = setting(..., "Its components.", key=False)
+    label_name: str = setting(
+        ..., "Name of the data file; atom_ before it for the values of atoms.", key=False
+    )
+    pref: float = setting(
+        ..., "Weight of the tensor of a frame.", kind=[float, int], rule=NOT_NEGATIVE
+    )
+    pref_atomic: float = setting(
+        ..., "Weight of the tensors of atoms.", kind=[float, int], rule=NOT_NEGATIVE
+    )
+    enable_atomic_weight: bool = setting(
+        False, "Multiply the errors of atoms by atomic_weight.npy."
+    )
+    sel_type: list[int] | None = setting(
+        None,
+        "Types that are predicted: a file may hold the values of their atoms only.",
+        key=False,
+    )
+
+    def build(self) -> None:
+        """Refuse a loss of nothing."""
         if not self.pref and not self.pref_atomic:
             raise InputError(
                 "nothing is compared", where="loss", fix="give pref or pref_atomic a positive value"
@@ -84,7 +76,8 @@ class TensorLoss(Loss):
         if self.pref:
             wanted.append(Label(name, size, False))
         if self.pref_atomic:
-            wanted.append(Label(f"atom_{name}", size, True, sel_type=self.sel_type))
+            chosen = None if self.sel_type is None else tuple(self.sel_type)
+            wanted.append(Label(f"atom_{name}", size, True, sel_type=chosen))
             if self.enable_atomic_weight:
                 wanted.append(Label("atom_weight", 1, True, default=1.0))
         return wanted
@@ -118,18 +111,3 @@ class TensorLoss(Loss):
             total = total + labels.find[name] * self.pref_atomic * value
             figures[f"rmse_local_{self.tensor_name}"] = shown(root(value), labels.find[name])
         return total, figures
-
-
-@loss_args.register("tensor", doc="Errors of dipoles or polarizabilities.")
-def tensor_loss_arguments() -> list[Argument]:
-    """Keys of the tensor loss."""
-    return [
-        required("pref", [float, int], "Weight of the tensor of a frame.", rule=NOT_NEGATIVE),
-        required("pref_atomic", [float, int], "Weight of the tensors of atoms.", rule=NOT_NEGATIVE),
-        option(
-            "enable_atomic_weight",
-            bool,
-            False,
-            "Multiply the errors of atoms by atomic_weight.npy.",
-        ),
-    ]
