@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.backend.backend import Backend, choose_backend
+from deepmd.backend.backend import Backend
 from deepmd.backend.detect import backend_of, resolve_model
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
@@ -85,8 +85,7 @@ def find_input(given: str, backend: str | None) -> tuple[Path, Backend]:
     """Return the file the user means, and the backend that opens it."""
     path = Path(given)
     if path.is_dir():
-        preferred = choose_backend(backend)[0]() if backend is not None else None
-        source = checkpoint_backend(given, preferred)
+        source = checkpoint_backend(given, backend)
         source.require()
         return find_checkpoints(path, source.checkpoint_suffix or "")[0], source
     path = resolve_model(given, backend)

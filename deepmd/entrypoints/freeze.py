@@ -34,9 +34,8 @@ def freeze(
     for option, value in asked.items():
         if value:
             raise NotAvailableError("known but not built yet", where=f"dp freeze {option}")
-    target = choose_backend(backend)[0]() if backend is not None else None
-    source = checkpoint_backend(checkpoint_folder, target)
-    target = target or source
+    source = checkpoint_backend(checkpoint_folder, backend)
+    target = choose_backend(backend)[0]() if backend is not None else source
     path = str(with_suffix_of(output, type(target)))
     source.require()
     suffix = source.checkpoint_suffix or ""
@@ -47,21 +46,21 @@ def freeze(
     return path
 
 
-def checkpoint_backend(given: str, preferred: Backend | None = None) -> Backend:
+def checkpoint_backend(given: str, preferred: str | None = None) -> Backend:
     """Return the backend that wrote a checkpoint: by suffix, or by what there is.
 
     Parameters
     ----------
     given : str
         What the user named: a file, a prefix or a folder.
-    preferred : Backend, optional
-        Tried first where the name does not tell.
+    preferred : str, optional
+        Name of the backend that is tried first where ``given`` does not tell.
     """
     backends = [b for b in Backend.get_backends().values() if b.features & Backend.Feature.TRAIN]
     for backend in backends:
         if backend.checkpoint_suffix and given.endswith(backend.checkpoint_suffix):
             return backend()
-    first = type(preferred) if preferred is not None else choose_backend(None)[0]
+    first = choose_backend(preferred)[0]
     for backend in [first, *backends]:
         try:
             if backend.checkpoint_suffix and find_checkpoints(given, backend.checkpoint_suffix):

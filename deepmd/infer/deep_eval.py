@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation of model files of any backend."""
 
-import copy
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ import numpy as np
 from deepmd.backend.detect import backend_of, existing_model
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator
-from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.batch_size import AutoBatchSize
 from deepmd.infer.frames import Frames, make_frames
@@ -69,7 +67,7 @@ class DeepEval(Queries):
         outputs = evaluator.model.kinds()
         found = [c for name, c in DeepEval._classes.items() if name in outputs]
         instance = super().__new__(found[0] if found else cls)
-        instance._evaluator = evaluator
+        instance.evaluator = evaluator
         return instance
 
     def __init__(
@@ -81,8 +79,8 @@ class DeepEval(Queries):
         head: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if "_evaluator" not in self.__dict__:
-            self._evaluator = _open(model_file, head)
+        if "evaluator" not in self.__dict__:
+            self.evaluator = _open(model_file, head)
         outputs = self.model.kinds()
         if self.output is not None and self.output not in outputs:
             raise InputError(
@@ -90,7 +88,7 @@ class DeepEval(Queries):
                 where=model_file,
                 fix="open it with deepmd.infer.DeepEval",
             )
-        self._batch_size = _batch_size(auto_batch_size, self._evaluator)
+        self._batch_size = _batch_size(auto_batch_size, self.evaluator)
         self._neighbor_list = neighbor_list
         self._neighbor_list_checked = False
         self._warned = False
@@ -102,19 +100,9 @@ class DeepEval(Queries):
     def from_evaluator(cls, evaluator: Evaluator, **kwargs: Any) -> Self:
         """Wrap a model that is in memory; the options are those of the constructor."""
         instance = super().__new__(cls)
-        instance._evaluator = evaluator
+        instance.evaluator = evaluator
         instance.__init__("model in memory", **kwargs)  # type: ignore[misc]
         return instance
-
-    @property
-    def model(self) -> Model:
-        """The neutral model."""
-        return self._evaluator.model
-
-    @property
-    def evaluator(self) -> Evaluator:
-        """What evaluates batches."""
-        return self._evaluator
 
     # -- evaluation ---------------------------------------------------------------------------
 
@@ -166,7 +154,7 @@ class DeepEval(Queries):
         """Evaluate some frames, and put the atoms' results into (n_frames, n_atoms, …)."""
         first = [d for d in derivatives if d != "hessian"]
         batch = self._batch(frames, part)
-        results = self._evaluator.evaluate(batch, derivatives=first, extra=extra)
+        results = self.evaluator.evaluate(batch, derivatives=first, extra=extra)
         real = frames.real[part]
         out = {}
         for name, value in results.items():
@@ -210,16 +198,11 @@ class DeepEval(Queries):
         out = np.zeros((3 * frames.n_atoms, 3 * frames.n_atoms))
         real = np.flatnonzero(np.repeat(frames.real[number], 3))
         batch = self._batch(frames, np.array([number]))
-        out[np.ix_(real, real)] = self._evaluator.hessian(batch)
+        out[np.ix_(real, real)] = self.evaluator.hessian(batch)
         return out
 
-    @property
-    def has_hessian(self) -> bool:
-        """Whether the model was trained for second derivatives, and gives them."""
-        return bool(self._evaluator.model_def_script.get("hessian_mode", False))
-
     def _warn_of_overflow(self) -> None:
-        overflow = self._evaluator.overflow
+        overflow = self.evaluator.overflow
         if overflow.centres and not self._warned:
             self._warned = True
             needed = "" if overflow.needed is None else f", {overflow.needed.tolist()} would do"
@@ -307,24 +290,6 @@ class DeepEval(Queries):
     ) -> np.ndarray:
         given = dict(zip(("fparam", "aparam", "mixed_type"), parameters, strict=False)) | named
         return self.evaluate(*frames, derivatives=(), extra=(name,), **_known_inputs(given))[name]
-
-    def eval_typeebd(self) -> np.ndarray:
-        """Return the type embedding, (n_types + 1, width)."""
-        descriptor = getattr(self.model.atomic_model, "descriptor", None)
-        embedding = getattr(descriptor, "type_embedding", None)
-        if embedding is None:
-            raise NotAvailableError(
-                "the model has no type embedding", fix="only descriptors of mixed types have one"
-            )
-        return np.asarray(embedding())
-
-    def get_model(self) -> Any:
-        """Return what evaluates the model: a module of the backend's, or the neutral model."""
-        return getattr(self._evaluator, "module", self.model)
-
-    def get_model_def_script(self) -> dict[str, Any]:
-        """Return the model section of the input the model was trained with."""
-        return copy.deepcopy(self._evaluator.model_def_script)
 
 
 def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,15 +10,7 @@ import numpy as np
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.utils.errors import InputError
 
-_COLUMNS = (
-    "max_devi_v",
-    "min_devi_v",
-    "avg_devi_v",
-    "max_devi_f",
-    "min_devi_f",
-    "avg_devi_f",
-    "devi_e",
-)
+_COLUMNS = [f"{kind}_devi_{of}" for of in "vf" for kind in ("max", "min", "avg")] + ["devi_e"]
 
 
 def _spread(values: np.ndarray, real: np.ndarray | None) -> np.ndarray:
@@ -153,10 +145,10 @@ def calc_model_devi(
     types = np.asarray(atype).reshape(-1, na) if na else np.zeros((1, 0))
     real_atoms = np.broadcast_to(types >= 0, (nf, na))
     count = np.maximum(real_atoms.sum(axis=1), 1)
-    real = {k: np.asarray(v, np.float64) for k, v in (real_data or {}).items()}
-    real_e = real["energy"].reshape(nf) / count if "energy" in real else None
-    real_v = real["virial"].reshape(nf, 9) / count[:, None] if "virial" in real else None
-    real_f = real["force"].reshape(nf, na, 3) if "force" in real else None
+    data = real_data or {}
+    real_e = _real(data, "energy", (nf,), count)
+    real_v = _real(data, "virial", (nf, 9), count[:, None])
+    real_f = _real(data, "force", (nf, na, 3), 1.0)
     of_virial = calc_model_devi_v(virial / count[:, None], real_v, relative_v)
     of_energy = calc_model_devi_e(energy[..., 0] / count, real_e)
     *of_force, per_atom = _of_forces(force, real_f, relative, real_atoms)
@@ -166,6 +158,13 @@ def calc_model_devi(
     if fname is not None:
         write_model_devi_out(devi, fname, atomic=atomic)
     return devi
+
+
+def _real(
+    data: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], count: Any
+) -> np.ndarray | None:
+    """Real values divided by ``count``, if they are known."""
+    return np.reshape(data[name], shape) / count if name in data else None
 
 
 def check_models(models: Sequence[DeepPot], needed: int, names: Sequence[Any] = ()) -> None:

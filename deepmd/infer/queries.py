@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What can be asked of an opened model."""
 
-from abc import ABC, abstractmethod
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
+from deepmd.utils.errors import NotAvailableError
 
 
-class Queries(ABC):
-    """Questions answered by the neutral model."""
+class Queries:
+    """Questions answered by the neutral model, and by what evaluates it.
+
+    Attributes
+    ----------
+    evaluator : Evaluator
+        What evaluates batches.
+    """
+
+    evaluator: Evaluator
 
     @property
-    @abstractmethod
     def model(self) -> Model:
         """The neutral model."""
+        return self.evaluator.model
 
     def get_rcut(self) -> float:
         """Cutoff [Å]."""
@@ -72,13 +82,32 @@ class Queries(ABC):
         """Whether the model takes spins."""
         return self.model.has_spin()
 
+    @property
+    def has_hessian(self) -> bool:
+        """Whether the model was trained for second derivatives, and gives them."""
+        return bool(self.evaluator.model_def_script.get("hessian_mode", False))
+
     def get_model_size(self) -> dict[str, int]:
         """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
         return model_size(self.model)
 
-    @abstractmethod
+    def eval_typeebd(self) -> np.ndarray:
+        """Return the type embedding, (n_types + 1, width)."""
+        descriptor = getattr(self.model.atomic_model, "descriptor", None)
+        embedding = getattr(descriptor, "type_embedding", None)
+        if embedding is None:
+            raise NotAvailableError(
+                "the model has no type embedding", fix="only descriptors of mixed types have one"
+            )
+        return np.asarray(embedding())
+
+    def get_model(self) -> Any:
+        """Return what evaluates the model: a module of the backend's, or the neutral model."""
+        return getattr(self.evaluator, "module", self.model)
+
     def get_model_def_script(self) -> dict[str, Any]:
         """Return the model section of the input the model was trained with."""
+        return copy.deepcopy(self.evaluator.model_def_script)
 
     def get_observed_types(self) -> dict[str, Any]:
         """Return the types of the training data: ``type_num`` and ``observed_type``, their names."""
