@@ -37,13 +37,13 @@ def load(folder, record, loss, model):
 
 def as_rounded(loss):
     """Round the 1/natoms of energy and virial to float32, as DeePMD-kit does."""
-    exact = loss._of_frame
+    exact = loss.of_frame
 
-    def of_frame(difference, labels, delta):
+    def of_frame(difference, labels, which):
         inverse = ops.cast(ops.cast(1.0 / labels.natoms, "float32"), "float64")
-        return exact(difference, labels._replace(natoms=1.0 / inverse), delta)
+        return exact(difference, labels._replace(natoms=1.0 / inverse), which)
 
-    loss._of_frame = of_frame
+    loss.of_frame = of_frame
     return loss
 
 
