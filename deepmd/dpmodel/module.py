@@ -51,7 +51,7 @@ class Serial:
         Children that the constructor makes, with the keys of their settings, where they have such,
         and of the rest. They have no dictionary of their own.
     arguments : mapping of str to str
-        Keys that the constructor calls otherwise.
+        Keys of settings of parts, and what the constructor calls them.
     grows : bool
         Whether keys were added without a new version: missing ones take their defaults.
     upgrades : mapping of int to function
@@ -226,6 +226,9 @@ class Module(Settings, metaclass=_Checked):
         s = cls.serial
         known = set(s.layout.split()) | set(_SPECIAL)
         unknown = sorted(set(data) - known)
+        for key, name in s.arguments.items():
+            part: Any = cls.settings[name].part
+            unknown += sorted(f"{key}/{k}" for k in data.get(key, {}) if k not in part.settings)
         if unknown:
             raise ModelFileError(f"{s.name}: unknown key {', '.join(unknown)}")
         optional = {n for n, x in cls.settings.items() if s.grows and not x.required}
@@ -244,12 +247,14 @@ class Module(Settings, metaclass=_Checked):
     def restore(self, data: dict) -> None:
         """Take children and arrays from a dictionary."""
         s = self.serial
-        self._need((key for name, key in s.child_keys.items() if name not in s.optional), data)
         for name, key in s.child_keys.items():
+            made = getattr(self, name, None)
+            if name not in s.optional or made is not None:
+                self._need([key], data)
             if name not in s.parts:
                 setattr(self, name, _deserialize_child(data.get(key), self.child_kinds.get(key)))
-            elif getattr(self, name) is not None:
-                getattr(self, name).restore(data[key])
+            elif made is not None:
+                made.restore(data[key])
         variables = data.get("@variables", {})
         for key in s.arrays:
             if key not in variables:

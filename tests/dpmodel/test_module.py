@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The tree of arrays: declarations, walking, binding, dictionaries."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from deepmd.dpmodel.descriptor import DescrptSeA
 from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import ModelFileError
 
 
@@ -103,6 +106,55 @@ def test_older_versions_are_upgraded():
     del data["trainable"]
     data["@version"] = 1
     assert Dense.deserialize(data).trainable is True
+
+
+class Wheel(Module):
+    """A part without a dictionary of its own."""
+
+    serial = Serial(layout="spokes rim", children=("rim",))
+    width: int = setting(2, "Of the rim.")
+    spokes: int = setting(3, "Number of spokes.")
+
+    def build(self):
+        self.rim = Dense(self.width, self.spokes, seed=1)
+
+
+class Cart(Module):
+    """A whole whose keys grew in number."""
+
+    serial = Serial(
+        layout="@class width colour wheel_args wheel_variable",
+        name="Cart",
+        children=("wheel",),
+        parts={"wheel": ("wheel_args", "wheel_variable")},
+        arguments={"wheel_args": "wheel"},
+        grows=True,
+    )
+    wheel: Any = setting(..., "Its wheel.", part=Wheel)
+    width: int = setting(4, "Of the wheel.")
+    colour: str = setting("red", "What it is painted in.")
+
+    def build(self):
+        self.wheel = self.part(Wheel, **self.wheel)
+
+
+def test_parts_are_stored_in_two_sections():
+    cart = Cart(wheel={"spokes": 5}, width=3)
+    data = cart.serialize()
+    assert list(data) == ["@class", "width", "colour", "wheel_args", "wheel_variable"]
+    assert data["wheel_args"] == {"spokes": 5} and list(data["wheel_variable"]) == ["rim"]
+    data["wheel_variable"]["rim"]["@variables"]["w"] += 1.0
+    again = Cart.deserialize(data)
+    np.testing.assert_array_equal(again.wheel.rim.w, cart.wheel.rim.w + 1.0)
+    assert [path for path, _, _ in walk(again)] == ["wheel.rim.w", "wheel.rim.b"]
+    del data["colour"]
+    assert Cart.deserialize(data).colour == "red"
+    for change, message in (
+        ({"wheel_args": {"spokes": 5, "tyre": True}}, "unknown key wheel_args/tyre"),
+        ({"wheel_variable": {}}, "key rim is missing"),
+    ):
+        with pytest.raises(ModelFileError, match=message):
+            Cart.deserialize({**data, **change})
 
 
 def test_statistics_that_vary_along_slots_are_refused():

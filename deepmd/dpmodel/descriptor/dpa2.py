@@ -12,14 +12,14 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.descriptor.dpa1 import SymmetrisedBlock
 from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbours
 from deepmd.dpmodel.descriptor.se_e3_tebd import ThreeBodyBlock
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.norm import Identity
 from deepmd.dpmodel.nn.pair_attention import Pairs
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.repformer import RepformerLayer, RepformerSettings
-from deepmd.dpmodel.nn.updates import plain_layer
+from deepmd.dpmodel.nn.updates import linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import widths
@@ -96,9 +96,7 @@ class Repformers(RepformerSettings, _Block):
     def build(self) -> None:
         super().build()
         self.ln_eps = 1e-5 if self.ln_eps is None else self.ln_eps
-        self.g2_embd = plain_layer(
-            1, self.g2_dim, bias=True, precision=self.precision, seed=child_seed(self.seed, "g2")
-        )
+        self.g2_embd = linear(self, 1, self.g2_dim, "g2", bias=True)
         self.repformer_layers = [
             self.part(
                 RepformerLayer,
@@ -169,25 +167,20 @@ class DescrptDPA2(EmbeddedTypes):
 
     def build(self) -> None:
         super().build()
-        seed = {name: child_seed(self.seed, name) for name in ("repinit", "repformers")}
-        self.repinit = self.part(
-            Repinit,
-            smooth_type_embedding=self.smooth,
-            **{**self.repinit, "seed": seed["repinit"]},
-        )
-        self.repformers = self.part(Repformers, **{**self.repformer, "seed": seed["repformers"]})
+        seed, smooth = child_seed(self.seed, "repinit"), self.smooth
+        self.repinit = self.part(Repinit, seed=seed, smooth_type_embedding=smooth, **self.repinit)
+        seed = child_seed(self.seed, "repformers")
+        self.repformers = self.part(Repformers, seed=seed, **self.repformer)
         self.three_body = self._three_body() if self.repinit.use_three_body else None
         self.type_embedding = self.make_type_embedding(self.repinit.tebd_dim)
         width = sum(b.dim_out for b in self._blocks()[:-1])
         g1 = self.repformers.g1_dim
-        self.g1_shape_tranform = Identity() if width == g1 else self._linear(width, "shape")
+        self.g1_shape_tranform = (
+            Identity() if width == g1 else linear(self, width, g1, "shape", bias=False)
+        )
         self.tebd_transform = None
         if self.add_tebd_to_repinit_out:
-            self.tebd_transform = self._linear(self.repinit.tebd_dim, "tebd")
-
-    def _linear(self, width: int, name: str) -> Module:
-        n, seed = self.repformers.g1_dim, child_seed(self.seed, name)
-        return plain_layer(width, n, bias=False, precision=self.precision, seed=seed)
+            self.tebd_transform = linear(self, self.repinit.tebd_dim, g1, "tebd", bias=False)
 
     def _three_body(self) -> RepinitThreeBody:
         given = self.repinit

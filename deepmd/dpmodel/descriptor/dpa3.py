@@ -20,7 +20,7 @@ from deepmd.dpmodel.nn.environment import environment, exponential_switch, switc
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.repflow import SILU, Graph, RepFlowLayer, RepFlowSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
-from deepmd.dpmodel.nn.updates import plain_layer
+from deepmd.dpmodel.nn.updates import linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
@@ -64,16 +64,12 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
             self.fix_stat_std = 0.3
         if self.fix_stat_std:
             self.dstd = np.full((self.ntypes, 4), self.fix_stat_std)
-        self.edge_embd = self._linear(self.e_dim, "edge", bias=True)
-        self.angle_embd = self._linear(self.a_dim, "angle", bias=False)
+        self.edge_embd = linear(self, 1, self.e_dim, "edge", bias=True)
+        self.angle_embd = linear(self, 1, self.a_dim, "angle", bias=False)
         self.repflow_layers = [
             self.part(RepFlowLayer, e_sel=self.sel, seed=child_seed(self.seed, k))
             for k in range(self.nlayers)
         ]
-
-    def _linear(self, width: int, name: str, *, bias: bool) -> Any:
-        seed = child_seed(self.seed, name)
-        return plain_layer(1, width, bias=bias, precision=self.precision, seed=seed)
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -199,15 +195,14 @@ class DescrptDPA3(EmbeddedTypes):
     def build(self) -> None:
         super().build()
         seed = child_seed(self.seed, "repflows")
-        self.repflows = self.part(RepFlows, **{**self.repflow, "seed": seed})
+        self.repflows = self.part(RepFlows, seed=seed, **self.repflow)
         n = self.repflows.n_dim
         self.type_embedding = self.make_type_embedding(n)
         self.chg_embedding = self.spin_embedding = self.mix_cs_mlp = None
         if self.add_chg_spin_ebd:
             self.chg_embedding = self._embedding(CHARGES, "charge")
             self.spin_embedding = self._embedding(MULTIPLICITIES, "spin")
-            seed = child_seed(self.seed, "mix")
-            self.mix_cs_mlp = plain_layer(2 * n, n, bias=True, precision=self.precision, seed=seed)
+            self.mix_cs_mlp = linear(self, 2 * n, n, "mix", bias=True)
 
     def _embedding(self, count: int, name: str) -> TypeEmbedding:
         """Vectors for whole numbers."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.attention import SHIFT, gated_softmax, masked_softmax, outer
-from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.nn.updates import plain_layer
+from deepmd.dpmodel.nn.random import Seed
+from deepmd.dpmodel.nn.updates import linear
 from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import setting
 
@@ -59,13 +59,10 @@ class _Heads(Module):
     precision: str = PRECISION
     seed: Seed = SEED
 
-    def linear(self, n_in: int, n_out: int, name: str | None = None, *, bias: bool = False) -> Any:
-        """Return a linear layer, with the seed of its name if it has one."""
-        seed = self.seed if name is None else child_seed(self.seed, name)
-        return plain_layer(n_in, n_out, bias=bias, precision=self.precision, seed=seed)
-
 
 class _HiddenHeads(_Heads):
+    """One that computes weights."""
+
     hidden_dim: int = setting(..., "Width of a head.")
 
 
@@ -85,7 +82,7 @@ class PairAttentionMap(_HiddenHeads):
     smooth: bool = setting(True, "Let weights vanish at the cutoff.")
 
     def build(self) -> None:
-        self.mapqk = self.linear(self.input_dim, 2 * self.hidden_dim * self.head_num)
+        self.mapqk = linear(self, self.input_dim, 2 * self.hidden_dim * self.head_num, bias=False)
 
     def call(self, g2: Any, h2: Any, pairs: Pairs) -> Any:
         """Weights of every head: (n, K, ng2), (n, K, 3) -> (n, heads, K, K)."""
@@ -114,8 +111,8 @@ class PairAttentionApply(_Heads):
 
     def build(self) -> None:
         heads = self.input_dim * self.head_num
-        self.mapv = self.linear(self.input_dim, heads, "v")
-        self.head_map = self.linear(heads, self.input_dim, "head", bias=True)
+        self.mapv = linear(self, self.input_dim, heads, "v", bias=False)
+        self.head_map = linear(self, heads, self.input_dim, "head", bias=True)
 
     def call(self, weights: Any, g2: Any) -> Any:
         """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
@@ -136,7 +133,7 @@ class DirectionAttentionApply(_Heads):
     )
 
     def build(self) -> None:
-        self.head_map = self.linear(self.head_num, 1)
+        self.head_map = linear(self, self.head_num, 1, bias=False)
 
     def call(self, weights: Any, h2: Any) -> Any:
         """Apply: (n, heads, K, K), (n, K, 3) -> (n, K, 3)."""
@@ -161,9 +158,9 @@ class LocalAttention(_HiddenHeads):
 
     def build(self) -> None:
         n, hidden, heads = self.input_dim, self.hidden_dim, self.head_num
-        self.mapq = self.linear(n, hidden * heads, "q")
-        self.mapkv = self.linear(n, (hidden + n) * heads, "kv")
-        self.head_map = self.linear(n * heads, n, "head", bias=True)
+        self.mapq = linear(self, n, hidden * heads, "q", bias=False)
+        self.mapkv = linear(self, n, (hidden + n) * heads, "kv", bias=False)
+        self.head_map = linear(self, n * heads, n, "head", bias=True)
 
     def call(self, g1: Any, near: Any, pairs: Pairs) -> Any:
         """Attend: (n, ng1), (n, K, ng1) -> (n, ng1)."""

@@ -12,7 +12,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import Dense
-from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, activated_sum
+from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, activated_sum, linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
@@ -155,22 +155,24 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
 
     def _make_layers(self) -> None:
         n, e, a = self.n_dim, self.e_dim, self.a_dim
-        self.node_self_mlp = self.linear(n, n, "node_self")
-        self.node_sym_linear = self.linear((n + e) * self.axis_neuron, n, "node_sym")
-        self.node_edge_linear = self.linear(2 * n + e, n * self.n_multi_edge_message, "node_edge")
-        self.edge_self_linear = self.linear(2 * n + e, e, "edge_self")
+        self.node_self_mlp = linear(self, n, n, "node_self", bias=True)
+        self.node_sym_linear = linear(self, (n + e) * self.axis_neuron, n, "node_sym", bias=True)
+        self.node_edge_linear = linear(
+            self, 2 * n + e, n * self.n_multi_edge_message, "node_edge", bias=True
+        )
+        self.edge_self_linear = linear(self, 2 * n + e, e, "edge_self", bias=True)
         self.edge_angle_linear1 = self.edge_angle_linear2 = self.angle_self_linear = None
         self.a_compress_n_linear = self.a_compress_e_linear = None
         if not self.update_angle:
             return
         n_angle, e_angle = self.compressed_widths()
         if self.a_compress_rate and not self.a_compress_use_split:
-            self.a_compress_n_linear = self.linear(n, n_angle, "compress_n", bias=False)
-            self.a_compress_e_linear = self.linear(e, e_angle, "compress_e", bias=False)
+            self.a_compress_n_linear = linear(self, n, n_angle, "compress_n", bias=False)
+            self.a_compress_e_linear = linear(self, e, e_angle, "compress_e", bias=False)
         width = a + n_angle + 2 * e_angle
-        self.edge_angle_linear1 = self.linear(width, e, "edge_angle1")
-        self.edge_angle_linear2 = self.linear(e, e, "edge_angle2")
-        self.angle_self_linear = self.linear(width, a, "angle_self")
+        self.edge_angle_linear1 = linear(self, width, e, "edge_angle1", bias=True)
+        self.edge_angle_linear2 = linear(self, e, e, "edge_angle2", bias=True)
+        self.angle_self_linear = linear(self, width, a, "angle_self", bias=True)
 
     def compressed_widths(self) -> tuple[int, int]:
         """Widths of the atom and the edge part of the angles' input."""

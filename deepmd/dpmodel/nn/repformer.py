@@ -19,7 +19,7 @@ from deepmd.dpmodel.nn.pair_attention import (
     Pairs,
 )
 from deepmd.dpmodel.nn.random import child_seed
-from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings
+from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
@@ -124,10 +124,10 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         g1, g2, conv = self.g1_dim, self.g2_dim, self.update_g1_has_conv
         width = (0 if self.g1_out_mlp else g1) + (g2 if conv and not self.g1_out_conv else 0)
         width += self.axis_neuron * (g2 * self.update_g1_has_grrg + g1 * self.update_g1_has_drrd)
-        self.linear1 = self.linear(width, g1, "linear1")
-        self.g1_self_mlp = self.linear(g1, g1, "self") if self.g1_out_mlp else None
+        self.linear1 = linear(self, width, g1, "linear1", bias=True)
+        self.g1_self_mlp = linear(self, g1, g1, "self", bias=True) if self.g1_out_mlp else None
         ends = (g2, g1) if self.g1_out_conv else (g1, g2)
-        self.proj_g1g2 = self.linear(*ends, "g1g2", bias=False) if conv else None
+        self.proj_g1g2 = linear(self, *ends, "g1g2", bias=False) if conv else None
         self.loc_attn = None
         if self.update_g1_has_attn:
             heads = {"hidden_dim": self.attn1_hidden, "head_num": self.attn1_nhead}
@@ -135,9 +135,9 @@ class RepformerLayer(RepformerSettings, MessageLayer):
 
     def _make_pair_parts(self) -> None:
         g1, g2, attends = self.g1_dim, self.g2_dim, self.update_g2_has_attn
-        self.linear2 = self.linear(g2, g2, "linear2") if self.update_chnnl_2 else None
+        self.linear2 = linear(self, g2, g2, "linear2", bias=True) if self.update_chnnl_2 else None
         self.proj_g1g1g2 = (
-            self.linear(g1, g2, "g1g1g2", bias=False) if self.update_g2_has_g1g1 else None
+            linear(self, g1, g2, "g1g1g2", bias=False) if self.update_g2_has_g1g1 else None
         )
         self.attn2g_map = self.attn2_mh_apply = self.attn2_lm = self.attn2_ev_apply = None
         heads = {"head_num": self.attn2_nhead}

@@ -16,15 +16,15 @@ from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import Settings, setting
 
 
-def plain_layer(n_in: int, n_out: int, *, bias: bool, precision: str, seed: Seed) -> Dense:
-    """Return a linear layer without activation."""
+def linear(whole: Any, n_in: int, n_out: int, name: str | None = None, *, bias: bool) -> Dense:
+    """Return a layer without activation, with the precision and, by its name, the seed of a whole."""
     return Dense(
         n_in,
         n_out,
         activation_function="none",
         bias=bias,
-        precision=precision_name(precision),
-        seed=seed,
+        precision=precision_name(whole.precision),
+        seed=whole.seed if name is None else child_seed(whole.seed, name),
     )
 
 
@@ -62,11 +62,6 @@ class MessageLayer(UpdateSettings, Module):
 
     precision: str = PRECISION
     seed: Seed = SEED
-
-    def linear(self, n_in: int, n_out: int, name: str, *, bias: bool = True) -> Dense:
-        """Return a linear layer with the seed of its name."""
-        seed = child_seed(self.seed, name)
-        return plain_layer(n_in, n_out, bias=bias, precision=self.precision, seed=seed)
 
     def make_residuals(self, **kinds: tuple[int, int]) -> None:
         """Make the vectors of the style res_residual, by kind: their width and number."""
