@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Where components and plugins declare the input keys they understand.
 
-A descriptor, fitting, loss … registers a function that returns its arguments, in its own file::
+A descriptor, fitting or loss is filed with its settings when its class is registered
+(:meth:`deepmd.dpmodel.module.Registered.register`); others register a function::
 
-    @descriptor_args.register("se_e2_a", alias=["se_a"], doc="two-body descriptor")
+    @model_args.register("pairtab", doc="a pair table")
     def arguments() -> list[Argument]:
         return [Argument("rcut", float, optional=True, default=6.0), ...]
 """
