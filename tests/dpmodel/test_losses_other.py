@@ -9,7 +9,7 @@ import pytest
 
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.loss import DOSLoss, Labels, Loss, PropertyLoss, TensorLoss, build_loss
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
@@ -18,6 +18,7 @@ from deepmd.io import load_model
 from deepmd.schema import normalize
 from deepmd.utils.errors import InputError
 from tests.conftest import REFERENCE
+from tests.members import FITTINGS, section
 
 CLASSES = {"DOSLoss": DOSLoss, "PropertyLoss": PropertyLoss, "TensorLoss": TensorLoss}
 
@@ -232,13 +233,22 @@ def test_wrong_losses():
         TensorLoss("t", 3, "t", pref=0.0, pref_atomic=0.0)
     with pytest.raises(TypeError, match="start_pref_x"):
         DOSLoss(1.0, 4, start_pref_x=1.0)
-    with pytest.raises(InputError, match="'mea'.* must be some of smooth_mae, mae"):
+    with pytest.raises(InputError, match=r"'mea'.* must be some of smooth_mae, mae"):
         PropertyLoss(1, "p", metric=["mea"])
     with pytest.raises(InputError, match="for 2 numbers"):
         PropertyLoss(2, "p", out_std=[1.0])
     for kind in ("tensor", "dos", "property"):
         with pytest.raises(InputError, match="does not fit the model"):
             build_loss({"type": kind}, 1e-3, None)
+
+
+@pytest.mark.parametrize("name", FITTINGS)
+def test_losses_of_other_models(name, tmp_path):
+    model = build_model(section(name, tmp_path))
+    own = {"dipole": "tensor", "polar": "tensor"}.get(name, name)
+    for kind in {"ener", "tensor", "dos", "property"} - {own}:
+        with pytest.raises(InputError, match=f"does not fit the model, which predicts {name}"):
+            build_loss({"type": kind}, 1e-3, model)
 
 
 def test_labels_that_do_not_vary_have_no_scale(reference):

@@ -9,6 +9,7 @@ from deepmd.dpmodel.loss.ener import EnergyLoss
 from deepmd.dpmodel.loss.ener_spin import EnergySpinLoss
 from deepmd.dpmodel.loss.property import PropertyLoss
 from deepmd.dpmodel.loss.tensor import TensorLoss
+from deepmd.utils.errors import InputError
 
 __all__ = [
     "DOSLoss",
@@ -37,5 +38,13 @@ def build_loss(section: dict[str, Any], start_lr: float, model: Any = None) -> L
         later, see :meth:`Loss.take_statistics`.
     """
     given = dict(section)
-    kind = Loss.registry.get(given.pop("type", "ener"), where="loss/type")
+    name = given.pop("type", "ener")
+    kind = Loss.registry.get(name, where="loss/type")
+    predicted = ["energy"] if model is None else model.kinds()
+    if kind.fits and not set(kind.fits).intersection(predicted):
+        raise InputError(
+            f'the loss "{name}" does not fit the model, which predicts {", ".join(predicted)}',
+            where="loss/type",
+            fix="leave the section out: it follows from the fitting net",
+        )
     return kind.for_model(given, start_lr, model)

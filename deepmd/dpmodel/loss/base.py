@@ -13,7 +13,6 @@ from deepmd.dpmodel.module import Registered, Serial
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.registry import loss_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 from deepmd.utils.plugin import Registry
 
 
@@ -61,6 +60,8 @@ class Loss(Registered):
 
     registry: ClassVar[Registry] = Registry("loss")
     keys = loss_args
+    #: Kinds of models it compares, see :meth:`Model.kinds`; any if none is named.
+    fits: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> Any:
@@ -170,17 +171,10 @@ def scheduled_serial(
     return Serial(layout=layout, name=name, **more)
 
 
-def only_output(model: Any, loss: str) -> Any:
-    """Return the definition of the one output of a model; an energy or no model is refused."""
-    outputs = [] if model is None else list(model.output_def().get_data().values())
-    if len(outputs) != 1 or outputs[0].name == "energy":
-        raise InputError(
-            f'the loss "{loss}" does not fit the model, which predicts '
-            f"{', '.join(v.name for v in outputs) or 'nothing'}",
-            where="loss/type",
-            fix="leave the section out: it follows from the fitting net",
-        )
-    return outputs[0]
+def only_output(model: Any) -> Any:
+    """Return the definition of the one output of a model."""
+    [output] = model.output_def().get_data().values()
+    return output
 
 
 def shown(value: Any, find: Any) -> Any:

@@ -45,6 +45,7 @@ class DOSLoss(ScheduledLoss):
         "ados": Term("density of states of atoms", 1.0, 1.0),
         "acdf": Term("cumulative density of states of atoms"),
     }
+    fits = ("dos",)
     serial = scheduled_serial("DOSLoss", terms, before="numb_dos")
 
     numb_dos: int = setting(..., "Points of the grid.", key=False)
@@ -52,7 +53,7 @@ class DOSLoss(ScheduledLoss):
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> "DOSLoss":
         """Build the loss of a checked section for the output of a model."""
-        return cls(start_lr, only_output(model, "dos").size, **section)
+        return cls(start_lr, only_output(model).size, **section)
 
     def label_requirements(self) -> list[Label]:
         """Return the labels of the terms that take part."""

@@ -18,6 +18,8 @@ Compare = Callable[[dict[str, Any], Labels], tuple[Any, Any]]
 class EnergyTerms(ScheduledLoss):
     """Base of losses of energies. Energy and virial terms are divided by the number of atoms."""
 
+    fits = ("energy",)
+
     relative_f: float | None = setting(
         None, "Divide force errors by the force's length plus this, eV/Å.", absent=True
     )

@@ -29,6 +29,7 @@ class PropertyLoss(Loss):
     figures are of p itself.
     """
 
+    fits = ("property",)
     serial = Serial(
         layout="@class @version task_dim var_name loss_func metric beta out_bias out_std intensive",
         name="PropertyLoss",
@@ -78,7 +79,7 @@ class PropertyLoss(Loss):
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> "PropertyLoss":
         """Build the loss of a checked section for the output of a model."""
-        output = only_output(model, "property")
+        output = only_output(model)
         loss = cls(output.size, output.name, intensive=output.intensive, **section)
         loss.take_statistics(model)
         return loss

@@ -29,6 +29,7 @@ class TensorLoss(Loss):
     are the same throughout the training.
     """
 
+    fits = ("dipole", "polar")
     serial = Serial(
         layout="@class @version tensor_name tensor_size label_name pref pref_atomic"
         " enable_atomic_weight",
@@ -65,7 +66,7 @@ class TensorLoss(Loss):
     @classmethod
     def for_model(cls, section: dict[str, Any], start_lr: float, model: Any) -> "TensorLoss":
         """Build the loss of a checked section for the output of a model."""
-        output = only_output(model, "tensor")
+        output = only_output(model)
         types = model.get_sel_type()
         return cls(output.name, output.size, output.label_name, sel_type=types or None, **section)
 
