@@ -344,6 +344,20 @@ def _deserialize_child(data: Any, kind: Any = None) -> Any:
 # -- walking and binding --------------------------------------------------------------------------
 
 
+def modules(node: Any, seen: set[int] | None = None) -> Iterator[Module]:
+    """Iterate over a module, or a list or dictionary of them, and all below it, each once."""
+    seen = set() if seen is None else seen
+    if node is None or id(node) in seen:
+        return
+    children = node.values() if isinstance(node, Mapping) else node
+    if isinstance(node, Module):
+        seen.add(id(node))
+        yield node
+        children = [getattr(node, name) for name in node.serial.children]
+    for child in children:
+        yield from modules(child, seen)
+
+
 def walk(root: Module) -> Iterator[tuple[str, Any, bool]]:
     """Yield (path, array, trained?) of every array, a shared one once.
 

@@ -10,7 +10,7 @@ import numpy as np
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
 from deepmd.utils.errors import NotAvailableError
 
@@ -158,23 +158,6 @@ def model_size(model: Model) -> dict[str, int]:
 
 def count_parameters(node: Any) -> int:
     """Count the numbers that training may change (whether or not they are frozen), each once."""
-    return _count(node, set())
-
-
-def _count(node: Any, seen: set[int]) -> int:
-    if node is None or id(node) in seen:
-        return 0
-    if isinstance(node, Module):
-        seen.add(id(node))
-        values = [getattr(node, name) for name in node.serial.params]
-        own = sum(np.asarray(v).size for v in _flat(values))
-        return own + sum(_count(getattr(node, c), seen) for c in node.serial.children)
-    items = node.values() if isinstance(node, Mapping) else node
-    return sum(_count(child, seen) for child in items)
-
-
-def _flat(values: Any) -> list[Any]:
-    """Return the arrays of nested lists, without None."""
-    if isinstance(values, (list, tuple)):
-        return [a for v in values for a in _flat(v)]
-    return [] if values is None else [values]
+    values = (getattr(m, name) for m in modules(node) for name in m.serial.params)
+    lists = (v if isinstance(v, list | tuple) else [v] for v in values)
+    return sum(np.size(array) for arrays in lists for array in arrays if array is not None)

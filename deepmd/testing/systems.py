@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import modules
 
 
 def small_system(
@@ -57,26 +57,15 @@ def gradient(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, h: float = 1e
 
 def randomise(model: Model, seed: int = 0) -> Model:
     """Give a model statistics and biases that are not trivial, so that a term left out shows."""
-    _randomise(model, np.random.default_rng(seed), set())
+    rng = np.random.default_rng(seed)
+    for node in modules(model):
+        names = node.serial.buffers
+        if "dstd" in names:
+            _randomise_statistics(node, rng)
+        for name in ("out_bias", "bias_atom_e"):
+            if name in names and getattr(node, name) is not None:
+                setattr(node, name, rng.normal(size=getattr(node, name).shape))
     return model
-
-
-def _randomise(node: Any, rng: np.random.Generator, seen: set[int]) -> None:
-    if node is None or id(node) in seen:
-        return
-    if not isinstance(node, Module):
-        for child in node.values() if isinstance(node, dict) else node:
-            _randomise(child, rng, seen)
-        return
-    seen.add(id(node))
-    names = node.serial.buffers
-    if "dstd" in names:
-        _randomise_statistics(node, rng)
-    for name in ("out_bias", "bias_atom_e"):
-        if name in names and getattr(node, name) is not None:
-            setattr(node, name, rng.normal(size=getattr(node, name).shape))
-    for child in node.serial.children:
-        _randomise(getattr(node, child), rng, seen)
 
 
 def _randomise_statistics(node: Any, rng: np.random.Generator) -> None:
