@@ -59,6 +59,13 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
                 where="model/descriptor/repflow/a_rcut",
                 fix="take at most e_rcut",
             )
+        narrow = min(self.n_dim, self.e_dim)
+        if self.axis_neuron > narrow:
+            raise InputError(
+                f"{self.axis_neuron} is more than the {narrow} channels of atoms or edges",
+                where="model/descriptor/repflow/axis_neuron",
+            )
+        self._check_compression()
         super().build()
         if self.skip_stat:
             self.fix_stat_std = 0.3
@@ -70,6 +77,29 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
             self.part(RepFlowLayer, e_sel=self.sel, seed=child_seed(self.seed, k))
             for k in range(self.nlayers)
         ]
+
+    def _check_compression(self) -> None:
+        """Refuse widths that cannot be compressed: a_dim / rate for atoms, half of it for edges."""
+        rate, wide = self.a_compress_rate, self.a_dim * self.a_compress_e_rate
+        if not rate:
+            return
+        if wide % (2 * rate):
+            raise InputError(
+                f"a_dim times a_compress_e_rate, {wide}, is no multiple of {2 * rate}",
+                where="model/descriptor/repflow/a_compress_rate",
+                fix="change a_dim",
+            )
+        taken = {
+            "atoms": (self.a_dim // rate, self.n_dim),
+            "edges": (wide // (2 * rate), self.e_dim),
+        }
+        for what, (part, width) in taken.items():
+            if self.a_compress_use_split and part > width:
+                raise InputError(
+                    f"{part} of the {width} components of {what} cannot be taken",
+                    where="model/descriptor/repflow/a_compress_use_split",
+                    fix="raise a_compress_rate",
+                )
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -194,6 +224,11 @@ class DescrptDPA3(EmbeddedTypes):
 
     def build(self) -> None:
         super().build()
+        if self.default_chg_spin is not None and len(self.default_chg_spin) != 2:
+            raise InputError(
+                f"found {len(self.default_chg_spin)} numbers, expected charge and multiplicity",
+                where="model/descriptor/default_chg_spin",
+            )
         seed = child_seed(self.seed, "repflows")
         self.repflows = self.part(RepFlows, seed=seed, **self.repflow)
         n = self.repflows.n_dim

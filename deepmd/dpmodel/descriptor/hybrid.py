@@ -29,6 +29,10 @@ class DescrptHybrid(Descriptor):
     seed: Seed = setting(None, "Seed of the members without one.", key=False)
 
     def build(self) -> None:
+        if not self.list:
+            raise InputError(
+                "names no descriptor", where="model/descriptor/list", fix="give at least one"
+            )
         members = []
         for k, section in enumerate(self.list):
             given = {"seed": child_seed(self.seed, k), **section}
@@ -80,6 +84,17 @@ class DescrptHybrid(Descriptor):
     def message_passing(self) -> bool:
         """Whether a member passes messages."""
         return any(m.message_passing for m in self.list)
+
+    @property
+    def dim_chg_spin(self) -> int:
+        """Numbers of charge and spin multiplicity expected per frame."""
+        return max(getattr(m, "dim_chg_spin", 0) for m in self.list)
+
+    @property
+    def default_chg_spin(self) -> Any:
+        """Charge and spin multiplicity of frames that have none, if a member knows."""
+        found = (getattr(m, "default_chg_spin", None) for m in self.list)
+        return next((default for default in found if default), None)
 
     @property
     def dim_out(self) -> int:

@@ -24,6 +24,7 @@ from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
 from deepmd.schema.settings import setting
+from deepmd.utils.errors import InputError
 
 #: Parts that a layer has only where its settings need them.
 _OPTIONAL = (
@@ -124,6 +125,18 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         g1, g2, conv = self.g1_dim, self.g2_dim, self.update_g1_has_conv
         width = (0 if self.g1_out_mlp else g1) + (g2 if conv and not self.g1_out_conv else 0)
         width += self.axis_neuron * (g2 * self.update_g1_has_grrg + g1 * self.update_g1_has_drrd)
+        if not width:
+            raise InputError(
+                "atoms receive nothing from their neighbours",
+                where="model/descriptor/repformer",
+                fix="set update_g1_has_grrg or update_g1_has_drrd to true",
+            )
+        used = [g2] * self.update_g1_has_grrg + [g1] * self.update_g1_has_drrd
+        if used and self.axis_neuron > min(used):
+            raise InputError(
+                f"{self.axis_neuron} is more than the {min(used)} channels of atoms or pairs",
+                where="model/descriptor/repformer/axis_neuron",
+            )
         self.linear1 = linear(self, width, g1, "linear1", bias=True)
         self.g1_self_mlp = linear(self, g1, g1, "self", bias=True) if self.g1_out_mlp else None
         ends = (g2, g1) if self.g1_out_conv else (g1, g2)
