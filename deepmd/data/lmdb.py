@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.data.system import System, match_types
+from deepmd.data.system import COORD, TYPES, System, match_types
 from deepmd.dpmodel.label import Label
 from deepmd.utils.errors import DataError, NotAvailableError
 
@@ -19,7 +19,8 @@ NAMES = {
     "energies": "energy",
     "forces": "force",
     "virials": "virial",
-    "atom_types": "atype",
+    "atom_types": TYPES.name,
+    "atype": TYPES.name,
 }
 METADATA = b"__metadata__"
 
@@ -58,7 +59,7 @@ class LmdbFile:
             ) from None
         natoms = about.get("frame_nlocs")
         if natoms is None:
-            natoms = [len(np.ravel(self.frame(k)["atype"])) for k in range(count)]
+            natoms = [len(np.ravel(self.frame(k)[TYPES.name])) for k in range(count)]
         self.natoms = self._per_frame("frame_nlocs", natoms, count)
         self.system = self._per_frame(
             "frame_system_ids", about.get("frame_system_ids", [0] * count), count
@@ -85,7 +86,7 @@ class LmdbFile:
         what = f"frame {number}"
         found = self._unpack(format(number, self._format).encode(), what)
         out = {NAMES.get(k, k): v for k, v in found.items()}
-        for name in ("coord", "atype"):
+        for name in (COORD.name, TYPES.name):
             if name not in out:
                 raise DataError(f"{what} has no {name}", where=self.path, fix="remove the frame")
         return out
@@ -118,6 +119,8 @@ class LmdbSystem(System):
         The model's types.
     """
 
+    types_name = "atom_types"
+
     def __init__(
         self, file: LmdbFile, frames: np.ndarray, *, type_map: Sequence[str] | None = None
     ) -> None:
@@ -127,7 +130,7 @@ class LmdbSystem(System):
         self._remap, self.type_map = match_types(file.names, type_map, file.path)
         self.mixed, self.atype = True, np.zeros(self.natoms, dtype=np.int64)
         self._last: tuple[bytes, list[dict[str, Any]]] = b"", []
-        self.periodic = bool(self._read_geometry(frames[:1])[1].any())
+        self.periodic = bool(self._read_cells(frames[:1]).any())
 
     def _decoded(self, frames: np.ndarray) -> list[dict[str, Any]]:
         """Read frames; those of the last call are kept, for they are asked for by array."""
@@ -137,9 +140,9 @@ class LmdbSystem(System):
             self._last = frames.tobytes(), decoded
         return decoded
 
-    def _array_of(
+    def _numbers(
         self, frame: dict[str, Any], number: int, name: str, widths: Sequence[int]
-    ) -> Any:
+    ) -> np.ndarray:
         """Numbers of one array of a frame, checked and flat."""
         array = np.asarray(frame[name])
         what = None
@@ -155,52 +158,42 @@ class LmdbSystem(System):
             )
         return array.reshape(-1).astype(np.float64)
 
-    def _types(self, frames: np.ndarray) -> np.ndarray:
-        rows = [
-            self._array_of(frame, number, "atype", [self.natoms])
-            for frame, number in zip(self._decoded(frames), frames, strict=True)
-        ]
-        types = self._map_types(np.stack(rows).astype(np.int64), self.file.path)
-        empty = (types < 0).all(axis=1)
-        if empty.any():
-            raise DataError(f"frame {frames[empty][0]} has no real atom", where=self.file.path)
-        return types
-
-    def _read_geometry(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        coord, cell = [], np.zeros((len(frames), 9))
-        for k, (frame, number) in enumerate(zip(self._decoded(frames), frames, strict=True)):
-            coord.append(self._array_of(frame, number, "coord", [3 * self.natoms]))
+    def _read_cells(self, frames: np.ndarray) -> np.ndarray:
+        cell = np.zeros((len(frames), 9))
+        for k, frame in enumerate(self._decoded(frames)):
             if frame.get("box") is not None:
-                cell[k] = self._array_of(frame, number, "box", [9])
-        return np.stack(coord), cell.reshape(-1, 3, 3)
+                cell[k] = self._numbers(frame, frames[k], "box", [9])
+        return cell.reshape(-1, 3, 3)
 
     def check(self, labels: Sequence[Label]) -> dict[str, bool]:
         """Say what the first frame has; frames are looked at when they are read."""
         first = self._frames[:1]
-        return {
-            la.name: len(first) > 0 and self._read_label(la, first) is not None for la in labels
-        }
+        return {la.name: len(first) > 0 and self._read(la, first) is not None for la in labels}
 
-    def _read_label(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
+    def _read(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
         """Values of frames; None where any of them has none."""
-        rows = []
-        for frame, number in zip(self._decoded(frames), frames, strict=True):
-            name = next((n for n in label.file_names() if _has(frame, n)), None)
-            if name is None:
-                if label.required:
-                    raise DataError(
-                        f"frame {number} has no {label.name}",
-                        where=self.file.path,
-                        fix="add it, or leave out the term that needs it",
-                    )
-                return None
-            rows.append(self._array_of(frame, number, name, self._widths(label, frame)))
-        return np.stack(rows)
-
-    def _widths(self, label: Label, frame: dict[str, Any]) -> list[int]:
+        widths = [label.size * (self.natoms if label.atomic else 1)]
         if label.pairwise:
-            return [(3 * self.natoms) ** 2]
-        return [label.size * (self.natoms if label.atomic else 1)]
+            widths = [(3 * self.natoms) ** 2]
+        types = None if label.sel_type is None else self._types(frames)
+        rows = []
+        for k, frame in enumerate(self._decoded(frames)):
+            name = next((n for n in label.file_names() if _has(frame, n)), None)
+            if name is None and label.required:
+                raise DataError(
+                    f"frame {frames[k]} has no {label.name}",
+                    where=self.file.path,
+                    fix="add it, or leave out the term that needs it",
+                )
+            if name is None:
+                return None
+            if types is None:
+                rows.append(self._numbers(frame, frames[k], name, widths))
+            else:
+                some = label.size * int(np.isin(types[k], label.sel_type or ()).sum())
+                values = self._numbers(frame, frames[k], name, [*widths, some])
+                rows.append(self._spread(values[None], label, types[k : k + 1])[0])
+        return np.stack(rows)
 
 
 def open_lmdb(

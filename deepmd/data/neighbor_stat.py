@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Smallest distance and largest numbers of neighbours of a data set, and ``sel: "auto"``."""
 
-import copy
+import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -207,49 +207,77 @@ def resolve_sel(
     return sizes[0] if single else sizes
 
 
+@dataclasses.dataclass
+class Selection:
+    """A key of the input that says how many neighbours there are room for.
+
+    Attributes
+    ----------
+    section : dict
+        That holds it.
+    key, where : str
+        Its name and its path.
+    rcut : float
+        Cutoff of these neighbours [Å].
+    mixed : bool
+        Whether types are counted together.
+    """
+
+    section: dict[str, Any]
+    key: str
+    where: str
+    rcut: float
+    mixed: bool
+
+    @property
+    def value(self) -> Any:
+        """What it says."""
+        return self.section[self.key]
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.section[self.key] = value
+
+
+def selections(section: Any, where: str = "descriptor", mixed: bool = False) -> Iterator[Selection]:
+    """Iterate over the selections of a descriptor section, parts and sub-sections included."""
+    if isinstance(section, list):
+        for k, part in enumerate(section):
+            yield from selections(part, f"{where}[{k}]", mixed)
+    if isinstance(section, dict):
+        if "type" in section:
+            mixed = section["type"] in MIXED_DESCRIPTORS
+        for rcut, key in RCUT_SEL:
+            if rcut in section and key in section:
+                yield Selection(section, key, f"{where}/{key}", float(section[rcut]), mixed)
+        for name, part in section.items():
+            yield from selections(part, f"{where}/{name}", mixed)
+
+
+def model_selections(model: Mapping[str, Any], where: str = "model") -> Iterator[Selection]:
+    """Iterate over the selections of a model section, members included."""
+    yield from selections(model.get("descriptor"), f"{where}/descriptor")
+    for k, member in enumerate(model.get("models") or ()):
+        yield from model_selections(member, f"{where}/models[{k}]")
+
+
 def update_sel(
-    descriptor: dict[str, Any],
+    found: Iterable[Selection],
     systems: Sequence[System],
     ntypes: int,
     *,
     virtual_scale: Sequence[float] | None = None,
-) -> tuple[dict[str, Any], float]:
-    """Resolve every ``"auto"`` in a descriptor section, parts of hybrids and sub-sections too.
+) -> float:
+    """Resolve every ``"auto"`` in place; return the smallest distance of the data [Å].
 
     With ``virtual_scale``, virtual atoms are counted; see :func:`neighbor_stat`.
-
-    Returns
-    -------
-    descriptor : dict
-        A copy with numbers.
-    min_nbor_dist : float
-        Smallest distance of the data [Å].
     """
     known: dict[tuple[float, bool], tuple[float, np.ndarray]] = {}
-
-    def stat(rcut: float, mixed: bool) -> np.ndarray:
-        if (rcut, mixed) not in known:
-            known[rcut, mixed] = neighbor_stat(
-                systems, rcut, ntypes, mixed_types=mixed, virtual_scale=virtual_scale
+    for one in found:
+        key = one.rcut, one.mixed
+        if key not in known:
+            known[key] = neighbor_stat(
+                systems, one.rcut, ntypes, mixed_types=one.mixed, virtual_scale=virtual_scale
             )
-        return known[rcut, mixed][1]
-
-    def visit(section: Any, where: str, mixed: bool) -> None:
-        if isinstance(section, list):
-            for k, part in enumerate(section):
-                visit(part, f"{where}[{k}]", mixed)
-        if not isinstance(section, dict):
-            return
-        if "type" in section:
-            mixed = section["type"] in MIXED_DESCRIPTORS
-        for rcut_key, sel_key in RCUT_SEL:
-            if rcut_key in section and sel_key in section:
-                counts = stat(float(section[rcut_key]), mixed)
-                path = f"{where}/{sel_key}"
-                section[sel_key] = resolve_sel(section[sel_key], counts, where=path)
-        for name, part in section.items():
-            visit(part, f"{where}/{name}", mixed)
-
-    updated = copy.deepcopy(descriptor)
-    visit(updated, "descriptor", False)
-    return updated, min((distance for distance, _ in known.values()), default=math.inf)
+        one.value = resolve_sel(one.value, known[key][1], where=one.where)
+    return min((distance for distance, _ in known.values()), default=math.inf)

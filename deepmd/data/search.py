@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from deepmd.data.lmdb import is_lmdb, open_lmdb
 from deepmd.data.system import System
 from deepmd.utils.errors import DataError
-from deepmd.utils.path import DPOSPath, DPPath
+from deepmd.utils.path import DPH5Path, DPPath
 
 
 def expand_systems(paths: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
@@ -77,9 +77,9 @@ def _search(root: DPPath, patterns: Sequence[str] | None) -> list[str]:
     if patterns is not None:
         hits = {str(p) for pattern in patterns for p in root.rglob(pattern)}
         return sorted(p for p in hits if (DPPath(p) / "type.raw").is_file())
-    if isinstance(root, DPOSPath):
-        return sorted(_walk(str(root), set()))
-    return [str(p.parent) for p in root.rglob("type.raw")]
+    if isinstance(root, DPH5Path):
+        return [str(p.parent) for p in root.rglob("type.raw")]
+    return sorted(_walk(str(root), set()))
 
 
 def _walk(folder: str, seen: set[str]) -> list[str]:

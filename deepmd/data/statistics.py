@@ -187,8 +187,9 @@ class StatFile:
         DataError
             If an array has another size.
         """
-        known = {name: self.get(group + name) for name in shapes}
-        if any(array is None for array in known.values()):
+        found = {name: self.get(group + name) for name in shapes}
+        known = {name: array for name, array in found.items() if array is not None}
+        if len(known) < len(found):
             known = dict(compute())
             for name, array in known.items():
                 self.put(group + name, array)

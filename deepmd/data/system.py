@@ -2,16 +2,21 @@
 """One system on disk: frames by number, whatever the storage and the layout."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from deepmd.data.storage import FrameArray, check_number, count_frames, read_rows
+from deepmd.data.storage import FrameArray, count_frames
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
 from deepmd.utils.errors import DataError, InputError, did_you_mean
 from deepmd.utils.path import DPPath
 
-MIXED_FILE = "real_atom_types.npy"
+COORD = Label("coord", 3, True, required=True)
+BOX = Label("box", 9, False, required=True)
+#: Types of the atoms of every frame; the layout with them is called mixed.
+TYPES = Label("real_atom_types", 1, True, required=True)
+MIXED_FILE = f"{TYPES.name}.npy"
 #: Labels that are fields of a batch of their own.
 FIELDS = ("fparam", "aparam", "spin", "charge_spin")
 
@@ -48,6 +53,8 @@ class System:
     """
 
     numbers = (0, 0)
+    #: What has the types of a mixed system.
+    types_name = MIXED_FILE
 
     def __init__(self, path: str | DPPath, *, type_map: Sequence[str] | None = None) -> None:
         self.root = path if isinstance(path, DPPath) else DPPath(path)
@@ -73,7 +80,6 @@ class System:
         self.counts = [count_frames(s / "coord.npy", self.natoms) for s in self.sets]
         self._frames = np.arange(sum(self.counts))  # those in use, as they are counted on disk
         self._arrays: dict[Label, FrameArray | None] = {}
-        self._geometry: tuple[FrameArray, FrameArray | None] | None = None
 
     def __repr__(self) -> str:
         return f"System({self.path!r}, {self.nframes} frames, {self.natoms} atoms)"
@@ -151,29 +157,20 @@ class System:
         """Types of frames as they are counted on disk."""
         if not self.mixed:
             return np.broadcast_to(self.atype, (len(frames), self.natoms))
-        ends = np.cumsum([0, *self.counts])
-        which = np.searchsorted(ends, frames, side="right") - 1
-        out = np.empty((len(frames), self.natoms), dtype=np.int64)
-        for s in np.unique(which):
-            at, file = np.flatnonzero(which == s), self.sets[s] / MIXED_FILE
-            size = int(np.prod(check_number(file).shape))
-            if size != self.counts[s] * self.natoms:
-                raise DataError(
-                    f"found {size} numbers, expected {self.counts[s]} frames x {self.natoms} atoms",
-                    where=file,
-                    fix="write one type per atom of every frame",
-                )
-            raw = read_rows(file, frames[at] - ends[s], self.counts[s], self.natoms)
-            # "not >=" also catches NaN.
-            if (raw != np.round(raw)).any() or not (raw >= -1).all():
-                raise DataError(
-                    "expected integers >= -1 (-1: no atom)", where=file, fix="write type numbers"
-                )
-            out[at] = self._map_types(raw.astype(np.int64), file)
-        if (out < 0).all(axis=1).any():
-            empty = frames[(out < 0).all(axis=1)][0]
-            raise DataError(f"frame {empty} has no real atom", where=self.path, fix="remove it")
-        return out
+        raw, where = self._read(TYPES, frames), f"{self.path}: {self.types_name}"
+        if raw is None or (raw != np.round(raw)).any() or (raw < -1).any():
+            raise DataError(
+                "expected integers >= -1 (-1: no atom)",
+                where=where,
+                fix="write type numbers",
+            )
+        types = self._map_types(raw.astype(np.int64), where)
+        empty = (types < 0).all(axis=1)
+        if empty.any():
+            raise DataError(
+                f"frame {frames[empty][0]} has no real atom", where=self.path, fix="remove it"
+            )
+        return types
 
     def count_types(self, ntypes: int) -> np.ndarray:
         """Atoms of each type: (nframes, ntypes) in the mixed layout, else (1, ntypes)."""
@@ -193,7 +190,8 @@ class System:
 
     def check(self, labels: Sequence[Label]) -> dict[str, bool]:
         """Look at every file's presence, type and shape without reading it; say what is there."""
-        self._open_geometry()
+        for label in (COORD, *[BOX] * self.periodic, *[TYPES] * self.mixed):
+            self._array(label)
         return {label.name: self._array(label) is not None for label in labels}
 
     def load(self, frames: Sequence[int] | np.ndarray, labels: Sequence[Label] = ()) -> Batch:
@@ -213,7 +211,8 @@ class System:
         types = self._types(frames)
         real = types >= 0
         natoms = real.sum(axis=1)
-        coord, cell = self._read_geometry(frames)
+        coord: Any = self._read(COORD, frames)
+        cell = self._read_cells(frames)
         self._check_cells(cell, frames)
         batch = Batch(
             coord=coord.reshape(*real.shape, 3)[real],
@@ -232,30 +231,10 @@ class System:
             batch.find[label.name] = found
         return batch
 
-    def _read_geometry(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions, and cells (len(frames), 3, 3), zero for open boundaries."""
-        coords, boxes = self._open_geometry()
-        cell = np.zeros((len(frames), 9)) if boxes is None else boxes.rows(frames)
-        return coords.rows(frames), cell.reshape(-1, 3, 3)
-
-    def _open_geometry(self) -> tuple[FrameArray, FrameArray | None]:
-        if self._geometry is None:
-            files, boxes = [s / "coord.npy" for s in self.sets], None
-            coords = FrameArray(
-                files, self.counts, [3 * self.natoms], meaning=f"{self.natoms} atoms x 3"
-            )
-            if self.periodic:
-                files = [s / "box.npy" for s in self.sets]
-                for file in files:
-                    if not file.is_file():
-                        raise DataError(
-                            "box.npy is missing",
-                            where=file.parent,
-                            fix="add it, or for open boundaries an empty file nopbc beside type.raw",
-                        )
-                boxes = FrameArray(files, self.counts, [9], meaning="9")
-            self._geometry = coords, boxes
-        return self._geometry
+    def _read_cells(self, frames: np.ndarray) -> np.ndarray:
+        """Cells (len(frames), 3, 3), zero for open boundaries."""
+        cell = self._read(BOX, frames) if self.periodic else None
+        return np.zeros((len(frames), 3, 3)) if cell is None else cell.reshape(-1, 3, 3)
 
     def _check_cells(self, cell: np.ndarray, frames: np.ndarray) -> None:
         length = np.linalg.norm(cell, axis=2).prod(axis=1)
@@ -277,7 +256,9 @@ class System:
 
     def _open_label(self, label: Label) -> FrameArray | None:
         """Find the files of a label, checking that all sets or none have it."""
-        names = label.file_names()
+        names, advice = label.file_names(), None
+        if label is BOX:
+            advice = "add it, or for open boundaries an empty file nopbc beside type.raw"
         found = [
             next((s / f"{n}.npy" for n in names if (s / f"{n}.npy").is_file()), None)
             for s in self.sets
@@ -288,14 +269,14 @@ class System:
                 raise DataError(
                     f"{' or '.join(n + '.npy' for n in names)} is missing",
                     where=self.sets[0],
-                    fix="add it, or leave out the term that needs it",
+                    fix=advice or "add it, or leave out the term that needs it",
                 )
             return None
         if len(files) < len(found):
             raise DataError(
                 f"{files[0].name} is missing here but present in {files[0].parent.name}",
                 where=self.sets[found.index(None)],
-                fix="complete it, or make a system of its own of this set",
+                fix=advice or "complete it, or make a system of its own of this set",
             )
         n, size, hint = self.natoms, label.size, None
         if label.pairwise:
@@ -314,16 +295,29 @@ class System:
             hint = "one value per frame is needed; for values per atom use the atomic_ name"
         return FrameArray(files, self.counts, widths, meaning=meaning, hint=hint)
 
-    def _read_label(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
+    def _read(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
         """Values of frames, (len(frames), any), or None where they are missing."""
         array = self._array(label)
-        return None if array is None else array.rows(frames)
+        if array is None:
+            return None
+        values = array.rows(frames)
+        if label.sel_type is not None:
+            values = self._spread(values, label, self._types(frames))
+        return values
+
+    def _spread(self, values: np.ndarray, label: Label, types: np.ndarray) -> np.ndarray:
+        """Put values of selected atoms in their places among all; the others get zero."""
+        if values.shape[1] == self.natoms * label.size:
+            return values
+        full = np.zeros((*types.shape, label.size))
+        full[np.isin(types, label.sel_type or ())] = values.reshape(-1, label.size)
+        return full.reshape(len(types), -1)
 
     def _load_label(
         self, label: Label, frames: np.ndarray, types: np.ndarray
     ) -> tuple[np.ndarray, float]:
         """Values of the real atoms or of the frames, and the find flag."""
-        values, real = self._read_label(label, frames), types >= 0
+        values, real = self._read(label, frames), types >= 0
         if values is None:
             rows = int(real.sum()) if label.atomic or label.pairwise else len(frames)
             size = 9 * int(real.sum(axis=1).max()) if label.pairwise else label.size
@@ -337,10 +331,6 @@ class System:
                 )
             values = values.reshape(real.size, 9 * self.natoms)
         elif label.atomic:
-            if values.shape[1] != self.natoms * label.size:
-                full = np.zeros((*real.shape, label.size))
-                full[np.isin(types, label.sel_type or ())] = values.reshape(-1, label.size)
-                values = full
             values = values.reshape(*real.shape, label.size)[real]
         return values, 1.0
 

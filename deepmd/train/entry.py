@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp train``: from the input file to the last checkpoint."""
 
-import copy
 import json
 import logging
 import math
@@ -15,12 +14,11 @@ from deepmd.dpmodel.module import assign, split
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.schedule import learning_rate
 from deepmd.dpmodel.training.step import StepOptions, TrainStep
-from deepmd.io.files import SINGLE
+from deepmd.io.files import SINGLE, branch_params
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.cautions import warn_of_jumps
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
-from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import Sample, table_widths
 from deepmd.train.trainer import Run, Task, Trainer
 from deepmd.utils.errors import ModelFileError
@@ -64,7 +62,6 @@ def prepare(
     force_load: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
-    group: Distributed | None = None,
     **_: Any,
 ) -> Trainer:
     """Read and check everything and return a trainer that is ready to run.
@@ -85,14 +82,12 @@ def prepare(
         Where the complete input is written.
     skip_neighbor_stat : bool
         Do not go through the data to count neighbours.
-    group : Distributed, optional
-        Processes that train together.
     """
-    group = group or Distributed()
     given = upgrade(load_input(INPUT))
-    config = normalize(copy.deepcopy(given), file=INPUT)
-    suffix = backend.checkpoint_suffix or backend.suffixes[0]
+    config = normalize(given, file=INPUT)
+    training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
     start = _read_start(backend, suffix, init_model, restart, init_frz_model)
+    continued = start if restart else None
     systems = {
         b.name: (
             setup.open_data(b, "training_data"),
@@ -100,23 +95,19 @@ def prepare(
         )
         for b in setup.branches(config)
     }
-    nearest = _resolve_neighbors(
-        config, systems, start if restart else None, skip=skip_neighbor_stat
-    )
-    if group.is_main:
-        _write("input_v2_compat.json", given)
-        _write(output, config)
+    nearest = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
+    _write("input_v2_compat.json", given)
+    _write(output, config)
     text = _json(config)
-    training = config["training"]
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
-    tasks = setup.make_tasks(config, systems, seed=seed, group=group)
+    tasks = setup.make_tasks(config, systems, seed=seed)
     if start is None:
         setup.set_all_statistics(config, tasks)
     else:
         _start_from(start, config, tasks, force=force_load)
     for task in tasks.values():
         warn_of_jumps(task.model)
-    widths = _widths(tasks, backend.train_step, start if restart else None)
+    widths = _widths(tasks, backend.train_step, continued)
     numb_steps = setup.count_steps(training, tasks)
     trainer = Trainer(
         tasks,
@@ -129,11 +120,10 @@ def prepare(
         min_nbor_dist=nearest if math.isfinite(nearest) else None,
         seed=seed,
         extra={"input": text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
-        distributed=group,
     )
-    if restart is not None and start is not None:
-        _compare_inputs(text, start.trainer.get("input"))
-        trainer.restore(start)
+    if continued is not None:
+        _compare_inputs(text, continued.trainer.get("input"))
+        trainer.restore(continued)
     return trainer
 
 
@@ -224,17 +214,14 @@ def _resolve_neighbors(
     config: dict[str, Any], systems: Mapping[str, Any], start: Checkpoint | None, *, skip: bool
 ) -> float:
     """Resolve every ``sel`` and return the smallest distance; a restart knows both already."""
-    if start is not None:
-        setup.take_over_sel(config["model"], start.model_params)
     nearest = math.inf
     for branch in setup.branches(config):
-        if not skip and start is None:
+        if start is not None:
+            setup.take_over_sel(branch, branch_params(start.model_params, branch.name))
+        elif not skip:
             nearest = min(nearest, setup.count_neighbors(branch, systems[branch.name][0]))
-        for section, where in setup.with_descriptor(branch.model):
-            setup.refuse_auto(section[setup.DESCRIPTOR], f"{where}/{setup.DESCRIPTOR}")
-    if start is not None and start.min_nbor_dist is not None:
-        nearest = start.min_nbor_dist
-    return nearest
+        setup.refuse_auto(branch)
+    return nearest if start is None or start.min_nbor_dist is None else start.min_nbor_dist
 
 
 # -- starting from files --------------------------------------------------------------------------
@@ -336,9 +323,9 @@ def take_parameters(
 def _keep_info(config: dict[str, Any], known: Mapping[str, Any]) -> None:
     """Take over what earlier runs noted about the model."""
     for branch in setup.branches(config):
-        section = known.get("model_dict", {}).get(branch.name, known)
-        if section.get("info"):
-            branch.model["info"] = {**section["info"], **(branch.model.get("info") or {})}
+        info = branch_params(known, branch.name).get("info")
+        if info:
+            branch.model["info"] = {**info, **(branch.model.get("info") or {})}
 
 
 def _compare_inputs(now: str, before: str | None) -> None:

@@ -6,11 +6,16 @@ import dataclasses
 import logging
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
-from deepmd.data.neighbor_stat import drop_close_pairs, longest_shift, update_sel
+from deepmd.data.neighbor_stat import (
+    drop_close_pairs,
+    longest_shift,
+    model_selections,
+    update_sel,
+)
 from deepmd.data.sampler import Sampler, read_blocks
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile
@@ -20,15 +25,11 @@ from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, SpinModel, build_model
 from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE
-from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import observed_types, set_statistics
 from deepmd.train.trainer import Task
 from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
-
-#: Sections of the model that have neighbours to be counted.
-DESCRIPTOR = "descriptor"
 
 
 @dataclasses.dataclass
@@ -84,15 +85,10 @@ def open_data(branch: Branch, kind: str) -> list[System]:
 
 
 def make_dataset(
-    systems: list[System],
-    section: Mapping[str, Any],
-    labels: list[Label],
-    rcut: float,
-    seed: int,
-    group: Distributed,
-    where: str,
+    branch: Branch, kind: str, systems: list[System], model: Model, labels: list[Label], seed: int
 ) -> Dataset:
-    """Put systems, their sampler and their labels together."""
+    """Put the systems of ``training_data`` or ``validation_data`` and their sampler together."""
+    section = branch.data[kind]
     try:
         sampler = Sampler(
             [s.nframes for s in systems],
@@ -101,13 +97,15 @@ def make_dataset(
             auto_prob=section.get("auto_prob", "prob_sys_size"),
             sys_probs=section.get("sys_probs"),
             seed=seed,
-            rank=group.rank,
-            world=group.world,
             numbers=[s.numbers for s in systems],
         )
     except InputError as error:
-        raise InputError(error.what, where=f"{where}/{error.where}", fix=error.fix) from None
-    return Dataset(systems, sampler, labels, rcut=rcut)
+        where = f"{branch.where}/{kind}/{error.where}"
+        raise InputError(error.what, where=where, fix=error.fix) from None
+    data = Dataset(systems, sampler, labels, rcut=pair_cutoff(model, systems))
+    title = kind.removesuffix("_data")
+    log.info("%s", data.summary(title if branch.name == SINGLE else f"{title} {branch.name}"))
+    return data
 
 
 def pair_cutoff(model: Model, systems: list[System]) -> float:
@@ -150,76 +148,38 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
             )
 
 
-# -- model ----------------------------------------------------------------------------------------
-
-
-def with_descriptor(model: dict[str, Any], where: str = "model") -> Iterator[tuple[dict, str]]:
-    """Iterate over the sections of a model, members included, that have a descriptor."""
-    if DESCRIPTOR in model:
-        yield model, where
-    for k, member in enumerate(model.get("models") or ()):
-        yield from with_descriptor(member, f"{where}/models[{k}]")
+# -- neighbours -----------------------------------------------------------------------------------
 
 
 def count_neighbors(branch: Branch, systems: list[System]) -> float:
     """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
-    nearest, names = math.inf, branch.model["type_map"]
-    spin = branch.model.get("spin")
+    names, spin = branch.model["type_map"], branch.model.get("spin")
     scale = spin_settings(spin, names)["virtual_scale"] if spin else None
-    for section, _ in with_descriptor(branch.model):
-        updated, distance = update_sel(
-            section[DESCRIPTOR], systems, len(names), virtual_scale=scale
-        )
-        section[DESCRIPTOR] = updated
-        nearest = min(nearest, distance)
-        log.info("neighbor selection: %s", selections(updated))
+    found = list(model_selections(branch.model))
+    nearest = update_sel(found, systems, len(names), virtual_scale=scale)
+    for one in found:
+        log.info("neighbor selection: %s", one.value)
     log.info("minimal neighbor distance: %f", nearest)
     return nearest
 
 
-def selections(section: Any) -> Any:
-    """Return the values of ``sel`` in a descriptor section, parts included."""
-    if isinstance(section, list):
-        return [selections(part) for part in section]
-    if isinstance(section, dict):
-        if "list" in section:
-            return selections(section["list"])
-        return section.get("sel")
-    return None
+def take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:
+    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
+    before = {one.where: one.value for one in model_selections(known)}
+    for one in model_selections(branch.model):
+        if isinstance(one.value, str):
+            one.value = copy.deepcopy(before.get(one.where, one.value))
 
 
-def refuse_auto(section: Any, where: str) -> None:
-    """Raise InputError if a ``sel`` in a descriptor section is still ``"auto"``."""
-    if isinstance(section, list):
-        for k, part in enumerate(section):
-            refuse_auto(part, f"{where}[{k}]")
-    if not isinstance(section, dict):
-        return
-    for key, value in section.items():
-        if key.endswith("sel") and isinstance(value, str) and value.startswith("auto"):
+def refuse_auto(branch: Branch) -> None:
+    """Raise InputError if a ``sel`` of the branch's model section is still ``"auto"``."""
+    for one in model_selections(branch.model):
+        if isinstance(one.value, str):
             raise InputError(
-                f'"{value}" needs the neighbour statistics',
-                where=f"{where}/{key}",
+                f'"{one.value}" needs the neighbour statistics',
+                where=one.where,
                 fix="leave out --skip-neighbor-stat, or give numbers",
             )
-        refuse_auto(value, f"{where}/{key}")
-
-
-def take_over_sel(section: Any, known: Any) -> None:
-    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
-    if isinstance(section, list) and isinstance(known, list):
-        for part, before in zip(section, known, strict=False):
-            take_over_sel(part, before)
-    if isinstance(section, dict) and isinstance(known, dict):
-        for key, value in section.items():
-            if (
-                key.endswith("sel")
-                and isinstance(value, str)
-                and not isinstance(known.get(key), str)
-            ):
-                section[key] = copy.deepcopy(known.get(key, value))
-            else:
-                take_over_sel(value, known.get(key))
 
 
 # -- everything together --------------------------------------------------------------------------
@@ -239,7 +199,6 @@ def make_tasks(
     systems: Mapping[str, tuple[list[System], list[System] | None]],
     *,
     seed: int,
-    group: Distributed,
 ) -> dict[str, Task]:
     """Build the models, losses and data of all tasks; statistics are not yet set."""
     tasks = {}
@@ -250,34 +209,17 @@ def make_tasks(
         if any(label.pairwise for label in labels):
             branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
         train, valid = systems[branch.name]
-        where = f"{branch.where}/training_data"
-        data = make_dataset(
-            train,
-            branch.data["training_data"],
-            labels,
-            pair_cutoff(model, train),
-            seed + k,
-            group,
-            where,
-        )
-        check_labels(data, loss, where)
-        log.info("%s", data.summary(f"training{_of(branch)}"))
+        data = make_dataset(branch, "training_data", train, model, labels, seed + k)
+        check_labels(data, loss, f"{branch.where}/training_data")
         task = tasks[branch.name] = Task(
             model, loss, data, bias_batches=int(branch.model.get("data_bias_nsample", 10))
         )
         if valid is not None:
-            section, where = branch.data["validation_data"], f"{branch.where}/validation_data"
-            task.validation = make_dataset(
-                valid, section, labels, pair_cutoff(model, valid), seed + k, group, where
-            )
-            task.numb_btch = int(section.get("numb_btch", 1))
-            log.info("%s", task.validation.summary(f"validation{_of(branch)}"))
+            kind = "validation_data"
+            task.validation = make_dataset(branch, kind, valid, model, labels, seed + k)
+            task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
     _set_weights(tasks, config["training"])
     return tasks
-
-
-def _of(branch: Branch) -> str:
-    return "" if branch.name == SINGLE else f" {branch.name}"
 
 
 def _set_weights(tasks: dict[str, Task], training: Mapping[str, Any]) -> None:

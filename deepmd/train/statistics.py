@@ -2,6 +2,7 @@
 """What a model takes from its data before the first step: means, deviations, biases."""
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -114,9 +115,8 @@ def set_statistics(
         for kind in ("fparam", "aparam"):
             size = getattr(network.fitting, f"numb_{kind}")
             if size:
-                known = cache.fetch(
-                    {kind: (size, 3)}, lambda kind=kind: {kind: parameter_sums(sample, kind)}
-                )
+                compute = functools.partial(parameter_sums, sample, kind)
+                known = cache.fetch({kind: (size, 3)}, compute)
                 network.fitting.set_parameter_statistics(kind, known[kind])
     for k, variable in enumerate(model.output_def().get_data().values()):
         _set_bias(model, k, variable, sample, cache)
@@ -170,12 +170,11 @@ def _set_descriptor(descriptor: Descriptor, sample: Sample, cache: StatFile) -> 
         )
 
 
-def parameter_sums(sample: Sample, kind: str) -> np.ndarray:
-    """Return (dim, 3) number, sum and sum of squares of ``fparam`` or ``aparam``."""
+def parameter_sums(sample: Sample, kind: str) -> dict[str, np.ndarray]:
+    """Return number, sum and sum of squares of ``fparam`` or ``aparam``, (dim, 3), by its name."""
     values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
-    return np.stack(
-        [part.sum(axis=0) for part in (np.ones_like(values), values, values**2)], axis=1
-    )
+    parts = np.ones_like(values), values, values**2
+    return {kind: np.stack([part.sum(axis=0) for part in parts], axis=1)}
 
 
 # -- shapes ---------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.schedule import LearningRate
 from deepmd.dpmodel.training.step import Metrics, TrainStep
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
-from deepmd.train.distributed import Distributed
 from deepmd.train.figures import Figures, StepFigures, nan_mean
 from deepmd.train.guard import NaNGuard, Taken
 from deepmd.train.learning_curve import LearningCurve
@@ -92,7 +91,6 @@ class Trainer:
         Of the choice between tasks.
     extra : mapping, optional
         Further numbers and texts for checkpoints.
-    distributed : Distributed, optional
     """
 
     def __init__(
@@ -108,13 +106,11 @@ class Trainer:
         min_nbor_dist: float | None = None,
         seed: int = 0,
         extra: Mapping[str, Any] | None = None,
-        distributed: Distributed | None = None,
     ) -> None:
         self.tasks, self.stepper, self.schedule, self.store = dict(tasks), stepper, schedule, store
         self.training, self.numb_steps, self.seed = training, numb_steps, int(seed)
         self.model_params, self.min_nbor_dist = model_params, min_nbor_dist
         self.extra = dict(extra or {})
-        self.distributed = distributed or Distributed()
         self.step = 0
         self.names = {name: task.loss.metric_names() for name, task in self.tasks.items()}
         self.figures = StepFigures(self.names, average=bool(training.get("disp_avg", False)))
@@ -136,9 +132,8 @@ class Trainer:
         TrainingDivergedError
             If a loss or a parameter becomes NaN or infinite; nothing broken is saved.
         """
-        if self.distributed.is_main:
-            self.store.remove_fragments()
-            remove_fragments_of(self.training.get("disp_file", "lcurve.out"))
+        self.store.remove_fragments()
+        remove_fragments_of(self.training.get("disp_file", "lcurve.out"))
         if self.step >= self.numb_steps:
             log.info("Nothing to do: %d of %d steps are done.", self.step, self.numb_steps)
             known = self.store.path(self.step)
@@ -173,10 +168,8 @@ class Trainer:
     def _freq(self, name: str) -> int:
         return int(self.training.get(name, 1000))
 
-    def _outputs(self, stack: contextlib.ExitStack) -> tuple[LearningCurve | None, Events | None]:
+    def _outputs(self, stack: contextlib.ExitStack) -> tuple[LearningCurve, Events | None]:
         """Open the learning curve and the events."""
-        if not self.distributed.is_main:
-            return None, None
         curve = LearningCurve(
             self.training.get("disp_file", "lcurve.out"),
             self.names,
@@ -238,9 +231,7 @@ class Trainer:
 
     # -- what is shown ------------------------------------------------------------------------
 
-    def _show(
-        self, lr: float, curve: LearningCurve | None, events: Events | None, clock: Clock
-    ) -> None:
+    def _show(self, lr: float, curve: LearningCurve, events: Events | None, clock: Clock) -> None:
         """Write a row, and events, if it is time for them."""
         row_due = self.step == 1 or self.step % self._freq("disp_freq") == 0
         every = int(self.training.get("tensorboard_freq", 1))
@@ -250,8 +241,7 @@ class Trainer:
         self.guard.check()
         if row_due:
             trained, valid = self.figures.row(), self.validate(lr)
-            if curve is not None:
-                curve.write(self.step, trained, valid, lr)
+            curve.write(self.step, trained, valid, lr)
             if self.training.get("disp_training", True):
                 timed = clock if self.training.get("time_training", True) else None
                 log_row(self.step, trained, valid, lr, timed)
@@ -272,7 +262,7 @@ class Trainer:
 
     # -- checkpoints --------------------------------------------------------------------------
 
-    def _save(self) -> Path | None:
+    def _save(self) -> Path:
         """Write a checkpoint of this moment, after a look at what is in it."""
         models = {name: self.stepper.model(name) for name in self.tasks}
         optimizer = self.stepper.state()
@@ -280,8 +270,6 @@ class Trainer:
         if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
             for name, task in self.tasks.items():
                 change_bias(models[name], Sample(task.data, task.bias_batches).batches())
-        if not self.distributed.is_main:
-            return None
         return self.store.save(
             Checkpoint(
                 models=models,

@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import shutil
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +21,7 @@ HDF5_SUFFIXES = (".hdf5", ".h5")
 class DPPath:
     """A file or folder: ``dir/name``, or ``file.hdf5#/group/name`` inside an HDF5 file.
 
-    Calling the class gives the fitting subclass.
+    Calling the class gives the fitting kind; its methods are those of :class:`pathlib.Path`.
 
     Parameters
     ----------
@@ -30,64 +31,89 @@ class DPPath:
         "r" refuses to write.
     """
 
+    path: Any  #: A Path; inside of an HDF5 file a PurePosixPath.
     mode: str
 
     def __new__(cls, path: "str | os.PathLike[str]", mode: str = "r") -> "DPPath":
         """Choose the directory or the HDF5 form."""
-        if cls is DPPath:
-            cls = DPH5Path if split_hdf5(str(path)) is not None else DPOSPath
-        return object.__new__(cls)
+        return object.__new__(cls if split_hdf5(str(path)) is None else DPH5Path)
 
     def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
-        raise NotImplementedError
+        self.path, self.mode = Path(path), mode
 
     def __str__(self) -> str:
-        raise NotImplementedError
+        return str(self.path)
+
+    def _beside(self, path: Any) -> "DPPath":
+        """Return another path of the same kind and mode."""
+        other = object.__new__(type(self))
+        other.__dict__ = {**self.__dict__, "path": path}
+        return other
 
     def __truediv__(self, key: str) -> "DPPath":
-        raise NotImplementedError
+        return self._beside(self.path / key)
 
     @property
     def name(self) -> str:
         """Last component."""
-        raise NotImplementedError
+        return self.path.name
 
     @property
     def parent(self) -> "DPPath":
         """The folder or group this lies in."""
-        raise NotImplementedError
+        return self._beside(self.path.parent)
 
     def is_file(self) -> bool:
         """Whether this is a file, or a dataset."""
-        raise NotImplementedError
+        return self.path.is_file()
 
     def is_dir(self) -> bool:
         """Whether this is a folder, or a group."""
-        raise NotImplementedError
+        return self.path.is_dir()
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        return self.is_file() or self.is_dir()
 
     def glob(self, pattern: str) -> "list[DPPath]":
         """Direct members whose name fits ``pattern``, sorted by name."""
-        raise NotImplementedError
+        return [self._beside(p) for p in sorted(self.path.glob(pattern))]
 
     def rglob(self, pattern: str) -> "list[DPPath]":
         """Members at any depth whose path ends as ``pattern`` says, sorted."""
-        raise NotImplementedError
+        return [self._beside(p) for p in sorted(self.path.rglob(pattern))]
 
     def open_array(self) -> Any:
         """Array with ``shape``, ``dtype`` and indexing that is read from disk only when indexed."""
-        raise NotImplementedError
+        try:
+            stat = os.stat(self.path)
+            return _memory_map(str(self.path), stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            raise DataError("file is missing", where=str(self)) from None
+        except (ValueError, EOFError, OSError) as error:
+            raise _bad_npy(self.path, error) from None
 
     def read_words(self) -> list[str]:
         """Words of a text file, or the elements of a text or number dataset, as strings."""
-        raise NotImplementedError
+        try:
+            return self.path.read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            raise DataError("file is missing", where=str(self)) from None
+        except UnicodeDecodeError:
+            raise DataError(
+                "is not a text file", where=str(self), fix="write it as plain text"
+            ) from None
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a folder or group."""
-        raise NotImplementedError
+        self._check_writable()
+        self.path.mkdir(parents=parents, exist_ok=exist_ok)
 
     def save_numpy(self, array: np.ndarray) -> None:
         """Store an array under this very name (no suffix is added); the write is atomic."""
-        raise NotImplementedError
+        self._check_writable()
+        with replacing(self.path) as temporary, open(temporary, "wb") as handle:
+            np.save(handle, np.asarray(array), allow_pickle=False)
 
     def load_numpy(self) -> np.ndarray:
         """Read a whole array into memory."""
@@ -96,10 +122,6 @@ class DPPath:
     def load_txt(self, dtype: Any = np.float64) -> np.ndarray:
         """Read a text of numbers or words, on one or many lines, as a one-dimensional array."""
         return np.array(self.read_words()).astype(dtype)
-
-    def exists(self) -> bool:
-        """Whether anything is there."""
-        return self.is_file() or self.is_dir()
 
     def _check_writable(self) -> None:
         if self.mode == "r":
@@ -121,88 +143,15 @@ class DPPath:
         return f"{type(self).__name__}({str(self)!r})"
 
 
-class DPOSPath(DPPath):
-    """A path of the file system."""
-
-    def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
-        self.path, self.mode = Path(path), mode
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def __truediv__(self, key: str) -> "DPOSPath":
-        return DPOSPath(self.path / key, self.mode)
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def parent(self) -> "DPOSPath":
-        return DPOSPath(self.path.parent, self.mode)
-
-    def is_file(self) -> bool:
-        return self.path.is_file()
-
-    def is_dir(self) -> bool:
-        return self.path.is_dir()
-
-    def glob(self, pattern: str) -> list[DPPath]:
-        return [DPOSPath(p, self.mode) for p in sorted(self.path.glob(pattern))]
-
-    def rglob(self, pattern: str) -> list[DPPath]:
-        return [DPOSPath(p, self.mode) for p in sorted(self.path.rglob(pattern))]
-
-    def open_array(self) -> Any:
-        try:
-            stat = os.stat(self.path)
-            return _memory_map(str(self.path), stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            raise DataError("file is missing", where=str(self)) from None
-        except (ValueError, EOFError, OSError) as error:
-            raise _bad_npy(self.path, error) from None
-
-    def read_words(self) -> list[str]:
-        try:
-            return self.path.read_text(encoding="utf-8").split()
-        except FileNotFoundError:
-            raise DataError("file is missing", where=str(self)) from None
-        except UnicodeDecodeError:
-            raise DataError(
-                "is not a text file", where=str(self), fix="write it as plain text"
-            ) from None
-
-    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        self._check_writable()
-        self.path.mkdir(parents=parents, exist_ok=exist_ok)
-
-    def save_numpy(self, array: np.ndarray) -> None:
-        self._check_writable()
-        with replacing(self.path) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, np.asarray(array), allow_pickle=False)
-
-
 class DPH5Path(DPPath):
     """A dataset or group inside an HDF5 file."""
 
     def __init__(self, path: "str | os.PathLike[str]", mode: str = "r") -> None:
-        split = split_hdf5(str(path))
-        self.file, self.key = split if split is not None else (str(path), "/")
-        self.mode = mode
+        self.file, key = split_hdf5(str(path)) or (str(path), "/")
+        self.path, self.mode = PurePosixPath(key), mode
 
     def __str__(self) -> str:
-        return f"{self.file}#{self.key}"
-
-    def __truediv__(self, key: str) -> "DPH5Path":
-        return DPH5Path(f"{self.file}#{PurePosixPath(self.key) / key}", self.mode)
-
-    @property
-    def name(self) -> str:
-        return PurePosixPath(self.key).name
-
-    @property
-    def parent(self) -> "DPH5Path":
-        return DPH5Path(f"{self.file}#{PurePosixPath(self.key).parent}", self.mode)
+        return f"{self.file}#{self.path}"
 
     def _get(self) -> Any:
         """Return the h5py object, or None where there is nothing."""
@@ -215,32 +164,28 @@ class DPH5Path(DPPath):
             raise DataError(
                 f"is not a readable HDF5 file ({error})", where=self.file, fix="copy it again"
             ) from None
-        return handle.get(self.key)
+        return handle.get(str(self.path))
 
     def is_file(self) -> bool:
-        found = self._get()
-        return found is not None and not hasattr(found, "keys")
+        return self._get() is not None and not self.is_dir()
 
     def is_dir(self) -> bool:
         return hasattr(self._get(), "keys")
 
     def glob(self, pattern: str) -> list[DPPath]:
-        found = self._get()
-        names = sorted(found) if hasattr(found, "keys") else []
+        names = sorted(self._get()) if self.is_dir() else []
         return [self / n for n in names if fnmatchcase(n, pattern)]
 
     def rglob(self, pattern: str) -> list[DPPath]:
-        found = self._get()
         keys: list[str] = []
-        if hasattr(found, "keys"):
-            found.visit(keys.append)
+        if self.is_dir():
+            self._get().visit(keys.append)
         return [self / k for k in sorted(keys) if PurePosixPath(k).match(pattern)]
 
     def open_array(self) -> Any:
-        found = self._get()
-        if found is None or hasattr(found, "keys"):
+        if not self.is_file():
             raise DataError("dataset is missing", where=str(self))
-        return found
+        return self._get()
 
     def read_words(self) -> list[str]:
         """Elements of a dataset of numbers or strings; strings are split at blanks."""
@@ -249,27 +194,24 @@ class DPH5Path(DPPath):
         return [w for word in words for w in word.split()]
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        self._check_writable()
-        if self._get() is not None:
-            if not exist_ok:
-                raise FileExistsError(str(self))
-            return
-        self._write(lambda handle: handle.require_group(self.key))
+        if self.exists() and not exist_ok:
+            raise FileExistsError(str(self))
+        self._write(lambda handle: handle.require_group(str(self.path)))
 
     def save_numpy(self, array: np.ndarray) -> None:
         """Store a dataset; the file is written anew and renamed, so a crash leaves the old one."""
-        self._check_writable()
 
         def put(handle: Any) -> None:
-            if self.key in handle:
-                del handle[self.key]
-            handle.create_dataset(self.key, data=np.asarray(array))
+            if str(self.path) in handle:
+                del handle[str(self.path)]
+            handle.create_dataset(str(self.path), data=np.asarray(array))
 
         self._write(put)
 
-    def _write(self, change: Any) -> None:
+    def _write(self, change: Callable[[Any], object]) -> None:
         import h5py  # heavy, and needed for HDF5 paths only
 
+        self._check_writable()
         with replacing(self.file) as temporary:
             if os.path.exists(self.file):
                 shutil.copyfile(self.file, temporary)
@@ -313,12 +255,6 @@ def _open_hdf5(path: str, _mtime: int, _size: int) -> Any:
     import h5py  # heavy, and needed for HDF5 paths only
 
     return h5py.File(path, "r", locking=False)
-
-
-def close_files() -> None:
-    """Forget the files kept open for reading."""
-    _memory_map.cache_clear()
-    _open_hdf5.cache_clear()
 
 
 def _bad_npy(path: Path, error: Exception) -> DataError:

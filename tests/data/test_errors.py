@@ -142,7 +142,7 @@ def test_wrong_system(make: Callable, case: str) -> None:
         (np.full((4, 3), -2), "integers >= -1"),
         (np.full((4, 3), 5), "found type 5, but there are 2"),
         (np.full((4, 3), -1), "no real atom"),
-        (np.zeros((4, 2)), "found 8 numbers, expected 4 frames x 3"),
+        (np.zeros((4, 2)), "found shape 4 x 2, expected 4 frames .* x 3 atoms"),
     ],
 )
 def test_wrong_mixed_system(make: Callable, types: np.ndarray, said: str) -> None:

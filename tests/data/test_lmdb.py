@@ -145,13 +145,13 @@ def test_other_ways_of_writing(tmp_path: Path) -> None:
         ({"forces": np.zeros((2, 3))}, "force of frame 0 has 6 numbers, expected 9"),
         ({"coords": np.full((3, 3), np.nan)}, "coord of frame 0 has a NaN"),
         ({"energies": None}, "frame 0 has no energy"),
-        ({"atom_types": np.array([0, 1, 7])}, "found type 7, but there are 2 names"),
+        ({"atom_types": np.array([0, 1, 7])}, "atom_types: found type 7, but there are 2"),
         ({"atom_types": np.array([-1, -1, -1])}, "frame 0 has no real atom"),
     ],
 )
 def test_errors_name_the_frame(change: dict, said: str, tmp_path: Path) -> None:
     path = write(tmp_path / "x.lmdb", [random_frame(3, 0, **change)])
-    with pytest.raises(DataError, match=rf"x\.lmdb: {said}"):
+    with pytest.raises(DataError, match=rf"x\.lmdb( \(3 atoms\))?: {said}"):
         open_systems(path)[0].load([0], LABELS)
 
 
@@ -170,6 +170,38 @@ def test_broken_files(tmp_path: Path) -> None:
     objects = {**frames[0], "coords": {"type": "O", "shape": [9], "data": b"0" * 72}}
     with pytest.raises(DataError, match="frame 0 cannot be read"):
         open_systems(write(tmp_path / "e.lmdb", [objects]))
+
+
+def test_labels_of_selected_atoms(make: Callable, tmp_path: Path) -> None:
+    """They may be stored for all atoms or for those of some types, in every frame anew."""
+    made = make(sets=(4,))
+    dipole = np.random.default_rng(1).normal(size=(4, 5, 3))
+    some = dipole[:, made.types == 1]
+    np.save(Path(made.path) / "set.000/atomic_dipole.npy", some)
+    frames = [
+        {
+            "coords": made.arrays["coord"][k].reshape(-1, 3),
+            "cells": made.arrays["box"][k].reshape(3, 3),
+            "atom_types": made.types,
+            "atomic_dipole": some[k] if k != 2 else dipole[k],
+        }
+        for k in range(4)
+    ]
+    other = np.array([1, 0, 0, 0, 1])  # with another number of selected atoms
+    frames.append(frames[0] | {"atom_types": other, "atomic_dipole": dipole[0, other == 1]})
+    path = write(tmp_path / "x.lmdb", frames)
+    label = Label("atomic_dipole", 3, True, sel_type=(0,))
+    (folder,), (file,) = (open_systems(p, type_map=["B", "A"]) for p in (made.path, path))
+    a, b = folder.load([0, 1, 3], [label]), file.load([0, 1, 3], [label])
+    np.testing.assert_array_equal(a.labels["atomic_dipole"], b.labels["atomic_dipole"])
+    assert b.find == file.check([label]) == {"atomic_dipole": 1.0}
+    rest = file.load([2, 4], [label]).labels["atomic_dipole"].reshape(2, 5, 3)
+    np.testing.assert_array_equal(rest[0], dipole[2])
+    np.testing.assert_array_equal(rest[1], dipole[0] * (other == 1)[:, None])
+    frames[0]["atomic_dipole"] = np.zeros((4, 3))
+    (wrong,) = open_systems(write(tmp_path / "y.lmdb", frames))
+    with pytest.raises(DataError, match="frame 0 has 12 numbers, expected 15 or 9"):
+        wrong.load([0], [Label("atomic_dipole", 3, True, sel_type=(1,))])
 
 
 def test_reference_water(reference: Path) -> None:

@@ -15,7 +15,6 @@ from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
 from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore
-from deepmd.train.distributed import Distributed
 from deepmd.train.entry import differing_keys
 from deepmd.train.progress import Clock, progress_bar
 from deepmd.train.trainer import Trainer
@@ -28,7 +27,7 @@ def two_tasks(work, start=None, **training):
         config = normalize(work.config(training_data={"systems": [system], "batch_size": 1}))
         branch = setup.branches(config)[0]
         systems = {"Default": (setup.open_data(branch, "training_data"), None)}
-        task = setup.make_tasks(config, systems, seed=1, group=Distributed())["Default"]
+        task = setup.make_tasks(config, systems, seed=1)["Default"]
         setup.set_all_statistics(config, {"Default": task})
         task.weight = weight
         tasks[name] = task

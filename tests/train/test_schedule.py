@@ -79,8 +79,6 @@ def test_reference_rates(reference):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"stop_lr": 1e-5, "stop_lr_ratio": 0.1}, "exclude each other"),
-        ({"warmup_steps": 5, "warmup_ratio": 0.1}, "exclude each other"),
         ({"warmup_steps": 100}, "whole training 100"),
         ({"type": "step"}, 'unknown schedule "step"'),
     ],

@@ -14,7 +14,6 @@ from deepmd.dpmodel.model import Model, prepare
 from deepmd.io import load_model
 from deepmd.schema import normalize
 from deepmd.train import setup
-from deepmd.train.distributed import Distributed
 from deepmd.train.statistics import (
     Sample,
     change_bias,
@@ -29,7 +28,7 @@ from deepmd.utils.errors import DataError, InputError
 def tasks_of(config):
     config = normalize(config)
     systems = {b.name: (setup.open_data(b, "training_data"), None) for b in setup.branches(config)}
-    return config, setup.make_tasks(config, systems, seed=0, group=Distributed())
+    return config, setup.make_tasks(config, systems, seed=0)
 
 
 @pytest.mark.skipif(REFERENCE is None, reason="the reference data are not here")
