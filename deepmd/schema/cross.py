@@ -22,43 +22,43 @@ def cross_check(data: dict[str, Any]) -> None:
     check_loss(data["loss"])
 
 
+def demand(holds: Any, what: str, where: str | None, fix: str | None = None) -> None:
+    """Raise InputError unless a condition holds."""
+    if not holds:
+        raise InputError(what, where=where, fix=fix)
+
+
 def exclusive(section: dict[str, Any], first: str, second: str, where: str) -> None:
     """Raise InputError if both keys are given."""
-    if section.get(first) and section.get(second):
-        raise InputError(
-            f'"{first}" and "{second}" exclude each other', where=where, fix="keep one"
-        )
+    both = section.get(first) and section.get(second)
+    demand(not both, f'"{first}" and "{second}" exclude each other', where, "keep one")
 
 
 def check_learning_rate(rate: dict[str, Any] | None, optimizer: dict[str, Any]) -> None:
     """Check the schedule."""
     if rate is None:
-        if optimizer["type"] == "LKF":
-            return
-        raise InputError('required section "learning_rate" is missing')
+        needed = optimizer["type"] != "LKF"
+        demand(not needed, 'required section "learning_rate" is missing', None)
+        return
     exclusive(rate, "stop_lr", "stop_lr_ratio", "learning_rate")
     exclusive(rate, "warmup_steps", "warmup_ratio", "learning_rate")
 
 
 def check_training(training: dict[str, Any]) -> None:
     """Check length, statistics and averaging."""
-    steps, epochs = training.get("numb_steps"), training.get("numb_epoch")
-    if steps is None and epochs is None:
-        raise InputError(
-            "the length of the training is missing", where="training", fix="give numb_steps"
-        )
-    if steps is not None and epochs is not None:
-        raise InputError(
-            '"numb_steps" and "numb_epoch" exclude each other', where="training", fix="keep one"
-        )
-    if training["stat_file_mode"] == "read" and "stat_file" not in training:
-        raise InputError(
-            '"read" needs a file of statistics',
-            where="training/stat_file_mode",
-            fix="give stat_file",
-        )
-    if training["enable_ema"] and training["zero_stage"] >= 2:
-        raise InputError("excludes zero_stage 2 and 3", where="training/enable_ema")
+    length = [k for k in ("numb_steps", "numb_epoch") if training.get(k) is not None]
+    missing = "the length of the training is missing"
+    demand(length, missing, "training", "give numb_steps")
+    twice = '"numb_steps" and "numb_epoch" exclude each other'
+    demand(len(length) == 1, twice, "training", "keep one")
+    demand(
+        training["stat_file_mode"] != "read" or "stat_file" in training,
+        '"read" needs a file of statistics',
+        "training/stat_file_mode",
+        "give stat_file",
+    )
+    shared = training["enable_ema"] and training["zero_stage"] >= 2
+    demand(not shared, "excludes zero_stage 2 and 3", "training/enable_ema")
 
 
 def check_loss(loss: dict[str, Any]) -> None:
@@ -69,69 +69,66 @@ def check_loss(loss: dict[str, Any]) -> None:
     def used(part: str) -> bool:
         return loss[f"start_pref_{part}"] != 0 or loss[f"limit_pref_{part}"] != 0
 
-    if loss["f_use_norm"] and not (loss["use_huber"] or loss["loss_func"] == "mae"):
-        raise InputError(
-            "needs absolute values or Huber's loss",
-            where="loss/f_use_norm",
-            fix='set loss_func to "mae" or use_huber to true',
-        )
-    if loss["use_huber"]:
-        parts = {"pf": "weighted forces", "gf": "generalised forces", "h": "the Hessian"}
-        for part, what in parts.items():
-            if used(part):
-                raise InputError(
-                    f"excludes {what}", where="loss/use_huber", fix=f"set start_pref_{part} to 0"
-                )
-        if loss.get("relative_f") is not None:
-            raise InputError("excludes relative_f", where="loss/use_huber")
-    if used("gf") and loss["numb_generalized_coord"] < 1:
-        raise InputError(
-            "must be 1 or greater for generalised forces", where="loss/numb_generalized_coord"
-        )
+    huber = loss["use_huber"]
+    demand(
+        not loss["f_use_norm"] or huber or loss["loss_func"] == "mae",
+        "needs absolute values or Huber's loss",
+        "loss/f_use_norm",
+        'set loss_func to "mae" or use_huber to true',
+    )
+    excluded = {"pf": "weighted forces", "gf": "generalised forces", "h": "the Hessian"}
+    for part, what in excluded.items():
+        wrong = huber and used(part)
+        demand(not wrong, f"excludes {what}", "loss/use_huber", f"set start_pref_{part} to 0")
+    relative = huber and loss.get("relative_f") is not None
+    demand(not relative, "excludes relative_f", "loss/use_huber")
+    demand(
+        not used("gf") or loss["numb_generalized_coord"] >= 1,
+        "must be 1 or greater for generalised forces",
+        "loss/numb_generalized_coord",
+    )
 
 
 def check_model(model: dict[str, Any]) -> None:
     """Check type indices and lengths that depend on the number of types."""
-    names = model.get("type_map")
-    descriptor = model.get("descriptor", {})
+    names, descriptor = model.get("type_map"), model.get("descriptor", {})
     rcut, smooth = descriptor.get("rcut"), descriptor.get("rcut_smth")
-    if rcut is not None and smooth is not None and not smooth < rcut:
-        raise InputError(
-            f"must be less than rcut ({rcut}), found {smooth}", where="model/descriptor/rcut_smth"
-        )
-    channels = descriptor.get("neuron") or [None]
-    if channels[-1] is not None and descriptor.get("axis_neuron", 0) > channels[-1]:
-        raise InputError(
-            f"{descriptor['axis_neuron']} is more than the {channels[-1]} channels of the last layer",
-            where="model/descriptor/axis_neuron",
-        )
+    demand(
+        rcut is None or smooth is None or smooth < rcut,
+        f"must be less than rcut ({rcut}), found {smooth}",
+        "model/descriptor/rcut_smth",
+    )
+    channels, axis = (descriptor.get("neuron") or [None])[-1], descriptor.get("axis_neuron", 0)
+    demand(
+        channels is None or axis <= channels,
+        f"{axis} is more than the {channels} channels of the last layer",
+        "model/descriptor/axis_neuron",
+    )
     if names is None:
         return
     _check_type_indices(model, descriptor, len(names))
-    sel = descriptor.get("sel")
+    sel, fitting = descriptor.get("sel"), model.get("fitting_net", {})
     if descriptor.get("type") in ("se_e2_a", "se_e2_r", "se_e3") and isinstance(sel, list):
         _check_length("model/descriptor/sel", sel, names)
-    fitting = model.get("fitting_net", {})
-    if fitting.get("use_aparam_as_mask") and fitting.get("numb_aparam") != 1:
-        raise InputError(
-            f"a mask is one number per atom, numb_aparam is {fitting.get('numb_aparam')}",
-            where="model/fitting_net/use_aparam_as_mask",
-            fix="set numb_aparam to 1",
-        )
-    energies = fitting.get("atom_ener")
-    if energies:
-        _check_length("model/fitting_net/atom_ener", energies, names)
+    demand(
+        not fitting.get("use_aparam_as_mask") or fitting.get("numb_aparam") == 1,
+        f"a mask is one number per atom, numb_aparam is {fitting.get('numb_aparam')}",
+        "model/fitting_net/use_aparam_as_mask",
+        "set numb_aparam to 1",
+    )
+    if fitting.get("atom_ener"):
+        _check_length("model/fitting_net/atom_ener", fitting["atom_ener"], names)
     for output, biases in (model.get("preset_out_bias") or {}).items():
         _check_length(f"model/preset_out_bias/{output}", biases, names)
 
 
 def _check_length(where: str, values: list[Any], names: list[str]) -> None:
-    if len(values) != len(names):
-        raise InputError(
-            f"one value per type is expected, found {len(values)} for {len(names)} types "
-            f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})",
-            where=where,
-        )
+    demand(
+        len(values) == len(names),
+        f"one value per type is expected, found {len(values)} for {len(names)} types "
+        f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})",
+        where,
+    )
 
 
 def _check_type_indices(model: dict[str, Any], descriptor: dict[str, Any], ntypes: int) -> None:
@@ -141,11 +138,8 @@ def _check_type_indices(model: dict[str, Any], descriptor: dict[str, Any], ntype
         "model/atom_exclude_types": [model["atom_exclude_types"]],
     }
     for where, lists in pairs.items():
-        for index in (t for one in lists for t in one):
-            if index >= ntypes:
-                raise InputError(
-                    f"type {index} does not exist, type_map has {ntypes} types", where=where
-                )
+        for t in (t for one in lists for t in one):
+            demand(t < ntypes, f"type {t} does not exist, type_map has {ntypes} types", where)
 
 
 #: Feature of the format -> whether an input asks for it. A line goes when the feature comes.

@@ -4,7 +4,7 @@
 import copy
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from deepmd.utils.errors import InputError
@@ -12,29 +12,24 @@ from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
-_DATA_KEYS = ("systems", "batch_size", "sys_probs", "auto_prob", "sys_weights", "auto_prob_style")
-_WARMUP_KEYS = ("warmup_steps", "warmup_ratio", "warmup_start_factor")
+#: Keys that moved, ``old=new`` where the name changed too.
+_DATA_KEYS = "systems batch_size sys_probs sys_prob=sys_probs auto_prob sys_weights auto_prob_style"
+_WARMUP_KEYS = "warmup_steps warmup_ratio warmup_start_factor"
 _OPTIMIZER_KEYS = (
-    "kf_blocksize",
-    "kf_start_pref_e",
-    "kf_limit_pref_e",
-    "kf_start_pref_f",
-    "kf_limit_pref_f",
-    "weight_decay",
-    "momentum",
-    "muon_momentum",
-    "adam_beta1",
-    "adam_beta2",
-    "lr_adjust",
-    "lr_adjust_coeff",
-    "muon_mode",
-    "enable_gram",
-    "flash_muon",
-    "magma_muon",
+    "opt_type=type kf_blocksize kf_start_pref_e kf_limit_pref_e kf_start_pref_f kf_limit_pref_f "
+    "weight_decay momentum muon_momentum adam_beta1 adam_beta2 lr_adjust lr_adjust_coeff muon_mode "
+    "enable_gram flash_muon magma_muon"
 )
-_LOSS_KEYS = tuple(
-    f"{when}_pref_{part}" for part in ("e", "f", "v", "ae", "pf") for when in ("start", "limit")
-)
+#: Keys of an input without sections, by their section today.
+_FLAT_KEYS = {
+    "se_a": "sel_a=sel rcut rcut_smth filter_neuron=neuron axis_neuron n_axis_neuron=axis_neuron "
+    "filter_resnet_dt=resnet_dt",
+    "loc_frame": "sel_a sel_r rcut axis_rule",
+    "fitting_net": "fitting_neuron=neuron n_neuron=neuron fitting_resnet_dt=resnet_dt resnet_dt",
+    "model": "type_map data_stat_nbatch use_srtab",
+    "learning_rate": "decay_steps decay_rate start_lr stop_lr",
+    "loss": " ".join(f"start_pref_{p} limit_pref_{p}" for p in ("e", "f", "v", "ae", "pf")),
+}
 
 
 def upgrade(data: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +52,8 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         if "numb_test" in training:
             training.pop("numb_test")
             log.info("training/numb_test has no meaning any more and is ignored")
-        _move(training, data, "learning_rate", {k: k for k in _WARMUP_KEYS})
-        _move(training, data, "optimizer", {"opt_type": "type"} | {k: k for k in _OPTIMIZER_KEYS})
+        _move(training, data, "learning_rate", _WARMUP_KEYS)
+        _move(training, data, "optimizer", _OPTIMIZER_KEYS)
     _rename_loss(data)
     return data
 
@@ -79,54 +74,32 @@ def _looks_flat(data: dict[str, Any]) -> bool:
     return any(k in data for k in ("use_smooth", "sel_a", "systems", "fitting_neuron", "n_neuron"))
 
 
-def _take(data: dict[str, Any], names: Iterable[str | tuple[str, str]]) -> dict[str, Any]:
-    """Remove keys from ``data`` and return those found; a pair gives (old, new) name."""
-    taken = {}
-    for name in names:
-        old, new = (name, name) if isinstance(name, str) else name
-        if old in data:
-            taken[new] = data.pop(old)
-    return taken
+def _pairs(names: str) -> Iterator[tuple[str, str]]:
+    """Iterate over old and new names in a text ``same old=new``."""
+    for word in names.split():
+        old, _, new = word.partition("=")
+        yield old, new or old
 
 
 def _from_flat(data: dict[str, Any]) -> dict[str, Any]:
     """Sort the keys of a version 0 input, which has no sections, into sections."""
     rest = dict(data)
     seed = {"seed": rest["seed"]} if "seed" in rest else {}
-    smooth = rest.pop("use_smooth", False)
-    if smooth:
-        descriptor = {"type": "se_a"} | _take(
-            rest,
-            [
-                ("sel_a", "sel"),
-                "rcut",
-                "rcut_smth",
-                ("filter_neuron", "neuron"),
-                "axis_neuron",
-                ("n_axis_neuron", "axis_neuron"),
-                ("filter_resnet_dt", "resnet_dt"),
-            ],
-        )
+
+    def take(section: str) -> dict[str, Any]:
+        return {new: rest.pop(old) for old, new in _pairs(_FLAT_KEYS[section]) if old in rest}
+
+    kind = "se_a" if rest.pop("use_smooth", False) else "loc_frame"
+    descriptor = {"type": kind} | take(kind)
+    if kind == "se_a":
         if "rcut" in descriptor:
             descriptor.setdefault("rcut_smth", descriptor["rcut"])
         descriptor |= seed
-    else:
-        descriptor = {"type": "loc_frame"} | _take(rest, ["sel_a", "sel_r", "rcut", "axis_rule"])
-    fitting = _take(
-        rest,
-        [
-            ("fitting_neuron", "neuron"),
-            ("n_neuron", "neuron"),
-            ("fitting_resnet_dt", "resnet_dt"),
-            ("resnet_dt", "resnet_dt"),
-        ],
-    )
-    model = _take(rest, ["type_map", "data_stat_nbatch", "use_srtab"])
+    fitting = take("fitting_net") | seed
     return {
-        "model": {**model, "descriptor": descriptor, "fitting_net": fitting | seed},
-        "learning_rate": {"type": "exp"}
-        | _take(rest, ["decay_steps", "decay_rate", "start_lr", "stop_lr"]),
-        "loss": _take(rest, _LOSS_KEYS),
+        "model": {**take("model"), "descriptor": descriptor, "fitting_net": fitting},
+        "learning_rate": {"type": "exp"} | take("learning_rate"),
+        "loss": take("loss"),
         "training": rest,
     }
 
@@ -141,9 +114,7 @@ def _move_systems(data: dict[str, Any], training: dict[str, Any]) -> None:
             fix="rename the folders",
         )
     target = training.setdefault("training_data", {})
-    if "sys_prob" in training:
-        training["sys_probs"] = training.pop("sys_prob")
-    _move(training, training, "training_data", {k: k for k in _DATA_KEYS})
+    _move(training, training, "training_data", _DATA_KEYS)
     target.pop("set_prefix", None)
     rate = data.get("learning_rate")
     if not isinstance(rate, dict) or "decay_rate" not in rate:
@@ -159,11 +130,9 @@ def _move_systems(data: dict[str, Any], training: dict[str, Any]) -> None:
     rate.setdefault("stop_lr", stop)
 
 
-def _move(
-    source: dict[str, Any], parent: dict[str, Any], section: str, names: dict[str, str]
-) -> None:
+def _move(source: dict[str, Any], parent: dict[str, Any], section: str, names: str) -> None:
     """Move keys of ``source`` into ``parent[section]`` under their new names."""
-    for old, new in names.items():
+    for old, new in _pairs(names):
         if old not in source:
             continue
         target = parent.setdefault(section, {})

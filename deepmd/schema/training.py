@@ -6,19 +6,8 @@ from typing import Any
 
 from dargs import Argument
 
-from deepmd.schema.common import (
-    BELOW_ONE,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
-    Rule,
-    choice,
-    count,
-    flag,
-    option,
-    required,
-    unset,
-)
+from deepmd.schema.common import BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Rule, one_of
+from deepmd.schema.settings import Settings, setting
 
 
 def is_batch_size(value: Any) -> bool:
@@ -43,257 +32,204 @@ def is_auto_prob(value: str) -> bool:
     )
 
 
-def systems_arguments() -> list[Argument]:
+class DataKeys(Settings):
     """Keys that training and validation data share."""
-    return [
-        required(
-            "systems",
-            [list[str], str],
-            "Folders with data, HDF5 groups (file.hdf5#/group), or LMDB data sets (data.lmdb). A "
-            "folder is searched for systems at any depth.",
-            rule=Rule(lambda v: len(v) > 0, "names no system"),
-        ),
-        option(
-            "rglob_patterns",
-            [list[str], None],
-            None,
-            "Patterns that folders must fit to be found by the search.",
-        ),
-        option(
-            "batch_size",
-            [int, list[int], str],
-            "auto",
-            'Frames per step: a number, one per system, "auto" (at least 32 atoms), "auto:N" (at '
-            'least N atoms), "max:N" (at most N atoms), "filter:N" (the same, larger systems are '
-            'left out), "mixed:N" (N frames of several systems), "mix:N" (frames of several '
-            "systems with about N atoms in all).",
-            rule=Rule(
-                is_batch_size,
-                'must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N", "mixed:N" '
-                'or "mix:N"',
-            ),
-        ),
-        option(
-            "auto_prob",
-            str,
-            "prob_sys_size",
-            'Probability of systems: "prob_uniform", "prob_sys_size" (by number of batches), or '
-            '"prob_sys_size;first:end:weight;..." for blocks of systems.',
-            alias=["auto_prob_style"],
-            rule=Rule(
-                is_auto_prob,
-                'must be "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
-            ),
-        ),
-        option(
-            "sys_probs",
-            [list[float], None],
-            None,
-            "Probability of each system; they add up to 1, and systems with a negative one share "
-            "the rest. Replaces auto_prob.",
-            alias=["sys_weights"],
-        ),
-    ]
 
-
-def training_data_argument() -> Argument:
-    """Return the section of the training data."""
-    return Argument(
-        "training_data",
-        dict,
-        [
-            *systems_arguments(),
-            option(
-                "min_pair_dist",
-                float,
-                0.0,
-                "Frames with atoms closer than this are left out, Å.",
-                rule=NOT_NEGATIVE,
-            ),
-        ],
-        doc="Data to train on.",
+    systems: list[str] | str = setting(
+        ...,
+        "Folders with data, HDF5 groups (file.hdf5#/group), or LMDB data sets (data.lmdb). A "
+        "folder is searched for systems at any depth.",
+        rule=Rule(lambda v: len(v) > 0, "names no system"),
+    )
+    rglob_patterns: list[str] | None = setting(
+        None, "Patterns that folders must fit to be found by the search."
+    )
+    batch_size: int | list[int] | str = setting(
+        "auto",
+        'Frames per step: a number, one per system, "auto" (at least 32 atoms), "auto:N" (at '
+        'least N atoms), "max:N" (at most N atoms), "filter:N" (the same, larger systems are '
+        'left out), "mixed:N" (N frames of several systems), "mix:N" (frames of several '
+        "systems with about N atoms in all).",
+        rule=Rule(
+            is_batch_size,
+            'must be positive whole numbers, "auto", "auto:N", "max:N", "filter:N", "mixed:N" '
+            'or "mix:N"',
+        ),
+    )
+    auto_prob: str = setting(
+        "prob_sys_size",
+        'Probability of systems: "prob_uniform", "prob_sys_size" (by number of batches), or '
+        '"prob_sys_size;first:end:weight;..." for blocks of systems.',
+        alias=["auto_prob_style"],
+        rule=Rule(
+            is_auto_prob,
+            'must be "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
+        ),
+    )
+    sys_probs: list[float] | None = setting(
+        None,
+        "Probability of each system; they add up to 1, and systems with a negative one share "
+        "the rest. Replaces auto_prob.",
+        alias=["sys_weights"],
     )
 
 
-def validation_data_argument() -> Argument:
-    """Return the section of the validation data."""
-    return Argument(
-        "validation_data",
-        [dict, None],
-        [
-            *systems_arguments(),
-            count(
-                "numb_btch",
-                1,
-                "Batches averaged for one row of the learning curve.",
-                alias=["numb_batch"],
-            ),
-        ],
-        optional=True,
-        doc="Data to validate on while training.",
+class TrainingDataKeys(DataKeys):
+    """Keys of the training data."""
+
+    min_pair_dist: float = setting(
+        0.0, "Frames with atoms closer than this are left out, Å.", rule=NOT_NEGATIVE
     )
 
 
-def _length_arguments() -> list[Argument]:
+class ValidationDataKeys(DataKeys):
+    """Keys of the validation data."""
+
+    numb_btch: int = setting(
+        1,
+        "Batches averaged for one row of the learning curve.",
+        alias=["numb_batch"],
+        rule=POSITIVE,
+    )
+
+
+def _data_arguments() -> list[Argument]:
     return [
-        unset(
-            "numb_steps",
-            int,
-            "Number of steps.",
-            alias=["stop_batch", "num_step", "num_steps", "numb_step"],
-            rule=NOT_NEGATIVE,
-        ),
-        unset(
-            "numb_epoch",
-            [float, int],
-            "Number of passes through the training data, in place of numb_steps.",
-            alias=["num_epochs", "num_epoch", "numb_epochs"],
-            rule=POSITIVE,
-        ),
-        unset("seed", [int, None], "Seed of the order of the data.", rule=NOT_NEGATIVE),
-    ]
-
-
-def _statistics_arguments() -> list[Argument]:
-    return [
-        unset(
-            "stat_file",
-            str,
-            "Folder or HDF5 file that keeps statistics of the data for the next run.",
-        ),
-        choice(
-            "stat_file_mode",
-            "update writes what is missing, read demands everything.",
-            "update",
-            "read",
-        ),
-        choice(
-            "sel_overflow",
-            "What happens when atoms have more neighbours than sel holds: the farthest are "
-            "dropped with a warning, or the training stops.",
-            "warn",
-            "error",
-        ),
-    ]
-
-
-def _output_arguments() -> list[Argument]:
-    return [
-        option("disp_file", str, "lcurve.out", "Learning curve."),
-        count("disp_freq", 1000, "Steps between rows of the learning curve."),
-        count("save_freq", 1000, "Steps between checkpoints."),
-        option("save_dir", [str, None], None, "Folder of the periodic checkpoints."),
-        option("save_ckpt", str, "model.ckpt", "Prefix of checkpoints."),
-        count("max_ckpt_keep", 5, "Number of checkpoints that are kept."),
-        option(
-            "ckpt_keep_ratio",
-            [float, None],
-            None,
-            "Keep the checkpoints of this last fraction of the run instead.",
-            rule=FRACTION,
-        ),
-        flag("enable_ema", "Keep an exponential average of the parameters too."),
-        option("ema_decay", float, 0.999, "Decay of that average.", rule=BELOW_ONE),
-        option(
-            "ema_ckpt_keep",
-            [int, None],
-            None,
-            "Number of checkpoints of the average that are kept.",
-            rule=POSITIVE,
-        ),
-        flag(
-            "change_bias_after_training",
-            "Fit the energy bias to the training data again after the last step.",
-        ),
-        flag("disp_training", "Report the progress in the log.", default=True),
-        flag("time_training", "Report timings in the log.", default=True),
-        flag("disp_avg", "Show errors averaged since the last row."),
-        flag("tensorboard", "Write TensorBoard events."),
-        option("tensorboard_log_dir", str, "log", "Folder of the events."),
-        count("tensorboard_freq", 1, "Steps between events."),
-        flag("profiling", "Write a timeline."),
-        option("profiling_file", str, "timeline.json", "File of the timeline."),
-        flag("enable_profiler", "Profile into the folder of the events."),
-    ]
-
-
-def _execution_arguments() -> list[Argument]:
-    return [
-        unset(
-            "gradient_max_norm", float, "Scale gradients down whose norm is larger.", rule=POSITIVE
-        ),
-        count("acc_freq", 1, "Steps whose gradients are added up."),
-        option(
-            "zero_stage",
-            int,
-            0,
-            "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
-            rule=Rule(lambda v: 0 <= v <= 3, "must be 0, 1, 2 or 3"),
-        ),
-        choice(
-            "neighbor_graph_method",
-            "How neighbours are found; every choice gives the same neighbours.",
-            "auto",
-            "dense",
-            "nv",
-        ),
-        flag("enable_compile", "Compile the training step."),
-        flag("enable_tf32", "TF32 products of matrices while training."),
+        Argument("training_data", dict, TrainingDataKeys.arguments(), doc="Data to train on."),
         Argument(
-            "mixed_precision",
-            dict,
-            [
-                choice("output_prec", "Precision of outputs.", "float32"),
-                required("compute_prec", str, "Precision of products: float16 or bfloat16."),
-            ],
+            "validation_data",
+            [dict, None],
+            ValidationDataKeys.arguments(),
             optional=True,
-            doc="Mixed precision (TensorFlow).",
+            doc="Data to validate on while training.",
         ),
     ]
 
 
-def training_arguments() -> list[Argument]:
-    """Keys that single-task and multi-task training share."""
-    return [
-        *_length_arguments(),
-        *_statistics_arguments(),
-        *_output_arguments(),
-        *_execution_arguments(),
-    ]
+class LengthKeys(Settings):
+    """How long to train."""
 
-
-def training_argument() -> Argument:
-    """Return the section."""
-    return Argument(
-        "training",
-        dict,
-        [training_data_argument(), validation_data_argument(), *training_arguments()],
-        doc="Data, length and output of the training.",
+    numb_steps: int = setting(
+        None,
+        "Number of steps.",
+        absent=True,
+        alias=["stop_batch", "num_step", "num_steps", "numb_step"],
+        rule=NOT_NEGATIVE,
+    )
+    numb_epoch: float | int = setting(
+        None,
+        "Number of passes through the training data, in place of numb_steps.",
+        absent=True,
+        alias=["num_epochs", "num_epoch", "numb_epochs"],
+        rule=POSITIVE,
+    )
+    seed: int | None = setting(
+        None, "Seed of the order of the data.", absent=True, rule=NOT_NEGATIVE
     )
 
 
-def multi_task_training_argument() -> Argument:
-    """Return the section of a multi-task input."""
-    branch = [
-        training_data_argument(),
-        validation_data_argument(),
-        *(a for a in _statistics_arguments() if a.name != "sel_overflow"),
-    ]
-    weights = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 0")
-    return Argument(
-        "training",
+class StatisticsKeys(Settings):
+    """The cache of statistics."""
+
+    stat_file: str = setting(
+        None,
+        "Folder or HDF5 file that keeps statistics of the data for the next run.",
+        absent=True,
+    )
+    stat_file_mode: str = setting(
+        "update",
+        "update writes what is missing, read demands everything.",
+        rule=one_of("update", "read"),
+    )
+
+
+class RunKeys(Settings):
+    """What is written, how often, and how steps are taken."""
+
+    sel_overflow: str = setting(
+        "warn",
+        "What happens when atoms have more neighbours than sel holds: the farthest are "
+        "dropped with a warning, or the training stops.",
+        rule=one_of("warn", "error"),
+    )
+    disp_file: str = setting("lcurve.out", "Learning curve.")
+    disp_freq: int = setting(1000, "Steps between rows of the learning curve.", rule=POSITIVE)
+    save_freq: int = setting(1000, "Steps between checkpoints.", rule=POSITIVE)
+    save_dir: str | None = setting(None, "Folder of the periodic checkpoints.")
+    save_ckpt: str = setting("model.ckpt", "Prefix of checkpoints.")
+    max_ckpt_keep: int = setting(5, "Number of checkpoints that are kept.", rule=POSITIVE)
+    ckpt_keep_ratio: float | None = setting(
+        None, "Keep the checkpoints of this last fraction of the run instead.", rule=FRACTION
+    )
+    enable_ema: bool = setting(False, "Keep an exponential average of the parameters too.")
+    ema_decay: float = setting(0.999, "Decay of that average.", rule=BELOW_ONE)
+    ema_ckpt_keep: int | None = setting(
+        None, "Number of checkpoints of the average that are kept.", rule=POSITIVE
+    )
+    change_bias_after_training: bool = setting(
+        False, "Fit the energy bias to the training data again after the last step."
+    )
+    disp_training: bool = setting(True, "Report the progress in the log.")
+    time_training: bool = setting(True, "Report timings in the log.")
+    disp_avg: bool = setting(False, "Show errors averaged since the last row.")
+    tensorboard: bool = setting(False, "Write TensorBoard events.")
+    tensorboard_log_dir: str = setting("log", "Folder of the events.")
+    tensorboard_freq: int = setting(1, "Steps between events.", rule=POSITIVE)
+    profiling: bool = setting(False, "Write a timeline.")
+    profiling_file: str = setting("timeline.json", "File of the timeline.")
+    enable_profiler: bool = setting(False, "Profile into the folder of the events.")
+    gradient_max_norm: float = setting(
+        None, "Scale gradients down whose norm is larger.", absent=True, rule=POSITIVE
+    )
+    acc_freq: int = setting(1, "Steps whose gradients are added up.", rule=POSITIVE)
+    zero_stage: int = setting(
+        0,
+        "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
+        rule=Rule(lambda v: 0 <= v <= 3, "must be 0, 1, 2 or 3"),
+    )
+    neighbor_graph_method: str = setting(
+        "auto",
+        "How neighbours are found; every choice gives the same neighbours.",
+        rule=one_of("auto", "dense", "nv"),
+    )
+    enable_compile: bool = setting(False, "Compile the training step.")
+    enable_tf32: bool = setting(False, "TF32 products of matrices while training.")
+
+
+class PrecisionKeys(Settings):
+    """Mixed precision (TensorFlow)."""
+
+    output_prec: str = setting("float32", "Precision of outputs.", rule=one_of("float32"))
+    compute_prec: str = setting(..., "Precision of products: float16 or bfloat16.")
+
+
+_WEIGHTS = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 0")
+
+
+class TaskKeys(Settings):
+    """How much of the training each branch has."""
+
+    model_prob: dict[str, float] = setting({}, "Weight of every branch.", rule=_WEIGHTS)
+    num_epoch_dict: dict[str, float] = setting(
+        {}, "Passes through the data of every branch, in place of numb_steps.", rule=_WEIGHTS
+    )
+
+
+def training_argument(*, multi_task: bool = False) -> Argument:
+    """Return the section, of a multi-task input if so."""
+    data = _data_arguments()
+    if multi_task:
+        branch = [*data, *StatisticsKeys.arguments()]
+        whole = Argument("data_dict", dict, branch, repeat=True, doc="Data of every branch.")
+        data = [whole, *TaskKeys.arguments()]
+    precision = Argument(
+        "mixed_precision",
         dict,
-        [
-            Argument("data_dict", dict, branch, repeat=True, doc="Data of every branch."),
-            option("model_prob", dict[str, float], {}, "Weight of every branch.", rule=weights),
-            option(
-                "num_epoch_dict",
-                dict[str, float],
-                {},
-                "Passes through the data of every branch, in place of numb_steps.",
-                rule=weights,
-            ),
-            *training_arguments(),
-        ],
-        doc="Data, length and output of the training.",
+        PrecisionKeys.arguments(),
+        optional=True,
+        doc="Mixed precision (TensorFlow).",
+    )
+    keys = [k for part in (LengthKeys, StatisticsKeys, RunKeys) for k in part.arguments()]
+    return Argument(
+        "training", dict, [*data, *keys, precision], doc="Data, length and output of the training."
     )

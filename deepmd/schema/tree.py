@@ -9,7 +9,7 @@ from deepmd.schema.learning_rate import learning_rate_argument
 from deepmd.schema.model import model_argument, multi_task_model_argument
 from deepmd.schema.optimizer import optimizer_argument
 from deepmd.schema.registry import loss_args
-from deepmd.schema.training import multi_task_training_argument, training_argument
+from deepmd.schema.training import training_argument
 from deepmd.schema.validating import validating_argument
 from deepmd.utils.plugin import load_entry_points
 
@@ -19,6 +19,7 @@ COMPONENTS = (
     "deepmd.dpmodel.fitting",
     "deepmd.dpmodel.loss",
     "deepmd.dpmodel.model",
+    "deepmd.dpmodel.training.schedule",
 )
 
 
@@ -33,7 +34,7 @@ def gen_args(multi_task: bool = False) -> list[Argument]:
     """Return the sections of the input; built anew, since plugins may have registered more."""
     load_components()
     if multi_task:
-        sections = [multi_task_model_argument(), _losses(), multi_task_training_argument()]
+        sections = [multi_task_model_argument(), _losses(), training_argument(multi_task=True)]
     else:
         sections = [model_argument(), _loss(), training_argument()]
     model, loss, training = sections

@@ -5,7 +5,8 @@ import re
 
 from dargs import Argument
 
-from deepmd.schema.common import NOT_NEGATIVE, Rule, count, flag, option
+from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
+from deepmd.schema.settings import Settings, setting
 
 
 def is_metric(value: str) -> bool:
@@ -13,37 +14,35 @@ def is_metric(value: str) -> bool:
     return re.fullmatch(r"(E|F|V|S|FR|FM):(MAE|RMSE)", value, re.IGNORECASE) is not None
 
 
+class ValidatingKeys(Settings):
+    """Keys of the section."""
+
+    full_validation: bool = setting(False, "Evaluate the whole validation set.")
+    ema_full_validation: bool = setting(False, "The same for the averaged parameters.")
+    validation_freq: int = setting(5000, "Steps between evaluations.", rule=POSITIVE)
+    save_best: bool = setting(True, "Keep the best checkpoint.")
+    save_best_dir: str | None = setting(None, "Folder of the best checkpoints.")
+    max_best_ckpt: int = setting(1, "Number of best checkpoints.", rule=POSITIVE)
+    validation_metric: str = setting(
+        "E:MAE",
+        "What is best: E, F, V, S, FR or FM with :MAE or :RMSE.",
+        rule=Rule(is_metric, "must be E, F, V, S, FR or FM followed by :MAE or :RMSE"),
+    )
+    full_val_file: str = setting("val.log", "Log of the evaluations.")
+    full_val_start: float | int = setting(
+        0.5, "First step, or fraction of the run; 0 always, 1 never.", rule=NOT_NEGATIVE
+    )
+    compiled_infer: bool = setting(False, "Compile the evaluation.")
+    tf32_infer: bool = setting(False, "TF32 products of matrices in the evaluation.")
+    amp_infer: bool = setting(False, "bfloat16 in the evaluation.")
+
+
 def validating_argument() -> Argument:
     """Return the section."""
     return Argument(
         "validating",
         dict,
-        [
-            flag("full_validation", "Evaluate the whole validation set."),
-            flag("ema_full_validation", "The same for the averaged parameters."),
-            count("validation_freq", 5000, "Steps between evaluations."),
-            flag("save_best", "Keep the best checkpoint.", default=True),
-            option("save_best_dir", [str, None], None, "Folder of the best checkpoints."),
-            count("max_best_ckpt", 1, "Number of best checkpoints."),
-            option(
-                "validation_metric",
-                str,
-                "E:MAE",
-                "What is best: E, F, V, S, FR or FM with :MAE or :RMSE.",
-                rule=Rule(is_metric, "must be E, F, V, S, FR or FM followed by :MAE or :RMSE"),
-            ),
-            option("full_val_file", str, "val.log", "Log of the evaluations."),
-            option(
-                "full_val_start",
-                [float, int],
-                0.5,
-                "First step, or fraction of the run; 0 always, 1 never.",
-                rule=NOT_NEGATIVE,
-            ),
-            flag("compiled_infer", "Compile the evaluation."),
-            flag("tf32_infer", "TF32 products of matrices in the evaluation."),
-            flag("amp_infer", "bfloat16 in the evaluation."),
-        ],
+        ValidatingKeys.arguments(),
         optional=True,
         default={},
         doc="Evaluation of the whole validation set while training.",

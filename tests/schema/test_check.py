@@ -242,6 +242,13 @@ def test_mistakes(path, value, message):
     assert "\n" not in text
 
 
+def test_two_lengths_of_the_warm_up():
+    data = changed("learning_rate/warmup_steps", 5)
+    data["learning_rate"]["warmup_ratio"] = 0.1
+    with pytest.raises(InputError, match='"warmup_steps" and "warmup_ratio" exclude each other'):
+        normalize(data)
+
+
 NOT_BUILT = [
     ("model/descriptor/type", "se_a_mask"),
     ("model/descriptor/type", "DPA4C"),

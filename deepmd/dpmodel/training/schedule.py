@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Learning rates as plain functions of the number of steps already taken."""
 
-import functools
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from deepmd.schema.common import FRACTION, POSITIVE, one_of
+from deepmd.schema.registry import lr_args
+from deepmd.schema.settings import Settings, setting
 from deepmd.utils.errors import InputError
 
 #: Final rate when neither ``stop_lr`` nor ``stop_lr_ratio`` is given.
@@ -14,83 +17,115 @@ DEFAULT_STOP_LR = 5e-8
 _SMALLEST = 1e-10
 
 
-def exponential(
-    step: int,
-    *,
-    start: float,
-    stop: float,
-    total: int,
-    decay_steps: int = 5000,
-    decay_rate: float | None = None,
-    smooth: bool = False,
-) -> float:
-    """Multiply by ``decay_rate`` every ``decay_steps`` steps, or continuously if ``smooth``.
-
-    Without a rate, ``stop`` is reached after ``total`` steps; intervals longer than that are
-    shortened. The rate never falls below ``stop``.
-    """
-    if decay_rate is None:
-        if decay_steps >= total:
-            decay_steps = 100 if total // 10 > 100 else total // 100 + 1
-        decay_rate = math.exp(math.log(max(stop, _SMALLEST) / start) * decay_steps / max(total, 1))
-    passed = step / decay_steps if smooth else float(step // decay_steps)
-    return max(start * decay_rate**passed, stop)
-
-
-def cosine(step: int, *, start: float, stop: float, total: int) -> float:
-    """Follow half a cosine from ``start`` to ``stop``."""
-    floor = stop / start
-    share = min(step / max(total, 1), 1.0)
-    return start * (floor + 0.5 * (1.0 - floor) * (1.0 + math.cos(math.pi * share)))
-
-
-def warmup_stable_decay(
-    step: int,
-    *,
-    start: float,
-    stop: float,
-    total: int,
-    decay_length: int,
-    decay_type: str = "inverse_linear",
-) -> float:
-    """Stay at ``start``, then fall to ``stop`` within the last ``decay_length`` steps."""
-    first = total - decay_length
-    if step < first:
-        return start
-    t = min((step - first) / decay_length, 1.0)
-    if decay_type == "linear":
-        return start + (stop - start) * t
-    if decay_type == "cosine":
-        return stop + (start - stop) * 0.5 * (1.0 + math.cos(math.pi * t))
-    return 1.0 / (t / stop + (1.0 - t) / start)
-
-
+@dataclasses.dataclass(frozen=True)
 class LearningRate:
-    """A linear warm-up, then one of the decays above.
+    """A linear warm-up, then one of the decays below.
 
     Attributes
     ----------
+    decay : Decay
     start : float
         Rate after the warm-up, at which prefactors of losses have their start values.
-    warmup : int
-        Steps of the warm-up.
+    stop : float
+        Rate at the end.
+    total, warmup : int
+        Steps of the decay, and of the warm-up before it.
+    factor : float
+        The warm-up starts at this fraction of ``start``.
     """
 
-    def __init__(
-        self, decay: Callable[[int], float], start: float, *, warmup: int, factor: float
-    ) -> None:
-        self.decay, self.start, self.warmup, self.factor = decay, start, warmup, factor
+    decay: "Decay"
+    start: float
+    stop: float
+    total: int
+    warmup: int
+    factor: float
 
     def value(self, step: int) -> float:
         """Return the rate of the step that follows ``step`` steps already taken."""
         if step < self.warmup:
             begin = self.factor * self.start
             return begin + (self.start - begin) * step / self.warmup
-        return self.decay(step - self.warmup)
+        return self.decay.value(step - self.warmup, self)
+
+
+class Decay(Settings):
+    """How the rate falls after the warm-up."""
+
+    def value(self, step: int, rate: LearningRate) -> float:
+        """Return the rate after ``step`` steps of the decay."""
+        raise NotImplementedError
+
+
+class Exponential(Decay):
+    """The rate falls by a constant factor.
+
+    Without a factor the final rate is reached at the end; intervals longer than the training are
+    shortened. The rate never falls below the final one.
+    """
+
+    decay_steps: int = setting(5000, "Steps between two decays.", rule=POSITIVE)
+    decay_rate: float | None = setting(
+        None, "Factor of one decay; computed from the final rate if absent.", rule=FRACTION
+    )
+    smooth: bool = setting(False, "Decay at every step, not every decay_steps.")
+
+    def value(self, step: int, rate: LearningRate) -> float:
+        start, stop, total = rate.start, rate.stop, rate.total
+        interval, factor = self.decay_steps, self.decay_rate
+        if factor is None:
+            if interval >= total:
+                interval = 100 if total // 10 > 100 else total // 100 + 1
+            factor = math.exp(math.log(max(stop, _SMALLEST) / start) * interval / max(total, 1))
+        passed = step / interval if self.smooth else float(step // interval)
+        return max(start * factor**passed, stop)
+
+
+class Cosine(Decay):
+    """The rate follows half a cosine."""
+
+    def value(self, step: int, rate: LearningRate) -> float:
+        floor = rate.stop / rate.start
+        share = min(step / max(rate.total, 1), 1.0)
+        return rate.start * (floor + 0.5 * (1.0 - floor) * (1.0 + math.cos(math.pi * share)))
+
+
+class WarmupStableDecay(Decay):
+    """Warm up, stay, decay at the end."""
+
+    decay_phase_ratio: float = setting(
+        0.1, "Length of the final decay as a fraction of all steps.", rule=FRACTION
+    )
+    decay_type: str = setting(
+        "inverse_linear",
+        "Shape of the final decay.",
+        rule=one_of("inverse_linear", "cosine", "linear"),
+    )
+
+    def value(self, step: int, rate: LearningRate) -> float:
+        start, stop, total = rate.start, rate.stop, rate.total
+        length = max(1, min(int(self.decay_phase_ratio * (total + rate.warmup)), total))
+        if step < total - length:
+            return start
+        t = min((step - total + length) / length, 1.0)
+        if self.decay_type == "linear":
+            return start + (stop - start) * t
+        if self.decay_type == "cosine":
+            return stop + (start - stop) * 0.5 * (1.0 + math.cos(math.pi * t))
+        return 1.0 / (t / stop + (1.0 - t) / start)
+
+
+DECAYS: dict[str, type[Decay]] = {
+    "exp": Exponential,
+    "cosine": Cosine,
+    "wsd": WarmupStableDecay,
+}
+for _name, _decay in DECAYS.items():
+    lr_args.register(_name, doc=(_decay.__doc__ or "").partition("\n")[0])(_decay.arguments)
 
 
 def learning_rate(section: Mapping[str, Any], numb_steps: int) -> LearningRate:
-    """Build the schedule of a normalised ``learning_rate`` section.
+    """Build the schedule of a checked ``learning_rate`` section.
 
     Parameters
     ----------
@@ -98,66 +133,29 @@ def learning_rate(section: Mapping[str, Any], numb_steps: int) -> LearningRate:
     numb_steps : int
         Steps of the whole training, the warm-up included.
     """
-    start = float(section["start_lr"])
-    warmup = warmup_steps(section, numb_steps)
-    total = numb_steps - warmup
-    common: dict[str, Any] = {"start": start, "stop": stop_rate(section), "total": total}
     kind = section.get("type", "exp")
-    decay: Callable[[int], float]
-    if kind == "exp":
-        decay = functools.partial(
-            exponential,
-            **common,
-            decay_steps=section.get("decay_steps", 5000),
-            decay_rate=section.get("decay_rate"),
-            smooth=section.get("smooth", False),
-        )
-    elif kind == "cosine":
-        decay = functools.partial(cosine, **common)
-    elif kind == "wsd":
-        ratio = section.get("decay_phase_ratio", 0.1)
-        decay = functools.partial(
-            warmup_stable_decay,
-            **common,
-            decay_length=max(1, min(int(ratio * numb_steps), total)),
-            decay_type=section.get("decay_type", "inverse_linear"),
-        )
-    else:
+    if kind not in DECAYS:
         raise InputError(
             f'unknown schedule "{kind}"', where="learning_rate/type", fix="use exp, cosine or wsd"
         )
-    return LearningRate(decay, start, warmup=warmup, factor=section.get("warmup_start_factor", 0.0))
-
-
-def stop_rate(section: Mapping[str, Any]) -> float:
-    """Return the final rate of a section."""
-    stop, ratio = section.get("stop_lr"), section.get("stop_lr_ratio")
-    if stop is not None and ratio is not None:
+    decay = DECAYS[kind](**{k: section[k] for k in DECAYS[kind].settings if k in section})
+    start, stop = float(section["start_lr"]), section.get("stop_lr")
+    if section.get("stop_lr_ratio") is not None:
+        stop = section["stop_lr_ratio"] * start
+    warmup = section.get("warmup_steps") or 0
+    if section.get("warmup_ratio") is not None:
+        warmup = int(section["warmup_ratio"] * numb_steps)
+    if 0 < numb_steps <= warmup:
         raise InputError(
-            "stop_lr and stop_lr_ratio exclude each other",
-            where="learning_rate",
-            fix="give one of them",
-        )
-    if ratio is not None:
-        return float(ratio) * float(section["start_lr"])
-    return DEFAULT_STOP_LR if stop is None else float(stop)
-
-
-def warmup_steps(section: Mapping[str, Any], numb_steps: int) -> int:
-    """Return the length of the warm-up of a section."""
-    steps, ratio = section.get("warmup_steps") or 0, section.get("warmup_ratio")
-    if steps and ratio is not None:
-        raise InputError(
-            "warmup_steps and warmup_ratio exclude each other",
-            where="learning_rate",
-            fix="give one of them",
-        )
-    if ratio is not None:
-        steps = int(ratio * numb_steps)
-    if 0 < numb_steps <= steps:
-        raise InputError(
-            f"the warm-up takes {steps} steps, the whole training {numb_steps}",
+            f"the warm-up takes {warmup} steps, the whole training {numb_steps}",
             where="learning_rate/warmup_steps",
             fix="shorten it or raise numb_steps",
         )
-    return int(steps)
+    return LearningRate(
+        decay=decay,
+        start=start,
+        stop=DEFAULT_STOP_LR if stop is None else float(stop),
+        total=numb_steps - warmup,
+        warmup=warmup,
+        factor=section.get("warmup_start_factor", 0.0),
+    )
