@@ -28,6 +28,28 @@ EVERYTHING = (
 )
 
 
+class _Hook:
+    """A function of a backend, imported when it is asked for."""
+
+    def __init__(self, meaning: str) -> None:
+        self.meaning = meaning
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, backend: "Backend | None", owner: type) -> Any:
+        if backend is None:
+            return self
+        backend.require()
+        target = backend.hooks.get(self.name)
+        if target is None:
+            raise NotAvailableError(
+                f"{self.meaning} is not built yet", where=f"backend {backend.name}"
+            )
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+
+
 class Backend:
     """One implementation of the mathematics, with its kinds of files.
 
@@ -138,43 +160,20 @@ class Backend:
         if reason is not None:
             raise NotAvailableError(f"cannot be used: {reason}", where=f"backend {self.name}")
 
-    def _hook(self, name: str) -> Any:
-        """Import one of the functions."""
-        self.require()
-        target = self.hooks.get(name)
-        if target is None:
-            raise NotAvailableError(
-                f"{_MEANINGS[name]} is not built yet", where=f"backend {self.name}"
-            )
-        module, _, attribute = target.partition(":")
-        return getattr(import_module(module), attribute)
-
     # -- hooks --------------------------------------------------------------------------------
 
-    def deep_eval(self, path: str | os.PathLike[str], head: str | None = None) -> Any:
-        """Open a model file or checkpoint and return an Evaluator; ``head`` names a branch."""
-        return self._hook("deep_eval")(path, head=head)
-
-    @property
-    def train_step(self) -> Any:
-        """The subclass of TrainStep."""
-        return self._hook("train_step")
-
-    def read_checkpoint(self, path: str | os.PathLike[str]) -> Any:
-        """Read a training checkpoint."""
-        return self._hook("read_checkpoint")(path)
-
-    def write_checkpoint(self, path: str | os.PathLike[str], checkpoint: Any) -> None:
-        """Write a training checkpoint."""
-        self._hook("write_checkpoint")(path, checkpoint)
-
-    def serialize_hook(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Read the neutral model dictionary out of a file."""
-        return self._hook("serialize_hook")(path)
-
-    def deserialize_hook(self, path: str | os.PathLike[str], data: dict[str, Any]) -> None:
-        """Write a file from the neutral model dictionary."""
-        self._hook("deserialize_hook")(path, data)
+    #: ``(path, head=None)``: open a model file or checkpoint; an Evaluator. ``head`` names a branch.
+    deep_eval = _Hook("evaluating models")
+    #: The subclass of TrainStep.
+    train_step = _Hook("training")
+    #: ``(path)``: a Checkpoint.
+    read_checkpoint = _Hook("reading checkpoints")
+    #: ``(path, checkpoint)``
+    write_checkpoint = _Hook("writing checkpoints")
+    #: ``(path)``: the neutral model dictionary out of a file.
+    serialize_hook = _Hook("reading this kind of model file")
+    #: ``(path, data)``: write a file from the neutral model dictionary.
+    deserialize_hook = _Hook("writing this kind of model file")
 
     @property
     def neighbor_stat(self) -> Any:
@@ -231,14 +230,6 @@ class Backend:
 
 _Feature = Feature
 _registry = Registry("backend")
-_MEANINGS = {
-    "deep_eval": "evaluating models",
-    "train_step": "training",
-    "read_checkpoint": "reading checkpoints",
-    "write_checkpoint": "writing checkpoints",
-    "serialize_hook": "reading this kind of model file",
-    "deserialize_hook": "writing this kind of model file",
-}
 #: In the order of preference.
 _BUILT_IN = ("tensorflow", "pytorch", "jax", "dpmodel")
 

@@ -2,22 +2,21 @@
 """Evaluation of batches: what a backend gives to inference, and the NumPy form of it."""
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, numpy_forward, predict_in_chunks
-from deepmd.dpmodel.model import Model, frame_hessian, prepare
+from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.io.files import branch_of, branch_params, load_model, models_of
-from deepmd.utils.errors import ModelFileError
+from deepmd.io.files import branch_of, branch_params, load_model, models_of, nearest_of
+from deepmd.utils.errors import located
 
 
-class Evaluator(ABC):
-    """A model that can be evaluated.
+class Evaluator:
+    """A model that can be evaluated: by NumPy, where a backend has no form of its own.
 
     Attributes
     ----------
@@ -29,11 +28,14 @@ class Evaluator(ABC):
         The model section of the input it was trained with; empty if the file does not say.
     min_nbor_dist : float or None
         Smallest distance of the training data [Å].
+    max_edges : int
+        Largest number of edges, and of atoms, evaluated at a time.
     """
 
     model: Model
     #: Atoms in one call that keep the device busy without exhausting its memory.
     batch_atoms = 1024
+    max_edges = EDGES_PER_CHUNK
 
     def __init__(
         self,
@@ -47,7 +49,18 @@ class Evaluator(ABC):
         self.min_nbor_dist = min_nbor_dist
         self.overflow = Overflow()
 
-    @abstractmethod
+    @classmethod
+    def of_tree(
+        cls, tree: Mapping[str, Any], path: str | os.PathLike[str], head: str | None = None
+    ) -> Self:
+        """Return the evaluator of a stored tree; ``head`` names the task if there are several."""
+        models = models_of(tree)
+        branch = branch_of(models, head, path)
+        with located(path):
+            model = Model.deserialize(models[branch])
+        section = branch_params(tree.get("model_def_script") or {}, branch)
+        return cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+
     def evaluate(
         self,
         batch: Batch,
@@ -56,6 +69,20 @@ class Evaluator(ABC):
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
+        return predict_in_chunks(
+            self.model,
+            batch,
+            self.chunk_function(derivatives, extra),
+            derivatives=derivatives,
+            max_edges=self.max_edges,
+            overflow=self.overflow,
+        )
+
+    def chunk_function(
+        self, derivatives: Sequence[str], extra: Sequence[str]
+    ) -> Callable[[Inputs], dict[str, np.ndarray]]:
+        """Return the function that evaluates a chunk; see :func:`predict_in_chunks`."""
+        return numpy_forward(self.model, derivatives, extra)
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
@@ -65,25 +92,6 @@ class Evaluator(ABC):
 
 class NumPyEvaluator(Evaluator):
     """Evaluation of the neutral tree itself, a range of centres at a time."""
-
-    max_edges = EDGES_PER_CHUNK
-
-    def evaluate(
-        self,
-        batch: Batch,
-        *,
-        derivatives: Sequence[str] = ("force", "virial"),
-        extra: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
-        """Evaluate a batch with edges; see :class:`Evaluator`."""
-        return predict_in_chunks(
-            self.model,
-            batch,
-            numpy_forward(self.model, derivatives, extra),
-            derivatives=derivatives,
-            max_edges=self.max_edges,
-            overflow=self.overflow,
-        )
 
 
 def open_model(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvaluator:
@@ -96,16 +104,4 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> NumPyEv
     head : str, optional
         Task of a checkpoint with several.
     """
-    tree = load_model(path)
-    models = models_of(tree)
-    branch = branch_of(models, head, path)
-    try:
-        model = Model.deserialize(models[branch])
-    except ModelFileError as error:
-        raise ModelFileError(error.what, where=path, fix=error.fix) from None
-    nearest = tree.get("@variables", {}).get("min_nbor_dist")
-    return NumPyEvaluator(
-        model,
-        model_def_script=branch_params(tree.get("model_def_script") or {}, branch),
-        min_nbor_dist=None if nearest is None else float(nearest),
-    )
+    return NumPyEvaluator.of_tree(load_model(path), path, head)

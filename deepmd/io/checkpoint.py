@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from deepmd.io import dp
-from deepmd.io.files import HDF5_ERRORS, SINGLE, YAML_SUFFIXES, load_model, models_of
-from deepmd.io.tree import plain
+from deepmd.io.files import HDF5_ERRORS, YAML_SUFFIXES, load_model, models_of, nearest_of
+from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
@@ -30,7 +30,7 @@ _GROUP = "training"
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> None:
     """Write a checkpoint; the file appears whole or not at all."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as handle:
-        dp.write_tree(handle, _tree(checkpoint))
+        dp.write_tree(handle, checkpoint.tree())
         group = handle.create_group(_GROUP)
         about = {
             "format": 1,
@@ -39,25 +39,6 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
             "trainer": _store(group, checkpoint.trainer),
         }
         group.attrs["json"] = json.dumps(about, separators=(",", ":"))
-
-
-def _tree(checkpoint: "Checkpoint") -> dict[str, Any]:
-    """Return the dictionary of the models."""
-    from deepmd import __version__
-
-    nearest = checkpoint.min_nbor_dist
-    if set(checkpoint.models) == {SINGLE}:
-        models: dict[str, Any] = {"model": checkpoint.models[SINGLE].serialize()}
-    else:
-        models = {"models": {k: m.serialize() for k, m in checkpoint.models.items()}}
-    return {
-        "software": "deepmd-kit",
-        "version": __version__,
-        "backend": checkpoint.backend,
-        **models,
-        "model_def_script": checkpoint.model_params,
-        "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(float(nearest))},
-    }
 
 
 def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,16 +50,8 @@ def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
             group.create_dataset(dataset, data=np.asarray(value))
             about[name] = {"array": dataset}
         else:
-            about[name] = {"value": _plain(value)}
+            about[name] = {"value": map_leaves(value, lambda leaf, _: plain(leaf))}
     return about
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return plain(value)
 
 
 def _restore(group: h5py.Group, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,14 +92,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
             where=path,
             fix="use the checkpoint before it",
         ) from None
-    nearest = tree["@variables"].get("min_nbor_dist")
     return Checkpoint(
         models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
         model_params=tree["model_def_script"],
         step=step,
         optimizer=optimizer,
         trainer=trainer,
-        min_nbor_dist=None if nearest is None else float(nearest),
+        min_nbor_dist=nearest_of(tree),
         backend=tree.get("backend", ""),
     )
 

@@ -6,37 +6,32 @@ the order of the tree. The tree itself, with the names of the datasets in the pl
 is JSON in the attribute ``json`` of the root group.
 """
 
+import itertools
 import json
 from typing import Any
 
 import h5py
 import numpy as np
 
-from deepmd.io.tree import VARIABLES, plain
+from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 
 
 def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
     """Store a tree in an open, empty HDF5 file."""
-    count = 0
+    count = itertools.count()
 
-    def store(node: Any, inside: bool) -> Any:
-        nonlocal count
-        if isinstance(node, dict):
-            return {str(k): store(v, inside or k == VARIABLES) for k, v in node.items()}
-        if isinstance(node, (list, tuple)):
-            return [store(v, inside) for v in node]
+    def store(value: Any, inside: bool) -> Any:
         if not inside:
-            return plain(node)
-        if node is None:
+            return plain(value)
+        if value is None:
             return None
-        name = f"/variable_{count:04d}"
-        count += 1
-        value = np.void(node) if isinstance(node, bytes) else np.asarray(node)
+        name = f"/variable_{next(count):04d}"
+        value = np.void(value) if isinstance(value, bytes) else np.asarray(value)
         handle.create_dataset(name, data=value)
         return name
 
-    text = json.dumps(store(tree, False), separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(map_leaves(tree, store), separators=(",", ":"), ensure_ascii=False)
     handle.attrs["json"] = text
 
 
@@ -58,14 +53,10 @@ def read_tree(handle: h5py.File) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ModelFileError('the attribute "json" holds no dictionary; no model')
 
-    def restore(node: Any, inside: bool) -> Any:
-        if isinstance(node, dict):
-            return {k: restore(v, inside or k == VARIABLES) for k, v in node.items()}
-        if isinstance(node, list):
-            return [restore(v, inside) for v in node]
-        return _dataset(handle, node) if inside and isinstance(node, str) else node
+    def restore(value: Any, inside: bool) -> Any:
+        return _dataset(handle, value) if inside and isinstance(value, str) else value
 
-    return restore(tree, False)
+    return map_leaves(tree, restore)
 
 
 def _dataset(handle: h5py.File, name: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmd.io.tree import difference
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
+from deepmd.utils.errors import InputError, ModelFileError, did_you_mean, located
 from deepmd.utils.files import replacing
 
 #: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
@@ -39,9 +39,8 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        tree = _read(path)
-    except ModelFileError as error:
-        raise ModelFileError(error.what, where=path, fix=error.fix) from None
+        with located(path):
+            tree = _read(path)
     except FileNotFoundError:
         raise ModelFileError("model file not found", where=path) from None
     except IsADirectoryError:
@@ -147,6 +146,15 @@ def _unknown(path: Path) -> InputError:
 def models_of(tree: Mapping[str, Any]) -> dict[str, dict]:
     """Return the model dictionaries of a stored tree by task."""
     return dict(tree["models"]) if "models" in tree else {SINGLE: tree["model"]}
+
+
+def nearest_of(tree: Mapping[str, Any]) -> float | None:
+    """Return the smallest distance of the training data [Å] that a stored tree tells."""
+    for group in ("@variables", "constants"):  # of files of this program, of DeePMD-kit's JAX
+        value = tree.get(group, {}).get("min_nbor_dist")
+        if value is not None:
+            return float(value)
+    return None
 
 
 def branch_of(

@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What the formats of model files share: plain values, and comparison of trees."""
+"""What the formats of model files share: plain values, and passages through trees."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 VARIABLES = "@variables"
+
+
+def map_leaves(node: Any, change: Callable[[Any, bool], Any], inside: bool = False) -> Any:
+    """Return a copy of a tree with ``change(leaf, inside)`` in the places of its leaves.
+
+    ``inside`` says whether a leaf is below the key ``@variables``. Keys become strings, tuples
+    lists.
+    """
+    if isinstance(node, Mapping):
+        return {str(k): map_leaves(v, change, inside or k == VARIABLES) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [map_leaves(v, change, inside) for v in node]
+    return change(node, inside)
 
 
 def plain(value: Any) -> Any:

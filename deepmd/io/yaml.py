@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import numpy as np
 import yaml
 
-from deepmd.io.tree import VARIABLES, plain
+from deepmd.io.tree import VARIABLES, map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -23,7 +23,7 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 def write_tree(handle: TextIO, tree: Mapping[str, Any]) -> None:
     """Write a tree as YAML, in its own order."""
     yaml.dump(
-        _text(tree, False),
+        map_leaves(tree, _text),
         handle,
         Dumper=_Dumper,
         sort_keys=False,
@@ -33,10 +33,6 @@ def write_tree(handle: TextIO, tree: Mapping[str, Any]) -> None:
 
 
 def _text(node: Any, inside: bool) -> Any:
-    if isinstance(node, Mapping):
-        return {str(k): _text(v, inside or k == VARIABLES) for k, v in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_text(v, inside) for v in node]
     if not inside or node is None:
         return plain(node)
     value = np.asarray(node)

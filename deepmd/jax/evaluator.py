@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,11 +16,11 @@ from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk, assemble, chunks
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.io.files import branch_of, branch_params, load_model, models_of
+from deepmd.io.files import load_model
 from deepmd.jax.cache import architecture, shared
 from deepmd.jax.program import program_of
 from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
-from deepmd.utils.errors import ModelFileError
+from deepmd.utils.errors import located
 
 log = logging.getLogger(__name__)
 
@@ -35,29 +35,19 @@ _EDGES_ON_ACCELERATOR = 1 << 18
 class JaxEvaluator(Evaluator):
     """Evaluation of a model with JAX.
 
-    Parameters
+    Attributes
     ----------
-    model : Model
-        The neutral model.
-    program : function, optional
+    program : function or None
         An exported program of ``forward_edges``, used instead of the model where it will do.
-    max_edges : int, optional
-        Largest number of edges, and of atoms, evaluated at a time.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        program: Callable[..., dict[str, Any]] | None = None,
-        model_def_script: Mapping[str, Any] | None = None,
-        min_nbor_dist: float | None = None,
-        max_edges: int | None = None,
-    ) -> None:
-        super().__init__(model, model_def_script=model_def_script, min_nbor_dist=min_nbor_dist)
+    program: Callable[..., dict[str, Any]] | None = None
+
+    def __init__(self, model: Model, **about: Any) -> None:
+        super().__init__(model, **about)
         small = jax.default_backend() == "cpu"
-        self.max_edges = max_edges or (EDGES_PER_CHUNK if small else _EDGES_ON_ACCELERATOR)
-        self.program, self.forward = program, model_forward(model)
+        self.max_edges = EDGES_PER_CHUNK if small else _EDGES_ON_ACCELERATOR
+        self.forward = model_forward(model)
         self.shapes: set[Any] = set()
 
     def evaluate(
@@ -196,19 +186,7 @@ def open_hlo(path: str | os.PathLike[str], head: str | None = None) -> JaxEvalua
         Task of a checkpoint with several.
     """
     tree = load_model(path)
-    models = models_of(tree)
-    branch = branch_of(models, head, path)
-    try:
-        model = Model.deserialize(models[branch])
-        program = program_of(tree, model)
-    except ModelFileError as error:
-        raise ModelFileError(error.what, where=path, fix=error.fix) from None
-    nearest = tree.get("@variables", {}).get("min_nbor_dist")
-    if nearest is None:
-        nearest = tree.get("constants", {}).get("min_nbor_dist")
-    return JaxEvaluator(
-        model,
-        program=program,
-        model_def_script=branch_params(tree.get("model_def_script") or {}, branch),
-        min_nbor_dist=None if nearest is None else float(nearest),
-    )
+    evaluator = JaxEvaluator.of_tree(tree, path, head)
+    with located(path):
+        evaluator.program = program_of(tree, evaluator.model)
+    return evaluator

@@ -20,9 +20,11 @@ import torch
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.io.files import SINGLE, branch_params
+from deepmd.io.tree import map_leaves
 from deepmd.pt.names import (
     NOT_STORED,
     array_names,
+    at,
     fill,
     nearest_name,
     neutral,
@@ -116,8 +118,7 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     models = {}
     for task in tasks:
         if trainer is not None:
-            data = json.loads(trainer["models"][task])
-            _add_arrays(data, state, f"model.{task}.")
+            data = _with_arrays(trainer["models"][task], state, f"model.{task}.")
         else:
             section = with_tables(branch_params(params, task), state, f"model.{task}.")
             data = build_model(section).serialize()
@@ -144,33 +145,22 @@ def _without_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
 
     Those that have none become lists.
     """
-    copy = _plain(_listed(data))
+    copy = map_leaves(data, lambda leaf, _: leaf.tolist() if hasattr(leaf, "tolist") else leaf)
     for place, names in array_names(data).items():
-        node = copy
-        for key in place[:-1]:
-            node = node[key]
-        node[place[-1]] = names[0]
+        at(copy, place[:-1])[place[-1]] = names[0]
     return copy
 
 
-def _listed(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {k: _listed(v) for k, v in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_listed(v) for v in node]
-    return node.tolist() if isinstance(node, np.ndarray) else node
+def _with_arrays(text: str, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the dictionary with arrays again in the places of names, and of lists."""
 
+    def listed(node: dict[str, Any]) -> dict[str, Any]:
+        return node | {k: np.asarray(node[k]) for k in NOT_STORED if k in node}
 
-def _add_arrays(node: Any, state: Mapping[str, Any], prefix: str, inside: bool = False) -> None:
-    """Replace the names by arrays again, in place."""
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in list(items):
-        if inside and key in NOT_STORED:
-            node[key] = np.asarray(value)
-        elif isinstance(value, (dict, list)):
-            _add_arrays(value, state, prefix, inside or key == "@variables")
-        elif inside and isinstance(value, str):
-            node[key] = neutral(key, state[prefix + value])
+    def named(leaf: Any, inside: bool) -> Any:
+        return neutral(leaf, state[prefix + leaf]) if inside and isinstance(leaf, str) else leaf
+
+    return map_leaves(json.loads(text, object_hook=listed), named)
 
 
 # -- optimizer ------------------------------------------------------------------------------------
@@ -217,17 +207,15 @@ def _from_frame(
 # -- plain values ---------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
-    """Return a value made of tensors, numbers, strings, lists and dictionaries."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+def _plain(tree: Any) -> Any:
+    """Return a tree made of tensors, numbers, strings, lists and dictionaries."""
+
+    def change(leaf: Any, inside: bool) -> Any:
+        if isinstance(leaf, np.ndarray):
+            return torch.from_numpy(np.array(leaf))
+        return leaf.item() if isinstance(leaf, np.generic) else leaf
+
+    return map_leaves(tree, change)
 
 
 def _restored(value: Any) -> Any:

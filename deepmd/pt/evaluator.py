@@ -1,99 +1,70 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation of batches with PyTorch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.chunks import predict_in_chunks
+from deepmd.dpmodel.chunks import EDGES_PER_CHUNK
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.pt.device import default_device, to_tensor
 from deepmd.pt.lift import convert
 
-Forward = Callable[[Inputs, Sequence[str], bool], dict[str, torch.Tensor]]
-
 #: Edges in a chunk, by kind of device. On the CPU the working set should stay near the caches.
-MAX_EDGES = {"cpu": 1 << 15, "cuda": 1 << 20}
+MAX_EDGES = {"cpu": EDGES_PER_CHUNK, "cuda": 1 << 20}
 
 
 class TorchEvaluator(Evaluator):
     """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centres.
 
-    Parameters
+    Attributes
     ----------
-    model : Model
-        The neutral model.
-    device : torch.device, optional
+    device : torch.device
         Where to evaluate.
-    model_def_script, min_nbor_dist
-        See :class:`Evaluator`.
+    program : ScriptModule or None
+        Of a file, used instead of the model where it will do.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        device: torch.device | None = None,
-        model_def_script: Mapping[str, Any] | None = None,
-        min_nbor_dist: float | None = None,
-    ) -> None:
-        super().__init__(model, model_def_script=model_def_script, min_nbor_dist=min_nbor_dist)
-        self.device = default_device() if device is None else device
-        self._forward: Forward | None = None
-        self._lifted: Any = None
-        self.max_edges = MAX_EDGES.get(self.device.type, 1 << 15)
+    program: Any = None
 
-    @property
+    def __init__(self, model: Model, **about: Any) -> None:
+        super().__init__(model, **about)
+        self.device = default_device()
+        self.max_edges = MAX_EDGES.get(self.device.type, EDGES_PER_CHUNK)
+
+    @functools.cached_property
     def lifted(self) -> Any:
         """The lifted model, without gradients of parameters."""
-        if self._lifted is None:
-            self._lifted = convert(self.model).to(self.device).requires_grad_(False)
-        return self._lifted
+        return convert(self.model).to(self.device).requires_grad_(False)
 
-    def use(self, forward: Forward) -> None:
-        """Evaluate with a compiled program, ``forward(inputs, extra, derivatives?) -> raw``."""
-        self._forward = forward
-
-    def evaluate(
-        self,
-        batch: Batch,
-        *,
-        derivatives: Sequence[str] = ("force", "virial"),
-        extra: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
-        """Evaluate a batch with edges; see :class:`Evaluator`."""
+    def chunk_function(
+        self, derivatives: Sequence[str], extra: Sequence[str]
+    ) -> Callable[[Inputs], dict[str, np.ndarray]]:
+        """Return the function that evaluates a chunk; see :class:`Evaluator`."""
 
         def forward(inputs: Inputs) -> dict[str, np.ndarray]:
-            tensors = inputs.map(lambda x: to_tensor(x, self.device))
-            raw = self._raw(tensors, extra, bool(derivatives))
+            tensors = inputs.map(self._tensor)
+            if self.program is not None and not extra:  # which are not in programs
+                with torch.no_grad():
+                    raw = self.program.forward_edges(*tensors)
+            elif derivatives:
+                raw = self.lifted.forward_edges(tensors, extra)
+            else:
+                with torch.no_grad():
+                    raw = self.lifted.atomic(tensors, extra)
             return {k: v.cpu().numpy() for k, v in raw.items()}
 
-        return predict_in_chunks(
-            self.model,
-            batch,
-            forward,
-            derivatives=derivatives,
-            max_edges=self.max_edges,
-            overflow=self.overflow,
-        )
+        return forward
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives of one frame; see :class:`Evaluator`."""
         inputs = prepare(batch, self.model.packings(), self.overflow)
-        tensors = inputs.map(lambda x: to_tensor(x, self.device))
-        return frame_hessian(self.lifted, tensors).cpu().numpy()
+        return frame_hessian(self.lifted, inputs.map(self._tensor)).cpu().numpy()
 
-    def _raw(
-        self, inputs: Inputs, extra: Sequence[str], derivatives: bool
-    ) -> dict[str, torch.Tensor]:
-        # Further outputs are not in compiled programs.
-        if self._forward is not None and not extra:
-            return self._forward(inputs, extra, derivatives)
-        if derivatives:
-            return self.lifted.forward_edges(inputs, extra)
-        with torch.no_grad():
-            return self.lifted.atomic(inputs, extra)
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return to_tensor(array, self.device)

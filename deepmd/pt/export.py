@@ -23,11 +23,12 @@ from deepmd.dpmodel.atomic_model.base import kept_types
 from deepmd.dpmodel.model import Inputs, Model, SpinModel
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
+from deepmd.io.files import nearest_of
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
 from deepmd.pt.script import Program
-from deepmd.pt.script_embedding import scripted
+from deepmd.pt.script_embedding import SCRIPTED
 from deepmd.pt.script_entries import source_of
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
@@ -95,12 +96,11 @@ def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         _constant_to_buffer(graph, str(node.target))
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return
-    function = scripted(node.target._schema.name)
-    if function is not None:
-        node.target = function
-        return
-    name = node.target._schema.name.split("::")[1]
-    if name in _SAME:
+    full_name = node.target._schema.name
+    name = full_name.split("::")[1]
+    if full_name in SCRIPTED:
+        node.target = SCRIPTED[full_name]
+    elif name in _SAME:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         graph.graph.erase_node(node)
     elif name.startswith(("_assert", "sym_constrain")):
@@ -214,16 +214,21 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     The file is opened again and must give the results of the probes in it.
     """
     model = Model.deserialize(data["model"])
-    script = data.get("model_def_script") or {}
-    nearest = data.get("@variables", {}).get("min_nbor_dist")
-    program = build_program(
-        model, script, None if nearest is None else float(nearest), data.get("probes")
-    )
-    tree, arrays = _split(data)
-    packed = io.BytesIO()
+    script, probes = data.get("model_def_script") or {}, data.get("probes")
+    program = build_program(model, script, nearest_of(data), probes)
+    arrays: dict[str, np.ndarray] = {}
+
+    def store(value: Any) -> dict[str, str]:
+        if not isinstance(value, (np.ndarray, np.generic)):
+            raise TypeError(f"{type(value).__name__} found in a model dictionary")
+        name = f"array_{len(arrays):04d}"
+        arrays[name] = np.asarray(value)
+        return {"@array": name}
+
+    tree, packed = json.dumps(data, default=store), io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type]
     extra = {
-        "model.json": json.dumps(tree),
+        "model.json": tree,
         "arrays.npz": packed.getvalue(),
         "metadata.json": json.dumps(metadata_of(model)),
         "data_modifier.pth": "",
@@ -232,8 +237,8 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.save(program, os.fspath(temporary), _extra_files=extra)
-        if data.get("probes"):
-            worst = compare_probes(open_program(temporary), data["probes"])
+        if probes:
+            worst = compare_probes(open_program(temporary), probes)
             if worst is not None:
                 raise ModelFileError(worst, where=path, fix="no file was written")
 
@@ -272,11 +277,14 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
                     where=path,
                     fix="files made by DeePMD-kit: convert its .dp or .pt instead",
                 )
-            tree = json.loads(archive.read(names["extra/model.json"]))
             packed = io.BytesIO(archive.read(names["extra/arrays.npz"]))
             with np.load(packed, allow_pickle=False) as arrays:
-                _join(tree, arrays)
-            return tree
+                return json.loads(
+                    archive.read(names["extra/model.json"]),
+                    object_hook=lambda node: arrays[node["@array"]] if "@array" in node else node,
+                )
+    except ModelFileError:
+        raise
     except FileNotFoundError:
         raise ModelFileError("model file not found", where=path) from None
     except (zipfile.BadZipFile, OSError, KeyError, ValueError, EOFError) as error:
@@ -289,50 +297,8 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
     """Open a ``.pth`` file for evaluation by its own program."""
-    data = read_pth(path)
-    nearest = data.get("@variables", {}).get("min_nbor_dist")
-    evaluator = TorchEvaluator(
-        Model.deserialize(data["model"]),
-        model_def_script=data.get("model_def_script") or {},
-        min_nbor_dist=None if nearest is None else float(nearest),
-    )
+    evaluator = TorchEvaluator.of_tree(read_pth(path), path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        program = torch.jit.load(os.fspath(path), map_location=evaluator.device)
-
-    def forward(inputs: Inputs, extra: Any, derivatives: bool) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            return program.forward_edges(*inputs)
-
-    evaluator.use(forward)
+        evaluator.program = torch.jit.load(os.fspath(path), map_location=evaluator.device)
     return evaluator
-
-
-# -- the dictionary as JSON and arrays ------------------------------------------------------------
-
-
-def _split(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """Replace the arrays of a dictionary by ``{"@array": name}``."""
-    arrays: dict[str, np.ndarray] = {}
-
-    def visit(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {str(k): visit(v) for k, v in node.items()}
-        if isinstance(node, (list, tuple)):
-            return [visit(v) for v in node]
-        if isinstance(node, (np.ndarray, np.generic)):
-            name = f"array_{len(arrays):04d}"
-            arrays[name] = np.asarray(node)
-            return {"@array": name}
-        return node
-
-    return visit(tree), arrays
-
-
-def _join(node: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Put the arrays back, in place."""
-    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
-        if isinstance(value, dict) and set(value) == {"@array"}:
-            node[key] = arrays[value["@array"]]
-        elif isinstance(value, (dict, list)):
-            _join(value, arrays)

@@ -4,31 +4,28 @@
 import os
 from typing import Any
 
-from deepmd.io.files import branch_of, branch_params
 from deepmd.pt.checkpoint import read_checkpoint
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.export import open_program, read_pth
 
 
 def open_model(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
-    """Open a ``.pth`` file, or a ``.pt`` checkpoint, for evaluation."""
-    return open_checkpoint(path, head) if is_checkpoint(path) else open_program(path)
+    """Open a ``.pth`` file, or a ``.pt`` checkpoint, for evaluation.
+
+    Parameters
+    ----------
+    path : path
+    head : str, optional
+        Task of a checkpoint with several.
+    """
+    if is_checkpoint(path):
+        return TorchEvaluator.of_tree(read_checkpoint(path).tree(), path, head)
+    return open_program(path)
 
 
 def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the dictionary of a ``.pth`` file or of a ``.pt`` checkpoint of one task."""
     return read_checkpoint(path).model_data() if is_checkpoint(path) else read_pth(path)
-
-
-def open_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:
-    """Open a training checkpoint for evaluation; ``head`` names the task if there are several."""
-    checkpoint = read_checkpoint(path)
-    branch = branch_of(list(checkpoint.models), head, path)
-    return TorchEvaluator(
-        checkpoint.models[branch],
-        model_def_script=branch_params(checkpoint.model_params, branch),
-        min_nbor_dist=checkpoint.min_nbor_dist,
-    )
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

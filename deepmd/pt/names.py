@@ -80,7 +80,7 @@ def array_names(model: Mapping[str, Any]) -> dict[Path, list[str]]:
     """
     found: dict[Path, list[str]] = {}
     backbone, prefix = _backbone(model)
-    for place, name in _walk(_at(model, backbone), backbone, prefix):
+    for place, name in _walk(at(model, backbone), backbone, prefix):
         found.setdefault(place, []).append(name)
     return found
 
@@ -101,6 +101,8 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
     if isinstance(node, (list, tuple)):
         for k, item in enumerate(node):
             yield from _walk(item, (*place, k), f"{prefix}{k}.")
+    elif "@variables" in place and node is not None:
+        yield place, prefix[:-1]
     if not isinstance(node, Mapping):
         return
     kind = "Descriptor" if place and place[-1] in _BLOCKS else node.get("@class")
@@ -108,26 +110,16 @@ def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
     for key, value in node.items():
         here = prefix if key == "type_embedding" else inner
         if key == "@variables":
-            yield from _arrays(value, (*place, key), here, _ARRAY_NAMES.get(str(kind), {}))
+            names = _ARRAY_NAMES.get(str(kind), {})
+            for name in (n for n in value if n not in NOT_STORED):
+                called = f"{here}{names.get(name, name)}."
+                yield from _walk(value[name], (*place, key, name), called)
         elif kind == "NetworkCollection" and key == "networks":
             for name in _NETWORKS:
                 yield from _walk(value, (*place, key), f"{here}{name}.")
         else:
             part = _BLOCKS.get(key) or _PART_NAMES.get((str(kind), key), key)
             yield from _walk(value, (*place, key), f"{here}{part}." if part else here)
-
-
-def _arrays(
-    values: Mapping[str, Any], place: Path, prefix: str, names: Mapping[str, str]
-) -> Iterator[tuple[Path, str]]:
-    for key, value in values.items():
-        name = prefix + names.get(key, key)
-        if isinstance(value, (list, tuple)):
-            for k, item in enumerate(value):
-                if item is not None:
-                    yield (*place, key, k), f"{name}.{k}"
-        elif value is not None and key not in NOT_STORED:
-            yield (*place, key), name
 
 
 def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
@@ -169,13 +161,13 @@ def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> N
         old, new = _stored(model, place), state[name]
         if old.shape != tuple(new.shape):
             raise ModelFileError(f"{name} has shape {tuple(new.shape)}, expected {old.shape}")
-        _at(model, place[:-1])[place[-1]] = neutral(place[-1], new)
+        at(model, place[:-1])[place[-1]] = neutral(name, new)
 
 
-def neutral(key: str | int, tensor: torch.Tensor) -> np.ndarray:
+def neutral(name: str, tensor: torch.Tensor) -> np.ndarray:
     """Return an array of a state in the shape that it has in a model dictionary."""
     array = np.array(tensor.detach().cpu().numpy())
-    return array.reshape(-1) if key == _SPLINES else array
+    return array.reshape(-1) if name.endswith(_SPLINES) else array
 
 
 def with_tables(
@@ -214,14 +206,15 @@ def _table(state: Mapping[str, Any], prefix: str) -> np.ndarray:
 
 def _stored(model: Mapping[str, Any], place: Path) -> np.ndarray:
     """Return an array in the shape that it has in the dialect."""
-    array = np.asarray(_at(model, place))
+    array = np.asarray(at(model, place))
     if place[-1] != _SPLINES:
         return array
-    ntypes = _at(model, place[:-2])["ntypes"]
+    ntypes = at(model, place[:-2])["ntypes"]
     return array.reshape(ntypes, ntypes, -1, 4)
 
 
-def _at(node: Any, place: Path) -> Any:
+def at(node: Any, place: Path) -> Any:
+    """Return what is in a place of a tree."""
     for key in place:
         node = node[key]
     return node

@@ -71,21 +71,6 @@ class Program(torch.nn.Module):
     # -- evaluation ---------------------------------------------------------------------------
 
     @torch.jit.export
-    def forward_edges(
-        self,
-        vec: torch.Tensor,
-        i: torch.Tensor,
-        j: torch.Tensor,
-        atype: torch.Tensor,
-        frame: torch.Tensor,
-        fparam: torch.Tensor,
-        aparam: torch.Tensor,
-        slots: list[torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
-        """Evaluate atoms and gradients by edge vectors; see ``Model.forward_edges``."""
-        return self.core(vec, i, j, atype, frame, fparam, aparam, slots)
-
-    @torch.jit.export
     def make_slots(
         self,
         i: torch.Tensor,
@@ -289,7 +274,7 @@ class Program(torch.nn.Module):
         first, second = number[i], torch.where(known >= 0, known, n + flat[j])
         r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
         slots = self.make_slots(first, second, every, frames, r2)
-        raw = self.forward_edges(vec, first, second, every, frames, atoms.fparam, aparam, slots)
+        raw = self.core(vec, first, second, every, frames, atoms.fparam, aparam, slots)
         counted = torch.tensor(self.counted, device=flat.device)
         out: dict[str, torch.Tensor] = {}
         for k in range(len(self.names)):

@@ -2,7 +2,7 @@
 """The embedding and its sum over neighbours in TorchScript files; see :mod:`deepmd.pt.embedding`.
 
 Everything up to the last section is compiled by ``torch.jit.script``. A graph traced for a file
-holds the two operations of the last section as single nodes, which :func:`scripted` turns into
+holds the two operations of the last section as single nodes, which :data:`SCRIPTED` turns into
 calls of these functions: tracing itself would fix the number of blocks.
 """
 
@@ -102,11 +102,13 @@ def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
 # -- tracing --------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("deepmd_trace::contract", mutates_args=())
-def _contract(
-    r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    return contract(r, w, b, times)
+_contract = torch.library.custom_op("deepmd_trace::contract", contract, mutates_args=())
+_row_gradient = torch.library.custom_op("deepmd_trace::row_gradient", row_gradient, mutates_args=())
+#: What the nodes of a traced graph stand for, by their names.
+SCRIPTED: dict[str, Callable] = {
+    "deepmd_trace::contract": contract,
+    "deepmd_trace::row_gradient": row_gradient,
+}
 
 
 @_contract.register_fake
@@ -114,11 +116,6 @@ def _(r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]) -> Any:
     width = w[-1].shape[0]
     flat = r.new_empty([r.shape[0] * r.shape[1] * width])
     return r.new_empty([r.shape[0], r.shape[2], width]), flat, torch.empty_like(flat)
-
-
-@torch.library.custom_op("deepmd_trace::row_gradient", mutates_args=())
-def _row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    return row_gradient(a, r, value, slope)
 
 
 @_row_gradient.register_fake
@@ -136,16 +133,6 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
 
 
 _contract.register_autograd(_backward, setup_context=_setup)
-
-_SCRIPTED: dict[str, Callable] = {
-    "deepmd_trace::contract": contract,
-    "deepmd_trace::row_gradient": row_gradient,
-}
-
-
-def scripted(name: str) -> Callable | None:
-    """Return the function that a node of a traced graph stands for, if it is one of these."""
-    return _SCRIPTED.get(name)
 
 
 def embed_contract(r: Tensor, layers: Sequence[Any]) -> Tensor:

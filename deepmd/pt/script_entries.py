@@ -11,6 +11,12 @@ from typing import Any
 
 from deepmd.dpmodel.model import Model
 
+#: See ``Model.forward_edges``.
+_EDGES = """
+def forward_edges(self, vec: Tensor, i: Tensor, j: Tensor, atype: Tensor, frame: Tensor,
+                  fparam: Tensor, aparam: Tensor, slots: List[Tensor]) -> Dict[str, Tensor]:
+    return self.core(vec, i, j, atype, frame, fparam, aparam, slots)
+"""
 #: By the name of the argument that files with spins have in addition.
 _ENTRIES = {
     "spin": """
@@ -44,7 +50,7 @@ def source_of(model: Model, script: Mapping[str, Any], min_nbor_dist: float | No
     min_nbor_dist : float, optional
         Smallest distance of the training data [Å].
     """
-    parts = []
+    parts = [_EDGES]
     for name, text in _ENTRIES.items():
         argument, given = (f"{name}: Tensor, ", name) if model.has_spin() else ("", "None")
         parts.append(text.format(argument=argument, given=given))

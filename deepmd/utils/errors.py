@@ -5,8 +5,9 @@ The command line prints an :class:`InputError` on one line, without a traceback,
 Anything else that is raised is a defect of this program and keeps its traceback.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from os import PathLike
 
 
@@ -45,6 +46,15 @@ class NotAvailableError(InputError):
 
 class TrainingDivergedError(InputError):
     """A loss or a parameter became NaN or infinite."""
+
+
+@contextlib.contextmanager
+def located(where: str | PathLike[str]) -> Iterator[None]:
+    """Say of the input errors of a block where they were found."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(error.what, where=where, fix=error.fix) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

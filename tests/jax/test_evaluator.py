@@ -36,7 +36,8 @@ def test_chunks_have_one_shape_and_change_nothing(one_side):
     order = np.argsort(batch.atype, kind="stable")[:20]
     assert np.ptp(batch.atype[order]) == 0
     whole = NumPyEvaluator(model).evaluate(batch, derivatives=ALL, extra=EXTRA)
-    evaluator = JaxEvaluator(model, max_edges=150)
+    evaluator = JaxEvaluator(model)
+    evaluator.max_edges = 150
     assert len(batch.edges) > 4 * 150
     assert_same(evaluator.evaluate(batch, derivatives=ALL, extra=EXTRA), whole)
     assert len(evaluator.shapes) == 1
@@ -82,7 +83,8 @@ def test_single_precision_is_close():
 @pytest.mark.usefixtures("quick_programs")
 def test_overflow_is_counted():
     model, batch = make_model(small=True), make_batch(1, 40)
-    one, two = NumPyEvaluator(model), JaxEvaluator(model, max_edges=300)
+    one, two = NumPyEvaluator(model), JaxEvaluator(model)
+    two.max_edges = 300
     one.evaluate(batch)
     two.evaluate(batch)
     assert one.overflow.centres == two.overflow.centres > 0

@@ -20,7 +20,7 @@ from deepmd.dpmodel.training.checkpoint import Checkpoint  # noqa: E402
 from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from deepmd.pt.files import open_checkpoint  # noqa: E402
+from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.pt.names import array_names, nearest_name, state_of  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.testing.systems import randomise  # noqa: E402
@@ -95,7 +95,7 @@ def test_the_frame_is_that_of_deepmd_kit(tmp_path, reference):
 def test_deepmd_kits_checkpoint(name, reference):
     manifest = json.loads((reference / "manifest.json").read_text())["checkpoints"]
     case = next(c for c in manifest if c["name"] == name)
-    evaluator = open_checkpoint(reference / case["file"], case["head"])
+    evaluator = open_model(reference / case["file"], case["head"])
     assert evaluator.min_nbor_dist is None  # that file does not know it
     stored, sets = np.load(reference / case["npz"]), case["sets"]
     for name, about in sets.items():
@@ -117,11 +117,11 @@ def test_deepmd_kits_checkpoint(name, reference):
 
 def test_the_head_is_needed_and_found(tmp_path):
     write_checkpoint(tmp_path / "model.pt", _checkpoint(("one", "two")))
-    assert open_checkpoint(tmp_path / "model.pt", "two").model.type_map == ["O", "H"]
+    assert open_model(tmp_path / "model.pt", "two").model.type_map == ["O", "H"]
     with pytest.raises(InputError, match="one"):
-        open_checkpoint(tmp_path / "model.pt")
+        open_model(tmp_path / "model.pt")
     with pytest.raises(InputError, match="three"):
-        open_checkpoint(tmp_path / "model.pt", "three")
+        open_model(tmp_path / "model.pt", "three")
 
 
 @pytest.mark.parametrize("name", MEMBERS)

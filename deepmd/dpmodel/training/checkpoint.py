@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd import __version__
 from deepmd.dpmodel.model import Model
-from deepmd.io.files import branch_of, branch_params
+from deepmd.io.files import SINGLE, branch_of, branch_params
 
 
 @dataclasses.dataclass
@@ -51,12 +51,20 @@ class Checkpoint:
             The task, when there are several.
         """
         task = branch_of(list(self.models), head, "checkpoint")
+        model_params = branch_params(self.model_params, task)
+        return dataclasses.replace(
+            self, models={SINGLE: self.models[task]}, model_params=model_params
+        ).tree()
+
+    def tree(self) -> dict[str, Any]:
+        """Return the dictionary of all models: of a single one, that of a model file."""
+        models = {task: model.serialize() for task, model in self.models.items()}
         nearest = self.min_nbor_dist
         return {
             "software": "deepmd-kit",
             "version": __version__,
             "backend": self.backend,
-            "model": self.models[task].serialize(),
-            "model_def_script": branch_params(self.model_params, task),
-            "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(nearest)},
+            **({"model": models[SINGLE]} if set(models) == {SINGLE} else {"models": models}),
+            "model_def_script": self.model_params,
+            "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(float(nearest))},
         }

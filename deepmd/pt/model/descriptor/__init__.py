@@ -13,15 +13,3 @@ DescrptSeAttenV2 = lift(_neutral.DescrptSeAttenV2)
 DescrptSeR = lift(_neutral.DescrptSeR)
 DescrptSeT = lift(_neutral.DescrptSeT)
 DescrptSeTTebd = lift(_neutral.DescrptSeTTebd)
-
-__all__ = [
-    "DescrptDPA1",
-    "DescrptDPA2",
-    "DescrptDPA3",
-    "DescrptHybrid",
-    "DescrptSeA",
-    "DescrptSeAttenV2",
-    "DescrptSeR",
-    "DescrptSeT",
-    "DescrptSeTTebd",
-]

@@ -9,11 +9,3 @@ DOSFittingNet = lift(_neutral.DOSFitting)
 EnergyFittingNet = lift(_neutral.EnergyFitting)
 PolarFittingNet = lift(_neutral.PolarFitting)
 PropertyFittingNet = lift(_neutral.PropertyFitting)
-
-__all__ = [
-    "DOSFittingNet",
-    "DipoleFittingNet",
-    "EnergyFittingNet",
-    "PolarFittingNet",
-    "PropertyFittingNet",
-]
