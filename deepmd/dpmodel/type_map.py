@@ -19,8 +19,9 @@ from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
 from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3, RepFlows
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
+from deepmd.dpmodel.descriptor.loc_frame import DescrptLocFrame
 from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor, TypedNeighbours
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, SpinModel
 from deepmd.dpmodel.module import Module
@@ -161,8 +162,9 @@ def _change_atomic(
     change = _Change(list(model.type_map), names, seed, hidden)
     common = False
     if isinstance(model, StandardAtomicModel):
-        _change_descriptor(model.descriptor, change)
+        order = _change_descriptor(model.descriptor, change)
         _change_fitting(model.fitting, change)
+        _reorder_inputs(model.fitting, order)
         common = not getattr(model.fitting, "distinguish_types", True)
     elif isinstance(model, LinearAtomicModel):
         members = {id(m): m for m in model.models}  # a member may serve twice
@@ -233,6 +235,20 @@ def _change_fitting(fitting: Fitting, change: _Change) -> None:
         part.constant_matrix = change.rows(part.constant_matrix, 0.0)
 
 
+def _reorder_inputs(fitting: Fitting, order: np.ndarray) -> None:
+    """Let networks take the components of the descriptor in another order."""
+    if (order == np.arange(len(order))).all():
+        return
+    for network in fitting.nets.networks:
+        first = network.layers[0]
+        if first.adds_input:
+            raise NotAvailableError(
+                "the components of the descriptor cannot change places, since the first layer of "
+                "the fitting adds its input"
+            )
+        first.w = np.concatenate([first.w[order], first.w[len(order) :]])
+
+
 def _vacuum_energies(fitting: Fitting, change: _Change) -> list[float | None]:
     """Reorder ``atom_ener``, whose numbers say of which types a vacuum energy is subtracted."""
     old = list(fitting.atom_ener or [])
@@ -251,13 +267,19 @@ def _vacuum_energies(fitting: Fitting, change: _Change) -> list[float | None]:
 # -- descriptors ----------------------------------------------------------------------------------
 
 
-def _change_descriptor(descriptor: Descriptor, change: _Change) -> None:
-    """Change a descriptor in place."""
+def _change_descriptor(descriptor: Descriptor, change: _Change) -> np.ndarray:
+    """Change a descriptor in place; return where its components were (dim_out,)."""
     if isinstance(descriptor, DescrptHybrid):
+        orders, begin = [], 0
         for k, member in enumerate(descriptor.list):
             seed = child_seed(change.seed, k)
-            _change_descriptor(member, dataclasses.replace(change, seed=seed))
-    elif isinstance(descriptor, TypedDescriptor):
+            part = _change_descriptor(member, dataclasses.replace(change, seed=seed))
+            orders.append(begin + part)
+            begin += len(part)
+        return np.concatenate(orders)
+    if isinstance(descriptor, DescrptLocFrame):
+        return _change_frames(descriptor, change)
+    if isinstance(descriptor, TypedDescriptor):
         _change_typed(descriptor, change)
     elif isinstance(descriptor, MixedDescriptor | DescrptDPA2 | DescrptDPA3):
         for node in _nodes(descriptor, set()):
@@ -266,22 +288,13 @@ def _change_descriptor(descriptor: Descriptor, change: _Change) -> None:
         raise NotAvailableError(
             f"the types of the descriptor {descriptor.serial.type} cannot be changed"
         )
+    return np.arange(descriptor.dim_out)
 
 
 def _change_typed(descriptor: TypedDescriptor, change: _Change) -> None:
     """Reorder the types of a descriptor with networks of its own for each."""
-    if change.added:
-        raise InputError(
-            f"the descriptor {descriptor.serial.type} has networks of its own for every type and "
-            f"none for {', '.join(change.added)}",
-            where="type_map",
-            fix="train a new model, or start from one with type embeddings, such as dpa1",
-        )
-    # Types that an earlier change dropped are still there, behind the model's.
-    earlier = list(descriptor.type_map or [])[len(change.old) :]
-    change = dataclasses.replace(change, old=change.old + earlier).with_dropped()
+    change = _behind(descriptor, change)
     part: Any = descriptor
-    part.type_map = list(change.new)
     _change_environment(part, change)
     part.sel = [part.sel[t] for t in change.index]
     nets, n = part.embeddings, len(change.new)
@@ -294,6 +307,43 @@ def _change_typed(descriptor: TypedDescriptor, change: _Change) -> None:
         for b, t in enumerate(change.index):
             pair = sorted((s, t), reverse=a > b) if symmetric else (s, t)
             nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
+
+
+def _behind(descriptor: TypedNeighbours, change: _Change) -> _Change:
+    """Give a typed descriptor its new names, dropped types behind the others."""
+    if change.added:
+        raise InputError(
+            f"the descriptor {descriptor.serial.type} has parameters of its own for every type and "
+            f"none for {', '.join(change.added)}",
+            where="type_map",
+            fix="train a new model, or start from one with type embeddings, such as dpa1",
+        )
+    # Types that an earlier change dropped are still there, behind the model's.
+    earlier = list(descriptor.type_map or [])[len(change.old) :]
+    change = dataclasses.replace(change, old=change.old + earlier).with_dropped()
+    descriptor.type_map = list(change.new)
+    return change
+
+
+def _change_frames(descriptor: DescrptLocFrame, change: _Change) -> np.ndarray:
+    """Reorder the types whose neighbours span the frames; return where components were."""
+    change = _behind(descriptor, change)
+    index = change.index.tolist()
+    parts = np.split(
+        np.arange(descriptor.dim_out),
+        np.cumsum([*(4 * n for n in descriptor.sel_a), *descriptor.sel_r])[:-1],
+    )
+    order = np.concatenate([parts[t + k] for k in (0, len(index)) for t in index])
+    rules = np.reshape(descriptor.axis_rule, (-1, 2, 3))[index]  # (types, axes, list type place)
+    named = rules[:, :, 1]
+    place = np.argsort(index)
+    rules[:, :, 1] = np.where(named < 0, -1 - place[-1 - named], place[named])
+    descriptor.axis_rule = rules.reshape(-1).tolist()
+    for name in ("sel_a", "sel_r"):
+        setattr(descriptor, name, [getattr(descriptor, name)[t] for t in index])
+    for name in ("davg", "dstd"):
+        setattr(descriptor, name, getattr(descriptor, name)[index][:, order])
+    return order
 
 
 def _change_environment(part: Any, change: _Change) -> None:

@@ -136,10 +136,39 @@ def test_axes_on_one_line():
         assert np.isfinite(potential.eval(coord, None, atype)[1]).all()
 
 
-def test_types_cannot_be_changed():
-    """The order of the types is that of the fitting's inputs."""
-    with pytest.raises(NotAvailableError, match="loc_frame"):
-        change_type_map(build_model(section_of(BASE)), ["H", "O"])
+@pytest.mark.parametrize("names", [["H", "O"], ["H"], ["O"]])
+@pytest.mark.parametrize("case", ["far_and_any", "no_directions", "hybrid"])
+def test_types_in_another_order(case, names):
+    """The components change places, and the fitting takes them from there."""
+    section = section_of(CASES.get(case, CASES["far_and_any"]))
+    if case == "hybrid":
+        pairs = {"type": "se_e2_r", "rcut": 4.0, "sel": [30, 30], "neuron": [4]}
+        section["descriptor"] = {"type": "hybrid", "list": [pairs, section["descriptor"]]}
+    model = randomise(build_model(section))
+    rng = np.random.default_rng(0)
+    for part in model.atomic_model.descriptor.statistics_parts():
+        part.davg = rng.normal(size=part.davg.shape)
+        part.dstd = rng.uniform(0.5, 1.5, part.dstd.shape)
+    coord, cell, atype = small_system(2, 4.0, n=9)
+    if len(names) == 1:
+        atype = np.full_like(atype, ["O", "H"].index(names[0]))
+    changed = change_type_map(model, names)
+    for again in (changed, change_type_map(changed, names[::-1])):
+        numbers = np.array([again.get_type_map().index(["O", "H"][t]) for t in atype])
+        old, new = (DeepPot.from_evaluator(evaluator("numpy", m)) for m in (model, again))
+        for want, got in zip(
+            old.eval(coord, cell, atype), new.eval(coord, cell, numbers), strict=True
+        ):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-11)
+
+
+def test_types_that_cannot_be_changed():
+    with pytest.raises(InputError, match="none for C"):
+        change_type_map(build_model(section_of(BASE)), ["O", "H", "C"])
+    section = section_of(BASE)
+    section["fitting_net"]["neuron"] = [4 * 15 + 10]
+    with pytest.raises(NotAvailableError, match="adds its input"):
+        change_type_map(build_model(section), ["H", "O"])
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_new_types(kind, new):
 
 @pytest.mark.parametrize("kind", [*TYPED, "hybrid"])
 def test_typed_descriptors_take_no_new_types(kind):
-    with pytest.raises(InputError, match="has networks of its own for every type and none for N"):
+    with pytest.raises(InputError, match="of its own for every type and none for N"):
         change_type_map(make(ALL[kind]), ["O", "N", "H"])
 
 

@@ -84,6 +84,12 @@ class Dense(Module):
                 y = y + ops.xp(x).concat([x, x], axis=-1)
         return y
 
+    @property
+    def adds_input(self) -> bool:
+        """Whether there is a residual."""
+        n_in, n_out = self.w.shape
+        return self.resnet and n_out in (n_in, 2 * n_in)
+
     @classmethod
     def construct(cls, config: dict, data: dict) -> "Dense":
         n_in, n_out = np.shape(data["@variables"]["w"])
@@ -158,8 +164,8 @@ class EmbeddingNetwork(Module):
     @property
     def adds_input(self) -> bool:
         """Whether the first layer has a residual."""
-        n_in, n_out = self.layers[0].w.shape
-        return n_out in (n_in, 2 * n_in)
+        return self.layers[0].adds_input
+
 
 
 class FittingNetwork(Module):
