@@ -26,7 +26,7 @@ WRONG = [
         "8 of the 4 components of edges cannot be taken",
     ),
     ("dpa3", None, {"default_chg_spin": [1.0]}, "found 1 numbers, expected charge and mult"),
-    ("hybrid", None, {"list": []}, "model/descriptor/list: names no descriptor"),
+    ("hybrid", None, {"list": []}, "must name at least one descriptor"),
 ]
 
 

@@ -12,7 +12,7 @@ from deepmd.infer.deep_eval import DeepEval
 from deepmd.io import load_model
 from deepmd.io.tree import difference
 from deepmd.testing.backends import evaluator
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import NotAvailableError
 
 CASES = [c for c in select() if c["descriptor"] != "se_e2_a" or c["kind"] != "ener"]
 LAST = "fitting_last_layer"
@@ -25,7 +25,7 @@ def _load(case: dict[str, Any]) -> tuple[dict[str, Any], Model]:
     data = load_model(path(case, "dp"))["model"]
     try:
         return data, Model.deserialize(data)
-    except InputError as error:
+    except NotAvailableError as error:
         pytest.skip(f"not built yet: {error}")
 
 

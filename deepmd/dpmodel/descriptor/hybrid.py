@@ -12,6 +12,7 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import descriptor_variant
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
@@ -25,14 +26,15 @@ class DescrptHybrid(Descriptor):
         layout="@class type @version list", name="Descriptor", type="hybrid", children=("list",)
     )
 
-    list: Any = setting((), "The members, each a full descriptor section with its type.", key=False)
+    list: Any = setting(
+        (),
+        "The members, each a full descriptor section with its type.",
+        rule=Rule(bool, "must name at least one descriptor"),
+        key=False,
+    )
     seed: Seed = setting(None, "Seed of the members without one.", key=False)
 
     def build(self) -> None:
-        if not self.list:
-            raise InputError(
-                "names no descriptor", where="model/descriptor/list", fix="give at least one"
-            )
         members = []
         for k, section in enumerate(self.list):
             given = {"seed": child_seed(self.seed, k), **section}
