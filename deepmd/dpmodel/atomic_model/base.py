@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Atomic models: contributions of every atom, biases included, before anything is summed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
-from deepmd.dpmodel.module import Module, Registered
+from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
 
 
 class AtomicModel(Registered):
-    """Base of all atomic models.
-
-    A subclass has ``type_map`` and ``out_bias``, ``out_std`` of shape (n_outputs, ntypes, size).
-    """
+    """Base of all atomic models; ``out_bias`` and ``out_std`` are (n_outputs, ntypes, size)."""
 
     registry: ClassVar[Registry] = Registry("model")
     default_kind = "standard"
-    type_map: list[str]
-    atom_exclude_types: Sequence[int] = ()
+
+    type_map: list[str] = setting(..., "Names of the types.")
+    atom_exclude_types: list[int] = setting((), "Types whose atoms contribute nothing.")
+    pair_exclude_types: list[list[int]] = setting((), "Pairs of types that are not neighbours.")
+    rcond: float | None = setting(
+        None, "Singular values below this fraction of the largest are dropped in the bias fit."
+    )
+    preset_out_bias: dict[str, Any] | None = setting(
+        None, "Given biases per output and type; None where one is fitted."
+    )
     out_bias: Any
     out_std: Any
 
@@ -77,20 +83,11 @@ class AtomicModel(Registered):
         """Charge and spin multiplicity of frames that have none."""
         return None
 
-    def _settings(
-        self,
-        type_map: Sequence[str],
-        atom_exclude_types: Sequence[int],
-        pair_exclude_types: Sequence[Sequence[int]],
-        rcond: float | None,
-        preset_out_bias: Mapping[str, Any] | None,
-    ) -> None:
-        """Set what every atomic model holds; called by their constructors."""
-        self.type_map = list(type_map)
-        self.atom_exclude_types = list(atom_exclude_types)
-        self.pair_exclude_types = [list(p) for p in pair_exclude_types]
-        self.rcond = rcond
-        self.preset_out_bias = None if preset_out_bias is None else dict(preset_out_bias)
+    def build(self) -> None:
+        """Make statistics that change nothing."""
+        outputs = self.output_def().get_data().values()
+        self.out_bias = np.zeros((len(outputs), self.ntypes, max(v.size for v in outputs)))
+        self.out_std = np.ones_like(self.out_bias)
 
     def output_def(self) -> FittingOutputDef:
         """Return what this model predicts."""
@@ -125,6 +122,23 @@ class AtomicModel(Registered):
 Module._classes["Model"] = AtomicModel
 
 
+def atomic_serial(
+    kind: str, version: int, keys: str, children: tuple[str, ...], **more: Any
+) -> Serial:
+    """Return what an atomic model holds: the common part, and the keys and children of its own."""
+    return Serial(
+        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
+        f" @class @version type {keys}",
+        name="Model",
+        type=kind,
+        version=version,
+        accepts=tuple(range(2, version + 1)),
+        buffers=("out_bias", "out_std"),
+        children=children,
+        **more,
+    )
+
+
 def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
     """Add the model's bias per type to every output that has one."""
     out = dict(values)
@@ -147,3 +161,8 @@ def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -
     return {
         name: value * ops.take(ops.like(kept, value), atoms.atype) for name, value in values.items()
     }
+
+
+def total(sel: int | Sequence[int]) -> int:
+    """Return the largest number of neighbours of all types."""
+    return int(sel) if isinstance(sel, int) else int(sum(sel))

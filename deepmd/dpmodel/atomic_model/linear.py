@@ -2,19 +2,26 @@
 """Weighted sums of models, with constant weights or with weights that follow the distance."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, add_out_bias, without_excluded
+from deepmd.dpmodel.atomic_model.base import (
+    AtomicModel,
+    add_out_bias,
+    atomic_serial,
+    total,
+    without_excluded,
+)
 from deepmd.dpmodel.atomic_model.pairtab import edges_of
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
-from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
+from deepmd.schema.common import Rule
+from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
 
@@ -27,42 +34,28 @@ def _mean_weights(data: dict) -> dict:
 class LinearAtomicModel(AtomicModel):
     """``e_i = Σ_m c_m e_i^m + bias``; every model keeps its own biases.
 
-    Parameters
-    ----------
-    models : list of AtomicModel
-        All without distinguished types. Types are matched by name.
-    type_map : list of str
-    weights : list of float, "mean" or "sum"
+    All are without distinguished types; types are matched by name.
     """
 
-    serial = Serial(
-        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
-        " @class @version type models weights",
-        name="Model",
-        type="linear",
-        version=3,
-        accepts=(2, 3),
-        buffers=("out_bias", "out_std"),
-        children=("models",),
-        upgrades={2: _mean_weights},
+    serial = atomic_serial("linear", 3, "models weights", ("models",), upgrades={2: _mean_weights})
+
+    weights: Any = setting(
+        "mean",
+        'One number per model, "mean" or "sum".',
+        kind=[list[float], str],
+        rule=Rule(
+            lambda v: isinstance(v, list) or v in ("mean", "sum"),
+            'must be a list of numbers, "mean" or "sum"',
+        ),
     )
 
     def __init__(
-        self,
-        models: Sequence[AtomicModel],
-        type_map: Sequence[str],
-        *,
-        weights: str | Sequence[float] = "mean",
-        atom_exclude_types: Sequence[int] = (),
-        pair_exclude_types: Sequence[Sequence[int]] = (),
-        rcond: float | None = None,
-        preset_out_bias: Mapping[str, Any] | None = None,
+        self, models: Sequence[AtomicModel], type_map: Sequence[str], **settings: Any
     ) -> None:
         self.models = list(models)
-        self.weights = weights if isinstance(weights, str) else [float(w) for w in weights]
-        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
-        self.out_bias = np.zeros((1, len(self.type_map), 1))
-        self.out_std = np.ones_like(self.out_bias)
+        super().__init__(type_map, **settings)
+        if not isinstance(self.weights, str):
+            self.weights = [float(w) for w in self.weights]
         for k, model in enumerate(self.models):
             self._check_member(k, model)
 
@@ -96,7 +89,7 @@ class LinearAtomicModel(AtomicModel):
     @property
     def sel(self) -> Any:
         """Largest number of neighbours of the members."""
-        return max(_total(m.sel) for m in self.models)
+        return max(total(m.sel) for m in self.models)
 
     @property
     def message_passing(self) -> bool:
@@ -171,9 +164,12 @@ class LinearAtomicModel(AtomicModel):
 
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom; see :class:`AtomicModel`."""
-        parts = zip(self.coefficients(), self.energies(atoms, slots), strict=True)
-        energy = sum(c * e for c, e in parts)
+        energy = self.mean(self.energies(atoms, slots), atoms, slots)
         return without_excluded(self, add_out_bias(self, {"energy": energy}, atoms), atoms)
+
+    def mean(self, energies: list[Any], atoms: Atoms, slots: Slots) -> Any:
+        """Weigh the energies of the members, each (n_atoms, 1), and add them up."""
+        return sum(c * e for c, e in zip(self.coefficients(), energies, strict=True))
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
@@ -190,46 +186,20 @@ class ZBLAtomicModel(LinearAtomicModel):
 
     Wang et al., Appl. Phys. Lett. 114, 244101 (2019).
 
-    Parameters
-    ----------
-    models : list of AtomicModel
-        The network and the table.
-    sw_rmin, sw_rmax : float
-        Ends of the interpolation [Å].
-    smin_alpha : float
-        Decay length of the softmin [Å].
+    The models are the network and the table.
     """
 
-    serial = Serial(
-        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
-        " @class @version type models weights sw_rmin sw_rmax smin_alpha",
-        name="Model",
-        type="zbl",
-        version=2,
-        accepts=(2,),
-        buffers=("out_bias", "out_std"),
-        children=("models",),
-    )
+    serial = atomic_serial("zbl", 2, "models weights sw_rmin sw_rmax smin_alpha", ("models",))
 
-    def __init__(
-        self,
-        models: Sequence[AtomicModel],
-        type_map: Sequence[str],
-        *,
-        sw_rmin: float,
-        sw_rmax: float,
-        smin_alpha: float = 0.1,
-        **settings: Any,
-    ) -> None:
-        self.sw_rmin, self.sw_rmax, self.smin_alpha = sw_rmin, sw_rmax, smin_alpha
-        super().__init__(models, type_map, **settings)
+    sw_rmin: float = setting(..., "Below this distance only the table acts, Å.")
+    sw_rmax: float = setting(..., "Above this distance only the network acts, Å.")
+    smin_alpha: float = setting(0.1, "Decay length of the soft minimum, Å.")
 
-    def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
-        """Evaluate every atom; see :class:`AtomicModel`."""
-        network, table = self.energies(atoms, slots)
+    def mean(self, energies: list[Any], atoms: Atoms, slots: Slots) -> Any:
+        """Weigh the energies of network and table, each (n_atoms, 1), and add them up."""
+        network, table = energies
         w = self.table_weight(atoms, slots)[:, None]
-        energy = (1.0 - w) * network + w * table
-        return without_excluded(self, add_out_bias(self, {"energy": energy}, atoms), atoms)
+        return (1.0 - w) * network + w * table
 
     def table_weight(self, atoms: Atoms, slots: Slots) -> Any:
         """Weight of the table for every atom (n_atoms,); 0 for an atom without neighbours."""
@@ -243,7 +213,3 @@ class ZBLAtomicModel(LinearAtomicModel):
         softmin = ops.segment_sum(r * e, i, n) / space.where(alone, total + 1.0, total)
         w = switch(softmin, self.sw_rmax, self.sw_rmin)
         return space.where(alone, 0.0 * w, w)
-
-
-def _total(sel: int | Sequence[int]) -> int:
-    return int(sel) if isinstance(sel, int) else int(sum(sel))

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A tabulated pair potential as a model: ``e_i = 1/2 Σ_j u(r_ij)``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, add_out_bias, without_excluded
+from deepmd.dpmodel.atomic_model.base import (
+    AtomicModel,
+    add_out_bias,
+    atomic_serial,
+    total,
+    without_excluded,
+)
 from deepmd.dpmodel.descriptor.base import Atoms, Slots, edge_ends
-from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
@@ -29,16 +32,7 @@ class PairTabAtomicModel(AtomicModel):
     type_map : list of str
     """
 
-    serial = Serial(
-        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
-        " @class @version type tab rcut sel",
-        name="Model",
-        type="pairtab",
-        version=2,
-        accepts=(2,),
-        buffers=("out_bias", "out_std"),
-        children=("tab",),
-    )
+    serial = atomic_serial("pairtab", 2, "tab rcut sel", ("tab",))
 
     tab: Any
 
@@ -48,17 +42,10 @@ class PairTabAtomicModel(AtomicModel):
         rcut: float,
         sel: int | Sequence[int],
         type_map: Sequence[str],
-        *,
-        atom_exclude_types: Sequence[int] = (),
-        pair_exclude_types: Sequence[Sequence[int]] = (),
-        rcond: float | None = None,
-        preset_out_bias: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self.tab, self._rcut = tab, float(rcut)
-        self._sel = int(sel) if isinstance(sel, int) else int(sum(sel))
-        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
-        self.out_bias = np.zeros((1, len(self.type_map), 1))
-        self.out_std = np.ones_like(self.out_bias)
+        self.tab, self._rcut, self._sel = tab, float(rcut), total(sel)
+        super().__init__(type_map, **settings)
 
     @property
     def rcut(self) -> float:

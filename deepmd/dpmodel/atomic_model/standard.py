@@ -2,48 +2,22 @@
 """The usual model: a descriptor, then a fitting."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, without_excluded
+from deepmd.dpmodel.atomic_model.base import AtomicModel, atomic_serial, without_excluded
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.fitting.base import Fitting
-from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
 
 
 @AtomicModel.register("standard")
 class StandardAtomicModel(AtomicModel):
-    """Descriptor and fitting, with the bias per type and what is excluded.
+    """Descriptor and fitting, with the bias per type and what is excluded."""
 
-    Parameters
-    ----------
-    descriptor : Descriptor
-    fitting : Fitting
-    type_map : list of str
-        Names of the types.
-    atom_exclude_types : list of int
-        Centre types that contribute nothing.
-    pair_exclude_types : list of (int, int)
-        Pairs of types that are not neighbours.
-    preset_out_bias : dict, optional
-        Given biases per output and type; None where one is fitted.
-    """
-
-    serial = Serial(
-        layout="type_map atom_exclude_types pair_exclude_types rcond preset_out_bias @variables"
-        " @class @version type descriptor fitting",
-        name="Model",
-        type="standard",
-        version=2,
-        accepts=(2,),
-        buffers=("out_bias", "out_std"),
-        children=("descriptor", "fitting"),
-    )
+    serial = atomic_serial("standard", 2, "descriptor fitting", ("descriptor", "fitting"))
 
     descriptor: Any
     fitting: Any
@@ -53,20 +27,16 @@ class StandardAtomicModel(AtomicModel):
         descriptor: Descriptor | None,
         fitting: Fitting | None,
         type_map: Sequence[str],
-        *,
-        atom_exclude_types: Sequence[int] = (),
-        pair_exclude_types: Sequence[Sequence[int]] = (),
-        rcond: float | None = None,
-        preset_out_bias: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self._settings(type_map, atom_exclude_types, pair_exclude_types, rcond, preset_out_bias)
         self.descriptor, self.fitting = descriptor, fitting
+        super().__init__(type_map, **settings)
+
+    def build(self) -> None:
+        """Make statistics that change nothing; none where the parts follow from a file."""
         self.out_bias = self.out_std = None
-        if fitting is not None:
-            outputs = fitting.output_def().get_data().values()
-            size = max(v.size for v in outputs)
-            self.out_bias = np.zeros((len(outputs), len(self.type_map), size))
-            self.out_std = np.ones_like(self.out_bias)
+        if self.fitting is not None:
+            super().build()
 
     @property
     def rcut(self) -> float:

@@ -122,16 +122,8 @@ class Fitting(Registered):
     def fresh_network(self, seed: Seed) -> FittingNetwork:
         """Return a network of one type with initial values."""
         aparam = 0 if self.use_aparam_as_mask else self.numb_aparam
-        return FittingNetwork(
-            self.dim_descrpt + self.numb_fparam + aparam + self.dim_case_embd,
-            self.net_out,
-            self.neuron,
-            activation_function=self.activation_function,
-            resnet_dt=self.resnet_dt,
-            precision=self.precision,
-            seed=seed,
-            trainable=self.trainable,
-        )
+        width = self.dim_descrpt + self.numb_fparam + aparam + self.dim_case_embd
+        return self.part(FittingNetwork, in_dim=width, out_dim=self.net_out, seed=seed)
 
     @classmethod
     def for_descriptor(

@@ -19,7 +19,7 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
-from deepmd.schema.common import Rule, option
+from deepmd.schema.common import option
 from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -164,14 +164,11 @@ def pairtab_argument() -> Argument:
 @model_args.register("linear_ener")
 def linear_argument() -> Argument:
     """A weighted sum of models."""
-
-    def is_weights(value: Any) -> bool:
-        return isinstance(value, list) or value in ("mean", "sum")
-
     # Imported here: the section's schema asks the registry for this very argument.
     from deepmd.schema.model import common_model_arguments
 
-    members = [model_args.factory(name)() for name in ("standard", "pairtab")]
+    members: list[Any] = [model_args.factory(name)() for name in ("standard", "pairtab")]
+    kinds = Variant("type", members, optional=True, default_tag="standard", doc="type of the model")
     return Argument(
         "linear_ener",
         dict,
@@ -180,23 +177,12 @@ def linear_argument() -> Argument:
                 "models",
                 list,
                 common_model_arguments(),
-                [_member_variant(members)],
+                [kinds],
                 repeat=True,
                 doc="Complete model sections.",
             ),
-            option(
-                "weights",
-                [list[float], str],
-                "mean",
-                'One number per model, "mean" or "sum".',
-                rule=Rule(is_weights, 'must be a list of numbers, "mean" or "sum"'),
-            ),
+            LinearAtomicModel.settings["weights"].argument("weights"),
             option("shared_dict", dict, {}, "Definitions shared by the members."),
         ],
         doc="A weighted sum of models.",
     )
-
-
-def _member_variant(members: list[Any]) -> Any:
-    """Choice of a member's type."""
-    return Variant("type", members, optional=True, default_tag="standard", doc="type of the model")

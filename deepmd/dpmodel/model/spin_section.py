@@ -4,14 +4,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from deepmd.dpmodel.descriptor import Descriptor
+from deepmd.dpmodel.descriptor.typed import TypedDescriptor
 from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
 
 #: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
 #: place, so that something must be added to their distance. It is what DeePMD-kit takes.
 PROTECTION = 0.01
-
-#: Descriptors with a number of neighbours per type.
-TYPED = ("se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be", "se_t")
 
 
 def spin_settings(section: dict[str, Any], type_map: Sequence[str]) -> dict[str, list]:
@@ -119,7 +118,7 @@ def _doubled(descriptor: dict[str, Any], hidden: list[list[int]]) -> dict[str, A
         raise NotAvailableError(
             "loc_frame is not built for models with spins", where="model/descriptor/type"
         )
-    if out["type"] in TYPED:
+    if issubclass(Descriptor.registry.get(out["type"]), TypedDescriptor):
         out["sel"] = [*out["sel"], *out["sel"]]
     out["exclude_types"] = hidden + list(out.get("exclude_types", ()))
     out["env_protection"] = out.get("env_protection") or PROTECTION
