@@ -125,12 +125,8 @@ def rows_of(quantity: Quantity, batch: Batch, pred: np.ndarray, real: np.ndarray
     data = batch.labels[label.name]
     frame = np.arange(batch.n_frames)
     weight = np.zeros((1, 1))
-    if label.pairwise:
-        rows = np.repeat(real, 3, axis=1)  # of the matrices, (n_frames, 3 n)
-        frame = np.repeat(batch.frame, 3)
-        columns = rows[frame]
-        data, pred = data.reshape(columns.shape)[columns], pred[rows][columns]
-        frame = np.repeat(frame, columns.sum(axis=1))
+    if label.pairwise:  # such frames are of one size
+        frame = np.repeat(frame, data.size // batch.n_frames)
     elif label.atomic:
         data, pred, frame = data[chosen], pred[real][chosen], batch.frame[chosen]
         weight = batch.labels.get("atom_pref", np.zeros((batch.n_atoms, 1)))[chosen]
