@@ -205,6 +205,18 @@ def atom_mean(x: Any, labels: Labels, mask: Any = None) -> Any:
     return space.sum(ops.take(share, labels.frame) * mean)
 
 
+def mean_square(d: Any, labels: Labels, mask: Any, *, of_atoms: bool) -> tuple[Any, Any]:
+    """Return the mean square of errors of atoms (n_atoms, size) or of sums over them, and a figure.
+
+    The figure is the root of the mean square, per atom. Of atoms, those in the mask count.
+    """
+    if of_atoms:
+        value = atom_mean(d * d, labels, mask)
+        return value, root(value)
+    per_atom = d / ops.xp(d).clip(counted_atoms(labels, mask), 1.0, None)[:, None]
+    return frame_mean(d * d, labels), root(frame_mean(per_atom * per_atom, labels))
+
+
 def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
     if mask is None:

@@ -12,11 +12,8 @@ from deepmd.dpmodel.loss.base import (
     Loss,
     ScheduledLoss,
     Term,
-    atom_mean,
-    counted_atoms,
-    frame_mean,
+    mean_square,
     only_output,
-    root,
     scheduled_serial,
     shown,
 )
@@ -73,7 +70,6 @@ class DOSLoss(ScheduledLoss):
 
         Atoms of excluded types do not count, neither in means nor in the figures per atom.
         """
-        mask = pred.get("mask")
         total: Any = 0.0
         figures: dict[str, Any] = {}
         for t, (figure, of_atoms, cumulative) in TERMS.items():
@@ -83,12 +79,9 @@ class DOSLoss(ScheduledLoss):
             find, d = labels.find[name], pred[name] - labels.values[name]
             if cumulative:
                 d = _running_sum(d)
-            value = atom_mean(d * d, labels, mask) if of_atoms else frame_mean(d * d, labels)
+            value, size = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
             total = total + find * self.prefactor(t, lr) * value
-            if not of_atoms:
-                d = d / ops.xp(d).clip(counted_atoms(labels, mask), 1.0, None)[:, None]
-                value = frame_mean(d * d, labels)
-            figures[figure] = shown(root(value), find)
+            figures[figure] = shown(size, find)
         return total, figures
 
 

@@ -3,18 +3,8 @@
 
 from typing import Any
 
-from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import (
-    Labels,
-    Loss,
-    atom_mean,
-    counted_atoms,
-    frame_mean,
-    only_output,
-    root,
-    shown,
-)
+from deepmd.dpmodel.loss.base import Labels, Loss, mean_square, only_output, shown
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.settings import setting
@@ -85,30 +75,27 @@ class TensorLoss(Loss):
 
     def metric_names(self) -> list[str]:
         """Return the names of the figures to show."""
-        terms = (("global", self.pref), ("local", self.pref_atomic))
-        return [f"rmse_{where}_{self.tensor_name}" for where, weight in terms if weight]
+        return [figure for _, _, figure in self._terms()]
+
+    def _terms(self) -> list[tuple[bool, float, str]]:
+        """Terms that take part: of atoms, weight, name of the figure."""
+        known = ((False, self.pref, "global"), (True, self.pref_atomic, "local"))
+        return [(a, w, f"rmse_{where}_{self.tensor_name}") for a, w, where in known if w]
 
     def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
         """Compare predictions with labels; see :class:`Loss`.
 
         Atoms of excluded types do not count, neither in means nor in the figure per atom.
         """
-        mask = pred.get("mask")
         total: Any = 0.0
         figures: dict[str, Any] = {}
-        if self.pref:
-            find = labels.find[self.label_name]
-            d = pred[self.tensor_name] - labels.values[self.label_name]
-            total = total + find * self.pref * frame_mean(d * d, labels)
-            d = d / ops.xp(d).clip(counted_atoms(labels, mask), 1.0, None)[:, None]
-            figure = root(frame_mean(d * d, labels))
-            figures[f"rmse_global_{self.tensor_name}"] = shown(figure, find)
-        if self.pref_atomic:
-            name = f"atom_{self.label_name}"
-            d = pred[f"atom_{self.tensor_name}"] - labels.values[name]
-            if self.enable_atomic_weight:
+        for of_atoms, weight, figure in self._terms():
+            prefix = "atom_" * of_atoms
+            find = labels.find[prefix + self.label_name]
+            d = pred[prefix + self.tensor_name] - labels.values[prefix + self.label_name]
+            if of_atoms and self.enable_atomic_weight:
                 d = labels.values["atom_weight"] * d
-            value = atom_mean(d * d, labels, mask)
-            total = total + labels.find[name] * self.pref_atomic * value
-            figures[f"rmse_local_{self.tensor_name}"] = shown(root(value), labels.find[name])
+            value, size = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
+            total = total + find * weight * value
+            figures[figure] = shown(size, find)
         return total, figures

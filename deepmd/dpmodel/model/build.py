@@ -72,11 +72,8 @@ def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
 
 def _common(section: dict[str, Any]) -> dict[str, Any]:
     """Settings of every atomic model."""
-    return {
-        "atom_exclude_types": section.get("atom_exclude_types", ()),
-        "pair_exclude_types": section.get("pair_exclude_types", ()),
-        "preset_out_bias": section.get("preset_out_bias"),
-    }
+    names = ("atom_exclude_types", "pair_exclude_types", "preset_out_bias")
+    return {name: section[name] for name in names if name in section}
 
 
 def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
