@@ -80,14 +80,9 @@ class DP(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, parameters in ``info`` included."""
         changes = super().check_state(atoms, tol=tol)
-        for name in _PARAMETERS:
-            before, now = self._parameters_used.get(name), atoms.info.get(name)
-            if before is None or now is None:
-                same = before is now
-            else:
-                same = np.array_equal(before, now)
-            if not same:
-                changes.append(name)
+        used: Any = self._parameters_used
+        now: Any = atoms.info
+        changes += [n for n in _PARAMETERS if not np.array_equal(used.get(n), now.get(n))]
         return changes
 
     def calculate(

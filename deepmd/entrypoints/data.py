@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The systems that the options of a command name, and their frames in chunks."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
+from deepmd.infer.batch_size import atoms_per_call
 from deepmd.schema import load_input, upgrade
 from deepmd.schema.load import read_text
 from deepmd.utils.errors import InputError
@@ -50,9 +50,6 @@ def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | Non
 
 def batches(system: System, frames: np.ndarray, labels: Sequence[Label]) -> Iterator[Batch]:
     """Read frames in chunks of at most DP_TEST_CHUNK_ATOMS atoms."""
-    text = os.environ.get("DP_TEST_CHUNK_ATOMS", "1000000")
-    if not text.isdecimal() or int(text) == 0:
-        raise InputError(f'"{text}" is not a positive number', where="DP_TEST_CHUNK_ATOMS")
-    size = max(1, int(text) // max(system.natoms, 1))
+    size = max(1, atoms_per_call("DP_TEST_CHUNK_ATOMS", 1_000_000) // max(system.natoms, 1))
     for start in range(0, len(frames), size):
         yield system.load(frames[start : start + size], labels)

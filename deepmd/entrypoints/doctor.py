@@ -2,6 +2,7 @@
 """``dp doctor``: say what of this installation is there, what works, and how to get the rest."""
 
 import dataclasses
+import os
 import platform
 import shutil
 import subprocess
@@ -131,7 +132,10 @@ def _backend(name: str, package: str, library: str) -> Finding:
 def _lammps() -> Finding:
     """Let LAMMPS load the plugin: it refuses what was built for another version."""
     what = "LAMMPS plugin"
-    plugin, program = native.library("deepmd_lmp"), _program("lmp")
+    plugin = native.library("deepmd_lmp")
+    # The program of this environment comes first.
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which("lmp", path=folders)
     if plugin is None:
         return Finding(what, "not built", "--", f'pip install "deepmd-kit[lmp]"; {_BUILD}')
     if program is None:
@@ -159,12 +163,6 @@ def _ipi() -> Finding:
         return Finding("i-PI driver", f"does not start: {text.strip()}", "!!", _BUILD)
     server = _version("ipi")
     return Finding("i-PI driver", f"{program}; i-PI {server or 'itself is not installed'}")
-
-
-def _program(name: str) -> str | None:
-    """Return the program of this environment, or of the path."""
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.is_file() else shutil.which(name)
 
 
 def _run(*command: str | Path) -> tuple[int, str]:

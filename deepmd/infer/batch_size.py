@@ -26,7 +26,7 @@ class AutoBatchSize:
     """
 
     def __init__(self, initial_batch_size: int = 1024) -> None:
-        self.current = _from_environment() or int(initial_batch_size)
+        self.current = atoms_per_call(VARIABLE, int(initial_batch_size))
         if self.current < 1:
             raise InputError(f"{initial_batch_size} is no batch size", where="auto_batch_size")
 
@@ -89,16 +89,13 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _from_environment() -> int | None:
-    value = os.environ.get(VARIABLE, "").strip()
-    if not value:
-        return None
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
+def atoms_per_call(variable: str, default: int) -> int:
+    """Number of atoms that an environment variable says, or the default."""
+    text = os.environ.get(variable, "").strip()
+    if text and not (text.isdecimal() and int(text)):
         raise InputError(
-            f'"{value}" is no positive number of atoms', where=VARIABLE, fix="unset it, or say 1024"
+            f'"{text}" is no positive number of atoms',
+            where=variable,
+            fix=f"unset it, or say {default}",
         )
-    return number
+    return int(text) if text else default

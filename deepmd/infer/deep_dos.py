@@ -12,7 +12,6 @@ class InvariantEval(DeepEval):
     """
 
     def results(self, *, atomic: bool) -> list[str]:
-        """Return the names of what :meth:`eval` returns."""
         (name,) = self.model.output_def().keys()
         return [name, f"atom_{name}"] if atomic else [name]
 

@@ -31,7 +31,6 @@ class DeepPot(DeepEval):
     output = "energy"
 
     def results(self, *, atomic: bool) -> list[str]:
-        """Return the names of what :meth:`eval` returns."""
         names = ["energy", "force", "virial"]
         names += ["atom_energy", "atom_virial"] * atomic
         return names + ["force_mag", "mask_mag"] * self.has_spin + ["hessian"] * self.has_hessian

@@ -29,7 +29,6 @@ class DeepTensor(DeepEval):
         return self.model.output_def()[str(self.output)].size
 
     def results(self, *, atomic: bool) -> list[str]:
-        """Return the names of what :meth:`eval` returns."""
         return [f"atom_{self.output}" if atomic else str(self.output)]
 
     def eval_full(
