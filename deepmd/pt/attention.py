@@ -1,175 +1,289 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Parts of attention with first and second derivatives, in blocks that stay in the cache."""
+"""Attention with first and second derivatives, in blocks that stay in the cache.
 
+The parts here serve one block. Like :class:`deepmd.pt.blocks.Fused` they give a value, and ``pull``,
+``push`` and ``pull_again`` its derivatives; tensors are named ``of_x`` for the adjoint of x and
+``d_x`` for its change.
+"""
+
+import functools
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from deepmd.dpmodel.nn.attention import SHIFT, gated_softmax, unit_parts
+from deepmd.dpmodel.nn.attention import SHIFT, NeighbourSlots, attention_layer, gated_softmax, outer
 from deepmd.dpmodel.ops import register
-from deepmd.pt import embedding
+from deepmd.pt.blocks import Blocked, in_blocks
 
 Tensor = torch.Tensor
 
-#: Numbers in a block.
-BLOCK = 1 << 16
+
+def _turned(x: Tensor) -> Tensor:
+    return x.transpose(-1, -2)
 
 
-def _blocks(x: Tensor) -> list[slice]:
-    """Ranges of the first axis."""
-    step = max(1, BLOCK // max(x[:1].numel(), 1))
-    return [slice(a, a + step) for a in range(0, x.shape[0], step)]
+class _Plain:
+    """y = z, where vectors are not normalised."""
+
+    def __init__(self, z: Tensor) -> None:
+        self.y = z
+
+    def pull(self, of_y: Tensor) -> Tensor:
+        self.of_z = of_y
+        return of_y
+
+    def push(self, d_z: Tensor) -> Tensor:
+        self.d_y = d_z
+        return d_z
+
+    def pull_again(self, of_y: Tensor) -> Tensor:
+        return of_y
 
 
-@register("unit_parts", "torch")
-def _(x: Tensor, count: int, *, unit: bool) -> list[Tensor]:
-    if not unit or not embedding.in_blocks(x):
-        reference: Any = unit_parts
-        return reference.reference(x, count, unit=unit)
-    return list(_Unit.apply(x, count))
+class _Unit(_Plain):
+    """y = z / |z| along the last axis.
+
+    The derivative is ``w -> r (w - y <y w>)`` with r = 1/|z| and <> a sum.
+    """
+
+    def __init__(self, z: Tensor) -> None:
+        self.share = 1.0
+        self.r = torch.linalg.vector_norm(z, dim=-1, keepdim=True).clamp_(min=1e-12).reciprocal_()
+        self.y = z * self.r
+
+    def mean(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(-1, keepdim=True).mul_(self.share)
+
+    def project(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivative along w, and <y w>."""
+        along = self.mean(self.y, w)
+        return torch.addcmul(w, self.y, along, value=-1.0).mul_(self.r), along
+
+    def pull(self, of_y: Tensor) -> Tensor:
+        self.of_z, self.of_along = self.project(of_y)
+        return self.of_z
+
+    def push(self, d_z: Tensor) -> Tensor:
+        self.change = self.mean(self.of_z, d_z)
+        self.d_y, self.d_along = self.project(d_z)
+        return self.d_y
+
+    def pull_again(self, of_y: Tensor) -> Tensor:
+        of_z, _ = self.project(of_y)
+        of_z.addcmul_(self.of_z, self.r * self.d_along, value=-1.0)
+        of_z.addcmul_(self.d_y, self.r * self.of_along, value=-1.0)
+        return of_z.addcmul_(self.y, self.r * self.change, value=-1.0)
 
 
-def _lengths(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors along the last axis, and one over the lengths."""
-    inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=1e-12).reciprocal_()
-    return x * inverse, inverse
+class _Normal(_Unit):
+    """y = (z - <z>) / sqrt(<(z - <z>)²> + eps), <> a mean over the last axis."""
+
+    def __init__(self, z: Tensor, eps: float) -> None:
+        self.share = 1.0 / z.shape[-1]
+        z = z - z.mean(-1, keepdim=True)
+        self.r = self.mean(z, z).add_(eps).rsqrt_()
+        self.y = z.mul_(self.r)
+
+    def project(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return super().project(w - w.mean(-1, keepdim=True))
 
 
-def _across(y: Tensor, g: Tensor) -> Tensor:
-    """Part of g that is perpendicular to unit vectors y."""
-    return torch.addcmul(g, y, (y * g).sum(-1, keepdim=True), value=-1.0)
+class _Softmax:
+    """p = w gate with w the softmax of ``a = (scale s + 20) pair - 20``.
+
+    s, p (c, ..., K, K); pair and gate may be the same for all heads. Without ``mask`` (c, K), which
+    says what columns there are, the switched softmax of :func:`gated_softmax`.
+    """
+
+    def __init__(
+        self, s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float, mask: Any = None
+    ) -> None:
+        self.pair, self.gate, self.scale = pair, gate, scale
+        self.lifted = s * scale
+        if mask is None:
+            self.lifted.add_(SHIFT)
+            a = (self.lifted * pair).sub_(SHIFT)
+            top = a.amax(-1, keepdim=True).clamp_(min=-SHIFT)
+            e = a.sub_(top).exp_()
+            total = e.sum(-1, keepdim=True).add_(top.neg_().sub_(SHIFT).exp_(), alpha=float(more))
+        else:
+            columns = mask[:, None, :]
+            a = self.lifted * columns
+            e = a.sub_((a + (columns - 1.0) * 1e30).amax(-1, keepdim=True)).mul_(columns)
+            e = e.exp_().mul_(columns)
+            total = e.sum(-1, keepdim=True)
+            total += total == 0.0
+        self.w = e.div_(total)
+        self.p = self.w * gate
+
+    def logits(self, of_w: Tensor) -> Tensor:
+        """Adjoint of a from that of w."""
+        return self.w * (of_w - (self.w * of_w).sum(-1, keepdim=True))
+
+    def pull(self, of_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the adjoints of s, pair and gate."""
+        self.of_p, self.of_a = of_p, self.logits(of_p * self.gate)
+        self.of_s = (self.of_a * self.pair).mul_(self.scale)
+        return self.of_s, self.of_a * self.lifted, of_p * self.w
+
+    def push(self, d_s: Tensor, d_pair: Tensor, d_gate: Tensor) -> Tensor:
+        """Return the change of p."""
+        d_a = (d_s * self.pair).mul_(self.scale).addcmul_(self.lifted, d_pair)
+        centred = d_a - (self.w * d_a).sum(-1, keepdim=True)
+        of_w = self.of_p * self.gate
+        total = (self.w * of_w).sum(-1, keepdim=True)
+        self.more_of_w = of_w.mul_(centred).addcmul_(d_a, total, value=-1.0)
+        self.more_of_w.addcmul_(self.of_p, d_gate)
+        self.more_of_s = (self.of_a * d_pair).mul_(self.scale)
+        self.d_w = centred.mul_(self.w)
+        self.d_p = torch.addcmul(self.w * d_gate, self.d_w, self.gate)
+        return self.d_p
+
+    def pull_again(self, of_p: Tensor) -> Tensor:
+        """Return the adjoint of s."""
+        of_a = self.logits(torch.addcmul(self.more_of_w, of_p, self.gate))
+        return of_a.mul_(self.pair).mul_(self.scale).add_(self.more_of_s)
 
 
-class _Unit(torch.autograd.Function):
-    """x (..., count h) -> unit vectors (..., h) of its parts."""
+class _Weights(_Softmax):
+    """A block of :func:`gated_softmax`: s (c, heads, K, K), pair and gate (c, 1, K, K)."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, count: int) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x)
-        h = x.shape[-1] // count
-        outs = tuple(x.new_empty((*x.shape[:-1], h)) for _ in range(count))
-        for b in _blocks(x):
-            for part, out in zip(x[b].split(h, -1), outs, strict=True):
-                out[b] = _lengths(part)[0]
-        return outs
+    @property
+    def outputs(self) -> tuple[Tensor]:
+        return (self.p,)
 
-    @staticmethod
-    def backward(ctx: Any, *g: Tensor) -> tuple:
-        (x,) = ctx.saved_tensors
-        return _UnitGradient.apply(x, *g), None
+    def pull(self, of_p: Tensor) -> tuple[Tensor, ...]:
+        of_s, *others = super().pull(of_p)
+        return of_s, *(x.sum(1, keepdim=True) for x in others)
 
+    def push(self, *d: Tensor) -> tuple[Tensor]:
+        return (super().push(*d),)
 
-class _UnitGradient(torch.autograd.Function):
-    """Adjoints g of unit vectors y = x/|x| -> adjoint of x, (g - y (y·g)) / |x|."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *gs: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *gs)
-        out = torch.empty_like(x)
-        h = gs[0].shape[-1]
-        for b in _blocks(x):
-            for part, target, g in zip(x[b].split(h, -1), out[b].split(h, -1), gs, strict=True):
-                y, inverse = _lengths(part)
-                torch.mul(_across(y, g[b]), inverse, out=target)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, u: Tensor) -> tuple:
-        x, *gs = ctx.saved_tensors
-        of_x, of_gs = torch.empty_like(x), [torch.empty_like(g) for g in gs]
-        h = gs[0].shape[-1]
-        for b in _blocks(x):
-            columns = [t[b].split(h, -1) for t in (x, u, of_x)]
-            for part, along, target, g, of_g in zip(*columns, gs, of_gs, strict=True):
-                y, inverse = _lengths(part)
-                torch.mul(_across(y, along), inverse, out=of_g[b])
-                a, p, q = ((v * w).sum(-1, keepdim=True) for v, w in _pairs(along, g[b], y))
-                target.copy_(y * (a - 3.0 * p * q)).addcmul_(along, q).addcmul_(g[b], p)
-                target.mul_(inverse.square_().neg_())
-        return of_x, *of_gs
-
-
-def _pairs(u: Tensor, g: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(u, g), (y, u), (y, g)]
+    def pull_again(self, of_p: Tensor) -> tuple[Tensor | None, ...]:
+        of_gate = (of_p * self.w).addcmul_(self.of_p, self.d_w)
+        # Switches, of which pair is made, know no parameters.
+        return super().pull_again(of_p), None, of_gate.sum(1, keepdim=True)
 
 
 @register("gated_softmax", "torch")
 def _(s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float) -> Tensor:
-    if not embedding.in_blocks(s):
-        reference: Any = gated_softmax
-        return reference.reference(s, pair, gate, more, scale)
-    return _Softmax.apply(s, pair, gate, more, scale)
+    if not in_blocks(s):
+        return gated_softmax.reference(s, pair, gate, more, scale)  # type: ignore[attr-defined]
+    part = functools.partial(_Weights, more=more, scale=scale)
+    return Blocked(part, rows=3, moving=3, numbers=s[0].numel())(s, pair, gate)
 
 
-class _Softmax(torch.autograd.Function):
-    """Weights W of the softmax of ``a = (scale s + 20) pair - 20``, times the gate."""
+class _Layer:
+    """A block of an attention layer.
 
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float) -> Tensor:
-        ctx.save_for_backward(s, pair, gate)
-        ctx.scale, ctx.weights = scale, torch.empty_like(s)
-        out = torch.empty_like(s)
-        for b in _blocks(s):
-            a = (s[b] * scale).add_(SHIFT).mul_(pair[b]).sub_(SHIFT)
-            top = a.amax(-1, keepdim=True).clamp_(min=-SHIFT)
-            e = a.sub_(top).exp_()
-            total = e.sum(-1, keepdim=True).add_(top.neg_().sub_(SHIFT).exp_(), alpha=float(more))
-            torch.div(e, total, out=ctx.weights[b])
-            torch.mul(ctx.weights[b], gate[b], out=out[b])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple:
-        out = _SoftmaxGradient.apply(g, *ctx.saved_tensors, ctx.weights, ctx.scale)
-        return *out, None, None
-
-
-class _SoftmaxGradient(torch.autograd.Function):
-    """Adjoint g of the output -> those of s, pair and gate; the latter two summed over heads.
-
-    With ``y = g gate`` the adjoint of a is ``W (y - Σ W y)``. The derivative with respect to pair,
-    which no parameter has a say in, is left out.
+    Features x (c, K, e), switches (c, K) and unit vectors (c, K, 3) move. The weights of the
+    projections are (e, 3 h) and (h, e); the outer one is put on v rather than on the sums of v.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, g: Tensor, s: Tensor, pair: Tensor, gate: Tensor, w: Tensor, scale: float
-    ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(g, s, pair, gate)
-        ctx.weights, ctx.scale = w, scale
-        ctx.set_materialize_grads(False)
-        of_s, of_pair, of_gate = torch.empty_like(s), torch.empty_like(pair), torch.empty_like(gate)
-        for b in _blocks(s):
-            of_a = _soft(w[b], g[b] * gate[b])
-            torch.mul(of_a, pair[b], out=of_s[b]).mul_(scale)
-            of_pair[b] = of_a.mul_((s[b] * scale).add_(SHIFT)).sum(1, keepdim=True)
-            of_gate[b] = (g[b] * w[b]).sum(1, keepdim=True)
-        return of_s, of_pair, of_gate
+    def __init__(self, *arrays: Tensor, layer: Any, more: int) -> None:
+        x, self.sw, self.unit, mask, self.w_in, b_in, self.w_out, b_out, self.gamma, beta = arrays
+        attention, (c, k, e) = layer.attention_layer, x.shape
+        self.x, self.dotr = x.reshape(-1, e), attention.dotr
+        z = torch.addmm(b_in, self.x, self.w_in).view(c, k, 3, -1)
+        self.qkv = _Unit(z) if attention.normalize else _Plain(z)
+        q, key, v = self.qkv.y.unbind(2)
+        self.pair = outer(self.sw, self.sw)
+        self.cosine = (
+            torch.bmm(self.unit, _turned(self.unit))
+            if self.dotr
+            else torch.ones_like(x[:1, :1, :1])
+        )
+        self.softmax = _Softmax(
+            torch.bmm(q, _turned(key)),
+            self.pair,
+            self.pair * self.cosine,
+            more,
+            attention.scale,
+            None if attention.smooth else mask,
+        )
+        self.v_out = torch.matmul(v, self.w_out)
+        z = torch.baddbmm(x + b_out, self.softmax.p, self.v_out)
+        self.norm = _Normal(z, layer.attn_layer_norm.eps)
+        self.outputs = (torch.addcmul(beta, self.norm.y, self.gamma),)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, u: Tensor | None, v: Tensor | None, t: Tensor | None) -> tuple:
-        g, s, pair, gate = ctx.saved_tensors
-        of_g, of_s, of_gate = torch.empty_like(g), torch.empty_like(s), torch.empty_like(gate)
-        u = torch.zeros_like(s) if u is None else u
-        v = torch.zeros_like(pair) if v is None else v
-        t = torch.zeros_like(gate) if t is None else t
-        for b in _blocks(s):
-            w, y = ctx.weights[b], g[b] * gate[b]
-            along = (u[b] * pair[b]).mul_(ctx.scale)  # how a changes along u and v
-            along.addcmul_((s[b] * ctx.scale).add_(SHIFT), v[b])
-            centred = along - (w * along).sum(-1, keepdim=True)
-            torch.mul(w, torch.addcmul(t[b].expand_as(w), centred, gate[b]), out=of_g[b])
-            of_gate[b] = (w * centred).mul_(g[b]).sum(1, keepdim=True)
-            total = (w * y).sum(-1, keepdim=True)
-            of_w = centred.mul_(y).addcmul_(along, total, value=-1.0).addcmul_(g[b], t[b])
-            torch.mul(_soft(w, of_w), pair[b], out=of_s[b])
-            of_s[b].addcmul_(w.mul(y.sub_(total)), v[b]).mul_(ctx.scale)
-        return of_g, of_s, None, of_gate, None, None
+    def pull(self, of_y: Tensor) -> tuple[Tensor, ...]:
+        self.of_y = of_y
+        of_z = self.norm.pull(of_y * self.gamma)
+        of_s, of_pair, of_gate = self.softmax.pull(torch.bmm(of_z, _turned(self.v_out)))
+        self.of_v_out = torch.bmm(_turned(self.softmax.p), of_z)
+        of_in = self.qkv.pull(self._of_qkv(self.of_v_out, (of_s, self.qkv.y)))
+        of_x = torch.addmm(of_z.view_as(self.x), of_in.view(len(self.x), -1), self.w_in.t())
+        of_pair.addcmul_(of_gate, self.cosine)
+        return (
+            of_x.view_as(of_y),
+            _both(of_pair, self.sw[..., None])[..., 0],
+            _both(of_gate * self.pair, self.unit) if self.dotr else torch.zeros_like(self.unit),
+        )
+
+    def _of_qkv(self, of_v_out: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
+        """Adjoint of q, k and v; the terms are adjoints of q k with the q and k to go with them."""
+        out = torch.empty_like(self.qkv.y)
+        for n, (of_s, qkv) in enumerate(terms):
+            out[:, :, 0].baddbmm_(of_s, qkv[:, :, 1], beta=min(n, 1))
+            out[:, :, 1].baddbmm_(_turned(of_s), qkv[:, :, 0], beta=min(n, 1))
+        out[:, :, 2] = torch.matmul(of_v_out, self.w_out.t())
+        return out
+
+    def push(self, d_x: Tensor, d_sw: Tensor, d_unit: Tensor) -> tuple[Tensor]:
+        self.d_x = d_x.reshape(self.x.shape)
+        d_qkv = self.qkv.push((self.d_x @ self.w_in).view_as(self.qkv.y))
+        (q, key, _), (d_q, d_key, d_v) = self.qkv.y.unbind(2), d_qkv.unbind(2)
+        d_pair = outer(d_sw, self.sw)
+        d_pair = d_pair + _turned(d_pair)
+        d_gate = d_pair * self.cosine
+        if self.dotr:
+            d_cosine = torch.bmm(d_unit, _turned(self.unit))
+            d_gate.addcmul_(self.pair, d_cosine + _turned(d_cosine))
+        d_s = torch.baddbmm(torch.bmm(q, _turned(d_key)), d_q, _turned(key))
+        d_p = self.softmax.push(d_s, d_pair, d_gate)
+        self.d_v_out = torch.matmul(d_v, self.w_out)
+        d_z = torch.baddbmm(d_x, d_p, self.v_out).baddbmm_(self.softmax.p, self.d_v_out)
+        return (self.norm.push(d_z) * self.gamma,)
+
+    def pull_again(self, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        norm, softmax, qkv = self.norm, self.softmax, self.qkv
+        of_gamma = (of_y * norm.y).addcmul_(self.of_y, norm.d_y)
+        of_z = norm.pull_again(of_y * self.gamma)
+        of_p = torch.bmm(of_z, _turned(self.v_out)).baddbmm_(norm.of_z, _turned(self.d_v_out))
+        of_v_out = torch.bmm(_turned(softmax.p), of_z).baddbmm_(_turned(softmax.d_p), norm.of_z)
+        of_s = softmax.pull_again(of_p)
+        of_qkv = self._of_qkv(of_v_out, (of_s, qkv.y), (softmax.of_s, qkv.d_y))
+        of_in = qkv.pull_again(of_qkv).view(len(self.x), -1)
+        of_w_in = (self.x.t() @ of_in).addmm_(self.d_x.t(), qkv.of_z.view(len(self.x), -1))
+        v, d_v, of_v = (_flat(t) for t in (qkv.y[:, :, 2], qkv.d_y[:, :, 2], of_v_out))
+        of_w_out = (v.t() @ of_v).addmm_(d_v.t(), _flat(self.of_v_out))
+        of_x = torch.addmm(_flat(of_z), of_in, self.w_in.t()).view_as(of_z)
+        of_b_in, of_b_out = of_in.sum(0), _flat(of_z).sum(0)
+        of_gamma, of_beta = _flat(of_gamma).sum(0), _flat(of_y).sum(0)
+        return of_x, None, None, None, of_w_in, of_b_in, of_w_out, of_b_out, of_gamma, of_beta
 
 
-def _soft(w: Tensor, y: Tensor) -> Tensor:
-    """Adjoint of logits from that of the weights of a softmax."""
-    return w * (y - (w * y).sum(-1, keepdim=True))
+def _flat(x: Tensor) -> Tensor:
+    """Rows of the last axes: (c, K, ...) -> (c K, ...)."""
+    return x.flatten(0, 1)
+
+
+def _both(a: Tensor, x: Tensor) -> Tensor:
+    """Return (a + aᵀ) x."""
+    return torch.baddbmm(torch.bmm(a, x), _turned(a), x)
+
+
+@register("attention_layer", "torch")
+def _(g: Tensor, layer: Any, slots: NeighbourSlots) -> Tensor:
+    if not in_blocks(g):
+        return attention_layer.reference(g, layer, slots)  # type: ignore[attr-defined]
+    attention, norm = layer.attention_layer, layer.attn_layer_norm
+    sw = slots.switch if attention.smooth else slots.mask
+    weights = []
+    for linear in (attention.in_proj, attention.out_proj):
+        missing = g.new_zeros(linear.w.shape[1])
+        weights += [linear.w, missing if linear.b is None else linear.b]
+    part = functools.partial(_Layer, layer=layer, more=slots.more)
+    numbers = g.shape[1] * weights[0].shape[1]
+    fused = Blocked(part, rows=4, moving=3, numbers=numbers)
+    return fused(g, sw, slots.direction, slots.mask, *weights, norm.w, norm.b)

@@ -20,59 +20,20 @@ Third derivatives, and second ones with respect to the rows, do not exist in thi
 :func:`allowed` says where nobody can ask for them.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register
-from deepmd.pt import script_embedding
+from deepmd.pt import blocks, script_embedding
+from deepmd.pt.blocks import in_blocks, in_file
 
 Tensor = torch.Tensor
 
 #: Rows of a block: 100 channels of them are half a megabyte.
 BLOCK_ROWS = 640
-
-_ALLOWED = contextvars.ContextVar("fused", default=False)
-_PARAMETERS = contextvars.ContextVar("parameters", default=True)
-
-
-@contextlib.contextmanager
-def allowed(value: bool, *, parameters: bool) -> Iterator[None]:
-    """Allow the fused form, or forbid it, within an energy function.
-
-    Parameters
-    ----------
-    value : bool
-        Whether the rows are differentiated once only.
-    parameters : bool
-        Whether gradients of parameters will be asked for.
-    """
-    tokens = _ALLOWED.set(value), _PARAMETERS.set(parameters)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(tokens[0])
-        _PARAMETERS.reset(tokens[1])
-
-
-def in_blocks(x: Tensor) -> bool:
-    """Whether forms in blocks, which are differentiated twice at the most, apply here."""
-    if not _ALLOWED.get() or x.device.type != "cpu" or not x.numel():
-        return False
-    # Loops over blocks would fix the sizes.
-    return get_proxy_mode() is None and not torch.compiler.is_compiling()
-
-
-def in_file() -> bool:
-    """Whether a trace for a file is being made, in which one node may stand for all blocks."""
-    tracing = get_proxy_mode() is not None or torch.compiler.is_compiling()
-    return tracing and _ALLOWED.get() and not _PARAMETERS.get()
 
 
 def _fits(r: Tensor, network: Any) -> bool:
@@ -100,7 +61,7 @@ def _(r: Tensor, network: Any, table: Tensor | None = None, index: Tensor | None
     state = _State(r.detach(), [w.detach() for w in weights], times, index)
     carriers: tuple[Any, ...] = (None, None)
     zero = None
-    if _PARAMETERS.get() and any(w.requires_grad for w in weights):
+    if blocks._PARAMETERS.get() and any(w.requires_grad for w in weights):
         zero, *carriers = _Parameters.apply(state, *weights)
     value = _Value.apply(r, state, tuple(carriers))
     return value if zero is None else value + zero

@@ -15,6 +15,7 @@ import torch
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_namespace
 from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
+from deepmd.pt.blocks import allowed
 
 Tensor = torch.Tensor
 
@@ -139,7 +140,7 @@ def _(
     with torch.enable_grad():
         # Within another derivative (a Hessian) the chain must not be cut.
         leaf = vec if vec.requires_grad else vec.detach().requires_grad_(True)
-        with embedding.allowed(leaf is not vec, parameters=keep_graph):
+        with allowed(leaf is not vec, parameters=keep_graph):
             values, totals = energy(leaf)
         if keep_graph and len(totals) > 1:
             # The fused form serves one gradient; several are no hot path.

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork  # noqa: E402
-from deepmd.pt import embedding  # noqa: E402
+from deepmd.pt import blocks, embedding  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
@@ -90,7 +90,7 @@ def test_types_in_the_first_layer(block, monkeypatch):
 
 def test_other_networks_take_the_reference():
     r = torch.ones((2, 3, 4), dtype=torch.float64)
-    with embedding.allowed(True, parameters=True):
+    with blocks.allowed(True, parameters=True):
         assert embedding._fits(r, EmbeddingNetwork(1, [2, 4]))
         assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], resnet_dt=True))
         assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], activation_function="gelu"))

@@ -5,7 +5,9 @@ Zhang et al., "Pretraining of attention-based deep learning potential model for 
 simulation", npj Comput. Mater. 10, 94 (2024), eq. 7-12.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
@@ -19,25 +21,36 @@ from deepmd.dpmodel.nn.random import Seed, child_seed
 SHIFT = 20.0
 
 
-class NeighbourSlots(NamedTuple):
+@dataclasses.dataclass
+class NeighbourSlots:
     """What attention must know of the slots.
 
     Attributes
     ----------
     mask : (n, K) float
         1 for a neighbour, 0 for an empty slot.
-    pair : (n, K, K)
-        Products of switches.
-    cosine : (n, K, K)
-        Cosines between the directions to the neighbours; zero in empty slots.
+    switch : (n, K)
+        0 in empty slots.
+    direction : (n, K, 3)
+        Unit vectors to the neighbours; zero in empty slots.
     more : int
         Empty slots of the definition beyond the K of this batch.
     """
 
     mask: Any
-    pair: Any
-    cosine: Any
+    switch: Any
+    direction: Any
     more: Any
+
+    @functools.cached_property
+    def pair(self) -> Any:
+        """Products of switches (n, K, K)."""
+        return outer(self.switch, self.switch)
+
+    @functools.cached_property
+    def cosine(self) -> Any:
+        """Cosines between the directions (n, K, K)."""
+        return ops.xp(self.direction).matmul(self.direction, ops.matrix_transpose(self.direction))
 
 
 def outer(x: Any, y: Any) -> Any:
@@ -115,19 +128,25 @@ class GatedAttention(Module):
         self.in_proj = Dense(embed_dim, 3 * hidden_dim, seed=child_seed(seed, "in"), **keys)
         self.out_proj = Dense(hidden_dim, embed_dim, seed=child_seed(seed, "out"), **keys)
 
+    @property
+    def scale(self) -> float:
+        """Factor of the logits."""
+        return self.temperature or (self.hidden_dim * self.scaling_factor) ** -0.5
+
     def call(self, g: Any, slots: NeighbourSlots) -> Any:
         """Attend: (n, K, embed_dim) -> (n, K, embed_dim)."""
         space = ops.xp(g)
         h = self.hidden_dim
-        q, k, v = unit_parts(self.in_proj(g), 3, unit=self.normalize)
-        scale = self.temperature or (h * self.scaling_factor) ** -0.5
+        q, k, v = (self.in_proj(g)[..., part * h : (part + 1) * h] for part in range(3))
+        if self.normalize:
+            q, k, v = (unit(x) for x in (q, k, v))
         s = space.matmul(q, ops.matrix_transpose(k))
         if self.smooth:
             gate = slots.pair * slots.cosine if self.dotr else slots.pair
             wide = [x[:, None, :, :] for x in (s, slots.pair, gate)]
-            p = gated_softmax(*wide, slots.more, scale)[:, 0, :, :]
+            p = gated_softmax(*wide, slots.more, self.scale)[:, 0, :, :]
         else:
-            p = masked_softmax(s * scale, slots.mask)
+            p = masked_softmax(s * self.scale, slots.mask)
             if self.dotr:
                 p = p * slots.cosine
         return self.out_proj(space.matmul(p, v))
@@ -137,19 +156,17 @@ class GatedAttention(Module):
         return 0.0 * g if self.out_proj.b is None else 0.0 * g + self.out_proj.b
 
 
-@ops.op
-def unit_parts(x: Any, count: int, *, unit: bool) -> list[Any]:
-    """Cut rows into ``count`` parts, (..., count h) -> (..., h), divided by their lengths if ``unit``."""
+def unit(x: Any) -> Any:
+    """Divide vectors (..., h) by their lengths."""
     space = ops.xp(x)
-    h = x.shape[-1] // count
-    parts = [x[..., k * h : (k + 1) * h] for k in range(count)]
-    if not unit:
-        return parts
-    squares = [space.sum(p * p, axis=-1, keepdims=True) for p in parts]
-    return [
-        p / space.sqrt(space.maximum(s, 0.0 * s + 1e-24))
-        for p, s in zip(parts, squares, strict=True)
-    ]
+    squares = space.sum(x * x, axis=-1, keepdims=True)
+    return x / space.sqrt(space.maximum(squares, 0.0 * squares + 1e-24))
+
+
+@ops.op
+def attention_layer(g: Any, layer: "GatedAttentionLayer", slots: NeighbourSlots) -> Any:
+    """Attention, residual and layer normalisation: (n, K, embed_dim) -> (n, K, embed_dim)."""
+    return layer.attn_layer_norm(g + layer.attention_layer(g, slots))
 
 
 #: Settings of an attention that the modules around it repeat in their dictionaries.
@@ -200,7 +217,7 @@ class GatedAttentionLayer(Module):
 
     def call(self, g: Any, slots: NeighbourSlots) -> Any:
         """Apply the layer: (n, K, embed_dim) -> (n, K, embed_dim)."""
-        return self.attn_layer_norm(g + self.attention_layer(g, slots))
+        return attention_layer(g, self, slots)
 
     def empty(self, g: Any) -> Any:
         """Apply the layer to the features of an empty slot."""

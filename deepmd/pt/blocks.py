@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Functions whose first and second derivatives are written out, in blocks that stay in the cache.
+
+A training step asks for three things of a function ``y = f(x, w)`` of geometry x and parameters w:
+its value; with a the adjoint of y, the adjoint of x, which gives the forces; and, from the adjoint u
+of that one, what both mean for the parameters. The last is the adjoint of a pair: of f and of its
+change along u. Hence the four parts of :class:`Fused`, each of which is computed once per step.
+
+Autograd sees two nodes. The second, which stands for ``pull``, hands u to ``push``, and passes a
+token to the first, which therefore waits for it and runs ``pull_again`` once for everything.
+
+Third derivatives, and second ones with respect to geometry, do not exist in this form:
+:func:`allowed` says where nobody can ask for them.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+Tensor = torch.Tensor
+
+#: Numbers in a block of the widest array.
+BLOCK = 1 << 18
+
+_ALLOWED = contextvars.ContextVar("fused", default=False)
+_PARAMETERS = contextvars.ContextVar("parameters", default=True)
+
+
+@contextlib.contextmanager
+def allowed(value: bool, *, parameters: bool) -> Iterator[None]:
+    """Allow fused forms, or forbid them, within an energy function.
+
+    Parameters
+    ----------
+    value : bool
+        Whether the energy is differentiated once only by the geometry.
+    parameters : bool
+        Whether gradients of parameters will be asked for.
+    """
+    tokens = _ALLOWED.set(value), _PARAMETERS.set(parameters)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(tokens[0])
+        _PARAMETERS.reset(tokens[1])
+
+
+def traced() -> bool:
+    """Whether a trace is being made. Loops over blocks would fix its sizes."""
+    return get_proxy_mode() is not None or torch.compiler.is_compiling()
+
+
+def in_blocks(x: Tensor) -> bool:
+    """Whether forms in blocks apply here."""
+    return _ALLOWED.get() and x.device.type == "cpu" and x.numel() > 0 and not traced()
+
+
+def in_file() -> bool:
+    """Whether a trace for a file is being made, in which one node may stand for all blocks."""
+    return traced() and _ALLOWED.get() and not _PARAMETERS.get()
+
+
+def ranges(n: int, step: int) -> list[slice]:
+    """Cut 0..n into ranges of ``step``, at least one."""
+    step = max(step, 1)
+    return [slice(a, min(a + step, n)) for a in range(0, n, step)]
+
+
+class Fused:
+    """A function of some arrays, with derivatives; an instance serves one evaluation.
+
+    Attributes
+    ----------
+    moving : int
+        How many of the inputs, the first ones, depend on the geometry.
+    trained : bool
+        Whether ``push`` and ``pull_again`` may follow ``pull``.
+    """
+
+    moving = 1
+    pulled = pushed = False
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Evaluate, in autograd's sight."""
+        self.trained = _PARAMETERS.get()
+        outputs = _Value.apply(self, *inputs)[:-1]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs."""
+        raise NotImplementedError
+
+    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        """Return the adjoints of the moving inputs from those of the outputs."""
+        raise NotImplementedError
+
+    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        """Return the changes of the outputs from those of the moving inputs."""
+        raise NotImplementedError
+
+    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the adjoints of all inputs.
+
+        ``adjoints`` are those of the outputs; those of the changes that the last ``push`` has given
+        are the arguments of the ``pull`` before. None for inputs that no parameter has a say in.
+        """
+        raise NotImplementedError
+
+
+class Blocked(Fused):
+    """A function that treats every row of its inputs alone: block by block.
+
+    Parameters
+    ----------
+    part : callable
+        Makes the object that serves one block from the block's rows of the first inputs and the
+        other inputs. It holds ``outputs`` and has ``pull``, ``push`` and ``pull_again``.
+    rows, moving : int
+        How many inputs, the first ones, have a row each, and how many of these are moving.
+    numbers : int
+        Numbers of a row of the widest intermediate array.
+    """
+
+    def __init__(self, part: Callable[..., Any], *, rows: int, moving: int, numbers: int) -> None:
+        self.part, self.rows, self.moving, self.numbers = part, rows, moving, numbers
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        self.blocks = ranges(len(inputs[0]), BLOCK // self.numbers)
+        own, fixed = inputs[: self.rows], inputs[self.rows :]
+        self.parts = [self.part(*(x[b] for x in own), *fixed) for b in self.blocks]
+        return _joined([p.outputs for p in self.parts])
+
+    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        return _joined(self._each("pull", adjoints))
+
+    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        return _joined(self._each("push", tangents))
+
+    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        found = self._each("pull_again", adjoints)
+        own = [
+            None if c[0] is None else torch.cat(c)
+            for c in zip(*(f[: self.rows] for f in found), strict=True)
+        ]
+        return *own, *(sum(c) for c in zip(*(f[self.rows :] for f in found), strict=True))
+
+    def _each(self, name: str, arrays: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+        return [
+            getattr(part, name)(*(x[b] for x in arrays))
+            for part, b in zip(self.parts, self.blocks, strict=True)
+        ]
+
+
+def _joined(blocks: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(column) for column in zip(*blocks, strict=True))
+
+
+class _Value(torch.autograd.Function):
+    """Inputs -> outputs and the token."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Fused, *inputs: Tensor) -> tuple[Tensor, ...]:
+        inputs = tuple(x.detach() for x in inputs)
+        outputs, token = fused.value(*inputs), inputs[0].new_zeros(())
+        ctx.fused, ctx.fixed = fused, len(inputs) - fused.moving
+        ctx.moving = inputs[: fused.moving]
+        ctx.save_for_backward(token)
+        return *outputs, token
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple:
+        *adjoints, _ = grads
+        fused = ctx.fused
+        if torch.is_grad_enabled() or not fused.trained:
+            pulled = _Pull.apply(fused, *ctx.saved_tensors, *adjoints)
+            return None, *pulled, *ctx.fixed * (None,)
+        if not fused.pushed:  # the loss is one of energies alone
+            if not fused.pulled:
+                fused.pull(*(torch.zeros_like(a) for a in adjoints))
+            fused.push(*(torch.zeros_like(x) for x in ctx.moving))
+        fused.pushed = False
+        return None, *fused.pull_again(*adjoints)
+
+
+class _Pull(torch.autograd.Function):
+    """The token and adjoints of the outputs -> adjoints of the moving inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Fused, token: Tensor, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        ctx.fused, ctx.zero, fused.pulled = fused, token.new_zeros(()), True
+        return fused.pull(*(a.detach() for a in adjoints))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *tangents: Tensor) -> tuple:
+        ctx.fused.pushed = True
+        return None, ctx.zero, *ctx.fused.push(*tangents)
