@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.infer.deep_eval import DeepEval
+from deepmd.utils.errors import NotAvailableError
 
 
 class DeepTensor(DeepEval):
@@ -53,6 +54,8 @@ class DeepTensor(DeepEval):
         atom_tensor : (n_frames, n_atoms, dim), with ``atomic``
         atom_virial : (n_frames, dim, n_atoms, 9), with ``atomic``
         """
+        if not self.model.differentiable():
+            raise NotAvailableError(f"a {self.output} has no derivatives", fix="use eval()")
         names = [str(self.output), "force", "virial"]
         names += [f"atom_{self.output}", "atom_virial"] * atomic
         given = {"fparam": fparam, "aparam": aparam, "mixed_type": mixed_type, **kwargs}

@@ -62,6 +62,11 @@ def test_other_kinds_and_the_general_class():
     assert polar.eval(*_given("polar_se_e2_a")).ndim == 2
 
 
+def test_derivatives_of_a_polarizability_are_refused():
+    with pytest.raises(InputError, match="a polar has no derivatives"):
+        DeepPolar(path(CASES["polar_se_e2_a"], "dp")).eval_full(*_given("polar_se_e2_a"))
+
+
 def test_the_wrong_class_says_so():
     with pytest.raises(InputError, match="predicts dipole, not energy"):
         DeepPot(path(CASES["dipole_se_e2_a"], "dp"))
