@@ -116,7 +116,7 @@ class Repformers(RepformerSettings, _Block):
         pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei)
         radial, h2 = near.rows[..., :1], near.rows[..., 1:]
         if self.direct_dist:
-            d = ops.cast(ops.take(atoms.padded, table), self.precision) * (1.0 / self.rcut)
+            d = ops.cast(ops.take(atoms.padded, table), self.dtype) * (1.0 / self.rcut)
             radial, h2 = space.sqrt(space.sum(d * d, axis=-1, keepdims=True)), d
         g1, g2 = act(g1), act(self.g2_embd(radial))
         for layer in self.repformer_layers:

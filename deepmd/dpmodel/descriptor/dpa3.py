@@ -159,19 +159,19 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
         env = environment(d, self.rcut, self.rcut_smth, self.env_protection, switch=self._switch)
         types = ops.take(atoms.atype, i)
         rows = (env.rows - ops.take(self.davg, types)) / ops.take(self.dstd, types)
-        rows = ops.cast(rows, self.precision)
+        rows = ops.cast(rows, self.dtype)
         if self.edge_init_use_dist:
-            edge = self.edge_embd(ops.cast(env.r, self.precision))
+            edge = self.edge_embd(ops.cast(env.r, self.dtype))
         else:
             edge = act(self.edge_embd(rows[:, :1]))
-        sw = ops.cast(env.switch[:, 0], self.precision)
+        sw = ops.cast(env.switch[:, 0], self.dtype)
         graph = self._graph(i, j, rows[:, 1:], sw, d, env.r, slots, ops.shape(atoms.atype)[0])
         angle = None
         if self.update_angle:
             u = d / (env.r + 1e-6)
             cosine = space.sum(ops.take(u, graph.k) * ops.take(u, graph.l), axis=-1, keepdims=True)
             cosine = cosine * ((1.0 - 1e-6) / math.sqrt(math.pi))
-            angle = self.angle_embd(ops.cast(cosine, self.precision))
+            angle = self.angle_embd(ops.cast(cosine, self.dtype))
         for layer in self.repflow_layers:
             node, edge, angle = layer(node, edge, angle, graph)
         return node, ops.matrix_transpose(self.repflow_layers[-1].moments(edge, graph))
@@ -183,10 +183,10 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
             return Graph(i, j, h2, sw, None, None, None, None, None, n_atoms)
         a_rcut, a_smth = self.a_rcut, self.a_rcut_smth
         k, l = slots[self.angle_packing]  # noqa: E741
-        asw = ops.cast(self._switch(r, a_rcut, a_smth)[:, 0], self.precision)
+        asw = ops.cast(self._switch(r, a_rcut, a_smth)[:, 0], self.dtype)
         # Every angle neighbour makes an angle with itself, so that k names all of them.
-        ones = ops.cast(k * 0 + 1, self.precision)
-        taking_part = ops.segment_sum(ops.cast(k == l, self.precision) * ones, k, ops.shape(i)[0])
+        ones = ops.cast(k * 0 + 1, self.dtype)
+        taking_part = ops.segment_sum(ops.cast(k == l, self.dtype) * ones, k, ops.shape(i)[0])
         return Graph(i, j, h2, sw, k, l, ops.take(asw, k), ops.take(asw, l), taking_part, n_atoms)
 
 

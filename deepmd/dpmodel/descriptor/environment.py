@@ -41,9 +41,13 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
                 where="model/descriptor",
                 fix='give numbers in place of "auto", which training finds in its data',
             )
-        self.precision = precision_name(self.precision)
         self.davg = np.zeros((self.ntypes, self.width))
         self.dstd = np.ones((self.ntypes, self.width))
+
+    @property
+    def dtype(self) -> str:
+        """Name of the precision."""
+        return precision_name(self.precision)
 
     @property
     def nnei(self) -> int:
@@ -81,7 +85,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
 
     def padding_row(self, a: int | None, atoms: Atoms) -> Any:
         """Row (n or 1, 1, width) of an empty slot, normalised, in the precision."""
-        return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.precision)
+        return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.dtype)
 
     # -- statistics: mean and deviation over all slots, the empty ones included ----------------
 
@@ -132,6 +136,11 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
                 self.davg[t, 0] = mean_r
 
     # -- dictionaries: files repeat the statistics for every slot ------------------------------
+
+    def serialize(self) -> dict:
+        """Return the neutral dictionary; files name the precision, its parts as it was given."""
+        data = super().serialize()
+        return data | {"precision": self.dtype} if "precision" in data else data
 
     def stored_array(self, name: str) -> Any:
         value = super().stored_array(name)

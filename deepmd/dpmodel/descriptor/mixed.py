@@ -107,9 +107,9 @@ class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
             empty_type = slots[Packing("first_type", self.ntypes)][0][:, None]
             types = space.where(table < 0, empty_type, types)
         return Neighbourhood(
-            ops.cast(rows, self.precision),
-            ops.cast(env.switch[:, :, 0] * mask, self.precision),
-            ops.cast(mask, self.precision),
+            ops.cast(rows, self.dtype),
+            ops.cast(env.switch[:, :, 0] * mask, self.dtype),
+            ops.cast(mask, self.dtype),
             types,
             self.padding_row(None, atoms),
             empty_type,

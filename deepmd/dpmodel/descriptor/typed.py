@@ -116,4 +116,4 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
             empty = ops.cast(table < 0, "float64")[:, :, None]
             seen = per_centre(ops.like(seen, r), a, atoms)
             r = r * (seen + (1.0 - seen) * empty)
-        return ops.cast(r, self.precision)
+        return ops.cast(r, self.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
-from deepmd.dpmodel.nn.activation import activation, numpy_dtype
+from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
 from deepmd.schema.network import PRECISION, SEED, timestep
 from deepmd.schema.settings import setting
@@ -147,6 +147,7 @@ class EmbeddingNetwork(Module):
     seed: Seed = SEED
 
     def build(self) -> None:
+        self.precision = precision_name(self.precision)
         self.layers = _hidden_layers(self, bias=self.bias)
 
     def call(self, x: Any) -> Any:
@@ -165,7 +166,6 @@ class EmbeddingNetwork(Module):
     def adds_input(self) -> bool:
         """Whether the first layer has a residual."""
         return self.layers[0].adds_input
-
 
 
 class FittingNetwork(Module):

@@ -56,7 +56,7 @@ class TypeEmbedding(Module):
             activation_function=self.activation_function,
             resnet_dt=self.resnet_dt,
             bias=self.use_tebd_bias,
-            precision=precision_name(self.precision),
+            precision=self.precision,
             seed=self.seed,
         )
 
