@@ -230,14 +230,9 @@ def _check_finite(values: np.ndarray, atype: np.ndarray, where: str, what: str) 
 def _cells(value: Any, nf: int) -> np.ndarray:
     if value is None:
         return np.zeros((nf, 3, 3))
-    cells = _numbers(value, "cells")
-    if cells.size not in (9, 9 * nf):
-        raise InputError(
-            f"{cells.size} numbers do not fit {nf} frames",
-            where="cells",
-            fix="give three vectors per frame, or None for an open system",
-        )
-    cells = np.broadcast_to(cells.reshape(-1, 3, 3), (nf, 3, 3))
+    fix = "give three vectors per frame, or None for an open system"
+    cells = _spread(_numbers(value, "cells"), "cells", (nf, 9), repeated=1, fix=fix)
+    cells = cells.reshape(nf, 3, 3)
     for frame, cell in enumerate(cells if cells.strides[0] else cells[:1]):
         if not np.isfinite(cell).all():
             raise InputError(f"frame {frame} has a NaN or infinite cell vector", where="cells")

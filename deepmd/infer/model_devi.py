@@ -77,9 +77,8 @@ def calc_model_devi_v(
     ----------
     vs : (n_models, n_frames, 9) [eV]
     real_v : (n_frames, 9) [eV], optional
-        Take the deviation from these instead of the models' mean.
-    relative : float, optional
-        Divide by the size of the virial plus this level [eV].
+    relative : float, optional [eV]
+        See :func:`calc_model_devi_f`.
 
     Returns
     -------
