@@ -12,7 +12,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import Dense
-from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, activated_sum, linear
+from deepmd.dpmodel.nn.updates import MessageLayer, MessageSettings, activated_sum, linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
@@ -63,7 +63,7 @@ _OPTIONAL = (
 )
 
 
-class RepFlowSettings(UpdateSettings):
+class RepFlowSettings(MessageSettings):
     """What the layers of DPA-3 have in common."""
 
     n_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
@@ -87,7 +87,6 @@ class RepFlowSettings(UpdateSettings):
     n_multi_edge_message: int = setting(
         1, "Heads of the messages of edges to atoms.", rule=POSITIVE
     )
-    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
     activation_function: str = SILU
     update_angle: bool = setting(True, "Update angles.")
     update_style: str = setting("res_residual")
@@ -228,7 +227,7 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
         """Atoms from themselves, symmetrised neighbours, and messages of their edges."""
         space = ops.xp(node)
         near = ops.take(node, graph.j)
-        joined = [self.symmetrised(edge, graph), self.symmetrised(near, graph)]
+        joined = [self.symmetrised(self.moments(g, graph)) for g in (edge, near)]
         terms = [
             node,
             self._act(self.node_self_mlp(node)),
@@ -265,13 +264,6 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
             for c in range(3)
         ]
         return space.stack(parts, axis=1) * (self.edge_count**-0.5)
-
-    def symmetrised(self, g: Any, graph: Graph) -> Any:
-        """Invariant product of the moments: (n, axis_neuron * w)."""
-        m = self.moments(g, graph)
-        product = ops.xp(m).matmul(ops.matrix_transpose(m[:, :, : self.axis_neuron]), m)
-        shape = (ops.shape(m)[0], self.axis_neuron * g.shape[-1])
-        return ops.xp(m).reshape(product * (1.0 / 3.0), shape)
 
     def _angle_messages(
         self, layers: Sequence[Dense], node: Any, edge: Any, angle: Any, graph: Graph

@@ -19,7 +19,7 @@ from deepmd.dpmodel.nn.pair_attention import (
     Pairs,
 )
 from deepmd.dpmodel.nn.random import child_seed
-from deepmd.dpmodel.nn.updates import MessageLayer, UpdateSettings, linear
+from deepmd.dpmodel.nn.updates import MessageLayer, MessageSettings, linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
@@ -40,12 +40,11 @@ _OPTIONAL = (
 )
 
 
-class RepformerSettings(UpdateSettings):
+class RepformerSettings(MessageSettings):
     """What the layers of DPA-2 have in common."""
 
     g1_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
     g2_dim: int = setting(16, "Width of pair features.", rule=POSITIVE)
-    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
     update_g1_has_conv: bool = setting(True, "Convolution of pair and atom features.")
     update_g1_has_drrd: bool = setting(
         True, "Symmetrised products of the neighbours' atom features."
@@ -197,9 +196,9 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         if self.proj_g1g2 is not None:
             (terms if self.g1_out_conv else joined).append(self._convolution(near, g2, pairs))
         if self.update_g1_has_grrg:
-            joined.append(self.symmetrised(g2, h2, pairs))
+            joined.append(self.symmetrised(self.moments(g2, h2, pairs)))
         if self.update_g1_has_drrd:
-            joined.append(self.symmetrised(near, h2, pairs))
+            joined.append(self.symmetrised(self.moments(near, h2, pairs)))
         terms.append(act(self.linear1(space.concat(joined, axis=-1))))
         if self.loc_attn is not None:
             terms.append(self.loc_attn(g1, near, pairs))
@@ -233,13 +232,6 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         count = space.sum(pairs.mask, axis=1)[:, None, None]
         root = _safe_sqrt(count) if self.use_sqrt_nnei else count
         return total / (root + 1e-4)
-
-    def symmetrised(self, g: Any, h2: Any, pairs: Pairs) -> Any:
-        """Invariant product of the moments: (n, axis_neuron * ng)."""
-        m = self.moments(g, h2, pairs)
-        product = ops.xp(m).matmul(ops.matrix_transpose(m[:, :, : self.axis_neuron]), m)
-        n, width = ops.shape(g)[0], g.shape[-1]
-        return ops.xp(m).reshape(product * (1.0 / 3.0), (n, self.axis_neuron * width))
 
 
 def _safe_sqrt(x: Any) -> Any:

@@ -11,7 +11,7 @@ from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
-from deepmd.schema.common import one_of
+from deepmd.schema.common import POSITIVE, one_of
 from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import Settings, setting
 
@@ -43,9 +43,10 @@ def combine_updates(terms: Sequence[Any], residuals: Sequence[Any], style: str) 
     return old + total * (len(updates) ** -0.5)
 
 
-class UpdateSettings(Settings):
-    """How the updates of a layer are joined, see :func:`combine_updates`."""
+class MessageSettings(Settings):
+    """What layers that pass messages have in common, see :func:`combine_updates`."""
 
+    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
     update_style: str = setting(
         "res_avg",
         "How updates are joined: res_avg, res_incr or res_residual.",
@@ -57,7 +58,7 @@ class UpdateSettings(Settings):
     )
 
 
-class MessageLayer(UpdateSettings, Module):
+class MessageLayer(MessageSettings, Module):
     """A layer that updates several kinds of features, ``params`` being ``<kind>_residual``."""
 
     precision: str = PRECISION
@@ -76,6 +77,13 @@ class MessageLayer(UpdateSettings, Module):
     @property
     def _has_residuals(self) -> bool:
         return self.update_style == "res_residual"
+
+    def symmetrised(self, moments: Any) -> Any:
+        """Invariant products of moments: (n, 3, width) -> (n, axis_neuron * width)."""
+        space = ops.xp(moments)
+        some = ops.matrix_transpose(moments[:, :, : self.axis_neuron])
+        product = space.matmul(some, moments) * (1.0 / 3.0)
+        return space.reshape(product, (ops.shape(moments)[0], self.axis_neuron * moments.shape[-1]))
 
     def combine(self, kind: str, terms: Sequence[Any]) -> Any:
         """Join the old value of a kind of features, first, and its updates."""
