@@ -16,7 +16,7 @@ from deepmd.dpmodel.descriptor.mixed import (
     Neighbourhood,
     type_pairs,
 )
-from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots, outer
+from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
 from deepmd.schema.descriptor import AXIS_NEURON
@@ -159,8 +159,7 @@ class SymmetrisedBlock(MixedDescriptor):
         flat = squared <= 1e-24
         length = space.sqrt(space.where(flat, 0.0 * squared + 1.0, squared))
         direction = space.where(flat, angular * 1e12, angular / length)
-        cosine = space.matmul(direction, ops.matrix_transpose(direction))
-        return NeighbourSlots(near.mask, outer(near.switch, near.switch), cosine, near.more)
+        return NeighbourSlots(near.mask, near.switch, direction, near.more)
 
 
 @Descriptor.register("se_atten", "dpa1")
