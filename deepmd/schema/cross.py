@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from deepmd.schema.registry import loss_args
 from deepmd.utils.errors import InputError, NotAvailableError
 
 
@@ -62,31 +63,10 @@ def check_training(training: dict[str, Any]) -> None:
 
 
 def check_loss(loss: dict[str, Any]) -> None:
-    """Check the energy loss; other losses have no conditions."""
-    if loss["type"] != "ener":
-        return
-
-    def used(part: str) -> bool:
-        return loss[f"start_pref_{part}"] != 0 or loss[f"limit_pref_{part}"] != 0
-
-    huber = loss["use_huber"]
-    demand(
-        not loss["f_use_norm"] or huber or loss["loss_func"] == "mae",
-        "needs absolute values or Huber's loss",
-        "loss/f_use_norm",
-        'set loss_func to "mae" or use_huber to true',
-    )
-    excluded = {"pf": "weighted forces", "gf": "generalised forces", "h": "the Hessian"}
-    for part, what in excluded.items():
-        wrong = huber and used(part)
-        demand(not wrong, f"excludes {what}", "loss/use_huber", f"set start_pref_{part} to 0")
-    relative = huber and loss.get("relative_f") is not None
-    demand(not relative, "excludes relative_f", "loss/use_huber")
-    demand(
-        not used("gf") or loss["numb_generalized_coord"] >= 1,
-        "must be 1 or greater for generalised forces",
-        "loss/numb_generalized_coord",
-    )
+    """Check what the class of the loss says about several keys."""
+    kind = loss_args.component(loss["type"])
+    if kind is not None:
+        kind.check({key: value for key, value in loss.items() if key != "type"})
 
 
 def check_model(model: dict[str, Any]) -> None:

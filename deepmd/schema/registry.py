@@ -10,6 +10,7 @@ A descriptor, fitting or loss is filed with its settings when its class is regis
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from dargs import Argument, Variant
 
@@ -67,6 +68,10 @@ class ArgsRegistry:
     def factory(self, name: str) -> Factory:
         """Return the function that makes the arguments of a registered type."""
         return self._factories[name]
+
+    def component(self, name: str) -> Any:
+        """Return the class whose settings the keys of a type are, or None."""
+        return getattr(self._factories[name], "__self__", None)
 
     def get_all_argument(self, exclude: Iterable[str] = ()) -> list[Argument]:
         """One Argument per registered type, in the order of registration."""

@@ -149,6 +149,10 @@ class Settings:
     def build(self) -> None:
         """Make what follows from the settings."""
 
+    @classmethod
+    def check(cls, section: dict[str, Any]) -> None:
+        """Raise InputError where values of a checked section do not go together."""
+
     def part(self, kind: type[_Part], **given: Any) -> _Part:
         """Make a part; settings that it shares with the whole are the whole's unless given."""
         shared = {name: getattr(self, name) for name in kind.settings if name in self.settings}

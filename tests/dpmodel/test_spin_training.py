@@ -15,6 +15,7 @@ from deepmd.dpmodel.module import split
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
 from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
+from deepmd.schema.cross import check_loss
 from deepmd.utils.errors import InputError, NotAvailableError
 
 #: DeePMD-kit's class takes 0 for prefactors that are not given, its input something else.
@@ -81,6 +82,8 @@ def test_loss_dictionary_and_options():
         EnergySpinLoss(1e-3, start_pref_pf=1.0)
     with pytest.raises(NotAvailableError, match="relative_f"):
         EnergySpinLoss(1e-3, relative_f=0.0)
+    with pytest.raises(NotAvailableError, match="limit_pref_pf"):
+        check_loss({"type": "ener_spin", "limit_pref_pf": 1.0})  # before any model is built
 
 
 def test_loss_needs_a_model_with_spins(reference):

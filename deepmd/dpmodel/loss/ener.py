@@ -20,8 +20,8 @@ from deepmd.dpmodel.loss.base import (
 from deepmd.dpmodel.loss.energy_terms import Compare, EnergyTerms
 from deepmd.dpmodel.model.hessian import predict_with_hessian
 from deepmd.schema.common import NOT_NEGATIVE, Rule
+from deepmd.schema.cross import demand
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 def _filled(data: dict) -> dict:
@@ -71,25 +71,27 @@ class EnergyLoss(EnergyTerms):
 
     def build(self) -> None:
         """Refuse what does not go together."""
-        norm_ok = self.loss_func == "mae" or self.use_huber
-        if self.f_use_norm and not norm_ok:
-            raise InputError(
-                "f_use_norm needs mae or Huber", where="loss/f_use_norm", fix='set loss_func "mae"'
+        huber = self.use_huber
+        demand(
+            not self.f_use_norm or huber or self.loss_func == "mae",
+            "needs absolute values or Huber's loss",
+            "loss/f_use_norm",
+            'set loss_func to "mae" or use_huber to true',
+        )
+        for t in ("pf", "gf", "h"):
+            demand(
+                not (huber and self.has(t)),
+                f"excludes the {self.terms[t].what}",
+                "loss/use_huber",
+                f"set start_pref_{t} and limit_pref_{t} to 0",
             )
-        if self.use_huber and (
-            any(self.has(t) for t in ("pf", "gf", "h")) or self.relative_f is not None
-        ):
-            raise InputError(
-                "Huber's function is not defined for pf, gf, h and relative_f",
-                where="loss/use_huber",
-                fix="leave one of them out",
-            )
-        if self.has("gf") and self.numb_generalized_coord < 1:
-            raise InputError(
-                "the generalised force needs coordinates",
-                where="loss/numb_generalized_coord",
-                fix="give their number, at least 1",
-            )
+        relative = huber and self.relative_f is not None
+        demand(not relative, "excludes relative_f", "loss/use_huber")
+        demand(
+            not self.has("gf") or self.numb_generalized_coord >= 1,
+            "must be 1 or greater for generalised forces",
+            "loss/numb_generalized_coord",
+        )
 
     def serialize(self) -> dict:
         """Return the dictionary; without a Hessian it has the version before there was one."""

@@ -35,6 +35,11 @@ class EnergyTerms(ScheduledLoss):
     use_huber: bool = False
     huber_delta: float | list[float] = 0.01
 
+    @classmethod
+    def check(cls, section: dict[str, Any]) -> None:
+        """Raise InputError where values of a checked section do not go together."""
+        cls(starter_learning_rate=1.0, **section)
+
     def parts(self) -> dict[str, tuple[Compare, list[Label]]]:
         """Return how every term is compared, and the labels it takes."""
         return {
