@@ -3,26 +3,20 @@
 
 Rows z are activated, ``y = f(z)``; some columns are weighted and summed over segments,
 ``S_a = Σ_{r in a} w_r y_r``, the others are handed out. In terms of the adjoints A of S and R of the
-others, with ``ȳ = (w A_a, R)``, the adjoint of z is ``ȳ f'(z)`` and that of w is ``y · A_a``. Both
-are linear in A and R; :class:`_Gradient` differentiates them once more. A block of rows stays in
-the cache during all of this.
+others, with ``ȳ = (w A_a, R)``, the adjoint of z is ``ȳ f'(z)`` and that of w is ``y · A_a``.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from deepmd.dpmodel.nn.updates import activated_sum
 from deepmd.dpmodel.ops import register
-from deepmd.pt.smooth import smooth
+from deepmd.pt import blocks
+from deepmd.pt.blocks import Fused, in_blocks, ranges
+from deepmd.pt.smooth import Smooth, smooth
 
 Tensor = torch.Tensor
-
-#: Numbers in a block.
-BLOCK = 1 << 16
 
 
 @register("activated_sum", "torch")
@@ -30,89 +24,73 @@ def _(
     z: Tensor, weight: Tensor, segment: Tensor, n: int, width: int, activation_function: str
 ) -> tuple[Tensor, Tensor]:
     f = smooth(activation_function)
-    traced = get_proxy_mode() is not None or torch.compiler.is_compiling()
-    if f is None or traced or z.device.type != "cpu":
+    if f is None or not in_blocks(z):
         reference: Any = activated_sum
         return reference.reference(z, weight, segment, n, width, activation_function)
-    return _Sum.apply(z, weight, segment, n, width, f)
+    return _Sum(segment, n, width, f)(z, weight)
 
 
-def _blocks(z: Tensor) -> list[slice]:
-    step = max(1, BLOCK // max(z.shape[1], 1))
-    return [slice(a, a + step) for a in range(0, z.shape[0], step)]
+class _Sum(Fused):
+    """z (k, c), w (k,) -> sums (n, m), others (k, c - m).
 
+    A weight is a switch, in which no parameter has a say.
+    """
 
-class _Sum(torch.autograd.Function):
-    """z (k, c), w (k,) -> sums (n, m), others (k, c - m)."""
+    moving = 2
 
-    @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, w: Tensor, segment: Tensor, n: int, m: int, f: Callable
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(z, w, segment)
-        ctx.n, ctx.m, ctx.f = n, m, f
-        sums, others = z.new_zeros((n, m)), z.new_empty((z.shape[0], z.shape[1] - m))
-        for b in _blocks(z):
-            (y,) = f(z[b], 0)
+    def __init__(self, segment: Tensor, n: int, m: int, f: Smooth) -> None:
+        self.segment, self.n, self.m, self.f = segment, n, m, f
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        self.z, self.w = z, w = inputs
+        m = self.m
+        self.blocks = ranges(len(z), blocks.BLOCK // z.shape[1])
+        sums, others = z.new_zeros((self.n, m)), z.new_empty((len(z), z.shape[1] - m))
+        for b in self.blocks:
+            (y,) = self.f(z[b], 0)
             others[b] = y[:, m:]
             if m:
-                sums.index_add_(0, segment[b], y[:, :m].mul_(w[b, None]))
+                sums.index_add_(0, self.segment[b], y[:, :m].mul_(w[b, None]))
         return sums, others
 
-    @staticmethod
-    def backward(ctx: Any, a: Tensor, r: Tensor) -> tuple:
-        z, w, segment = ctx.saved_tensors
-        return *_Gradient.apply(a, r, z, w, segment, ctx.f), None, None, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """Adjoints a (n, m), r (k, c - m) -> those of z (k, c) and w (k,)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, r: Tensor, z: Tensor, w: Tensor, segment: Tensor, f: Callable
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(a, r, z, w, segment)
-        ctx.f = f
-        ctx.set_materialize_grads(False)
-        m = a.shape[1]
-        of_z, of_w = torch.empty_like(z), torch.zeros_like(w)
-        for b in _blocks(z):
-            y, slope = f(z[b], 1)
-            target = of_z[b]
-            target[:, m:] = r[b]
-            if m:
-                near = a.index_select(0, segment[b])
-                of_w[b] = y[:, :m].mul_(near).sum(1)
-                torch.mul(near, w[b, None], out=target[:, :m])
-            target.mul_(slope)
+    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        self.of_sums, self.of_others = adjoints
+        of_z, of_w = torch.empty_like(self.z), torch.zeros_like(self.w)
+        for b in self.blocks:
+            y, slope = self.f(self.z[b], 1)
+            near = self.of_y(b, *adjoints, of_z[b])
+            of_z[b].mul_(slope)
+            if self.m:
+                of_w[b] = y[:, : self.m].mul_(near).sum(1)
         return of_z, of_w
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, u: Tensor | None, v: Tensor | None) -> tuple:
-        """From the adjoints u of the first result and v of the second."""
-        a, r, z, w, segment = ctx.saved_tensors
-        m = a.shape[1]
-        of_a, of_r = torch.zeros_like(a), torch.empty_like(r)
-        of_z, of_w = torch.empty_like(z), torch.zeros_like(w)
-        u = torch.zeros_like(z) if u is None else u
-        for b in _blocks(z):
-            y, slope, bend = ctx.f(z[b], 2)
-            index = segment[b]
-            along = u[b] * slope  # how y changes along u
-            of_r[b] = along[:, m:]
-            target = of_z[b]
-            target[:, m:] = r[b]
-            if m:
-                near = a.index_select(0, index)
-                torch.mul(near, w[b, None], out=target[:, :m])
-            target.mul_(bend).mul_(u[b])
-            if m:
-                of_w[b] = (along[:, :m] * near).sum(1)
-                change = along[:, :m].mul_(w[b, None])
-                if v is not None:
-                    change.addcmul_(y[:, :m], v[b, None])
-                    target[:, :m].addcmul_(near.mul_(v[b, None]), slope[:, :m])
-                of_a.index_add_(0, index, change)
-        return of_a, of_r, of_z, of_w, None, None
+    def of_y(self, b: slice, of_sums: Tensor, of_others: Tensor, out: Tensor) -> Tensor:
+        """Write the adjoint of activated rows, and return that of the sums they are in."""
+        out[:, self.m :] = of_others[b]
+        near = of_sums.index_select(0, self.segment[b])
+        torch.mul(near, self.w[b, None], out=out[:, : self.m])
+        return near
+
+    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        self.d_z, self.d_w = tangents
+        d_sums, d_others = torch.zeros_like(self.of_sums), torch.empty_like(self.of_others)
+        for b in self.blocks:
+            y, slope = self.f(self.z[b], 1)
+            d_y = slope.mul_(self.d_z[b])
+            d_others[b] = d_y[:, self.m :]
+            if self.m:
+                change = d_y[:, : self.m].mul_(self.w[b, None])
+                change.addcmul_(y[:, : self.m], self.d_w[b, None])
+                d_sums.index_add_(0, self.segment[b], change)
+        return d_sums, d_others
+
+    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        out = torch.empty_like(self.z)
+        for b in self.blocks:
+            _, slope, bend = self.f(self.z[b], 2)
+            self.of_y(b, *adjoints, out[b])
+            of_d_y = torch.empty_like(slope)
+            near = self.of_y(b, self.of_sums, self.of_others, of_d_y)
+            out[b, : self.m].addcmul_(near, self.d_w[b, None])
+            out[b].mul_(slope).addcmul_(of_d_y.mul_(bend), self.d_z[b])
+        return out, None

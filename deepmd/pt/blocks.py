@@ -60,9 +60,14 @@ def in_blocks(x: Tensor) -> bool:
     return _ALLOWED.get() and x.device.type == "cpu" and x.numel() > 0 and not traced()
 
 
+def trained() -> bool:
+    """Whether gradients of parameters will be asked for."""
+    return _PARAMETERS.get()
+
+
 def in_file() -> bool:
     """Whether a trace for a file is being made, in which one node may stand for all blocks."""
-    return traced() and _ALLOWED.get() and not _PARAMETERS.get()
+    return traced() and _ALLOWED.get() and not trained()
 
 
 def ranges(n: int, step: int) -> list[slice]:
@@ -87,7 +92,7 @@ class Fused:
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Evaluate, in autograd's sight."""
-        self.trained = _PARAMETERS.get()
+        self.trained = trained()
         outputs = _Value.apply(self, *inputs)[:-1]
         return outputs[0] if len(outputs) == 1 else outputs
 

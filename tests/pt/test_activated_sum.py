@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel.nn.activation import activation  # noqa: E402
 from deepmd.dpmodel.nn.updates import activated_sum  # noqa: E402
-from deepmd.pt import activated_sum as blocks  # noqa: E402
+from deepmd.pt import blocks  # noqa: E402
 from deepmd.pt.smooth import smooth  # noqa: E402
 
 
@@ -35,20 +35,41 @@ def test_no_fast_form_of_others():
     assert smooth("gelu") is None
 
 
+SEGMENT = torch.tensor([0, 0, 1, 1, 1, 3, 3])
+
+
+def _training(apply, theta, vec, width, name):
+    """Loss of energy and force, and its gradient by theta."""
+    vec = vec.detach().requires_grad_()
+    z, w = torch.sin(vec[:, :1]) * theta + vec[:, 1:2] * theta**2, torch.exp(-(vec[:, 2] ** 2))
+    with blocks.allowed(True, parameters=True):
+        sums, others = apply(z, w, SEGMENT, 4, width, name)
+        energy = (sums**2).sum() + torch.sin(others).sum()
+    (force,) = torch.autograd.grad(energy, vec, create_graph=True)
+    alone = torch.autograd.grad(energy, theta, retain_graph=True)
+    loss = (force * torch.arange(3.0)).pow(2).sum() + 0.7 * energy
+    return force.detach(), *torch.autograd.grad(loss, theta), *alone
+
+
 @pytest.mark.parametrize("name", ["tanh", "silut:1.0"])
 @pytest.mark.parametrize("width", [0, 2, 5])
 @pytest.mark.parametrize("block", [5, 1 << 16])
 def test_two_derivatives(name, width, block, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
     z, w = _tensor(7, 5), _tensor(7)
-    segment = torch.tensor([0, 0, 1, 1, 1, 3, 3])
 
     def f(z, w):
-        return activated_sum(z, w, segment, 4, width, name)
+        return activated_sum(z, w, SEGMENT, 4, width, name)
 
-    for got, want in zip(
-        f(z, w), activated_sum.reference(z, w, segment, 4, width, name), strict=True
-    ):
-        torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
-    assert torch.autograd.gradcheck(f, (z, w))
-    assert torch.autograd.gradgradcheck(f, (z, w))
+    with blocks.allowed(True, parameters=False):
+        for got, want in zip(
+            f(z, w), activated_sum.reference(z, w, SEGMENT, 4, width, name), strict=True
+        ):
+            torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
+        assert torch.autograd.gradcheck(f, (z, w))
+    with blocks.allowed(True, parameters=True):
+        assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach()), (z,))
+    given = (_tensor(5), _tensor(7, 3), width, name)
+    expected = _training(activated_sum.reference, *given)
+    for got, want in zip(_training(activated_sum, *given), expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
