@@ -196,19 +196,14 @@ class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
         super().build()
         self.ln_eps = 1e-5 if self.ln_eps is None else self.ln_eps
         self.type_embedding = self.make_type_embedding(self.tebd_dim)
-        self.attention_layers = NeighborGatedAttention(
-            self.attn_layer,
-            self.nnei,
-            self.neuron[-1],
-            self.attn,
+        self.attention_layers = self.part(
+            NeighborGatedAttention,
+            layer_num=self.attn_layer,
+            nnei=self.nnei,
+            embed_dim=self.neuron[-1],
+            hidden_dim=self.attn,
             dotr=self.attn_dotr,
-            scaling_factor=self.scaling_factor,
-            normalize=self.normalize,
-            temperature=self.temperature,
-            trainable_ln=self.trainable_ln,
-            ln_eps=self.ln_eps,
             smooth=self.smooth_type_embedding,
-            precision=self.precision,
             seed=child_seed(self.seed, "attention"),
         )
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
-from deepmd.dpmodel.nn.activation import precision_name
-from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.norm import LayerNorm
 from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.updates import linear
+from deepmd.schema.network import PRECISION, SEED
+from deepmd.schema.settings import Settings, setting
 
 #: Logits are moved up by this before the switch and down after it, so that a weight of
 #: exp(-SHIFT) is left of a neighbour at the cutoff.
@@ -89,7 +90,24 @@ def masked_softmax(s: Any, mask: Any) -> Any:
     return e / (total + (1.0 - space.sign(total))) * rows
 
 
-class GatedAttention(Module):
+class AttentionSettings(Settings):
+    """What can be chosen about attention."""
+
+    nnei: int = setting(..., "Slots of the definition.")
+    embed_dim: int = setting(..., "Width of the features.")
+    hidden_dim: int = setting(..., "Width of the attention.")
+    dotr: bool = setting(True, "Multiply weights by the cosine between the two neighbours.")
+    do_mask: bool = setting(False, "Has no effect.")
+    scaling_factor: float = setting(1.0, "Logits are q·k (hidden_dim scaling_factor)^(-1/2).")
+    normalize: bool = setting(True, "Divide q, k and v by their lengths.")
+    temperature: float | None = setting(None, "Logits are q·k temperature.")
+    bias: bool = setting(True, "Whether the linear layers have biases.")
+    smooth: bool = setting(True, "Let the weight of a neighbour vanish at the cutoff.")
+    precision: str = PRECISION
+    seed: Seed = SEED
+
+
+class GatedAttention(AttentionSettings, Module):
     """One head of attention, its weights multiplied by cosines between the neighbours."""
 
     serial = Serial(
@@ -100,33 +118,10 @@ class GatedAttention(Module):
     )
     num_heads = 1
 
-    def __init__(
-        self,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
-        *,
-        dotr: bool = True,
-        do_mask: bool = False,
-        scaling_factor: float = 1.0,
-        normalize: bool = True,
-        temperature: float | None = None,
-        bias: bool = True,
-        smooth: bool = True,
-        precision: str = "default",
-        seed: Seed = None,
-    ) -> None:
-        self.nnei, self.embed_dim, self.hidden_dim = nnei, embed_dim, hidden_dim
-        self.dotr, self.do_mask, self.bias, self.smooth = dotr, do_mask, bias, smooth
-        self.scaling_factor, self.normalize = scaling_factor, normalize
-        self.temperature, self.precision = temperature, precision
-        keys: dict[str, Any] = {
-            "activation_function": "none",
-            "bias": bias,
-            "precision": precision_name(precision),
-        }
-        self.in_proj = Dense(embed_dim, 3 * hidden_dim, seed=child_seed(seed, "in"), **keys)
-        self.out_proj = Dense(hidden_dim, embed_dim, seed=child_seed(seed, "out"), **keys)
+    def build(self) -> None:
+        h = self.hidden_dim
+        self.in_proj = linear(self, self.embed_dim, 3 * h, "in", bias=self.bias)
+        self.out_proj = linear(self, h, self.embed_dim, "out", bias=self.bias)
 
     @property
     def scale(self) -> float:
@@ -136,8 +131,8 @@ class GatedAttention(Module):
     def call(self, g: Any, slots: NeighbourSlots) -> Any:
         """Attend: (n, K, embed_dim) -> (n, K, embed_dim)."""
         space = ops.xp(g)
-        h = self.hidden_dim
-        q, k, v = (self.in_proj(g)[..., part * h : (part + 1) * h] for part in range(3))
+        h, x = self.hidden_dim, self.in_proj(g)
+        q, k, v = (x[..., part * h : (part + 1) * h] for part in range(3))
         if self.normalize:
             q, k, v = (unit(x) for x in (q, k, v))
         s = space.matmul(q, ops.matrix_transpose(k))
@@ -169,22 +164,14 @@ def attention_layer(g: Any, layer: "GatedAttentionLayer", slots: NeighbourSlots)
     return layer.attn_layer_norm(g + layer.attention_layer(g, slots))
 
 
-#: Settings of an attention that the modules around it repeat in their dictionaries.
-_SETTINGS: dict[str, Any] = {
-    "dotr": True,
-    "do_mask": False,
-    "scaling_factor": 1.0,
-    "normalize": True,
-    "temperature": None,
-}
+class LayerSettings(AttentionSettings):
+    """What can be chosen about attention with layer normalisation."""
+
+    trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
+    ln_eps: float = setting(1e-5, "Epsilon of the layer norms.")
 
 
-def _keep_settings(module: Module, given: dict[str, Any]) -> None:
-    for name, value in _SETTINGS.items():
-        setattr(module, name, given.get(name, value))
-
-
-class GatedAttentionLayer(Module):
+class GatedAttentionLayer(LayerSettings, Module):
     """Attention, residual and layer normalisation."""
 
     serial = Serial(
@@ -194,25 +181,10 @@ class GatedAttentionLayer(Module):
     )
     child_kinds = {"attention_layer": GatedAttention}
 
-    def __init__(
-        self,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
-        *,
-        trainable_ln: bool = True,
-        ln_eps: float = 1e-5,
-        precision: str = "default",
-        **attention: Any,
-    ) -> None:
-        self.nnei, self.embed_dim, self.hidden_dim = nnei, embed_dim, hidden_dim
-        self.trainable_ln, self.ln_eps, self.precision = trainable_ln, ln_eps, precision
-        _keep_settings(self, attention)
-        self.attention_layer = GatedAttention(
-            nnei, embed_dim, hidden_dim, precision=precision, **attention
-        )
-        self.attn_layer_norm = LayerNorm(
-            embed_dim, eps=ln_eps, trainable=trainable_ln, precision=precision
+    def build(self) -> None:
+        self.attention_layer = self.part(GatedAttention)
+        self.attn_layer_norm = self.part(
+            LayerNorm, n=self.embed_dim, eps=self.ln_eps, trainable=self.trainable_ln
         )
 
     def call(self, g: Any, slots: NeighbourSlots) -> Any:
@@ -224,26 +196,8 @@ class GatedAttentionLayer(Module):
         return self.attn_layer_norm(g + self.attention_layer.empty(g))
 
 
-class NeighborGatedAttention(Module):
-    """A stack of attention layers.
-
-    Parameters
-    ----------
-    layer_num : int
-        Number of layers.
-    nnei : int
-        Slots of the definition.
-    embed_dim, hidden_dim : int
-        Widths of the features and of the attention.
-    dotr : bool
-        Multiply weights by the cosine between the two neighbours.
-    scaling_factor, temperature : float
-        Logits are ``q·k (hidden_dim scaling_factor)^(-1/2)``, or ``q·k temperature``.
-    normalize : bool
-        Divide q, k and v by their lengths.
-    smooth : bool
-        Let the weight of a neighbour vanish at the cutoff.
-    """
+class NeighborGatedAttention(LayerSettings, Module):
+    """A stack of attention layers."""
 
     serial = Serial(
         layout="@class @version layer_num nnei embed_dim hidden_dim dotr do_mask scaling_factor"
@@ -253,35 +207,12 @@ class NeighborGatedAttention(Module):
     )
     child_kinds = {"attention_layers": GatedAttentionLayer}
 
-    def __init__(
-        self,
-        layer_num: int,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
-        *,
-        trainable_ln: bool = True,
-        ln_eps: float = 1e-5,
-        precision: str = "default",
-        seed: Seed = None,
-        **attention: Any,
-    ) -> None:
-        self.layer_num, self.nnei = layer_num, nnei
-        self.embed_dim, self.hidden_dim = embed_dim, hidden_dim
-        self.trainable_ln, self.ln_eps, self.precision = trainable_ln, ln_eps, precision
-        _keep_settings(self, attention)
+    layer_num: int = setting(..., "Number of layers.")
+
+    def build(self) -> None:
         self.attention_layers = [
-            GatedAttentionLayer(
-                nnei,
-                embed_dim,
-                hidden_dim,
-                trainable_ln=trainable_ln,
-                ln_eps=ln_eps,
-                precision=precision,
-                seed=child_seed(seed, k),
-                **attention,
-            )
-            for k in range(layer_num)
+            self.part(GatedAttentionLayer, seed=child_seed(self.seed, k))
+            for k in range(self.layer_num)
         ]
 
     def call(self, g: Any, empty: Any, slots: NeighbourSlots) -> tuple[Any, Any]:
