@@ -216,7 +216,15 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     the vacuum energy of the network taken off, the bias is the energy of the isolated atom.
     """
     atomic: Any = model.atomic_model
-    preset = (atomic.preset_out_bias or {}).get(variable.name)
+    presets, outputs = atomic.preset_out_bias or {}, atomic.output_def().keys()
+    for name in presets:
+        if name not in outputs:
+            raise InputError(
+                f'the model predicts no "{name}"',
+                where="model/preset_out_bias",
+                fix=f"give the biases of {', '.join(outputs)}",
+            )
+    preset = presets.get(variable.name)
     fitting = getattr(atomic, "fitting", None)
     energies = getattr(fitting, "atom_ener", None) if variable.name == "energy" else None
     if preset is None and not any(e is not None for e in energies or ()):

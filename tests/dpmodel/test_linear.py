@@ -8,6 +8,7 @@ from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
 from deepmd.testing.systems import randomise, small_system
+from deepmd.train.statistics import given_bias
 from deepmd.utils.errors import InputError
 from tests.members import DESCRIPTORS, section
 
@@ -40,3 +41,24 @@ def test_a_member_without_energies_is_refused(tmp_path):
     given["models"][0]["fitting_net"]["type"] = "dipole"
     with pytest.raises(InputError, match="member 0 predicts dipole, not energies"):
         build_model(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("linear_ener", {"models": []}, "model/models: names no model"),
+        ("zbl", {"smin_alpha": 0.0}, "smin_alpha 0.0 is not greater than 0"),
+    ],
+)
+def test_wrong_settings(name, change, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        build_model(section(name, tmp_path) | change)
+
+
+def test_biases_of_an_output_that_there_is_not(tmp_path):
+    model = build_model(section("se_e2_a", tmp_path) | {"preset_out_bias": {"enrgy": [0.0, 1.0]}})
+    output = model.output_def()["energy"]
+    with pytest.raises(
+        InputError, match='the model predicts no "enrgy"; give the biases of energy'
+    ):
+        given_bias(model, output)

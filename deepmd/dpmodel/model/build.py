@@ -19,7 +19,7 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
-from deepmd.schema.common import option
+from deepmd.schema.common import POSITIVE, option, required
 from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -112,6 +112,8 @@ def _with_pair_table(
         raise InputError(
             f"sw_rmin {section['sw_rmin']} is not below sw_rmax {section['sw_rmax']}", where=where
         )
+    if section["smin_alpha"] <= 0:
+        raise InputError(f"smin_alpha {section['smin_alpha']} is not greater than 0", where=where)
     names = network.type_map
     table = PairTabAtomicModel(
         PairTable.from_file(section["use_srtab"], len(names), network.rcut),
@@ -134,6 +136,8 @@ def _with_pair_table(
 def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
     """A weighted sum of models."""
     members = []
+    if not section["models"]:
+        raise InputError("names no model", where=f"{where}/models", fix="give at least one")
     for k, given in enumerate(section["models"]):
         given = {"type_map": section["type_map"], **given}
         members.append(build_atomic_model(given, f"{where}/models/{k}"))
@@ -152,7 +156,7 @@ def pairtab_argument() -> Argument:
     """A pair table."""
     fields = [
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
-        Argument("rcut", float, doc="Cutoff radius, Å."),
+        required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
         MixedCutoffSettings.settings["sel"].argument("sel"),
     ]
     return Argument("pairtab", dict, fields, doc="A tabulated pair potential.")
