@@ -104,3 +104,17 @@ def test_example_resumes(backend, tmp_path, monkeypatch):
     parts, whole = curves["parts"], curves["whole"]
     assert parts[:, 0].tolist() == [2, 3]
     np.testing.assert_array_equal(parts, whole[-2:])
+
+
+@pytest.mark.slow  # half a minute: the whole training
+@pytest.mark.parametrize("backend", ["pytorch"], indirect=True)
+def test_densities_of_states_are_learned(backend, tmp_path, monkeypatch):
+    """The error is far below that of the mean, which nothing but the geometry can bring about."""
+    name = Path("water/dos/input.json")
+    monkeypatch.chdir(copy_of(name, tmp_path))
+    curve = train(backend, load_input(name.name))
+    parts = {
+        k: np.load(EXAMPLES / f"water/synthetic/{k}/set.000/dos.npy") for k in ("train", "valid")
+    }
+    mean = np.sqrt(np.mean((parts["valid"] - parts["train"].mean(axis=0)) ** 2)) / 12
+    assert curve[-1, 3] < 0.4 * mean
