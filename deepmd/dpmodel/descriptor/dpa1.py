@@ -9,7 +9,7 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import environment_serial
+from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
@@ -19,7 +19,6 @@ from deepmd.dpmodel.descriptor.mixed import (
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
-from deepmd.schema.descriptor import AXIS_NEURON
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import ModelFileError
 
@@ -34,7 +33,7 @@ _LAYOUT = (
 _CHILDREN = ("embeddings", "attention_layers", "type_embedding", "embeddings_strip")
 
 
-class SymmetrisedBlock(MixedDescriptor):
+class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G_ij ⊗ R_ij``; G embeds geometry and types.
 
     With ``concat`` the network of G sees the radial component and the type embeddings side by
@@ -42,7 +41,6 @@ class SymmetrisedBlock(MixedDescriptor):
     ``G = N_s(s) (1 + N_t)``.
     """
 
-    axis_neuron: int = AXIS_NEURON
     type_one_side: bool = setting(False, "Put in the neighbour's type only.")
     smooth_type_embedding: bool = setting(
         False,
@@ -66,16 +64,6 @@ class SymmetrisedBlock(MixedDescriptor):
         """
         return self.tebd_input_mode == "concat" and not self.set_davg_zero
 
-    @property
-    def dim_out(self) -> int:
-        """Width of the descriptor."""
-        return self.neuron[-1] * self.axis_neuron
-
-    @property
-    def dim_embed(self) -> int:
-        """Width of the rotation matrix."""
-        return self.neuron[-1]
-
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
         """Evaluate every atom, given the embeddings of all types (nt + 1, dim).
 
@@ -94,11 +82,7 @@ class SymmetrisedBlock(MixedDescriptor):
                 ops.embed_contract(rows, network, table, self.kinds(atoms, of))
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
-        t = sums[0] + near.more * sums[1]
-        t = t * (1.0 / self.nnei)  # (n, ng, 4)
-        d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
-        width = self.neuron[-1] * self.axis_neuron
-        return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
+        return self.symmetrised(sums[0] + near.more * sums[1])
 
     def sums(self, near: Neighbourhood, atoms: Atoms, types: Any) -> list[Any]:
         """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.descriptor.base import Atoms, Descriptor
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
-from deepmd.schema.descriptor import CommonSettings, CutoffSettings
+from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError, ModelFileError
 
@@ -160,6 +160,31 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
                 raise ModelFileError(f"{name} differs between the slots of a type")
             return np.array(value[:, 0] if self.nnei else np.ones((self.ntypes, self.width)))
         return super().restore_array(name, value)
+
+
+class SymmetrisedSums(EnvironmentDescriptor):
+    """A descriptor ``T T_<ᵀ`` of ``T = (1/N) Σ_j G_ij ⊗ R_ij``, G being wide as the last layer."""
+
+    neuron: list[int]
+
+    axis_neuron: int = AXIS_NEURON
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1] * self.axis_neuron
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix."""
+        return self.neuron[-1]
+
+    def symmetrised(self, sums: Any) -> DescriptorOutput:
+        """Value (n, ng * axis_neuron) and rotation (n, ng, 3) of the sums over slots (n, ng, 4)."""
+        t = sums * (1.0 / self.nnei)
+        d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
+        width = self.neuron[-1] * self.axis_neuron
+        return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
 
 
 def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:

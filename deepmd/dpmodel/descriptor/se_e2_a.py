@@ -10,13 +10,12 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import environment_serial
+from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.schema.descriptor import AXIS_NEURON
 
 
 @Descriptor.register("se_e2_a", "se_a")
-class DescrptSeA(TypedDescriptor):
+class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G(s_ij) ⊗ R_ij``.
 
     R is the normalised environment matrix, G the embedding of its radial component, ``T_<`` the
@@ -30,18 +29,6 @@ class DescrptSeA(TypedDescriptor):
         " type_map trainable type_one_side spin",
     )
     spin = None
-
-    axis_neuron: int = AXIS_NEURON
-
-    @property
-    def dim_out(self) -> int:
-        """Width of the descriptor."""
-        return self.neuron[-1] * self.axis_neuron
-
-    @property
-    def dim_embed(self) -> int:
-        """Width of the rotation matrix."""
-        return self.neuron[-1]
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom.
@@ -58,11 +45,8 @@ class DescrptSeA(TypedDescriptor):
 
     def group(self, a: int | None, atoms: Atoms, tables: Sequence[Any]) -> DescriptorOutput:
         """Descriptor of the centres of type ``a``, or of all; tables[b] (n, K_b) has type b."""
-        t = sum(self.pair(a, b, atoms, table) for b, table in enumerate(tables))
-        t = t * (1.0 / self.nnei)  # (n, ng, 4)
-        d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
-        n = ops.shape(d)[0]
-        return DescriptorOutput(ops.xp(d).reshape(d, (n, self.dim_out)), t[:, :, 1:])
+        pairs = (self.pair(a, b, atoms, table) for b, table in enumerate(tables))
+        return self.symmetrised(sum(pairs))
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
         """Sum over the neighbours of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
