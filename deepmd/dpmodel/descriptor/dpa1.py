@@ -74,7 +74,8 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         """
         near = self.neighbourhood(atoms, slots)
         network = self.embeddings.networks[0]
-        if self.attn_layer or self.tebd_input_mode != "concat" or network.adds_input:
+        residual = network.layers[0].adds_input
+        if self.attn_layer or self.tebd_input_mode != "concat" or residual:
             sums = self.sums(near, atoms, types)
         else:  # only sums of features are needed, and the types' part is one of few rows
             table = self.first_layer(types)

@@ -162,11 +162,6 @@ class EmbeddingNetwork(Module):
         z = ops.linear(s, first.w[:1]) + ops.take(table, index)
         return _run(others, first.finish(s, z))
 
-    @property
-    def adds_input(self) -> bool:
-        """Whether the first layer has a residual."""
-        return self.layers[0].adds_input
-
 
 class FittingNetwork(Module):
     """Hidden layers with residuals, then a linear one: (..., in_dim) -> (..., out_dim)."""
