@@ -58,13 +58,13 @@ class _Sum(Fused):
         of_z, of_w = torch.empty_like(self.z), torch.zeros_like(self.w)
         for b in self.blocks:
             y, slope = self.f(self.z[b], 1)
-            near = self.of_y(b, *adjoints, of_z[b])
+            near = self.of_y(b, of_z[b], *adjoints)
             of_z[b].mul_(slope)
             if self.m:
                 of_w[b] = y[:, : self.m].mul_(near).sum(1)
         return of_z, of_w
 
-    def of_y(self, b: slice, of_sums: Tensor, of_others: Tensor, out: Tensor) -> Tensor:
+    def of_y(self, b: slice, out: Tensor, of_sums: Tensor, of_others: Tensor) -> Tensor:
         """Write the adjoint of activated rows, and return that of the sums they are in."""
         out[:, self.m :] = of_others[b]
         near = of_sums.index_select(0, self.segment[b])
@@ -88,9 +88,9 @@ class _Sum(Fused):
         out = torch.empty_like(self.z)
         for b in self.blocks:
             _, slope, bend = self.f(self.z[b], 2)
-            self.of_y(b, *adjoints, out[b])
+            self.of_y(b, out[b], *adjoints)
             of_d_y = torch.empty_like(slope)
-            near = self.of_y(b, self.of_sums, self.of_others, of_d_y)
+            near = self.of_y(b, of_d_y, self.of_sums, self.of_others)
             out[b, : self.m].addcmul_(near, self.d_w[b, None])
             out[b].mul_(slope).addcmul_(of_d_y.mul_(bend), self.d_z[b])
         return out, None

@@ -145,24 +145,25 @@ class _Softmax:
         return of_a.mul_(self.pair).mul_(self.scale).add_(self.more_of_s)
 
 
-class _Weights(_Softmax):
+class _Weights:
     """A block of :func:`gated_softmax`: s (c, heads, K, K), pair and gate (c, 1, K, K)."""
 
-    @property
-    def outputs(self) -> tuple[Tensor]:
-        return (self.p,)
+    def __init__(self, s: Tensor, pair: Tensor, gate: Tensor, *, more: int, scale: float) -> None:
+        self.softmax = _Softmax(s, pair, gate, more, scale)
+        self.outputs = (self.softmax.p,)
 
     def pull(self, of_p: Tensor) -> tuple[Tensor, ...]:
-        of_s, *others = super().pull(of_p)
+        of_s, *others = self.softmax.pull(of_p)
         return of_s, *(x.sum(1, keepdim=True) for x in others)
 
     def push(self, *d: Tensor) -> tuple[Tensor]:
-        return (super().push(*d),)
+        return (self.softmax.push(*d),)
 
     def pull_again(self, of_p: Tensor) -> tuple[Tensor | None, ...]:
-        of_gate = (of_p * self.w).addcmul_(self.of_p, self.d_w)
+        softmax = self.softmax
+        of_gate = (of_p * softmax.w).addcmul_(softmax.of_p, softmax.d_w)
         # Switches, of which pair is made, know no parameters.
-        return super().pull_again(of_p), None, of_gate.sum(1, keepdim=True)
+        return softmax.pull_again(of_p), None, of_gate.sum(1, keepdim=True)
 
 
 @register("gated_softmax", "torch")
