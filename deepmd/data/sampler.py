@@ -65,7 +65,9 @@ class Sampler:
         numbers: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.nframes, self._natoms = np.asarray(nframes, dtype=np.int64), list(natoms)
-        self.batch_sizes, self.mixing = batch_sizes(batch_size, natoms), mixing(batch_size)
+        self.batch_sizes = batch_sizes(batch_size, natoms)
+        rule = _rule(batch_size) if isinstance(batch_size, str) else ("", 0)
+        self.mixing = rule if rule[0] in ("mixed", "mix") else None
         self._drawn = self.batch_sizes if self.mixing is None else [1] * len(self.batch_sizes)
         self.nbatches = [
             max(1, f // b) if b > 0 and f > 0 else 0
@@ -233,16 +235,28 @@ def _rule(rule: str) -> tuple[str, int]:
     return kind, int(number)
 
 
-def mixing(rule: int | Sequence[int] | str) -> tuple[str, int] | None:
-    """Return kind and limit of a rule of mixed batches, None for the other rules."""
-    kind, limit = _rule(rule) if isinstance(rule, str) else ("", 0)
-    return (kind, limit) if kind in ("mixed", "mix") else None
-
-
 def read_blocks(style: str, n: int | None = None) -> list[tuple[int, int, float]]:
     """Return (first, end, weight) of the blocks in ``auto_prob``, of ``n`` systems if known."""
-    _, *blocks = [part.strip() for part in style.split(";") if part.strip()]
-    return [_block(block, n, "auto_prob") for block in blocks]
+    where, out = "auto_prob", []
+    for block in _parts(style)[1:]:
+        try:
+            first_word, end_word, share_word = block.split(":")
+            first, end, share = int(first_word), int(end_word), float(share_word)
+        except ValueError:
+            raise InputError(f'"{block}" is not first:end:weight', where=where) from None
+        fits = 0 <= first < end and (n is None or end <= n)
+        if not fits or not (0 <= share < math.inf):
+            raise InputError(
+                f'block "{block}" does not fit {n or "the"} systems',
+                where=where,
+                fix="0 <= first < end <= number of systems, weight >= 0",
+            )
+        out.append((first, end, share))
+    return out
+
+
+def _parts(style: str) -> list[str]:
+    return [part.strip() for part in style.split(";") if part.strip()]
 
 
 def block_probabilities(
@@ -250,21 +264,19 @@ def block_probabilities(
 ) -> np.ndarray:
     """Probabilities by ``auto_prob``; see :class:`Sampler` for ``numbers``."""
     where, weight = "auto_prob", np.asarray(nbatches, dtype=np.float64)
-    name, *blocks = [part.strip() for part in style.split(";") if part.strip()]
-    if name == "prob_uniform" and not blocks:
+    if _parts(style) == ["prob_uniform"]:
         return (weight > 0) / np.count_nonzero(weight)
-    if name != "prob_sys_size":
+    if _parts(style)[:1] != ["prob_sys_size"]:
         raise InputError(
             f'"{style}" is not a rule',
             where=where,
             fix='use "prob_uniform", "prob_sys_size" or "prob_sys_size;first:end:weight;..."',
         )
-    if not blocks:
-        return weight / weight.sum()
     spans = np.array([(k, k) for k in range(len(weight))] if numbers is None else numbers)
+    n = int(spans[:, 1].max()) + 1
     out = np.zeros(len(weight))
     taken = np.zeros(len(weight), dtype=bool)
-    for first, end, share in read_blocks(style, int(spans[:, 1].max()) + 1):
+    for first, end, share in read_blocks(style, n) or [(0, n, 1.0)]:
         inside = (spans[:, 0] >= first) & (spans[:, 0] < end)
         if taken[inside].any():
             raise InputError(f'block "{first}:{end}" overlaps another one', where=where)
@@ -274,23 +286,6 @@ def block_probabilities(
     if not out.sum() > 0:
         raise InputError("every system has probability 0", where=where, fix="give positive weights")
     return out / out.sum()
-
-
-def _block(block: str, n: int | None, where: str) -> tuple[int, int, float]:
-    """Read ``first:end:weight``."""
-    try:
-        first_word, end_word, share_word = block.split(":")
-        first, end, share = int(first_word), int(end_word), float(share_word)
-    except ValueError:
-        raise InputError(f'"{block}" is not first:end:weight', where=where) from None
-    fits = 0 <= first < end and (n is None or end <= n)
-    if not fits or not (0 <= share < math.inf):
-        raise InputError(
-            f'block "{block}" does not fit {n or "the"} systems',
-            where=where,
-            fix="0 <= first < end <= number of systems, weight >= 0",
-        )
-    return first, end, share
 
 
 def given_probabilities(probs: Sequence[float], nbatches: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.utils.errors import DataError, InputError
-from deepmd.utils.path import DPPath, split_hdf5
+from deepmd.utils.path import DPPath
 
 
 def fit_bias(
@@ -137,8 +137,7 @@ class StatFile:
                 f'"{mode}" is not a mode', where="stat_file_mode", fix="update or read"
             )
         top = DPPath(path, "r" if mode == "read" else "a")
-        split = split_hdf5(os.fspath(path))
-        if mode == "read" and not os.path.exists(os.fspath(path) if split is None else split[0]):
+        if mode == "read" and not top.exists():
             raise DataError("is missing", where=path, fix='use stat_file_mode "update" to make it')
         self.mode, self.root = mode, top / " ".join(type_map)
 

@@ -30,7 +30,7 @@ def transform(settings: Mapping[str, Any]) -> optax.GradientTransformation:
 
     Its result is subtracted after multiplication with the learning rate.
     """
-    adam = optax.scale_by_adam(b1=settings["beta1"], b2=settings["beta2"], eps=EPSILON)
+    adam = optax.scale_by_adam(b1=settings["adam_beta1"], b2=settings["adam_beta2"], eps=EPSILON)
     if not settings["weight_decay"]:
         return optax.chain(adam)
     decay = optax.add_decayed_weights(settings["weight_decay"])
@@ -137,6 +137,8 @@ class JaxTrainStep(TrainStep):
         options: StepOptions,
     ) -> None:
         keep_freed_memory()
+        # Else a step on a processor takes its memory while the one before it still holds its own.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         settings = adam_settings(optimizer)
         widths = options.widths or {}
         self._tasks = {

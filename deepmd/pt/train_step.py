@@ -141,7 +141,7 @@ def _adam(params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any]
     return kind(
         list(every.values()) or [torch.nn.Parameter(torch.zeros(1))],
         lr=1e-3,
-        betas=(settings["beta1"], settings["beta2"]),
+        betas=(settings["adam_beta1"], settings["adam_beta2"]),
         eps=EPSILON,
         weight_decay=settings["weight_decay"],
         fused=True,

@@ -233,11 +233,8 @@ def _type_name(dtype: Any) -> str:
         None: "null",
         type(None): "null",
     }
-    if dtype in names:
-        return names[dtype]
-    if typing.get_origin(dtype) in (list, dict):
-        return names[typing.get_origin(dtype)]
-    return str(getattr(dtype, "__name__", dtype))
+    kind = typing.get_origin(dtype) or dtype
+    return names.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _where(path: list[str]) -> str | None:

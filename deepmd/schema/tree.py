@@ -7,8 +7,7 @@ from dargs import Argument
 
 from deepmd.schema.learning_rate import learning_rate_argument
 from deepmd.schema.model import model_argument, multi_task_model_argument
-from deepmd.schema.optimizer import optimizer_argument
-from deepmd.schema.registry import loss_args
+from deepmd.schema.registry import ArgsRegistry, loss_args, optimizer_args
 from deepmd.schema.training import training_argument
 from deepmd.schema.validating import validating_argument
 from deepmd.utils.plugin import load_entry_points
@@ -19,6 +18,7 @@ COMPONENTS = (
     "deepmd.dpmodel.fitting",
     "deepmd.dpmodel.loss",
     "deepmd.dpmodel.model",
+    "deepmd.dpmodel.training.optimizer",
     "deepmd.dpmodel.training.schedule",
 )
 
@@ -33,17 +33,15 @@ def load_components() -> None:
 def gen_args(multi_task: bool = False) -> list[Argument]:
     """Return the sections of the input; built anew, since plugins may have registered more."""
     load_components()
+    loss, doc = "loss", "What is minimised; follows from the fitting network if absent."
     if multi_task:
-        sections = [multi_task_model_argument(), _losses(), training_argument(multi_task=True)]
-    else:
-        sections = [model_argument(), _loss(), training_argument()]
-    model, loss, training = sections
+        loss, doc = "loss_dict", "The loss of every branch."
     return [
-        model,
+        multi_task_model_argument() if multi_task else model_argument(),
         learning_rate_argument(),
-        optimizer_argument(),
-        loss,
-        training,
+        _chosen("optimizer", optimizer_args, "Adam", "How parameters are updated."),
+        _chosen(loss, loss_args, "ener", doc, repeat=multi_task),
+        training_argument(multi_task=multi_task),
         validating_argument(),
         Argument("nvnmd", dict, optional=True, doc="Hardware training (TensorFlow)."),
     ]
@@ -54,26 +52,9 @@ def gen_args_multi_task() -> list[Argument]:
     return gen_args(multi_task=True)
 
 
-def _loss() -> Argument:
-    return Argument(
-        "loss",
-        dict,
-        [],
-        [loss_args.variant(default="ener")],
-        optional=True,
-        default={},
-        doc="What is minimised; follows from the fitting network if absent.",
-    )
-
-
-def _losses() -> Argument:
-    return Argument(
-        "loss_dict",
-        dict,
-        [],
-        [loss_args.variant(default="ener")],
-        repeat=True,
-        optional=True,
-        default={},
-        doc="The loss of every branch.",
-    )
+def _chosen(
+    name: str, registry: ArgsRegistry, default: str, doc: str, *, repeat: bool = False
+) -> Argument:
+    """Return a section whose ``type`` decides what else it has."""
+    variant = registry.variant(default=default)
+    return Argument(name, dict, [], [variant], repeat=repeat, optional=True, default={}, doc=doc)

@@ -147,11 +147,7 @@ def find_checkpoints(given: str | os.PathLike[str], suffix: str) -> list[Path]:
     if path.is_dir():
         return _of_folder(path, suffix)
     if path.suffix in _OTHER_SUFFIXES and path.suffix != suffix and path.exists():
-        raise InputError(
-            f"checkpoints of this backend end in {suffix}",
-            where=path,
-            fix="choose the backend that wrote it (--pt, --jax, --dp)",
-        )
+        raise _of_another_backend("", path, suffix)
     if not path.name.endswith(suffix):
         path = path.with_name(path.name + suffix)
     stem = path.name.removesuffix(suffix)
@@ -173,17 +169,21 @@ def _of_folder(folder: Path, suffix: str) -> list[Path]:
     if pointer.is_file():
         name = pointer.read_text(encoding="utf-8").strip()
         if not name.endswith(suffix):
-            raise InputError(
-                f'names "{name}", but checkpoints of this backend end in {suffix}',
-                where=pointer,
-                fix="choose the backend that wrote it (--pt, --jax, --dp)",
-            )
+            raise _of_another_backend(f'names "{name}", but ', pointer, suffix)
         return _and_older(folder / name, suffix)
     files = numbered(folder, "model.ckpt", suffix)
     if files:
         return list(reversed(files.values()))
     raise InputError(
         f'no file "{POINTER}" and no model.ckpt-*{suffix} here', where=folder, fix="name the file"
+    )
+
+
+def _of_another_backend(found: str, where: Path, suffix: str) -> InputError:
+    return InputError(
+        f"{found}checkpoints of this backend end in {suffix}",
+        where=where,
+        fix="choose the backend that wrote it (--pt, --jax, --dp)",
     )
 
 

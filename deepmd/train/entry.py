@@ -20,7 +20,7 @@ from deepmd.train import setup
 from deepmd.train.cautions import warn_of_jumps
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.statistics import Sample, table_widths
-from deepmd.train.trainer import Run, Task, Trainer
+from deepmd.train.trainer import Task, Trainer
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import write_text
 
@@ -40,16 +40,15 @@ def train(**options: Any) -> None:
     trainer = prepare(**options)
     ended = trainer.run()
     if ended.signal is not None:
-        log.info(_farewell(ended, trainer))
+        log.info(
+            "stopped by %s after step %d of %d; saved %s; continue with --restart %s",
+            ended.signal.name,
+            ended.step,
+            trainer.numb_steps,
+            ended.path,
+            trainer.store.prefix,
+        )
         raise SystemExit(128 + int(ended.signal))
-
-
-def _farewell(ended: Run, trainer: Trainer) -> str:
-    name = ended.signal.name if ended.signal is not None else "request"
-    return (
-        f"stopped by {name} after step {ended.step} of {trainer.numb_steps}; "
-        f"saved {ended.path}; continue with --restart {trainer.store.prefix}"
-    )
 
 
 def prepare(

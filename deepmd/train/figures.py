@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deepmd.dpmodel.training.optimizer import part_of
+
 Figures = dict[str, float]
 
 
@@ -67,8 +69,7 @@ class StepFigures:
         """Restore what :meth:`state` returned."""
         for task in self.names:
             rows: dict[int, Figures] = {}
-            for key, value in state.items():
-                if key.startswith(f"{task}."):
-                    number, _, name = key.removeprefix(f"{task}.").partition(".")
-                    rows.setdefault(int(number), {})[name] = float(value)
+            for key, value in part_of(state, f"{task}.").items():
+                number, _, name = key.partition(".")
+                rows.setdefault(int(number), {})[name] = float(value)
             self._rows[task] = [rows[k] for k in sorted(rows)]

@@ -136,20 +136,14 @@ def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
     """Return a batch and its origin as arrays by name."""
     paths, frames = taken.source()
     batch = taken.batch
-    out = {
+    names = ("coord", "cell", "atype", "natoms", *FIELDS)
+    return {
         "system": np.array(paths),
         "frames": frames,
         "task": np.array(taken.task),
-        "coord": batch.coord,
-        "cell": batch.cell,
-        "atype": batch.atype,
-        "natoms": batch.natoms,
+        **{name: getattr(batch, name) for name in names if getattr(batch, name) is not None},
+        **{f"label_{k}": v for k, v in batch.labels.items()},
     }
-    out |= {f"label_{k}": v for k, v in batch.labels.items()}
-    for name in FIELDS:
-        if getattr(batch, name) is not None:
-            out[name] = getattr(batch, name)
-    return out
 
 
 def describe_closest(taken: Taken) -> str:

@@ -44,14 +44,14 @@ class LearningCurve:
     def header(self) -> str:
         """Return the first two lines."""
         line = "# step "
-        for task, names in self.names.items():
+        for task, name in self._figures():
             branch = f"_{task}" if len(self.names) > 1 else ""
-            for name in names:
-                if task in self.validated:
-                    line += f"   {f'{name}_val{branch}':>11} {f'{name}_trn{branch}':>11}"
-                else:
-                    line += f"   {f'{name}_trn{branch}':>11}"
+            valid = f"{f'{name}_val{branch}':>11} " if task in self.validated else ""
+            line += f"   {valid}{f'{name}_trn{branch}':>11}"
         return f"{line}   {'lr':<8}\n{_NOTE}"
+
+    def _figures(self) -> list[tuple[str, str]]:
+        return [(task, name) for task, names in self.names.items() for name in names]
 
     def _rows_up_to(self, step: int) -> list[str]:
         header = self.header()
@@ -78,12 +78,8 @@ class LearningCurve:
     ) -> None:
         """Append a row; whoever reads the file sees it at once."""
         line = f"{step:7d}"
-        for task, names in self.names.items():
-            for name in names:
-                figure = trained[task][name]
-                if task in self.validated:
-                    line += f"   {valid[task][name]:11.2e} {figure:11.2e}"
-                else:
-                    line += f"   {figure:11.2e}"
+        for task, name in self._figures():
+            first = f"{valid[task][name]:11.2e} " if task in self.validated else ""
+            line += f"   {first}{trained[task][name]:11.2e}"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}   {lr:8.1e}\n")

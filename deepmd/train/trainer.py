@@ -17,6 +17,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.dpmodel.training.optimizer import part_of
 from deepmd.dpmodel.training.schedule import LearningRate
 from deepmd.dpmodel.training.step import Metrics, TrainStep
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
@@ -305,21 +306,17 @@ class Trainer:
         self.seed = int(state.get("seed", self.seed))
         self.stepper.load_state(checkpoint.optimizer)
         for name, task in self.tasks.items():
-            consumed = _part(state, f"data.{name}.")
+            consumed = part_of(state, f"data.{name}.")
             if consumed:
                 task.data.load_state(consumed)
             else:
                 log.warning("the checkpoint does not say which data were used; they begin anew")
-            known = _part(state, f"valid.{name}.")
+            known = part_of(state, f"valid.{name}.")
             # Validation data may be added, removed or changed; training is the same without them.
             if task.validation is not None and _same_data(task.validation, known):
                 task.validation.load_state(known)
-        self.figures.load_state(_part(state, "figures."))
+        self.figures.load_state(part_of(state, "figures."))
         log.info("Restart after step %d.", self.step)
-
-
-def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _same_data(data: Dataset, state: Mapping[str, Any]) -> bool:

@@ -13,7 +13,13 @@ from deepmd.dpmodel.loss import Loss, labels_of
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.training.optimizer import Adam, adam_settings, clip_factor, global_norm
+from deepmd.dpmodel.training.optimizer import (
+    Adam,
+    adam_settings,
+    clip_factor,
+    global_norm,
+    part_of,
+)
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 
 
@@ -52,10 +58,9 @@ class NumPyTrainStep(TrainStep):
 
         def objective(params: dict[str, Any]) -> Any:
             value, more = self._loss(task, batch, lr, params, training=True)
-            # A figure without a label is the number NaN, not an array.
-            plain = {k: v for k, v in more.items() if isinstance(v, float)}
-            arrays = {k: ops.stop_gradient(v) for k, v in more.items() if k not in plain}
-            figures.update({k: float(v) for k, v in {**arrays, **plain}.items()})
+            for k, v in more.items():
+                # A figure without a label is the number NaN, not an array.
+                figures[k] = v if isinstance(v, float) else float(ops.stop_gradient(v))
             return value
 
         value, grads = value_and_grad(objective)(self._params[task])
@@ -82,10 +87,7 @@ class NumPyTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         for task, optimizer in self._optimizers.items():
-            prefix = f"{task}/"
-            optimizer.load_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            optimizer.load_state(part_of(state, f"{task}/"))
 
     def model(self, task: str) -> Model:
         model = Model.deserialize(self._models[task].serialize())

@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.schema.common import BELOW_ONE, NOT_NEGATIVE
+from deepmd.schema.registry import optimizer_args
+from deepmd.schema.settings import Settings, setting
 from deepmd.utils.errors import NotAvailableError
 
 EPSILON = 1e-8
 
 
-class Adam:
-    """Adam, or AdamW with ``decoupled`` weight decay.
+class Adam(Settings):
+    """Adaptive moments."""
 
-    Parameters
-    ----------
-    beta1, beta2 : float
-        Decay of the first and second moments.
-    weight_decay : float
-        Adam adds ``weight_decay * parameter`` to the gradient; AdamW shrinks the parameter by
-        ``lr * weight_decay`` instead.
-    decoupled : bool
-        Which of the two.
-    """
+    adam_beta1: float = setting(0.9, "Decay of the first moment.", rule=BELOW_ONE)
+    adam_beta2: float = setting(0.999, "Decay of the second moment.", rule=BELOW_ONE)
+    weight_decay: float = setting(
+        0.0, "Added to the gradients times the parameters.", rule=NOT_NEGATIVE
+    )
+    decoupled: bool = setting(
+        False, "Whether parameters shrink by lr × weight_decay instead.", key=False
+    )
 
-    def __init__(self, beta1: float, beta2: float, weight_decay: float, *, decoupled: bool) -> None:
-        self.beta1, self.beta2 = beta1, beta2
-        self.weight_decay, self.decoupled = weight_decay, decoupled
+    def build(self) -> None:
+        """Begin without moments."""
         self.count = 0
         self.first: dict[str, np.ndarray] = {}
         self.second: dict[str, np.ndarray] = {}
@@ -40,8 +40,8 @@ class Adam:
     ) -> dict[str, np.ndarray]:
         """Return the parameters after one step; the moments are updated in place."""
         self.count += 1
-        correction1 = 1.0 - self.beta1**self.count
-        correction2 = 1.0 - self.beta2**self.count
+        correction1 = 1.0 - self.adam_beta1**self.count
+        correction2 = 1.0 - self.adam_beta2**self.count
         out = {}
         for name, p in params.items():
             g = grads[name]
@@ -49,8 +49,8 @@ class Adam:
                 g = g + self.weight_decay * p
             m = self.first.get(name, np.zeros_like(p))
             v = self.second.get(name, np.zeros_like(p))
-            m = self.first[name] = self.beta1 * m + (1.0 - self.beta1) * g
-            v = self.second[name] = self.beta2 * v + (1.0 - self.beta2) * g * g
+            m = self.first[name] = self.adam_beta1 * m + (1.0 - self.adam_beta1) * g
+            v = self.second[name] = self.adam_beta2 * v + (1.0 - self.adam_beta2) * g * g
             if self.weight_decay and self.decoupled:
                 p = p * (1.0 - lr * self.weight_decay)
             denominator = np.sqrt(v) / np.sqrt(correction2) + EPSILON
@@ -60,27 +60,37 @@ class Adam:
     def state(self) -> dict[str, np.ndarray]:
         """Return count and moments by name."""
         out = {"count": np.array(self.count)}
-        for kind, moments in (("first", self.first), ("second", self.second)):
-            out |= {f"{kind}.{name}": m.copy() for name, m in moments.items()}
-        return out
+        out |= {f"first.{name}": m.copy() for name, m in self.first.items()}
+        return out | {f"second.{name}": m.copy() for name, m in self.second.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
         self.count = int(state["count"])
-        for kind, moments in (("first", self.first), ("second", self.second)):
-            moments.clear()
-            prefix = f"{kind}."
-            moments.update(
-                {
-                    k.removeprefix(prefix): np.array(v)
-                    for k, v in state.items()
-                    if k.startswith(prefix)
-                }
-            )
+        self.first = {k: np.array(v) for k, v in part_of(state, "first.").items()}
+        self.second = {k: np.array(v) for k, v in part_of(state, "second.").items()}
+
+
+def part_of(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return what belongs to one part of a state, by the names within it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+class AdamW(Adam):
+    """Adaptive moments with decoupled weight decay."""
+
+    weight_decay: float = setting(
+        0.001, "Shrinks the parameters, apart from the moments.", rule=NOT_NEGATIVE
+    )
+    decoupled: bool = setting(True)
+
+
+OPTIMIZERS: dict[str, type[Adam]] = {"Adam": Adam, "AdamW": AdamW}
+for _name, _kind in OPTIMIZERS.items():
+    optimizer_args.register(_name, doc=(_kind.__doc__ or "").partition("\n")[0])(_kind.arguments)
 
 
 def adam_settings(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of :class:`Adam` for a normalised ``optimizer`` section.
+    """Return the arguments of :class:`Adam` for a checked ``optimizer`` section.
 
     Raises
     ------
@@ -88,16 +98,11 @@ def adam_settings(section: Mapping[str, Any]) -> dict[str, Any]:
         For another optimizer.
     """
     kind = section.get("type", "Adam")
-    if kind not in ("Adam", "AdamW"):
+    if kind not in OPTIMIZERS:
         raise NotAvailableError(
             f'optimizer "{kind}" is not built yet', where="optimizer/type", fix="use Adam or AdamW"
         )
-    return {
-        "beta1": section.get("adam_beta1", 0.9),
-        "beta2": section.get("adam_beta2", 0.999),
-        "weight_decay": section.get("weight_decay", 0.001 if kind == "AdamW" else 0.0),
-        "decoupled": kind == "AdamW",
-    }
+    return {name: section.get(name, s.default) for name, s in OPTIMIZERS[kind].settings.items()}
 
 
 def clip_factor(norm: Any, max_norm: float) -> Any:
