@@ -42,6 +42,13 @@ def check_learning_rate(rate: dict[str, Any] | None, optimizer: dict[str, Any]) 
         demand(not needed, 'required section "learning_rate" is missing', None)
         return
     exclusive(rate, "stop_lr", "stop_lr_ratio", "learning_rate")
+    start, stop = rate["start_lr"], rate["stop_lr"]
+    demand(
+        stop is None or stop <= start,
+        f"{stop} is more than start_lr, {start}",
+        "learning_rate/stop_lr",
+        "rates fall",
+    )
     exclusive(rate, "warmup_steps", "warmup_ratio", "learning_rate")
 
 

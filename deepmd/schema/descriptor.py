@@ -15,7 +15,9 @@ _AUTO = (
     "rounded up to a multiple of 4."
 )
 SEL = Rule(is_sel, 'must be whole numbers with a positive sum, "auto", or "auto:f" with f >= 1')
-NEURON = widths((10, 20, 40), "Widths of the embedding network; residual if same or twice.")
+NEURON = widths(
+    (10, 20, 40), "Widths of the embedding network; residual if same or twice.", least=1
+)
 AXIS_NEURON = setting(
     4,
     "Number of embedding channels kept for the second factor.",

@@ -3,7 +3,7 @@
 
 from dargs import Argument
 
-from deepmd.schema.common import BELOW_ONE, NOT_NEGATIVE, POSITIVE, one_of
+from deepmd.schema.common import BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, one_of
 from deepmd.schema.registry import lr_args
 from deepmd.schema.settings import Settings, setting
 
@@ -18,7 +18,7 @@ class RateKeys(Settings):
         rule=POSITIVE,
     )
     stop_lr_ratio: float | None = setting(
-        None, "Rate at the end divided by start_lr.", rule=POSITIVE
+        None, "Rate at the end divided by start_lr.", rule=FRACTION
     )
     warmup_steps: int = setting(0, "Steps of the linear warm-up.", rule=NOT_NEGATIVE)
     warmup_ratio: float | None = setting(

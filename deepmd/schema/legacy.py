@@ -55,6 +55,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         _move(training, data, "learning_rate", _WARMUP_KEYS)
         _move(training, data, "optimizer", _OPTIMIZER_KEYS)
     _rename_loss(data)
+    _rename_mode(data["model"], "model")
     return data
 
 
@@ -153,3 +154,19 @@ def _rename_loss(data: dict[str, Any]) -> None:
     for loss in losses:
         if isinstance(loss, dict) and loss.get("type") == "ener_hess":
             loss["type"] = "ener"
+
+
+def _rename_mode(value: Any, where: str) -> None:
+    """Say tebd_input_mode in place of stripped_type_embedding in every section of DPA-1."""
+    pairs = enumerate(value) if isinstance(value, list) else ()
+    for key, part in value.items() if isinstance(value, dict) else pairs:
+        _rename_mode(part, f"{where}/{key}")
+    if not isinstance(value, dict) or value.get("type") not in ("se_atten", "dpa1"):
+        return
+    if isinstance(value.get("stripped_type_embedding"), bool):
+        mode = "strip" if value.pop("stripped_type_embedding") else "concat"
+        given = value.setdefault("tebd_input_mode", mode)
+        value["tebd_input_mode"] = mode
+        if given != mode:  # no error: DeePMD-kit writes the default beside the older key
+            told = "%s: stripped_type_embedding, that is %s, counts, not tebd_input_mode %s"
+            log.warning(told, where, mode, given)

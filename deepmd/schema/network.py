@@ -27,9 +27,10 @@ SEED = setting(
 )
 
 
-def widths(default: Sequence[int], doc: str, *, alias: Sequence[str] = ()) -> Any:
-    """Declare the widths of the hidden layers of a network."""
-    rule = Rule(lambda v: all(n > 0 for n in v), "every width must be greater than 0")
+def widths(default: Sequence[int], doc: str, *, alias: Sequence[str] = (), least: int = 0) -> Any:
+    """Declare the widths of the hidden layers of a network, and how many it has at least."""
+    must = "every width must be greater than 0" + f", and there must be {least}" * bool(least)
+    rule = Rule(lambda v: len(v) >= least and all(n > 0 for n in v), must)
     return setting(default, doc, alias=alias, rule=rule)
 
 

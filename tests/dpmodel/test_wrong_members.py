@@ -25,6 +25,14 @@ WRONG = [
         {"a_compress_rate": 1, "a_compress_e_rate": 4, "a_compress_use_split": True},
         "8 of the 4 components of edges cannot be taken",
     ),
+    ("dpa3", "repflow", {"a_sel": 61}, "a_sel 61 is larger than e_sel 60"),
+    ("dpa2", "repformer", {"rcut": 4.5}, "repformer/rcut: 4.5 is larger than the rcut of repinit"),
+    (
+        "dpa2",
+        "repinit",
+        {"use_three_body": True, "three_body_rcut": 5.0},
+        "three_body_rcut: 5.0 is larger than the rcut of repinit, 4.0",
+    ),
     ("dpa3", None, {"default_chg_spin": [1.0]}, "found 1 numbers, expected charge and mult"),
     ("hybrid", None, {"list": []}, "must name at least one descriptor"),
 ]

@@ -170,10 +170,12 @@ class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
         rule=Rule(lambda v: not v, "must be false: masking the diagonal is not defined here"),
     )
     trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
-    ln_eps: float | None = setting(None, "Epsilon of the layer norms; null means 1e-5.")
-    scaling_factor: float = setting(1.0, "Scale of the attention.")
+    ln_eps: float | None = setting(
+        None, "Epsilon of the layer norms; null means 1e-5.", rule=NOT_NEGATIVE
+    )
+    scaling_factor: float = setting(1.0, "Scale of the attention.", rule=POSITIVE)
     normalize: bool = setting(True, "Divide q, k and v by their lengths.")
-    temperature: float | None = setting(None, "Replaces the scale of the attention.")
+    temperature: float | None = setting(None, "Replaces the scale of the attention.", rule=POSITIVE)
 
     def build(self) -> None:
         if self.stripped_type_embedding is not None:

@@ -21,6 +21,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.repformer import RepformerLayer, RepformerSettings
 from deepmd.dpmodel.nn.updates import linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
+from deepmd.schema.cross import demand
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import widths
 from deepmd.schema.settings import setting
@@ -62,7 +63,7 @@ class Repinit(_Block, SymmetrisedBlock):
     neuron: list[int] = setting((25, 50, 100))
     axis_neuron: int = setting(16)
     use_three_body: bool = setting(False, "Append a three-body block.")
-    three_body_neuron: list[int] = widths((2, 4, 8), "Widths of its network.")
+    three_body_neuron: list[int] = widths((2, 4, 8), "Widths of its network.", least=1)
     three_body_sel: int = setting(40, "Its number of neighbours.", kind=[int, str], rule=SEL)
     three_body_rcut: float = setting(4.0, "Its cutoff radius, Å.", rule=POSITIVE)
     three_body_rcut_smth: float = setting(0.5, "Start of its switch, Å.", rule=NOT_NEGATIVE)
@@ -172,6 +173,15 @@ class DescrptDPA2(EmbeddedTypes):
         seed = child_seed(self.seed, "repformers")
         self.repformers = self.part(Repformers, seed=seed, **self.repformer)
         self.three_body = self._three_body() if self.repinit.use_three_body else None
+        for block, key in (
+            (self.three_body, "repinit/three_body_rcut"),
+            (self.repformers, "repformer/rcut"),
+        ):
+            demand(
+                block is None or block.rcut <= self.repinit.rcut,
+                f"{block and block.rcut} is larger than the rcut of repinit, {self.repinit.rcut}",
+                f"model/descriptor/{key}",
+            )
         self.type_embedding = self.make_type_embedding(self.repinit.tebd_dim)
         width = sum(b.dim_out for b in self._blocks()[:-1])
         g1 = self.repformers.g1_dim

@@ -59,6 +59,12 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
                 where="model/descriptor/repflow/a_rcut",
                 fix="take at most e_rcut",
             )
+        if self.a_sel > self.e_sel:
+            raise InputError(
+                f"a_sel {self.a_sel} is larger than e_sel {self.e_sel}",
+                where="model/descriptor/repflow/a_sel",
+                fix="take at most e_sel",
+            )
         narrow = min(self.n_dim, self.e_dim)
         if self.axis_neuron > narrow:
             raise InputError(

@@ -11,6 +11,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.module import Registered, Serial
 from deepmd.schema.common import NOT_NEGATIVE
+from deepmd.schema.cross import demand
 from deepmd.schema.registry import loss_args
 from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
@@ -151,6 +152,16 @@ class ScheduledLoss(Loss):
                 setattr(cls, f"{when}_pref_{t}", prefactor)
                 cls.__annotations__[f"{when}_pref_{t}"] = float
         super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def check(cls, section: dict[str, Any]) -> None:
+        """Raise InputError if a checked section compares nothing."""
+        demand(
+            any(value for key, value in section.items() if "_pref_" in key),
+            "nothing is compared",
+            "loss",
+            "give a prefactor a positive value",
+        )
 
     def has(self, term: str) -> bool:
         """Whether a term takes part."""

@@ -38,6 +38,7 @@ class EnergyTerms(ScheduledLoss):
     @classmethod
     def check(cls, section: dict[str, Any]) -> None:
         """Raise InputError where values of a checked section do not go together."""
+        super().check(section)
         cls(starter_learning_rate=1.0, **section)
 
     def parts(self) -> dict[str, tuple[Compare, list[Label]]]:

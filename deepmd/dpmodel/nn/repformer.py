@@ -65,7 +65,10 @@ class RepformerSettings(MessageSettings):
     g1_out_conv: bool = setting(True, "The convolution is a term of its own.")
     g1_out_mlp: bool = setting(True, "The atom's own network is a term of its own.")
     ln_eps: float = setting(
-        1e-5, "Epsilon of the layer norms; null means 1e-5.", kind=[float, None]
+        1e-5,
+        "Epsilon of the layer norms; null means 1e-5.",
+        kind=[float, None],
+        rule=NOT_NEGATIVE,
     )
 
 
