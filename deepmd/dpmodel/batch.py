@@ -182,23 +182,15 @@ def join(batches: Sequence[Batch]) -> Batch:
     if all(b.edges is not None for b in batches):
         edges = join_edges([b.edges for b in batches], [b.n_atoms for b in batches])
     names = batches[0].labels.keys()
-    return Batch(
-        coord=cat("coord"),
-        cell=cat("cell"),
-        periodic=cat("periodic"),
-        atype=cat("atype"),
-        frame=np.concatenate([b.frame + s for b, s in zip(batches, first_frame, strict=True)]),
-        natoms=cat("natoms"),
-        fparam=cat("fparam"),
-        aparam=cat("aparam"),
-        labels={k: _concatenate([b.labels[k] for b in batches]) for k in names},
-        find={k: min(b.find[k] for b in batches) for k in batches[0].find},
-        edges=edges,
-        charge_spin=cat("charge_spin"),
-        spin=cat("spin"),
-        displacement=cat("displacement"),
-        reach=min(b.reach for b in batches),
-    )
+    special: dict[str, Any] = {
+        "frame": np.concatenate([b.frame + s for b, s in zip(batches, first_frame, strict=True)]),
+        "labels": {k: _concatenate([b.labels[k] for b in batches]) for k in names},
+        "find": {k: min(b.find[k] for b in batches) for k in batches[0].find},
+        "edges": edges,
+        "reach": min(b.reach for b in batches),
+    }
+    arrays = {f.name: cat(f.name) for f in dataclasses.fields(Batch) if f.name not in special}
+    return Batch(**arrays, **special)
 
 
 def widened(hessian: np.ndarray, width: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 """What a model puts out: names, shapes, and which derivatives there are."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 
@@ -50,10 +51,7 @@ class OutputVariableDef:
     @property
     def size(self) -> int:
         """Number of components."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
 
 class FittingOutputDef:

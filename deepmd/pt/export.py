@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from deepmd.dpmodel.atomic_model.base import kept_types
 from deepmd.dpmodel.model import Inputs, Model, SpinModel
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
@@ -152,7 +151,7 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "counted": [bool(k) for k in kept_types(atomic.atom_exclude_types, atomic.ntypes)[:, 0]],
+        "counted": [t not in atomic.atom_exclude_types for t in range(atomic.ntypes)],
         "use_spin": model.use_spin if isinstance(model, SpinModel) else [],
         "scale": _float64(model.virtual_scale if isinstance(model, SpinModel) else ()),
         "dim_fparam": model.get_dim_fparam(),

@@ -8,6 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
@@ -148,19 +149,12 @@ def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> di
     return out
 
 
-def kept_types(excluded: Sequence[int], ntypes: int) -> np.ndarray:
-    """Return 1 for types that contribute and 0 for excluded ones: (ntypes, 1)."""
-    return np.array([[float(t not in excluded)] for t in range(ntypes)])
-
-
 def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
     """Set the contributions of excluded centre types to zero."""
     if not model.atom_exclude_types:
         return values
-    kept = kept_types(model.atom_exclude_types, model.ntypes)
-    return {
-        name: value * ops.take(ops.like(kept, value), atoms.atype) for name, value in values.items()
-    }
+    excluded, n = model.atom_exclude_types, model.ntypes
+    return {k: v * kept_atoms(excluded, n, atoms.atype, v) for k, v in values.items()}
 
 
 def total(sel: int | Sequence[int]) -> int:

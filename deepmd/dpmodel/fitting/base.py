@@ -73,6 +73,7 @@ class Fitting(Registered):
         None,
         "Singular values below this fraction of the largest are dropped in the bias fit.",
         key=False,
+        rule=NOT_NEGATIVE,
     )
     use_aparam_as_mask: bool = setting(
         False,
@@ -222,8 +223,7 @@ class Fitting(Registered):
         """Set the rows of excluded types to zero: (n_atoms, …)."""
         if not self.exclude_types:
             return y
-        kept = [[float(t not in self.exclude_types)] for t in range(self.ntypes)]
-        return y * ops.take(ops.like(kept, y), atoms.atype)
+        return y * kept_atoms(self.exclude_types, self.ntypes, atoms.atype, y)
 
     def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
         """Evaluate: {name: (n_atoms, size) float64}, without the model's bias."""
@@ -260,6 +260,12 @@ class Fitting(Registered):
 
 
 Module._classes["Fitting"] = Fitting
+
+
+def kept_atoms(excluded: Sequence[int], ntypes: int, atype: Any, like: Any) -> Any:
+    """Return 1 for atoms that count and 0 for those of excluded types: (n_atoms, 1)."""
+    kept = np.array([[float(t not in excluded)] for t in range(ntypes)])
+    return ops.take(ops.like(kept, like), atype)
 
 
 #: Keys that the dictionary of every fitting begins with.

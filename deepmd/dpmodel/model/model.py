@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
+from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor.base import Atoms
+from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -274,8 +275,8 @@ class Model(Module):
 
     def mask(self, value: Any, inputs: Inputs) -> Any:
         """Return 1 for atoms that count and 0 for those of excluded types: (n_atoms, 1)."""
-        kept = kept_types(self.atomic_model.atom_exclude_types, self.atomic_model.ntypes)
-        return ops.take(ops.like(kept, value), inputs.atype)
+        atomic = self.atomic_model
+        return kept_atoms(atomic.atom_exclude_types, atomic.ntypes, inputs.atype, value)
 
     @staticmethod
     def derivatives(g: Any, inputs: Inputs, n_frames: int, wanted: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.atomic_model.base import AtomicModel, kept_types
+from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
@@ -199,7 +199,7 @@ class SpinModel(Model):
             out["force_mag"] = both["force"][1::2] * self._of_type(self.virtual_scale, types, both)
         if "atom_energy" in both:
             out["mask_mag"] = self._of_type(self.use_spin, types, both)
-        if "mask" in out and not self._excludes_real_types():
+        if "mask" in out and min(self.atomic_model.atom_exclude_types) >= len(self.use_spin):
             del out["mask"]
         return out
 
@@ -207,10 +207,6 @@ class SpinModel(Model):
         """Take one number per type, (n_atoms, 1); atoms of padding may have a partner's type."""
         table = np.array([[float(x)] for x in [*values, *values]])
         return ops.take(ops.like(table, next(iter(like.values()))), types)
-
-    def _excludes_real_types(self) -> bool:
-        kept = kept_types(self.atomic_model.atom_exclude_types, len(self.use_spin))
-        return not kept.all()
 
     # -- dictionaries -------------------------------------------------------------------------
 
