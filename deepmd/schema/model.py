@@ -102,41 +102,36 @@ def _spin_argument() -> Argument:
     return Argument("spin", dict, fields, optional=True, doc="Magnetic types.")
 
 
-@model_args.register("standard")
-def standard_model_argument() -> Argument:
-    """One descriptor and one fitting."""
-    return Argument(
-        "standard",
-        dict,
-        [
-            Argument("descriptor", dict, [], [descriptor_variant()], doc="What an atom sees."),
-            Argument(
-                "fitting_net",
-                dict,
-                [],
-                [fitting_args.variant(default="ener")],
-                doc="From the descriptor to the output.",
-            ),
-            option("model_branch_alias", list[str], [], "Other names of this branch."),
-            option("info", dict, {}, "Anything; kept in the model file."),
-            choice("bridging_method", "Analytic potential at short distances.", "None", "ZBL"),
-            option(
-                "bridging_r_inner",
-                float,
-                0.5,
-                "Below, only the potential acts, Å.",
-                rule=NOT_NEGATIVE,
-            ),
-            option(
-                "bridging_r_outer",
-                float,
-                0.8,
-                "Above, only the network acts, Å.",
-                rule=NOT_NEGATIVE,
-            ),
-        ],
-        doc="One descriptor and one fitting network.",
-    )
+@model_args.register("standard", doc="One descriptor and one fitting network.")
+def standard_model_arguments() -> list[Argument]:
+    """Keys of the standard model."""
+    return [
+        Argument("descriptor", dict, [], [descriptor_variant()], doc="What an atom sees."),
+        Argument(
+            "fitting_net",
+            dict,
+            [],
+            [fitting_args.variant(default="ener")],
+            doc="From the descriptor to the output.",
+        ),
+        option("model_branch_alias", list[str], [], "Other names of this branch."),
+        option("info", dict, {}, "Anything; kept in the model file."),
+        choice("bridging_method", "Analytic potential at short distances.", "None", "ZBL"),
+        option(
+            "bridging_r_inner",
+            float,
+            0.5,
+            "Below, only the potential acts, Å.",
+            rule=NOT_NEGATIVE,
+        ),
+        option(
+            "bridging_r_outer",
+            float,
+            0.8,
+            "Above, only the network acts, Å.",
+            rule=NOT_NEGATIVE,
+        ),
+    ]
 
 
 def model_argument() -> Argument:

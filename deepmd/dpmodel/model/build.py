@@ -4,7 +4,7 @@
 import copy
 from typing import Any
 
-from dargs import Argument, Variant
+from dargs import Argument
 
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
@@ -151,39 +151,31 @@ def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
     return LinearAtomicModel(members, section["type_map"], weights=weights, **_common(section))
 
 
-@model_args.register("pairtab")
-def pairtab_argument() -> Argument:
-    """A pair table."""
-    fields = [
+@model_args.register("pairtab", doc="A tabulated pair potential.")
+def pairtab_arguments() -> list[Argument]:
+    """Keys of a pair table."""
+    return [
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
         MixedCutoffSettings.settings["sel"].argument("sel"),
     ]
-    return Argument("pairtab", dict, fields, doc="A tabulated pair potential.")
 
 
-@model_args.register("linear_ener")
-def linear_argument() -> Argument:
-    """A weighted sum of models."""
-    # Imported here: the section's schema asks the registry for this very argument.
+@model_args.register("linear_ener", doc="A weighted sum of models.")
+def linear_arguments() -> list[Argument]:
+    """Keys of a weighted sum of models."""
+    # Imported here: the section's schema asks the registry for these very arguments.
     from deepmd.schema.model import common_model_arguments
 
-    members: list[Any] = [model_args.factory(name)() for name in ("standard", "pairtab")]
-    kinds = Variant("type", members, optional=True, default_tag="standard", doc="type of the model")
-    return Argument(
-        "linear_ener",
-        dict,
-        [
-            Argument(
-                "models",
-                list,
-                common_model_arguments(),
-                [kinds],
-                repeat=True,
-                doc="Complete model sections.",
-            ),
-            LinearAtomicModel.settings["weights"].argument("weights"),
-            option("shared_dict", dict, {}, "Definitions shared by the members."),
-        ],
-        doc="A weighted sum of models.",
-    )
+    return [
+        Argument(
+            "models",
+            list,
+            common_model_arguments(),
+            [model_args.variant(default="standard", exclude=["linear_ener"])],
+            repeat=True,
+            doc="Complete model sections.",
+        ),
+        LinearAtomicModel.settings["weights"].argument("weights"),
+        option("shared_dict", dict, {}, "Definitions shared by the members."),
+    ]
