@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import itertools
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -212,14 +213,66 @@ class Packing:
     @property
     def n_tables(self) -> int:
         """Number of index arrays this packing takes in a model's flat list of slots."""
-        if self.layout == "centres":
-            return self.ntypes
-        if self.layout == "first_type":
-            return 1
-        if self.layout == "angles":
-            return 2
-        per_group = self.ntypes if self.layout == "typed" else 1
-        return self.ntypes * (1 + per_group) if self.by_centre else per_group
+        return len(slot_kinds([self]))
+
+
+class Slot(NamedTuple):
+    """What one index array in the slots of a model is.
+
+    Attributes
+    ----------
+    kind : {"rows", "atoms", "table", "flat", "angle"}
+        The atoms of a type; one number per atom; a neighbour table; a list of edges; a list of
+        positions in a list of edges.
+    type : int
+        Type of the rows of ``rows`` and ``table``; -1: all atoms.
+    sel : int
+        Largest width of a table.
+    list : int
+        Which of the lists of edges and of positions this is, or, of ``angle``, (also) refers to.
+    """
+
+    kind: str
+    type: int = -1
+    sel: int = 0
+    list: int = -1
+
+
+def slot_kinds(packings: Sequence[Packing]) -> list[Slot]:
+    """Say what every slot is."""
+    kinds: list[Slot] = []
+    lists: dict[Any, int] = {}
+    for p in packings:
+        if p.layout == "centres":
+            kinds += [Slot("rows", t) for t in range(p.ntypes)]
+        elif p.layout == "first_type":
+            kinds.append(Slot("atoms"))
+        elif p.layout == "flat":
+            lists[p.rcut, sum(p.sel), p.exclude] = len(lists)
+            kinds.append(Slot("flat", list=len(lists) - 1))
+        elif p.layout == "angles":
+            kinds += [Slot("angle", list=lists.get((p.edge_rcut, p.edge_sel, p.exclude), -1))] * 2
+        else:
+            limits = p.sel if p.layout == "typed" else (sum(p.sel),)
+            for t in range(p.ntypes) if p.by_centre else (-1,):
+                kinds += [Slot("rows", t)] * p.by_centre
+                kinds += [Slot("table", t, limit) for limit in limits]
+    return kinds
+
+
+def slot_axes(packings: Sequence[Packing]) -> list[tuple[str, ...]]:
+    """Name the sizes of every slot: what has one name has one size."""
+    axes: list[tuple[str, ...]] = []
+    angles = itertools.count()
+    for k, (kind, of_type, _, _) in enumerate(slot_kinds(packings)):
+        rows = "atoms" if of_type < 0 else f"t{of_type}"
+        if kind == "table":
+            axes.append((rows, f"s{k}"))
+        elif kind == "angle":  # both lists of a packing
+            axes.append((f"a{next(angles) // 2}",))
+        else:
+            axes.append((f"s{k}" if kind == "flat" else rows,))
+    return axes
 
 
 @dataclasses.dataclass

@@ -18,7 +18,7 @@ import numpy as np
 
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.jax.shapes import slot_kinds
+from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
@@ -30,14 +30,9 @@ BLOB, ABOUT = "forward_edges", "program"
 
 def arguments(model: Model) -> Inputs:
     """Return shapes and dtypes of the arguments, the sizes being symbols."""
-    shapes, names = [], ["edges", "atoms", "frames"]
-    for k, (kind, t, _, source) in enumerate(slot_kinds(model.packings())):
-        # The two lists of an angle have one length.
-        own = {"rows": f"t{t}", "atoms": "atoms", "angle": f"a{source}"}.get(kind, f"s{k}")
-        rows = f"t{t}" if t >= 0 else "atoms"
-        names.append(own)
-        shapes.append(f"{rows}, {own}" if kind == "table" else f"{own},")
-    scope = jax.export.SymbolicScope([f"{name} >= 1" for name in dict.fromkeys(names)])
+    axes = slot_axes(model.packings())
+    names = dict.fromkeys(["edges", "atoms", "frames", *(name for slot in axes for name in slot)])
+    scope = jax.export.SymbolicScope([f"{name} >= 1" for name in names])
 
     def array(shape: str, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, scope=scope), dtype)
@@ -50,7 +45,7 @@ def arguments(model: Model) -> Inputs:
         frame=array("atoms,", jnp.int64),
         fparam=array(f"frames, {model.fparam_columns()}", jnp.float64),
         aparam=array(f"atoms, {model.aparam_columns()}", jnp.float64),
-        slots=[array(shape, jnp.int64) for shape in shapes],
+        slots=[array(f"{', '.join(slot)},", jnp.int64) for slot in axes],
     )
 
 

@@ -10,14 +10,14 @@ of the run only, never on what came before, so that a restarted run does what th
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model, prepare
-from deepmd.dpmodel.neighbors import Overflow, Packing
+from deepmd.dpmodel.neighbors import Overflow, Packing, slot_kinds
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -77,50 +77,6 @@ class Sizes:
             most(self.flat, other.flat),
             most(self.angles, other.angles),
         )
-
-
-class Slot(NamedTuple):
-    """What one index array in the slots of a model is.
-
-    Attributes
-    ----------
-    kind : {"rows", "atoms", "table", "flat", "angle"}
-        The atoms of a type; one number per atom; a neighbour table; a list of edges; a list of
-        positions in a list of edges.
-    type : int
-        Type of the rows of ``rows`` and ``table``; -1: all atoms.
-    sel : int
-        Largest width of a table.
-    list : int
-        Which of the lists of edges and of positions this is, or, of ``angle``, (also) refers to.
-    """
-
-    kind: str
-    type: int = -1
-    sel: int = 0
-    list: int = -1
-
-
-def slot_kinds(packings: Sequence[Packing]) -> list[Slot]:
-    """Say what every slot is."""
-    kinds: list[Slot] = []
-    lists: dict[Any, int] = {}
-    for p in packings:
-        if p.layout == "centres":
-            kinds += [Slot("rows", t) for t in range(p.ntypes)]
-        elif p.layout == "first_type":
-            kinds.append(Slot("atoms"))
-        elif p.layout == "flat":
-            lists[p.rcut, sum(p.sel), p.exclude] = len(lists)
-            kinds.append(Slot("flat", list=len(lists) - 1))
-        elif p.layout == "angles":
-            kinds += [Slot("angle", list=lists[p.edge_rcut, p.edge_sel, p.exclude])] * 2
-        else:
-            limits = p.sel if p.layout == "typed" else (sum(p.sel),)
-            for t in range(p.ntypes) if p.by_centre else (-1,):
-                kinds += [Slot("rows", t)] * p.by_centre
-                kinds += [Slot("table", t, limit) for limit in limits]
-    return kinds
 
 
 def sizes_of(inputs: Inputs, packings: Sequence[Packing], n_frames: int, ntypes: int) -> Sizes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from deepmd.dpmodel.model import Inputs
-from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.neighbors import Packing, slot_axes
 
 
 def _primes(taken: set[int]) -> Iterator[int]:
@@ -52,6 +52,9 @@ def example_inputs(
     edges = next(sizes)
     atoms = sites * next(n for n in sizes if sites * n not in taken)
     frames = next(sizes) if n_frames is None else n_frames
+    axes = slot_axes(packings)
+    named = dict(zip(dict.fromkeys(name for slot in axes for name in slot), sizes, strict=False))
+    named["atoms"] = atoms
 
     def real(*shape: int) -> torch.Tensor:
         return torch.ones(shape, dtype=torch.float64, device=device)
@@ -67,31 +70,8 @@ def example_inputs(
         index(atoms),
         real(frames, n_fparam),
         real(atoms, n_aparam),
-        [index(*shape) for shape in _slot_shapes(packings, atoms, sizes)],
+        [index(*(named[name] for name in slot)) for slot in axes],
     )
-
-
-def _slot_shapes(
-    packings: Sequence[Packing], atoms: int, sizes: Iterator[int]
-) -> list[tuple[int, ...]]:
-    """Return the shapes of the slots."""
-    shapes: list[tuple[int, ...]] = []
-    for p in packings:
-        if p.layout == "centres":
-            shapes += [(next(sizes),) for _ in range(p.ntypes)]
-        elif p.layout == "flat":
-            shapes.append((next(sizes),))
-        elif p.layout == "angles":
-            shapes += [(next(sizes),)] * 2
-        elif p.layout == "first_type":
-            shapes.append((atoms,))
-        else:
-            tables = p.ntypes if p.layout == "typed" else 1
-            for _ in range(p.ntypes if p.by_centre else 1):
-                rows = next(sizes) if p.by_centre else atoms
-                shapes += [(rows,)] if p.by_centre else []
-                shapes += [(rows, next(sizes)) for _ in range(tables)]
-    return shapes
 
 
 def widths(module: torch.nn.Module) -> set[int]:

@@ -122,13 +122,8 @@ class Program(torch.nn.Module):
         """
         nf, na = atype.shape[0], atype.shape[1]
         types = atype.to(torch.int64)
-        atoms = Atoms(
-            types,
-            na,
-            torch.arange(nf * na, device=types.device),
-            self.frame_parameters(fparam, charge_spin, nf),
-            self.atom_parameters(aparam, nf, na, coord),
-        )
+        places = torch.arange(nf * na, device=types.device)
+        atoms = self.atoms(types, na, places, fparam, aparam, charge_spin)
         shift = shifts(spin, types, self.scale)
         xyz = coord.to(torch.float64).reshape(nf, na, 3)
         i, j, vec = frame_pairs(xyz, types, box, self.reach(shift))
@@ -172,13 +167,7 @@ class Program(torch.nn.Module):
             if mapping is None:
                 raise ValueError("this model exchanges messages and needs the mapping of ghosts")
             owner = (owner.reshape(nf, nall)[:, :1] + mapping).reshape(-1)
-        atoms = Atoms(
-            types,
-            nloc,
-            owner,
-            self.frame_parameters(fparam, charge_spin, nf),
-            self.atom_parameters(aparam, nf, nloc, coord),
-        )
+        atoms = self.atoms(types, nloc, owner, fparam, aparam, charge_spin)
         shift = shifts(spin, types, self.scale)
         given = (nlist >= 0) & (types[:, :nloc] >= 0)[:, :, None]
         where = torch.nonzero(given)
@@ -190,6 +179,23 @@ class Program(torch.nn.Module):
         near = (r2 <= reach * reach) & (r2 > 0.0) & (types.reshape(-1)[j] >= 0)
         i, j, vec = i[near], j[near], vec[near]
         return self.results(i, j, vec, atoms, shift, "extended_", do_atomic_virial)
+
+    def atoms(
+        self,
+        types: torch.Tensor,
+        nloc: int,
+        owner: torch.Tensor,
+        fparam: torch.Tensor | None,
+        aparam: torch.Tensor | None,
+        charge_spin: torch.Tensor | None,
+    ) -> Atoms:
+        """Atoms with the parameters of frames, charge and multiplicity at their end, and atoms."""
+        nf, nothing = types.shape[0], self.usual_fparam[:0]
+        f = given_or_usual(fparam, self.dim_fparam, self.usual_fparam, "fparam", nf)
+        c = given_or_usual(charge_spin, self.dim_chg_spin, self.usual_chg_spin, "charge_spin", nf)
+        a = given_or_usual(aparam, nloc * self.dim_aparam, nothing, "aparam", nf)
+        a = a.reshape(nf, nloc, self.dim_aparam)
+        return Atoms(types, nloc, owner, torch.cat([f, c], dim=1), a)
 
     def reach(self, shift: torch.Tensor) -> float:
         """How far apart [Å] atoms may be that see each other, or each other's partners."""
@@ -293,32 +299,12 @@ class Program(torch.nn.Module):
                 add_derivatives(out, g, between, i, j, nf, nall, prefix, do_atomic_virial)
         return out
 
-    def frame_parameters(
-        self, fparam: torch.Tensor | None, charge_spin: torch.Tensor | None, nf: int
-    ) -> torch.Tensor:
-        """Frame parameters, then charge and multiplicity: (n_frames, d)."""
-        own = given_or_usual(fparam, self.dim_fparam, self.usual_fparam, "fparam", nf)
-        more = given_or_usual(
-            charge_spin, self.dim_chg_spin, self.usual_chg_spin, "charge_spin", nf
-        )
-        return torch.cat([own, more], dim=1)
-
-    def atom_parameters(
-        self, aparam: torch.Tensor | None, nf: int, na: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """Atomic parameters (n_frames, n_atoms, d)."""
-        if self.dim_aparam == 0:
-            return torch.zeros((nf, na, 0), dtype=torch.float64, device=like.device)
-        if aparam is None:
-            raise ValueError("the model needs aparam, which was not given")
-        return aparam.to(torch.float64).reshape(nf, -1, self.dim_aparam)[:, :na]
-
 
 def given_or_usual(
     given: torch.Tensor | None, size: int, usual: torch.Tensor, name: str, nf: int
 ) -> torch.Tensor:
     """Numbers of every frame (n_frames, size), the default ones where none are given."""
-    if given is not None and (given.numel() > 0 or size == 0):
+    if given is not None and given.numel() > 0:
         return given.to(torch.float64).reshape(nf, -1)[:, :size]
     if usual.shape[0] < size:
         raise ValueError("the model needs " + name + ", which was not given")
