@@ -172,7 +172,7 @@ def lines(kind: Kind, metrics: Metrics, *, average: bool = False) -> Iterator[st
             if key in metrics:
                 title = form.title.replace("?", measure)
                 yield f"{title:<{kind.width}}: {metrics[key][0]:e} {form.unit}".rstrip()
-    if kind.footer and not average:
+    if kind.footer:
         yield kind.footer
 
 
@@ -184,6 +184,8 @@ def write_details(
         if not form.file:
             continue
         pair = form.of(rows.data, rows), form.of(rows.pred, rows)
+        if kind.line_per_frame:
+            pair, form = side_by_side(pair, form, rows.frame)
         if not kind.file_per_frame:
             write_columns(prefix, form.file, system, form, pair, append=group > 0)
             continue
@@ -192,6 +194,21 @@ def write_details(
             of_frame = [v[rows.frame == k].reshape(-1, 1) for v in pair]
             suffix = f"{form.file}{later}.{k}"
             write_columns(prefix, suffix, f"{system} - {k}", form, of_frame, append=False)
+
+
+def side_by_side(
+    pair: tuple[np.ndarray, np.ndarray], form: Form, frame: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], Form]:
+    """Put the rows (n_rows, size) of every frame into one, NaN where a frame has fewer.
+
+    ``frame`` (n_rows,) is ascending. The names of the columns get the numbers of the rows.
+    """
+    number = np.arange(len(frame)) - np.searchsorted(frame, frame)
+    filled = np.full((2, frame[-1] + 1, number.max() + 1, len(form.columns)), np.nan)
+    filled[:, frame, number] = pair
+    data, pred = filled.reshape(*filled.shape[:2], -1)
+    columns = [f"{c}{k + 1}" for k in range(filled.shape[2]) for c in form.columns]
+    return (data, pred), form._replace(columns=columns)
 
 
 def write_columns(

@@ -63,6 +63,7 @@ class Kind(NamedTuple):
     measures: Sequence[str] = ("MAE", "RMSE")
     footer: str = ""
     file_per_frame: bool = False
+    line_per_frame: bool = False  # of detail files, with the atoms side by side
 
 
 def per_atom(rows: Rows) -> np.ndarray:
@@ -105,6 +106,7 @@ def kind_of(predictor: DeepEval, path: str | os.PathLike[str], *, atomic: bool) 
             width=len(variable.label_name) + 13,
             measures=("RMSE",),
             footer="The unit of error is the same as the unit of the labels",
+            line_per_frame=atomic,
         )
     for opened, (word, unit, width) in _INVARIANTS.items():
         if isinstance(predictor, opened):
@@ -166,15 +168,15 @@ def tensor(variable: OutputVariableDef, types: Sequence[int], *, atomic: bool) -
     """Dipoles and polarizabilities: of frames, or with ``atomic`` of atoms in their place."""
     name, size, prefix = variable.label_name, variable.size, "atom_" if atomic else ""
     title = name.capitalize()
-    columns = _AXES if size == 3 else _TENSOR
+    columns = _AXES if size == 3 else [f"p{c}" for c in _TENSOR]
+    forms = [Form(name, f"{title}  ?", file=".out", columns=columns)]
+    if not atomic:
+        forms.append(Form(f"{name}_sqrt_n", f"{title}  ?/sqrtN", divisor=per_root, averaged=False))
+        forms.append(Form(f"{name}_per_n", f"{title}  ?/N", divisor=per_atom, averaged=False))
     return Quantity(
         Label(f"{prefix}{name}", size, atomic=atomic, sel_type=tuple(types) if atomic else None),
         f"{prefix}{variable.name}",
-        [
-            Form(name, f"{title}  ?", file=".out", columns=columns),
-            Form(f"{name}_sqrt_n", f"{title}  ?/sqrtN", divisor=per_root, averaged=False),
-            Form(f"{name}_per_n", f"{title}  ?/N", divisor=per_atom, averaged=False),
-        ],
+        forms,
         types=types,
     )
 
