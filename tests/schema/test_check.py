@@ -94,6 +94,21 @@ def test_aliases():
     assert data["model"]["descriptor"]["axis_neuron"] == 16
 
 
+@pytest.mark.parametrize("strip", [True, False])
+def test_older_name_of_the_mode_of_type_embeddings(strip):
+    data = normalize(changed("model/descriptor", {**DPA1, "stripped_type_embedding": strip}))
+    descriptor = data["model"]["descriptor"]
+    assert descriptor["tebd_input_mode"] == ("strip" if strip else "concat")
+    assert normalize(data)["model"]["descriptor"] == descriptor
+
+
+def test_two_modes_of_type_embeddings_are_told(caplog):
+    both = {**DPA1, "stripped_type_embedding": True, "tebd_input_mode": "concat"}
+    descriptor = normalize(changed("model/descriptor", both))["model"]["descriptor"]
+    assert descriptor["tebd_input_mode"] == "strip"
+    assert "model/descriptor: stripped_type_embedding, that is strip, counts" in caplog.text
+
+
 def test_missing_loss_follows_from_the_fitting():
     assert normalize(changed("loss", None))["loss"]["type"] == "ener"
 
@@ -103,6 +118,9 @@ def test_sel(sel):
     assert normalize(changed("model/descriptor/sel", sel))["model"]["descriptor"]["sel"] == sel
 
 
+DPA1 = {"type": "dpa1", "sel": 20}
+OF_DPA1 = "model/descriptor/"
+NO_TERMS = {f"{when}_pref_{term}": 0 for when in ("start", "limit") for term in "ef"}
 WRONG = [
     ("modl", {}, 'modl: unknown key; did you mean "model"?'),
     ("model", None, 'required key "model" is missing'),
@@ -229,6 +247,13 @@ WRONG = [
     ("loss/f_use_norm", True, "loss/f_use_norm: needs absolute values"),
     ("loss/huber_delta", [0.1], "loss/huber_delta: [0.1] must be one number or three"),
     ("loss/start_pref_gf", 1.0, "loss/numb_generalized_coord: must be 1 or greater"),
+    ("loss", NO_TERMS, "loss: nothing is compared; give a prefactor a positive value"),
+    ("model/descriptor/neuron", [], "model/descriptor/neuron: [] every width must be greater"),
+    ("model/fitting_net/rcond", -1.0, "model/fitting_net/rcond: -1.0 must be 0 or greater"),
+    ("learning_rate/stop_lr", 1.0, "learning_rate/stop_lr: 1.0 is more than start_lr, 0.001"),
+    ("model/descriptor", {**DPA1, "scaling_factor": 0.0}, f"{OF_DPA1}scaling_factor: 0.0 must be"),
+    ("model/descriptor", {**DPA1, "temperature": 0.0}, f"{OF_DPA1}temperature: 0.0 must be"),
+    ("model/descriptor", {**DPA1, "ln_eps": -1e-5}, f"{OF_DPA1}ln_eps: -1e-05 must be"),
     ("validating/validation_metric", "E:MAX", 'validating/validation_metric: "E:MAX" must be'),
 ]
 
