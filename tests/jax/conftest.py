@@ -11,6 +11,23 @@ from deepmd.dpmodel.loss import EnergyLoss
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 
+#: A model whose oxygen atoms have spins.
+SPIN = {
+    "type_map": ["O", "H"],
+    "descriptor": {
+        "type": "se_e2_a",
+        "rcut": 4.0,
+        "rcut_smth": 0.5,
+        "sel": [24, 24],
+        "neuron": [4],
+        "axis_neuron": 2,
+        "type_one_side": True,
+        "seed": 1,
+    },
+    "fitting_net": {"neuron": [5], "seed": 2},
+    "spin": {"use_spin": ["O"], "virtual_scale": [0.3]},
+}
+
 
 def make_model(*, one_side=True, precision="float64", small=False, **changes):
     """Two types, statistics that are not trivial, frame and atomic parameters on request."""

@@ -20,7 +20,7 @@ from deepmd.jax.evaluator import JaxEvaluator, open_hlo
 from deepmd.jax.export import read_hlo, write_hlo
 from deepmd.jax.program import export_program
 from deepmd.utils.errors import ModelFileError
-from tests.jax.conftest import make_batch, make_model
+from tests.jax.conftest import SPIN, make_batch, make_model
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -139,23 +139,8 @@ def test_probes_through_jax(model):
 
 
 def test_a_program_with_spins(tmp_path):
-    section = {
-        "type_map": ["O", "H"],
-        "descriptor": {
-            "type": "se_e2_a",
-            "rcut": 4.0,
-            "rcut_smth": 0.5,
-            "sel": [24, 24],
-            "neuron": [4],
-            "axis_neuron": 2,
-            "type_one_side": True,
-            "seed": 1,
-        },
-        "fitting_net": {"neuron": [5], "seed": 2},
-        "spin": {"use_spin": ["O"], "virtual_scale": [0.3]},
-    }
-    model, path = build_model(section), tmp_path / "spin.hlo"
-    write_hlo(path, model_file_dict(model, section, 0.9, "JAX"))
+    model, path = build_model(SPIN), tmp_path / "spin.hlo"
+    write_hlo(path, model_file_dict(model, SPIN, 0.9, "JAX"))
     evaluator = open_hlo(path)
     evaluator.forward = None
     batch = make_batch(2, 9)

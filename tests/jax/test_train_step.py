@@ -12,7 +12,7 @@ from deepmd.dpmodel.module import split
 from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
 from deepmd.dpmodel.training.step import StepOptions
 from deepmd.jax.train_step import JaxTrainStep
-from tests.jax.conftest import make_batch, make_loss, make_model
+from tests.jax.conftest import SPIN, make_batch, make_loss, make_model
 
 TASK = "Default"
 ADAM = {"type": "Adam"}
@@ -158,21 +158,6 @@ def test_one_program_for_one_architecture():
 
 
 def test_models_with_spins():
-    section = {
-        "type_map": ["O", "H"],
-        "descriptor": {
-            "type": "se_e2_a",
-            "rcut": 4.0,
-            "rcut_smth": 0.5,
-            "sel": [24, 24],
-            "neuron": [4],
-            "axis_neuron": 2,
-            "type_one_side": True,
-            "seed": 1,
-        },
-        "fitting_net": {"neuron": [5], "seed": 2},
-        "spin": {"use_spin": ["O"], "virtual_scale": [0.3]},
-    }
     batch, rng = make_batch(2, 9), np.random.default_rng(1)
     batch.spin = rng.normal(size=(batch.n_atoms, 3))
     batch.labels["force_mag"] = rng.normal(size=(batch.n_atoms, 3))
@@ -181,7 +166,7 @@ def test_models_with_spins():
     steps = []
     for kind in (NumPyTrainStep, JaxTrainStep):
         loss = EnergySpinLoss(1e-3, **prefactors)
-        steps.append(kind({TASK: build_model(section)}, {TASK: loss}, ADAM, StepOptions()))
+        steps.append(kind({TASK: build_model(SPIN)}, {TASK: loss}, ADAM, StepOptions()))
     figures, grads = steps[0].gradients(TASK, batch, 5e-4)
     mine, my_grads = steps[1].gradients(TASK, batch, 5e-4)
     assert_same(grads, my_grads, 1e-11)
