@@ -88,9 +88,11 @@ def count_frames(file: DPPath, natoms: int) -> int:
     """Return the number of frames in a ``coord`` array, checking it against the number of atoms."""
     array = check_number(file)
     shape, size = tuple(array.shape), int(np.prod(array.shape))
+    if size == 0:
+        raise DataError("holds no frames", where=file, fix="remove the folder")
     count, rest = divmod(size, 3 * natoms)
     single = count == 1 and (array.ndim == 1 or shape == (natoms, 3))
-    if rest or count == 0 or not (single or (array.ndim > 1 and shape[0] == count)):
+    if rest or not (single or (array.ndim > 1 and shape[0] == count)):
         raise DataError(
             f"found shape {_times(shape)}, expected n_frames x {3 * natoms} "
             f"({natoms} atoms in type.raw)",

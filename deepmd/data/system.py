@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd.data.storage import FrameArray, count_frames
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.label import Label
+from deepmd.dpmodel.label import Label, check_charge_spin
 from deepmd.utils.errors import DataError, InputError, did_you_mean
 from deepmd.utils.path import DPPath
 
@@ -224,6 +224,8 @@ class System:
         )
         for label in labels:
             values, found = self._load_label(label, frames, types)
+            if label.name == "charge_spin":
+                check_charge_spin(values, f"{self.path}: charge_spin", frames)
             if label.name in FIELDS:
                 setattr(batch, label.name, values)
             else:

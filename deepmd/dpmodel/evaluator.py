@@ -11,7 +11,14 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, numpy_forward, predict_in_chunks
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.io.files import branch_of, branch_params, load_model, models_of, nearest_of
+from deepmd.io.files import (
+    SINGLE,
+    branch_of,
+    branch_params,
+    load_model,
+    models_of,
+    nearest_of,
+)
 from deepmd.utils.errors import located
 
 
@@ -33,6 +40,8 @@ class Evaluator:
     """
 
     model: Model
+    #: Its task in a file of several.
+    branch = SINGLE
     #: Atoms in one call that keep the device busy without exhausting its memory.
     batch_atoms = 1024
     max_edges = EDGES_PER_CHUNK
@@ -59,7 +68,9 @@ class Evaluator:
         with located(path):
             model = Model.deserialize(models[branch])
         section = branch_params(tree.get("model_def_script") or {}, branch)
-        return cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+        made = cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+        made.branch = branch
+        return made
 
     def evaluate(
         self,

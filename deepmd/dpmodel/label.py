@@ -2,7 +2,15 @@
 """What may be read from a data set besides positions, cells and types."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from deepmd.utils.errors import InputError
+
+#: Numbers of charges (from -100) and multiplicities (from 0) that models tell apart.
+CHARGES, MULTIPLICITIES = 200, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +61,22 @@ class Label:
 
 #: Spins of the atoms.
 SPIN = Label("spin", 3, True, required=True)
+
+
+def check_charge_spin(values: Any, where: str, frames: Sequence[int] | None = None) -> None:
+    """Raise InputError unless charges and multiplicities (n_frames, 2) are some that models know."""
+    numbers = np.asarray(values)
+    least = np.array([-(CHARGES // 2), 0])
+    most = least + np.array([CHARGES, MULTIPLICITIES]) - 1
+    wrong = (numbers != np.round(numbers)) | (numbers < least) | (numbers > most)
+    if wrong.any():
+        row, k = np.argwhere(wrong)[0]
+        frame = row if frames is None else frames[row]
+        raise InputError(
+            f"{('charge', 'multiplicity')[k]} {numbers[row, k]:g} of frame {frame}",
+            where=where,
+            fix=f"give a whole number from {least[k]} to {most[k]}",
+        )
 
 
 def parameter_labels(model: Any) -> list[Label]:

@@ -16,6 +16,7 @@ from deepmd.dpmodel.module import split
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.infer import DeepEval
 from deepmd.infer.frames import padded
+from deepmd.io.files import check_head
 from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.files import replacing
 
@@ -41,6 +42,7 @@ def eval_desc(
     """
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
+    check_head(potential.evaluator.branch, head)
     descriptor = getattr(potential.model.atomic_model, "descriptor", None)
     if descriptor is None:
         raise NotAvailableError("the model has no descriptor of its own", where=path)

@@ -6,7 +6,7 @@ from typing import Any
 
 from deepmd.backend.backend import Backend, choose_backend
 from deepmd.backend.detect import with_suffix_of
-from deepmd.io.files import branch_of
+from deepmd.io.files import branch_of, check_head
 from deepmd.train.cautions import warn_of_order
 from deepmd.train.checkpoints import find_checkpoints, read_newest
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -40,8 +40,10 @@ def freeze(
     source.require()
     suffix = source.checkpoint_suffix or ""
     checkpoint = read_newest(checkpoint_folder, suffix, source.read_checkpoint)[0]
+    branch = branch_of(checkpoint.models, head, "--head")
+    check_head(branch, head)
     target.freeze(checkpoint, path, head, hessian=hessian)
-    warn_of_order(checkpoint.models[branch_of(checkpoint.models, head, "--head")])
+    warn_of_order(checkpoint.models[branch])
     log.info("Saved frozen model to %s", path)
     return path
 

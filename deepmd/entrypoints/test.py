@@ -16,6 +16,7 @@ from deepmd.entrypoints.data import batches, data_paths
 from deepmd.entrypoints.test_kinds import Form, Kind, Quantity, Rows, kind_of
 from deepmd.infer import DeepEval
 from deepmd.infer.frames import padded
+from deepmd.io.files import check_head
 from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def test(
     path = resolve_model(model, backend)
     paths, patterns = data_paths(system, datafile, train_data, valid_data)
     predictor = DeepEval(path, head=head)
+    check_head(predictor.evaluator.branch, head)
     kind = kind_of(predictor, path, atomic=atomic)
     systems = open_systems(paths, type_map=predictor.get_type_map(), patterns=patterns)
     all_metrics = []

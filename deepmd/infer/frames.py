@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.label import check_charge_spin
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -108,13 +109,16 @@ def make_frames(
     _check_types(atype, model.get_type_map())
     _check_finite(coord, atype, "coords", "is at NaN or infinity")
     charges = (nf, model.get_dim_chg_spin())
+    charge_spin = _parameters("charge_spin", charge_spin, charges, model.get_default_chg_spin())
+    if charge_spin is not None:
+        check_charge_spin(charge_spin, "charge_spin")
     return Frames(
         coord,
         _cells(cells, nf),
         atype,
         _parameters("fparam", fparam, (nf, model.get_dim_fparam()), model.get_default_fparam()),
         _parameters("aparam", aparam, (nf, na, model.get_dim_aparam())),
-        _parameters("charge_spin", charge_spin, charges, model.get_default_chg_spin()),
+        charge_spin,
         _spin(spin, model, atype),
     )
 
@@ -280,7 +284,10 @@ def _parameters(
         return None
     value = default if value is None else value
     if value is None:
-        raise InputError(f"the model needs {dim} {kind} parameters, none are given", where=name)
+        what = f"{dim} {kind} parameters"
+        if name == "charge_spin":
+            what = "charge_spin, the charge and multiplicity of every frame"
+        raise InputError(f"the model needs {what}, none are given", where=name)
     array = _numbers(value, name)
     if not np.isfinite(array).all():
         raise InputError("holds NaN or infinite numbers", where=name)

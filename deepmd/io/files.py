@@ -182,6 +182,12 @@ def branch_of(
     raise InputError(f'has no branch "{head}"', where=where, fix=did_you_mean(head, known))
 
 
+def check_head(branch: str, head: str | None) -> None:
+    """Raise InputError if a command names a branch of a model that has none."""
+    if head is not None and branch == SINGLE:
+        raise InputError(f'the model has no branches, "{head}" names one', where="--head")
+
+
 def branch_params(params: Mapping[str, Any], branch: str) -> dict[str, Any]:
     """Return the model section of one task."""
     several = params.get("model_dict")

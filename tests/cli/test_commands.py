@@ -128,6 +128,13 @@ def test_freeze(trained, tmp_path, given):
     assert (tmp_path / "sub/m.dp").is_file()
 
 
+@pytest.mark.parametrize("command", [["freeze"], ["test", "-m", "model.ckpt-2.dp"]])
+def test_branch_of_a_model_without_branches(trained, command):
+    result = trained(*command, "--head", "ice")
+    assert result.code == 1
+    assert result.errors == ['dp: --head: the model has no branches, "ice" names one']
+
+
 def test_freeze_without_flag_takes_the_backend_of_the_checkpoint(trained, tmp_path):
     result = trained("freeze")
     assert result.code == 0

@@ -111,7 +111,7 @@ CASES = {
     "nan force": (spoil("set.001/force.npy", 2, np.nan), "force.npy", "frame 2 of this set"),
     "inf coord": (spoil(f"{SET}/coord.npy", 1, np.inf), "coord.npy", "frame 1 of this set"),
     "nan energy": (spoil(f"{SET}/energy.npy", 3, np.nan), "energy.npy", "frame 3 of this set"),
-    "empty coord": (save(f"{SET}/coord.npy", np.ones((0, 15))), "coord.npy", "found shape 0 x 15"),
+    "empty coord": (save(f"{SET}/coord.npy", np.ones((0, 15))), "coord.npy", "holds no frames"),
     "mixed in one set": (
         save(f"{SET}/real_atom_types.npy", np.zeros((4, 5), int)),
         "set.001",
@@ -157,6 +157,15 @@ def test_mixed_system_needs_names(make: Callable) -> None:
     np.save(Path(made.path) / "set.000/real_atom_types.npy", np.zeros((4, 3)))
     with pytest.raises(DataError, match=r"type_map\.raw: missing; a mixed-type"):
         System(made.path)
+
+
+def test_charges_and_multiplicities_beyond_the_tables(make: Callable) -> None:
+    made = make()
+    label = Label("charge_spin", 2, atomic=False)
+    np.save(Path(made.path) / "set.000/charge_spin.npy", [[0, 1], [0, 1], [0, 150], [0, 1]])
+    assert System(made.path).load([1], [label]).charge_spin.tolist() == [[0, 1]]
+    with pytest.raises(InputError, match=r"charge_spin: multiplicity 150 of frame 2; .* 0 to 99"):
+        System(made.path).load([1, 2], [label])
 
 
 def test_check_finds_a_short_file_before_training(make: Callable) -> None:

@@ -39,7 +39,7 @@ def test_default_parameters_of_a_member(tmp_path):
 def test_a_member_without_energies_is_refused(tmp_path):
     given = section("linear_ener", tmp_path)
     given["models"][0]["fitting_net"]["type"] = "dipole"
-    with pytest.raises(InputError, match="member 0 predicts dipole, not energies"):
+    with pytest.raises(InputError, match="models/0/fitting_net: predicts dipole, not energies"):
         build_model(given)
 
 
@@ -47,6 +47,7 @@ def test_a_member_without_energies_is_refused(tmp_path):
     ("name", "change", "message"),
     [
         ("linear_ener", {"models": []}, "model/models: names no model"),
+        ("zbl", {"descriptor": {"type": "se_e2_a", "sel": [4, 4]}}, "model/descriptor: a sum of"),
         ("zbl", {"smin_alpha": 0.0}, "smin_alpha 0.0 is not greater than 0"),
     ],
 )

@@ -34,6 +34,7 @@ WRONG = [
         "three_body_rcut: 5.0 is larger than the rcut of repinit, 4.0",
     ),
     ("dpa3", None, {"default_chg_spin": [1.0]}, "found 1 numbers, expected charge and mult"),
+    ("dpa3", None, {"default_chg_spin": [0.5, 1.0]}, "charge 0.5 of frame 0; give a whole number"),
     ("hybrid", None, {"list": []}, "must name at least one descriptor"),
 ]
 

@@ -82,4 +82,12 @@ def test_charge_and_spin():
     np.testing.assert_array_equal(model.eval(*args)[0], usual)
     with pytest.raises(InputError, match="charge_spin"):
         model.eval(*args, charge_spin=[0, 1, 2])
+    for wrong in ([500, 1], [0, 150], [0.5, 1], [0, -1]):
+        with pytest.raises(
+            InputError, match=r"charge_spin: (charge|multiplicity) .* from (-100|0) to"
+        ):
+            model.eval(*args, charge_spin=wrong)
+    model.model.get_default_chg_spin = lambda: None
+    with pytest.raises(InputError, match="needs charge_spin, the charge and multiplicity"):
+        model.eval(*args)
     assert model.eval_typeebd().shape[0] == len(model.get_type_map()) + 1

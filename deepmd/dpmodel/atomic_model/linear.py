@@ -37,6 +37,8 @@ class LinearAtomicModel(AtomicModel):
     All are without distinguished types; types are matched by name.
     """
 
+    #: Path of the section of a member.
+    place = "model/models/{}"
     serial = atomic_serial("linear", 3, "models weights", ("models",), upgrades={2: _mean_weights})
 
     weights: Any = setting(
@@ -63,22 +65,22 @@ class LinearAtomicModel(AtomicModel):
         missing = [name for name in self.type_map if name not in model.type_map]
         if missing:
             raise InputError(
-                f"member {k} does not know the types {', '.join(missing)}",
-                where="model/models",
+                f"does not know the types {', '.join(missing)}",
+                where=f"{self.place.format(k)}/type_map",
                 fix="every type of the whole must be in every member",
             )
         outputs = model.output_def().keys()
         if "energy" not in outputs:
             raise InputError(
-                f"member {k} predicts {', '.join(outputs)}, not energies",
-                where="model/models",
+                f"predicts {', '.join(outputs)}, not energies",
+                where=f"{self.place.format(k)}/fitting_net",
                 fix="use the fitting net ener",
             )
         if not model.mixed_types:
             raise InputError(
-                f"member {k} has a descriptor with distinguished types",
-                where="model/models",
-                fix="use one without, such as se_atten",
+                "a sum of models needs a descriptor without distinguished types",
+                where=f"{self.place.format(k)}/descriptor",
+                fix="use one such as se_atten",
             )
 
     @property
@@ -189,6 +191,7 @@ class ZBLAtomicModel(LinearAtomicModel):
     The models are the network and the table.
     """
 
+    place = "model"
     serial = atomic_serial("zbl", 2, "models weights sw_rmin sw_rmax smin_alpha", ("models",))
 
     sw_rmin: float = setting(..., "Below this distance only the table acts, Å.")

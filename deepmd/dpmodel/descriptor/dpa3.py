@@ -13,6 +13,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
 from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedTypes
+from deepmd.dpmodel.label import CHARGES, MULTIPLICITIES, check_charge_spin
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import activation
@@ -24,9 +25,6 @@ from deepmd.dpmodel.nn.updates import linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
-
-# Numbers of charges (from -100) and multiplicities with an embedding.
-CHARGES, MULTIPLICITIES = 200, 100
 
 
 class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
@@ -235,6 +233,8 @@ class DescrptDPA3(EmbeddedTypes):
                 f"found {len(self.default_chg_spin)} numbers, expected charge and multiplicity",
                 where="model/descriptor/default_chg_spin",
             )
+        if self.default_chg_spin is not None:
+            check_charge_spin([self.default_chg_spin], "model/descriptor/default_chg_spin")
         seed = child_seed(self.seed, "repflows")
         self.repflows = self.part(RepFlows, seed=seed, **self.repflow)
         n = self.repflows.n_dim
