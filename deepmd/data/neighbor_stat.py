@@ -153,15 +153,8 @@ def longest_shift(systems: Sequence[System], virtual_scale: Sequence[float]) -> 
 
 
 def _coincident(batch: Batch) -> np.ndarray:
-    """Whether two atoms lie on top of each other; such a pair is in no neighbour list."""
-    ends, out = batch.offsets(), np.zeros(batch.n_frames, dtype=bool)
-    for k in range(batch.n_frames):
-        x = batch.coord[ends[k] : ends[k + 1]]
-        if batch.periodic[k]:
-            x = x @ np.linalg.inv(batch.cell[k])
-            x = np.round(x - np.floor(x), 10) % 1.0
-        out[k] = len(np.unique(x, axis=0)) < len(x)
-    return out
+    """Whether two atoms of a frame are at the same place."""
+    return np.isin(np.arange(batch.n_frames), batch.frame[batch.coincident()[:, 0]])
 
 
 def resolve_sel(

@@ -99,6 +99,22 @@ class Batch:
         """First atom of every frame, and the end: (n_frames + 1,)."""
         return np.concatenate([[0], np.cumsum(self.natoms)]).astype(np.int64)
 
+    def coincident(self) -> np.ndarray:
+        """Pairs of atoms (n, 2) that are at the same place, which no list of neighbours has."""
+        place = self.coord
+        if self.periodic.any():
+            cell = np.where(self.periodic[:, None, None], self.cell, np.eye(3))
+            inverse = np.linalg.inv(cell)[self.frame]
+            fraction = np.einsum("na,nab->nb", place, inverse)
+            folded = np.round(fraction - np.floor(fraction), 10) % 1.0
+            place = np.where(self.periodic[self.frame, None], folded, place)
+        order = np.lexsort((*place.T, self.frame))
+        first, second = order[:-1], order[1:]
+        same = (place[first] == place[second]).all(axis=1) & (
+            self.frame[first] == self.frame[second]
+        )
+        return np.stack([first, second], axis=1)[same]
+
     def vectors(self) -> np.ndarray:
         """Edge vectors (n_edges, 3) [Å], neighbour minus centre."""
         e = self.edges

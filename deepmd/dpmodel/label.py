@@ -2,7 +2,6 @@
 """What may be read from a data set besides positions, cells and types."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ class Label:
 SPIN = Label("spin", 3, True, required=True)
 
 
-def check_charge_spin(values: Any, where: str, frames: Sequence[int] | None = None) -> None:
+def check_charge_spin(values: Any, where: str, frames: np.ndarray | None = None) -> None:
     """Raise InputError unless charges and multiplicities (n_frames, 2) are some that models know."""
     numbers = np.asarray(values)
     least = np.array([-(CHARGES // 2), 0])

@@ -91,7 +91,7 @@ class DeepEval(Queries):
         self._batch_size = _batch_size(auto_batch_size, self.evaluator)
         self._neighbor_list = neighbor_list
         self._neighbor_list_checked = False
-        self._warned = False
+        self._warned = self._warned_of_coincident = False
         ignored = [k for k, v in kwargs.items() if v is not None]
         if ignored or args:
             log.debug("options without effect: %s", ", ".join([*map(str, args), *ignored]))
@@ -154,6 +154,7 @@ class DeepEval(Queries):
         """Evaluate some frames, and put the atoms' results into (n_frames, n_atoms, …)."""
         first = [d for d in derivatives if d != "hessian"]
         batch = self._batch(frames, part)
+        self._warn_of_coincident(frames, part, batch)
         results = self.evaluator.evaluate(batch, derivatives=first, extra=extra)
         real = frames.real[part]
         out = {}
@@ -200,6 +201,17 @@ class DeepEval(Queries):
         batch = self._batch(frames, np.array([number]))
         out[np.ix_(real, real)] = self.evaluator.hessian(batch)
         return out
+
+    def _warn_of_coincident(self, frames: Frames, part: np.ndarray, batch: Batch) -> None:
+        """Warn once of atoms at the same place, which do not see each other."""
+        if self._warned_of_coincident:
+            return
+        pairs = batch.coincident()
+        if len(pairs):
+            self._warned_of_coincident = True
+            k = batch.frame[pairs[0, 0]]
+            atoms = np.flatnonzero(frames.real[part[k]])[np.sort(pairs[0]) - batch.offsets()[k]]
+            log.warning("atoms %d and %d of frame %d are at the same place", *atoms, part[k])
 
     def _warn_of_overflow(self) -> None:
         overflow = self.evaluator.overflow

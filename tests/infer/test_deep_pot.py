@@ -149,6 +149,18 @@ def test_frames_do_not_see_each_other(dp, frames):
         same([x[k : k + 1] for x in many], dp.eval(frames[k], cell, TYPES, atomic=True))
 
 
+@pytest.mark.parametrize("cell", [CELL, None])
+def test_atoms_at_the_same_place_are_told_once(model_file, frames, cell, caplog):
+    potential = DeepPot(model_file)
+    given = np.array(frames)
+    potential.eval(given, cell, TYPES)
+    given[2, 4] = given[2, 1] + (CELL[0] - CELL[2] if cell is not None else 0.0)
+    assert "same place" not in caplog.text
+    for _ in range(2):
+        potential.eval(given, cell, [-1, *TYPES[1:]])
+    assert caplog.text.count("atoms 1 and 4 of frame 2 are at the same place") == 1
+
+
 def test_virtual_atoms_are_left_out(dp, frames):
     types = np.array([[0, -1, 1, 1, 0], [1, 1, 0, -1, -2], [-1] * 5])
     coords = frames[:3].copy()
