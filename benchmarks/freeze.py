@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Time to write a TorchScript file (``.pth``) of a model with random weights, by number of types."""
+"""Time to write a compiled file (``.pth``, ``.hlo``) of a model with random weights, by types."""
 
 import argparse
 import sys
@@ -11,12 +11,16 @@ from common import machine, table
 from models import model
 
 
-def freeze(descriptor: str, ntypes: int) -> tuple[float, float, float]:
+def freeze(descriptor: str, ntypes: int, suffix: str) -> tuple[float, float, float]:
     """Return wall time [s], processor time [s] and size of the file [MiB]."""
     from deepmd.dpmodel.model import build_model
     from deepmd.dpmodel.training.checkpoint import Checkpoint
-    from deepmd.pt.export import write_pth
     from deepmd.schema import normalize
+
+    if suffix == ".pth":
+        from deepmd.pt.export import write_pth as write
+    else:
+        from deepmd.jax.export import write_hlo as write
 
     section = model(descriptor)
     section["type_map"] = [f"T{k}" for k in range(ntypes)]
@@ -28,9 +32,9 @@ def freeze(descriptor: str, ntypes: int) -> tuple[float, float, float]:
     built = build_model(params)
     point = Checkpoint(models={"Default": built}, model_params=params, min_nbor_dist=0.9)
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "model.pth"
+        path = Path(temporary) / f"model{suffix}"
         start = time.perf_counter(), time.process_time()
-        write_pth(path, point.model_data())
+        write(path, point.model_data())
         size = path.stat().st_size / 2**20
     return time.perf_counter() - start[0], time.process_time() - start[1], size
 
@@ -40,9 +44,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--descriptor", default="se_e2_a,dpa1", help="which, by commas")
     parser.add_argument("--types", default="2,5,10", help="numbers of types, by commas")
+    parser.add_argument("--suffix", default=".pth", choices=(".pth", ".hlo"), help="kind of file")
     options = parser.parse_args()
     rows = [
-        (name, int(n), *freeze(name, int(n)))
+        (name, int(n), *freeze(name, int(n), options.suffix))
         for name in options.descriptor.split(",")
         for n in options.types.split(",")
     ]
