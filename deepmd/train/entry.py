@@ -87,25 +87,14 @@ def prepare(
     training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
     start = _read_start(backend, suffix, init_model, restart, init_frz_model)
     continued = start if restart else None
-    systems = {
-        b.name: (
-            setup.open_data(b, "training_data"),
-            setup.open_data(b, "validation_data") if b.data.get("validation_data") else None,
-        )
-        for b in setup.branches(config)
-    }
+    systems = {b.name: setup.open_both(b) for b in setup.branches(config)}
     nearest = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
     _write("input_v2_compat.json", given)
     _write(output, config)
     text = _json(config)
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
     tasks = setup.make_tasks(config, systems, seed=seed)
-    if start is None:
-        setup.set_all_statistics(config, tasks)
-    else:
-        _start_from(start, config, tasks, force=force_load)
-    for task in tasks.values():
-        warn_of_jumps(task.model)
+    _start_from(start, config, tasks, force=force_load)
     widths = _widths(tasks, backend.train_step, continued)
     numb_steps = setup.count_steps(training, tasks)
     trainer = Trainer(
@@ -254,14 +243,19 @@ def _read_start(
 
 
 def _start_from(
-    start: Checkpoint, config: dict[str, Any], tasks: Mapping[str, Task], *, force: bool
+    start: Checkpoint | None, config: dict[str, Any], tasks: Mapping[str, Task], *, force: bool
 ) -> None:
-    """Put the parameters of a checkpoint or model file into the models."""
-    keys = differing_keys(start.model_params, config["model"], "model")
-    keys = [k for k in keys if not k.startswith("model/info")]
-    for name, task in tasks.items():
-        take_parameters(task.model, _model_of(start, name), keys=keys, force=force)
-    _keep_info(config, start.model_params)
+    """Put the parameters of a checkpoint or model file, or new statistics, into the models."""
+    if start is None:
+        setup.set_all_statistics(config, tasks)
+    else:
+        keys = differing_keys(start.model_params, config["model"], "model")
+        keys = [k for k in keys if not k.startswith("model/info")]
+        for name, task in tasks.items():
+            take_parameters(task.model, _model_of(start, name), keys=keys, force=force)
+        _keep_info(config, start.model_params)
+    for task in tasks.values():
+        warn_of_jumps(task.model)
 
 
 def _model_of(start: Checkpoint, name: str) -> Model:

@@ -84,6 +84,12 @@ def open_data(branch: Branch, kind: str) -> list[System]:
         raise DataError(error.what, where=where, fix=error.fix) from None
 
 
+def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
+    """Open training and validation data; the latter may be absent."""
+    train, given = open_data(branch, "training_data"), branch.data.get("validation_data")
+    return train, open_data(branch, "validation_data") if given else None
+
+
 def make_dataset(
     branch: Branch, kind: str, systems: list[System], model: Model, labels: list[Label], seed: int
 ) -> Dataset:
