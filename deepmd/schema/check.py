@@ -18,6 +18,7 @@ from dargs.dargs import isinstance_annotation
 from deepmd.schema.cross import cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value
+from deepmd.schema.model import resolve_shared
 from deepmd.schema.registry import (
     ArgsRegistry,
     descriptor_args,
@@ -77,9 +78,11 @@ def normalize(
 
 
 def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
-    """Add the sections that may be left out, so that their defaults are filled in."""
+    """Add what may be left out, so that defaults are filled in: sections and shared parts."""
     data.setdefault("optimizer", {})
     data.setdefault("validating", {})
+    if isinstance(data.get("model"), dict):
+        resolve_shared(data["model"])
     if "loss" not in data:
         model = data.get("model")
         fitting = model.get("fitting_net") if isinstance(model, dict) else None
@@ -123,7 +126,8 @@ def _check_choice(section: str, variant: Any, value: dict[str, Any], path: list[
     if tag in variant.choice_alias:
         value[flag] = variant.choice_alias[tag]
     elif tag not in variant.choice_dict:
-        raise _REGISTRY_OF[_registry_key(section, path)].unknown(tag, where=where)
+        registry = _REGISTRY_OF[_registry_key(section, path)]
+        raise registry.unknown(tag, where=where, allowed=variant.choice_dict)
 
 
 def _registry_key(section: str, path: list[str]) -> str:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Section ``model``: keys of every model, and the standard model."""
 
+import copy
+from typing import Any
+
 from dargs import Argument
 
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, choice, count, flag, option, unset
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
 from deepmd.schema.registry import fitting_args, model_args
+from deepmd.utils.errors import InputError, did_you_mean
 
 
 def common_model_arguments() -> list[Argument]:
@@ -164,3 +168,30 @@ def multi_task_model_argument() -> Argument:
         ],
         doc="What is trained.",
     )
+
+
+def resolve_shared(model: dict[str, Any]) -> None:
+    """Put the definitions of a sum's ``shared_dict`` where its members name them."""
+    shared, members = model.get("shared_dict"), model.get("models")
+    if not shared or not isinstance(shared, dict) or not isinstance(members, list):
+        return
+    for k, member in enumerate(m for m in members if isinstance(m, dict)):
+        where = f"model/models/{k}"
+        for key in {"type_map", "descriptor", "fitting_net"} & set(member):
+            member[key] = _shared(member[key], shared, f"{where}/{key}")
+        parts = member.get("descriptor")
+        if isinstance(parts, dict) and isinstance(parts.get("list"), list):
+            at = f"{where}/descriptor/list"
+            parts["list"] = [_shared(d, shared, f"{at}/{n}") for n, d in enumerate(parts["list"])]
+
+
+def _shared(part: Any, shared: dict[str, Any], where: str) -> Any:
+    """Return a copy of what ``name`` or ``name:level`` means, and anything else unchanged."""
+    if not isinstance(part, str):
+        return part
+    name = part.partition(":")[0]
+    if name not in shared:
+        raise InputError(
+            f'shared_dict has no "{name}"', where=where, fix=did_you_mean(name, shared)
+        )
+    return copy.deepcopy(shared[name])

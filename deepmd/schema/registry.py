@@ -95,14 +95,21 @@ class ArgsRegistry:
             doc=f"type of the {self.kind}",
         )
 
-    def unknown(self, name: str, *, where: str | None = None) -> InputError:
-        """Return the error for a type name that is not registered."""
+    def unknown(
+        self, name: str, *, where: str | None = None, allowed: Iterable[str] | None = None
+    ) -> InputError:
+        """Return the error for a type name that is not registered, or not ``allowed`` here."""
+        available = (
+            f"available: {', '.join(sorted(self._factories if allowed is None else allowed))}"
+        )
+        if name in self.names():
+            return InputError(f'{self.kind} "{name}" cannot be inside', where=where, fix=available)
         for main, aliases in self._known.items():
             if name == main or name in aliases:
                 return NotAvailableError(
                     f'{self.kind} "{name}" is known but not built yet',
                     where=where,
-                    fix=f"available: {', '.join(sorted(self._factories))}",
+                    fix=available,
                 )
         return InputError(
             f'unknown {self.kind} "{name}"', where=where, fix=did_you_mean(name, self.names())

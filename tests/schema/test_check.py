@@ -274,6 +274,39 @@ def test_two_lengths_of_the_warm_up():
         normalize(data)
 
 
+def test_members_name_shared_parts():
+    shared = {"names": ["O", "H"], "seen": DPA1, "net": {"neuron": [7]}}
+    hybrid = {"type": "hybrid", "list": ["seen", DPA1]}
+    members = [{"descriptor": "seen:0", "fitting_net": "net"}, {"descriptor": hybrid}]
+    members[0]["type_map"], members[1]["fitting_net"] = "names", {}
+    model = {"type": "linear_ener", "type_map": ["O", "H"], "weights": "sum", "shared_dict": shared}
+    first, second = normalize(changed("model", {**model, "models": members}))["model"]["models"]
+    assert (first["type_map"], first["fitting_net"]["neuron"]) == (["O", "H"], [7])
+    assert [d["type"] for d in (first["descriptor"], *second["descriptor"]["list"])] == [
+        "se_atten"
+    ] * 3
+    members[1]["fitting_net"] = "nett"
+    with pytest.raises(
+        InputError, match=r'models/1/fitting_net: shared_dict has no "nett"; .*"net"'
+    ):
+        normalize(changed("model", {**model, "models": members}))
+
+
+SUM = {"type": "linear_ener", "weights": "sum", "models": [{"type": "linear_ener"}]}
+NESTED = [
+    ("model/descriptor", {"type": "hybrid", "list": [{"type": "hybrid"}]}, "descriptor", "hybrid"),
+    ("model", SUM, "model", "linear_ener"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "kind", "name"), NESTED)
+def test_what_cannot_be_nested(path, value, kind, name):
+    with pytest.raises(InputError, match=f'/0/type: {kind} "{name}" cannot be inside') as caught:
+        normalize(changed(path, value))
+    assert "standard" in caught.value.fix or "se_e2_a" in caught.value.fix
+    assert name not in caught.value.fix
+
+
 NOT_BUILT = [
     ("model/descriptor/type", "se_a_mask"),
     ("model/descriptor/type", "DPA4C"),

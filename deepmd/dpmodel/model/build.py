@@ -177,5 +177,10 @@ def linear_arguments() -> list[Argument]:
             doc="Complete model sections.",
         ),
         LinearAtomicModel.settings["weights"].argument("weights"),
-        option("shared_dict", dict, {}, "Definitions shared by the members."),
+        option(
+            "shared_dict",
+            dict,
+            {},
+            "Definitions that members name; each has parameters of its own.",
+        ),
     ]
