@@ -33,7 +33,15 @@ def test_signal(work, number, monkeypatch, caplog):
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
-def test_the_second_signal_ends_at_once():
+@pytest.fixture
+def interruptible():
+    """Python's own reaction to SIGINT, which programs in the background of a shell do not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_signal_ends_at_once(interruptible):
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal is signal.SIGINT

@@ -159,5 +159,5 @@ def test_dictionary_and_labels() -> None:
     assert plain["@version"] == 4 and "start_pref_h" not in plain
     assert EnergyLoss.deserialize(plain).serialize() == plain
     assert [la.name for la in loss().label_requirements()] == ["energy", "force", "hessian"]
-    with pytest.raises(InputError, match="not defined for pf, gf, h"):
+    with pytest.raises(InputError, match="use_huber: excludes the Hessian error"):
         loss(use_huber=True)
