@@ -13,12 +13,6 @@ from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomise, small_system
 from tests.members import DESCRIPTORS, FITTINGS, MEMBERS, section
 
-#: Those that take longest are compiled by one backend only, except before a release.
-LONG = {
-    "pth": {"se_e3", "hybrid", "linear_ener", "loc_frame", "spin", "dipole", "polar", "zbl"},
-    "hlo": {"se_e2_a", "se_atten", "se_atten_v2", "dpa2", "dpa3"},
-}
-
 
 def results(potential):
     """All results of a potential for one system, periodic and open."""
@@ -69,14 +63,8 @@ def test_single_precision(name, tmp_path):
     assert any((first[key] != second[key]).any() for key in first)
 
 
-def exported():
-    for suffix, long in LONG.items():
-        for name in MEMBERS:
-            marks = [pytest.mark.exhaustive] if name in long else []
-            yield pytest.param(name, suffix, id=f"{name}-{suffix}", marks=marks)
-
-
-@pytest.mark.parametrize(("name", "suffix"), list(exported()))
+@pytest.mark.parametrize("suffix", ["pth", "hlo"])
+@pytest.mark.parametrize("name", MEMBERS)
 def test_compiled_file(name, suffix, tmp_path, request):
     if suffix == "hlo":
         pytest.importorskip("flatbuffers")
