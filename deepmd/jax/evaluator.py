@@ -17,7 +17,7 @@ from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.io.files import load_model
-from deepmd.jax.cache import architecture, shared
+from deepmd.jax.cache import architecture, make_room, shared
 from deepmd.jax.program import program_of
 from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
 from deepmd.utils.errors import located
@@ -102,6 +102,7 @@ class JaxEvaluator(Evaluator):
         key = (to, extra, gradients)
         if key not in self.shapes:
             self.shapes.add(key)
+            make_room()
             log.info("compiling program %d for %s", len(self.shapes), to)
         for chunk in found:
             padded = pad_inputs(chunk.inputs, packings, n_frames, to, self.model.rcut)

@@ -18,6 +18,7 @@ from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.neighbors import Overflow, Packing, slot_kinds
+from deepmd.jax.cache import make_room
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -247,4 +248,5 @@ class Bucketing:
         """Note the shape of a call; a new one is a compilation, which the log shows."""
         if key not in self.seen:
             self.seen.add(key)
+            make_room()
             log.info("%s: compiling program %d for %s", self.name, len(self.seen), key)
