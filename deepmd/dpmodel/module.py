@@ -8,7 +8,6 @@ into a copy of the tree with :func:`bind`.
 
 import copy
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -285,8 +284,7 @@ class Registered(Module):
 
         def decorate(kind: Any) -> Any:
             if cls.keys is not None and kind.settings:
-                title = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
-                cls.keys.register(names[0], alias=names[1:], doc=title)(kind.arguments)
+                cls.keys.add(kind, *names)
             return cls.registry.register(*names)(kind)
 
         return decorate

@@ -3,7 +3,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor, TypedNeighbours
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, SpinModel
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Module, modules
 from deepmd.dpmodel.nn.electronic_configuration import electronic_configuration
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork
 from deepmd.dpmodel.nn.random import Seed, child_seed
@@ -282,7 +282,8 @@ def _change_descriptor(descriptor: Descriptor, change: _Change) -> np.ndarray:
     if isinstance(descriptor, TypedDescriptor):
         _change_typed(descriptor, change)
     elif isinstance(descriptor, MixedDescriptor | DescrptDPA2 | DescrptDPA3):
-        for node in _nodes(descriptor, set()):
+        of_frames = ("chg_embedding", "spin_embedding")  # their rows are no types
+        for node in modules(descriptor, {id(getattr(descriptor, n, None)) for n in of_frames}):
             _change_node(node, change)
     else:
         raise NotAvailableError(
@@ -355,20 +356,6 @@ def _change_environment(part: Any, change: _Change) -> None:
     part.exclude_types = change.pairs(part.exclude_types)
     if part.type_map is not None:
         part.type_map = list(change.new)
-
-
-def _nodes(node: Any, seen: set[int]) -> Iterator[Module]:
-    """Iterate over the modules below a node, each once; embeddings of charges are left out."""
-    if isinstance(node, Module):
-        if id(node) not in seen:
-            seen.add(id(node))
-            yield node
-            for name in node.serial.children:
-                if name not in ("chg_embedding", "spin_embedding"):
-                    yield from _nodes(getattr(node, name), seen)
-    elif node is not None:
-        for child in node.values() if isinstance(node, Mapping) else node:
-            yield from _nodes(child, seen)
 
 
 def _change_node(node: Module, change: _Change) -> None:

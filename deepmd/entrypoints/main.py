@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 
 from deepmd.entrypoints.commands import NOT_BUILT
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError, NotAvailableError, located
 from deepmd.utils.log import set_up_logging
 
 #: Commands whose function is not in a module of its name.
@@ -42,10 +42,8 @@ def backend_key(given: str | None) -> str | None:
         name, where = os.environ.get("DP_BACKEND") or None, "DP_BACKEND"
     if name is None:
         return None
-    try:
+    with located(where):
         return Backend.get_backend(name).key
-    except InputError as error:
-        raise InputError(error.what, where=where, fix=error.fix) from None
 
 
 def check_environment() -> None:

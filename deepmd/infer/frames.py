@@ -12,7 +12,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import check_charge_spin
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError, NotAvailableError, located
 
 #: Parameters that a model may take, of frames and of atoms.
 _OF_FRAMES, _OF_ATOMS = ("fparam", "charge_spin"), ("aparam", "spin")
@@ -241,10 +241,8 @@ def _cells(value: Any, nf: int) -> np.ndarray:
         if not np.isfinite(cell).all():
             raise InputError(f"frame {frame} has a NaN or infinite cell vector", where="cells")
         if cell.any():
-            try:
+            with located(f"cells, frame {frame}"):
                 check_cell(cell)
-            except InputError as error:
-                raise InputError(error.what, where=f"cells, frame {frame}", fix=error.fix) from None
     return cells
 
 

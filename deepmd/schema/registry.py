@@ -9,6 +9,7 @@ A descriptor, fitting or loss is filed with its settings when its class is regis
         return [Argument("rcut", float, optional=True, default=6.0), ...]
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -54,6 +55,11 @@ class ArgsRegistry:
             return factory
 
         return decorate
+
+    def add(self, component: Any, *names: str) -> None:
+        """File the settings of a class under its names; its first line describes it."""
+        title = inspect.cleandoc(component.__doc__ or "").partition("\n")[0]
+        self.register(names[0], alias=names[1:], doc=title)(component.arguments)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()

@@ -86,7 +86,7 @@ class AdamW(Adam):
 
 OPTIMIZERS: dict[str, type[Adam]] = {"Adam": Adam, "AdamW": AdamW}
 for _name, _kind in OPTIMIZERS.items():
-    optimizer_args.register(_name, doc=(_kind.__doc__ or "").partition("\n")[0])(_kind.arguments)
+    optimizer_args.add(_kind, _name)
 
 
 def adam_settings(section: Mapping[str, Any]) -> dict[str, Any]:

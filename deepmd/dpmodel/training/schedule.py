@@ -121,7 +121,7 @@ DECAYS: dict[str, type[Decay]] = {
     "wsd": WarmupStableDecay,
 }
 for _name, _decay in DECAYS.items():
-    lr_args.register(_name, doc=(_decay.__doc__ or "").partition("\n")[0])(_decay.arguments)
+    lr_args.add(_decay, _name)
 
 
 def learning_rate(section: Mapping[str, Any], numb_steps: int) -> LearningRate:
