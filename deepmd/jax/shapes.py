@@ -213,7 +213,7 @@ def pad_labels(batch: Batch, loss: Loss, to: Sizes) -> Labels:
         find,
         _rows(batch.natoms.astype(np.float64), to.frames, 1.0),
         frame,
-        _rows(np.full(n, 1.0 / n), to.frames),
+        _rows(np.ones(n), to.frames),
     )
 
 

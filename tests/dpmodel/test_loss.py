@@ -45,7 +45,7 @@ def test_values(case, reference):
     find = dict.fromkeys(values, 1.0)
     if isinstance(case["find"], dict):
         find.update(case["find"])
-    labels = Labels(values, find, mask.sum(axis=1), frame, np.full(len(mask), 1 / len(mask)))
+    labels = Labels(values, find, mask.sum(axis=1), frame, np.ones(len(mask)))
     loss = EnergyLoss(**NOTHING | case["config"])
     loss, more = loss(case["learning_rate"], read(case["pred"]), labels)
     assert loss == pytest.approx(case["loss"], rel=1e-12)

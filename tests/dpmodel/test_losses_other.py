@@ -47,9 +47,7 @@ def test_values(case, reference):
         pred = {f"atom_{name}": pred[name], name: pred[f"global_{name}"]}
     values = {k: flat(z[path]) for k, path in case["label"].items()}
     frame = np.repeat(np.arange(nf), na)
-    labels = Labels(
-        values, dict.fromkeys(values, 1.0), np.full(nf, float(na)), frame, np.full(nf, 1 / nf)
-    )
+    labels = Labels(values, dict.fromkeys(values, 1.0), np.full(nf, float(na)), frame, np.ones(nf))
     loss = CLASSES[case["loss_class"]](**case["config"])
     assert {label.name for label in loss.label_requirements()} <= set(values)
     value, figures = loss(case["learning_rate"], pred, labels)
@@ -118,7 +116,7 @@ def batch_of(natoms, sizes, weight=None):
     natoms = np.asarray(natoms)
     rows = {True: int(natoms.sum()), False: len(natoms)}
     values = {n: RNG.normal(size=(rows[n.startswith("atom_")], s)) for n, s in sizes.items()}
-    weight = np.full(len(natoms), 1 / len(natoms)) if weight is None else np.asarray(weight)
+    weight = np.ones(len(natoms)) if weight is None else np.asarray(weight)
     frame = np.repeat(np.arange(len(natoms)), natoms)
     labels = Labels(values, dict.fromkeys(values, 1.0), natoms.astype(float), frame, weight)
     return {k: RNG.normal(size=v.shape) for k, v in values.items()}, labels
@@ -143,14 +141,14 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_frames_of_padding_do_not_count(name):
     loss, sizes = LOSSES[name]
-    pred, labels = batch_of([3, 5, 2], sizes, weight=[0.5, 0.5, 0.0])
+    pred, labels = batch_of([3, 5, 2], sizes, weight=[1.0, 1.0, 0.0])
     keep = {len(labels.frame): labels.frame < 2, 3: np.array([True, True, False])}
     cut = Labels(
         {k: v[keep[len(v)]] for k, v in labels.values.items()},
         labels.find,
         labels.natoms[:2],
         labels.frame[labels.frame < 2],
-        np.array([0.5, 0.5]),
+        np.ones(2),
     )
     whole = loss(0.3, pred, labels)
     part = loss(0.3, {k: v[keep[len(v)]] for k, v in pred.items()}, cut)

@@ -43,7 +43,7 @@ def test_loss_values(name, reference):
         dict.fromkeys(values, 1.0),
         np.full(nf, float(na)),
         np.repeat(np.arange(nf), na),
-        np.full(nf, 1 / nf),
+        np.ones(nf),
     )
     loss = EnergySpinLoss(**NOTHING | case["config"])
     total, figures = loss(case["learning_rate"], pred, labels)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every loss offers, and the labels it is given."""
+"""Loss base class, its terms, and the labels of a batch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
@@ -29,7 +29,7 @@ class Labels(NamedTuple):
     natoms : (n_frames,) float64
     frame : (n_atoms,) int64
     weight : (n_frames,) float64
-        Share of each frame in the means; they add up to 1. A frame of padding has 0.
+        Weight of each frame in the means: 1, and 0 for a frame of padding.
     """
 
     values: dict[str, Any]
@@ -46,13 +46,12 @@ class Labels(NamedTuple):
 
 def labels_of(batch: Batch) -> Labels:
     """Return the labels of a batch, every frame with the same weight."""
-    n = batch.n_frames
     return Labels(
         dict(batch.labels),
         {k: float(v) for k, v in batch.find.items()},
         batch.natoms.astype(np.float64),
         batch.frame,
-        np.full(n, 1.0 / n),
+        np.ones(batch.n_frames),
     )
 
 
@@ -98,11 +97,11 @@ class Loss(Registered):
         )
 
     def metric_names(self) -> list[str]:
-        """Return the names of the figures to show, the total first, then by alphabet."""
-        raise TypeError(f"{type(self).__name__} does not state its figures")
+        """Return the names of the metrics to show, the total first, then by alphabet."""
+        raise TypeError(f"{type(self).__name__} does not state its metrics")
 
-    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
-        """Compare predictions with labels.
+    def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> "list[LossTerm]":
+        """Compare predictions with labels, term by term, on the atoms and frames of this process.
 
         Parameters
         ----------
@@ -111,14 +110,142 @@ class Loss(Registered):
         pred : dict
             Of :meth:`deepmd.dpmodel.model.Model.predict`.
         labels : Labels
+        """
+        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    def call(
+        self,
+        lr: Any,
+        pred: dict[str, Any],
+        labels: Labels,
+        reduce: Callable[[Any], Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Compare predictions with labels.
+
+        Parameters
+        ----------
+        lr, pred, labels
+            As of :meth:`terms_of`.
+        reduce : function, optional
+            Sum of an array (n,) over the ranks of a distributed training. The loss and the metrics
+            are then those of the batches of all ranks; the gradient is the part of this rank, and
+            the sum of the parts over the ranks is the gradient.
 
         Returns
         -------
         loss : scalar
-        figures : dict of str to scalar
-            ``rmse``, the root of the loss, and the error of every quantity.
+        metrics : dict of str to scalar
+            The error of every quantity.
         """
-        raise TypeError(f"{type(self).__name__} cannot be evaluated")
+        terms = self.terms_of(lr, pred, labels)
+        if reduce is not None:
+            terms = _over_ranks(terms, reduce)
+        total: Any = 0.0
+        metrics: dict[str, Any] = {}
+        for term in terms:
+            if term.minimized is not None:
+                total = total + term.find * term.prefactor * term.minimized.value()
+            if term.metric is not None:
+                metrics[term.name] = shown(term.metric.shown_value(), term.find)
+        return total, metrics
+
+
+class Mean(NamedTuple):
+    """A mean as sum and weight, so that it can be taken over the batches of several ranks.
+
+    Attributes
+    ----------
+    sum : scalar
+        Sum of weight times error.
+    weight : scalar
+        Sum of the weights. The mean of nothing is 0.
+    form : {"mean", "root", "sum"}
+        The mean, its square root, or the sum without division.
+    """
+
+    sum: Any
+    weight: Any
+    form: str = "mean"
+
+    def value(self) -> Any:
+        """Return the mean, its root, or the sum."""
+        if self.form == "sum":
+            return self.sum
+        space = ops.xp(self.sum)
+        mean = self.sum / space.where(self.weight > 0, self.weight, 1.0 + 0.0 * self.weight)
+        return space.sqrt(mean) if self.form == "root" else mean
+
+    def shown_value(self) -> Any:
+        """Return the value, independent of the parameters."""
+        fixed = self._replace(sum=ops.stop_gradient(self.sum))
+        return fixed._replace(weight=ops.stop_gradient(self.weight)).value()
+
+    def scaled(self, factor: Any) -> "Mean":
+        """Return the mean of ``factor`` times the errors."""
+        return self._replace(sum=factor * self.sum)
+
+    def root(self) -> "Mean":
+        """Return the root of the mean."""
+        return self._replace(form="root")
+
+
+class LossTerm(NamedTuple):
+    """One term of a loss on a batch: what is minimized, and what is shown.
+
+    Attributes
+    ----------
+    name : str
+        Name of the metric.
+    find : float
+        1.0 where the label is there, 0.0 where not: the term is skipped.
+    prefactor : float
+    minimized : Mean or None
+        The contribution to the loss, without the prefactor.
+    metric : Mean or None
+        The error that is shown.
+    """
+
+    name: str
+    find: Any
+    prefactor: Any
+    minimized: Mean | None
+    metric: Mean | None
+
+
+def _over_ranks(terms: list[LossTerm], reduce: Callable[[Any], Any]) -> list[LossTerm]:
+    """Return the terms of the batches of all ranks; one reduction for all of them.
+
+    The sums have the values of all ranks and the derivatives of this one. A label that is missing
+    on some ranks is found where one has it; ranks without it add nothing.
+    """
+    means = [m for t in terms for m in (t.minimized, t.metric) if m is not None]
+    if not means:
+        return terms
+    space = ops.xp(means[0].sum)
+    found = [t.find for t in terms for m in (t.minimized, t.metric) if m is not None]
+    own = [
+        part * find
+        for m, find in zip(means, found, strict=True)
+        for part in (m.sum, m.weight, 1.0 + 0.0 * m.weight)
+    ]
+    total = reduce(ops.stop_gradient(space.stack(own)))
+
+    def of_all(k: int, mean: Mean) -> Mean:
+        value = own[3 * k] + (total[3 * k] - ops.stop_gradient(own[3 * k]))
+        return mean._replace(sum=value, weight=total[3 * k + 1])
+
+    out, k = [], 0
+    for term in terms:
+        kept: list[Mean | None] = []
+        find = term.find
+        for mean in (term.minimized, term.metric):
+            kept.append(None if mean is None else of_all(k, mean))
+            if mean is not None:
+                ones = total[3 * k + 2]
+                find = space.where(ones > 0, 1.0 + 0.0 * ones, 0.0 * ones)
+                k += 1
+        out.append(term._replace(find=find, minimized=kept[0], metric=kept[1]))
+    return out
 
 
 class Term(NamedTuple):
@@ -189,50 +316,46 @@ def only_output(model: Any) -> Any:
 
 
 def shown(value: Any, find: Any) -> Any:
-    """Return a figure, or NaN where its label is absent."""
+    """Return a metric, or NaN where its label is absent."""
     if isinstance(find, (int, float)):
         return value if find > 0 else float("nan")
     return ops.xp(value).where(find > 0, value, float("nan") + 0 * value)
 
 
-def root(x: Any) -> Any:
-    """Square root for display, outside of derivatives."""
-    return ops.xp(x).sqrt(ops.stop_gradient(x))
-
-
-def frame_mean(x: Any, labels: Labels) -> Any:
+def frame_mean(x: Any, labels: Labels) -> Mean:
     """Mean over frames of the mean over components of x (n_frames, size)."""
-    return ops.xp(x).sum(labels.weight * _component_mean(x))
+    space = ops.xp(x)
+    return Mean(space.sum(labels.weight * _component_mean(x)), space.sum(labels.weight))
 
 
-def atom_mean(x: Any, labels: Labels, mask: Any = None) -> Any:
+def atom_mean(x: Any, labels: Labels, mask: Any = None) -> Mean:
     """Mean over all atoms of all frames, and over components, of x (n_atoms, size).
 
     With a mask (n_atoms, 1) of ones and zeros, only the atoms with one count.
     """
     space = ops.xp(x)
-    share = labels.weight / space.sum(labels.weight * counted_atoms(labels, mask))
     mean = _component_mean(x) if mask is None else _component_mean(x) * mask[:, 0]
-    return space.sum(ops.take(share, labels.frame) * mean)
+    total = space.sum(ops.take(labels.weight, labels.frame) * mean)
+    return Mean(total, space.sum(labels.weight * counted_atoms(labels, mask)))
 
 
-def mean_square(d: Any, labels: Labels, mask: Any, *, of_atoms: bool) -> tuple[Any, Any]:
-    """Return the mean square of errors of atoms (n_atoms, size) or of sums over them, and a figure.
+def mean_square(d: Any, labels: Labels, mask: Any, *, of_atoms: bool) -> tuple[Mean, Mean]:
+    """Return the mean square of errors of atoms (n_atoms, size) or of sums over them, and a metric.
 
-    The figure is the root of the mean square, per atom. Of atoms, those in the mask count.
+    The metric is the root of the mean square, per atom. Of atoms, those in the mask count.
     """
     if of_atoms:
         value = atom_mean(d * d, labels, mask)
-        return value, root(value)
+        return value, value.root()
     per_atom = d / ops.xp(d).clip(counted_atoms(labels, mask), 1.0, None)[:, None]
-    return frame_mean(d * d, labels), root(frame_mean(per_atom * per_atom, labels))
+    return frame_mean(d * d, labels), frame_mean(per_atom * per_atom, labels).root()
 
 
 def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
     if mask is None:
         return labels.natoms
-    return ops.segment_sum(mask[:, 0], labels.frame, labels.natoms.shape[0])
+    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, labels.natoms.shape[0])
 
 
 def _component_mean(x: Any) -> Any:

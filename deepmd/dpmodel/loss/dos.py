@@ -10,16 +10,16 @@ from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import (
     Labels,
     Loss,
+    LossTerm,
     ScheduledLoss,
     Term,
     mean_square,
     only_output,
     scheduled_serial,
-    shown,
 )
 from deepmd.schema.settings import setting
 
-#: Term -> (name of its figure, of atoms, cumulative)
+#: Term -> (name of its metric, of atoms, cumulative)
 TERMS = {
     "dos": ("rmse_global_dos", False, False),
     "cdf": ("rmse_global_cdf", False, True),
@@ -62,27 +62,25 @@ class DOSLoss(ScheduledLoss):
         return wanted
 
     def metric_names(self) -> list[str]:
-        """Return the names of the figures to show."""
+        """Return the names of the metrics to show."""
         return sorted(TERMS[t][0] for t in TERMS if self.has(t))
 
-    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
+    def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> list[LossTerm]:
         """Compare predictions with labels; see :class:`Loss`.
 
-        Atoms of excluded types do not count, neither in means nor in the figures per atom.
+        Atoms of excluded types do not count, neither in means nor in the metrics per atom.
         """
-        total: Any = 0.0
-        figures: dict[str, Any] = {}
-        for t, (figure, of_atoms, cumulative) in TERMS.items():
+        terms = []
+        for t, (metric, of_atoms, cumulative) in TERMS.items():
             if not self.has(t):
                 continue
             name = "atom_dos" if of_atoms else "dos"
-            find, d = labels.find[name], pred[name] - labels.values[name]
+            d = pred[name] - labels.values[name]
             if cumulative:
                 d = _running_sum(d)
-            value, size = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
-            total = total + find * self.prefactor(t, lr) * value
-            figures[figure] = shown(size, find)
-        return total, figures
+            means = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
+            terms.append(LossTerm(metric, labels.find[name], self.prefactor(t, lr), *means))
+        return terms
 
 
 def _running_sum(x: Any) -> Any:

@@ -11,10 +11,10 @@ from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import (
     Labels,
     Loss,
+    Mean,
     Term,
     atom_mean,
     frame_mean,
-    root,
     scheduled_serial,
 )
 from deepmd.dpmodel.loss.energy_terms import Compare, EnergyTerms
@@ -130,7 +130,7 @@ class EnergyLoss(EnergyTerms):
             keep_graph=keep_graph,
         )
 
-    # -- terms: (contribution, figure) --------------------------------------------------------
+    # -- terms: (minimized, metric) -----------------------------------------------------------
 
     def _force_difference(self, pred: dict[str, Any], labels: Labels) -> Any:
         reference = labels.values["force"]
@@ -139,42 +139,44 @@ class EnergyLoss(EnergyTerms):
             return difference
         return difference / (_length(reference) + self.relative_f)
 
-    def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        value, figure = self.of_atoms(difference, labels, 1)
+        value, metric = self.of_atoms(difference, labels, 1)
         if self.f_use_norm:
             size = _length(difference)
             value = atom_mean(size if self.loss_func == "mae" else self.huber(size, 1), labels)
-        return value, figure
+        return value, metric
 
-    def _weighted_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _weighted_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
         weight = labels.values["atom_pref"]
         if self.loss_func == "mae":
             value = atom_mean(weight * ops.xp(difference).abs(difference), labels)
             return value, value
         value = atom_mean(weight * difference * difference, labels)
-        return value, root(value)
+        return value, value.root()
 
-    def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
         n, q = difference.shape[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
         projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, labels.natoms.shape[0])
         value = frame_mean(projected * projected, labels)
-        return value, root(value)
+        return value, value.root()
 
-    def _hessian(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _hessian(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         if "hessian" not in pred:  # no label, hence not predicted
-            return 0.0, float("nan")
+            nothing = Mean(0.0 * labels.weight[0], 0.0 * labels.weight[0])
+            return nothing, nothing
         difference = pred["hessian"] - labels.values["hessian"]
         space, absolute = ops.xp(difference), self.loss_func == "mae"
         error = space.abs(difference) if absolute else difference * difference
         of_atom = space.sum(error, axis=-1)
         of_frame = ops.segment_sum(of_atom, labels.frame, labels.natoms.shape[0])
-        value = space.sum(labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms))
-        return value, value if absolute else root(value)
+        per_element = labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms)
+        value = Mean(space.sum(per_element), space.sum(labels.weight))
+        return value, value if absolute else value.root()
 
 
 def _length(x: Any) -> Any:

@@ -3,9 +3,8 @@
 
 from typing import Any
 
-from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, Loss, Term, counted_atoms, scheduled_serial
+from deepmd.dpmodel.loss.base import Labels, Loss, Mean, Term, scheduled_serial
 from deepmd.dpmodel.loss.energy_terms import Compare, EnergyTerms
 from deepmd.utils.errors import InputError, NotAvailableError
 
@@ -60,15 +59,9 @@ class EnergySpinLoss(EnergyTerms):
             "fm": (self._magnetic_force, [Label("force_mag", 3, True)]),
         }
 
-    def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         return self.of_atoms(pred["force"] - labels.values["force"], labels, 1)
 
-    def _magnetic_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _magnetic_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = pred["force_mag"] - labels.values["force_mag"]
-        mask = pred["mask_mag"]
-        # Without any magnetic atom there is nothing to compare.
-        space = ops.xp(difference)
-        some = space.sum(labels.weight * counted_atoms(labels, mask)) > 0
-        mask = space.where(some, mask, 0.0 * mask + 1.0)
-        difference = space.where(some, difference, 0.0 * difference)
-        return self.of_atoms(difference, labels, 1, mask)
+        return self.of_atoms(difference, labels, 1, pred["mask_mag"])

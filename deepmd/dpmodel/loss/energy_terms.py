@@ -7,12 +7,19 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, ScheduledLoss, atom_mean, frame_mean, root, shown
+from deepmd.dpmodel.loss.base import (
+    Labels,
+    LossTerm,
+    Mean,
+    ScheduledLoss,
+    atom_mean,
+    frame_mean,
+)
 from deepmd.schema.common import one_of
 from deepmd.schema.settings import setting
 
-#: Compares predictions with labels: contribution and figure.
-Compare = Callable[[dict[str, Any], Labels], tuple[Any, Any]]
+#: Comparison of predictions with labels: what is minimized, and the metric.
+Compare = Callable[[dict[str, Any], Labels], tuple[Mean | None, Mean | None]]
 
 
 class EnergyTerms(ScheduledLoss):
@@ -64,65 +71,70 @@ class EnergyTerms(ScheduledLoss):
         return ("force",) * force + ("virial",) * ("virial" in names)
 
     def metric_names(self) -> list[str]:
-        """Return the names of the figures to show."""
-        return ["rmse", *sorted(map(self._figure, filter(self.has, self.terms)))]
+        """Return the names of the metrics to show."""
+        return ["rmse", *sorted(map(self._metric, filter(self.has, self.terms)))]
 
-    def _figure(self, term: str) -> str:
+    def _metric(self, term: str) -> str:
         return f"mae_{term}" if self.loss_func == "mae" else f"rmse_{term}"
 
-    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
+    def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> list[LossTerm]:
         """Compare predictions with labels; see :class:`Loss`."""
-        total: Any = 0.0
-        figures: dict[str, Any] = {}
         parts = self.parts()
+        terms = []
         for t in filter(self.has, self.terms):
             compare, needed = parts[t]
             # A label with a value for systems without its file is never missing.
             find = math.prod(1.0 if x.default else labels.find[x.name] for x in needed)
-            value, figure = compare(pred, labels)
-            total = total + find * self.prefactor(t, lr) * value
-            figures[self._figure(t)] = shown(figure, find)
-        return total, {"rmse": root(total + 0 * labels.weight[0]), **figures}
+            terms.append(
+                LossTerm(self._metric(t), find, self.prefactor(t, lr), *compare(pred, labels))
+            )
+        return terms
 
-    # -- terms: (contribution, figure) --------------------------------------------------------
+    def call(self, lr: Any, pred: dict[str, Any], labels: Labels, reduce: Any = None) -> Any:
+        """Compare predictions with labels; ``rmse`` is the root of the loss. See :class:`Loss`."""
+        total, metrics = super().call(lr, pred, labels, reduce)
+        total = total + 0 * labels.weight[0]  # an array, even if every label is absent
+        return total, {"rmse": ops.xp(total).sqrt(ops.stop_gradient(total)), **metrics}
 
-    def _energy(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    # -- terms: (minimized, metric) -----------------------------------------------------------
+
+    def _energy(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         energy = pred["energy"]
         if self.enable_atom_ener_coeff:
             weighted = labels.values["atom_ener_coeff"] * pred["atom_energy"]
             energy = ops.segment_sum(weighted, labels.frame, labels.natoms.shape[0])
         return self.of_frame(energy - labels.values["energy"], labels, 0)
 
-    def _virial(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _virial(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         return self.of_frame(pred["virial"] - labels.values["virial"], labels, 2)
 
-    def _atomic_energy(self, pred: dict[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def _atomic_energy(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         return self.of_atoms(pred["atom_energy"] - labels.values["atom_ener"], labels, 0)
 
-    def of_frame(self, difference: Any, labels: Labels, which: int) -> tuple[Any, Any]:
+    def of_frame(self, difference: Any, labels: Labels, which: int) -> tuple[Mean, Mean]:
         """Compare an extensive quantity of frames (n_frames, size); ``which``: see :meth:`huber`."""
         per_atom = difference / labels.natoms[:, None]
         if self.loss_func == "mae":
             value = frame_mean(ops.xp(difference).abs(per_atom), labels)
             return value, value
-        figure = root(frame_mean(per_atom * per_atom, labels))
+        metric = frame_mean(per_atom * per_atom, labels).root()
         if self.use_huber:
-            return frame_mean(self.huber(per_atom, which), labels), figure
+            return frame_mean(self.huber(per_atom, which), labels), metric
         scaled = per_atom * per_atom if self.intensive_ener_virial else per_atom * difference
-        return frame_mean(scaled, labels), figure
+        return frame_mean(scaled, labels), metric
 
     def of_atoms(
         self, difference: Any, labels: Labels, which: int, mask: Any = None
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Mean, Mean]:
         """Compare a quantity of atoms (n_atoms, size), or of those in the mask (n_atoms, 1)."""
         if self.loss_func == "mae":
             value = atom_mean(ops.xp(difference).abs(difference), labels, mask)
             return value, value
         value = atom_mean(difference * difference, labels, mask)
-        figure = root(value)
+        metric = value.root()
         if self.use_huber:
             value = atom_mean(self.huber(difference, which), labels, mask)
-        return value, figure
+        return value, metric
 
     def huber(self, x: Any, which: int) -> Any:
         """``x²/2`` up to delta, that of energies (0), forces (1) or virials (2), then linear."""

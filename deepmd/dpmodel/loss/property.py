@@ -7,7 +7,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, Loss, frame_mean, only_output
+from deepmd.dpmodel.loss.base import Labels, Loss, LossTerm, Mean, frame_mean, only_output
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of
 from deepmd.schema.settings import setting
@@ -26,7 +26,7 @@ class PropertyLoss(Loss):
     A measure of ``x = (p - out_bias) / out_std`` against the label treated alike. p is the
     property, divided by the number of atoms unless it is intensive. Absolute, squared and smooth
     absolute errors are summed over the batch, ``rmse`` and ``mape`` are means; ``mape`` and all
-    figures are of p itself.
+    metrics are of p itself.
     """
 
     fits = ("property",)
@@ -104,30 +104,29 @@ class PropertyLoss(Loss):
         return [Label(self.var_name, self.task_dim, False, required=True, high_precision=True)]
 
     def metric_names(self) -> list[str]:
-        """Return the names of the figures to show."""
+        """Return the names of the metrics to show."""
         return sorted(set(self.metric), key=lambda name: (name != "rmse", name))
 
-    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
+    def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> list[LossTerm]:
         """Compare predictions with labels; see :class:`Loss`."""
         p, reference = pred[self.var_name], labels.values[self.var_name]
         if not self.intensive:
             n = labels.natoms[:, None]
             p, reference = p / n, reference / n
-        std = ops.like(np.asarray(self.out_std), p)
-        find = labels.find[self.var_name]
-        if self.loss_func == "mape":
-            total = self._measure("mape", p - reference, reference, labels)
-        else:
-            total = self._measure(self.loss_func, (p - reference) / std, reference, labels)
+        d = p - reference
+        if self.loss_func != "mape":
+            d = d / ops.like(np.asarray(self.out_std), p)
+        minimized = self._measure(self.loss_func, d, reference, labels)
         if self.loss_func in ("smooth_mae", "mae", "mse"):
-            space = ops.xp(labels.weight)
-            frames = space.sum(space.where(labels.weight > 0, 1.0 + 0 * labels.weight, 0.0))
-            total = total * (frames * self.task_dim)
-        p = ops.stop_gradient(p)
-        figures = {m: self._measure(m, p - reference, reference, labels) for m in self.metric}
-        return find * total, figures
+            minimized = minimized.scaled(float(self.task_dim))._replace(form="sum")
+        find = labels.find[self.var_name]
+        terms = [LossTerm("", find, 1.0, minimized, None)]
+        for name in self.metric:
+            measure = self._measure(name, p - reference, reference, labels)
+            terms.append(LossTerm(name, find, 0.0, None, measure))
+        return terms
 
-    def _measure(self, name: str, d: Any, reference: Any, labels: Labels) -> Any:
+    def _measure(self, name: str, d: Any, reference: Any, labels: Labels) -> Mean:
         """Mean over frames and components of errors d (n_frames, task_dim)."""
         space = ops.xp(d)
         if name == "mae":
@@ -140,4 +139,4 @@ class PropertyLoss(Loss):
                 size = space.where(size < beta, (0.5 / beta) * d * d, size - 0.5 * beta)
             return frame_mean(size, labels)
         mean = frame_mean(d * d, labels)
-        return space.sqrt(mean) if name == "rmse" else mean
+        return mean.root() if name == "rmse" else mean

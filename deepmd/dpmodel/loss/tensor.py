@@ -4,7 +4,7 @@
 from typing import Any
 
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, Loss, mean_square, only_output, shown
+from deepmd.dpmodel.loss.base import Labels, Loss, LossTerm, mean_square, only_output
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.settings import setting
@@ -74,28 +74,26 @@ class TensorLoss(Loss):
         return wanted
 
     def metric_names(self) -> list[str]:
-        """Return the names of the figures to show."""
-        return [figure for _, _, figure in self._terms()]
+        """Return the names of the metrics to show."""
+        return [metric for _, _, metric in self._terms()]
 
     def _terms(self) -> list[tuple[bool, float, str]]:
-        """Terms that take part: of atoms, weight, name of the figure."""
+        """Terms that take part: of atoms, weight, name of the metric."""
         known = ((False, self.pref, "global"), (True, self.pref_atomic, "local"))
         return [(a, w, f"rmse_{where}_{self.tensor_name}") for a, w, where in known if w]
 
-    def call(self, lr: Any, pred: dict[str, Any], labels: Labels) -> tuple[Any, dict[str, Any]]:
+    def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> list[LossTerm]:
         """Compare predictions with labels; see :class:`Loss`.
 
-        Atoms of excluded types do not count, neither in means nor in the figure per atom.
+        Atoms of excluded types do not count, neither in means nor in the metric per atom.
         """
-        total: Any = 0.0
-        figures: dict[str, Any] = {}
-        for of_atoms, weight, figure in self._terms():
+        terms = []
+        for of_atoms, weight, metric in self._terms():
             prefix = "atom_" * of_atoms
             find = labels.find[prefix + self.label_name]
             d = pred[prefix + self.tensor_name] - labels.values[prefix + self.label_name]
             if of_atoms and self.enable_atomic_weight:
                 d = labels.values["atom_weight"] * d
-            value, size = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
-            total = total + find * weight * value
-            figures[figure] = shown(size, find)
-        return total, figures
+            means = mean_square(d, labels, pred.get("mask"), of_atoms=of_atoms)
+            terms.append(LossTerm(metric, find, weight, *means))
+        return terms
