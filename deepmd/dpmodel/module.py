@@ -260,6 +260,20 @@ class Module(Settings, metaclass=_Checked):
                 raise ModelFileError(f"{type(self).__name__}: array {key} is missing")
             setattr(self, key, self.restore_array(key, variables[key]))
 
+    # -- operations on all components -----------------------------------------------------------
+
+    def change_types(self, change: Any) -> Any:
+        """Adopt another type map, in place; a component with arrays per type extends this.
+
+        Parameters
+        ----------
+        change : deepmd.dpmodel.type_map.TypeChange
+        """
+        if "ntypes" in vars(self):
+            vars(self)["ntypes"] = len(change.new)
+        for name in self.serial.children:
+            change.apply(getattr(self, name))
+
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
         """Call the constructor for :meth:`deserialize`; ``data`` is the whole dictionary."""

@@ -109,7 +109,8 @@ def test_two_ranks_are_one_batch(name):
         assert {k: float(v) for k, v in metrics.items() if k} == pytest.approx(
             {k: float(v) for k, v in figures.items()}, rel=1e-13
         )
-        for k, g in part.items():
+        for k in sizes.keys() & pred.keys():  # no derivative by the mask is needed
+            g = part[k]
             assert np.abs(g - grads[k][rows[len(pred[k])]]).max() < 1e-14, k
 
 

@@ -12,6 +12,7 @@ from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
 
@@ -89,6 +90,26 @@ class AtomicModel(Registered):
         outputs = self.output_def().get_data().values()
         self.out_bias = np.zeros((len(outputs), self.ntypes, max(v.size for v in outputs)))
         self.out_std = np.ones_like(self.out_bias)
+
+    @property
+    def common_bias(self) -> bool:
+        """Whether the first row of bias and deviation serves for all types."""
+        return False
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map; new types have no bias. Parts are changed by the subclasses."""
+        for name, fill in (("out_bias", 0.0), ("out_std", 1.0)):
+            rows = getattr(self, name)
+            if self.common_bias:
+                setattr(self, name, np.repeat(rows[:, :1], len(change.new), axis=1))
+            else:
+                setattr(self, name, change.rows(rows, fill, axis=1))
+        self.atom_exclude_types = change.types(self.atom_exclude_types)
+        self.pair_exclude_types = change.pairs(self.pair_exclude_types)
+        if self.preset_out_bias is not None:
+            given = self.preset_out_bias.items()
+            self.preset_out_bias = {k: None if v is None else change.values(v) for k, v in given}
+        self.type_map = list(change.new)
 
     def output_def(self) -> FittingOutputDef:
         """Return what this model predicts."""

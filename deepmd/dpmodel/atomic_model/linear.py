@@ -19,7 +19,9 @@ from deepmd.dpmodel.atomic_model.pairtab import edges_of
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
+from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
@@ -122,6 +124,14 @@ class LinearAtomicModel(AtomicModel):
     def default_chg_spin(self) -> list[float] | None:
         """Charge and spin multiplicity of frames that have none, if a member knows."""
         return next((m.default_chg_spin for m in self.models if m.default_chg_spin), None)
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map; the components match their types by name."""
+        components = {id(m): m for m in self.models}  # one may serve twice
+        for k, model in enumerate(components.values()):
+            seed = child_seed(change.seed, k)
+            model.change_types(TypeChange(list(model.type_map), change.new, seed))
+        super().change_types(change)
 
     def output_def(self) -> FittingOutputDef:
         """An energy."""

@@ -16,6 +16,7 @@ from deepmd.dpmodel.descriptor.base import Atoms, Slots, edge_ends
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
+from deepmd.dpmodel.type_map import TypeChange
 
 
 @AtomicModel.register("pairtab")
@@ -56,6 +57,11 @@ class PairTabAtomicModel(AtomicModel):
     def sel(self) -> Any:
         """Largest number of neighbours."""
         return self._sel
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map, of the same types or fewer."""
+        self.tab.change_types(change)
+        super().change_types(change)
 
     def output_def(self) -> FittingOutputDef:
         """An energy."""

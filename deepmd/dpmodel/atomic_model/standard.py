@@ -11,6 +11,7 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.type_map import TypeChange
 
 
 @AtomicModel.register("standard")
@@ -82,6 +83,19 @@ class StandardAtomicModel(AtomicModel):
     def default_chg_spin(self) -> list[float] | None:
         """Charge and spin multiplicity of frames that have none."""
         return getattr(self.descriptor, "default_chg_spin", None)
+
+    @property
+    def common_bias(self) -> bool:
+        """Whether the first row of bias and deviation serves for all types."""
+        return not getattr(self.fitting, "distinguish_types", True)
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map."""
+        order = self.descriptor.change_types(change)
+        self.fitting.change_types(change)
+        if order is not None:
+            self.fitting.reorder_descriptor(order)
+        super().change_types(change)
 
     def output_def(self) -> FittingOutputDef:
         """Return what the fitting predicts."""

@@ -11,8 +11,10 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
+from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.plugin import Registry
 
 
@@ -102,6 +104,16 @@ class Descriptor(Registered):
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom."""
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
+
+    def change_types(self, change: TypeChange) -> np.ndarray | None:
+        """Adopt another type map, in place.
+
+        Returns
+        -------
+        (dim_out,) int or None
+            Old places of the components, where they changed.
+        """
+        raise NotAvailableError(f"the types of the descriptor {self.serial.type} cannot be changed")
 
     # -- statistics ---------------------------------------------------------------------------
 

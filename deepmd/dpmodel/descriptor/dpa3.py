@@ -22,6 +22,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.repflow import SILU, Graph, RepFlowLayer, RepFlowSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.nn.updates import linear
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
@@ -104,6 +105,11 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
                     where="model/descriptor/repflow/a_compress_use_split",
                     fix="raise a_compress_rate",
                 )
+
+    @property
+    def std_of_new_types(self) -> float:
+        """Deviation of types that a change of the type map adds."""
+        return self.fix_stat_std or 1.0
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -252,6 +258,11 @@ class DescrptDPA3(EmbeddedTypes):
         return TypeEmbedding(
             count, neuron, precision=precision, trainable=self.trainable, seed=seed
         )
+
+    def change_types(self, change: TypeChange) -> np.ndarray | None:
+        """Adopt another type map; charges and multiplicities are no types."""
+        change.done.update({id(self.chg_embedding), id(self.spin_embedding)})
+        return super().change_types(change)
 
     # -- sizes --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError, ModelFileError
@@ -64,6 +65,21 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
             "protection": self.env_protection if self.serial.type else 0.0,
             "use_exp_switch": False,
         }
+
+    @property
+    def std_of_new_types(self) -> float:
+        """Deviation of types that a change of the type map adds."""
+        return 1.0
+
+    def change_types(self, change: TypeChange) -> np.ndarray | None:
+        """Reorder the statistics, and adopt the type map; see :class:`Descriptor`."""
+        self.change_statistics(change)
+        return super().change_types(change)
+
+    def change_statistics(self, change: TypeChange) -> None:
+        """Reorder the statistics; those of new types change nothing."""
+        self.davg = change.rows(self.davg, 0.0)
+        self.dstd = change.rows(self.dstd, self.std_of_new_types)
 
     def excluded(self, a: int, b: int) -> bool:
         """Whether neighbours of type b count nothing for centres of type a."""

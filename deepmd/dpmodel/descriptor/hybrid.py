@@ -5,6 +5,7 @@ import builtins
 import dataclasses
 from typing import Any
 
+import numpy as np
 from dargs import Argument
 
 from deepmd.dpmodel import ops
@@ -12,6 +13,7 @@ from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, 
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import descriptor_variant
 from deepmd.schema.settings import setting
@@ -120,6 +122,16 @@ class DescrptHybrid(Descriptor):
         if packing.layout != "typed":
             return packing
         return dataclasses.replace(packing, nearest=max(packing.nearest, sum(self.sel)))
+
+    def change_types(self, change: TypeChange) -> np.ndarray:
+        """Change every component; see :class:`Descriptor`."""
+        orders, begin = [], 0
+        for k, member in enumerate(self.list):
+            seed = child_seed(change.seed, k)
+            order = member.change_types(dataclasses.replace(change, seed=seed))
+            orders.append(begin + (np.arange(member.dim_out) if order is None else order))
+            begin += member.dim_out
+        return np.concatenate(orders)
 
     def statistics_parts(self) -> Any:
         """Return the members' parts."""

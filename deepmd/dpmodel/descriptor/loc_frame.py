@@ -18,6 +18,7 @@ from deepmd.dpmodel.descriptor.typed import TypedNeighbours
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import pack
 from deepmd.dpmodel.nn.random import Seed
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, Rule
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
@@ -169,6 +170,26 @@ class DescrptLocFrame(TypedNeighbours):
             others = [x[:, :CANDIDATES] for k, x in enumerate(lists[kind]) if k != -t - 1]
             table = space.concat(others, axis=1)
         return self.ordered(atoms, table, place + 2)[:, place:]
+
+    def change_types(self, change: TypeChange) -> np.ndarray:
+        """Reorder types and components; see :class:`Descriptor`."""
+        change = self.adopt(change)
+        index = change.index.tolist()
+        parts = np.split(
+            np.arange(self.dim_out),
+            np.cumsum([*(4 * n for n in self.sel_a), *self.sel_r])[:-1],
+        )
+        order = np.concatenate([parts[t + k] for k in (0, len(index)) for t in index])
+        rules = np.reshape(self.axis_rule, (-1, 2, 3))[index]  # (types, axes, list type place)
+        named = rules[:, :, 1]
+        place = np.argsort(index)
+        rules[:, :, 1] = np.where(named < 0, -1 - place[-1 - named], place[named])
+        self.axis_rule = rules.reshape(-1).tolist()
+        for name in ("sel_a", "sel_r"):
+            setattr(self, name, [getattr(self, name)[t] for t in index])
+        for name in ("davg", "dstd"):
+            setattr(self, name, getattr(self, name)[index][:, order])
+        return order
 
     # -- statistics: mean and deviation of every component -------------------------------------
 

@@ -8,11 +8,13 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
+from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, one_of
 from deepmd.schema.descriptor import NEURON, CommonSettings, MixedCutoffSettings
 from deepmd.schema.network import ACTIVATION, timestep
@@ -52,6 +54,7 @@ class MixedTypes(Descriptor):
     """A descriptor that does not distinguish types by networks or slots of their own."""
 
     mixed_types = True
+    exclude_types: Any
 
     ntypes: int = setting(None, "Number of types, by default that of their names.", key=False)
 
@@ -59,6 +62,14 @@ class MixedTypes(Descriptor):
         if self.ntypes is None:
             self.ntypes = len(self.type_map or [])
         super().build()
+
+    def change_types(self, change: TypeChange) -> np.ndarray | None:
+        """Adopt another type map: only type embeddings and statistics have rows per type."""
+        Module.change_types(self, change)
+        self.exclude_types = change.pairs(self.exclude_types)
+        if self.type_map is not None:
+            self.type_map = list(change.new)
+        return None
 
 
 class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):

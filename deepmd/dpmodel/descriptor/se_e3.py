@@ -30,6 +30,7 @@ class DescrptSeT(TypedDescriptor):
     )
     type_one_side = True  # centres of all types are treated alike
     ndim = 2  # types of the two neighbours
+    symmetric_networks = True
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom: value (n_atoms, ng)."""

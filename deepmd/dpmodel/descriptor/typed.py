@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What descriptors with distinguished neighbour types share: blocks per type, and padding."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_cen
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import NEURON
 from deepmd.schema.network import ACTIVATION, timestep
 from deepmd.schema.settings import setting
+from deepmd.utils.errors import InputError
 
 
 class TypedNeighbours(Descriptor):
@@ -47,6 +50,27 @@ class TypedNeighbours(Descriptor):
             part = tables[a * step : (a + 1) * step]
             yield a, part[0], part[1:]
 
+    def adopt(self, change: TypeChange) -> TypeChange:
+        """Take the new names; return the change that keeps dropped types behind the others.
+
+        Raises
+        ------
+        InputError
+            If types are added.
+        """
+        if change.added:
+            raise InputError(
+                f"the descriptor {self.serial.type} has parameters of its own for every type and "
+                f"none for {', '.join(change.added)}",
+                where="type_map",
+                fix="train a new model, or start from one with type embeddings, such as dpa1",
+            )
+        # Types that an earlier change dropped are still there, behind the model's.
+        earlier = list(self.type_map or [])[len(change.old) :]
+        change = dataclasses.replace(change, old=change.old + earlier).with_dropped()
+        self.type_map = list(change.new)
+        return change
+
     @staticmethod
     def assemble(atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]) -> DescriptorOutput:
         """Put the outputs of groups of centres, (rows, output), into the order of the atoms."""
@@ -74,6 +98,8 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
     """
 
     embeddings: Any
+    #: Whether only networks (a, b) with a <= b are used.
+    symmetric_networks: ClassVar[bool] = False
 
     neuron: list[int] = NEURON
     type_one_side: bool = setting(
@@ -89,6 +115,23 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
             for k in range(self.ntypes**self.ndim)
         ]
         self.embeddings = NetworkCollection(self.ndim, self.ntypes, "embedding_network", networks)
+
+    def change_types(self, change: TypeChange) -> np.ndarray | None:
+        """Reorder statistics, slots and networks; see :class:`Descriptor`."""
+        change = self.adopt(change)
+        self.change_statistics(change)
+        self.exclude_types = change.pairs(self.exclude_types)
+        self.sel = [self.sel[t] for t in change.index]
+        nets, n = self.embeddings, len(change.new)
+        old = list(nets.networks)
+        if nets.ndim == 1:
+            nets.networks = [old[t] for t in change.index]
+            return None
+        for a, s in enumerate(change.index):
+            for b, t in enumerate(change.index):
+                pair = sorted((s, t), reverse=a > b) if self.symmetric_networks else (s, t)
+                nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
+        return None
 
     @property
     def ndim(self) -> int:

@@ -14,11 +14,12 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
 from deepmd.schema.registry import fitting_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import InputError, NotAvailableError
 from deepmd.utils.plugin import Registry
 
 PARAM_STD_FLOOR = 0.01
@@ -153,6 +154,49 @@ class Fitting(Registered):
             exclude_types=exclude_types,
             **section,
         )
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map; new types get a network with initial values."""
+        if not self.mixed_types:
+            old = self.nets.networks
+            self.nets.networks = [
+                old[t] if t >= 0 else self.fresh_network(child_seed(change.seed, k))
+                for k, t in enumerate(change.index)
+            ]
+        self.nets.ntypes = self.ntypes = len(change.new)
+        self.bias_atom_e = change.rows(self.bias_atom_e, 0.0)
+        self.exclude_types = change.types(self.exclude_types)
+        if self.type_map is not None:
+            self.type_map = list(change.new)
+        if self.atom_ener:
+            self.atom_ener = self._reordered_vacuum(change)
+
+    def _reordered_vacuum(self, change: TypeChange) -> list[float | None]:
+        """Reorder ``atom_ener``, whose numbers say of which types a vacuum energy is subtracted."""
+        old = list(self.atom_ener or [])
+        new = change.values(old)
+        had, has = (any(e is not None for e in values) for values in (old, new))
+        if self.mixed_types and had and not has:
+            # One number switches this on for all types of a common network.
+            raise InputError(
+                "atom_ener would be left without a number, which changes the energies of all types",
+                where="type_map",
+                fix="keep a type that has one",
+            )
+        return new
+
+    def reorder_descriptor(self, order: np.ndarray) -> None:
+        """Let networks take the components of the descriptor, (dim_descrpt,), in another order."""
+        if (order == np.arange(len(order))).all():
+            return
+        for network in self.nets.networks:
+            first = network.layers[0]
+            if first.adds_input:
+                raise NotAvailableError(
+                    "the components of the descriptor cannot change places, since the first layer "
+                    "of the fitting adds its input"
+                )
+            first.w = np.concatenate([first.w[order], first.w[len(order) :]])
 
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""

@@ -14,6 +14,7 @@ from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
@@ -60,6 +61,13 @@ class PolarFitting(TensorFitting):
     def net_out(self) -> int:
         """Numbers that the networks put out."""
         return self.embedding_width if self.fit_diag else self.embedding_width**2
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map; new types have the scale of all others, or 1."""
+        super().change_types(change)
+        same = bool((self.scale == self.scale[:1]).all())
+        self.scale = change.rows(self.scale, self.scale[0] if same else 1.0)
+        self.constant_matrix = change.rows(self.constant_matrix, 0.0)
 
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""

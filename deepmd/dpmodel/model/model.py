@@ -18,6 +18,7 @@ from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.utils.plugin import Registry
 
 
@@ -127,6 +128,10 @@ class Model(Module):
     def aparam_columns(self) -> int:
         """Return the number of columns of ``Inputs.aparam``."""
         return self.get_dim_aparam()
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map."""
+        self.atomic_model.change_types(change)
 
     # -- evaluation ---------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.utils.errors import InputError, ModelFileError
 
 
@@ -101,6 +102,19 @@ class SpinModel(Model):
         """Return what the model predicts."""
         known = self.atomic_model.output_def().get_data().values()
         return FittingOutputDef([dataclasses.replace(v, magnetic=True) for v in known])
+
+    def change_types(self, change: TypeChange) -> None:
+        """Adopt another type map; new types have no spin, their partners are no neighbors."""
+        atomic, names = self.atomic_model, change.new
+        n, before = len(names), atomic.type_map
+        partner = dict(zip(change.old, before[len(change.old) :], strict=True))
+        partner |= {name: f"{name}_spin" for name in change.added}
+        fresh = [partner[name] for name in change.added]
+        whole = [*names, *(partner[name] for name in names)]
+        atomic.change_types(TypeChange(list(before), whole, change.seed, fresh))
+        atomic.atom_exclude_types = sorted({*atomic.atom_exclude_types, *range(n, 2 * n)})
+        self.use_spin = [bool(used) for used in change.values(self.use_spin)]
+        self.virtual_scale = [scale or 0.0 for scale in change.values(self.virtual_scale)]
 
     # -- evaluation ---------------------------------------------------------------------------
 

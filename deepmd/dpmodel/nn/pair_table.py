@@ -78,6 +78,31 @@ class PairTable(Module):
             raise ModelFileError("the splines of a pair table do not fit its grid")
         return new
 
+    def change_types(self, change: Any) -> None:
+        """Reorder the potentials.
+
+        Raises
+        ------
+        InputError
+            If types are added.
+        """
+        if change.added:
+            raise InputError(
+                f"the pair table has no potential for {', '.join(change.added)}",
+                where="type_map",
+                fix="build the model anew with a table for all types",
+            )
+        old, index, n = self.ntypes, change.index, len(change.new)
+        splines = np.asarray(self.tab_data).reshape(old, old, -1)
+        self.tab_data = np.array(splines[np.ix_(index, index)]).reshape(-1)
+        column = np.zeros((old, old), dtype=np.int64)
+        upper = np.triu_indices(old)
+        column[upper] = column.T[upper] = 1 + np.arange(len(upper[0]))
+        kept = column[index[:, None], index[None, :]][np.triu_indices(n)]
+        self.vdata = np.array(np.asarray(self.vdata)[:, [0, *kept.tolist()]])
+        self.tab_info = np.array([*np.asarray(self.tab_info)[:3], n], dtype=np.float64)
+        self.ntypes = n
+
     def call(self, r: Any, ti: Any, tj: Any) -> Any:
         """Potential of pairs: distances (n,) [Å], types (n,), (n,) -> (n,) [eV]."""
         space = ops.xp(r)
