@@ -7,7 +7,6 @@ from typing import Any
 from deepmd.backend.backend import Backend, choose_backend
 from deepmd.backend.detect import with_suffix_of
 from deepmd.io.files import branch_of, check_head
-from deepmd.train.cautions import warn_of_order
 from deepmd.train.checkpoints import find_checkpoints, read_newest
 from deepmd.utils.errors import InputError, NotAvailableError
 
@@ -43,7 +42,8 @@ def freeze(
     branch = branch_of(checkpoint.models, head, "--head")
     check_head(branch, head)
     target.freeze(checkpoint, path, head, hessian=hessian)
-    warn_of_order(checkpoint.models[branch])
+    for line in checkpoint.models[branch].warnings():
+        log.warning(line)
     log.info("Saved frozen model to %s", path)
     return path
 

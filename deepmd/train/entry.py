@@ -17,7 +17,6 @@ from deepmd.dpmodel.training.step import StepOptions, TrainStep
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
-from deepmd.train.cautions import warn_of_jumps
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.statistics import Sample, table_widths
 from deepmd.train.trainer import Task, Trainer
@@ -255,7 +254,8 @@ def _start_from(
             take_parameters(task.model, _model_of(start, name), keys=keys, force=force)
         _keep_info(config, start.model_params)
     for task in tasks.values():
-        warn_of_jumps(task.model)
+        for line in task.model.warnings():
+            log.warning(line)
 
 
 def _model_of(start: Checkpoint, name: str) -> Model:

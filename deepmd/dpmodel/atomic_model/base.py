@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Atomic models: contributions of every atom, biases included, before anything is summed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,6 +110,10 @@ class AtomicModel(Registered):
             given = self.preset_out_bias.items()
             self.preset_out_bias = {k: None if v is None else change.values(v) for k, v in given}
         self.type_map = list(change.new)
+
+    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
+        """Return what a user should know of the physics; see :meth:`Descriptor.warnings`."""
+        return []
 
     def output_def(self) -> FittingOutputDef:
         """Return what this model predicts."""

@@ -2,7 +2,7 @@
 """Weighted sums of models, with constant weights or with weights that follow the distance."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from deepmd.dpmodel.atomic_model.base import (
 )
 from deepmd.dpmodel.atomic_model.pairtab import edges_of
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
+from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
 from deepmd.dpmodel.nn.random import child_seed
@@ -132,6 +133,11 @@ class LinearAtomicModel(AtomicModel):
             seed = child_seed(change.seed, k)
             model.change_types(TypeChange(list(model.type_map), change.new, seed))
         super().change_types(change)
+
+    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
+        """Return what a user should know of the physics of the components."""
+        hidden = {*hidden, *sorted_pairs(self.pair_exclude_types)}
+        return list(dict.fromkeys(line for m in self.models for line in m.warnings(hidden)))
 
     def output_def(self) -> FittingOutputDef:
         """An energy."""

@@ -2,12 +2,13 @@
 """The usual model: a descriptor, then a fitting."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel, atomic_serial, without_excluded
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
+from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
@@ -96,6 +97,10 @@ class StandardAtomicModel(AtomicModel):
         if order is not None:
             self.fitting.reorder_descriptor(order)
         super().change_types(change)
+
+    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
+        """Return what a user should know of the physics of the descriptor."""
+        return self.descriptor.warnings({*hidden, *sorted_pairs(self.pair_exclude_types)})
 
     def output_def(self) -> FittingOutputDef:
         """Return what the fitting predicts."""

@@ -2,7 +2,7 @@
 """What every descriptor offers: its registry, its neighbours, its statistics."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -114,6 +114,17 @@ class Descriptor(Registered):
             Old places of the components, where they changed.
         """
         raise NotAvailableError(f"the types of the descriptor {self.serial.type} cannot be changed")
+
+    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
+        """Return what a user should know of the physics of this descriptor, a line each.
+
+        Parameters
+        ----------
+        hidden : collection of (int, int)
+            Sorted pairs of types that the model excludes, so that no neighbors are left to exclude.
+        """
+        parts = [part for part in self.statistics_parts() if part is not self]
+        return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
 
     # -- statistics ---------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,33 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     def std_of_new_types(self) -> float:
         """Deviation of types that a change of the type map adds."""
         return 1.0
+
+    @property
+    def empty_slots_contribute(self) -> bool:
+        """Whether the empty slots of an atom change its descriptor."""
+        return False
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Whether empty slots take the type of the frame's first atom."""
+        return False
+
+    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
+        """Return what a user should know of the physics; see :class:`Descriptor`."""
+        found = []
+        if self.empty_slots_contribute and self.depends_on_order:
+            found.append(
+                "energies of this model depend on the order of the atoms: in empty slots the type "
+                "embedding is that of the first atom; train with set_davg_zero, or with "
+                'tebd_input_mode "strip"'
+            )
+        if self.empty_slots_contribute and sorted_pairs(self.exclude_types) - set(hidden):
+            found.append(
+                "energies jump when a neighbor excluded by exclude_types crosses the cutoff: it "
+                "contributes nothing, but an empty slot contributes the mean; set set_davg_zero, "
+                "or use pair_exclude_types of the model"
+            )
+        return found
 
     def change_types(self, change: TypeChange) -> np.ndarray | None:
         """Reorder the statistics, and adopt the type map; see :class:`Descriptor`."""
@@ -201,6 +228,11 @@ class SymmetrisedSums(EnvironmentDescriptor):
         d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
         width = self.neuron[-1] * self.axis_neuron
         return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
+
+
+def sorted_pairs(pairs: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
+    """Return pairs of types, each with the smaller number first."""
+    return {(min(pair), max(pair)) for pair in pairs}
 
 
 def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:

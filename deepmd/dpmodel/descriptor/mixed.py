@@ -80,11 +80,6 @@ class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
         """One table of all neighbours."""
         return Packing("mixed", self.ntypes, self.rcut, (self.nnei,))
 
-    @property
-    def depends_on_order(self) -> bool:
-        """Whether empty slots count and take the type of the frame's first atom."""
-        return False
-
     def packings(self) -> list[Packing]:
         """One table of all neighbours, and where it matters the frames' first types."""
         first = [Packing("first_type", self.ntypes)] if self.depends_on_order else []
@@ -165,6 +160,11 @@ class MixedDescriptor(MixedNeighbours):
         else:
             self.embeddings = self._network(1, "net")
             self.embeddings_strip = self._network(of_types, "strip")
+
+    @property
+    def empty_slots_contribute(self) -> bool:
+        """Whether empty slots change the descriptor: where the environment has a mean."""
+        return bool(np.asarray(self.davg).any())
 
     def _network(self, n: int, name: str) -> NetworkCollection:
         network = self.part(EmbeddingNetwork, in_dim=n, seed=child_seed(self.seed, name))

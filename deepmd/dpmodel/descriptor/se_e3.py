@@ -31,6 +31,7 @@ class DescrptSeT(TypedDescriptor):
     type_one_side = True  # centres of all types are treated alike
     ndim = 2  # types of the two neighbours
     symmetric_networks = True
+    empty_slots_contribute = False  # their angles are 0
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom: value (n_atoms, ng)."""

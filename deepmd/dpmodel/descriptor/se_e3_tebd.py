@@ -31,6 +31,8 @@ class ThreeBodyBlock(MixedDescriptor):
     and count nothing.
     """
 
+    empty_slots_contribute = False
+
     smooth: bool = setting(True, "In strip mode, let the gate vanish at the cutoff.")
 
     @property

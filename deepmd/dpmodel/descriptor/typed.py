@@ -139,6 +139,11 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
         return 1 if self.type_one_side else 2
 
     @property
+    def empty_slots_contribute(self) -> bool:
+        """Whether empty slots change the descriptor: where the environment has a mean."""
+        return bool(np.asarray(self.davg).any())
+
+    @property
     def dim_out(self) -> int:
         """Width of the descriptor."""
         return self.neuron[-1]

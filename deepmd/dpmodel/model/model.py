@@ -133,6 +133,10 @@ class Model(Module):
         """Adopt another type map."""
         self.atomic_model.change_types(change)
 
+    def warnings(self) -> list[str]:
+        """Return what a user should know of the physics of this model, a line each."""
+        return self.atomic_model.warnings()
+
     # -- evaluation ---------------------------------------------------------------------------
 
     def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:

@@ -8,7 +8,6 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.train.cautions import warn_of_jumps, warn_of_order
 
 SMALL = {"rcut": 4.0, "rcut_smth": 1.0, "sel": [12, 12], "neuron": [4, 8], "axis_neuron": 2}
 DPA1 = {"type": "dpa1", **SMALL, "sel": 24, "tebd_dim": 4, "attn_layer": 0}
@@ -46,17 +45,22 @@ def energy(model, coord, atype):
         ({**DPA1, **EXCLUDE, "set_davg_zero": False}, 0.3, True),
     ],
 )  # fmt: skip
-def test_jumps_of_excluded_neighbours(descriptor, mean, jumps, caplog):
+def test_jumps_of_excluded_neighbours(descriptor, mean, jumps):
     model = made(descriptor, mean)
     at = [energy(model, [[0, 0, 0], [1, 0, 0], [0, 0, z]], [0, 0, 1]) for z in (3.999, 4.001)]
     assert (abs(at[0] - at[1]) > 1e-6) == jumps
-    warn_of_jumps(model)
-    assert caplog.text.count("energies jump") == jumps
+    assert sum("energies jump" in line for line in model.warnings()) == jumps
 
 
-def test_a_pair_the_model_excludes_does_not_jump(caplog):
-    warn_of_jumps(made({"type": "se_e2_a", **SMALL, **EXCLUDE}, pair_exclude_types=[[1, 0]]))
-    assert not caplog.text
+def test_a_pair_the_model_excludes_does_not_jump():
+    descriptor = {"type": "se_e2_a", **SMALL, **EXCLUDE}
+    assert not made(descriptor, pair_exclude_types=[[1, 0]]).warnings()
+
+
+def test_components_of_a_hybrid_are_looked_at():
+    parts = [{"type": "se_e2_a", **SMALL}, {"type": "se_e2_a", **SMALL, **EXCLUDE}]
+    model = made({"type": "hybrid", "list": parts})
+    assert ["energies jump" in line for line in model.warnings()] == [True]
 
 
 @pytest.mark.parametrize(
@@ -67,13 +71,12 @@ def test_a_pair_the_model_excludes_does_not_jump(caplog):
         ({"set_davg_zero": False, "tebd_input_mode": "strip"}, 0.3, False),
     ],
 )
-def test_order_of_atoms(changes, mean, depends, caplog):
+def test_order_of_atoms(changes, mean, depends):
     model = made({**DPA1, **changes}, mean)
     coord = np.random.default_rng(0).uniform(0, 3, (4, 3))
     first, second = energy(model, coord, [0, 0, 1, 1]), energy(model, coord[::-1], [1, 1, 0, 0])
     assert (abs(first - second) > 1e-8) == depends
-    warn_of_order(model)
-    assert caplog.text.count("depend on the order") == depends
+    assert sum("depend on the order" in line for line in model.warnings()) == depends
 
 
 def test_training_says_it_once(work, caplog):
