@@ -37,11 +37,11 @@ def reference() -> Path:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests on golden data, by their fixtures or by what their module imports."""
-    names = vars(getattr(item, "module", None) or item)
+    """Mark tests that ask for the reference data, or for a case of a module that reads them."""
+    names, wanted = vars(getattr(item, "module", None) or item), getattr(item, "fixturenames", ())
     sources = {getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in names.values()}
-    by_module = "REFERENCE" in names or "golden.cases" in sources
-    if by_module or "reference" in getattr(item, "fixturenames", ()):
+    reads = "REFERENCE" in names or "golden.cases" in sources
+    if "reference" in wanted or ("case" in wanted and reads):
         item.add_marker("golden")
 
 

@@ -118,7 +118,7 @@ def test_energies(library, case):
 
 
 @pytest.fixture(scope="module")
-def spin_file(tmp_path_factory):
+def spin_file(tmp_path_factory, reference):
     """Path of a golden model with spins: of DeePMD-kit, or our own file of it."""
     folder = tmp_path_factory.mktemp("spins")
 

@@ -18,6 +18,7 @@ from deepmd.schema.model import model_argument
 from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CASES = [c for c in manifest()["cases"] if c["kind"] == "spin"]
+pytestmark = pytest.mark.golden
 ALL = ("force", "virial", "atom_virial")
 each = pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 

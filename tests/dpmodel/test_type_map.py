@@ -305,7 +305,7 @@ def test_types_behind_the_others_on_other_backends(backend):
 GOLDEN = [c for c in select() if "dp" in c["files"]]
 
 
-def test_models_of_deepmd_kit():
+def test_models_of_deepmd_kit(reference):
     """Every stored model, its types reversed, and with new ones where it takes them."""
     for case in GOLDEN:
         model = Model.deserialize(load_model(path(case, "dp"))["model"])
@@ -328,7 +328,7 @@ def test_models_of_deepmd_kit():
             assert error < 1e-10, (case["name"], key)
 
 
-def test_a_new_type_has_no_spin():
+def test_a_new_type_has_no_spin(reference):
     model = Model.deserialize(load_model(path(named("spin_dpa1"), "dp"))["model"])
     changed = change_type_map(model, ["Zr", *model.get_type_map()])
     assert changed.get_use_spin() == [False, *model.get_use_spin()]

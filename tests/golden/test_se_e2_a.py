@@ -28,6 +28,7 @@ IDS = [c["name"] for c in CASES]
 #: For backends that compile a program per model and shape.
 SOME = [c for c in CASES if c["name"] in ("se_e2_a_exclude_twoside", "ener_fparam_aparam_default")]
 
+pytestmark = pytest.mark.golden
 each = pytest.mark.parametrize("case", CASES, ids=IDS)
 
 

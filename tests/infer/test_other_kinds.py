@@ -10,6 +10,7 @@ from deepmd.infer.deep_property import DeepProperty
 from deepmd.utils.errors import InputError
 
 CASES = {c["name"]: c for c in select()}
+pytestmark = pytest.mark.golden
 
 
 def _given(name):
