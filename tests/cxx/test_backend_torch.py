@@ -165,7 +165,7 @@ def test_evaluate(functions, small, natoms):
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_descriptors(functions, reference, tmp_path, name):
-    (case,) = cases.select(name=name)
+    case = cases.named(name)
     data = load_model(cases.path(case, "dp"))
     path = tmp_path / "model.pth"
     write_pth(path, data)
@@ -266,7 +266,7 @@ def edges_vectors(made, edges):
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_files_of_deepmd_kit(functions, reference, name):
-    (case,) = cases.select(name=name)
+    case = cases.named(name)
     handle = abi.Handle(functions, cases.path(case, "pth"))
     assert handle.info.entries == abi.EXTENDED
     kind = handle.outputs[0].name.decode()
@@ -349,7 +349,7 @@ def test_truncated_file(functions, small, tmp_path, share):
 
 def test_spins(functions, reference, tmp_path):
     """What files with spins say about them; callers that know no spins are refused."""
-    (case,) = cases.select(name="spin_se_e2_a")
+    case = cases.named("spin_se_e2_a")
     own = tmp_path / "own.pth"
     convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(own))
     for path in (cases.path(case, "pth"), own):

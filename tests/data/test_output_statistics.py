@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import reference_path
 
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import fit_common_bias
@@ -27,7 +28,7 @@ def test_common_bias() -> None:
 
 
 def _read(reference: Path, kind: str):
-    folder = reference / f"train/step_{kind}"
+    folder = reference_path(f"train/step_{kind}")
     model = Model.deserialize(load_model(folder / "init.dp")["model"])
     (variable,) = model.output_def().get_data().values()
     name, size = variable.label_name, variable.size

@@ -5,16 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from conftest import REFERENCE
 
 from deepmd.dpmodel.loss import EnergyLoss, Labels
 from deepmd.utils.errors import InputError
 
 
 def _cases():
-    from tests.conftest import REFERENCE
-
-    if REFERENCE is None:
-        return []
     cases = json.loads((REFERENCE / "train/loss_values.json").read_text())
     return [c for c in cases if c["loss_class"].startswith("EnergyStd")]
 

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import REFERENCE, reference_path
 
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.loss import DOSLoss, Labels, Loss, PropertyLoss, TensorLoss, build_loss
@@ -17,15 +18,12 @@ from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
 from deepmd.schema import normalize
 from deepmd.utils.errors import InputError
-from tests.conftest import REFERENCE
 from tests.members import FITTINGS, section
 
 CLASSES = {"DOSLoss": DOSLoss, "PropertyLoss": PropertyLoss, "TensorLoss": TensorLoss}
 
 
 def _cases():
-    if REFERENCE is None:
-        return []
     cases = json.loads((REFERENCE / "train/loss_values.json").read_text())
     return [c for c in cases if c["loss_class"] in CLASSES]
 
@@ -77,7 +75,7 @@ def test_five_steps(kind, reference):
     Nothing that is minimised here is divided by a number of atoms, so its single precision of
     1/natoms does not show.
     """
-    folder = reference / f"train/step_{kind}"
+    folder = reference_path(f"train/step_{kind}")
     about = json.loads((folder / "steps.json").read_text())
     model = _read(folder, "init")
     loss = build_loss(about["loss"], about["learning_rate"]["start_lr"], model)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from golden.cases import inputs, manifest, path
+from golden.cases import inputs, manifest, named, path
 
 from deepmd.dpmodel.batch import Batch, join
 from deepmd.dpmodel.evaluator import NumPyEvaluator
@@ -18,6 +18,7 @@ from deepmd.schema.model import model_argument
 from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CASES = [c for c in manifest()["cases"] if c["kind"] == "spin"]
+pytestmark = pytest.mark.golden
 ALL = ("force", "virial", "atom_virial")
 each = pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 
@@ -28,13 +29,6 @@ def data_of(case):
 
 def model_of(case):
     return Model.deserialize(data_of(case)["model"])
-
-
-def case_named(name):
-    found = [c for c in CASES if c["name"] == name]
-    if not found:
-        pytest.skip("the reference data are not here")
-    return found[0]
 
 
 def batch_of(case, name):
@@ -224,16 +218,16 @@ def test_frames_do_not_see_each_other(case):
 
 
 def test_excluded_real_types_are_masked():
-    data = data_of(case_named("spin_se_e2_a"))["model"]
+    data = data_of(named("spin_se_e2_a"))["model"]
     data["backbone_model"]["atom_exclude_types"] = [1, 3, 4, 5]
-    batch = batch_of(case_named("spin_se_e2_a"), "pbc")
+    batch = batch_of(named("spin_se_e2_a"), "pbc")
     out = evaluate(Model.deserialize(data), batch)
     np.testing.assert_array_equal(out["mask"][:, 0], batch.atype != 1)
     assert not out["atom_energy"][batch.atype == 1].any()
 
 
 def test_parameters_of_atoms_and_frames():
-    case = case_named("spin_dpa1")
+    case = named("spin_dpa1")
     section = built_section(case)
     section["fitting_net"].update(numb_fparam=1, numb_aparam=2)
     model, batch, h = build_model(section), batch_of(case, "pbc"), 1e-4
@@ -305,7 +299,7 @@ def test_build_gives_the_stored_dictionary(case):
     ],
 )
 def test_ways_to_name_the_magnetic_types(use_spin, virtual_scale):
-    case = case_named("spin_dpa1")
+    case = named("spin_dpa1")
     section = built_section(case, use_spin=use_spin, virtual_scale=virtual_scale)
     assert build_model(section).serialize()["spin"] == {
         "use_spin": [True, True, False],
@@ -314,7 +308,7 @@ def test_ways_to_name_the_magnetic_types(use_spin, virtual_scale):
 
 
 def test_own_exclusions_are_kept():
-    case = case_named("spin_se_e2_a")
+    case = named("spin_se_e2_a")
     section = built_section(case)
     section["pair_exclude_types"], section["atom_exclude_types"] = [[0, 1]], [2]
     section["descriptor"]["exclude_types"] = [[1, 2]]
@@ -328,9 +322,9 @@ def test_own_exclusions_are_kept():
 
 
 def test_hybrid():
-    case = case_named("spin_se_e2_a")
+    case = named("spin_se_e2_a")
     section = built_section(case)
-    mixed = built_section(case_named("spin_dpa1"))["descriptor"]
+    mixed = built_section(named("spin_dpa1"))["descriptor"]
     section["descriptor"] = {"type": "hybrid", "list": [section["descriptor"], mixed]}
     model = build_model(section)
     assert [sum(part.sel) for part in model.atomic_model.descriptor.list] == [96, 70]
@@ -351,14 +345,14 @@ def test_hybrid():
     ],
 )
 def test_wrong_sections_are_refused(spin, where):
-    section = built_section(case_named("spin_se_e2_a"))
+    section = built_section(named("spin_se_e2_a"))
     section["spin"].update(spin)
     with pytest.raises(InputError, match=f"model/spin/{where}"):
         build_model(section)
 
 
 def test_other_models_with_spins_are_not_built():
-    section = built_section(case_named("spin_se_e2_a"))
+    section = built_section(named("spin_se_e2_a"))
     section["fitting_net"] = {"type": "dipole"}
     with pytest.raises(NotAvailableError, match="model/spin"):
         build_model(section)
@@ -366,7 +360,7 @@ def test_other_models_with_spins_are_not_built():
 
 @pytest.mark.parametrize("wrong", ["no spin", "no scale", "short"])
 def test_wrong_dictionaries_are_refused(wrong):
-    data = data_of(case_named("spin_se_e2_a"))["model"]
+    data = data_of(named("spin_se_e2_a"))["model"]
     if wrong == "no spin":
         del data["spin"]
     elif wrong == "no scale":
@@ -378,7 +372,7 @@ def test_wrong_dictionaries_are_refused(wrong):
 
 
 def test_missing_spins_are_named():
-    case = case_named("spin_se_e2_a")
+    case = named("spin_se_e2_a")
     model, batch = model_of(case), batch_of(case, "pbc")
     with pytest.raises(InputError, match="spin"):
         evaluate(model, dataclasses.replace(batch, spin=None))

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from golden.cases import path, select
+from golden.cases import named, path
 
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label
@@ -87,7 +87,7 @@ def test_loss_dictionary_and_options():
 
 
 def test_loss_needs_a_model_with_spins(reference):
-    (case,) = select(name="spin_se_e2_a")
+    case = named("spin_se_e2_a")
     model = Model.deserialize(load_model(path(case, "dp"))["model"])
     assert build_loss({"type": "ener_spin"}, 1e-3, model).metric_names()[-1] == "rmse_fr"
     with pytest.raises(InputError, match="loss/type"):

@@ -5,7 +5,7 @@ import copy
 
 import numpy as np
 import pytest
-from golden.cases import inputs, path, select
+from golden.cases import inputs, named, path, select
 
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
@@ -305,8 +305,7 @@ def test_types_behind_the_others_on_other_backends(backend):
 GOLDEN = [c for c in select() if "dp" in c["files"]]
 
 
-@pytest.mark.skipif(not GOLDEN, reason="the reference data are not here")
-def test_models_of_deepmd_kit():
+def test_models_of_deepmd_kit(reference):
     """Every stored model, its types reversed, and with new ones where it takes them."""
     for case in GOLDEN:
         model = Model.deserialize(load_model(path(case, "dp"))["model"])
@@ -329,11 +328,8 @@ def test_models_of_deepmd_kit():
             assert error < 1e-10, (case["name"], key)
 
 
-def test_a_new_type_has_no_spin():
-    found = [c for c in GOLDEN if c["name"] == "spin_dpa1"]
-    if not found:
-        pytest.skip("the reference data are not here")
-    model = Model.deserialize(load_model(path(found[0], "dp"))["model"])
+def test_a_new_type_has_no_spin(reference):
+    model = Model.deserialize(load_model(path(named("spin_dpa1"), "dp"))["model"])
     changed = change_type_map(model, ["Zr", *model.get_type_map()])
     assert changed.get_use_spin() == [False, *model.get_use_spin()]
     coord = np.array([[[0.0, 0, 0], [1.8, 0, 0], [0, 2.0, 0.3]]])

@@ -18,8 +18,6 @@ CASES = [c for c in select() if c["descriptor"] != "se_e2_a" or c["kind"] != "en
 LAST = "fitting_last_layer"
 JAX = [c for c in CASES if c["kind"] != "hessian"]  # second derivatives are the neutral model's
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the reference data are not here")
-
 
 def _load(case: dict[str, Any]) -> tuple[dict[str, Any], Model]:
     data = load_model(path(case, "dp"))["model"]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation with JAX: against NumPy, in chunks, and against DeePMD-kit."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -96,9 +94,10 @@ GOLDEN = ["se_e2_a_twoside", "se_e2_a_exclude_oneside", "ener_fparam_aparam_defa
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden(name, reference):
-    manifest = json.loads((reference / "manifest.json").read_text())
-    case = next(c for c in manifest["cases"] if c["name"] == name)
-    model = Model.deserialize(load_model(reference / case["files"]["dp"])["model"])
+    from golden.cases import named, path
+
+    case = named(name)
+    model = Model.deserialize(load_model(path(case, "dp"))["model"])
     stored = np.load(reference / case["npz"])
     batches = [read_set(stored, key, about, model) for key, about in case["sets"].items()]
     # All sets in one batch: one compilation.

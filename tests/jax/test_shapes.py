@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from conftest import reference_path
 
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.loss import labels_of
@@ -77,7 +78,7 @@ def test_padding_changes_nothing(one_side, n_frames):
 
 @pytest.mark.parametrize("name", ["dpa3_basic", "dpa1_l2_concat", "hybrid_a_r", "dpa2_three_body"])
 def test_padding_changes_nothing_in_other_layouts(name, reference):
-    model = Model.deserialize(load_model(reference / "models" / f"{name}.dp")["model"])
+    model = Model.deserialize(load_model(reference_path(f"models/{name}.dp"))["model"])
     batch = make_batch(2, 8)
     batch.edges = batch_edges(batch, model.rcut)
     padded, sizes = Bucketing(model).prepare(batch)

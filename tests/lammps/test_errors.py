@@ -3,21 +3,16 @@
 
 import shutil
 
-import pytest
-from conftest import REFERENCE
-
-pytestmark = pytest.mark.skipif(REFERENCE is None, reason="no reference data")
-
 BOX = ["units metal", "atom_style atomic", "read_data water.data"]
 STYLE = "pair_style deepmd {} {}"
 
 
-def test_errors(messages, tmp_path, reference):
+def test_errors(messages, model, tmp_path, reference):
     """Every mistake has a line that names it and what would be right."""
     path = tmp_path / "water.pth"
-    shutil.copy(reference / "lammps/water_se_e2_a.pth", path)
+    shutil.copy(model("water_se_e2_a"), path)
     params = tmp_path / "params.pth"
-    shutil.copy(reference / "lammps/water_fparam_aparam.pth", params)
+    shutil.copy(model("water_fparam_aparam"), params)
     dpa2 = tmp_path / "dpa2.pth"
     shutil.copy(reference / "lammps/water_dpa2.pth", dpa2)
     (tmp_path / "broken.pth").write_bytes(path.read_bytes()[:1000])

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
+from conftest import REFERENCE, reference_path
 
-CASES = json.loads((REFERENCE / "lammps/lammps.json").read_text())["runs"] if REFERENCE else []
+CASES = json.loads((REFERENCE / "lammps/lammps.json").read_text())["runs"]
 TOLERANCE = 1e-10
 #: Long: 100 steps of another model, or writing our file; the short suite has one of each kind.
 LONG = {"water_dpa1_pth", "water_se_e2_a_tri", "water_dpa2"}
@@ -76,11 +76,12 @@ def numbers(text):
 )
 def test_files_of_deepmd_kit(stem, lammps, reference):
     """Files made by DeePMD-kit itself are evaluated as they are."""
+    file = reference_path(f"lammps/{stem}.pth")
     case = next(
         c for c in CASES if c["pair_style"].endswith(f" {stem}.pth") and c["mpi_ranks"] == 1
     )
     text = (reference / "lammps" / case["input"]).read_text()
-    text = text.replace(f"{stem}.pth", str(reference / "lammps" / f"{stem}.pth"), 1)
+    text = text.replace(f"{stem}.pth", str(file), 1)
     text = re.sub(r"run +\d+", "run 0", text)
     run = lammps(text)
     stored = np.load(reference / "lammps" / case["outputs"])

@@ -10,8 +10,6 @@ from conftest import REFERENCE
 from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.infer import DeepPot
 
-pytestmark = pytest.mark.skipif(REFERENCE is None, reason="no reference data")
-
 START = """
 clear
 units metal

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import reference_path
 
 torch = pytest.importorskip("torch")
 
@@ -140,8 +141,8 @@ def test_every_array_finds_its_way_back(name, tmp_path):
 @pytest.mark.parametrize("name", ["dpa1_l0_concat", "dpa1_l2_smooth", "dipole_dpa1", "spin_dpa1"])
 def test_names_are_those_of_deepmd_kit(name, reference):
     """Of models whose files can be opened without operations of DeePMD-kit."""
-    data = load_model(reference / "models" / f"{name}.dp")["model"]
-    theirs = torch.jit.load(str(reference / "models" / f"{name}.pth")).state_dict()
+    data = load_model(reference_path(f"models/{name}.dp"))["model"]
+    theirs = torch.jit.load(str(reference_path(f"models/{name}.pth"))).state_dict()
     assert set(state_of(data)) == set(theirs) - {nearest_name(data)}
 
 

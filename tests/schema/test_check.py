@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from conftest import REFERENCE
 
 from deepmd.schema import gen_args, normalize
 from deepmd.schema.registry import ArgsRegistry
@@ -364,10 +363,9 @@ def test_registry_refuses_two_components_of_one_name():
         registry.register("a")(dict)
 
 
-@pytest.mark.skipif(REFERENCE is None, reason="the reference data are not here")
-def test_reference_inputs_of_built_components_are_accepted():
+def test_reference_inputs_of_built_components_are_accepted(reference):
     accepted = 0
-    for path in sorted(REFERENCE.glob("train/*/input.json")):
+    for path in sorted(reference.glob("train/*/input.json")):
         data = json.loads(path.read_text())
         data.pop("_batches", None)
         try:

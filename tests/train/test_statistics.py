@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
 
 from deepmd.data.statistics import StatFile, descriptor_key
 from deepmd.dpmodel.evaluator import NumPyEvaluator
@@ -31,10 +30,9 @@ def tasks_of(config):
     return config, setup.make_tasks(config, systems, seed=0)
 
 
-@pytest.mark.skipif(REFERENCE is None, reason="the reference data are not here")
 @pytest.mark.parametrize("case", ["step_se_e2_a", "step_se_e2_a_virial"])
-def test_reference_statistics(case, monkeypatch):
-    folder = REFERENCE / "train" / case
+def test_reference_statistics(case, reference, monkeypatch):
+    folder = reference / "train" / case
     monkeypatch.chdir(folder)
     config = json.loads((folder / "input.json").read_text())
     config.pop("_batches")

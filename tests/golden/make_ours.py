@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Golden files of our own formats, one folder per version of the formats, kept for ever.
+
+``PYTHONPATH=tests python tests/golden/make_ours.py v1`` writes ``tests/golden/ours/v1``: small models
+with random parameters in every format, checkpoints of every backend, their inputs and results. A folder
+that is there is never written again. Results are those of the NumPy backend, and every file is opened
+and compared before the folder gets its name.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from members import MEMBERS, section
+
+from deepmd.backend.detect import backend_of
+from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.module import split
+from deepmd.dpmodel.probes import model_file_dict
+from deepmd.infer import DeepEval
+from deepmd.io import save_model
+from deepmd.main import main as dp
+from deepmd.testing.backends import evaluator
+from deepmd.testing.systems import randomise, small_system
+
+OURS = Path(__file__).resolve().parent / "ours"
+TOLERANCE = 1e-10
+#: Formats beside .dp, which every model has. Compiled files are large: one per form of model that
+#: they treat differently.
+FORMATS = {
+    "se_e2_a": ("yaml", "pth", "hlo"),
+    "se_atten": ("yaml", "pth"),
+    "dpa2": ("yaml",),
+    "dpa3": ("yaml", "pth"),
+    "hybrid": ("yaml",),
+    "dipole": ("pth", "hlo"),
+    "property": ("yaml",),
+    "zbl": ("yaml",),
+    "linear_ener": ("yaml", "pth"),
+    "spin": ("yaml", "pth", "hlo"),
+    "parameters": ("yaml", "pth"),
+}
+#: Options of ``dp`` and the suffix of their checkpoints.
+TRAININGS = {"--dp": ".dp", "--pt": ".pt", "--jax": ".jax"}
+STEPS = 3
+TRAINING: dict[str, Any] = {
+    "model": {
+        "type_map": ["O", "H"],
+        "descriptor": {
+            "type": "se_e2_a",
+            "sel": [20, 30],
+            "rcut": 3.5,
+            "rcut_smth": 2.0,
+            "neuron": [2, 4],
+            "axis_neuron": 2,
+            "type_one_side": True,
+            "seed": 1,
+        },
+        "fitting_net": {"neuron": [4, 4], "seed": 1},
+    },
+    "learning_rate": {"type": "exp", "start_lr": 0.01, "stop_lr": 1e-4, "decay_steps": 2},
+    "loss": {"type": "ener", "start_pref_v": 0.1, "limit_pref_v": 0.1},
+    "training": {
+        "training_data": {"systems": ["data"], "batch_size": 2},
+        "numb_steps": STEPS,
+        "seed": 7,
+        "disp_freq": 1,
+        "save_freq": 1,
+    },
+}
+
+
+def model_section(name: str, folder: Path) -> dict[str, Any]:
+    """Return the model section of a member, or of one with parameters of frames and atoms."""
+    if name != "parameters":
+        return section(name, folder)
+    out = section("se_e2_a", folder)
+    out["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
+    return out
+
+
+def inputs(name: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arguments of ``evaluate`` for a periodic and an open frame."""
+    coord, cell, atype = small_system(2, 4.0, n=6, seed=3)
+    rng = np.random.default_rng(5)
+    given: dict[str, np.ndarray] = {"coords": coord[None], "atom_types": atype}
+    if name == "spin":
+        given["spin"] = rng.normal(size=(1, *coord.shape))
+    if name == "parameters":
+        given |= {"fparam": rng.normal(size=(1, 2)), "aparam": rng.normal(size=(1, 6, 1))}
+    return {"periodic": {**given, "cells": cell.reshape(1, 9)}, "open": given}
+
+
+def results(potential: DeepEval, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Evaluate a frame: everything that the public class offers."""
+    derivatives = ("force", "virial", "atom_virial") if potential.model.differentiable() else ()
+    return potential.evaluate(
+        given["coords"],
+        given.get("cells"),
+        given["atom_types"],
+        derivatives=derivatives,
+        **{k: v for k, v in given.items() if k not in ("coords", "cells", "atom_types")},
+    )
+
+
+def worst(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> float:
+    """Return the largest deviation, relative to the largest element of each array or 0.01."""
+    assert set(got) == set(want), (sorted(got), sorted(want))
+    found = [0.0]
+    for key, value in want.items():
+        assert got[key].shape == value.shape, key
+        scale = max(float(np.abs(value).max(initial=0.0)), 0.01)
+        found.append(float(np.abs(got[key] - value).max(initial=0.0)) / scale)
+    return max(found)
+
+
+def write_models(folder: Path, names: tuple[str, ...]) -> None:
+    """Write the models in their formats, and ``values.npz`` with inputs and results."""
+    (folder / "models").mkdir(parents=True)
+    values = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as tables:
+            given = model_section(name, Path(tables))
+            model = randomise(build_model(given), seed=2)
+        data = model_file_dict(model, {}, 0.5, "NumPy")
+        for suffix in ("dp", *FORMATS.get(name, ())):
+            file = folder / "models" / f"{name}.{suffix}"
+            if suffix in ("dp", "yaml"):
+                save_model(file, data)
+            else:
+                backend_of(str(file)).deserialize_hook(str(file), data)
+        potential = DeepEval.from_evaluator(evaluator("numpy", model))
+        for kind, frame in inputs(name).items():
+            values |= {f"{name}/{kind}/{k}": v for k, v in frame.items()}
+            found = results(potential, frame)
+            values |= {f"{name}/{kind}/out/{k}": v for k, v in found.items()}
+    np.savez_compressed(folder / "values.npz", **values)
+
+
+def write_data(folder: Path, frames: int = 4) -> None:
+    """Write a system with made-up labels."""
+    rng = np.random.default_rng(11)
+    coord, cell, atype = small_system(2, 4.0, n=8, seed=4)
+    coords = coord + rng.uniform(-0.2, 0.2, (frames, *coord.shape))
+    arrays = {
+        "coord": coords.reshape(frames, -1),
+        "box": np.tile(cell.ravel(), (frames, 1)),
+        "energy": -3.0 + 0.1 * rng.normal(size=frames),
+        "force": 0.1 * rng.normal(size=(frames, coord.size)),
+        "virial": 0.1 * rng.normal(size=(frames, 9)),
+    }
+    (folder / "set.000").mkdir(parents=True)
+    np.savetxt(folder / "type.raw", atype, fmt="%d")
+    (folder / "type_map.raw").write_text("O\nH\n")
+    for name, value in arrays.items():
+        np.save(folder / "set.000" / f"{name}.npy", value)
+
+
+def checkpoint_name(step: int, flag: str) -> str:
+    """Return the name that the trainer gives a checkpoint."""
+    return f"model.ckpt-{step}{TRAININGS[flag]}"
+
+
+def state(path: Path) -> dict[str, np.ndarray]:
+    """Return the numbers of a checkpoint: parameters, and what the optimizer holds."""
+    stored = backend_of(str(path)).read_checkpoint(path)
+    (task,) = stored.models
+    arrays = {f"model/{k}": v for k, v in split(stored.models[task])[0].items()}
+    arrays |= {f"optimizer/{k}": v for k, v in stored.optimizer.items()}
+    return {k: np.asarray(v, np.float64) for k, v in arrays.items()}
+
+
+@contextlib.contextmanager
+def training_folder(source: Path) -> Iterator[Path]:
+    """Work in a folder with the data and input of ``source``."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        shutil.copytree(source / "data", work / "data")
+        shutil.copy(source / "input.json", work / "input.json")
+        os.chdir(work)
+        try:
+            yield work
+        finally:
+            os.chdir(before)
+
+
+def write_checkpoints(folder: Path) -> None:
+    """Train on every backend; keep the last checkpoint but one, and the numbers of the last."""
+    folder.mkdir(parents=True)
+    write_data(folder / "data")
+    (folder / "input.json").write_text(json.dumps(TRAINING, indent=1) + "\n")
+    after = {}
+    for flag in TRAININGS:
+        with training_folder(folder) as work:
+            dp([flag, "train", "input.json", "--skip-neighbor-stat"])
+            before = checkpoint_name(STEPS - 1, flag)
+            shutil.copy(work / before, folder / before)
+            last = state(work / checkpoint_name(STEPS, flag))
+        after |= {f"{flag.strip('-')}/{k}": v for k, v in last.items()}
+    np.savez_compressed(folder / "after.npz", **after)
+
+
+def continued(folder: Path, flag: str) -> dict[str, np.ndarray]:
+    """Restart from the stored checkpoint for the last step; return the numbers afterwards."""
+    with training_folder(folder) as work:
+        before = checkpoint_name(STEPS - 1, flag)
+        shutil.copy(folder / before, work / before)
+        dp([flag, "train", "input.json", "--restart", before, "--skip-neighbor-stat"])
+        return state(work / checkpoint_name(STEPS, flag))
+
+
+def grouped(stored: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose name begins with a prefix, under the rest of it."""
+    return {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+
+
+def check_model(folder: Path, file: Path) -> float:
+    """Open a model file, evaluate it, and return the largest deviation of its results."""
+    stored, found = dict(np.load(folder / "values.npz")), []
+    for kind in ("periodic", "open"):
+        arrays = grouped(stored, f"{file.stem}/{kind}/")
+        want = grouped(arrays, "out/")
+        given = {k: v for k, v in arrays.items() if not k.startswith("out/")}
+        found.append(worst(results(DeepEval(file), given), want))
+    return max(found)
+
+
+def check_checkpoint(folder: Path, flag: str) -> float:
+    """Restart from a checkpoint and return the largest deviation of the state after the step."""
+    want = grouped(dict(np.load(folder / "after.npz")), f"{flag.strip('-')}/")
+    return worst(continued(folder, flag), want)
+
+
+def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, "parameters")) -> None:
+    """Write a whole version, check it, and give the folder its name."""
+    if folder.exists():
+        raise SystemExit(f"{folder}: is there; golden files are kept, choose the next version")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        write_models(work, names)
+        write_checkpoints(work / "training")
+        wrong = {f.name: check_model(work, f) for f in sorted((work / "models").iterdir())}
+        wrong |= {flag: check_checkpoint(work / "training", flag) for flag in TRAININGS}
+        if bad := {k: v for k, v in wrong.items() if not v <= TOLERANCE}:
+            raise SystemExit(f"not written, these files give other results: {bad}")
+        work.chmod(0o755)  # that of temporary folders is narrower
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("version", help="name of the new folder, v1 for example")
+    args = parser.parse_args()
+    make(OURS / args.version)
+    sys.exit(0)
