@@ -112,7 +112,7 @@ def prepare(
     nearest = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
     text = _json(config)
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
-    tasks = setup.make_tasks(config, systems, seed=seed)
+    tasks = setup.make_tasks(config, systems, seed=seed, scan=continued is None)
     _start_from(start, config, tasks, force=force_load)
     widths = _widths(tasks, backend.train_step, continued)
     numb_steps = setup.count_steps(training, tasks)
