@@ -133,6 +133,10 @@ class Prefetcher:
         self._ready.append(self._thread.submit(self._load))
         return batch
 
+    def give_back(self, state: dict[str, np.ndarray]) -> None:
+        """Count batches handed out after ``state`` as not used; nothing more may be asked for."""
+        self._consumed = state
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the sampler's state after the last batch handed out."""
         return {name: value.copy() for name, value in self._consumed.items()}

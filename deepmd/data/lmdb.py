@@ -170,6 +170,16 @@ class LmdbSystem(System):
         first = self._frames[:1]
         return {la.name: len(first) > 0 and self._read(la, first) is not None for la in labels}
 
+    def scan(self, labels: Sequence[Label]) -> None:
+        for frames in self._portions(labels):
+            # A label counts for frames that are read together if all have it.
+            alike: dict[tuple[bool, ...], list[int]] = {}
+            for number, frame in zip(frames, self._decoded(self._frames[frames]), strict=True):
+                has = tuple(any(_has(frame, n) for n in la.file_names()) for la in labels)
+                alike.setdefault(has, []).append(int(number))
+            for some in alike.values():
+                self.load(some, labels)
+
     def _read(self, label: Label, frames: np.ndarray) -> np.ndarray | None:
         """Values of frames; None where any of them has none."""
         widths = [label.size * (self.natoms if label.atomic else 1)]

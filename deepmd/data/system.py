@@ -19,6 +19,8 @@ TYPES = Label("real_atom_types", 1, True, required=True)
 MIXED_FILE = f"{TYPES.name}.npy"
 #: Labels that are fields of a batch of their own.
 FIELDS = ("fparam", "aparam", "spin", "charge_spin")
+#: Numbers that are read at once where all frames are looked at.
+_PORTION = 1 << 17
 
 
 class System:
@@ -193,6 +195,19 @@ class System:
         for label in (COORD, *[BOX] * self.periodic, *[TYPES] * self.mixed):
             self._array(label)
         return {label.name: self._array(label) is not None for label in labels}
+
+    def scan(self, labels: Sequence[Label]) -> None:
+        """Read every frame once, so that none can fail later; see :meth:`load` for the errors."""
+        for frames in self._portions(labels):
+            self.load(frames, labels)
+
+    def _portions(self, labels: Sequence[Label]) -> list[np.ndarray]:
+        """Cut the frames into pieces that fit into the caches of a processor, about."""
+        n = self.natoms
+        width = 3 * n + 9
+        for label in labels:
+            width += (3 * n) ** 2 if label.pairwise else label.size * (n if label.atomic else 1)
+        return _ranges(self.nframes, max(1, _PORTION // width))
 
     def load(self, frames: Sequence[int] | np.ndarray, labels: Sequence[Label] = ()) -> Batch:
         """Read frames, virtual atoms dropped, in the order of ``frames``; edges are left out.

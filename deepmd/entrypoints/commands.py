@@ -85,6 +85,11 @@ TRAIN: Options = [
     option("--force-load", "tolerate missing parameters", False),
     option("-o --output", "complete input, defaults filled in", "out.json"),
     option(
+        "--overwrite",
+        "overwrite results of an earlier run in this folder; they are otherwise kept as #NAME.1#",
+        False,
+    ),
+    option(
         "--skip-neighbor-stat",
         'do not count neighbours first; sel must be numbers, not "auto"',
         False,

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from deepmd.io.files import SINGLE, branch_params
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
+from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.statistics import Sample, table_widths
 from deepmd.train.trainer import Task, Trainer
 from deepmd.utils.errors import ModelFileError
@@ -31,13 +33,24 @@ _WITHOUT_EFFECT = ("profiling", "enable_profiler")
 _WIDTH_BATCHES = 10
 
 
-def train(**options: Any) -> None:
+def train(*, overwrite: bool = False, **options: Any) -> None:
     """Train; a signal ends the program with the status 128 + its number, as shells expect.
 
-    The options are those of :func:`prepare`.
+    Parameters
+    ----------
+    overwrite : bool
+        Overwrite results of an earlier run, which are otherwise kept under other names.
+    **options
+        Those of :func:`prepare`.
+
+    Raises
+    ------
+    InputError
+        If another training runs in the same folder, among others.
     """
-    trainer = prepare(**options)
-    ended = trainer.run()
+    with RunFolder(overwrite=overwrite) as folder:
+        trainer = prepare(folder=folder, **options)
+        ended = trainer.run()
     if ended.signal is not None:
         log.info(
             "stopped by %s after step %d of %d; saved %s; continue with --restart %s",
@@ -60,9 +73,12 @@ def prepare(
     force_load: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
+    folder: RunFolder | None = None,
     **_: Any,
 ) -> Trainer:
     """Read and check everything and return a trainer that is ready to run.
+
+    Files are written when nothing is left that could be wrong with the input or the data.
 
     Parameters
     ----------
@@ -80,38 +96,66 @@ def prepare(
         Where the complete input is written.
     skip_neighbor_stat : bool
         Do not go through the data to count neighbours.
+    folder : RunFolder, optional
+        Owner of the files; without one nothing is locked and nothing kept.
     """
     given = upgrade(load_input(INPUT))
     config = normalize(given, file=INPUT)
     training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
-    start = _read_start(backend, suffix, init_model, restart, init_frz_model)
+    store, curve = _make_store(training, suffix, backend), training.get("disp_file", "lcurve.out")
+    if folder is not None:
+        folder.claim(store, [output, curve])
+    start, source = _read_start(backend, suffix, init_model, restart, init_frz_model)
     continued = start if restart else None
     systems = {b.name: setup.open_both(b) for b in setup.branches(config)}
     nearest = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
-    _write("input_v2_compat.json", given)
-    _write(output, config)
     text = _json(config)
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
-    tasks = setup.make_tasks(config, systems, seed=seed)
+    tasks = setup.make_tasks(config, systems, seed=seed, scan=continued is None)
     _start_from(start, config, tasks, force=force_load)
     widths = _widths(tasks, backend.train_step, continued)
     numb_steps = setup.count_steps(training, tasks)
+    store.keep = _kept(training, numb_steps)
     trainer = Trainer(
         tasks,
         _make_step(config, backend, tasks, widths),
         learning_rate(config["learning_rate"], numb_steps),
-        _make_store(training, suffix, backend, numb_steps),
+        store,
         training,
         numb_steps=numb_steps,
         model_params=config["model"],
         min_nbor_dist=nearest if math.isfinite(nearest) else None,
         seed=seed,
         extra={"input": text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
+        before_save=None if folder is None else folder.check,
     )
     if continued is not None:
         _compare_inputs(text, continued.trainer.get("input"))
         trainer.restore(continued)
+    texts = {"input_v2_compat.json": _json(given) + "\n", output: text + "\n"}
+    if folder is not None:
+        _keep_results(folder, trainer, texts, continued and source, [INPUT, source])
+    for path, content in texts.items():
+        remove_fragments_of(path)
+        write_text(path, content)
     return trainer
+
+
+def _keep_results(
+    folder: RunFolder,
+    trainer: Trainer,
+    texts: Mapping[str, str],
+    continued: Path | None,
+    reads: list[str | Path | None],
+) -> None:
+    """Give results of an earlier run other names; not those that this one continues."""
+    curve = Path(trainer.curve)
+    if continued is None:
+        found = results(trainer.store, curve)
+    else:
+        found = later_results(trainer.store, curve, continued, trainer.step)
+        reads = [*reads, curve]
+    folder.set_aside([*differing(texts), *found], reads)
 
 
 def _make_step(
@@ -158,29 +202,22 @@ def _widths(
     return out
 
 
-def _write(path: str, data: Mapping[str, Any]) -> None:
-    remove_fragments_of(path)
-    write_text(path, _json(data) + "\n")
-
-
 def _json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=4, ensure_ascii=False)
 
 
-def _make_store(
-    training: Mapping[str, Any], suffix: str, backend: Any, numb_steps: int
-) -> CheckpointStore:
-    ratio = training.get("ckpt_keep_ratio")
-    keep = int(training.get("max_ckpt_keep", 5))
-    if ratio is not None:
-        keep = max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
+def _make_store(training: Mapping[str, Any], suffix: str, backend: Any) -> CheckpointStore:
     return CheckpointStore(
-        training["save_ckpt"],
-        suffix,
-        backend.write_checkpoint,
-        keep=keep,
-        folder=training.get("save_dir"),
+        training["save_ckpt"], suffix, backend.write_checkpoint, folder=training.get("save_dir")
     )
+
+
+def _kept(training: Mapping[str, Any], numb_steps: int) -> int:
+    """Return how many checkpoints stay."""
+    ratio = training.get("ckpt_keep_ratio")
+    if ratio is None:
+        return int(training.get("max_ckpt_keep", 5))
+    return max(1, math.ceil(ratio * numb_steps / training["save_freq"]))
 
 
 def count_parameters(models: Mapping[str, Model]) -> tuple[int, int]:
@@ -220,25 +257,26 @@ def _read_start(
     init_model: str | None,
     restart: str | None,
     init_frz_model: str | None,
-) -> Checkpoint | None:
-    """Read what the training starts from, or return None."""
+) -> tuple[Checkpoint | None, Path | None]:
+    """Read what the training starts from; return it and its file."""
     given = restart or init_model
     if given is not None:
         checkpoint, path = read_newest(given, suffix, backend.read_checkpoint)
         log.info("Read %s (step %d).", path, checkpoint.step)
-        return checkpoint
+        return checkpoint, path
     if init_frz_model is None:
-        return None
+        return None, None
     from deepmd.backend.backend import Backend
 
     tree = Backend.detect_backend_by_model(init_frz_model)().serialize_hook(init_frz_model)
     if "model" not in tree:
         raise ModelFileError("holds no single model", where=init_frz_model, fix="freeze one branch")
     log.info("Read %s.", init_frz_model)
-    return Checkpoint(
+    start = Checkpoint(
         models={SINGLE: Model.deserialize(tree["model"])},
         model_params=tree.get("model_def_script") or {},
     )
+    return start, Path(init_frz_model)
 
 
 def _start_from(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """From a checked input to what a trainer needs: data, models, losses, numbers of steps."""
 
+import contextlib
 import copy
 import dataclasses
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepmd.data.dataset import Dataset
@@ -69,7 +70,7 @@ def open_data(branch: Branch, kind: str) -> list[System]:
     type_map = branch.model.get("type_map")
     if not type_map:
         raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
-    try:
+    with _within(f"{branch.where}/{kind}"):
         blocks = read_blocks(section.get("auto_prob", "prob_sys_size"))
         systems = open_systems(
             section["systems"],
@@ -79,9 +80,6 @@ def open_data(branch: Branch, kind: str) -> list[System]:
         )
         drop_close_pairs(systems, section.get("min_pair_dist", 0.0))
         return systems
-    except DataError as error:
-        where = f"{branch.where}/{kind}: {error.where}"
-        raise DataError(error.what, where=where, fix=error.fix) from None
 
 
 def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
@@ -205,8 +203,12 @@ def make_tasks(
     systems: Mapping[str, tuple[list[System], list[System] | None]],
     *,
     seed: int,
+    scan: bool = False,
 ) -> dict[str, Task]:
-    """Build the models, losses and data of all tasks; statistics are not yet set."""
+    """Build the models, losses and data of all tasks; statistics are not yet set.
+
+    With ``scan`` all frames are read once, so that a bad one is found now and not after days.
+    """
     tasks = {}
     for k, branch in enumerate(branches(config)):
         model = build_model(branch.model)
@@ -224,8 +226,28 @@ def make_tasks(
             kind = "validation_data"
             task.validation = make_dataset(branch, kind, valid, model, labels, seed + k)
             task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
+        if scan:
+            _scan(task, branch.where)
     _set_weights(tasks, config["training"])
     return tasks
+
+
+def _scan(task: Task, where: str) -> None:
+    """Read all frames of a task once."""
+    for kind, data in (("training_data", task.data), ("validation_data", task.validation)):
+        for system in data.systems if data is not None else ():
+            with _within(f"{where}/{kind}"):
+                system.scan(data.labels)
+
+
+@contextlib.contextmanager
+def _within(section: str) -> Iterator[None]:
+    """Put the section of the input before the place of an error in the data."""
+    try:
+        yield
+    except DataError as error:
+        where = f"{section}: {error.where}"
+        raise DataError(error.what, where=where, fix=error.fix) from None
 
 
 def _set_weights(tasks: dict[str, Task], training: Mapping[str, Any]) -> None:

@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A polite end: SIGTERM and SIGINT let the running step finish."""
+"""A polite end: signals let the running step finish, and a checkpoint is written."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Of people, of the system, and of schedulers before the time of a job is over.
+SIGNALS = tuple(
+    signal.Signals[name]
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if name in signal.Signals.__members__
+)
+#: Left alone where they are ignored: ``nohup`` does that.
+_MAY_BE_IGNORED = tuple(s for s in SIGNALS if s.name not in ("SIGTERM", "SIGINT"))
 
 
 class StopRequest:
-    """Notes a signal while it is open; a second one ends the program the usual way.
+    """Notes a signal while it is open; a SIGINT after it ends the program the usual way.
+
+    Others after it do not: schedulers and terminals send several at once, and the checkpoint is
+    being written.
 
     Attributes
     ----------
@@ -25,7 +35,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # Python allows handlers in the main thread only; elsewhere the caller has its own.
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+            noted = [s for s in SIGNALS if not _is_ignored(s)]
+            self._before = {s: signal.signal(s, self._note) for s in noted}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,11 +44,17 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         # Nothing is written here: the signal may have come in the middle of a line of the log.
-        self.signal = signal.Signals(number)
-        self._restore()
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+        self._restore(signal.SIGINT)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            # None: a handler that was not set from Python, which cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
+    def _restore(self, *some: signal.Signals) -> None:
+        for number in some or tuple(self._before):
+            if number in self._before:
+                handler = self._before.pop(number)
+                # None: a handler that was not set from Python, which cannot be put back.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return number in _MAY_BE_IGNORED and signal.getsignal(number) is signal.SIG_IGN

@@ -4,7 +4,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -28,7 +28,7 @@ from deepmd.train.progress import Clock, log_row, progress_bar
 from deepmd.train.signals import StopRequest
 from deepmd.train.statistics import Sample, change_bias
 from deepmd.train.tensorboard import Events
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import InputError, TrainingDivergedError
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,8 @@ class Trainer:
         Of the choice between tasks.
     extra : mapping, optional
         Further numbers and texts for checkpoints.
+    before_save : function, optional
+        Called before a checkpoint is written; raises InputError where none may be.
     """
 
     def __init__(
@@ -107,11 +109,16 @@ class Trainer:
         min_nbor_dist: float | None = None,
         seed: int = 0,
         extra: Mapping[str, Any] | None = None,
+        before_save: Callable[[], None] | None = None,
     ) -> None:
         self.tasks, self.stepper, self.schedule, self.store = dict(tasks), stepper, schedule, store
         self.training, self.numb_steps, self.seed = training, numb_steps, int(seed)
         self.model_params, self.min_nbor_dist = model_params, min_nbor_dist
         self.extra = dict(extra or {})
+        self.curve = str(training.get("disp_file", "lcurve.out"))
+        self._before_save = before_save
+        self._first = 0
+        self._saved: tuple[int, Path | None] = -1, None
         self.step = 0
         self.names = {name: task.loss.metric_names() for name, task in self.tasks.items()}
         self.figures = StepFigures(self.names, average=bool(training.get("disp_avg", False)))
@@ -132,14 +139,18 @@ class Trainer:
         ------
         TrainingDivergedError
             If a loss or a parameter becomes NaN or infinite; nothing broken is saved.
+        InputError
+            If data cannot be read or files not be written. What was learned until then is saved,
+            after any other error, too.
         """
         self.store.remove_fragments()
-        remove_fragments_of(self.training.get("disp_file", "lcurve.out"))
+        remove_fragments_of(self.curve)
         if self.step >= self.numb_steps:
             log.info("Nothing to do: %d of %d steps are done.", self.step, self.numb_steps)
             known = self.store.path(self.step)
             return Run(self.step, known if known.exists() else self._save())
         log.info("Start to train %d steps.", self.numb_steps - self.step)
+        self._first = self.step
         path = ended = None
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
@@ -149,9 +160,10 @@ class Trainer:
                 self._feeds[name] = stack.enter_context(Prefetcher(task.data))
             stack.callback(self._feeds.clear)
             clock = Clock(self.numb_steps, self.step)
-            while self.step < self.numb_steps:
-                lr = self._take_step(clock)
-                self._show(lr, curve, events, clock)
+            while self.step < self.numb_steps and ended is None:
+                with self._saving_on_error():
+                    lr = self._take_step(clock)
+                    self._show(lr, curve, events, clock)
                 advance(self.step, "training")
                 ended = stop.signal  # asked once: it may come between two lines
                 if ended is not None:
@@ -159,8 +171,6 @@ class Trainer:
                 last = self.step == self.numb_steps or ended is not None
                 if last or self.step % self._freq("save_freq") == 0:
                     path = self._save()
-                if ended is not None:
-                    break
             log.info(clock.summary())
         if self.step == self.numb_steps:
             log.info("Trained model has been saved to: %s", path)
@@ -172,7 +182,7 @@ class Trainer:
     def _outputs(self, stack: contextlib.ExitStack) -> tuple[LearningCurve, Events | None]:
         """Open the learning curve and the events."""
         curve = LearningCurve(
-            self.training.get("disp_file", "lcurve.out"),
+            self.curve,
             self.names,
             validated=[name for name, task in self.tasks.items() if task.validation],
             step=self.step,
@@ -191,7 +201,11 @@ class Trainer:
         with clock.waiting():
             batch = feed.next()
         lr = self.schedule.value(self.step)
-        metrics = self.stepper.step(name, batch, lr)
+        try:
+            metrics = self.stepper.step(name, batch, lr)
+        except BaseException:
+            feed.give_back(before)
+            raise
         self.step += 1
         self.guard.follow(
             Taken(self.step, name, batch, metrics["loss"], self.tasks[name].data, before)
@@ -263,15 +277,39 @@ class Trainer:
 
     # -- checkpoints --------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _saving_on_error(self) -> Iterator[None]:
+        """Save the steps that were taken before the run ends with an error of what is inside."""
+        try:
+            yield
+        except TrainingDivergedError:
+            raise
+        except Exception:
+            if self.step > max(self._saved[0], self._first):
+                with contextlib.suppress(Exception):  # the first error is the one to be shown
+                    self._save()
+            step, path = self._saved
+            if step == self.step:
+                log.info(
+                    "step %d of %d failed; saved %s; continue with --restart %s",
+                    step + 1,
+                    self.numb_steps,
+                    path,
+                    self.store.prefix,
+                )
+            raise
+
     def _save(self) -> Path:
         """Write a checkpoint of this moment, after a look at what is in it."""
+        if self._before_save is not None:
+            self._before_save()
         models = {name: self.stepper.model(name) for name in self.tasks}
         optimizer = self.stepper.state()
         self.guard.check_parameters(self.step, models, optimizer)
         if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
             for name, task in self.tasks.items():
                 change_bias(models[name], Sample(task.data, task.bias_batches).batches())
-        return self.store.save(
+        path = self.store.save(
             Checkpoint(
                 models=models,
                 model_params=self.model_params,
@@ -282,6 +320,8 @@ class Trainer:
                 backend=self.stepper.name,
             )
         )
+        self._saved = self.step, path
+        return path
 
     def state(self) -> dict[str, Any]:
         """Return all that a restart needs beside parameters and the optimizer."""

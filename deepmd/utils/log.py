@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from deepmd.utils.errors import InputError
+from deepmd.utils.launcher import processes
 
 LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
 
@@ -45,8 +46,9 @@ def set_up_logging(
     """
     logger = logging.getLogger("deepmd")
     clear_logging()
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    prefix = f"[{rank}] " if world > 1 else ""
+    started = processes()
+    rank = started.rank
+    prefix = f"[{rank}] " if started.size > 1 else ""
     logger.setLevel(LEVELS[level.upper()])
     handlers: list[logging.Handler] = []
     if rank == 0 or mpi_log != "master":

@@ -210,3 +210,14 @@ def test_reference_water(reference: Path) -> None:
     assert (system.nframes, system.natoms, batch.n_atoms) == (20, 192, 384)
     assert np.bincount(batch.atype).tolist() == [256, 128]
     assert batch.find == {"energy": 1.0, "force": 1.0}
+
+
+def test_scan_finds_bad_labels_of_some_frames(tmp_path: Path) -> None:
+    frames = [random_frame(3, k) for k in range(6)]
+    for k in (0, 2, 3):
+        del frames[k]["forces"]
+    open_systems(write(tmp_path / "good.lmdb", frames))[0].scan(LABELS)
+    frames[4]["forces"][1, 1] = np.nan
+    (system,) = open_systems(write(tmp_path / "bad.lmdb", frames))
+    with pytest.raises(DataError, match=r"force of frame 4 has a NaN or infinite number"):
+        system.scan(LABELS)

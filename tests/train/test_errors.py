@@ -76,13 +76,31 @@ def test_missing_parameter_file(work):
     fails(work, r"set.000: fparam.npy is missing", config, DataError)
 
 
-def test_nan_in_the_labels(work):
-    file = work.path / "b/set.000/force.npy"
-    force = np.load(file)
-    force[2, 5] = np.nan
-    np.save(file, force)
-    config = work.config(training_data={"systems": ["b"]})
-    fails(work, r"b/set.000/force.npy: NaN or infinite number in frame 2", config, DataError)
+@pytest.mark.parametrize("name", ["force", "energy", "virial"])
+@pytest.mark.parametrize("kind", ["training_data", "validation_data"])
+def test_nan_in_the_labels_is_found_before_the_first_step(work, kind, name):
+    file = work.path / f"b/set.000/{name}.npy"
+    values = np.load(file) if file.exists() else np.zeros((3, 9))
+    values.reshape(3, -1)[2, -1] = np.nan
+    np.save(file, values)
+    data = {"training_data": {"systems": ["a"]}, "validation_data": {"systems": ["a"]}}
+    config = work.config(**data | {kind: {"systems": ["a", "b"]}})
+    config["loss"] |= {"start_pref_v": 1, "limit_pref_v": 1}
+    where = rf"training/{kind}: b/set.000/{name}.npy: NaN or infinite number in frame 2"
+    with pytest.raises(DataError, match=where):
+        work.prepare(config)
+    nothing_written(work)
+
+
+def test_frames_that_are_left_out_may_be_bad(work):
+    coord = np.load(work.path / "b/set.000/coord.npy")
+    coord[1, 3:6] = coord[1, :3] + 0.1
+    np.save(work.path / "b/set.000/coord.npy", coord)
+    energy = np.load(work.path / "b/set.000/energy.npy")
+    energy[1] = np.nan
+    np.save(work.path / "b/set.000/energy.npy", energy)
+    data = {"systems": ["b"], "min_pair_dist": 0.5}
+    work.prepare(work.config(training_data=data, validation_data=None))
 
 
 def test_too_small_sel(work, caplog):

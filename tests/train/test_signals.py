@@ -8,12 +8,12 @@ import pytest
 from train.helpers import NumPyBackend
 
 from deepmd.train.entry import train
-from deepmd.train.signals import StopRequest
+from deepmd.train.signals import SIGNALS, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_signal(work, number, monkeypatch, caplog):
-    handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [signal.getsignal(s) for s in SIGNALS]
     take = NumPyBackend.train_step.step
 
     def step(self, task, batch, lr):
@@ -30,7 +30,7 @@ def test_signal(work, number, monkeypatch, caplog):
     assert work.names() == ["model.ckpt-3.dp", "model.ckpt-4.dp"]
     assert f"stopped by {number.name} after step 4 of 12; saved model.ckpt-4.dp" in caplog.text
     assert "continue with --restart model.ckpt" in caplog.text
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [signal.getsignal(s) for s in SIGNALS] == handlers
 
 
 @pytest.fixture
@@ -39,6 +39,28 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_signals_of_schedulers_are_among_them():
+    assert {"SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"} <= {s.name for s in SIGNALS}
+
+
+def test_several_signals_at_once_do_not_disturb_the_end():
+    with StopRequest() as stop:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert stop.signal is signal.SIGUSR1
+
+
+def test_what_nohup_ignores_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_signal_ends_at_once(interruptible):
