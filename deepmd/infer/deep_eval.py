@@ -13,10 +13,10 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.batch_size import AutoBatchSize
-from deepmd.infer.frames import Frames, make_frames
+from deepmd.infer.frames import PARAMETERS, Frames, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -308,8 +308,12 @@ def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and refuse inputs that no model here takes."""
     if given.get("efield") is not None:
         raise NotAvailableError("the model does not take this", where="efield")
-    names = ("fparam", "aparam", "charge_spin", "spin", "mixed_type")
-    return {name: given[name] for name in names if given.get(name) is not None}
+    known = (*PARAMETERS, "mixed_type")
+    inputs = {name: value for name, value in given.items() if value is not None}
+    for name in inputs:
+        if name not in known:
+            raise InputError("no model takes this input", where=name, fix=did_you_mean(name, known))
+    return inputs
 
 
 def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:
