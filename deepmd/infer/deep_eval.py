@@ -17,6 +17,7 @@ from deepmd.infer.frames import PARAMETERS, Frames, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
 from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.utils.plugin import file_under
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,13 @@ class DeepEval(Queries):
     returns_tuple = True
     _classes: dict[str, type["DeepEval"]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, override: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__dict__.get("output"):
-            DeepEval._classes.setdefault(cls.output or "", cls)
+        output = cls.__dict__.get("output")
+        filed = DeepEval._classes.get(output or "")
+        refined = filed is not None and issubclass(cls, filed)  # a class of somebody's own
+        if output and (override or not refined):
+            file_under(DeepEval._classes, output, cls, kind="class of", override=override)
 
     def __new__(cls, model_file: Any = None, *args: Any, **kwargs: Any) -> "DeepEval":
         """Choose the subclass when the general class is called."""
