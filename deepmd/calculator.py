@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The ASE calculator."""
 
+import copy
 import logging
 import os
 import weakref
@@ -14,19 +15,22 @@ from ase.outputs import Properties
 
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.infer import DeepPot
-from deepmd.infer.frames import numbered
+from deepmd.infer.frames import PARAMETERS, numbered
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
-_PARAMETERS = ("fparam", "aparam")
+#: Inputs of the model that are taken from ``atoms.info``. Spins are magnetic moments of the atoms.
+_IN_INFO = tuple(name for name in PARAMETERS if name != "spin")
 
 
 class DP(Calculator):
     """Energies, forces and stress of ASE atoms.
 
     Periodicity may differ between directions. Directions without it have no images, whatever the
-    cell says. ``atoms.info["fparam"]`` and ``atoms.info["aparam"]`` are handed to the model.
+    cell says. ``atoms.info["fparam"]``, ``["aparam"]`` and ``["charge_spin"]`` are inputs of the
+    model; the spins of a model with spins are the initial magnetic moments (n_atoms, 3) of the
+    atoms. A change of any of them leads to a new calculation.
 
     Parameters
     ----------
@@ -53,7 +57,8 @@ class DP(Calculator):
     Notes
     -----
     ``results["virial"]`` (3, 3) [eV] is minus the derivative of the energy with respect to strain;
-    it is no property ASE knows and is left out of what ASE exports.
+    it is no property ASE knows and is left out of what ASE exports. So is ``results["force_mag"]``
+    (n_atoms, 3), minus the derivative of the energy with respect to the spins.
     """
 
     name = "DP"
@@ -82,7 +87,7 @@ class DP(Calculator):
         changes = super().check_state(atoms, tol=tol)
         used: Any = self._parameters_used
         now: Any = atoms.info
-        changes += [n for n in _PARAMETERS if not np.array_equal(used.get(n), now.get(n))]
+        changes += [n for n in _IN_INFO if not np.array_equal(used.get(n), now.get(n))]
         return changes
 
     def calculate(
@@ -96,8 +101,10 @@ class DP(Calculator):
         atoms = self.atoms
         if atoms is None:
             raise InputError("no atoms were given", where="calculator DP")
-        given = {k: atoms.info.get(k) for k in _PARAMETERS}
-        self._parameters_used = {k: None if v is None else np.array(v) for k, v in given.items()}
+        given = {k: atoms.info.get(k) for k in _IN_INFO}
+        self._parameters_used = copy.deepcopy(given)
+        if self.dp.has_spin:
+            given["spin"] = spins(atoms)
         cell = periodic_cell(np.asarray(atoms.cell), atoms.pbc, atoms.positions, self.dp.get_rcut())
         types = numbered(
             atoms.get_chemical_symbols(),
@@ -105,18 +112,37 @@ class DP(Calculator):
             where="calculator DP",
             fix="use a model that knows it, or give type_dict",
         )
-        energy, force, virial = self.dp.eval(atoms.positions[None], cell, types, **given)
-        self.results["energy"] = self.results["free_energy"] = float(energy[0, 0])
-        self.results["forces"] = force[0]
-        self.results["virial"] = virial[0].reshape(3, 3)
+        out = self.dp.evaluate(atoms.positions[None], cell, types, **given)
+        virial = out["virial"][0].reshape(3, 3)
+        self.results["energy"] = self.results["free_energy"] = out["energy"][0, 0]
+        self.results["forces"] = out["force"][0]
+        self.results["virial"] = virial
+        if self.dp.has_spin:
+            self.results["force_mag"] = out["force_mag"][0]
         if atoms.pbc.any() and atoms.cell.rank == 3:
-            stress = -0.5 * (virial[0].reshape(3, 3) + virial[0].reshape(3, 3).T)
-            stress /= atoms.get_volume()
+            stress = -0.5 * (virial + virial.T) / atoms.get_volume()
             self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
 
     def export_properties(self) -> Properties:
         """Return the results that ASE knows."""
         return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+
+def spins(atoms: Atoms) -> np.ndarray:
+    """Return the spins of atoms, (n_atoms, 3): their initial magnetic moments.
+
+    Raises
+    ------
+    InputError
+        If there are none, or if they have no direction.
+    """
+    fix = "atoms.set_initial_magnetic_moments with three numbers per atom, zero for no spin"
+    if not atoms.has("initial_magmoms"):
+        raise InputError("the model needs spins, the atoms have none", where="magmoms", fix=fix)
+    moments = atoms.get_initial_magnetic_moments()
+    if moments.ndim != 2:
+        raise InputError("the model needs directions of the spins", where="magmoms", fix=fix)
+    return moments
 
 
 def periodic_cell(

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from deepmd.utils.errors import InputError, NotAvailableError
-from deepmd.utils.plugin import Registry, load_entry_points
+from deepmd.utils.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
@@ -87,12 +87,20 @@ class Backend:
     # -- registry -----------------------------------------------------------------------------
 
     @staticmethod
-    def register(*keys: str) -> Callable[[type["Backend"]], type["Backend"]]:
-        """Return a class decorator that files a backend under its names; the first is ``key``."""
+    def register(
+        *keys: str, override: bool = False
+    ) -> Callable[[type["Backend"]], type["Backend"]]:
+        """Return a class decorator that files a backend under its names; the first is ``key``.
+
+        A name or a suffix that another backend has is an error unless ``override`` is set.
+        """
 
         def decorate(backend: type[Backend]) -> type[Backend]:
             backend.key = keys[0]
-            _registry.register(*keys)(backend)
+            owners = {s: b for _, b in _registry.items() for s in b.file_suffixes()}
+            for suffix in backend.file_suffixes():
+                file_under(owners, suffix, backend, kind="suffix", override=override)
+            _registry.register(*keys, override=override)(backend)
             return backend
 
         return decorate

@@ -16,7 +16,7 @@ import numpy as np
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
 from deepmd.utils.errors import ModelFileError, did_you_mean
-from deepmd.utils.plugin import Registry
+from deepmd.utils.plugin import Registry, file_under
 
 _SPECIAL = ("@class", "@version", "@variables", "type")
 
@@ -126,11 +126,11 @@ class Module(Settings, metaclass=_Checked):
     child_kinds: ClassVar[Mapping[str, Any]] = {}  # of children whose dictionary has no @class
     _classes: ClassVar[dict[str, Any]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, override: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         name = cls.__dict__.get("serial", Serial()).name
         if name is not None and cls.__dict__["serial"].type is None:
-            Module._classes.setdefault(name, cls)
+            file_under(Module._classes, name, cls, kind="class", override=override)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
@@ -290,16 +290,18 @@ class Registered(Module):
     default_kind: ClassVar[str | None] = None
 
     @classmethod
-    def register(cls, *names: str) -> Callable[[Any], Any]:
+    def register(cls, *names: str, override: bool = False) -> Callable[[Any], Any]:
         """Return a decorator that files a class, and the keys of its section, under its names.
 
-        The first is that of the input, the others are older ones or those of files.
+        The first is that of the input, the others are older ones or those of files. A name that
+        another class has is an error unless ``override`` is set.
         """
 
         def decorate(kind: Any) -> Any:
+            filed = cls.registry.register(*names, override=override)(kind)
             if cls.keys is not None and kind.settings:
-                cls.keys.add(kind, *names)
-            return cls.registry.register(*names)(kind)
+                cls.keys.add(kind, *names, override=override)
+            return filed
 
         return decorate
 

@@ -20,6 +20,8 @@ from autograd.core import make_vjp
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
+from deepmd.utils.plugin import file_under
+
 NAMES = (
     "abs arange argsort astype clip concat exp expand_dims floor log log1p matmul maximum minimum ones"
     " permute_dims reshape sign sqrt stack sum take_along_axis tanh where zeros broadcast_to float32"
@@ -100,11 +102,16 @@ def op(reference: Callable) -> Callable:
     return call
 
 
-def register(name: str, backend: str) -> Callable[[Callable], Callable]:
-    """Return a decorator that makes a function the form of operation ``name`` for one framework."""
+def register(name: str, backend: str, *, override: bool = False) -> Callable[[Callable], Callable]:
+    """Return a decorator that makes a function the form of operation ``name`` for one framework.
+
+    A second form for the same framework is an error unless ``override`` is set.
+    """
 
     def decorate(function: Callable) -> Callable:
-        _TABLE[name, backend] = function
+        of = f"{name} of {backend}"
+        key = (name, backend)
+        file_under(_TABLE, key, function, kind="operation", override=override, name=of)
         return function
 
     return decorate

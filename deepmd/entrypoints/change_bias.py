@@ -17,6 +17,7 @@ from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.probes import make_probes
+from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
 from deepmd.infer.queries import own_bias
@@ -47,6 +48,7 @@ def change_bias(
     Everything else in the file stays: of a checkpoint also the state of the training. The options
     are those of ``dp change-bias``.
     """
+    check_choices("change-bias", mode=mode)
     if numb_batch < 0:
         raise InputError(f"{numb_batch} batches", where="--numb-batch", fix="0 means all")
     path, opener = find_input(INPUT, backend)
@@ -98,7 +100,7 @@ def output_path(path: Path, backend: Backend, given: str | None) -> Path:
         return path.with_name(f"{path.stem}_updated{path.suffix}")
     checkpoint = is_checkpoint(path, backend)
     known = (backend.checkpoint_suffix or "",) if checkpoint else backend.suffixes
-    if not given.lower().endswith(known):
+    if not str(given).lower().endswith(known):
         raise InputError(
             f"a {'checkpoint' if checkpoint else 'model file'} of {backend.name} does not end so",
             where=given,

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from deepmd.utils.errors import InputError, did_you_mean
 from deepmd.utils.log import LEVELS
 
 
@@ -64,6 +65,8 @@ LOG = [
     ),
     option("-l --log-path", "write the log lines here, too", metavar="FILE"),
 ]
+#: Models of "dp model-devi".
+GRAPHS = ["graph.000", "graph.001", "graph.002", "graph.003"]
 DTYPES = ["fp32", "fp64", "native"]
 #: What ``dp show`` tells.
 ATTRIBUTES = (
@@ -178,7 +181,7 @@ MODEL_DEVI: Options = [
     option(
         "-m --models",
         "model files or checkpoints (graph.000 to graph.003)",
-        ["graph.000", "graph.001", "graph.002", "graph.003"],
+        GRAPHS,
         nargs="+",
         metavar="MODEL",
     ),
@@ -252,6 +255,42 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "doctor": ("say what of this installation works", []),
 }
+
+
+def check_choices(command: str, **given: Any) -> None:
+    """Refuse values of options that the command line would refuse.
+
+    Parameters
+    ----------
+    command : str
+    **given
+        Values, one or several, by the name of the option.
+
+    Raises
+    ------
+    InputError
+        Naming the option and what it takes.
+    """
+    options = [o for item in COMMANDS[command][1] for o in _alternatives(item)]
+    for found in options:
+        name = found.settings.get("dest") or found.flags[-1].lstrip("-").replace("-", "_")
+        allowed = found.settings.get("choices")
+        if name not in given or allowed is None:
+            continue
+        values = given[name]
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if value not in allowed:
+                raise InputError(
+                    f'"{value}" is not known',
+                    where=f"dp {command} {found.flags[-1]}",
+                    fix=did_you_mean(str(value), allowed),
+                )
+
+
+def _alternatives(item: Option | list[Option]) -> list[Option]:
+    return [item] if isinstance(item, Option) else item
+
+
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {
     "compress": (

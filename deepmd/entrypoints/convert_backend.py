@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def convert_backend(*, INPUT: str, OUTPUT: str, **_: Any) -> None:
     """Convert the model file ``INPUT`` into ``OUTPUT``; the suffixes say which kinds they are."""
     target, source = backend_of(OUTPUT), backend_of(INPUT)
-    if not OUTPUT.lower().endswith(target.suffixes):
+    if not str(OUTPUT).lower().endswith(target.suffixes):
         raise InputError(
             "training checkpoints cannot be written by a conversion",
             where=OUTPUT,

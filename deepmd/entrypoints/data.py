@@ -22,6 +22,10 @@ def data_paths(
     valid_data: str | None = None,
 ) -> tuple[list[str], list[str] | None]:
     """Return the systems that the options name, and patterns for their search."""
+    options = {"--datafile": datafile, "--train-data": train_data, "--valid-data": valid_data}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"not allowed with {given[0]}", where=given[1], fix="give one of them")
     if datafile is not None:
         paths = [line.strip() for line in read_text(datafile).splitlines() if line.strip()]
         if not paths:

@@ -13,6 +13,7 @@ from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import parameter_labels
 from deepmd.dpmodel.module import split
+from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.infer import DeepEval
 from deepmd.infer.frames import padded
@@ -40,6 +41,7 @@ def eval_desc(
     with zeros for virtual atoms. Further systems of the same name get a number. The options are
     those of ``dp eval-desc``.
     """
+    check_choices("eval-desc", dtype=dtype)
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
     check_head(potential.evaluator.branch, head)

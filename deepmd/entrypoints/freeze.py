@@ -2,6 +2,7 @@
 """``dp freeze``: write the model of a checkpoint as a model file."""
 
 import logging
+import os
 from typing import Any
 
 from deepmd.backend.backend import Backend, choose_backend
@@ -48,16 +49,17 @@ def freeze(
     return path
 
 
-def checkpoint_backend(given: str, preferred: str | None = None) -> Backend:
+def checkpoint_backend(given: str | os.PathLike[str], preferred: str | None = None) -> Backend:
     """Return the backend that wrote a checkpoint: by suffix, or by what there is.
 
     Parameters
     ----------
-    given : str
+    given : str or path
         What the user named: a file, a prefix or a folder.
     preferred : str, optional
         Name of the backend that is tried first where ``given`` does not tell.
     """
+    given = os.fspath(given)
     backends = [b for b in Backend.get_backends().values() if b.features & Backend.Feature.TRAIN]
     for backend in backends:
         if backend.checkpoint_suffix and given.endswith(backend.checkpoint_suffix):

@@ -11,10 +11,11 @@ from deepmd.backend.detect import resolve_model
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label, parameter_labels
+from deepmd.entrypoints.commands import GRAPHS
 from deepmd.infer import DeepPot, calc_model_devi
 from deepmd.infer.frames import padded
-from deepmd.infer.model_devi import check_models, write_model_devi_out
-from deepmd.utils.errors import DataError, InputError, NotAvailableError
+from deepmd.infer.model_devi import check_levels, check_models, write_model_devi_out
+from deepmd.utils.errors import DataError, NotAvailableError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _REAL = {
 
 def model_devi(
     *,
-    models: Sequence[str],
+    models: Sequence[str] = GRAPHS,
     system: str = ".",
     output: str = "model_devi.out",
     frequency: int = 1,
@@ -44,9 +45,7 @@ def model_devi(
     With ``real_error`` there are NaN in the place of what has no label. The options are those of
     ``dp model-devi``.
     """
-    for option, level in (("--relative", relative), ("--relative_v", relative_v)):
-        if level is not None and not 0.0 <= level < float("inf"):
-            raise InputError(f"found {level}, expected a number >= 0", where=option)
+    check_levels(("--relative", relative), ("--relative_v", relative_v))
     paths = [resolve_model(m, backend) for m in models]
     opened = [DeepPot(path) for path in paths]
     check_models(opened, 1 if real_error else 2, names=paths)

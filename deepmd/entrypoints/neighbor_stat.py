@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def neighbor_stat(
     *,
-    system: str,
+    system: str = ".",
     rcut: float,
     type_map: list[str] | None = None,
     mixed_type: bool = False,

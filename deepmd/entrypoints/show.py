@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
 from deepmd.dpmodel.model import Model
+from deepmd.entrypoints.commands import check_choices
 from deepmd.infer.queries import model_size, observed_types
 from deepmd.io.files import branch_params, models_of
 from deepmd.utils.errors import InputError
@@ -26,6 +27,7 @@ def show(*, INPUT: str, ATTRIBUTES: list[str], **_: Any) -> None:
     ATTRIBUTES : list of str
         Some of :data:`deepmd.entrypoints.commands.ATTRIBUTES`.
     """
+    check_choices("show", ATTRIBUTES=ATTRIBUTES)
     data = backend_of(INPUT).serialize_hook(existing_model(INPUT))
     script, models = data.get("model_def_script") or {}, models_of(data)
     several = "model_dict" in script

@@ -13,10 +13,11 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.batch_size import AutoBatchSize
-from deepmd.infer.frames import Frames, make_frames
+from deepmd.infer.frames import PARAMETERS, Frames, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.utils.plugin import file_under
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,13 @@ class DeepEval(Queries):
     returns_tuple = True
     _classes: dict[str, type["DeepEval"]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, override: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__dict__.get("output"):
-            DeepEval._classes.setdefault(cls.output or "", cls)
+        output = cls.__dict__.get("output")
+        filed = DeepEval._classes.get(output or "")
+        refined = filed is not None and issubclass(cls, filed)  # a class of somebody's own
+        if output and (override or not refined):
+            file_under(DeepEval._classes, output, cls, kind="class of", override=override)
 
     def __new__(cls, model_file: Any = None, *args: Any, **kwargs: Any) -> "DeepEval":
         """Choose the subclass when the general class is called."""
@@ -308,8 +312,12 @@ def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and refuse inputs that no model here takes."""
     if given.get("efield") is not None:
         raise NotAvailableError("the model does not take this", where="efield")
-    names = ("fparam", "aparam", "charge_spin", "spin", "mixed_type")
-    return {name: given[name] for name in names if given.get(name) is not None}
+    known = (*PARAMETERS, "mixed_type")
+    inputs = {name: value for name, value in given.items() if value is not None}
+    for name in inputs:
+        if name not in known:
+            raise InputError("no model takes this input", where=name, fix=did_you_mean(name, known))
+    return inputs
 
 
 def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:

@@ -14,8 +14,9 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
 from deepmd.utils.errors import InputError, NotAvailableError, located
 
-#: Parameters that a model may take, of frames and of atoms.
+#: Inputs that a model may take beside positions, cells and types: of frames and of atoms.
 _OF_FRAMES, _OF_ATOMS = ("fparam", "charge_spin"), ("aparam", "spin")
+PARAMETERS = (*_OF_FRAMES, *_OF_ATOMS)
 
 
 @dataclasses.dataclass
@@ -61,7 +62,7 @@ class Frames:
         """Return the real atoms of some frames, without edges."""
         real, cell = self.real[frames], self.cell[frames]
         parameters: dict[str, Any] = {}
-        for name in (*_OF_FRAMES, *_OF_ATOMS):
+        for name in PARAMETERS:
             values = getattr(self, name)
             if values is not None:
                 parameters[name] = values[frames] if name in _OF_FRAMES else values[frames][real]

@@ -136,6 +136,7 @@ def calc_model_devi(
         Step; largest, smallest, average deviation of the virial per atom [eV]; the same of the
         force [eV/Å]; deviation of the energy per atom [eV].
     """
+    check_levels(("relative", relative), ("relative_v", relative_v))
     check_models(models, 1 if real_data else 2)
     given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
     results = [m.eval(coord, box, atype, mixed_type=mixed_type, **given) for m in models]
@@ -164,6 +165,13 @@ def _real(
 ) -> np.ndarray | None:
     """Real values divided by ``count``, if they are known."""
     return np.reshape(data[name], shape) / count if name in data else None
+
+
+def check_levels(*levels: tuple[str, float | None]) -> None:
+    """Refuse levels of relative deviations, each with its name, that are negative or infinite."""
+    for name, level in levels:
+        if level is not None and not 0.0 <= level < float("inf"):
+            raise InputError(f"found {level}, expected a number >= 0", where=name)
 
 
 def check_models(models: Sequence[DeepPot], needed: int, names: Sequence[Any] = ()) -> None:

@@ -17,7 +17,7 @@ from dargs.dargs import isinstance_annotation
 
 from deepmd.schema.cross import cross_check
 from deepmd.schema.legacy import upgrade
-from deepmd.schema.load import describe_value
+from deepmd.schema.load import describe_value, drop_comments
 from deepmd.schema.model import resolve_shared
 from deepmd.schema.registry import (
     ArgsRegistry,
@@ -53,13 +53,19 @@ def normalize(
 ) -> dict[str, Any]:
     """Check an input strictly and return it with aliases resolved and defaults filled in.
 
-    Inputs of older versions are upgraded first. The argument is not changed.
+    Inputs of older versions are upgraded first, and keys that begin with ``_`` are dropped, as in
+    files. The argument is not changed.
 
     Raises
     ------
     InputError
         Naming ``file``, the JSON path and what would be right.
     """
+    if not isinstance(data, dict):
+        raise InputError(
+            f"one object with sections is expected, found {describe_value(data)}", where=file
+        )
+    data = drop_comments(data)
     model = data.get("model")
     if multi_task or (isinstance(model, dict) and "model_dict" in model):
         raise NotAvailableError(

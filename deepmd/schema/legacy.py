@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from deepmd.schema.load import drop_comments
 from deepmd.utils.errors import InputError
 from deepmd.utils.files import write_text
 
@@ -62,8 +63,8 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
 def update_deepmd_input(
     jdata: dict[str, Any], warning: bool = True, dump: str | None = None
 ) -> dict[str, Any]:
-    """Return the input in today's layout, and write it to ``dump`` if given."""
-    data = upgrade(jdata)
+    """Return the input in today's layout without comments, and write it to ``dump`` if given."""
+    data = upgrade(drop_comments(jdata))
     if dump is not None:
         write_text(dump, json.dumps(data, indent=4) + "\n")
         if warning:

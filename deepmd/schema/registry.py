@@ -16,6 +16,7 @@ from typing import Any
 from dargs import Argument, Variant
 
 from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.utils.plugin import failed_plugins, file_under
 
 Factory = Callable[[], "Argument | list[Argument]"]
 
@@ -39,16 +40,23 @@ class ArgsRegistry:
         self._docs: dict[str, str] = {}
 
     def register(
-        self, name: str, alias: Iterable[str] | None = None, doc: str = ""
+        self,
+        name: str,
+        alias: Iterable[str] | None = None,
+        doc: str = "",
+        *,
+        override: bool = False,
     ) -> Callable[[Factory], Factory]:
-        """Return a decorator that files a function returning arguments under ``name``."""
+        """Return a decorator that files a function returning arguments under ``name``.
+
+        A name or alias that another component has is an error unless ``override`` is set.
+        """
 
         def decorate(factory: Factory) -> Factory:
-            earlier = self._factories.get(name)
-            if earlier is not None and _identity(earlier) != _identity(factory):
-                raise ValueError(
-                    f'{self.kind} "{name}" is registered by {_identity(earlier)} and {_identity(factory)}'
-                )
+            owners = {a: self._factories[n] for n, given in self._aliases.items() for a in given}
+            owners |= self._factories
+            for one in (name, *(alias or ())):
+                file_under(owners, one, factory, kind=self.kind, override=override)
             self._factories[name] = factory
             self._aliases[name] = tuple(alias or ())
             self._docs[name] = doc
@@ -56,10 +64,10 @@ class ArgsRegistry:
 
         return decorate
 
-    def add(self, component: Any, *names: str) -> None:
+    def add(self, component: Any, *names: str, override: bool = False) -> None:
         """File the settings of a class under its names; its first line describes it."""
         title = inspect.cleandoc(component.__doc__ or "").partition("\n")[0]
-        self.register(names[0], alias=names[1:], doc=title)(component.arguments)
+        self.register(names[0], names[1:], title, override=override)(component.arguments)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()
@@ -117,14 +125,8 @@ class ArgsRegistry:
                     where=where,
                     fix=available,
                 )
-        return InputError(
-            f'unknown {self.kind} "{name}"', where=where, fix=did_you_mean(name, self.names())
-        )
-
-
-def _identity(factory: Factory) -> str:
-    owner = getattr(factory, "__self__", factory)  # of a method of a class: the class
-    return f"{owner.__module__}.{owner.__qualname__}"
+        fix = "; ".join(filter(None, (did_you_mean(name, self.names()), *failed_plugins())))
+        return InputError(f'unknown {self.kind} "{name}"', where=where, fix=fix)
 
 
 descriptor_args = ArgsRegistry(

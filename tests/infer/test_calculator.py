@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from infer.models import write
+from infer.models import make_section, write
 
 pytest.importorskip("ase")
 
@@ -19,7 +19,10 @@ from ase.neighborlist import NeighborList, NewPrimitiveNeighborList
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from deepmd.calculator import DP, periodic_cell
+from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepPot
+from deepmd.io import save_model
 from deepmd.utils.errors import InputError
 
 
@@ -112,6 +115,52 @@ def test_parameters_in_info_are_forwarded_and_noticed(parameter_file, ice):
     assert ice.get_potential_energy() == expected() != first
     ice.info["aparam"] = np.zeros(6)
     assert ice.get_potential_energy() == expected()
+
+
+def test_numbers_are_numpy_floats(model_file, ice):
+    ice.calc = DP(model_file)
+    assert type(ice.get_potential_energy()) is np.float64
+
+
+def test_inputs_that_are_no_arrays(parameter_file, ice):
+    ice.calc = DP(parameter_file)
+    ice.info |= {"fparam": [[0.1], [0.2, 0.3]], "aparam": 0.0}
+    with pytest.raises(InputError, match="fparam: is no array"):
+        ice.get_potential_energy()
+
+
+@pytest.fixture(scope="module")
+def spin_file(tmp_path_factory):
+    section = make_section()
+    section["spin"] = {"use_spin": ["O"], "virtual_scale": [0.3]}
+    path = tmp_path_factory.mktemp("spin") / "spin.dp"
+    save_model(path, model_file_dict(build_model(section), section, 0.9, "NumPy"))
+    return path
+
+
+def test_spins_are_magnetic_moments(spin_file, ice):
+    ice.calc = DP(spin_file)
+    with pytest.raises(InputError, match="magmoms: the model needs spins"):
+        ice.get_potential_energy()
+    ice.set_initial_magnetic_moments([1.0, 0, 0, 1.0, 0, 0])
+    with pytest.raises(InputError, match="magmoms: the model needs directions"):
+        ice.get_potential_energy()
+    ice.set_initial_magnetic_moments(None)  # ASE keeps the shape
+    spin = np.random.default_rng(1).normal(size=(6, 3))
+    ice.set_initial_magnetic_moments(spin)
+    want = DeepPot(spin_file).eval(ice.positions, ice.cell[:], [0, 1, 1, 0, 1, 1], spin=spin)
+    assert ice.get_potential_energy() == want[0][0, 0]
+    np.testing.assert_array_equal(ice.calc.results["force_mag"], want[3][0])
+    ice.set_initial_magnetic_moments(-2 * spin)
+    assert ice.get_potential_energy() != want[0][0, 0]
+    assert "force_mag" not in ice.get_properties(["energy"])
+
+
+def test_magnetic_moments_do_not_disturb_other_models(model_file, ice):
+    ice.calc = DP(model_file)
+    before = ice.get_potential_energy()
+    ice.set_initial_magnetic_moments([1.0, 0, 0, 1.0, 0, 0])
+    assert ice.get_potential_energy() == before
 
 
 @pytest.mark.parametrize("pbc", [(1, 1, 0), (0, 1, 0), (1, 0, 1)])

@@ -6,6 +6,7 @@ from typing import Any
 
 from deepmd.dpmodel.model import build_model
 from deepmd.pt.lift import convert
+from deepmd.schema.load import drop_comments
 
 __all__ = ["get_model", "get_standard_model"]
 
@@ -16,9 +17,9 @@ def get_model(params: Mapping[str, Any]) -> Any:
     Parameters
     ----------
     params : dict
-        The section; ``sel`` must be numbers.
+        The section; ``sel`` must be numbers. Keys that begin with ``_`` are ignored.
     """
-    return convert(build_model(dict(params)))
+    return convert(build_model(drop_comments(dict(params))))
 
 
 def get_standard_model(params: Mapping[str, Any]) -> Any:
