@@ -19,7 +19,7 @@ from deepmd.io.files import (
     models_of,
     nearest_of,
 )
-from deepmd.utils.errors import located
+from deepmd.io.guard import opening
 
 
 class Evaluator:
@@ -62,13 +62,22 @@ class Evaluator:
     def of_tree(
         cls, tree: Mapping[str, Any], path: str | os.PathLike[str], head: str | None = None
     ) -> Self:
-        """Return the evaluator of a stored tree; ``head`` names the task if there are several."""
+        """Return the evaluator of a stored tree; ``head`` names the task if there are several.
+
+        Raises
+        ------
+        ModelFileError
+            If the tree holds no model, or one that does not give the results of its probes.
+        """
+        from deepmd.dpmodel.probes import check_probes  # which evaluates with this module
+
         models = models_of(tree)
         branch = branch_of(models, head, path)
-        with located(path):
+        with opening(path):
             model = Model.deserialize(models[branch])
-        section = branch_params(tree.get("model_def_script") or {}, branch)
-        made = cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+            check_probes(model, tree.get("probes"))
+            section = branch_params(tree.get("model_def_script") or {}, branch)
+            made = cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
         made.branch = branch
         return made
 

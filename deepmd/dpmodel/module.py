@@ -8,11 +8,13 @@ into a copy of the tree with :func:`bind`.
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.dpmodel.reading import claim_module, fits
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
 from deepmd.utils.errors import ModelFileError, did_you_mean
@@ -51,10 +53,14 @@ class Serial:
         and of the rest. They have no dictionary of their own.
     arguments : mapping of str to str
         Keys of settings of parts, and what the constructor calls them.
+    rows : tuple of str
+        Arrays (n,) that files may hold as rows (1, n).
     grows : bool
         Whether keys were added without a new version: missing ones take their defaults.
     upgrades : mapping of int to function
         ``upgrades[v](data)`` turns a dictionary of version v into one of version v + 1.
+    variants : tuple of functions
+        Each turns another form that the current version has in some files into the usual one.
     """
 
     layout: str = ""
@@ -69,8 +75,10 @@ class Serial:
     optional: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str | None, str]] = dataclasses.field(default_factory=dict)
     arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rows: tuple[str, ...] = ()
     grows: bool = False
     upgrades: Mapping[int, Callable[[dict], dict]] = dataclasses.field(default_factory=dict)
+    variants: tuple[Callable[[dict], dict], ...] = ()
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -93,6 +101,7 @@ class _Checked(type):
     """Checks, once per construction, that a module holds no array it did not declare."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        claim_module()
         module = super().__call__(*args, **kwargs)
         serial: Serial = cls.serial  # type: ignore[attr-defined]
         declared = set(serial.arrays) | set(serial.children)
@@ -191,6 +200,8 @@ class Module(Settings, metaclass=_Checked):
             return [np.asarray(v) for v in value]
         here = getattr(self, name)
         value = np.asarray(value)
+        if name in self.serial.rows and value.ndim == 2 and len(value) == 1:
+            value = value[0]
         if here is not None and here.shape != value.shape:
             raise ModelFileError(
                 f"{name} of {type(self).__name__} has shape {value.shape}, expected {here.shape}"
@@ -210,6 +221,8 @@ class Module(Settings, metaclass=_Checked):
         for v in range(version, s.version):
             if v in s.upgrades:
                 data = s.upgrades[v](data)
+        for usual in s.variants:
+            data = usual(data)
         return data
 
     @classmethod
@@ -230,12 +243,26 @@ class Module(Settings, metaclass=_Checked):
             unknown += sorted(f"{key}/{k}" for k in data.get(key, {}) if k not in part.settings)
         if unknown:
             raise ModelFileError(f"{s.name}: unknown key {', '.join(unknown)}")
+        cls._check_kinds(data)
         optional = {n for n, x in cls.settings.items() if s.grows and not x.required}
         cls._need({*s.config} - optional, data)
         given = {s.arguments.get(key, key): data[key] for key in s.config if key in data}
         module = cls.construct(given, data)
         module.restore(data)
         return module
+
+    @classmethod
+    def _check_kinds(cls, data: dict) -> None:
+        """Raise ModelFileError if a setting has another type than it is declared with."""
+        for key in cls.serial.config:
+            s = cls.settings.get(cls.serial.arguments.get(key, key))
+            if s is None or s.part is not None or key not in data:
+                continue
+            if not fits(data[key], s.annotation):
+                raise ModelFileError(
+                    f"{key} of {cls.serial.name or cls.__name__} is {repr(data[key])[:60]}, "
+                    f"expected {inspect.formatannotation(s.annotation)}"
+                )
 
     @classmethod
     def _need(cls, keys: Iterable[str], data: dict) -> None:
@@ -251,7 +278,9 @@ class Module(Settings, metaclass=_Checked):
             if name not in s.optional or made is not None:
                 self._need([key], data)
             if name not in s.parts:
-                setattr(self, name, _deserialize_child(data.get(key), self.child_kinds.get(key)))
+                child = _deserialize_child(data.get(key), self.child_kinds.get(key))
+                _check_same(made, child, f"{name} of {s.name or type(self).__name__}")
+                setattr(self, name, child)
             elif made is not None:
                 made.restore(data[key])
         variables = data.get("@variables", {})
@@ -353,6 +382,39 @@ def _deserialize_child(data: Any, kind: Any = None) -> Any:
     if name not in Module._classes:
         raise ModelFileError(f'unknown class "{name}" in a model dictionary')
     return Module._classes[name].deserialize(data)
+
+
+def _check_same(made: Any, read: Any, where: str) -> None:
+    """Raise ModelFileError if a child that was read is not of the form that the settings describe.
+
+    Children that the constructor did not make are accepted.
+    """
+    if made is None or (isinstance(made, (list, tuple)) and not made):
+        return
+    if read is None:
+        raise ModelFileError(f"{where} is null")
+    if isinstance(made, Mapping) or isinstance(read, Mapping):
+        return
+    if isinstance(made, (list, tuple)):
+        if not isinstance(read, (list, tuple)) or len(made) != len(read):
+            raise ModelFileError(f"{where} has {_length(read)} parts, expected {len(made)}")
+        for k, (a, b) in enumerate(zip(made, read, strict=True)):
+            _check_same(a, b, f"{where}, {k}")
+        return
+    if type(made) is not type(read):
+        raise ModelFileError(
+            f"{where} is of class {type(read).__name__}, expected {type(made).__name__}"
+        )
+    for name in made.serial.arrays:
+        a, b = getattr(made, name), getattr(read, name)
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
+            raise ModelFileError(f"{name} of {where} has shape {b.shape}, expected {a.shape}")
+    for name in made.serial.children:
+        _check_same(getattr(made, name), getattr(read, name), f"{name} of {where}")
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, (list, tuple)) else 1
 
 
 # -- walking and binding --------------------------------------------------------------------------

@@ -19,12 +19,16 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import walk
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import save_model
+from deepmd.io.guard import AGAIN
+from deepmd.utils.errors import ModelFileError
 
 _DERIVATIVES = ("force", "virial", "atom_virial")
 INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "charge_spin", "spin")
 #: By how much of max|x| a result may differ; below SMALL the absolute difference counts.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2}
 SMALL = 0.01
+#: Pairs of atoms and images that are looked at for one probe; ours have about 1e4.
+MOST_PAIRS = 1e6
 
 
 def make_probes(model: Model) -> dict[str, Any]:
@@ -87,14 +91,22 @@ def _batch(model: Model, inputs: Mapping[str, Any]) -> Batch:
     return batch
 
 
-def compare_probes(evaluator: Evaluator, probes: Mapping[str, Any]) -> str | None:
-    """Evaluate the probes; return what differs, in words, or None."""
+def compare_probes(
+    evaluator: Evaluator, probes: Mapping[str, Any], *, derivatives: bool = True
+) -> str | None:
+    """Evaluate the probes; return what differs, in words, or None.
+
+    ``derivatives`` says whether forces and virials are compared, too.
+    """
     limit = TOLERANCE[lowest_precision(evaluator.model)]
     for k, frame in enumerate(probes["frames"]):
         stored = frame["@variables"]
         names = [n for n in stored if n not in INPUTS and stored[n] is not None]
-        derivatives = [n for n in names if n in _DERIVATIVES]
-        results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=derivatives)
+        wanted = [n for n in names if n in _DERIVATIVES]
+        if not derivatives:
+            kinds = evaluator.model.output_def().get_data()
+            names, wanted = [n for n in names if n.removeprefix("atom_") in kinds], []
+        results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=wanted)
         for name in names:
             want, got = np.asarray(stored[name]), results.get(name)
             if got is None or got.shape != want.shape:
@@ -107,6 +119,44 @@ def compare_probes(evaluator: Evaluator, probes: Mapping[str, Any]) -> str | Non
                     f"{limit:.0e} is allowed"
                 )
     return None
+
+
+def check_probes(model: Model, probes: Mapping[str, Any] | None) -> None:
+    """Compare a model that was read with the probes in its file, values only.
+
+    The derivatives follow from the same arrays, and take longer than the rest of the opening.
+
+    Raises
+    ------
+    ModelFileError
+        If the values differ, or the frames are not small.
+    """
+    if not probes or not probes.get("frames"):
+        return
+    rcut = model.get_rcut()
+    for frame in probes["frames"]:
+        _check_small(frame["@variables"], rcut)
+    with np.errstate(all="ignore"):
+        worst = compare_probes(NumPyEvaluator(model), probes, derivatives=False)
+    if worst is not None:
+        raise ModelFileError(
+            worst,
+            fix="the file is damaged or was edited: copy or freeze it again; after an edit on "
+            'purpose, delete the key "probes"',
+        )
+
+
+def _check_small(inputs: Mapping[str, Any], rcut: float) -> None:
+    """Raise ModelFileError if the neighbors of a probe would take more than a moment to find."""
+    coord, cell = np.asarray(inputs["coord"]), inputs["cell"]
+    n = len(coord)
+    pairs = float(n) ** 2
+    if cell is not None:
+        widths = 1.0 / np.linalg.norm(np.linalg.inv(np.reshape(cell, (3, 3))), axis=0)
+        images = np.prod(2.0 * rcut / widths + 3.0)
+        pairs *= images
+    if coord.shape != (n, 3) or not n or not np.isfinite(coord).all() or not pairs < MOST_PAIRS:
+        raise ModelFileError("the probes are no small frames of atoms", fix=AGAIN)
 
 
 def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:

@@ -16,7 +16,10 @@ import h5py
 import numpy as np
 
 from deepmd.io import dp
-from deepmd.io.files import HDF5_ERRORS, YAML_SUFFIXES, load_model, models_of, nearest_of
+from deepmd.io.digest import DIGEST, check_digest, digest_of
+from deepmd.io.dp import parsed, read_array, read_text
+from deepmd.io.files import YAML_SUFFIXES, load_model, models_of, nearest_of
+from deepmd.io.guard import Allowance, opening
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
@@ -38,14 +41,17 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
             "optimizer": _store(group, checkpoint.optimizer),
             "trainer": _store(group, checkpoint.trainer),
         }
-        group.attrs["json"] = json.dumps(about, separators=(",", ":"))
+        text = json.dumps(about, separators=(",", ":"))
+        group.attrs["json"] = text
+        names = (*checkpoint.optimizer.values(), *checkpoint.trainer.values())
+        group.attrs[DIGEST] = digest_of(text, [np.asarray(v) for v in names if _is_array(v)])
 
 
 def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
     """Store arrays as datasets; return for every name the dataset or the plain value."""
     about: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, (np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "fiubc":
+        if _is_array(value):
             dataset = f"array_{len(group):04d}"
             group.create_dataset(dataset, data=np.asarray(value))
             about[name] = {"array": dataset}
@@ -54,9 +60,13 @@ def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
     return about
 
 
-def _restore(group: h5py.Group, about: Mapping[str, Any]) -> dict[str, Any]:
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "fiubc"
+
+
+def _restore(group: h5py.Group, about: Mapping[str, Any], allowance: Allowance) -> dict[str, Any]:
     return {
-        name: np.asarray(group[entry["array"]][()]) if "array" in entry else entry["value"]
+        name: read_array(group, entry["array"], allowance) if "array" in entry else entry["value"]
         for name, entry in about.items()
     }
 
@@ -75,41 +85,43 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     tree = load_model(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
         raise _no_checkpoint(path)
-    try:
-        with h5py.File(path, "r", locking=False) as handle:
-            if _GROUP not in handle:
-                raise _no_checkpoint(path)
-            group = handle[_GROUP]
-            about = json.loads(group.attrs["json"])
-            optimizer = _restore(group, about["optimizer"])
-            trainer = _restore(group, about["trainer"])
-            step = int(about["step"])
-    except ModelFileError:
-        raise
-    except HDF5_ERRORS as error:
-        raise ModelFileError(
-            f"the state of the training cannot be read ({error})",
-            where=path,
-            fix="use the checkpoint before it",
-        ) from None
-    return Checkpoint(
-        models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
-        model_params=tree["model_def_script"],
-        step=step,
-        optimizer=optimizer,
-        trainer=trainer,
-        min_nbor_dist=nearest_of(tree),
-        backend=tree.get("backend", ""),
-    )
+    with opening(path, "use the checkpoint before it"), h5py.File(path, "r", locking=False) as file:
+        if not isinstance(file.get(_GROUP), h5py.Group):
+            raise _no_checkpoint(path)
+        about, optimizer, trainer = _read_training(file[_GROUP], file.id.get_filesize())
+        return Checkpoint(
+            models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+            model_params=tree["model_def_script"],
+            step=int(about["step"]),
+            optimizer=optimizer,
+            trainer=trainer,
+            min_nbor_dist=nearest_of(tree),
+            backend=tree.get("backend", ""),
+        )
+
+
+def _read_training(
+    group: h5py.Group, size: int
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the description of the state of a training, and its two parts."""
+    text = read_text(group, "json") or ""
+    about, allowance = parsed(text, size), Allowance(size)
+    parts = [_restore(group, about[key], allowance) for key in ("optimizer", "trainer")]
+    arrays = [
+        part[name]
+        for key, part in zip(("optimizer", "trainer"), parts, strict=True)
+        for name, entry in about[key].items()
+        if "array" in entry
+    ]
+    remedy = f'delete the attribute "digest" of its group "{_GROUP}"'
+    check_digest(read_text(group, DIGEST), digest_of(text, arrays), remedy)
+    return about, *parts
 
 
 def has_training(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds the state of a training beside its model."""
-    try:
-        with h5py.File(path, "r", locking=False) as handle:
-            return _GROUP in handle
-    except HDF5_ERRORS as error:
-        raise ModelFileError(f"cannot be read ({error})", where=path) from None
+    with opening(path), h5py.File(path, "r", locking=False) as handle:
+        return _GROUP in handle
 
 
 def _no_checkpoint(path: str | os.PathLike[str]) -> ModelFileError:

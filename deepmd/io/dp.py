@@ -3,7 +3,8 @@
 
 Every array below a key ``@variables`` is a root dataset ``variable_0000``, ``variable_0001``, … in
 the order of the tree. The tree itself, with the names of the datasets in the places of the arrays,
-is JSON in the attribute ``json`` of the root group.
+is JSON in the attribute ``json`` of the root group. The attribute ``digest`` is the checksum of
+both; a file without it is read unchecked.
 """
 
 import itertools
@@ -13,6 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deepmd.io.digest import DIGEST, check_digest, digest_of
+from deepmd.io.guard import Allowance, check_tree
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 
@@ -20,6 +23,7 @@ from deepmd.utils.errors import ModelFileError
 def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
     """Store a tree in an open, empty HDF5 file."""
     count = itertools.count()
+    arrays: list[np.ndarray] = []
 
     def store(value: Any, inside: bool) -> Any:
         if not inside:
@@ -29,10 +33,12 @@ def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
         name = f"/variable_{next(count):04d}"
         value = np.void(value) if isinstance(value, bytes) else np.asarray(value)
         handle.create_dataset(name, data=value)
+        arrays.append(np.asarray(value))
         return name
 
     text = json.dumps(map_leaves(tree, store), separators=(",", ":"), ensure_ascii=False)
     handle.attrs["json"] = text
+    handle.attrs[DIGEST] = digest_of(text, arrays)
 
 
 def read_tree(handle: h5py.File) -> dict[str, Any]:
@@ -41,28 +47,66 @@ def read_tree(handle: h5py.File) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        If the file holds something else, or a dataset is missing.
+        If the file holds something else, a dataset is missing, or the checksum differs.
     """
-    text = handle.attrs.get("json")
+    size = handle.id.get_filesize()
+    text = read_text(handle, "json")
     if text is None:
         raise ModelFileError('is an HDF5 file without the attribute "json"; no model')
+    tree = parsed(text, size)
+    allowance, arrays = Allowance(size), []
+
+    def restore(value: Any, inside: bool) -> Any:
+        if not inside or not isinstance(value, str):
+            return value
+        arrays.append(read_array(handle, value, allowance))
+        return arrays[-1]
+
+    tree = map_leaves(tree, restore)
+    check_digest(
+        read_text(handle, DIGEST),
+        digest_of(text, arrays),
+        'delete its attribute "digest", and "probes" from its attribute "json"',
+    )
+    return tree
+
+
+def read_text(group: h5py.Group, name: str) -> str | None:
+    """Return an attribute that is one string, or None if there is no attribute of that name."""
+    if name not in group.attrs:
+        return None
+    attribute = group.attrs.get_id(name)
+    kind = h5py.check_string_dtype(attribute.dtype)
+    if attribute.shape != () or kind is None:
+        raise ModelFileError(f'the attribute "{name}" is no text')
+    value = group.attrs[name]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def parsed(text: str, size: int) -> dict[str, Any]:
+    """Return the dictionary of a JSON text from a file of ``size`` bytes."""
     try:
         tree = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f'the attribute "json" cannot be read ({error})') from None
     if not isinstance(tree, dict):
         raise ModelFileError('the attribute "json" holds no dictionary; no model')
-
-    def restore(value: Any, inside: bool) -> Any:
-        return _dataset(handle, value) if inside and isinstance(value, str) else value
-
-    return map_leaves(tree, restore)
+    check_tree(tree, size)
+    return tree
 
 
-def _dataset(handle: h5py.File, name: str) -> np.ndarray:
-    """Read one array; links that lead out of the file are not followed."""
-    link = handle.get(name, getlink=True) if name in handle else None
-    dataset = handle[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiubcV":
+def read_array(group: h5py.Group, name: str, allowance: Allowance) -> np.ndarray:
+    """Read one array, if the file is large enough to hold it; links out of the file are refused."""
+    link = group.get(name, getlink=True) if name in group else None
+    dataset = group[name] if isinstance(link, h5py.HardLink) else None
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.dtype.kind not in "fiubcV"
+        or dataset.dtype.hasobject
+        or dataset.shape is None
+        or dataset.is_virtual
+        or dataset.external
+    ):
         raise ModelFileError(f'the array "{name}" is missing or is no array of numbers')
+    allowance.take(int(dataset.size) * dataset.dtype.itemsize, f'the array "{name}"')
     return np.asarray(dataset[()])

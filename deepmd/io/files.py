@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepmd.io.guard import opening, regular_size
 from deepmd.io.tree import difference
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean, located
+from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
 from deepmd.utils.files import replacing
 
 #: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
@@ -15,8 +16,6 @@ HDF5_SUFFIXES = (".dp", ".hlo", ".jax")
 YAML_SUFFIXES = (".yaml", ".yml")
 #: Name of the only task of an ordinary training.
 SINGLE = "Default"
-#: What the HDF5 library raises for damaged files, depending on the place of the damage.
-HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
 
 
 def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -37,22 +36,26 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelFileError
         If the file is missing, incomplete or of another kind.
     """
-    path = Path(path)
-    try:
-        with located(path):
-            tree = _read(path)
-    except FileNotFoundError:
-        raise ModelFileError("model file not found", where=path) from None
-    except IsADirectoryError:
-        raise ModelFileError("is a folder, a model file was expected", where=path) from None
-    except OSError as error:
-        why = "it is incomplete or of another kind" if error.errno is None else error.strerror
-        raise ModelFileError(
-            f"cannot be read as a model file: {why}", where=path, fix="copy or freeze it again"
-        ) from None
-    if not isinstance(tree.get("model", tree.get("models")), dict):
-        raise ModelFileError("holds no model", where=path)
+    with opening(path):
+        tree = _read(Path(path))
+        if not isinstance(tree.get("model", tree.get("models")), dict):
+            raise ModelFileError("holds no model")
+        _check_frame(tree)
     return tree
+
+
+def _check_frame(tree: Mapping[str, Any]) -> None:
+    """Raise ModelFileError if the parts of the tree beside the model are of other kinds."""
+    for key in ("model_def_script", "@variables", "constants", "probes", "models"):
+        if not isinstance(tree.get(key, {}), (dict, type(None))):
+            raise ModelFileError(f"{key} is no dictionary")
+    if not all(isinstance(model, dict) for model in (tree.get("models") or {}).values()):
+        raise ModelFileError("models: a model is no dictionary")
+    if "models" in tree and not tree["models"]:
+        raise ModelFileError("holds no model")
+    nearest = nearest_of(tree)
+    if nearest is not None and not nearest == nearest:
+        raise ModelFileError("min_nbor_dist is no number")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
     if suffix in YAML_SUFFIXES:
         from deepmd.io import yaml
 
+        regular_size(path)
         with open(path, encoding="utf-8") as handle:
             return yaml.read_tree(handle)
     if suffix not in HDF5_SUFFIXES:
@@ -68,25 +72,15 @@ def _read(path: Path) -> dict[str, Any]:
 
     from deepmd.io import dp
 
+    regular_size(path)
     # Opened by Python first: its errors name the reason.
     with open(path, "rb") as raw:
         if raw.read(8) != b"\x89HDF\r\n\x1a\n":
             raise ModelFileError(
                 "is no HDF5 file, or its beginning is lost", fix="copy or freeze it again"
             )
-    try:
-        with h5py.File(path, "r", locking=False) as handle:
-            return dp.read_tree(handle)
-    except ModelFileError:
-        raise
-    except HDF5_ERRORS as error:
-        raise damaged(error) from None
-
-
-def damaged(error: Exception) -> ModelFileError:
-    """Return the error that says an HDF5 file is incomplete or damaged."""
-    why = " ".join(str(error).strip("'\"").split())
-    return ModelFileError(f"is incomplete or damaged ({why})", fix="copy or freeze it again")
+    with h5py.File(path, "r", locking=False) as handle:
+        return dp.read_tree(handle)
 
 
 def save_model(

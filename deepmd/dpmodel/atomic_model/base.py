@@ -12,6 +12,7 @@ from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
@@ -88,6 +89,7 @@ class AtomicModel(Registered):
     def build(self) -> None:
         """Make statistics that change nothing."""
         outputs = self.output_def().get_data().values()
+        claim(len(outputs), self.ntypes, max(v.size for v in outputs))
         self.out_bias = np.zeros((len(outputs), self.ntypes, max(v.size for v in outputs)))
         self.out_std = np.ones_like(self.out_bias)
 

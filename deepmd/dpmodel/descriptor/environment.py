@@ -13,6 +13,7 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
+from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
@@ -42,6 +43,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
                 where="model/descriptor",
                 fix='give numbers in place of "auto", which training finds in its data',
             )
+        claim(self.ntypes, self.width)
         self.davg = np.zeros((self.ntypes, self.width))
         self.dstd = np.ones((self.ntypes, self.width))
 

@@ -18,6 +18,7 @@ from deepmd.dpmodel.descriptor.typed import TypedNeighbours
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import pack
 from deepmd.dpmodel.nn.random import Seed
+from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, Rule
 from deepmd.schema.settings import setting
@@ -71,6 +72,7 @@ class DescrptLocFrame(TypedNeighbours):
     def build(self) -> None:
         self.rcut_smth = self.rcut  # no switch
         check_lengths(self.sel_a, self.sel_r, self.axis_rule)
+        claim(self.ntypes, self.dim_out)
         self.davg = np.zeros((self.ntypes, self.dim_out))
         self.dstd = np.ones((self.ntypes, self.dim_out))
 

@@ -14,12 +14,13 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
 from deepmd.schema.registry import fitting_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.utils.plugin import Registry
 
 PARAM_STD_FLOOR = 0.01
@@ -103,6 +104,8 @@ class Fitting(Registered):
                 fix="give one per hidden layer and one for the output layer",
             )
         self.trainable = [bool(flag) for flag in flags]
+        claim(self.ntypes, self.net_out)
+        claim(self.dim_case_embd + self.numb_fparam + self.numb_aparam)
         networks = [
             self.fresh_network(child_seed(self.seed, k))
             for k in range(1 if self.mixed_types else self.ntypes)
@@ -349,7 +352,34 @@ def fitting_serial(
         children=("nets",),
         constants=(*CONSTANTS, *constants),
         upgrades=dict.fromkeys(range(1, version), older_fitting),
+        variants=(without_null_networks,),
     )
+
+
+def without_null_networks(data: dict) -> dict:
+    """Replace null networks by zero ones, of types that are excluded.
+
+    TensorFlow has no networks for the types that a fitting does not predict. Its files say so by
+    null in their places, and not in ``exclude_types``.
+    """
+    networks = data["nets"]["networks"]
+    null = [t for t, network in enumerate(networks) if network is None]
+    if not null:
+        return data
+    if len(null) == len(networks) or data["mixed_types"]:
+        raise ModelFileError("the fitting has no networks")
+    zero = zeroed(next(n for n in networks if n is not None))
+    filled = {**data["nets"], "networks": [zero if n is None else n for n in networks]}
+    return {**data, "nets": filled, "exclude_types": sorted({*data["exclude_types"], *null})}
+
+
+def zeroed(node: Any) -> Any:
+    """Return a copy of a dictionary with zeros in all arrays."""
+    if isinstance(node, Mapping):
+        return {k: zeroed(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [zeroed(v) for v in node]
+    return np.zeros_like(node) if isinstance(node, np.ndarray) else node
 
 
 def older_fitting(data: Mapping[str, Any]) -> dict:

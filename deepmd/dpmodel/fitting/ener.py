@@ -20,8 +20,10 @@ class EnergyFitting(InvarFitting):
     dim_out = 1
 
     rcond: float | None = setting(None, key=True)
-    atom_ener: list[float | None] = setting(
-        (), "Energies of isolated atoms, eV, one per type; null leaves a type to the bias fit."
+    atom_ener: list[float | None] | None = setting(
+        (),
+        "Energies of isolated atoms, eV, one per type; null leaves a type to the bias fit.",
+        kind=list[float | None],
     )
     layer_name: list[str] | None = setting(
         None,

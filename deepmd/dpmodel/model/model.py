@@ -18,6 +18,7 @@ from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.utils.plugin import Registry
 
@@ -315,7 +316,14 @@ class Model(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> "Model":
-        """Build a model from its dictionary."""
-        if cls is Model and data.get("type") in cls.registry:
-            return cls.registry.get(data["type"]).deserialize(data)
-        return cls(AtomicModel.deserialize(data))
+        """Build a model from its dictionary.
+
+        Raises
+        ------
+        ModelFileError
+            If it is of another form, whatever is wrong with it.
+        """
+        with reading(data):
+            if cls is Model and data.get("type") in cls.registry:
+                return cls.registry.get(data["type"]).deserialize(data)
+            return cls(AtomicModel.deserialize(data))

@@ -10,6 +10,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
+from deepmd.dpmodel.reading import claim
 from deepmd.schema.network import PRECISION, SEED, timestep
 from deepmd.schema.settings import setting
 
@@ -34,6 +35,7 @@ class Dense(Module):
         version=2,
         accepts=(1, 2),
         params=("w", "b", "idt"),
+        rows=("b", "idt"),  # as of models that come from TensorFlow
         upgrades={1: _layer_v1},
     )
 
@@ -64,6 +66,7 @@ class Dense(Module):
     def _normal(
         self, name: str, shape: tuple[int, ...], *, mean: float = 0.0, deviation: float = 1.0
     ) -> np.ndarray:
+        claim(*shape)
         values = stream(child_seed(self.seed, name)).normal(mean, deviation, shape)
         return values.astype(self.precision)
 

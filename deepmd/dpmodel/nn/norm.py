@@ -8,6 +8,7 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import numpy_dtype
+from deepmd.dpmodel.reading import claim
 from deepmd.schema.network import PRECISION
 from deepmd.schema.settings import setting
 
@@ -30,6 +31,7 @@ class LayerNorm(Module):
     precision: str = PRECISION
 
     def build(self) -> None:
+        claim(self.n)
         self.w = np.ones(self.n, numpy_dtype(self.precision))
         self.b = np.zeros(self.n, numpy_dtype(self.precision))
 

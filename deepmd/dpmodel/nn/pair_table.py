@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.reading import claim
 from deepmd.utils.errors import InputError, ModelFileError
 
 
@@ -146,6 +147,7 @@ def _extended(data: np.ndarray, rcut: float) -> np.ndarray:
 def _spline_table(vdata: np.ndarray, ntypes: int) -> np.ndarray:
     """Coefficients (nt, nt, n_intervals, 4), highest power first, in units of the interval."""
     n = len(vdata) - 1
+    claim(ntypes, ntypes, n, 4)
     out = np.zeros((ntypes, ntypes, n, 4))
     column = 1
     for a in range(ntypes):

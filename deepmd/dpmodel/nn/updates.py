@@ -11,6 +11,7 @@ from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
+from deepmd.dpmodel.reading import claim
 from deepmd.schema.common import POSITIVE, one_of
 from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import Settings, setting
@@ -68,6 +69,7 @@ class MessageLayer(MessageSettings, Module):
         """Make the vectors of the style res_residual, by kind: their width and number."""
         dtype, size = numpy_dtype(self.precision), self.update_residual
         for name, (width, count) in kinds.items():
+            claim(width, count)
             vectors = [np.full(width, size, dtype) for _ in range(count)]
             if self.update_residual_init == "norm":
                 streams = [stream(child_seed(self.seed, f"{name}{k}")) for k in range(count)]
