@@ -18,7 +18,40 @@ from deepmd.infer.frames import Frames, make_frames
 @functools.cache
 def manifest() -> dict[str, Any]:
     """Return the list of everything there is."""
-    return json.loads((REFERENCE / "manifest.json").read_text())
+    found = json.loads((REFERENCE / "manifest.json").read_text())
+    extra = REFERENCE / "extra" / "manifest.json"
+    if extra.is_file():
+        found["cases"] += [_completed(case) for case in json.loads(extra.read_text())]
+    return found
+
+
+def _completed(case: dict[str, Any]) -> dict[str, Any]:
+    """Add what an entry of the extra manifest leaves to its config, and the folder to its paths."""
+    config, spin = case["config"], case["kind"] == "spin"
+    descriptor = config["descriptor"]["type"]
+    parts = config["descriptor"].get("list", [config["descriptor"]])
+    messages = any(part["type"] in ("dpa2", "dpa3") for part in parts)
+    full = {
+        **case,
+        "group": "model/spin" if spin else f"descriptor/{descriptor}",
+        "model": "spin" if spin else "standard",
+        "descriptor": descriptor,
+        "fitting": config["fitting_net"]["type"],
+        "type_map": config["type_map"],
+        "files": {kind: f"extra/{file}" for kind, file in case["files"].items()},
+        "npz": f"extra/{case['npz']}",
+        "sets": {},
+    }
+    for name, info in case["sets"].items():
+        shape = _arrays(full["npz"])[f"{name}/coord"].shape
+        full["sets"][name] = {
+            **info,
+            "nframes": shape[0],
+            "natoms": shape[1] // 3,
+            "pbc": "box" in info["inputs"],
+            "not_unique": ["atom_virial"] if messages else [],
+        }
+    return full
 
 
 def select(**wanted: str) -> list[dict[str, Any]]:

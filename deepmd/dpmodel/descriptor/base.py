@@ -97,6 +97,11 @@ class Descriptor(Registered):
         """Whether an atom's descriptor depends on atoms beyond its neighbours."""
         return False
 
+    @property
+    def reads_beyond_cutoff(self) -> bool:
+        """Whether a neighbor beyond the cutoff, in the list of a hybrid, is not an empty slot."""
+        return False
+
     def packings(self) -> list[Packing]:
         """Layouts of neighbours this descriptor reads."""
         raise TypeError(f"{type(self).__name__} does not state its packings")

@@ -64,6 +64,15 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         """
         return self.tebd_input_mode == "concat" and not self.set_davg_zero
 
+    @property
+    def reads_beyond_cutoff(self) -> bool:
+        """Whether neighbors beyond the cutoff take part in attention, or embed their types."""
+        smooth = self.smooth_type_embedding
+        if self.attn_layer and not smooth:
+            return True
+        typed = self.tebd_input_mode == "concat" or not smooth
+        return super().reads_beyond_cutoff or (typed and not self.set_davg_zero)
+
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
         """Evaluate every atom, given the embeddings of all types (nt + 1, dim).
 

@@ -58,6 +58,11 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         return sum(self.sel)
 
     @property
+    def reads_beyond_cutoff(self) -> bool:
+        """Whether excluded neighbors take slots that would be filled with the mean."""
+        return bool(self.exclude_types) and not self.set_davg_zero
+
+    @property
     def env_mat(self) -> dict[str, Any]:
         """Settings of the environment matrix, for the dictionary."""
         return {

@@ -114,12 +114,20 @@ class DescrptHybrid(Descriptor):
         """Return the members' layouts, each once."""
         found: dict[Packing, None] = {}
         for member in self.list:
-            found.update(dict.fromkeys(map(self._layout, member.packings())))
+            found.update(dict.fromkeys(self._layout(member, p) for p in member.packings()))
         return [*found]
 
-    def _layout(self, packing: Packing) -> Packing:
-        """Let a member's neighbours be chosen from the list of the whole."""
-        if packing.layout != "typed":
+    def _layout(self, member: Descriptor, packing: Packing) -> Packing:
+        """Layout of the neighbors of a member, which are chosen from the list of the whole.
+
+        The list reaches to the largest cutoff. Most members are zero, or as for an empty slot,
+        beyond their own; they get the neighbors within it only.
+        """
+        if packing.layout not in ("typed", "mixed"):
+            return packing
+        if member.reads_beyond_cutoff:
+            packing = dataclasses.replace(packing, rcut=self.rcut)
+        if packing.layout == "mixed":
             return packing
         return dataclasses.replace(packing, nearest=max(packing.nearest, sum(self.sel)))
 
@@ -141,7 +149,7 @@ class DescrptHybrid(Descriptor):
         """Evaluate all members: value (n_atoms, dim_out), rotation (n_atoms, dim_embed, 3)."""
         # An empty slot lies at the largest cutoff, where every member's switch is 0.
         parts = [
-            member(atoms, {p: slots[self._layout(p)] for p in member.packings()})
+            member(atoms, {p: slots[self._layout(member, p)] for p in member.packings()})
             for member in self.list
         ]
         value = ops.xp(parts[0].value).concat([p.value for p in parts], axis=-1)
