@@ -15,7 +15,9 @@ from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.memory import keep_freed_memory
 
 Tensor = torch.Tensor
@@ -25,6 +27,7 @@ class TorchTrainStep(TrainStep):
     """Training of lifted models with ``torch.optim``, on the CUDA device if there is one."""
 
     name = "pytorch"
+    distributes = True
 
     def __init__(
         self,
@@ -35,6 +38,12 @@ class TorchTrainStep(TrainStep):
     ) -> None:
         keep_freed_memory()
         self._losses, self._options = dict(losses), options
+        if options.compile and options.ranks.size > 1:
+            raise NotAvailableError(
+                "steps of several processes cannot be compiled",
+                where="training/enable_compile",
+                fix="set it to false",
+            )
         self.device = default_device()
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
@@ -65,11 +74,14 @@ class TorchTrainStep(TrainStep):
             loss = self._losses[task]
             model = self.lifted[task]
             pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=True)
-            total, figures = loss(lr, pred, labels)
+            total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
         grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
         if params and isinstance(total, Tensor) and total.requires_grad:
             found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
             grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
+        ranks = self._options.ranks
+        if isinstance(ranks, TorchDistributed):
+            grads = ranks.add_up(grads)
         return _metrics(total, figures), dict(zip(params, grads, strict=True))
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
@@ -93,7 +105,7 @@ class TorchTrainStep(TrainStep):
         with torch.no_grad():
             model = self.lifted[task]
             pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=False)
-            return _metrics(*loss(lr, pred, labels))
+            return _metrics(*loss(lr, pred, labels, self._options.ranks.reduce))
 
     # -- state --------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ class LearningCurve:
 
     Parameters
     ----------
-    path : str or path
+    path : str, path or None
+        None: nothing is written, since another process writes it.
     names : dict of str to list of str
         Figures of each task, in the order of the columns.
     validated : collection of str
@@ -32,14 +33,17 @@ class LearningCurve:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None,
         names: Mapping[str, list[str]],
         *,
         validated: Collection[str] = (),
         step: int = 0,
     ) -> None:
-        self.path, self.names, self.validated = Path(path), dict(names), set(validated)
-        kept = self._rows_up_to(step) if step and self.path.is_file() else []
+        self.path = None if path is None else Path(path)
+        self.names, self.validated = dict(names), set(validated)
+        if self.path is None:
+            return
+        kept = self._rows_up_to(self.path, step) if step and self.path.is_file() else []
         write_text(self.path, self.header() + "".join(kept))
 
     def header(self) -> str:
@@ -54,14 +58,14 @@ class LearningCurve:
     def _figures(self) -> list[tuple[str, str]]:
         return [(task, name) for task, names in self.names.items() for name in names]
 
-    def _rows_up_to(self, step: int) -> list[str]:
+    def _rows_up_to(self, path: Path, step: int) -> list[str]:
         header = self.header()
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
         if not text.startswith(header):
             # Other columns: rows of two kinds in one file could not be read by anything.
-            aside = self.path.with_name(f"{self.path.name}.before-step-{step}")
+            aside = path.with_name(f"{path.name}.before-step-{step}")
             write_text(aside, text)
-            log.warning("%s has other columns than before; it was kept as %s", self.path, aside)
+            log.warning("%s has other columns than before; it was kept as %s", path, aside)
             return []
         width = len(header.splitlines()[0].split()) - 1
         kept = []
@@ -78,6 +82,8 @@ class LearningCurve:
         self, step: int, trained: Mapping[str, Figures], valid: Mapping[str, Figures], lr: float
     ) -> None:
         """Append a row; whoever reads the file sees it at once."""
+        if self.path is None:
+            return
         line = f"{step:7d}"
         for task, name in self._figures():
             first = f"{valid[task][name]:11.2e} " if task in self.validated else ""

@@ -17,6 +17,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.dpmodel.training.distributed import ALONE, Distributed
 from deepmd.dpmodel.training.optimizer import part_of
 from deepmd.dpmodel.training.schedule import LearningRate
 from deepmd.dpmodel.training.step import Metrics, TrainStep
@@ -94,6 +95,9 @@ class Trainer:
         Further numbers and texts for checkpoints.
     before_save : function, optional
         Called before a checkpoint is written; raises InputError where none may be.
+    ranks : Distributed
+        Processes that train together. The first writes the files; to stop, to save and to refuse
+        are decisions of all.
     """
 
     def __init__(
@@ -110,13 +114,14 @@ class Trainer:
         seed: int = 0,
         extra: Mapping[str, Any] | None = None,
         before_save: Callable[[], None] | None = None,
+        ranks: Distributed = ALONE,
     ) -> None:
         self.tasks, self.stepper, self.schedule, self.store = dict(tasks), stepper, schedule, store
         self.training, self.numb_steps, self.seed = training, numb_steps, int(seed)
         self.model_params, self.min_nbor_dist = model_params, min_nbor_dist
         self.extra = dict(extra or {})
         self.curve = str(training.get("disp_file", "lcurve.out"))
-        self._before_save = before_save
+        self._before_save, self.ranks = before_save, ranks
         self._first = 0
         self._saved: tuple[int, Path | None] = -1, None
         self.step = 0
@@ -165,7 +170,7 @@ class Trainer:
                     lr = self._take_step(clock)
                     self._show(lr, curve, events, clock)
                 advance(self.step, "training")
-                ended = stop.signal  # asked once: it may come between two lines
+                ended = self._signal(stop)  # asked once: it may come between two lines
                 if ended is not None:
                     log.info("%s received: a checkpoint is written", ended.name)
                 last = self.step == self.numb_steps or ended is not None
@@ -176,19 +181,24 @@ class Trainer:
             log.info("Trained model has been saved to: %s", path)
         return Run(self.step, path, ended if self.step < self.numb_steps else None)
 
+    def _signal(self, stop: StopRequest) -> Signals | None:
+        """Return the signal that any of the processes got."""
+        (number,) = self.ranks.agree(int(stop.signal or 0))
+        return Signals(int(number)) if number else None
+
     def _freq(self, name: str) -> int:
         return int(self.training.get(name, 1000))
 
     def _outputs(self, stack: contextlib.ExitStack) -> tuple[LearningCurve, Events | None]:
         """Open the learning curve and the events."""
         curve = LearningCurve(
-            self.curve,
+            self.curve if self.ranks.writes else None,
             self.names,
             validated=[name for name, task in self.tasks.items() if task.validation],
             step=self.step,
         )
         events = None
-        if self.training.get("tensorboard", False):
+        if self.training.get("tensorboard", False) and self.ranks.writes:
             events = Events(self.training.get("tensorboard_log_dir", "log"))
             stack.callback(events.close)
         return curve, events
@@ -226,7 +236,8 @@ class Trainer:
     def _look_at_overflow(self, batch: Batch, name: str) -> None:
         """Warn once, or stop, when atoms have more neighbours than ``sel``."""
         overflow = getattr(self.stepper, "overflow", None)
-        if overflow is None or overflow.centres == 0:
+        (found,) = self.ranks.agree(0 if overflow is None else overflow.centres)
+        if overflow is None or not found:
             return
         if self.training.get("sel_overflow", "warn") == "error":
             raise InputError(
@@ -242,7 +253,7 @@ class Trainer:
                 _listed(overflow.needed),
                 self.tasks[name].model.get_sel(),
             )
-        self._overflow_seen = overflow.centres
+        self._overflow_seen = int(found)
 
     # -- what is shown ------------------------------------------------------------------------
 
@@ -306,6 +317,9 @@ class Trainer:
         models = {name: self.stepper.model(name) for name in self.tasks}
         optimizer = self.stepper.state()
         self.guard.check_parameters(self.step, models, optimizer)
+        if not self.ranks.writes:
+            self._saved = self.step, self.store.path(self.step)
+            return self.store.path(self.step)
         if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
             for name, task in self.tasks.items():
                 change_bias(models[name], Sample(task.data, task.bias_batches).batches())

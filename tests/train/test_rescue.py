@@ -62,9 +62,7 @@ def test_what_was_learned_is_saved(work, run, monkeypatch, caplog, place):
     if place not in ("validation", "curve", "step"):
         same_checkpoints(whole, again)
         assert (work.path / "lcurve.out").read_text() == curve
-    assert all(
-        (whole.optimizer[k] == again.optimizer[k]).all() for k in whole.optimizer
-    )
+    assert all((whole.optimizer[k] == again.optimizer[k]).all() for k in whole.optimizer)
 
 
 def test_an_error_before_the_first_step_saves_nothing(work, run, monkeypatch):

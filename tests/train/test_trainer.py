@@ -3,12 +3,14 @@
 
 import json
 import math
+from signal import SIGTERM
 
 import numpy as np
 import pytest
-from train.helpers import same_checkpoints
+from train.helpers import QuickBackend, same_checkpoints
 
 from deepmd.dpmodel.module import split
+from deepmd.dpmodel.training.distributed import Distributed
 from deepmd.io.checkpoint import read_checkpoint
 from deepmd.train.statistics import Sample
 
@@ -200,3 +202,26 @@ def test_change_bias_after_training(work, run):
         return abs(np.concatenate(rest).mean())
 
     assert offset(changed) < 1e-10 < offset(plain)
+
+
+class _OtherRank(Distributed):
+    """The second of two processes; the first one got a signal after three steps."""
+
+    rank, size = 1, 2
+
+    def __init__(self):
+        self.calls = 0
+
+    def agree(self, *numbers):
+        self.calls += len(numbers) == 1
+        return tuple(max(n, int(SIGTERM) * (self.calls >= 6)) for n in numbers)
+
+
+def test_a_second_process_writes_nothing_and_stops_with_the_first(work):
+    """Signals, which one process gets, end all of them; files are those of the first."""
+    trainer = work.prepare(backend=QuickBackend())
+    trainer.ranks = _OtherRank()
+    ended = trainer.run()
+    assert (ended.step, ended.signal) == (3, SIGTERM)
+    assert not work.names()
+    assert not (work.path / "lcurve.out").exists()

@@ -11,6 +11,7 @@ import numpy as np
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.training.distributed import ALONE, Distributed
 
 Metrics = dict[str, Any]
 
@@ -30,12 +31,15 @@ class StepOptions:
     widths : dict of str to sequence of int, optional
         Per task, the widths of the neighbour tables that serve every frame of the training data,
         for backends that compile one program per shape.
+    ranks : Distributed
+        Processes that train together.
     """
 
     gradient_max_norm: float | None = None
     compile: bool = False
     sel_overflow: str = "warn"
     widths: Mapping[str, Any] | None = None
+    ranks: Distributed = ALONE
 
 
 class TrainStep(ABC):
@@ -53,6 +57,8 @@ class TrainStep(ABC):
     """
 
     name: ClassVar[str]
+    #: Whether the step adds up losses and gradients over ``StepOptions.ranks``.
+    distributes: ClassVar[bool] = False
     #: Whether ``StepOptions.widths`` makes a difference; they are then counted beforehand.
     uses_widths: ClassVar[bool] = False
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Two processes that train together take the steps of one process with the batches of both."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from deepmd.dpmodel.batch import join  # noqa: E402
+from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
+from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
+from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from tests.pt.models import batch, model  # noqa: E402
+
+_RANK = """
+import sys
+import numpy as np
+import torch.distributed as dist
+sys.path[:0] = sys.argv[4:]
+from tests.pt.test_distributed import batches, steps
+from deepmd.pt.distributed import TorchDistributed
+
+rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+group = TorchDistributed()
+assert group.agree(rank, 1 - rank) == (1.0, 1.0)
+losses, params = steps(batches()[rank], group)
+np.savez(f"{out}{rank}.npz", losses=losses, **params)
+dist.destroy_process_group()
+"""
+
+
+def batches():
+    """Two batches of different size, with frames of different size."""
+    made = [batch([4], periodic=[True], seed=1), batch([6, 3], periodic=[False, True], seed=2)]
+    for seed, b in enumerate(made):
+        rng = np.random.default_rng(seed)
+        b.labels = {
+            "energy": rng.normal(size=(b.n_frames, 1)),
+            "force": rng.normal(size=(b.n_atoms, 3)),
+            "virial": rng.normal(size=(b.n_frames, 9)),
+        }
+        b.find = dict.fromkeys(b.labels, 1.0)
+    return made
+
+
+def steps(mine, ranks=None):
+    """Take three steps; return the losses and the parameters."""
+    loss = EnergyLoss(1.0, start_pref_e=1.0, limit_pref_e=1.0, start_pref_v=0.5, limit_pref_v=0.5)
+    options = StepOptions(gradient_max_norm=0.5, **({} if ranks is None else {"ranks": ranks}))
+    step = TorchTrainStep({"a": model()}, {"a": loss}, {"type": "Adam"}, options)
+    losses = [float(step.step("a", mine, 0.01)["loss"]) for _ in range(3)]
+    losses.append(float(step.evaluate("a", mine, 0.01)["loss"]))
+    params = {k: p.detach().numpy() for k, p in step.lifted["a"].named_parameters()}
+    return np.array(losses), params
+
+
+def test_two_ranks_take_the_steps_of_one(tmp_path, request):
+    root = str(request.config.rootpath)
+    ranks = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _RANK,
+                str(k),
+                str(tmp_path / "store"),
+                str(tmp_path / "r"),
+                root,
+            ]
+        )
+        for k in range(2)
+    ]
+    want, params = steps(join(batches()))
+    assert [r.wait(timeout=300) for r in ranks] == [0, 0]
+    for k in range(2):
+        with np.load(tmp_path / f"r{k}.npz") as got:
+            assert got["losses"] == pytest.approx(want, rel=1e-12)
+            for name, value in params.items():
+                assert np.abs(got[name] - value).max() < 1e-12, name
