@@ -16,6 +16,7 @@ from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.model.inputs import atom_parameters, squared_lengths
 from deepmd.dpmodel.neighbors import Overflow, Packing, pack
+from deepmd.dpmodel.output_def import Level, of_level
 
 #: Edges in a chunk: large enough for full speed, small enough for the caches of a processor.
 EDGES_PER_CHUNK = 1 << 15
@@ -163,6 +164,7 @@ def predict_in_chunks(
         As of :meth:`Model.predict`, NumPy arrays.
     """
     batch = model.expand(batch)
+    edge_names = of_level(model.output_def().raw_results(), Level.EDGE)
     raw: dict[str, np.ndarray] = {}
     parts = chunks(
         batch,
@@ -175,7 +177,7 @@ def predict_in_chunks(
     for chunk in parts:
         count = chunk.atoms.stop - chunk.atoms.start
         for name, value in forward(chunk.inputs).items():
-            per_edge = name.endswith("_grad")
+            per_edge = name in edge_names
             value = np.asarray(value) if per_edge else np.asarray(value)[:count]
             if name not in raw:
                 rows = len(batch.edges) if per_edge else batch.n_atoms
@@ -193,13 +195,14 @@ def assemble(
     """
     nf, e = batch.n_frames, len(batch.edges)
     vec = batch.vectors()
+    edge_names = of_level(model.output_def().raw_results(), Level.EDGE)
     out: dict[str, np.ndarray] = {}
     for start in range(0, max(e, 1), _EDGES_PER_SUM):
         block = slice(start, min(start + _EDGES_PER_SUM, e))
         inputs = _edge_block(batch, vec, block)
-        values = {k: v[block] if k.endswith("_grad") else v for k, v in raw.items()}
+        values = {k: v[block] if k in edge_names else v for k, v in raw.items()}
         if start:
-            values = {k: v for k, v in values.items() if k.endswith("_grad")}
+            values = {k: v for k, v in values.items() if k in edge_names}
         part: dict[str, Any] = model.assemble(values, inputs, nf, derivatives)
         for key, value in part.items():
             out[key] = out[key] + value if key in out else np.asarray(value)

@@ -1,9 +1,68 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a model puts out: names, shapes, and which derivatives there are."""
+"""Outputs of a model: names, shapes, and which derivatives there are.
+
+This is the one place where results have names. Whether a result belongs to frames, atoms or edges is
+declared here and never read from a name, because the name of a property is the user's choice.
+"""
 
 import dataclasses
+import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from deepmd.utils.errors import InputError
+
+
+class Level(enum.Enum):
+    """Rows of a result."""
+
+    FRAME = "frame"
+    ATOM = "atom"
+    EDGE = "edge"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One array among the results of a model.
+
+    Parameters
+    ----------
+    name : str
+        Its key.
+    level : Level
+        Rows of the array.
+    size : int
+        Numbers per row, 0 where the output definition does not determine it.
+    of : str
+        The output that it is, or is derived from; empty where it is none.
+    derivative : str
+        With respect to ``position``, ``cell`` or ``spin``; empty for values.
+    """
+
+    name: str
+    level: Level
+    size: int = 0
+    of: str = ""
+    derivative: str = ""
+
+
+#: Inner results of the standard model, on request.
+INNER = (Result("descriptor", Level.ATOM), Result("fitting_last_layer", Level.ATOM))
+#: Factor of every atom, 0 where its type is excluded.
+MASK = Result("mask", Level.ATOM, 1)
+#: Names that data and results have by themselves.
+RESERVED = frozenset(
+    {"coord", "box", "type", "real_atom_types", "fparam", "aparam", "spin", "charge_spin"}
+    | {r.name for r in (*INNER, MASK)}
+)
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise InputError for the name of an output that is taken, see :data:`RESERVED`."""
+    if name in RESERVED:
+        raise InputError(
+            f'"{name}" is the name of another quantity', where=where, fix="choose another name"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +112,45 @@ class OutputVariableDef:
         """Number of components."""
         return math.prod(self.shape)
 
+    @property
+    def atom_name(self) -> str:
+        """Key of the values of atoms, where those of frames are beside them."""
+        return f"atom_{self.name}"
+
+    @property
+    def edge_name(self) -> str:
+        """Key of the derivatives with respect to edge vectors, (n_edges, size, 3)."""
+        return f"{self.name}_grad"
+
+    def raw_results(self) -> list[Result]:
+        """Results of :meth:`Model.forward_edges` that belong to this output."""
+        found = [Result(self.name, Level.ATOM, self.size, self.name)]
+        if self.r_differentiable:
+            found.append(Result(self.edge_name, Level.EDGE, 3 * self.size, self.name, "position"))
+        return found
+
+    def results(self) -> list[Result]:
+        """Results of :meth:`Model.predict` that belong to this output."""
+        name, size = self.name, self.size
+        found = [
+            Result(name, Level.FRAME, size, name),
+            Result(self.atom_name, Level.ATOM, size, name),
+        ]
+        if self.r_differentiable:
+            found += [
+                Result("force", Level.ATOM, 3 * size, name, "position"),
+                Result("virial", Level.FRAME, 9 * size, name, "cell"),
+                Result("atom_virial", Level.ATOM, 9 * size, name, "cell"),
+            ]
+            if size == 1:
+                found.append(Result("hessian", Level.FRAME, 0, name, "position"))
+        if self.magnetic:
+            found += [
+                Result("force_mag", Level.ATOM, 3 * size, name, "spin"),
+                Result("mask_mag", Level.ATOM, 1, name),
+            ]
+        return found
+
 
 class FittingOutputDef:
     """The quantities a fitting predicts, by name."""
@@ -70,6 +168,29 @@ class FittingOutputDef:
     def keys(self) -> list[str]:
         """Return the names."""
         return list(self.variables)
+
+    def raw_results(self) -> dict[str, Result]:
+        """Results of :meth:`Model.forward_edges` by name, the inner ones included."""
+        own = [r for v in self.variables.values() for r in v.raw_results()]
+        return {r.name: r for r in (*own, *INNER)}
+
+    def results(self) -> dict[str, Result]:
+        """Results of :meth:`Model.predict` by name, the inner ones included."""
+        own = [r for v in self.variables.values() for r in v.results()]
+        return {r.name: r for r in (*own, *INNER, MASK)}
+
+
+def of_level(results: Mapping[str, Result], level: Level) -> frozenset[str]:
+    """Names of the results of one level."""
+    return frozenset(name for name, result in results.items() if result.level is level)
+
+
+def of_derivatives(results: Mapping[str, Result]) -> frozenset[str]:
+    """Names of the derivatives that :meth:`Model.predict` and its callers are asked for by name.
+
+    Those with respect to spins come with those with respect to positions.
+    """
+    return frozenset(n for n, r in results.items() if r.derivative in ("position", "cell"))
 
 
 def energy_output() -> FittingOutputDef:

@@ -14,13 +14,13 @@ from deepmd.backend.detect import backend_of, resolve_model
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
+from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.probes import make_probes
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
-from deepmd.infer.queries import own_bias
 from deepmd.io.checkpoint import has_training
 from deepmd.io.files import branch_of
 from deepmd.train import statistics

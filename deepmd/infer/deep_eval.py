@@ -12,6 +12,7 @@ from deepmd.backend.detect import backend_of, existing_model
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.dpmodel.output_def import Level, of_derivatives
 from deepmd.infer.batch_size import AutoBatchSize
 from deepmd.infer.frames import PARAMETERS, Frames, make_frames
 from deepmd.infer.neighbors import edges_from_ase
@@ -23,9 +24,6 @@ log = logging.getLogger(__name__)
 
 #: What a backend opens a file as.
 DeepEvalBackend = Evaluator
-
-_DERIVATIVES = ("force", "virial", "atom_virial", "hessian")
-_PER_ATOM = ("force", "mask", "atom_", "descriptor", "fitting_last_layer")
 
 
 class DeepEval(Queries):
@@ -182,10 +180,9 @@ class DeepEval(Queries):
             self._neighbor_list_checked = True
         return batch
 
-    @staticmethod
-    def is_per_atom(name: str) -> bool:
+    def is_per_atom(self, name: str) -> bool:
         """Whether an evaluator's result has a row per atom, and not per frame."""
-        return name.startswith(_PER_ATOM)
+        return self.model.output_def().results()[name].level is Level.ATOM
 
     def _refuse_with_spins(self, derivatives: Sequence[str]) -> None:
         """Refuse what is not built for models with spins."""
@@ -281,7 +278,8 @@ class DeepEval(Queries):
         self, names: Sequence[str], frames: Sequence[Any], given: Mapping[str, Any]
     ) -> tuple[np.ndarray, ...]:
         """Evaluate frames, and take some of the results."""
-        wanted = [name for name in names if name in _DERIVATIVES]
+        asked = of_derivatives(self.model.output_def().results())
+        wanted = [name for name in names if name in asked]
         out = self.evaluate(*frames, derivatives=wanted, **_known_inputs(given))
         return tuple(out[name] for name in names)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.evaluator import Evaluator
-from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
@@ -136,14 +136,6 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
         names = [t for t, there in zip(model.get_type_map(), seen, strict=False) if there]
     number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
     return sorted(names, key=lambda t: (number.get(t, len(number)), t))
-
-
-def own_bias(atomic: Any) -> np.ndarray:
-    """Bias that a fitting of invariant numbers adds itself, (ntypes, size); zero elsewhere."""
-    fitting = getattr(atomic, "fitting", None)
-    if fitting is None or isinstance(fitting, TensorFitting):
-        return np.zeros((atomic.ntypes, 1))
-    return fitting.bias_atom_e
 
 
 def model_size(model: Model) -> dict[str, int]:

@@ -16,6 +16,7 @@ from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk, assemble, chunks
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
+from deepmd.dpmodel.output_def import Level, of_level
 from deepmd.io.files import load_model
 from deepmd.jax.cache import architecture, make_room, shared
 from deepmd.jax.program import program_of
@@ -77,10 +78,11 @@ class JaxEvaluator(Evaluator):
                 overflow=self.overflow,
             )
         )
+        edge_names = of_level(self.model.output_def().raw_results(), Level.EDGE)
         raw: dict[str, np.ndarray] = {}
         for chunk, values in zip(found, self._run(found, tuple(extra), bool(derivatives))):
             for name, value in values.items():
-                kind = int(name.endswith("_grad"))
+                kind = int(name in edge_names)
                 where: Any = (chunk.atoms, chunk.edges)[kind]
                 value = np.asarray(value)[: where.stop - where.start]
                 if turns is not None:

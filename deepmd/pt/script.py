@@ -240,7 +240,7 @@ class Program(torch.nn.Module):
             )
             twice = doubled(atoms, shift, len(self.use_spin))
             out = self.assembled(i, j, vec, between, twice, prefix, do_atomic_virial)
-            out = folded(out, atoms.types, self.use_spin, self.scale, prefix)
+            out = folded(out, self.names, atoms.types, self.use_spin, self.scale, prefix)
         out["mask"] = mask.to(torch.int32)
         return out
 

@@ -109,17 +109,19 @@ def with_partners(
 
 def folded(
     both: dict[str, torch.Tensor],
+    names: list[str],
     types: torch.Tensor,
     use_spin: list[bool],
     scale: torch.Tensor,
     prefix: str,
 ) -> dict[str, torch.Tensor]:
-    """Results of atoms from those of atoms and partners."""
+    """Results of atoms from those of atoms and partners; ``names`` are the outputs."""
+    per_atom = ["atom_" + name for name in names]
     out: dict[str, torch.Tensor] = {}
     for name, value in both.items():
         if name in ("force", "extended_force", "atom_virial", "extended_virial"):
             out[name] = value[:, 0::2] + value[:, 1::2]
-        elif name.startswith("atom_"):
+        elif name in per_atom:
             out[name] = value[:, 0::2]
         else:
             out[name] = value

@@ -20,7 +20,7 @@ from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
-from deepmd.train.statistics import Sample, table_widths
+from deepmd.train.statistics import Sample, keep_given_bias, table_widths
 from deepmd.train.trainer import Task, Trainer
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import write_text
@@ -112,7 +112,7 @@ def prepare(
     text = _json(config)
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
     tasks = setup.make_tasks(config, systems, seed=seed, scan=continued is None)
-    _start_from(start, config, tasks, force=force_load)
+    _start_from(start, config, tasks, force=force_load, restart=bool(restart))
     widths = _widths(tasks, backend.train_step, continued)
     numb_steps = setup.count_steps(training, tasks)
     store.keep = _kept(training, numb_steps)
@@ -280,9 +280,17 @@ def _read_start(
 
 
 def _start_from(
-    start: Checkpoint | None, config: dict[str, Any], tasks: Mapping[str, Task], *, force: bool
+    start: Checkpoint | None,
+    config: dict[str, Any],
+    tasks: Mapping[str, Task],
+    *,
+    force: bool,
+    restart: bool,
 ) -> None:
-    """Put the parameters of a checkpoint or model file, or new statistics, into the models."""
+    """Put the parameters of a checkpoint or model file, or new statistics, into the models.
+
+    A new training (not a ``restart``) has the biases that its input fixes, wherever it starts from.
+    """
     if start is None:
         setup.set_all_statistics(config, tasks)
     else:
@@ -290,6 +298,8 @@ def _start_from(
         keys = [k for k in keys if not k.startswith("model/info")]
         for name, task in tasks.items():
             take_parameters(task.model, _model_of(start, name), keys=keys, force=force)
+            if not restart:
+                keep_given_bias(task.model)
         _keep_info(config, start.model_params)
     for task in tasks.values():
         for line in task.model.warnings():

@@ -19,6 +19,7 @@ from deepmd.data.statistics import (
     fit_bias,
     fit_common_bias,
 )
+from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
@@ -242,7 +243,27 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
                     fix=f"give {len(out)} entries of {variable.size} numbers or null",
                 )
             out[t] = row
+    if not _distinguishes(atomic) and not (out == out[:1]).all():
+        raise InputError(
+            "one bias serves for all types, but they are given different ones",
+            where=f"model/preset_out_bias/{variable.name}",
+            fix="give every type the same bias, or leave distinguish_types at its default",
+        )
     return out
+
+
+def _distinguishes(atomic: Any) -> bool:
+    """Whether every type has a bias of its own."""
+    return getattr(getattr(atomic, "fitting", None), "distinguish_types", True)
+
+
+def keep_given_bias(model: Model) -> None:
+    """Set the biases that the input fixes in a model whose parameters come from a file."""
+    for k, variable in enumerate(model.output_def().get_data().values()):
+        given = given_bias(model, variable)
+        if given is not None:
+            bias = model.atomic_model.out_bias[k, :, : variable.size]
+            bias[:] = np.where(np.isnan(given), bias, given - own_bias(model.atomic_model))
 
 
 class FrameFit:
@@ -258,8 +279,7 @@ class FrameFit:
 
     def __init__(self, model: Model, variable: OutputVariableDef) -> None:
         self.atomic, self.variable = model.atomic_model, variable
-        fitting = getattr(self.atomic, "fitting", None)
-        self.common = not getattr(fitting, "distinguish_types", True)
+        self.common = not _distinguishes(self.atomic)
         self.labels: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._natoms: list[np.ndarray] = []
@@ -288,7 +308,8 @@ class FrameFit:
         labels, natoms = np.concatenate(self.labels), np.concatenate(self._natoms)[:, None]
         intensive, ntypes = self.variable.intensive, self.atomic.ntypes
         if self.common:
-            return fit_common_bias(natoms[:, 0], labels, ntypes, intensive=intensive)
+            bias, std = fit_common_bias(natoms[:, 0], labels, ntypes, intensive=intensive)
+            return (bias if known is None else np.where(np.isnan(known), bias, known)), std
         counts = np.concatenate(self._counts)
         if intensive:
             counts = counts / natoms
@@ -306,8 +327,14 @@ class FrameFit:
 def _set_bias(
     model: Model, k: int, variable: OutputVariableDef, sample: Sample, cache: StatFile
 ) -> None:
-    """Set the bias of one output, from the cache or from the data."""
+    """Set the bias of one output, from the cache or from the data.
+
+    Where the input fixes a bias, the others depend on it: the cache, which does not say what was
+    fixed, is left alone.
+    """
     atomic, keys = model.atomic_model, [f"{kind}_atom_{variable.name}" for kind in ("bias", "std")]
+    if given_bias(model, variable) is not None:
+        cache = NoStatFile()
 
     def fit() -> dict[str, np.ndarray]:
         fitted = output_bias(model, variable, list(sample.without_edges()))
@@ -341,7 +368,7 @@ def output_bias(
     for batch in filter(frames.has_label, batches):
         frames.add(batch, batch.labels[variable.label_name])
     if frames.labels and frames.common:
-        return frames.solve()
+        return frames.solve(preset)
     if frames.labels and np.isnan(bias).any():
         bias, left = frames.solve(bias)
         std = std if atomic else left
@@ -352,6 +379,9 @@ def output_bias(
 
 def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | None = None) -> None:
     """Add to the bias what is left between labels and predictions, in place.
+
+    Biases that the input fixed, see :func:`given_bias`, are kept (restored, where they had been
+    set to other numbers); the others take up what is left.
 
     Parameters
     ----------
@@ -374,8 +404,11 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         if not fit.labels:
             log.warning("no label %s in the data: its bias stays as it is", v.label_name)
             continue
-        shift, _ = fit.solve()
         bias = model.atomic_model.out_bias[k, :, : v.size]
+        given = given_bias(model, v)
+        known = None if given is None else given - bias - own_bias(model.atomic_model)
+        shift, _ = fit.solve(known)
         old = bias.tolist()
         bias += shift
+        keep_given_bias(model)  # to the last digit
         log.info("bias of %s changed from %s to %s", v.name, old, bias.tolist())

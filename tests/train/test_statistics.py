@@ -10,7 +10,9 @@ import pytest
 from deepmd.data.statistics import StatFile, descriptor_key
 from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
+from deepmd.entrypoints.change_bias import change_bias as change_bias_command
 from deepmd.io import load_model
+from deepmd.io.checkpoint import read_checkpoint
 from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.statistics import (
@@ -127,6 +129,101 @@ def test_a_preset_of_wrong_width_is_refused(work):
     config["model"]["preset_out_bias"] = {"energy": [None, [0.0, 1.0]]}
     with pytest.raises(InputError, match="type 1 has 2 numbers, expected 1"):
         work.prepare(config)
+
+
+GIVEN = [
+    ({"energy": [None, 0.25]}, [], {1: 0.25}),
+    (None, [None, -0.5], {1: -0.5}),
+    (None, [2.0, -0.5], {0: 2.0, 1: -0.5}),
+]
+
+
+def given_config(work, preset, atom_ener, **training):
+    config = work.config(**training)
+    config["model"]["preset_out_bias"] = preset
+    config["model"]["fitting_net"]["atom_ener"] = atom_ener
+    return config
+
+
+@pytest.mark.parametrize("moved", [0.0, 3.0])
+@pytest.mark.parametrize(("preset", "atom_ener", "fixed"), GIVEN)
+def test_given_biases_stay_when_the_bias_is_changed(work, preset, atom_ener, fixed, moved):
+    _, tasks = tasks_of(given_config(work, preset, atom_ener))
+    task = tasks["Default"]
+    batches = list(Sample(task.data, 10).batches())
+    set_statistics(task.model, task.data)
+    task.model.atomic_model.out_bias += moved
+    for b in batches:
+        b.labels["energy"] = b.labels["energy"] + 8.0
+    change_bias(task.model, batches)
+    bias = task.model.atomic_model.out_bias[0, :, 0]
+    assert {t: bias[t] for t in fixed} == fixed
+    if len(fixed) == 1:  # the other type takes up all that is left
+        evaluator = NumPyEvaluator(task.model)
+        rest = [
+            b.labels["energy"] - evaluator.evaluate(b, derivatives=())["energy"] for b in batches
+        ]
+        assert abs(np.concatenate(rest).mean()) < 1e-10
+
+
+@pytest.mark.parametrize(("preset", "atom_ener", "fixed"), GIVEN)
+def test_given_biases_stay_after_training(work, run, preset, atom_ener, fixed):
+    run(given_config(work, preset, atom_ener, numb_steps=2, change_bias_after_training=True))
+    bias = read_checkpoint("model.ckpt-2.dp").models["Default"].atomic_model.out_bias[0, :, 0]
+    assert {t: bias[t] for t in fixed} == fixed
+
+
+def test_given_biases_are_not_taken_from_the_cache(work):
+    _, tasks = tasks_of(work.config())
+    set_statistics(
+        tasks["Default"].model, tasks["Default"].data, stat_file=StatFile("stat", ["A", "B"])
+    )
+    _, tasks = tasks_of(given_config(work, {"energy": [None, 0.25]}, []))
+    task = tasks["Default"]
+    set_statistics(task.model, task.data, stat_file=StatFile("stat", ["A", "B"], "read"))
+    assert task.model.atomic_model.out_bias[0, 1, 0] == 0.25
+
+
+@pytest.mark.parametrize("source", ["init_model", "init_frz_model"])
+def test_given_biases_replace_those_of_the_first_model(work, run, source):
+    run(work.config(numb_steps=2))
+    before = read_checkpoint("model.ckpt-2.dp").models["Default"].atomic_model.out_bias[0, :, 0]
+    config = given_config(work, {"energy": [None, 0.25]}, [], numb_steps=1)
+    trainer = work.prepare(config, **{source: "model.ckpt-2.dp"})
+    found = trainer.stepper.model("Default").atomic_model.out_bias[0, :, 0]
+    assert found.tolist() == [before[0], 0.25]
+
+
+def test_a_restart_keeps_the_bias_of_its_checkpoint(work, run):
+    config = given_config(work, {"energy": [None, 0.25]}, [], numb_steps=2)
+    run(config)
+    change_bias_command(INPUT="model.ckpt-2.dp", bias_value=[1.0, 2.0], output="model.ckpt-2.dp")
+    trainer = work.prepare(config, restart="model.ckpt-2.dp")
+    assert trainer.stepper.model("Default").atomic_model.out_bias[0, :, 0].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("given", [[0.5, 0.5], [0.5, 0.25], [None, 0.5]])
+def test_one_bias_for_all_types(work, given):
+    """A property that does not distinguish types has one bias, given or fitted."""
+    for name, frames in (("a", 6), ("b", 3), ("c", 4)):
+        np.save(work.path / name / "set.000/gap.npy", np.linspace(1.0, 2.0, frames)[:, None])
+    config = work.config()
+    config["model"]["fitting_net"] = {
+        "type": "property", "property_name": "gap", "neuron": [4], "distinguish_types": False,
+        "intensive": True,
+    }  # fmt: skip
+    config["model"]["preset_out_bias"] = {"gap": given}
+    config["loss"] = {"type": "property"}
+    _, tasks = tasks_of(config)
+    task = tasks["Default"]
+    if len(set(given)) > 1:
+        with pytest.raises(InputError, match="one bias serves for all types"):
+            set_statistics(task.model, task.data)
+        return
+    set_statistics(task.model, task.data)
+    assert task.model.atomic_model.out_bias[0, :, 0].tolist() == given
+    change_bias(task.model, Sample(task.data, 10).batches())
+    assert task.model.atomic_model.out_bias[0, :, 0].tolist() == given
 
 
 def test_no_energy_label_leaves_the_bias_at_zero(work, run, caplog):

@@ -9,6 +9,7 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.fitting.base import kept_atoms
+from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
@@ -165,6 +166,14 @@ def atomic_serial(
         children=children,
         **more,
     )
+
+
+def own_bias(model: Any) -> np.ndarray:
+    """Bias that a fitting of invariant numbers adds itself, (ntypes, size); zero elsewhere."""
+    fitting = getattr(model, "fitting", None)
+    if fitting is None or isinstance(fitting, TensorFitting):
+        return np.zeros((model.ntypes, 1))
+    return fitting.bias_atom_e
 
 
 def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:

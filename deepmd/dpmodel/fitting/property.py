@@ -7,7 +7,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.fitting.invar import InvarFitting
-from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef, check_name
 from deepmd.schema.common import POSITIVE, Rule
 from deepmd.schema.settings import setting
 
@@ -35,6 +35,10 @@ class PropertyFitting(InvarFitting):
     task_dim: int = setting(1, "Numbers per frame.", rule=POSITIVE)
     intensive: bool = setting(False, "The mean over atoms is predicted, not the sum.")
     distinguish_types: bool = setting(True, "Bias and deviation differ between types.")
+
+    def build(self) -> None:
+        check_name(self.property_name, "model/fitting_net/property_name")
+        super().build()
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> "PropertyFitting":

@@ -20,6 +20,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
 from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
 from deepmd.utils.plugin import Registry
 
 
@@ -203,7 +204,7 @@ class Model(Module):
         out, start = dict(values), 0
         for v in variables:
             part = gradients[start : start + v.size]
-            out[f"{v.name}_grad"] = ops.xp(inputs.vec).stack(part, axis=1)
+            out[v.edge_name] = ops.xp(inputs.vec).stack(part, axis=1)
             start += v.size
         return out
 
@@ -256,10 +257,11 @@ class Model(Module):
         if derivatives:
             inputs = inputs._replace(vec=self.strain_vectors(inputs))
         known = self.output_def().get_data()
+        per_edge = of_level(self.output_def().raw_results(), Level.EDGE)
         excluded = len(self.atomic_model.atom_exclude_types) > 0
         for name, value in raw.items():
             if name in known:
-                out[f"atom_{name}"] = value
+                out[known[name].atom_name] = value
                 out[name] = ops.segment_sum(value, inputs.frame, n_frames)
                 mask = self.mask(value, inputs) if known[name].intensive or excluded else None
                 if known[name].intensive:
@@ -267,11 +269,11 @@ class Model(Module):
                     out[name] = out[name] / ops.xp(counts).clip(counts, 1.0, None)
                 if excluded:
                     out["mask"] = mask
-            elif not name.endswith("_grad"):
+            elif name not in per_edge:
                 out[name] = value
         for v in self.differentiable() if derivatives else []:
             parts = [
-                self.derivatives(raw[f"{v.name}_grad"][:, c, :], inputs, n_frames, derivatives)
+                self.derivatives(raw[v.edge_name][:, c, :], inputs, n_frames, derivatives)
                 for c in range(v.size)
             ]
             for key in parts[0]:

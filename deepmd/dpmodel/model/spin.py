@@ -20,6 +20,7 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.dpmodel.output_def import FittingOutputDef, Level, of_level
 from deepmd.utils.errors import InputError, ModelFileError
 
 
@@ -200,12 +201,13 @@ class SpinModel(Model):
     ) -> dict[str, Any]:
         """Sum over atoms and partners, and give the partners' results to their atoms."""
         both = super().assemble(raw, inputs, n_frames, derivatives)
+        per_frame = of_level(self.output_def().results(), Level.FRAME)
         types = inputs.atype[0::2]
         out: dict[str, Any] = {}
         for name, value in both.items():
             if name in ("force", "atom_virial"):
                 out[name] = value[0::2] + value[1::2]
-            elif name in ("energy", "virial"):
+            elif name in per_frame:
                 out[name] = value
             else:
                 out[name] = value[0::2]
