@@ -286,11 +286,12 @@ def test_an_atomic_model_alone():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_types_behind_the_others_on_other_backends(backend):
+def test_types_behind_the_others_on_other_backends(backend, request):
     """Here the descriptor knows three types and the model two."""
     pytest.importorskip(backend)
     model = change_type_map(make(TYPED["se_e2_a"]), ["H", "C"])
     if backend == "jax":
+        request.getfixturevalue("quick_programs")
         from deepmd.jax.evaluator import JaxEvaluator as Evaluator
     else:
         from deepmd.pt.evaluator import TorchEvaluator as Evaluator

@@ -23,6 +23,8 @@ BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch
 def backend(request):
     for module in BACKENDS[request.param]:
         pytest.importorskip(module)
+    if request.param == "jax":
+        request.getfixturevalue("quick_programs")
     chosen = Backend.get_backend(request.param)()
     try:
         chosen.train_step  # noqa: B018 - imports it

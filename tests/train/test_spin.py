@@ -51,7 +51,9 @@ def backend_named(name):
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))
-def test_steps_and_a_restart(magnetic, run, name):
+def test_steps_and_a_restart(magnetic, run, name, request):
+    if name == "jax":
+        request.getfixturevalue("quick_programs")
     backend, reference = backend_named(name), backend_named("dpmodel")
     config = spin_config(magnetic)
     run(config, backend=backend)

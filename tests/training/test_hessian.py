@@ -121,9 +121,13 @@ def test_gradient_is_that_of_finite_differences(ragged: Batch) -> None:
 
 
 @pytest.mark.parametrize("backend", ["pytorch", "jax"])
-def test_every_backend_takes_the_same_step(backend: str, ragged: Batch) -> None:
+def test_every_backend_takes_the_same_step(
+    backend: str, ragged: Batch, request: pytest.FixtureRequest
+) -> None:
     from deepmd.backend.backend import Backend
 
+    if backend == "jax":
+        request.getfixturevalue("quick_programs")
     pytest.importorskip({"pytorch": "torch"}.get(backend, backend))
     net = model()
     steppers = [

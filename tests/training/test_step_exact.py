@@ -63,9 +63,11 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "backend"), list(cases()))
-def test_five_steps(name, backend, reference):
+def test_five_steps(name, backend, reference, request):
     package, module, kind = STEPS[backend]
     pytest.importorskip(package)
+    if backend == "jax":
+        request.getfixturevalue("quick_programs")
     kind = getattr(importlib.import_module(module), kind)
     folder = reference_path(f"train/{name}/grad_step0.npz").parent
     about = json.loads((folder / "input.json").read_text())
