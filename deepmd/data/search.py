@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from deepmd.data.lmdb import is_lmdb, open_lmdb
 from deepmd.data.system import System
@@ -73,26 +74,18 @@ def open_systems(
 
 
 def _search(root: DPPath, patterns: Sequence[str] | None) -> list[str]:
-    """Paths below ``root`` that hold a ``type.raw``, sorted."""
-    if patterns is not None:
-        hits = {str(p) for pattern in patterns for p in root.rglob(pattern)}
-        return sorted(p for p in hits if (DPPath(p) / "type.raw").is_file())
-    if isinstance(root, DPH5Path):
-        return [str(p.parent) for p in root.rglob("type.raw")]
-    return sorted(_walk(str(root), set()))
+    """Paths below ``root`` that hold a system, and fit a pattern if there are any, sorted.
 
-
-def _walk(folder: str, seen: set[str]) -> list[str]:
-    """Search folders, through symbolic links too, but never into sets and never in circles."""
-    real = os.path.realpath(folder)
-    if real in seen:
-        return []
-    seen.add(real)
-    found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name in ("type.raw", "data.mdb"):
-                found.append(folder)
-            elif entry.is_dir() and not entry.name.startswith("set."):
-                found += _walk(entry.path, seen)
-    return found
+    Of several paths to one system the one without links is taken, else the first.
+    """
+    marks = ("type.raw",) if isinstance(root, DPH5Path) else ("type.raw", "data.mdb")
+    found: dict[Any, str] = {}
+    for folder, members in root.walk(lambda name: not name.startswith("set.")):
+        if not any(members.get(mark) is False for mark in marks):
+            continue
+        if patterns is not None and not any(folder.fits(p, root) for p in patterns):
+            continue
+        path, key = str(folder), folder.identity()
+        if key not in found or os.path.realpath(path) == os.path.abspath(path):
+            found[key] = path
+    return sorted(found.values())

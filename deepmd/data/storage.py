@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Per-frame arrays on disk: one file or dataset per set, read by frame, checked when read."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ def read_rows(file: DPPath, rows: np.ndarray, count: int, width: int) -> np.ndar
 def count_frames(file: DPPath, natoms: int) -> int:
     """Return the number of frames in a ``coord`` array, checking it against the number of atoms."""
     array = check_number(file)
-    shape, size = tuple(array.shape), int(np.prod(array.shape))
+    shape, size = tuple(array.shape), math.prod(array.shape)
     if size == 0:
         raise DataError("holds no frames", where=file, fix="remove the folder")
     count, rest = divmod(size, 3 * natoms)
@@ -117,7 +118,7 @@ def check_number(file: DPPath) -> Any:
 def _width(file: DPPath, count: int, widths: Sequence[int], meaning: str, hint: str | None) -> int:
     """Return the numbers per frame of one file, or say what is wrong with its shape."""
     array = check_number(file)
-    shape, size = tuple(array.shape), int(np.prod(array.shape))
+    shape, size = tuple(array.shape), math.prod(array.shape)
     by_frame = array.ndim < 2 or shape[0] == count or count == 1
     for width in widths:
         if by_frame and size == count * width:

@@ -9,6 +9,7 @@ import numpy as np
 from deepmd.data.storage import FrameArray, count_frames
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label, check_charge_spin
+from deepmd.utils.door import shown
 from deepmd.utils.errors import DataError, InputError, did_you_mean
 from deepmd.utils.path import DPPath
 
@@ -115,9 +116,9 @@ class System:
     def _read_types(self) -> np.ndarray:
         where = self.root / "type.raw"
         words = where.read_words()
-        bad = next((w for w in words if not w.isdecimal()), None)
+        bad = next((w for w in words if not w.isdecimal() or len(w) > 9), None)
         if bad is not None or not words:
-            found = f'"{bad}"' if words else "nothing"
+            found = f'"{shown(bad or "")}"' if words else "nothing"
             raise DataError(
                 f"found {found}, expected one integer >= 0 per atom",
                 where=where,
@@ -371,14 +372,20 @@ def match_types(
     where : path
         What holds the names of the data.
     """
+    odd = next((n for n in names if len(n) > 64 or not n.isprintable()), None)
+    if odd is not None:
+        raise DataError(
+            f'"{shown(odd)}" is no name', where=where, fix="write one name per type, as O or H"
+        )
     if len(set(names)) < len(names):
         raise DataError("a name occurs twice", where=where, fix="give every type its own name")
     known = list(names) if wanted is None else list(wanted)
+    place = {name: k for k, name in reversed(list(enumerate(known)))}
     for name in names:
-        if name not in known:
+        if name not in place:
             raise DataError(
                 f'type "{name}" is not in the model\'s type map {known}',
                 where=where,
                 fix=did_you_mean(name, known) or "add it to type_map",
             )
-    return np.array([known.index(n) for n in names], dtype=np.int64), known
+    return np.array([place[n] for n in names], dtype=np.int64), known

@@ -38,6 +38,54 @@ def check_cell(cell: np.ndarray) -> None:
         )
 
 
+#: No matter is so dense that an atom has more neighbors than this; memory would not suffice.
+MOST_NEIGHBORS = 20_000
+#: From this number of pairs on, and of neighbors per atom, coordinates are looked at, too.
+MANY_PAIRS, MANY_NEIGHBORS = 2e7, 4000
+
+
+def check_crowding(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> None:
+    """Raise InputError if there are more neighbors than matter can have, before they are found.
+
+    Parameters
+    ----------
+    coord : (n_atoms, 3) [Å]
+    cell : (3, 3) [Å] or None
+    rcut : float
+        Cutoff [Å].
+    """
+    n, sphere = len(coord), 4.0 / 3.0 * np.pi * rcut**3
+    expected = 0.0
+    if cell is not None:
+        # Images of one atom alone are many where the cell is thin. Heights are at least volume by
+        # the lengths of the other two vectors; the exact ones are needed rarely.
+        volume = abs(np.linalg.det(cell))
+        lengths = np.sqrt(np.einsum("ka,ka->k", cell, cell))
+        heights = volume * lengths / lengths.prod()
+        if _images(heights, rcut) > MOST_NEIGHBORS:
+            heights = cell_heights(cell)
+        expected = max(n * sphere / volume, _images(heights, rcut))
+    where, fix = None, "check the cell and its unit, Å"
+    if expected <= MOST_NEIGHBORS and n > MANY_NEIGHBORS:
+        bins = np.floor((coord - coord.min(axis=0)) / rcut).clip(0, 2**20).astype(np.int64)
+        counts = np.unique(bins @ np.array([1, 2**21, 2**42]), return_counts=True)[1]
+        pairs = sphere / rcut**3 * float(np.square(counts, dtype=np.float64).sum())
+        if pairs > MANY_PAIRS and pairs > MANY_NEIGHBORS * n:
+            expected, fix = pairs / n, "check the positions and their unit, Å"
+            where = "coordinates"
+    if where or expected > MOST_NEIGHBORS:
+        raise InputError(
+            f"every atom has about {expected:.2g} neighbors within {rcut:g} Å",
+            where=where or "cell",
+            fix=fix,
+        )
+
+
+def _images(heights: np.ndarray, rcut: float) -> float:
+    """Images of an atom within a cutoff, about, by the distances of opposite faces."""
+    return float(0.5 * np.maximum(1.0, 2.0 * rcut / heights).prod())
+
+
 def reference_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges:
     """Find all pairs of one frame by comparing every atom with every image: O(n²), always exact.
 
@@ -90,6 +138,7 @@ def find_edges(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> Edges
         check_cell(cell)
     if not np.isfinite(coord).all():
         raise InputError("a coordinate is NaN or infinite", fix="check the positions given")
+    check_crowding(coord, cell, rcut)
     native = _native()
     if native is not None:
         return _native_edges(native, coord, cell, rcut)

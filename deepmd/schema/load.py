@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from deepmd.utils.door import MAX_DEPTH, check_tree, read_small_text, reading
 from deepmd.utils.errors import InputError
 
 
@@ -18,7 +19,8 @@ def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        For a missing file, a syntax error (with its line), a key given twice, or no object.
+        For a missing file, a syntax error (with its line), a key given twice, no object, or values
+        that nothing can be done with.
     """
     path = Path(path)
     parse = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml}.get(
@@ -28,7 +30,10 @@ def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(
             "unknown kind of input file", where=path, fix="name it .json, .yaml or .yml"
         )
-    data = parse(read_text(path), path)
+    text = read_text(path)
+    with reading(path, InputError, fix="check its syntax"):
+        data = parse(text, path)
+    check_tree(data, path)
     if not isinstance(data, dict):
         raise InputError(
             f"one object with sections is expected, found {describe_value(data)}", where=path
@@ -38,16 +43,12 @@ def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 text file the user named."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError("file not found", where=path) from None
-    except IsADirectoryError:
-        raise InputError("is a folder, a file was expected", where=path) from None
-    except PermissionError:
-        raise InputError("may not be read", where=path, fix="change its permissions") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"is not UTF-8 text (byte {error.start})", where=path) from None
+    path = Path(path)
+    if path.is_dir():
+        raise InputError("is a folder, a file was expected", where=path)
+    if not path.exists():
+        raise InputError("file not found", where=path)
+    return read_small_text(path, InputError)
 
 
 def drop_comments(value: Any) -> Any:
@@ -91,8 +92,10 @@ def _parse_json(text: str, path: Path) -> Any:
         raise InputError(
             f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})", where=path
         ) from None
-    except RecursionError:
-        raise InputError("is nested too deeply", where=path) from None
+
+
+#: Values of a YAML document, those behind an alias counted every time.
+_MOST_NODES = 200_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -112,6 +115,11 @@ class _Loader(yaml.SafeLoader):
         return _no_duplicates(pairs, f"{self.name}: line {node.start_mark.line + 1}")
 
 
+# A date is nothing that an input has; it stays a text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -119,11 +127,28 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _check_aliases(node: Any, path: Path) -> None:
+    """Refuse a document that aliases make too large, before it is made."""
+    count, todo = 0, [(node, 0)]
+    while todo:
+        node, depth = todo.pop()
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        count += len(parts)
+        if count > _MOST_NODES:
+            raise InputError("repeats its parts too often by aliases", where=path)
+        if depth >= MAX_DEPTH:
+            raise InputError("is nested too deeply", where=path)
+        for part in parts:
+            todo += [(p, depth + 1) for p in (part if isinstance(part, tuple) else (part,))]
+
+
 def _parse_yaml(text: str, path: Path) -> Any:
     loader = _Loader(text)
     loader.name = str(path)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        _check_aliases(node, path)
+        return None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""

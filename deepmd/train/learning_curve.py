@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from deepmd.train.figures import Figures
-from deepmd.utils.errors import InputError
 from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
@@ -88,12 +87,5 @@ class LearningCurve:
         for task, name in self._figures():
             first = f"{valid[task][name]:11.2e} " if task in self.validated else ""
             line += f"   {first}{trained[task][name]:11.2e}"
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"{line}   {lr:8.1e}\n")
-        except OSError as error:
-            raise InputError(
-                f"a row cannot be written ({error.strerror})",
-                where=self.path,
-                fix="free or repair the disk, and continue from the last checkpoint",
-            ) from error
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}   {lr:8.1e}\n")

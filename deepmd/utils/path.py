@@ -2,16 +2,18 @@
 """One way to read and write data that lie in a directory or in a group of an HDF5 file."""
 
 import functools
-import io
+import math
 import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from deepmd.utils.door import MAX_TEXT, read_small_text, reading, reason
 from deepmd.utils.errors import DataError
 from deepmd.utils.files import replacing
 
@@ -81,28 +83,73 @@ class DPPath:
 
     def rglob(self, pattern: str) -> "list[DPPath]":
         """Members at any depth whose path ends as ``pattern`` says, sorted."""
-        return [self._beside(p) for p in sorted(self.path.rglob(pattern))]
+        members = (folder / name for folder, names in self.walk() for name in names)
+        return sorted((m for m in members if m.fits(pattern, self)), key=lambda m: m.path)
+
+    def fits(self, pattern: str, below: "DPPath") -> bool:
+        """Whether the path below a folder ends as ``pattern`` says; ``**`` is any number of folders."""
+        steps = ("**", *PurePosixPath(pattern).parts)
+        return _fits(PurePosixPath(self.path).relative_to(below.path).parts, steps)
+
+    def walk(
+        self, enter: Callable[[str], bool] = lambda name: True
+    ) -> "Iterator[tuple[DPPath, dict[str, bool]]]":
+        """Iterate over this folder and all below it, through links, too, but not in circles.
+
+        Parameters
+        ----------
+        enter : function
+            Whether to go into a folder of that name.
+
+        Yields
+        ------
+        folder : DPPath
+        members : dict of str to bool
+            Names, ascending, and whether each is a folder.
+        """
+        stack: list[tuple[DPPath, Any]] = [(self, None)]
+        seen: set[Any] = set()
+        again = 0
+        while stack:
+            folder, above = stack.pop()
+            this = folder.identity()
+            if _is_among(this, above):
+                continue
+            again += this in seen
+            seen.add(this)
+            if again > _MOST_AGAIN:
+                raise DataError(
+                    f"links lead to the same folders more than {_MOST_AGAIN} times",
+                    where=str(self),
+                    fix="name the systems, or remove links",
+                )
+            members = folder._members()
+            yield folder, members
+            inner = [name for name, is_folder in members.items() if is_folder and enter(name)]
+            stack += [(folder / name, (this, above)) for name in reversed(inner)]
+
+    def identity(self) -> Any:
+        """Return what is the same for all paths to a folder."""
+        stat = os.stat(self.path)
+        return stat.st_dev, stat.st_ino
+
+    def _members(self) -> dict[str, bool]:
+        """Names in a folder, sorted, and whether they are folders."""
+        try:
+            with os.scandir(self.path) as entries:
+                return dict(sorted((e.name, os.path.isdir(e.path)) for e in entries))
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", where=str(self)) from None
 
     def open_array(self) -> Any:
         """Array with ``shape``, ``dtype`` and indexing that is read from disk only when indexed."""
-        try:
+        with reading(str(self)):
             stat = os.stat(self.path)
             return _memory_map(str(self.path), stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            raise DataError("file is missing", where=str(self)) from None
-        except (ValueError, EOFError, OSError) as error:
-            raise _bad_npy(self.path, error) from None
 
     def read_words(self) -> list[str]:
         """Words of a text file, or the elements of a text or number dataset, as strings."""
-        try:
-            return self.path.read_text(encoding="utf-8").split()
-        except FileNotFoundError:
-            raise DataError("file is missing", where=str(self)) from None
-        except UnicodeDecodeError:
-            raise DataError(
-                "is not a text file", where=str(self), fix="write it as plain text"
-            ) from None
+        return read_small_text(self.path).split()
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a folder or group."""
@@ -162,9 +209,17 @@ class DPH5Path(DPPath):
             return None
         except OSError as error:
             raise DataError(
-                f"is not a readable HDF5 file ({error})", where=self.file, fix="copy it again"
+                f"is not a readable HDF5 file ({reason(error)})",
+                where=self.file,
+                fix="copy it again",
             ) from None
-        return handle.get(str(self.path))
+        with reading(str(self)):
+            try:
+                return handle.get(str(self.path))
+            except RuntimeError:
+                if isinstance(handle.get(str(self.path), getlink=True), _links()):
+                    return None  # a link that leads nowhere, as one to a file that is not there
+                raise
 
     def is_file(self) -> bool:
         return self._get() is not None and not self.is_dir()
@@ -176,22 +231,33 @@ class DPH5Path(DPPath):
         names = sorted(self._get()) if self.is_dir() else []
         return [self / n for n in names if fnmatchcase(n, pattern)]
 
-    def rglob(self, pattern: str) -> list[DPPath]:
-        keys: list[str] = []
-        if self.is_dir():
-            self._get().visit(keys.append)
-        return [self / k for k in sorted(keys) if PurePosixPath(k).match(pattern)]
+    def identity(self) -> Any:
+        import h5py
+
+        with reading(str(self)):
+            info = h5py.h5o.get_info(self._get().id)
+            return info.fileno, info.addr
+
+    def _members(self) -> dict[str, bool]:
+        with reading(str(self)):
+            return {name: (self / name).is_dir() for name in sorted(self._get() or ())}
 
     def open_array(self) -> Any:
-        if not self.is_file():
+        found = self._get()
+        if found is None or hasattr(found, "keys"):
             raise DataError("dataset is missing", where=str(self))
-        return self._get()
+        with reading(str(self)):
+            return _Dataset(found, str(self))
 
     def read_words(self) -> list[str]:
         """Elements of a dataset of numbers or strings; strings are split at blanks."""
-        values = np.ravel(self.open_array()[()]).tolist()
-        words = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-        return [w for word in words for w in word.split()]
+        array = self.open_array()
+        with reading(str(self)):
+            if math.prod(array.shape) > MAX_TEXT or array.dtype.itemsize > MAX_TEXT:
+                raise DataError("is too large for a list of words", where=str(self))
+            values = np.ravel(array[()]).tolist()
+            words = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+            return [w for word in words for w in word.split()]
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         if self.exists() and not exist_ok:
@@ -219,6 +285,39 @@ class DPH5Path(DPPath):
                 change(handle)
 
 
+#: Folders that may be entered once more, by other links.
+_MOST_AGAIN = 10_000
+
+
+def _is_among(this: Any, chain: Any) -> bool:
+    """Whether something is in a chain of pairs (first, rest)."""
+    while chain is not None:
+        first, chain = chain
+        if first == this:
+            return True
+    return False
+
+
+def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern."""
+    possible = {0}  # numbers of steps that the names so far may have used
+    for name in names:
+        possible = _over(steps, possible)
+        stay = {k for k in possible if k < len(steps) and steps[k] == "**"}
+        on = {k + 1 for k in possible - stay if k < len(steps) and fnmatchcase(name, steps[k])}
+        possible = stay | on
+    return len(steps) in _over(steps, possible)
+
+
+def _over(steps: Sequence[str], possible: set[int]) -> set[int]:
+    """Add the places that are reached when ``**`` is no folder."""
+    out = set(possible)
+    for k, step in enumerate(steps):
+        if k in out and step == "**":
+            out.add(k + 1)
+    return out
+
+
 def split_hdf5(path: str) -> tuple[str, str] | None:
     """Split ``file.hdf5#/group`` into file and group, or return None for an ordinary path."""
     if os.path.isdir(path):
@@ -232,22 +331,96 @@ def split_hdf5(path: str) -> tuple[str, str] | None:
     return (path, "/") if path.endswith(HDF5_SUFFIXES) else None
 
 
+class _Dataset:
+    """A dataset whose errors name it, and that claims no more than its file can hold.
+
+    Parameters
+    ----------
+    data : h5py.Dataset
+    where : str
+    """
+
+    def __init__(self, data: Any, where: str) -> None:
+        self._data, self._where = data, where
+        if not hasattr(data, "dtype") or data.shape is None:
+            raise DataError("holds no numbers", where=where, fix="write it again")
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
+        stored = data.id.get_storage_size()
+        if not data.is_virtual and data.external is None:
+            chunk = math.prod(data.chunks or ())
+            for size in (math.prod(data.shape), chunk if data.chunks else 0):
+                check_claim(size * data.dtype.itemsize, _MOST_PACKED * stored, where)
+
+    def __getitem__(self, key: Any) -> Any:
+        with reading(self._where):
+            return self._data[key]
+
+
+#: What deflate can do at most.
+_MOST_PACKED = 1100
+#: What any file may claim [bytes].
+_FREE = 1 << 26
+
+
+def check_claim(claimed: int, possible: int, where: str) -> None:
+    """Raise DataError if an array is larger [bytes] than its file can hold."""
+    if claimed > max(possible, _FREE):
+        raise DataError(
+            f"claims {claimed:,} bytes, which the file cannot hold",
+            where=where,
+            fix="write or copy it again",
+        )
+
+
+def _links() -> tuple[type, ...]:
+    import h5py
+
+    return h5py.SoftLink, h5py.ExternalLink
+
+
 # Both caches are keyed by modification time and size too, so a replaced file is opened anew. They
 # are small because an open file takes one of the process's few file descriptors.
 @functools.lru_cache(maxsize=128)
-def _memory_map(path: str, _mtime: int, _size: int) -> np.ndarray:
+def _memory_map(path: str, _mtime: int, size: int) -> np.ndarray:
     with open(path, "rb") as handle:
-        if handle.read(6) != b"\x93NUMPY":
-            raise ValueError("it does not begin as a NumPy file")
+        shape, fortran, dtype = _npy_header(handle, path)
+        start = handle.tell()
+    if dtype.hasobject:
+        raise DataError(
+            "holds Python objects, numbers were expected",
+            where=path,
+            fix="save it with a numeric dtype",
+        )
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or start + needed > size:
+        raise DataError(
+            f"is not a complete .npy file ({size:,} bytes of {start + needed:,})",
+            where=path,
+            fix="write or copy it again",
+        )
+    order: Any = "F" if fortran else "C"
+    if needed == 0:  # an array without elements cannot be mapped
+        return np.empty(shape, dtype, order)
+    return np.memmap(path, dtype, "r", start, shape, order)
+
+
+def _npy_header(handle: Any, path: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, order and type of a ``.npy`` file."""
+    form = np.lib.format
+    readers = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        # An array without elements cannot be mapped.
-        with open(path, "rb") as handle:
-            array = np.load(io.BytesIO(handle.read(4096)), allow_pickle=False)
-        if array.size == 0:
-            return array
-        raise
+        version = form.read_magic(handle)
+        if version not in readers:
+            raise ValueError(f"version {version}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged headers
+            return readers[version](handle)
+    except Exception as error:
+        raise DataError(
+            f"is not a complete .npy file ({reason(error)})",
+            where=path,
+            fix="write or copy it again",
+        ) from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -255,15 +428,3 @@ def _open_hdf5(path: str, _mtime: int, _size: int) -> Any:
     import h5py  # heavy, and needed for HDF5 paths only
 
     return h5py.File(path, "r", locking=False)
-
-
-def _bad_npy(path: Path, error: Exception) -> DataError:
-    """Say what is wrong with a ``.npy`` file."""
-    text = str(error)
-    if "object" in text.lower():
-        what, fix = "holds Python objects, numbers were expected", "save it with a numeric dtype"
-    elif path.is_dir():
-        what, fix = "is a folder, a .npy file was expected", None
-    else:
-        what, fix = f"is not a complete .npy file ({text})", "write or copy it again"
-    return DataError(what, where=str(path), fix=fix)

@@ -158,3 +158,36 @@ def test_joined_frames_keep_their_pairs():
     assert both.n_frames == 3 and (both.frame[both.edges.i] == both.frame[both.edges.j]).all()
     vec = np.concatenate([b.vectors() for b in batches])
     assert np.array_equal(vec, both.vectors())
+
+
+CROWDED = {
+    "tiny cell": (np.zeros((1, 3)), 0.08 * np.eye(3), "cell: every atom has about 1.8e.06 neigh"),
+    "needle": (np.zeros((1, 3)), np.diag([1e-5, 1e4, 1e4]), "cell: every atom has about"),
+    "skewed": (
+        np.zeros((1, 3)),
+        np.array([[1.0, 0, 0], [1.0, 1e-4, 0], [0, 0, 1.0]]),
+        "cell: every atom has about",
+    ),
+    "collapsed": (np.random.default_rng(0).random((9000, 3)), None, "coordinates: every atom has"),
+    "collapsed in a cell": (
+        np.random.default_rng(0).random((9000, 3)),
+        100.0 * np.eye(3),
+        "check the positions and their unit",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CROWDED)
+def test_crowding_is_found_before_memory_is_taken(case):
+    coord, cell, message = CROWDED[case]
+    with pytest.raises(InputError, match=message):
+        find_edges(coord, cell, 6.0)
+
+
+def test_dense_matter_is_not_crowded():
+    iron = np.array([[-1.4, 1.4, 1.4], [1.4, -1.4, 1.4], [1.4, 1.4, -1.4]])
+    assert len(find_edges(np.zeros((1, 3)), iron, 15.0)) > 1000
+    thin = np.diag([0.7, 30.0, 30.0])
+    assert len(find_edges(np.zeros((1, 3)), thin, 6.0)) == 16
+    chain = np.arange(5000)[:, None] * np.array([1.0, 0.0, 0.0])
+    assert len(find_edges(chain, None, 3.0)) == 6 * 5000 - 12

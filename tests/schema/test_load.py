@@ -29,6 +29,12 @@ def test_yaml_reads_numbers_as_people_write_them(write):
     assert load_input(path) == {"a": 1e-3, "b": 3.5e-8, "c": [1, 2.0, -1e5], "d": "text"}
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 12)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}\n" for k in range(1, 12)
+)
 WRONG = [
     ("in.json", '{"a": 1,\n "b" 2}', r"in\.json: line 2, column 6: not valid JSON"),
     ("in.json", '{"a": 1,\n', r"in\.json: line 2, column 1: not valid JSON"),
@@ -40,11 +46,43 @@ WRONG = [
     ("in.yaml", "1: 2", r"in\.yaml: line 1, column 1: not valid YAML \(key 1 is not text\)"),
     ("in.yaml", "!!python/object/apply:os.system ['true']", r"in\.yaml: line 1.*not valid YAML"),
     ("in.yaml", "", r"in\.yaml: one object with sections is expected, found null"),
+    ("in.json", '{"a": {"b": [0, 1e400]}}', r"in\.json: a/b\[1\]: inf is not a number"),
+    ("in.json", '{"seed": ' + "9" * 5000 + "}", r"in\.json: cannot be read, .*4300 digits"),
+    ("in.json", '{"seed": ' + "9" * 30 + "}", r"in\.json: seed: found an integer beyond 64 bits"),
+    ("in.json", '{"a": "\\ud800"}', r"in\.json: a: .* holds characters that no text file can"),
+    ("in.json", '{"a": "x\\u0000"}', r"in\.json: a: .* holds characters that no text file can"),
+    ("in.json", '{"\\ud800": 1}', r"in\.json: .* holds characters that no text file can"),
+    ("in.json", "[" * 100_000, r"in\.json: is nested too deeply"),
+    ("in.json", '{"a":' * 80 + "1" + "}" * 80, r"in\.json: is nested too deeply"),
+    ("in.json", '{"a": [' + "0," * 1_100_000 + "0]}", r"in\.json: has more than 1,000,000 entries"),
+    ("in.json", '{"a": "' + "x" * (1 << 24) + '"}', r"in\.json: has 16,777,\d+ bytes, at most"),
+    ("in.yaml", "a: .inf", r"in\.yaml: a: inf is not a number"),
+    ("in.yaml", "a: [.nan]", r"in\.yaml: a\[0\]: nan is not a number"),
+    ("in.yaml", "a: !!binary eHg=", r"in\.yaml: a: a value of the kind bytes is not understood"),
+    ("in.yaml", "a: !!set {b, c}", r"in\.yaml: a: a value of the kind set is not understood"),
+    ("in.yaml", "a: !!timestamp x", r"in\.yaml: cannot be read"),
+    ("in.yaml", "a: !!int x", r"in\.yaml: cannot be read"),
+    ("in.yaml", "a: !!timestamp 2020-01-01", r"in\.yaml: a: a value of the kind date is not"),
+    ("in.yaml", "[" * 5000, r"in\.yaml: is nested too deeply"),
+    ("in.yaml", "a: &a [*a]", r"in\.yaml: is nested too deeply"),
+    ("in.yaml", BOMB, r"in\.yaml: repeats its parts too often by aliases"),
+    ("in.yaml", MERGES, r"in\.yaml: repeats its parts too often by aliases"),
     ("in.txt", "{}", r"in\.txt: unknown kind of input file; name it \.json"),
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "message"), WRONG)
+def test_dates_are_texts_and_aliases_are_values(write):
+    path = write("in.yaml", "a: 2020-01-01\nb: 2020-13-45\nc: &c [1, 2]\nd: *c\ne: {<<: {f: 1}}\n")
+    assert load_input(path) == {
+        "a": "2020-01-01",
+        "b": "2020-13-45",
+        "c": [1, 2],
+        "d": [1, 2],
+        "e": {"f": 1},
+    }
+
+
+@pytest.mark.parametrize(("name", "text", "message"), WRONG, ids=range(len(WRONG)))
 def test_files_that_are_no_input(write, name, text, message):
     with pytest.raises(InputError, match=message) as caught:
         load_input(write(name, text))
@@ -58,7 +96,7 @@ def test_missing_file_folder_and_binary(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         load_input(tmp_path / "folder.json")
     (tmp_path / "bin.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not UTF-8 text"):
+    with pytest.raises(InputError, match=r"is not a text file .byte 0 is not UTF-8."):
         load_input(tmp_path / "bin.json")
 
 
