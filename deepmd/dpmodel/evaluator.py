@@ -81,6 +81,11 @@ class Evaluator:
         made.branch = branch
         return made
 
+    @property
+    def module(self) -> Any:
+        """The model in the form of the backend: for NumPy and JAX, the neutral model."""
+        return self.model
+
     def evaluate(
         self,
         batch: Batch,

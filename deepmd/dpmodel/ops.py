@@ -252,7 +252,7 @@ def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
 
 
 @op
-def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False, count: int = 1) -> Any:
     """Evaluate ``energy(vec) -> (outputs, totals)`` and the gradients of the totals.
 
     Parameters
@@ -262,6 +262,8 @@ def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False) -> An
         Returns a dictionary of arrays and a list of scalars.
     keep_graph : bool
         Whether the gradients will be differentiated again.
+    count : int
+        Number of scalars; fast forms that serve a single one are left out where there are more.
 
     Returns
     -------
@@ -323,7 +325,7 @@ def _(x: Any) -> Any:
 
 
 @register("edge_gradient", "numpy")
-def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+def _(vec: Any, energy: Callable, *, keep_graph: bool = False, count: int = 1) -> Any:
     held: dict[str, Any] = {}
 
     def totals(v: Any) -> Any:
@@ -335,5 +337,5 @@ def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
         return anp.stack(scalars) if scalars else anp.zeros(0)
 
     back, value = make_vjp(totals, vec)
-    count = len(value._value if isbox(value) else value)
-    return held, [back(row) for row in np.eye(count)]
+    n = len(value._value if isbox(value) else value)
+    return held, [back(row) for row in np.eye(n)]

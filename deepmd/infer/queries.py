@@ -102,8 +102,8 @@ class Queries:
         return np.asarray(embedding())
 
     def get_model(self) -> Any:
-        """Return what evaluates the model: a module of the backend's, or the neutral model."""
-        return getattr(self.evaluator, "module", self.model)
+        """Return what evaluates the model: the module of PyTorch, or the neutral model."""
+        return self.evaluator.module
 
     def get_model_def_script(self) -> dict[str, Any]:
         """Return the model section of the input the model was trained with."""

@@ -19,6 +19,7 @@ import torch
 
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.io.tree import map_leaves
 from deepmd.pt.names import (
@@ -50,9 +51,14 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         )
         state.update(state_of(data, prefix))
         skeletons[task] = json.dumps(_without_arrays(data))
-    last = {"lr": float(checkpoint.trainer.get("lr", 0.0)), "step": max(checkpoint.step - 1, 0)}
+    following = float(checkpoint.trainer.get("learning_rate", 0.0))
+    last = {
+        "lr": float(checkpoint.trainer.get("learning_rate.last", following)),
+        "step": max(checkpoint.step - 1, 0),
+    }
     state["_extra_state"] = {"model_params": _plain(checkpoint.model_params), "train_infos": last}
-    names, optimizer, rest = _to_frame(checkpoint.optimizer, last["lr"])
+    group = _group(checkpoint.trainer.get("input"), following)
+    names, optimizer, rest = _to_frame(checkpoint.optimizer, group)
     trainer = {
         "format": 1,
         "step": checkpoint.step,
@@ -166,8 +172,31 @@ def _with_arrays(text: str, state: Mapping[str, Any], prefix: str) -> dict[str, 
 # -- optimizer ------------------------------------------------------------------------------------
 
 
+def _group(text: str | None, lr: float) -> dict[str, Any]:
+    """Settings of the optimizer as ``torch.optim.Adam`` states them.
+
+    Parameters
+    ----------
+    text : str, optional
+        The input of the training, as JSON.
+    lr : float
+        Learning rate of the step that follows.
+    """
+    given = {} if text is None else json.loads(text)
+    settings = adam_settings(given.get("optimizer") or {})
+    one = torch.optim.Adam([torch.zeros(1)]).state_dict()["param_groups"][0]
+    return one | {
+        "lr": lr,
+        "initial_lr": float((given.get("learning_rate") or {}).get("start_lr", lr)),
+        "betas": (settings["adam_beta1"], settings["adam_beta2"]),
+        "eps": EPSILON,
+        "weight_decay": settings["weight_decay"],
+        "decoupled_weight_decay": settings["decoupled"],
+    }
+
+
 def _to_frame(
-    flat: Mapping[str, np.ndarray], lr: float
+    flat: Mapping[str, np.ndarray], group: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     """Turn ``task/first.path`` … into a state dictionary of ``torch.optim``.
 
@@ -189,8 +218,8 @@ def _to_frame(
         count = flat.get(f"{task}/count.{path}", flat.get(f"{task}/count", 0))
         held["step"] = torch.tensor(float(count), dtype=torch.float32)
         state[number] = held
-    group = {"lr": lr, "initial_lr": lr, "params": list(range(len(names)))}
-    return names, {"state": state, "param_groups": [group]}, rest
+    groups = [{**group, "params": list(range(len(names)))}]
+    return names, {"state": state, "param_groups": groups}, rest
 
 
 def _from_frame(

@@ -42,6 +42,11 @@ class TorchEvaluator(Evaluator):
         """The lifted model, without gradients of parameters."""
         return convert(self.model).to(self.device).requires_grad_(False)
 
+    @property
+    def module(self) -> Any:
+        """The program of the file, or the lifted model: a ``torch.nn.Module``."""
+        return self.lifted if self.program is None else self.program
+
     def chunk_function(
         self, derivatives: Sequence[str], extra: Sequence[str]
     ) -> Callable[[Inputs], dict[str, np.ndarray]]:

@@ -135,16 +135,21 @@ def _(x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
 
 @register("edge_gradient", "torch")
 def _(
-    vec: Tensor, energy: Callable[[Tensor], tuple[dict, list]], *, keep_graph: bool = False
+    vec: Tensor,
+    energy: Callable[[Tensor], tuple[dict, list]],
+    *,
+    keep_graph: bool = False,
+    count: int = 1,
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     with torch.enable_grad():
         # Within another derivative (a Hessian) the chain must not be cut.
         leaf = vec if vec.requires_grad else vec.detach().requires_grad_(True)
-        with allowed(leaf is not vec, parameters=keep_graph):
+        # The fused form of training serves one gradient.
+        fused = leaf is not vec and (not keep_graph or count == 1)
+        with allowed(fused, parameters=keep_graph):
             values, totals = energy(leaf)
-        if keep_graph and len(totals) > 1:
-            # The fused form serves one gradient; several are no hot path.
-            values, totals = energy(leaf)
+        if len(totals) > count and keep_graph:
+            raise TypeError(f"{len(totals)} totals, {count} announced")
         gradients = _gradients(totals, leaf, keep_graph)
     if not keep_graph:
         values = {name: value.detach() for name, value in values.items()}

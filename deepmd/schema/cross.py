@@ -138,6 +138,12 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
     "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
+    "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
+    "model/spin/spin_norm": lambda d: "spin_norm" in d["model"].get("spin", {}),
+    "model/spin/virtual_len": lambda d: "virtual_len" in d["model"].get("spin", {}),
+    "model/spin/allow_missing_label": lambda d: (
+        d["model"].get("spin", {}).get("allow_missing_label")
+    ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
     "training/enable_ema": lambda d: d["training"]["enable_ema"],
     "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,

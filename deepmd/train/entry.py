@@ -181,7 +181,6 @@ def _make_step(
         StepOptions(
             gradient_max_norm=training.get("gradient_max_norm"),
             compile=bool(training.get("enable_compile", False)),
-            sel_overflow=training.get("sel_overflow", "warn"),
             widths=dict(widths) or None,
         ),
     )

@@ -344,6 +344,7 @@ class Trainer:
             "version": __version__,
             "seed": np.array(self.seed, dtype=np.int64),
             "learning_rate": np.array(self.schedule.value(self.step)),
+            "learning_rate.last": np.array(self.schedule.value(max(self.step - 1, 0))),
         }
         for name, task in self.tasks.items():
             feed = self._feeds.get(name)

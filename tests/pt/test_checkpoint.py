@@ -47,7 +47,11 @@ def _checkpoint(tasks=("Default",)):
         "rng": np.array([2**63 + 1, 5], dtype=np.uint64),
         "flag": np.array(True),
         "hash": "abc",
-        "lr": 1e-3,
+        "learning_rate": np.array(1e-4),
+        "learning_rate.last": np.array(1e-3),
+        "input": json.dumps(
+            {"learning_rate": {"start_lr": 2e-3}, "optimizer": {"type": "Adam", "adam_beta1": 0.8}}
+        ),
         "nothing": None,
     }
     return Checkpoint(
@@ -78,6 +82,18 @@ def test_round_trip(tasks, tmp_path):
             assert type(again) is type(value), key
             np.testing.assert_equal(again, value)
             assert getattr(again, "dtype", None) == getattr(value, "dtype", None)
+
+
+def test_rates_are_stated(tmp_path):
+    """Those of the last step and of the next, as DeePMD-kit states them."""
+    write_checkpoint(tmp_path / "c.pt", _checkpoint())
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert content["model"]["_extra_state"]["train_infos"] == {"lr": 1e-3, "step": 1}
+    (group,) = content["optimizer"]["param_groups"]
+    assert (group["lr"], group["initial_lr"], group["betas"]) == (1e-4, 2e-3, (0.8, 0.999))
+    # PyTorch's own optimizer takes it, and has all it needs for a step.
+    tensors = [torch.zeros(1, requires_grad=True) for _ in group["params"]]
+    torch.optim.Adam(tensors).load_state_dict(content["optimizer"])
 
 
 def test_the_frame_is_that_of_deepmd_kit(tmp_path, reference):

@@ -102,3 +102,20 @@ def test_edge_gradient_of_a_constant_is_zero():
     vec = torch.tensor(_n(4, 3))
     _, (g,) = ops.edge_gradient(vec, lambda v: ({}, [torch.zeros((), dtype=torch.float64)]))
     assert g.shape == (4, 3) and not g.any()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_edge_gradient_evaluates_once(count):
+    calls = []
+
+    def energy(vec):
+        calls.append(1)
+        values, totals = _energy(vec)
+        return values, totals[:count]
+
+    vec = torch.tensor(_n(4, 3))
+    _, gradients = ops.edge_gradient(vec, energy, keep_graph=True, count=count)
+    assert (len(calls), len(gradients)) == (1, count)
+    if count == 2:
+        with pytest.raises(TypeError, match="2 totals, 1 announced"):
+            ops.edge_gradient(vec, energy, keep_graph=True)

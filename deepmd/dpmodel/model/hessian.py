@@ -57,7 +57,8 @@ def predict_with_hessian(
             totals += [row[a] for a in range(3)]
         return pred, totals
 
-    out, gradients = ops.edge_gradient(inputs.vec, forces, keep_graph=keep_graph)
+    count = columns // 3 * 3
+    out, gradients = ops.edge_gradient(inputs.vec, forces, keep_graph=keep_graph, count=count)
     space, (n_edges, _) = ops.xp(inputs.vec), ops.shape(inputs.vec)
     g = space.stack(gradients, axis=-1) if gradients else space.zeros((n_edges, 3, 0))
     g = space.reshape(g, (n_edges, 3 * len(gradients)))

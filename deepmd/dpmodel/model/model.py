@@ -200,7 +200,10 @@ class Model(Module):
                 space.sum(values[v.name][:, c]) for v in variables for c in range(v.size)
             ]
 
-        values, gradients = ops.edge_gradient(inputs.vec, energy, keep_graph=keep_graph)
+        count = sum(v.size for v in variables)
+        values, gradients = ops.edge_gradient(
+            inputs.vec, energy, keep_graph=keep_graph, count=count
+        )
         out, start = dict(values), 0
         for v in variables:
             part = gradients[start : start + v.size]

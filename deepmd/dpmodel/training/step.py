@@ -26,8 +26,6 @@ class StepOptions:
         Clip the global norm of the gradients to this.
     compile : bool
         Compile the step where the backend has a compiler that is not always on.
-    sel_overflow : {"warn", "error"}
-        What happens when an atom has more neighbours than ``sel``.
     widths : dict of str to sequence of int, optional
         Per task, the widths of the neighbour tables that serve every frame of the training data,
         for backends that compile one program per shape.
@@ -37,7 +35,6 @@ class StepOptions:
 
     gradient_max_norm: float | None = None
     compile: bool = False
-    sel_overflow: str = "warn"
     widths: Mapping[str, Any] | None = None
     ranks: Distributed = ALONE
 
