@@ -71,9 +71,9 @@ class Evaluator:
         """
         from deepmd.dpmodel.probes import check_probes  # which evaluates with this module
 
-        models = models_of(tree)
-        branch = branch_of(models, head, path)
         with opening(path):
+            models = models_of(tree)
+            branch = branch_of(models, head, path)
             model = Model.deserialize(models[branch])
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)

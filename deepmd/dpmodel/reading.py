@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Union, get_args, get_origin
 
-import numpy as np
-
 from deepmd.utils.errors import InputError, ModelFileError
 
 #: What reading a dictionary of another form raises in the middle of a constructor.
@@ -27,9 +25,9 @@ FOREIGN = (
     TypeError,
     ValueError,
 )
-#: Numbers that constructors may make for a small file, and beyond that per number in the file:
-#: each array is made by its own module, and by those around it.
-_FLOOR, _TIMES = 1 << 22, 16
+#: Numbers that constructors may make for a small file, and beyond that per byte in the file: each
+#: array is made by its own module, and by those around it.
+_FLOOR, _TIMES = 1 << 22, 4
 #: Numbers that a module counts for beside those of its arrays.
 _MODULE = 1000
 _left: ContextVar[list[float] | None] = ContextVar("numbers left", default=None)
@@ -71,12 +69,12 @@ def reading(data: Any) -> Iterator[None]:
 
 
 def numbers_in(data: Any) -> int:
-    """Return how many numbers the arrays of a dictionary hold, and what its modules count for."""
+    """Return how many bytes the arrays of a dictionary hold, and what its modules count for."""
     count, todo = 0, [data]
     while todo:
         node = todo.pop()
-        if isinstance(node, np.ndarray):
-            count += node.size
+        if hasattr(node, "nbytes"):  # of any framework
+            count += int(node.nbytes)
         elif isinstance(node, Mapping):
             count += _MODULE
             todo += node.values()

@@ -106,16 +106,12 @@ def _read_training(
     """Return the description of the state of a training, and its two parts."""
     text = read_text(group, "json") or ""
     about, allowance = parsed(text, size), Allowance(size)
-    parts = [_restore(group, about[key], allowance) for key in ("optimizer", "trainer")]
-    arrays = [
-        part[name]
-        for key, part in zip(("optimizer", "trainer"), parts, strict=True)
-        for name, entry in about[key].items()
-        if "array" in entry
-    ]
+    optimizer, trainer = (_restore(group, about[k], allowance) for k in ("optimizer", "trainer"))
+    values = (*optimizer.values(), *trainer.values())
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
     remedy = f'delete the attribute "digest" of its group "{_GROUP}"'
     check_digest(read_text(group, DIGEST), digest_of(text, arrays), remedy)
-    return about, *parts
+    return about, optimizer, trainer
 
 
 def has_training(path: str | os.PathLike[str]) -> bool:

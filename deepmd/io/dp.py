@@ -9,6 +9,7 @@ both; a file without it is read unchecked.
 
 import itertools
 import json
+import os
 from typing import Any
 
 import h5py
@@ -69,6 +70,12 @@ def read_tree(handle: h5py.File) -> dict[str, Any]:
         'delete its attribute "digest", and "probes" from its attribute "json"',
     )
     return tree
+
+
+def has_digest(path: str | os.PathLike[str]) -> bool:
+    """Whether a file has a checksum, which :func:`read_tree` compares."""
+    with h5py.File(path, "r", locking=False) as handle:
+        return DIGEST in handle.attrs
 
 
 def read_text(group: h5py.Group, name: str) -> str | None:

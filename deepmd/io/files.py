@@ -38,17 +38,17 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with opening(path):
         tree = _read(Path(path))
-        if not isinstance(tree.get("model", tree.get("models")), dict):
-            raise ModelFileError("holds no model")
-        _check_frame(tree)
+        check_frame(tree)
     return tree
 
 
-def _check_frame(tree: Mapping[str, Any]) -> None:
-    """Raise ModelFileError if the parts of the tree beside the model are of other kinds."""
+def check_frame(tree: Mapping[str, Any]) -> None:
+    """Raise ModelFileError if a tree holds no model, or its parts are of other kinds."""
     for key in ("model_def_script", "@variables", "constants", "probes", "models"):
         if not isinstance(tree.get(key, {}), (dict, type(None))):
             raise ModelFileError(f"{key} is no dictionary")
+    if not isinstance(tree.get("model", tree.get("models")), dict):
+        raise ModelFileError("holds no model")
     if not all(isinstance(model, dict) for model in (tree.get("models") or {}).values()):
         raise ModelFileError("models: a model is no dictionary")
     if "models" in tree and not tree["models"]:

@@ -17,11 +17,12 @@ from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.output_def import Level, of_level
+from deepmd.io.dp import has_digest
 from deepmd.io.files import load_model
+from deepmd.io.guard import opening
 from deepmd.jax.cache import architecture, make_room, shared
 from deepmd.jax.program import program_of
 from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
-from deepmd.utils.errors import located
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,8 @@ def _even_limit(total: int, limit: int) -> int:
 def open_hlo(path: str | os.PathLike[str], head: str | None = None) -> JaxEvaluator:
     """Open a compiled model (``.hlo``) or a checkpoint (``.jax``) for evaluation.
 
-    A program of ours is used; of files of DeePMD-kit, and of checkpoints, the dictionary is.
+    A program of ours is used, if the file has a checksum; of other files, and of checkpoints, the
+    dictionary is.
 
     Parameters
     ----------
@@ -190,6 +192,7 @@ def open_hlo(path: str | os.PathLike[str], head: str | None = None) -> JaxEvalua
     """
     tree = load_model(path)
     evaluator = JaxEvaluator.of_tree(tree, path, head)
-    with located(path):
-        evaluator.program = program_of(tree, evaluator.model)
+    with opening(path):
+        # The probes were compared with the dictionary; without a checksum nothing binds the two.
+        evaluator.program = program_of(tree, evaluator.model) if has_digest(path) else None
     return evaluator

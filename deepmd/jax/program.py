@@ -19,6 +19,8 @@ import numpy as np
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.neighbors import slot_axes
+from deepmd.dpmodel.reading import FOREIGN
+from deepmd.io.guard import reason
 from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
@@ -95,6 +97,8 @@ def program_of(tree: Mapping[str, Any], model: Model) -> Callable[..., dict[str,
     if about is None or blob is None:
         return None
     again = "convert the model again"
+    if not isinstance(about, dict):
+        raise ModelFileError("the description of the program is no dictionary", fix=again)
     if about.get("entry_version") != ENTRY_VERSION:
         raise ModelFileError(
             f"the program has entry version {about.get('entry_version')}; "
@@ -105,6 +109,6 @@ def program_of(tree: Mapping[str, Any], model: Model) -> Callable[..., dict[str,
         raise ModelFileError("the program does not belong to the model in the file", fix=again)
     try:
         exported = jax.export.deserialize(bytearray(np.asarray(blob).tobytes()))
-    except (ValueError, struct.error, UnicodeDecodeError, TypeError) as error:
-        raise ModelFileError(f"the program cannot be read ({error})", fix=again) from None
+    except (*FOREIGN, RuntimeError, struct.error) as error:
+        raise ModelFileError(f"the program cannot be read ({reason(error)})", fix=again) from None
     return jax.jit(exported.call)

@@ -9,7 +9,6 @@ key, ``trainer``. Files hold tensors and plain values only, and are read with ``
 import json
 import os
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +17,12 @@ import numpy as np
 import torch
 
 from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
+from deepmd.io.archive import packed, read_archive
 from deepmd.io.files import SINGLE, branch_params
+from deepmd.io.guard import check_tree, opening, reason
 from deepmd.io.tree import map_leaves
 from deepmd.pt.names import (
     NOT_STORED,
@@ -32,7 +34,7 @@ from deepmd.pt.names import (
     state_of,
     with_tables,
 )
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
 _MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
@@ -80,44 +82,48 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     ModelFileError
         If the file is missing, incomplete, or no checkpoint.
     """
-    content = _load(path)
-    try:
-        return _from_content(content)
-    except (InputError, ModelFileError) as error:
-        raise ModelFileError(error.what, where=path, fix=error.fix) from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ModelFileError(
-            f"is no training checkpoint of a known form ({type(error).__name__}: {error})",
-            where=path,
-        ) from None
+    with opening(path, "use the checkpoint before it"):
+        content = _load(path)
+        with reading(content):
+            return _from_content(content)
 
 
 def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of an archive: tensors and plain values."""
+    records = read_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelFileError("checkpoint not found", where=path) from None
+        content = torch.load(packed(records, path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        first = str(error).strip().split("\n")[0]
         raise ModelFileError(
-            f"holds more than tensors and plain values, or is damaged ({first})", where=path
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first = str(error).strip().split("\n")[0]
-        raise ModelFileError(
-            f"cannot be read, it is incomplete or of another kind ({first})",
-            where=path,
-            fix="use the checkpoint before it",
+            f"holds more than tensors and plain values, or is damaged ({reason(error)})"
         ) from None
     if not isinstance(content, dict):
-        raise ModelFileError("holds no state dictionary", where=path)
+        raise ModelFileError("holds no state dictionary")
+    check_tree(content, sum(map(len, records.values())))
+    _check_tensors(content)
     # A bare state dictionary is accepted, too.
     return content if "model" in content else {"model": content}
 
 
+def _check_tensors(content: Any) -> None:
+    """Raise ModelFileError if a tensor is larger than what it is stored in, or none of numbers."""
+
+    def check(leaf: Any, inside: bool) -> None:
+        if not isinstance(leaf, torch.Tensor):
+            return
+        if leaf.layout != torch.strided or leaf.device.type != "cpu" or leaf.is_quantized:
+            raise ModelFileError(f"holds a tensor of the layout {leaf.layout} on {leaf.device}")
+        if leaf.numel() * leaf.element_size() > leaf.untyped_storage().nbytes():
+            raise ModelFileError(f"a tensor of shape {tuple(leaf.shape)} repeats its numbers")
+
+    map_leaves(content, check)
+
+
 def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     state = content["model"]
-    extra = state["_extra_state"]
+    extra = state.get("_extra_state") if isinstance(state, Mapping) else None
+    if not isinstance(extra, Mapping) or not isinstance(extra.get("model_params"), Mapping):
+        raise ModelFileError("is no training checkpoint: it does not say what its model is")
     params = extra["model_params"]
     trainer = content.get("trainer")
     tasks = list(params.get("model_dict", {SINGLE: None}) if trainer is None else trainer["models"])

@@ -11,7 +11,6 @@ import json
 import operator
 import os
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +21,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from deepmd.dpmodel.model import Inputs, Model, SpinModel
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
-from deepmd.io.files import nearest_of
+from deepmd.io.archive import read_archive, read_npz
+from deepmd.io.files import check_frame, nearest_of
+from deepmd.io.guard import check_tree, opening
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
+from deepmd.pt.loading import load_program
 from deepmd.pt.script import Program
 from deepmd.pt.script_embedding import SCRIPTED
 from deepmd.pt.script_entries import source_of
@@ -267,37 +269,34 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelFileError
         If the file is missing, damaged, or was not written by this program.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {n.split("/", 1)[-1]: n for n in archive.namelist()}
-            if "extra/model.json" not in names:
-                raise ModelFileError(
-                    "holds no neutral model",
-                    where=path,
-                    fix="files made by DeePMD-kit: convert its .dp or .pt instead",
-                )
-            packed = io.BytesIO(archive.read(names["extra/arrays.npz"]))
-            with np.load(packed, allow_pickle=False) as arrays:
-                return json.loads(
-                    archive.read(names["extra/model.json"]),
-                    object_hook=lambda node: arrays[node["@array"]] if "@array" in node else node,
-                )
-    except ModelFileError:
-        raise
-    except FileNotFoundError:
-        raise ModelFileError("model file not found", where=path) from None
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, EOFError) as error:
+    with opening(path):
+        return _stored_tree(read_archive(path))
+
+
+def _stored_tree(records: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the dictionary in the records of an archive."""
+    if "extra/model.json" not in records:
         raise ModelFileError(
-            f"cannot be read, it is incomplete or of another kind ({error})",
-            where=path,
-            fix="copy or freeze it again",
-        ) from None
+            "holds no neutral model",
+            fix="files made by DeePMD-kit: convert its .dp or .pt instead",
+        )
+    arrays, text = read_npz(records["extra/arrays.npz"]), records["extra/model.json"]
+
+    def restored(node: dict[str, Any]) -> Any:
+        return arrays[node["@array"]] if "@array" in node else node
+
+    tree = json.loads(text, object_hook=restored)
+    check_tree(tree, len(text))
+    if not isinstance(tree, dict):
+        raise ModelFileError("holds no dictionary; no model")
+    check_frame(tree)
+    return tree
 
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
     """Open a ``.pth`` file for evaluation by its own program."""
-    evaluator = TorchEvaluator.of_tree(read_pth(path), path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        evaluator.program = torch.jit.load(os.fspath(path), map_location=evaluator.device)
+    with opening(path):
+        records = read_archive(path)
+        evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
+        evaluator.program = load_program(records, path, evaluator.device)
     return evaluator

@@ -17,10 +17,9 @@ from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
-from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
+from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
 from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
 from deepmd.utils.plugin import Registry
 
 

@@ -18,9 +18,8 @@ from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.dpmodel.output_def import FittingOutputDef
-from deepmd.dpmodel.type_map import TypeChange
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, of_level
+from deepmd.dpmodel.type_map import TypeChange
 from deepmd.utils.errors import InputError, ModelFileError
 
 
