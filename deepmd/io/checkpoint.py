@@ -19,7 +19,7 @@ from deepmd.io import dp
 from deepmd.io.files import HDF5_ERRORS, YAML_SUFFIXES, load_model, models_of, nearest_of
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
+from deepmd.utils.files import hdf5_bytes, replacing
 
 if TYPE_CHECKING:
     from deepmd.dpmodel.training.checkpoint import Checkpoint
@@ -29,7 +29,8 @@ _GROUP = "training"
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> None:
     """Write a checkpoint; the file appears whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as handle:
+
+    def fill(handle: h5py.File) -> None:
         dp.write_tree(handle, checkpoint.tree())
         group = handle.create_group(_GROUP)
         about = {
@@ -39,6 +40,9 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
             "trainer": _store(group, checkpoint.trainer),
         }
         group.attrs["json"] = json.dumps(about, separators=(",", ":"))
+
+    with replacing(path) as file:
+        file.write(hdf5_bytes(fill))
 
 
 def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
