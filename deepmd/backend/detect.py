@@ -56,10 +56,43 @@ def resolve_model(name: str | os.PathLike[str], preferred: str | None = None) ->
     return next((p for p in tried if p.exists()), None) or existing_model(tried[0])
 
 
-def with_suffix_of(path: str | os.PathLike[str], backend: type[Backend]) -> Path:
-    """Put the first suffix of ``backend`` in the place of any other known one."""
-    path = Path(path)
+def refuse_same_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Raise InputError if a file would take the place of the one it is made from.
+
+    A checkpoint would lose the state of its training.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() and os.path.samefile(source, target):
+        raise InputError("is read and written at once", where=target, fix="name another output")
+
+
+def output_of(path: str | os.PathLike[str], backend: type[Backend]) -> Path:
+    """Return the model file to write for what a user named.
+
+    A name without suffix gets that of ``backend``; so does ``run0.5``, which has none either. A
+    suffix of another backend is replaced, as scripts for DeePMD-kit expect.
+
+    Raises
+    ------
+    InputError
+        For a suffix that no model file has, and where a file that was not named would be replaced.
+    """
+    path, suffix = Path(path), backend.suffixes[0]
     if path.name.lower().endswith(backend.suffixes):
         return path
-    stem = path.with_suffix("") if has_known_suffix(path) else path
-    return stem.with_name(stem.name + backend.suffixes[0])
+    if has_known_suffix(path):
+        other = path.with_suffix(suffix)
+        if os.path.lexists(other):
+            raise InputError(
+                f"{backend.name} writes {suffix}, but {other} is there and was not named",
+                where=path,
+                fix=f"name {other} to replace it, or another file",
+            )
+        return other
+    if path.suffix[1:2].isalpha():
+        raise InputError(
+            f"no model file ends in {path.suffix}",
+            where=path,
+            fix=f"{backend.name} writes {path.with_suffix(suffix)}, or {path.name}{suffix}",
+        )
+    return path.with_name(path.name + suffix)

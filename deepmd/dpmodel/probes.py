@@ -5,7 +5,6 @@ Whoever writes a model file opens it again, evaluates the probes and compares wi
 the neutral model. The probes travel in the file under the key ``probes``.
 """
 
-import datetime
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -194,6 +193,8 @@ def model_file_dict(
 ) -> dict[str, Any]:
     """Return the dictionary that is stored in the file of a model.
 
+    It has no date: the same model gives the same bytes.
+
     Parameters
     ----------
     model : Model
@@ -212,7 +213,6 @@ def model_file_dict(
     return {
         "software": "deepmd-kit",
         "version": __version__,
-        "time": str(datetime.datetime.now(tz=datetime.UTC)),
         "backend": backend,
         **(versions or {}),
         "model": model.serialize(),

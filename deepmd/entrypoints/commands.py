@@ -108,7 +108,7 @@ FREEZE: Options = [
     ),
     option(
         "-o --output",
-        "model file; the suffix of the backend takes the place of any other",
+        "model file; without a backend its suffix chooses one, with one that has the backend's suffix",
         "frozen_model",
     ),
     HEAD,

@@ -4,7 +4,7 @@
 import logging
 from typing import Any
 
-from deepmd.backend.detect import backend_of, existing_model
+from deepmd.backend.detect import backend_of, existing_model, refuse_same_file
 from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ def convert_backend(*, INPUT: str, OUTPUT: str, **_: Any) -> None:
             where=OUTPUT,
             fix=f"use one of {', '.join(target.suffixes)}",
         )
-    data = source.serialize_hook(existing_model(INPUT))
+    refuse_same_file(existing_model(INPUT), OUTPUT)
+    data = source.serialize_hook(INPUT)
     target.deserialize_hook(OUTPUT, data)
     log.info("%s converted to %s", INPUT, OUTPUT)

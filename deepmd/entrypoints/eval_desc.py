@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp eval-desc``: write the descriptors of all atoms of systems."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,10 +56,9 @@ def eval_desc(
     written = []
     for one, name in zip(systems, file_names([s.path for s in systems]), strict=True):
         file = Path(output) / name
-        file.parent.mkdir(parents=True, exist_ok=True)
         values = descriptors(potential, one, number)
-        with replacing(file) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, values)
+        with replacing(file) as target:
+            np.save(target, values)
         log.info("descriptors of %s written to %s", one.path, file)
         written.append(str(file))
     return written
@@ -71,15 +71,25 @@ def native_dtype(descriptor: Any) -> np.dtype:
 
 
 def file_names(paths: Sequence[str]) -> list[str]:
-    """Name the files of systems by the last part of their paths, and number repeated names."""
-    seen: dict[str, int] = {}
-    names = []
-    for path in paths:
-        last = path.rstrip("/").replace("#", "/").rstrip("/").split("/")[-1]
-        last = Path(path).resolve().name if last in ("", ".", "..") else last
-        count = seen[last] = seen.get(last, -1) + 1
-        names.append(f"{last}.{count}.npy" if count else f"{last}.npy")
+    """Name the files of systems by the last part of their paths, and number repeated names.
+
+    A system whose name has the number of another one in it keeps its name, as it came first or
+    not: no two files have the same.
+    """
+    last = [_last_part(path) for path in paths]
+    taken, names = set(last), []
+    for k, name in enumerate(last):
+        if name in last[:k]:
+            numbers = (f"{name}.{n}" for n in itertools.count(1))
+            name = next(numbered for numbered in numbers if numbered not in taken)
+            taken.add(name)
+        names.append(f"{name}.npy")
     return names
+
+
+def _last_part(path: str) -> str:
+    last = path.rstrip("/").replace("#", "/").rstrip("/").split("/")[-1]
+    return Path(path).resolve().name if last in ("", ".", "..") else last
 
 
 def descriptors(potential: DeepEval, system: System, number: np.dtype) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from deepmd.backend.backend import Backend, choose_backend
-from deepmd.backend.detect import with_suffix_of
+from deepmd.backend.detect import backend_of, output_of, refuse_same_file
 from deepmd.io.files import branch_of, check_head
 from deepmd.train.checkpoints import find_checkpoints, read_newest
 from deepmd.utils.errors import InputError, NotAvailableError
@@ -27,19 +27,20 @@ def freeze(
 ) -> str:
     """Write the model of a checkpoint as a model file and return its name.
 
-    The options are those of ``dp freeze``. Without ``backend`` it is the one that wrote the
-    checkpoint.
+    The options are those of ``dp freeze``. Without ``backend`` it is the one whose suffix ``output``
+    has, else the one that wrote the checkpoint.
     """
     asked = {"--node-names": node_names, "--nvnmd-weight": nvnmd_weight}
     for option, value in asked.items():
         if value:
             raise NotAvailableError("known but not built yet", where=f"dp freeze {option}")
     source = checkpoint_backend(checkpoint_folder, backend)
-    target = choose_backend(backend)[0]() if backend is not None else source
-    path = str(with_suffix_of(output, type(target)))
+    target = target_backend(output, backend, source)
+    path = str(output_of(output, type(target)))
     source.require()
     suffix = source.checkpoint_suffix or ""
-    checkpoint = read_newest(checkpoint_folder, suffix, source.read_checkpoint)[0]
+    checkpoint, origin = read_newest(checkpoint_folder, suffix, source.read_checkpoint)
+    refuse_same_file(origin, path)
     branch = branch_of(checkpoint.models, head, "--head")
     check_head(branch, head)
     target.freeze(checkpoint, path, head, hessian=hessian)
@@ -47,6 +48,16 @@ def freeze(
         log.warning(line)
     log.info("Saved frozen model to %s", path)
     return path
+
+
+def target_backend(output: str, preferred: str | None, source: Backend) -> Backend:
+    """Return the backend that writes ``output``: as asked, by suffix, or that of the checkpoint."""
+    if preferred is not None:
+        return choose_backend(preferred)[0]()
+    for backend in Backend.get_backends().values():
+        if output.lower().endswith(backend.suffixes):
+            return backend_of(output)
+    return source
 
 
 def checkpoint_backend(given: str | os.PathLike[str], preferred: str | None = None) -> Backend:

@@ -3,7 +3,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from deepmd.infer import DeepEval
 from deepmd.infer.frames import padded
 from deepmd.io.files import check_head
 from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.files import appending, replacing
 
 log = logging.getLogger(__name__)
 
@@ -222,11 +222,13 @@ def write_columns(
     *,
     append: bool,
 ) -> None:
-    """Write labels and predictions side by side, one row per frame or atom."""
-    path = Path(prefix).with_suffix(suffix)
+    """Write labels and predictions side by side, one row per frame or atom.
+
+    The suffix is added to the whole prefix: ``run0.5`` and ``run0.6`` have files of their own.
+    """
+    path = f"{prefix}{suffix}"
     names = " ".join(f"{side}_{c}" for side in ("data", "pred") for c in form.columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a" if append else "w", encoding="utf-8") as handle:
+    with appending(path) if append else replacing(path) as file, file.text() as handle:
         np.savetxt(handle, np.hstack(pair), header=f"{title}: {names}{form.note}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.utils.errors import InputError
+from deepmd.utils.files import appending
 
 _COLUMNS = [f"{kind}_devi_{of}" for of in "vf" for kind in ("max", "min", "avg")] + ["devi_e"]
 
@@ -208,7 +209,7 @@ def write_model_devi_out(
         Whether there are columns of atoms.
     """
     if not hasattr(fname, "write"):
-        with open(fname, "a", encoding="utf-8") as handle:
+        with appending(fname) as file, file.text() as handle:
             write_model_devi_out(devi, handle, header, atomic)
         return
     names = "#" + "step".rjust(11) + "".join(c.rjust(19) for c in _COLUMNS)

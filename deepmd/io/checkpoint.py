@@ -22,7 +22,7 @@ from deepmd.io.files import YAML_SUFFIXES, load_model, models_of, nearest_of
 from deepmd.io.guard import Allowance, opening
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
+from deepmd.utils.files import hdf5_bytes, replacing
 
 if TYPE_CHECKING:
     from deepmd.dpmodel.training.checkpoint import Checkpoint
@@ -32,7 +32,8 @@ _GROUP = "training"
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> None:
     """Write a checkpoint; the file appears whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as handle:
+
+    def fill(handle: h5py.File) -> None:
         dp.write_tree(handle, checkpoint.tree())
         group = handle.create_group(_GROUP)
         about = {
@@ -45,6 +46,9 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
         group.attrs["json"] = text
         names = (*checkpoint.optimizer.values(), *checkpoint.trainer.values())
         group.attrs[DIGEST] = digest_of(text, [np.asarray(v) for v in names if _is_array(v)])
+
+    with replacing(path) as file:
+        file.write(hdf5_bytes(fill))
 
 
 def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:

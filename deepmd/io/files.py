@@ -9,7 +9,7 @@ from typing import Any
 from deepmd.io.guard import opening, regular_size
 from deepmd.io.tree import difference
 from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
-from deepmd.utils.files import replacing
+from deepmd.utils.files import hdf5_bytes, replacing
 
 #: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
 HDF5_SUFFIXES = (".dp", ".hlo", ".jax")
@@ -109,20 +109,17 @@ def save_model(
     suffix = path.suffix.lower()
     if suffix not in (".dp", *YAML_SUFFIXES):
         raise _unknown(path)
-    with replacing(path) as temporary:
+    with replacing(path) as file:
         if suffix in YAML_SUFFIXES:
             from deepmd.io import yaml
 
-            with open(temporary, "w", encoding="utf-8") as text:
+            with file.text() as text:
                 yaml.write_tree(text, tree)
         else:
-            import h5py  # heavy, and needed for HDF5 files only
+            from deepmd.io import dp  # heavy, and needed for HDF5 files only
 
-            from deepmd.io import dp
-
-            with h5py.File(temporary, "w") as handle:
-                dp.write_tree(handle, tree)
-        written = load_model(temporary)
+            file.write(hdf5_bytes(lambda handle: dp.write_tree(handle, tree)))
+        written = load_model(file.path)
         wrong = difference(tree, written)
         if wrong is not None:
             raise ModelFileError(f"was not written as it should: {wrong} differs", where=path)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 
 from deepmd.dpmodel.model import Model
@@ -15,7 +14,7 @@ from deepmd.io.files import load_model
 from deepmd.jax.evaluator import open_hlo
 from deepmd.jax.program import ABOUT, BLOB, describe, export_program
 from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
+from deepmd.utils.files import hdf5_bytes, replacing
 
 
 def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -48,9 +47,8 @@ def write_hlo(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     tree["probes"] = data.get("probes") or make_probes(model)
     tree[ABOUT] = describe(model)
     tree["@variables"] = {**data.get("@variables", {}), BLOB: np.void(export_program(model))}
-    with replacing(path) as temporary:
-        with h5py.File(temporary, "w") as handle:
-            dp.write_tree(handle, tree)
-        worst = compare_probes(open_hlo(temporary), tree["probes"])
+    with replacing(path) as file:
+        file.write(hdf5_bytes(lambda handle: dp.write_tree(handle, tree)))
+        worst = compare_probes(open_hlo(file.path), tree["probes"])
         if worst is not None:
             raise ModelFileError(worst, where=path, fix="no file was written")

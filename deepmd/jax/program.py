@@ -5,10 +5,11 @@ They are StableHLO as ``jax.export`` serializes it, for processors and CUDA devi
 at least 1; whoever calls pads, which keeps the number of shapes small anyway.
 """
 
+import contextlib
 import dataclasses
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -60,8 +61,24 @@ def export_program(model: Model) -> bytes:
     def forward(*inputs: Any) -> dict[str, Any]:
         return bind(model, leaves).forward_edges(Inputs(*inputs))
 
-    exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
+    with _without_places():
+        exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
     return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    """Let programs be lowered without the files and lines of their operations.
+
+    With them, programs would depend on where this package lies, and on who called it.
+    """
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def describe(model: Model) -> dict[str, Any]:

@@ -6,6 +6,7 @@ first with the model section in ``_extra_state``. What a restart needs beyond th
 key, ``trainer``. Files hold tensors and plain values only, and are read with ``weights_only``.
 """
 
+import io
 import json
 import os
 import pickle
@@ -70,8 +71,10 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "backend": checkpoint.backend,
         "state": {k: _plain(v) for k, v in checkpoint.trainer.items()},
     }
-    with replacing(path) as temporary:
-        torch.save({"model": state, "optimizer": optimizer, "trainer": trainer}, temporary)
+    packed = io.BytesIO()
+    torch.save({"model": state, "optimizer": optimizer, "trainer": trainer}, packed)
+    with replacing(path) as file:
+        file.write(packed.getbuffer())
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

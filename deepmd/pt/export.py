@@ -24,6 +24,7 @@ from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
 from deepmd.io.archive import read_archive, read_npz
 from deepmd.io.files import check_frame, nearest_of
 from deepmd.io.guard import check_tree, opening
+from deepmd.pt.archive import archive_of, named_anew
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
 from deepmd.pt.lift import convert
@@ -197,7 +198,7 @@ def build_program(
     probes: Mapping[str, Any] | None = None,
 ) -> torch.jit.ScriptModule:
     """Return a model as a TorchScript module."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), named_anew():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
         settings = settings_of(model, script or {}, min_nbor_dist, probes)
@@ -234,12 +235,11 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         "metadata.json": json.dumps(metadata_of(model)),
         "data_modifier.pth": "",
     }
-    with replacing(path) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.jit.save(program, os.fspath(temporary), _extra_files=extra)
+    archive = archive_of(program, extra)
+    with replacing(path) as file:
+        file.write(archive)
         if probes:
-            worst = compare_probes(open_program(temporary), probes)
+            worst = compare_probes(open_program(file.path), probes)
             if worst is not None:
                 raise ModelFileError(worst, where=path, fix="no file was written")
 

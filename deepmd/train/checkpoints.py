@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
-from deepmd.utils.files import link_or_copy, write_text
+from deepmd.utils.errors import InputError, ModelFileError, OutputError, did_you_mean
+from deepmd.utils.files import link_or_copy, remove_fragments, write_text
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,9 @@ class CheckpointStore:
             # No line end: this file is read as a name by other programs.
             name = os.path.relpath(path, self.link.parent)
             write_text(self.link.with_name(POINTER), name)
-        except OSError as error:
-            raise InputError(
-                f"the checkpoint cannot be written ({error})",
-                where=path,
-                fix="free or repair the disk; the checkpoint before it is complete",
-            ) from error
+        except OutputError as error:
+            fix = "free or repair the disk; the checkpoint before it is complete"
+            raise OutputError(error.what, where=error.where, fix=fix) from error
         # Files of later steps belong to an earlier run, which is not ours to delete.
         for old in [s for s in self.steps() if s <= checkpoint.step][: -self.keep]:
             with contextlib.suppress(FileNotFoundError):
@@ -92,22 +89,6 @@ class CheckpointStore:
         remove_fragments(self.folder, rf"{re.escape(self.prefix.name)}-\d+", self.suffix)
         remove_fragments(self.link.parent, re.escape(self.link.name), "")
         remove_fragments(self.link.parent, POINTER, "")
-
-
-def remove_fragments(folder: Path, stem: str, suffix: str) -> None:
-    """Remove what :func:`deepmd.utils.files.replacing` leaves when it is killed.
-
-    Parameters
-    ----------
-    folder : path
-    stem : str
-        Regular expression for the name of the target without suffix.
-    suffix : str
-    """
-    pattern = re.compile(rf"\.{stem}\.[0-9a-f]{{8}}\.tmp{re.escape(suffix)}")
-    for path in folder.glob(".*") if folder.is_dir() else ():
-        if pattern.fullmatch(path.name):
-            path.unlink(missing_ok=True)
 
 
 def remove_fragments_of(path: str | os.PathLike[str]) -> None:

@@ -120,8 +120,8 @@ class NaNGuard:
         for prefix, taken in zip(("", "before_"), reversed(self._last), strict=False):
             arrays |= {prefix + k: v for k, v in batch_arrays(taken).items()}
         try:
-            with replacing(file) as temporary:
-                np.savez(temporary, allow_pickle=False, **arrays)
+            with replacing(file) as output:
+                np.savez(output, allow_pickle=False, **arrays)
             kept = f"the last batches are in {file}"
         except OSError as error:
             kept = f"the last batches could not be written ({error})"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from deepmd.train.figures import Figures
-from deepmd.utils.files import write_text
+from deepmd.utils.files import append_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -87,5 +87,4 @@ class LearningCurve:
         for task, name in self._figures():
             first = f"{valid[task][name]:11.2e} " if task in self.validated else ""
             line += f"   {first}{trained[task][name]:11.2e}"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}   {lr:8.1e}\n")
+        append_text(self.path, f"{line}   {lr:8.1e}\n")

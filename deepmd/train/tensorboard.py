@@ -3,10 +3,12 @@
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from deepmd.train.figures import Figures
 from deepmd.utils.errors import NotAvailableError
+from deepmd.utils.files import errors_name
 
 # Package that must be there, module with the class ``SummaryWriter``.
 _WRITERS = (("tensorboard", "torch.utils.tensorboard"), ("tensorboardX", "tensorboardX"))
@@ -22,19 +24,23 @@ class Events:
     """
 
     def __init__(self, folder: str) -> None:
-        self._writer = _writer(folder)
+        self.folder = Path(folder)
+        with errors_name(self.folder):
+            self._writer = _writer(folder)
 
     def write(self, step: int, figures: Mapping[str, Figures], lr: float) -> None:
         """Write the figures of a step."""
-        for task, row in figures.items():
-            branch = f"{task}/" if len(figures) > 1 else ""
-            for name, value in row.items():
-                self._writer.add_scalar(f"{branch}{name}", value, step)
-        self._writer.add_scalar("lr", lr, step)
+        with errors_name(self.folder):
+            for task, row in figures.items():
+                branch = f"{task}/" if len(figures) > 1 else ""
+                for name, value in row.items():
+                    self._writer.add_scalar(f"{branch}{name}", value, step)
+            self._writer.add_scalar("lr", lr, step)
 
     def close(self) -> None:
         """Flush and close the files."""
-        self._writer.close()
+        with errors_name(self.folder):
+            self._writer.close()
 
 
 def _writer(folder: str) -> Any:

@@ -44,6 +44,23 @@ class NotAvailableError(InputError):
     """A command, backend or component is not built or not installed here."""
 
 
+class OutputError(OSError, InputError):
+    """A file cannot be written; an error of the system, too, with its number."""
+
+    def __init__(
+        self, what: str, *, where: str | PathLike[str] | None = None, fix: str | None = None
+    ) -> None:
+        InputError.__init__(self, what, where=where, fix=fix)
+
+    @classmethod
+    def of(cls, error: OSError, path: str | PathLike[str], fix: str | None = None) -> "OutputError":
+        """Return an error of the system as one that names the file that was asked for."""
+        reason = error.strerror or " ".join(str(error).split())
+        made = cls(f"cannot be written: {reason}", where=path, fix=fix)
+        made.errno = error.errno
+        return made
+
+
 class TrainingDivergedError(InputError):
     """A loss or a parameter became NaN or infinite."""
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Log lines of the command line: on stderr, and in a file if asked."""
 
+import contextlib
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import TextIO
 
-from deepmd.utils.errors import InputError
+from deepmd.utils.files import append_text
 from deepmd.utils.launcher import processes
 
 LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
@@ -41,7 +42,7 @@ def set_up_logging(
 
     Raises
     ------
-    InputError
+    OutputError
         If the file cannot be written.
     """
     logger = logging.getLogger("deepmd")
@@ -74,8 +75,28 @@ def clear_logging() -> None:
 def _file_handler(path: Path, rank: int | None) -> logging.Handler:
     if rank is not None:
         path = path.with_name(f"{path.stem}_{rank}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=path) from None
+    append_text(path, "")  # its errors have the common form
+    return _LogFile(path, encoding="utf-8")
+
+
+class _LogFile(logging.FileHandler):
+    """Log file; a full disk ends it with one line on stderr, and not the program."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Give up the file after an error of the system; anything else is a defect."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logger = logging.getLogger("deepmd")
+        logger.removeHandler(self)
+        logger.warning(
+            "%s: cannot be written: %s; the log goes on here only",
+            self.baseFilename,
+            error.strerror,
+        )
+
+    def close(self) -> None:
+        """Close the file; what could not be written is lost."""
+        with contextlib.suppress(OSError):
+            super().close()

@@ -4,7 +4,6 @@
 import functools
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ import numpy as np
 
 from deepmd.utils.door import MAX_TEXT, read_small_text, reading, reason
 from deepmd.utils.errors import DataError
-from deepmd.utils.files import replacing
+from deepmd.utils.files import errors_name, hdf5_bytes, replacing
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 
@@ -154,13 +153,16 @@ class DPPath:
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a folder or group."""
         self._check_writable()
-        self.path.mkdir(parents=parents, exist_ok=exist_ok)
+        if not exist_ok and self.path.exists():
+            raise FileExistsError(str(self))
+        with errors_name(self.path):
+            self.path.mkdir(parents=parents, exist_ok=exist_ok)
 
     def save_numpy(self, array: np.ndarray) -> None:
         """Store an array under this very name (no suffix is added); the write is atomic."""
         self._check_writable()
-        with replacing(self.path) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, np.asarray(array), allow_pickle=False)
+        with replacing(self.path) as file:
+            np.save(file, np.asarray(array), allow_pickle=False)
 
     def load_numpy(self) -> np.ndarray:
         """Read a whole array into memory."""
@@ -275,14 +277,10 @@ class DPH5Path(DPPath):
         self._write(put)
 
     def _write(self, change: Callable[[Any], object]) -> None:
-        import h5py  # heavy, and needed for HDF5 paths only
-
         self._check_writable()
-        with replacing(self.file) as temporary:
-            if os.path.exists(self.file):
-                shutil.copyfile(self.file, temporary)
-            with h5py.File(temporary, "a") as handle:
-                change(handle)
+        start = Path(self.file).read_bytes() if os.path.exists(self.file) else b""
+        with replacing(self.file) as file:
+            file.write(hdf5_bytes(change, start))
 
 
 #: Folders that may be entered once more, by other links.

@@ -14,7 +14,7 @@ from deepmd.backend.detect import (
     backend_of,
     existing_model,
     resolve_model,
-    with_suffix_of,
+    output_of,
 )
 from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
@@ -127,10 +127,10 @@ def test_missing_hook_says_so():
 def test_names_of_model_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dp, pt = Backend.get_backend("dp"), Backend.get_backend("pt")
-    assert with_suffix_of("frozen_model", pt) == Path("frozen_model.pth")
-    assert with_suffix_of("a/b.pb", pt) == Path("a/b.pth")
-    assert with_suffix_of("b.yaml", dp) == Path("b.yaml")
-    assert with_suffix_of("run-1.5", dp) == Path("run-1.5.dp")
+    assert output_of("frozen_model", pt) == Path("frozen_model.pth")
+    assert output_of("a/b.pb", pt) == Path("a/b.pth")
+    assert output_of("b.yaml", dp) == Path("b.yaml")
+    assert output_of("run-1.5", dp) == Path("run-1.5.dp")
     Path("m.dp").touch()
     assert resolve_model("m", "pytorch") == Path("m.dp")
     Path("m.pth").touch()

@@ -66,7 +66,9 @@ def test_precision_by_environment_is_refused(fails, monkeypatch, value):
 
 def test_log_file_that_cannot_be_written(fails, write):
     write("file", "")
-    assert fails("test", "-l", "file/log") == "dp: file/log: cannot be written: File exists"
+    assert fails("test", "-l", "file/log") == (
+        "dp: file/log: cannot be written: Not a directory; a file is in the place of its folder"
+    )
 
 
 # -- the input file -------------------------------------------------------------------------------
