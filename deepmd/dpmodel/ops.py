@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Operations on arrays of any framework: the only place where frameworks differ.
+"""Operations on arrays of any package: the only place where array packages differ.
 
 The mathematics uses the Array-API functions of :data:`NAMES`, taken from :func:`xp`, and the
-operations below, nothing else. An operation has a reference body in Array-API terms; a backend may
-:func:`register` a faster form for its arrays.
+operations below, nothing else. An operation has a reference body in Array-API terms; a backend may :func:`register` faster forms for
+its arrays, and :func:`register_package` adds a package of arrays.
 
 The NumPy namespace is that of the ``autograd`` package, whose functions record what is needed for
 derivatives when one of their arguments is being differentiated.
@@ -11,8 +11,8 @@ derivatives when one of their arguments is being differentiated.
 
 import functools
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import autograd.numpy as anp
 import numpy as np
@@ -28,98 +28,225 @@ NAMES = (
     " float64 int64"
 ).split()
 
-_PACKAGES = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
+
+# -- packages of arrays ---------------------------------------------------------------------------
 
 
-@primitive
-def _tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x)
+class Package(NamedTuple):
+    """Package of arrays.
+
+    Attributes
+    ----------
+    name : str
+        Backend, the second argument of :func:`register`.
+    namespace : object
+        Its Array-API functions, those of :data:`NAMES`, ``asarray`` and ``max``.
+    device : function
+        Name of the device an array is on, or None where it is not known (yet).
+    """
+
+    name: str
+    namespace: Any
+    device: Callable[[Any], str | None]
 
 
-# The package's own rule divides by cosh², which overflows where tanh has long been 1.
-defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
+_PACKAGES: dict[str, Package] = {}
 
 
-class _NumPyNamespace(types.ModuleType):
-    """The Array-API names over ``autograd.numpy``."""
+def register_package(
+    prefix: str,
+    name: str,
+    namespace: Any,
+    *,
+    device: Callable[[Any], str | None] = lambda x: "cpu",
+) -> None:
+    """Add a package of arrays.
 
-    def __init__(self) -> None:
-        super().__init__("numpy_namespace")
-        for name in NAMES:
-            if hasattr(anp, name):
-                setattr(self, name, getattr(anp, name))
-        self.tanh = _tanh
-        self.concat = anp.concatenate
-        self.permute_dims = anp.transpose
-        self.astype = lambda x, dtype: x.astype(dtype) if x.dtype != dtype else x
-        self.float32, self.float64, self.int64 = np.float32, np.float64, np.int64
-
-
-_NAMESPACES: dict[str, Any] = {"numpy": _NumPyNamespace()}
-_TABLE: dict[tuple[str, str], Callable] = {}
+    Parameters
+    ----------
+    prefix : str
+        First part of the name of the module that defines the class of the arrays, or one of its
+        bases.
+    name, namespace, device
+        See :class:`Package`. A package of several prefixes is added once for each.
+    """
+    _PACKAGES[prefix] = Package(name, namespace, device)
+    _package_of_type.cache_clear()
+    for operation in _OPERATIONS.values():
+        operation.clear()
 
 
 @functools.cache
-def _backend_of_type(kind: type) -> str:
+def _package_of_type(kind: type) -> Package:
     for base in kind.__mro__:
-        package = base.__module__.split(".")[0]
-        if package in _PACKAGES:
-            return _PACKAGES[package]
-        if package in ("numpy", "autograd"):
-            return "numpy"
-    raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not an array of a known framework")
+        package = _PACKAGES.get(base.__module__.split(".")[0])
+        if package is not None:
+            return package
+    raise TypeError(
+        f"{kind.__module__}.{kind.__qualname__} is not an array of a known package "
+        f"({', '.join(_PACKAGES)}); import the backend of its package first"
+    )
+
+
+def package_of(x: Any) -> Package:
+    """Return the package an array belongs to; raise TypeError if there is none."""
+    kind: Any = type(x)
+    return _package_of_type(kind)
 
 
 def backend_of(x: Any) -> str:
-    """Return the name of the framework an array belongs to; raise TypeError if there is none."""
-    kind: Any = type(x)
-    return _backend_of_type(kind)
-
-
-def register_namespace(backend: str, namespace: Any) -> None:
-    """Give a framework its Array-API namespace; called once when a backend is imported."""
-    _NAMESPACES[backend] = namespace
+    """Return the name of the backend an array belongs to; raise TypeError if there is none."""
+    return package_of(x).name
 
 
 def xp(x: Any) -> Any:
     """Return the Array-API namespace of an array."""
-    name = backend_of(x)
-    try:
-        return _NAMESPACES[name]
-    except KeyError:
-        raise TypeError(f"import the backend of {name} arrays before using them here") from None
+    kind: Any = type(x)
+    return _package_of_type(kind).namespace
 
 
-def op(reference: Callable) -> Callable:
-    """Declare an operation; the body is its reference form. Its first argument decides who runs it."""
-    name = reference.__name__
+# -- forms of operations --------------------------------------------------------------------------
+
+
+class Form(NamedTuple):
+    """Implementation of an operation, and where it applies; see :func:`register`."""
+
+    function: Callable
+    device: str | None = None
+    when: Callable[..., bool] | None = None
+    priority: int = 0
+
+
+class Operation(Protocol):
+    """Function that :func:`op` makes of a reference body.
+
+    Attributes
+    ----------
+    reference : function
+        Body in Array-API terms.
+    form : function
+        Called with the arguments of the operation, returns the form that would run.
+    """
+
+    reference: Callable[..., Any]
+    form: Callable[..., Callable]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate by the best form."""
+
+
+class _Forms:
+    """Forms of one operation.
+
+    Attributes
+    ----------
+    of_type : dict
+        The form of arrays of a class, where this does not depend on device or arguments.
+    """
+
+    def __init__(self, reference: Callable) -> None:
+        self.reference = reference
+        self.known: dict[str, list[Form]] = {}
+        self.of_type: dict[type, Callable] = {}
+        self._ordered: dict[tuple[str, str | None], list[Form]] = {}
+
+    def clear(self) -> None:
+        """Forget choices."""
+        self.of_type.clear()
+        self._ordered.clear()
+
+    def choose(self, x: Any, *args: Any, **kwargs: Any) -> Callable:
+        """Return the function that serves these arguments."""
+        package = package_of(x)
+        forms = self.known.get(package.name, ())
+        device = package.device(x) if any(f.device for f in forms) else None
+        ordered = self._ordered.get((package.name, device))
+        if ordered is None:
+            ordered = self._ordered[package.name, device] = self._order(forms, device)
+        if not any(f.device or f.when for f in forms):
+            self.of_type[type(x)] = ordered[0].function
+        for form in ordered:
+            if form.when is None or form.when(x, *args, **kwargs):
+                return form.function
+        return self.reference
+
+    def _order(self, forms: Sequence[Form], device: str | None) -> list[Form]:
+        """Sort the forms of a device, the best first, the reference last."""
+        here = [f for f in forms if f.device in (None, device)]
+        here.sort(key=lambda f: (-f.priority, f.device is None, f.when is None))
+        return [*here, Form(self.reference)]
+
+
+_OPERATIONS: dict[str, _Forms] = {}
+
+
+def op(reference: Callable) -> Operation:
+    """Declare an operation; the body is its reference form. Its first argument selects the form."""
+    forms = _OPERATIONS[reference.__name__] = _Forms(reference)
+    of_type, choose = forms.of_type, forms.choose
 
     @functools.wraps(reference)
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-        return _TABLE.get((name, backend_of(x)), reference)(x, *args, **kwargs)
+        form = of_type.get(type(x))
+        if form is None:
+            form = choose(x, *args, **kwargs)
+        return form(x, *args, **kwargs)
 
-    call.reference = reference  # type: ignore[attr-defined]
-    return call
+    operation: Any = call
+    operation.reference, operation.form = reference, choose
+    return operation
 
 
-def register(name: str, backend: str, *, override: bool = False) -> Callable[[Callable], Callable]:
-    """Return a decorator that makes a function the form of operation ``name`` for one framework.
+def register(
+    name: str,
+    backend: str,
+    *,
+    device: str | None = None,
+    when: Callable[..., bool] | None = None,
+    priority: int = 0,
+    override: bool = False,
+) -> Callable[[Callable], Callable]:
+    """Return a decorator that makes a function a form of operation ``name`` for one backend.
 
-    A second form for the same framework is an error unless ``override`` is set.
+    Of the forms that apply, that of highest priority runs; among equals, one for a device comes
+    before one for all, and one with a condition before one without. The reference is the last.
+
+    Parameters
+    ----------
+    name : str
+        Of an operation that is declared.
+    backend : str
+        Of a package of arrays, see :func:`register_package`.
+    device : str, optional
+        Kind of device that the first argument must be on, such as ``cpu`` or ``cuda``.
+    when : function, optional
+        Called with the arguments of the operation, returns whether the form applies.
+    priority : int
+    override : bool
+        Take the place of a form with the same conditions, which is otherwise an error.
     """
+    if name not in _OPERATIONS:
+        raise KeyError(f"no operation {name} is declared; import the module that does first")
 
     def decorate(function: Callable) -> Callable:
-        of = f"{name} of {backend}"
-        key = (name, backend)
-        file_under(_TABLE, key, function, kind="operation", override=override, name=of)
+        forms = _OPERATIONS[name]
+        known = forms.known.get(backend, [])
+        table = {(f.device, f.when, f.priority): f.function for f in known}
+        key, of = (device, when, priority), f"{name} of {backend}"
+        file_under(table, key, function, kind="operation", override=override, name=of)
+        forms.known[backend] = [Form(f, *conditions) for conditions, f in table.items()]
+        forms.clear()
         return function
 
     return decorate
 
 
 def registered() -> list[tuple[str, str]]:
-    """Return (operation, framework) of every form there is beside the references."""
-    return sorted(_TABLE)
+    """Return (operation, backend) of every form there is beside the references."""
+    return sorted((name, backend) for name, forms in _OPERATIONS.items() for backend in forms.known)
+
+
+# -- arrays from numbers --------------------------------------------------------------------------
 
 
 def like(value: Any, x: Any) -> Any:
@@ -129,12 +256,7 @@ def like(value: Any, x: Any) -> Any:
 
 @op
 def _like(x: Any, value: Any) -> Any:
-    return value if isinstance(value, np.ndarray) else xp(x).asarray(value)
-
-
-@register("_like", "numpy")
-def _(x: Any, value: Any) -> Any:
-    return value if hasattr(value, "dtype") else np.asarray(value)
+    return xp(x).asarray(value)
 
 
 @op
@@ -277,6 +399,34 @@ def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False, count
 # -- NumPy: what autograd lacks or does slowly ----------------------------------------------------
 
 
+@primitive
+def _tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x)
+
+
+# The package's own rule divides by cosh², which overflows where tanh has long been 1.
+defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
+
+
+class _NumPyNamespace(types.ModuleType):
+    """The Array-API names over ``autograd.numpy``."""
+
+    def __init__(self) -> None:
+        super().__init__("numpy_namespace")
+        for name in NAMES:
+            if hasattr(anp, name):
+                setattr(self, name, getattr(anp, name))
+        self.tanh = _tanh
+        self.concat = anp.concatenate
+        self.permute_dims = anp.transpose
+        self.astype = lambda x, dtype: x.astype(dtype) if x.dtype != dtype else x
+        self.float32, self.float64, self.int64 = np.float32, np.float64, np.int64
+
+
+for _prefix in ("numpy", "autograd"):
+    register_package(_prefix, "numpy", _NumPyNamespace())
+
+
 def _sum_rows(x: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
     """Sum rows of ``x`` by index, (k, ...) -> (n, ...), in float64 by counting, exact order."""
     index = index.reshape(-1)
@@ -307,6 +457,12 @@ def _put(g: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
 defvjp(_take, lambda ans, x, index: functools.partial(_put, index=index, n=x.shape[0]))
 defvjp(_put, lambda ans, g, index, n: functools.partial(_take, index=index))
 defvjp(_segment_sum, lambda ans, x, segment, n: functools.partial(_take, index=segment))
+
+
+@register("_like", "numpy")
+def _(x: Any, value: Any) -> Any:
+    return value if hasattr(value, "dtype") else np.asarray(value)
+
 
 register("take", "numpy")(_take)
 register("segment_sum", "numpy")(lambda x, segment, n: _segment_sum(x, segment, n))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from deepmd.dpmodel.ops import NAMES, register, register_namespace
+from deepmd.dpmodel.ops import NAMES, register, register_package
 
 # Accelerators multiply float32 matrices with 10-bit mantissas unless told otherwise.
 _EXACT = jax.lax.Precision.HIGHEST
@@ -27,7 +27,13 @@ class _Namespace(types.ModuleType):
         self.matmul = functools.partial(jnp.matmul, precision=_EXACT)
 
 
-register_namespace("jax", _Namespace())
+def _device(x: Any) -> str | None:
+    """Kind of device of an array; a traced program may be compiled for several."""
+    return None if isinstance(x, jax.core.Tracer) else next(iter(x.devices())).platform
+
+
+for _prefix in ("jax", "jaxlib"):
+    register_package(_prefix, "jax", _Namespace(), device=_device)
 
 
 @register("_like", "jax")

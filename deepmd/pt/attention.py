@@ -169,7 +169,7 @@ class _Weights:
 @register("gated_softmax", "torch")
 def _(s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float) -> Tensor:
     if not in_blocks(s):
-        return gated_softmax.reference(s, pair, gate, more, scale)  # type: ignore[attr-defined]
+        return gated_softmax.reference(s, pair, gate, more, scale)
     part = functools.partial(_Weights, more=more, scale=scale)
     return Blocked(part, rows=3, moving=3, numbers=s[0].numel())(s, pair, gate)
 
@@ -277,7 +277,7 @@ def _both(a: Tensor, x: Tensor) -> Tensor:
 @register("attention_layer", "torch")
 def _(g: Tensor, layer: Any, slots: NeighbourSlots) -> Tensor:
     if not in_blocks(g):
-        return attention_layer.reference(g, layer, slots)  # type: ignore[attr-defined]
+        return attention_layer.reference(g, layer, slots)
     attention, norm = layer.attention_layer, layer.attn_layer_norm
     sw = slots.switch if attention.smooth else slots.mask
     weights = []

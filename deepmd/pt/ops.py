@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.ops import register, register_namespace
+from deepmd.dpmodel.ops import register, register_package
 from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
 from deepmd.pt.blocks import allowed
 
@@ -49,7 +49,7 @@ class _Namespace(types.ModuleType):
         return torch.from_numpy(np.array(value))
 
 
-register_namespace("torch", _Namespace())
+register_package("torch", "torch", _Namespace(), device=lambda x: x.device.type)
 
 
 @register("_like", "torch")

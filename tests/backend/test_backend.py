@@ -13,8 +13,8 @@ from deepmd.backend.backend import Backend, choose_backend
 from deepmd.backend.detect import (
     backend_of,
     existing_model,
-    resolve_model,
     output_of,
+    resolve_model,
 )
 from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 

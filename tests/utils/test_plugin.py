@@ -35,7 +35,8 @@ def kept(monkeypatch):
     """Keep the registries of the package as they are."""
     backends.load_backends()
     monkeypatch.setattr(backends._registry, "_by_name", dict(backends._registry._by_name))
-    monkeypatch.setattr(ops, "_TABLE", dict(ops._TABLE))
+    for forms in ops._OPERATIONS.values():
+        monkeypatch.setattr(forms, "known", {k: list(v) for k, v in forms.known.items()})
     monkeypatch.setattr(Module, "_classes", dict(Module._classes))
     monkeypatch.setattr(DeepEval, "_classes", dict(DeepEval._classes))
 
