@@ -70,12 +70,12 @@ def _(x, segment, n):
 
 
 @ops.register("edge_gradient", "tiny")
-def _(vec, energy, *, keep_graph=False):
+def _(vec, energy, *, keep_graph=False, count=1):
     def inner(v):
         outputs, totals = energy(Array(v))
         return {k: x.value for k, x in outputs.items()}, [x.value for x in totals]
 
-    outputs, gradients = ops.edge_gradient(vec.value, inner, keep_graph=keep_graph)
+    outputs, gradients = ops.edge_gradient(vec.value, inner, keep_graph=keep_graph, count=count)
     return {k: Array(x) for k, x in outputs.items()}, [Array(g) for g in gradients]
 
 
