@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.dpmodel.output_def import Level
 from deepmd.utils.errors import InputError
 
 #: Numbers of charges (from -100) and multiplicities (from 0) that models tell apart.
@@ -80,15 +81,11 @@ def check_charge_spin(values: Any, where: str, frames: np.ndarray | None = None)
 
 def parameter_labels(model: Any) -> list[Label]:
     """Return what a model takes beside positions, cells and types: parameters, charges, spins."""
-    wanted = (
-        ("fparam", model.get_dim_fparam(), model.get_default_fparam()),
-        ("charge_spin", model.get_dim_chg_spin(), model.get_default_chg_spin()),
-    )
-    labels = [
-        Label(name, n, False, required=given is None, default=tuple(given or [0.0] * n))
-        for name, n, given in wanted
-        if n
-    ]
-    if model.get_dim_aparam():
-        labels.append(Label("aparam", model.get_dim_aparam(), True, required=True))
-    return labels + [SPIN] * model.has_spin()
+    labels = []
+    for one in model.inputs():
+        of_atoms = one.level is Level.ATOM
+        if one.default is None:
+            labels.append(Label(one.name, one.size, of_atoms, required=True))
+        else:
+            labels.append(Label(one.name, one.size, of_atoms, default=one.default))
+    return labels

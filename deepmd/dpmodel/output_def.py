@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from deepmd.utils.errors import InputError
 
 
-class Level(enum.Enum):
+class Level(enum.StrEnum):
     """Rows of a result."""
 
     FRAME = "frame"

@@ -15,7 +15,7 @@ from deepmd import __version__
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.module import walk
+from deepmd.dpmodel.model.info import METADATA, lowest_precision
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import save_model
 from deepmd.io.guard import AGAIN
@@ -175,13 +175,6 @@ def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:
     save_model(path, data, check=check)
 
 
-def lowest_precision(model: Model) -> str:
-    """Precision of the least precise array of a model."""
-    widths = {8: "float64", 4: "float32", 2: "float16"}
-    sizes = [np.asarray(a).dtype.itemsize for _, a, _ in walk(model) if a.dtype.kind not in "iub"]
-    return widths.get(min(sizes, default=8), "float64")
-
-
 def model_file_dict(
     model: Model,
     model_def_script: Mapping[str, Any],
@@ -210,16 +203,18 @@ def model_file_dict(
     versions : dict of str to str, optional
         Versions of libraries, such as ``{"pt_version": …}``.
     """
+    probes = dict(probes) if probes is not None else make_probes(model)
     return {
         "software": "deepmd-kit",
         "version": __version__,
         "backend": backend,
         **(versions or {}),
+        METADATA: model.info(probes=len(probes.get("frames", ()))).to_dict(),
         "model": model.serialize(),
         "model_def_script": dict(model_def_script),
         # DeePMD-kit's converter stumbles over a null: a distance that is not known is left out.
         "@variables": {}
         if min_nbor_dist is None
         else {"min_nbor_dist": np.asarray(float(min_nbor_dist))},
-        "probes": dict(probes) if probes is not None else make_probes(model),
+        "probes": probes,
     }

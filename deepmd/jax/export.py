@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import load_model
@@ -45,6 +46,7 @@ def write_hlo(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     model = Model.deserialize(data["model"])
     tree = {k: v for k, v in data.items() if k != "@variables"}
     tree["probes"] = data.get("probes") or make_probes(model)
+    tree[METADATA] = model.info(probes=len(tree["probes"]["frames"])).to_dict()
     tree[ABOUT] = describe(model)
     tree["@variables"] = {**data.get("@variables", {}), BLOB: np.void(export_program(model))}
     with replacing(path) as file:

@@ -6,8 +6,6 @@ at least 1; whoever calls pads, which keeps the number of shapes small anyway.
 """
 
 import contextlib
-import dataclasses
-import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -82,22 +80,14 @@ def _without_places() -> Iterator[None]:
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Return what a program needs to be called, as JSON."""
+    """Return what a program needs to be called beside the description of the model, as JSON."""
     return {
         "entry": BLOB,
         "entry_version": ENTRY_VERSION,
         "platforms": list(PLATFORMS),
-        "type_map": model.get_type_map(),
-        "rcut": model.get_rcut(),
-        "packings": [_listed(dataclasses.asdict(p)) for p in model.packings()],
-        "outputs": [_listed(dataclasses.asdict(v)) for v in model.output_def().get_data().values()],
+        "packings": model.info().to_dict()["packings"],
         "jax_version": jax.__version__,
     }
-
-
-def _listed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dictionary as it comes back from JSON."""
-    return json.loads(json.dumps(data))
 
 
 def program_of(tree: Mapping[str, Any], model: Model) -> Callable[..., dict[str, Any]] | None:

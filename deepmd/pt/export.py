@@ -5,7 +5,6 @@ The archive holds the neutral dictionary (``model.json``, ``arrays.npz``) and wh
 (``metadata.json``), so that it converts into every other format without loss.
 """
 
-import dataclasses
 import io
 import json
 import operator
@@ -18,9 +17,10 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from deepmd.dpmodel.model import Inputs, Model, SpinModel
+from deepmd.dpmodel.model import Inputs, Model
+from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
-from deepmd.dpmodel.probes import INPUTS, compare_probes, lowest_precision
+from deepmd.dpmodel.probes import INPUTS, compare_probes
 from deepmd.io.archive import read_archive, read_npz
 from deepmd.io.files import check_frame, nearest_of
 from deepmd.io.guard import check_tree, opening
@@ -126,25 +126,24 @@ def _constant_to_buffer(graph: torch.fx.GraphModule, name: str) -> None:
 
 
 def settings_of(
-    model: Model,
+    info: ModelInfo,
     script: Mapping[str, Any],
     min_nbor_dist: float | None,
-    probes: Mapping[str, Any] | None = None,
+    probes: list[dict[str, torch.Tensor]],
 ) -> dict[str, Any]:
     """Return the attributes of :class:`deepmd.pt.script.Program`."""
-    packings, outputs = model.packings(), model.output_def().get_data().values()
-    atomic = model.atomic_model
+    packings, outputs = info.packings, info.outputs
     return {
-        "rcut": float(model.get_rcut()),
-        "core_types": atomic.ntypes,
-        "shortest": SHORTEST**2 if model.has_spin() else 0.0,
-        "message_passing": model.message_passing(),
-        "precision": lowest_precision(model),
+        "rcut": info.rcut,
+        "core_types": info.core_types,
+        "shortest": SHORTEST**2 if info.use_spin else 0.0,
+        "message_passing": info.message_passing,
+        "precision": info.precision,
         "model_def_script": json.dumps(script),
-        "probes": probe_tensors(model, probes or {}),
+        "probes": probes,
         "names": [v.name for v in outputs],
         "sizes": [v.size for v in outputs],
-        "differentiable": [v.r_differentiable for v in outputs],
+        "differentiable": [v.differentiable for v in outputs],
         "intensive": [v.intensive for v in outputs],
         "layouts": [p.layout for p in packings],
         "rcuts": [float(p.rcut) for p in packings],
@@ -154,14 +153,14 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "counted": [t not in atomic.atom_exclude_types for t in range(atomic.ntypes)],
-        "use_spin": model.use_spin if isinstance(model, SpinModel) else [],
-        "scale": _float64(model.virtual_scale if isinstance(model, SpinModel) else ()),
-        "dim_fparam": model.get_dim_fparam(),
-        "dim_aparam": model.get_dim_aparam(),
-        "dim_chg_spin": model.get_dim_chg_spin(),
-        "usual_fparam": _float64(model.get_default_fparam() or ()),
-        "usual_chg_spin": _float64(model.get_default_chg_spin() or ()),
+        "counted": list(info.contributing_types),
+        "use_spin": list(info.use_spin),
+        "scale": _float64(info.spin_scale),
+        "dim_fparam": info.size_of("fparam"),
+        "dim_aparam": info.size_of("aparam"),
+        "dim_chg_spin": info.size_of("charge_spin"),
+        "usual_fparam": _float64(info.default_of("fparam") or ()),
+        "usual_chg_spin": _float64(info.default_of("charge_spin") or ()),
         "min_nbor_dist": _float64(-1.0 if min_nbor_dist is None else min_nbor_dist),
     }
 
@@ -201,9 +200,11 @@ def build_program(
     with warnings.catch_warnings(), named_anew():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        settings = settings_of(model, script or {}, min_nbor_dist, probes)
+        info, script = model.info(), script or {}
+        tensors = probe_tensors(model, probes or {})
+        settings = settings_of(info, script, min_nbor_dist, tensors)
         program = torch.jit.script(Program(trace_core(model), settings))
-        program.define(source_of(model, script or {}, min_nbor_dist))
+        program.define(source_of(info, script, min_nbor_dist))
         return program
 
 
@@ -218,6 +219,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     model = Model.deserialize(data["model"])
     script, probes = data.get("model_def_script") or {}, data.get("probes")
     program = build_program(model, script, nearest_of(data), probes)
+    info = model.info(probes=len((probes or {}).get("frames", ())))
     arrays: dict[str, np.ndarray] = {}
 
     def store(value: Any) -> dict[str, str]:
@@ -232,7 +234,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     extra = {
         "model.json": tree,
         "arrays.npz": packed.getvalue(),
-        "metadata.json": json.dumps(metadata_of(model)),
+        "metadata.json": json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
         "data_modifier.pth": "",
     }
     archive = archive_of(program, extra)
@@ -242,23 +244,6 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
             worst = compare_probes(open_program(file.path), probes)
             if worst is not None:
                 raise ModelFileError(worst, where=path, fix="no file was written")
-
-
-def metadata_of(model: Model) -> dict[str, Any]:
-    """Return what a caller of the evaluation entry must know."""
-    return {
-        "entry_version": ENTRY_VERSION,
-        "rcut": model.get_rcut(),
-        "type_map": model.get_type_map(),
-        "packings": [dataclasses.asdict(p) for p in model.packings()],
-        "outputs": [
-            {"name": v.name, "size": v.size, "differentiable": v.r_differentiable}
-            for v in model.output_def().get_data().values()
-        ],
-        "precision": lowest_precision(model),
-        "dim_fparam": model.get_dim_fparam(),
-        "dim_aparam": model.get_dim_aparam(),
-    }
 
 
 def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:

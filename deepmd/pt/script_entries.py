@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model.info import ModelInfo
 
 #: See ``Model.forward_edges``.
 _EDGES = """
@@ -39,12 +39,12 @@ def forward_lower(self, extended_coord: Tensor, extended_atype: Tensor, {argumen
 }
 
 
-def source_of(model: Model, script: Mapping[str, Any], min_nbor_dist: float | None) -> str:
+def source_of(info: ModelInfo, script: Mapping[str, Any], min_nbor_dist: float | None) -> str:
     """Return the source of these methods, for :class:`deepmd.pt.script.Program`.
 
     Parameters
     ----------
-    model : Model
+    info : ModelInfo
     script : dict
         The model section of the input.
     min_nbor_dist : float, optional
@@ -52,23 +52,24 @@ def source_of(model: Model, script: Mapping[str, Any], min_nbor_dist: float | No
     """
     parts = [_EDGES]
     for name, text in _ENTRIES.items():
-        argument, given = (f"{name}: Tensor, ", name) if model.has_spin() else ("", "None")
+        argument, given = (f"{name}: Tensor, ", name) if info.use_spin else ("", "None")
         parts.append(text.format(argument=argument, given=given))
-    for name, (kind, answer) in _answers(model, script, min_nbor_dist).items():
+    for name, (kind, answer) in _answers(info, script, min_nbor_dist).items():
         parts.append(f"def {name}(self) -> {kind}:\n    return {answer!r}\n")
     return "".join(parts)
 
 
 def _answers(
-    model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
+    info: ModelInfo, script: Mapping[str, Any], min_nbor_dist: float | None
 ) -> dict[str, tuple[str, Any]]:
     """Return type and answer by name."""
-    type_map, sel = list(model.get_type_map()), [int(n) for n in model.get_sel()]
-    default_fparam = [float(x) for x in model.get_default_fparam() or ()]
-    default_chg_spin = [float(x) for x in model.get_default_chg_spin() or ()]
+    type_map, sel = list(info.type_map), list(info.sel)
+    default_fparam = info.default_of("fparam") or []
+    default_chg_spin = info.default_of("charge_spin") or []
+    charges = info.size_of("charge_spin")
     nearest = min_nbor_dist if min_nbor_dist is not None and min_nbor_dist > 0 else None
     answers: dict[str, tuple[str, Any]] = {
-        "get_rcut": ("float", float(model.get_rcut())),
+        "get_rcut": ("float", info.rcut),
         "get_type_map": ("List[str]", type_map),
         "get_ntypes": ("int", len(type_map)),
         "get_observed_type_list": (
@@ -80,22 +81,22 @@ def _answers(
         "get_sel": ("List[int]", sel),
         "get_nnei": ("int", sum(sel)),
         "get_nsel": ("int", sum(sel)),
-        "mixed_types": ("bool", model.mixed_types()),
+        "mixed_types": ("bool", info.mixed_types),
         "need_sorted_nlist_for_lower": ("bool", False),
-        "has_message_passing": ("bool", model.message_passing()),
-        "model_output_type": ("List[str]", [*model.output_def().get_data()]),
-        "get_sel_type": ("List[int]", list(model.get_sel_type())),  # empty: all
-        "get_dim_fparam": ("int", model.get_dim_fparam()),
+        "has_message_passing": ("bool", info.message_passing),
+        "model_output_type": ("List[str]", [v.name for v in info.outputs]),
+        "get_sel_type": ("List[int]", list(info.selected_types)),  # empty: all
+        "get_dim_fparam": ("int", info.size_of("fparam")),
         "has_default_fparam": ("bool", bool(default_fparam)),
         "get_default_fparam": ("List[float]", default_fparam),
-        "get_dim_aparam": ("int", model.get_dim_aparam()),
+        "get_dim_aparam": ("int", info.size_of("aparam")),
         "is_aparam_nall": ("bool", False),
-        "get_dim_chg_spin": ("int", model.get_dim_chg_spin()),
-        "has_chg_spin_ebd": ("bool", model.get_dim_chg_spin() > 0),
+        "get_dim_chg_spin": ("int", charges),
+        "has_chg_spin_ebd": ("bool", charges > 0),
         "has_default_chg_spin": ("bool", bool(default_chg_spin)),
         "get_default_chg_spin": ("List[float]", default_chg_spin),
-        "has_spin": ("bool", model.has_spin()),
+        "has_spin": ("bool", bool(info.use_spin)),
     }
-    if model.has_spin():
-        answers["get_use_spin"] = ("List[bool]", list(model.get_use_spin()))
+    if info.use_spin:
+        answers["get_use_spin"] = ("List[bool]", list(info.use_spin))
     return answers

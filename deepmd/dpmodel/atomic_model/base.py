@@ -10,6 +10,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.fitting.tensor import TensorFitting
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
@@ -63,29 +64,13 @@ class AtomicModel(Registered):
         return False
 
     @property
-    def dim_fparam(self) -> int:
-        """Number of frame parameters."""
-        return 0
+    def interaction_range(self) -> float:
+        """Distance beyond which atoms do not influence each other [Å]."""
+        return self.rcut
 
-    @property
-    def dim_aparam(self) -> int:
-        """Number of atomic parameters."""
-        return 0
-
-    @property
-    def default_fparam(self) -> list[float] | None:
-        """Frame parameters of frames that have none."""
-        return None
-
-    @property
-    def dim_chg_spin(self) -> int:
-        """Numbers of charge and spin multiplicity expected per frame."""
-        return 0
-
-    @property
-    def default_chg_spin(self) -> list[float] | None:
-        """Charge and spin multiplicity of frames that have none."""
-        return None
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs that are read beside positions and types."""
+        return ()
 
     def build(self) -> None:
         """Make statistics that change nothing."""

@@ -18,6 +18,7 @@ from deepmd.dpmodel.atomic_model.base import (
 from deepmd.dpmodel.atomic_model.pairtab import edges_of
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
+from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
 from deepmd.dpmodel.nn.random import child_seed
@@ -102,29 +103,13 @@ class LinearAtomicModel(AtomicModel):
         return any(m.message_passing for m in self.models)
 
     @property
-    def dim_fparam(self) -> int:
-        """Number of frame parameters."""
-        return max(m.dim_fparam for m in self.models)
+    def interaction_range(self) -> float:
+        """Largest range of the components [Å]."""
+        return max(m.interaction_range for m in self.models)
 
-    @property
-    def dim_aparam(self) -> int:
-        """Number of atomic parameters."""
-        return max(m.dim_aparam for m in self.models)
-
-    @property
-    def default_fparam(self) -> list[float] | None:
-        """Frame parameters of frames that have none, if a member knows."""
-        return next((m.default_fparam for m in self.models if m.default_fparam), None)
-
-    @property
-    def dim_chg_spin(self) -> int:
-        """Numbers of charge and spin multiplicity expected per frame."""
-        return max(m.dim_chg_spin for m in self.models)
-
-    @property
-    def default_chg_spin(self) -> list[float] | None:
-        """Charge and spin multiplicity of frames that have none, if a member knows."""
-        return next((m.default_chg_spin for m in self.models if m.default_chg_spin), None)
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the components."""
+        return merge_inputs(m.inputs() for m in self.models)
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; the components match their types by name."""

@@ -10,6 +10,7 @@ from deepmd.dpmodel.atomic_model.base import AtomicModel, atomic_serial, without
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
+from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.type_map import TypeChange
@@ -61,29 +62,13 @@ class StandardAtomicModel(AtomicModel):
         return self.descriptor.message_passing
 
     @property
-    def dim_fparam(self) -> int:
-        """Number of frame parameters."""
-        return self.fitting.numb_fparam
+    def interaction_range(self) -> float:
+        """Distance beyond which atoms do not influence each other [Å]."""
+        return self.descriptor.interaction_range
 
-    @property
-    def dim_aparam(self) -> int:
-        """Number of atomic parameters."""
-        return self.fitting.numb_aparam
-
-    @property
-    def default_fparam(self) -> list[float] | None:
-        """Frame parameters of frames that have none."""
-        return self.fitting.default_fparam
-
-    @property
-    def dim_chg_spin(self) -> int:
-        """Numbers of charge and spin multiplicity expected per frame."""
-        return getattr(self.descriptor, "dim_chg_spin", 0)
-
-    @property
-    def default_chg_spin(self) -> list[float] | None:
-        """Charge and spin multiplicity of frames that have none."""
-        return getattr(self.descriptor, "default_chg_spin", None)
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the fitting and of the descriptor."""
+        return merge_inputs([self.fitting.inputs(), self.descriptor.inputs()])
 
     @property
     def common_bias(self) -> bool:

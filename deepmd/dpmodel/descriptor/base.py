@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.type_map import TypeChange
@@ -96,6 +97,15 @@ class Descriptor(Registered):
     def message_passing(self) -> bool:
         """Whether an atom's descriptor depends on atoms beyond its neighbours."""
         return False
+
+    @property
+    def interaction_range(self) -> float:
+        """Distance beyond which an atom does not change the descriptor [Å]."""
+        return self.rcut
+
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs that are read beside positions and types."""
+        return ()
 
     @property
     def reads_beyond_cutoff(self) -> bool:

@@ -212,6 +212,11 @@ class DescrptDPA2(EmbeddedTypes):
         return max(b.rcut for b in self._blocks())
 
     @property
+    def interaction_range(self) -> float:
+        """Reach of the initial representation, and of the messages on top of it [Å]."""
+        return self.repinit.rcut + self.repformers.nlayers * self.repformers.rcut
+
+    @property
     def rcut_smth(self) -> float:  # type: ignore[override]
         """Start of the first switch [Å]."""
         return self.repinit.rcut_smth

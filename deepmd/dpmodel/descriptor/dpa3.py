@@ -13,6 +13,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
 from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedTypes
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.label import CHARGES, MULTIPLICITIES, check_charge_spin
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -22,6 +23,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.repflow import SILU, Graph, RepFlowLayer, RepFlowSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.nn.updates import linear
+from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
@@ -297,9 +299,17 @@ class DescrptDPA3(EmbeddedTypes):
         return True
 
     @property
-    def dim_chg_spin(self) -> int:
-        """Numbers of charge and spin expected per frame."""
-        return 2 if self.add_chg_spin_ebd else 0
+    def interaction_range(self) -> float:
+        """Reach of the messages: a cutoff for each layer [Å]."""
+        return self.rcut * self.repflows.nlayers
+
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Charge [e] and spin multiplicity of the frame, if they are embedded."""
+        if not self.add_chg_spin_ebd:
+            return ()
+        given = self.default_chg_spin
+        default = None if given is None else tuple(float(x) for x in given)
+        return (InputDef("charge_spin", Level.FRAME, 2, default),)
 
     def packings(self) -> list[Packing]:
         """Edges and angles."""

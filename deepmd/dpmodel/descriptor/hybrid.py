@@ -10,6 +10,7 @@ from dargs import Argument
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
@@ -90,15 +91,13 @@ class DescrptHybrid(Descriptor):
         return any(m.message_passing for m in self.list)
 
     @property
-    def dim_chg_spin(self) -> int:
-        """Numbers of charge and spin multiplicity expected per frame."""
-        return max(getattr(m, "dim_chg_spin", 0) for m in self.list)
+    def interaction_range(self) -> float:
+        """Largest range of the components [Å]."""
+        return max(m.interaction_range for m in self.list)
 
-    @property
-    def default_chg_spin(self) -> Any:
-        """Charge and spin multiplicity of frames that have none, if a member knows."""
-        found = (getattr(m, "default_chg_spin", None) for m in self.list)
-        return next((default for default in found if default), None)
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the components."""
+        return merge_inputs(m.inputs() for m in self.list)
 
     @property
     def dim_out(self) -> int:

@@ -8,12 +8,13 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
-from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.output_def import FittingOutputDef, Level
 from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
@@ -204,6 +205,16 @@ class Fitting(Registered):
     def output_def(self) -> FittingOutputDef:
         """Return what this fitting predicts."""
         raise TypeError(f"{type(self).__name__} does not state its outputs")
+
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Frame and atomic parameters, where there are any."""
+        given = self.default_fparam
+        default = None if given is None else tuple(float(x) for x in given)
+        known = (
+            InputDef("fparam", Level.FRAME, self.numb_fparam, default),
+            InputDef("aparam", Level.ATOM, self.numb_aparam),
+        )
+        return tuple(one for one in known if one.size)
 
     def packings(self) -> list[Packing]:
         """Lists of the atoms of each type, when networks differ by type."""

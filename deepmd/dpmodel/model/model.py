@@ -14,6 +14,8 @@ from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.fitting.base import kept_atoms
+from deepmd.dpmodel.input_def import InputDef
+from deepmd.dpmodel.model.info import ModelInfo, OutputInfo, lowest_precision
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -67,25 +69,70 @@ class Model(Module):
         sel = self.atomic_model.sel
         return [sel] if isinstance(sel, int) else list(sel)
 
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs beside positions, cells and types."""
+        return self.atomic_model.inputs()
+
+    def info(self, *, probes: int = 0) -> ModelInfo:
+        """Return the description of this model.
+
+        Parameters
+        ----------
+        probes : int
+            Number of probes in its file.
+        """
+        atomic, spins = self.atomic_model, self.has_spin()
+        outputs = self.output_def().get_data().values()
+        return ModelInfo(
+            type_map=tuple(self.type_map),
+            rcut=float(self.rcut),
+            interaction_range=float(atomic.interaction_range),
+            sel=tuple(int(n) for n in self.get_sel()),
+            inputs=self.inputs(),
+            outputs=tuple(
+                OutputInfo(v.name, Level.ATOM, v.size, v.r_differentiable, v.intensive, v.magnetic)
+                for v in outputs
+            ),
+            packings=tuple(self.packings()),
+            core_types=atomic.ntypes,
+            contributing_types=tuple(
+                t not in atomic.atom_exclude_types for t in range(atomic.ntypes)
+            ),
+            selected_types=tuple(int(t) for t in self.get_sel_type()),
+            use_spin=tuple(self.get_use_spin()) if spins else (),
+            spin_scale=self.spin_scale(),
+            precision=lowest_precision(self),
+            message_passing=self.message_passing(),
+            mixed_types=self.mixed_types(),
+            probes=probes,
+        )
+
+    def input_def(self, name: str) -> InputDef:
+        """Return the definition of an input, of size 0 if the model does not take it."""
+        known = {one.name: one for one in self.inputs()}
+        return known.get(name, InputDef(name, Level.FRAME, 0))
+
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return self.atomic_model.dim_fparam
+        return self.input_def("fparam").size
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return self.atomic_model.dim_aparam
+        return self.input_def("aparam").size
 
     def get_default_fparam(self) -> list[float] | None:
         """Return the frame parameters of frames that have none, or None."""
-        return self.atomic_model.default_fparam
+        default = self.input_def("fparam").default
+        return None if default is None else list(default)
 
     def get_dim_chg_spin(self) -> int:
         """Return how many numbers of charge and spin multiplicity a frame has: 0 or 2."""
-        return self.atomic_model.dim_chg_spin
+        return self.input_def("charge_spin").size
 
     def get_default_chg_spin(self) -> list[float] | None:
         """Return charge and spin multiplicity of frames that have none, or None."""
-        return self.atomic_model.default_chg_spin
+        default = self.input_def("charge_spin").default
+        return None if default is None else list(default)
 
     def get_sel_type(self) -> list[int]:
         """Return the types that are predicted; empty means all."""
@@ -121,6 +168,10 @@ class Model(Module):
     def get_use_spin(self) -> list[bool]:
         """Return which types have a spin."""
         return [False] * self.get_ntypes()
+
+    def spin_scale(self) -> tuple[float, ...]:
+        """Displacement of the virtual atom per unit of spin [Å], for every type; empty without spins."""
+        return ()
 
     def fparam_columns(self) -> int:
         """Return the number of columns of ``Inputs.fparam``, charge and multiplicity included."""

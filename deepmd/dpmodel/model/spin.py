@@ -15,6 +15,7 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch, Edges
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
@@ -97,6 +98,14 @@ class SpinModel(Model):
     def aparam_columns(self) -> int:
         """Return the number of columns of ``Inputs.aparam``, the displacements included."""
         return self.get_dim_aparam() + 3
+
+    def inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the atomic model, and spins."""
+        return (*super().inputs(), InputDef("spin", Level.ATOM, 3))
+
+    def spin_scale(self) -> tuple[float, ...]:
+        """Displacement of the virtual atom per unit of spin [Å], for every type."""
+        return tuple(self.virtual_scale)
 
     def output_def(self) -> FittingOutputDef:
         """Return what the model predicts."""
