@@ -197,13 +197,15 @@ def assemble(
     vec = batch.vectors()
     edge_names = of_level(model.output_def().raw_results(), Level.EDGE)
     out: dict[str, np.ndarray] = {}
+    terms = None if model.modifier is None else model.modifier.terms(batch)
     for start in range(0, max(e, 1), _EDGES_PER_SUM):
         block = slice(start, min(start + _EDGES_PER_SUM, e))
         inputs = _edge_block(batch, vec, block)
         values = {k: v[block] if k in edge_names else v for k, v in raw.items()}
         if start:
             values = {k: v for k, v in values.items() if k in edge_names}
-        part: dict[str, Any] = model.assemble(values, inputs, nf, derivatives)
+        more = None if start else terms
+        part: dict[str, Any] = model.assemble(values, inputs, nf, derivatives, more)
         for key, value in part.items():
             out[key] = out[key] + value if key in out else np.asarray(value)
     return out

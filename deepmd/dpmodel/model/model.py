@@ -6,7 +6,7 @@ force is ``F_i = Σ g(out of i) - Σ g(into i)``, the virial ``W_ab = -Σ g_a ve
 an edge belongs to its neighbour atom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from deepmd.dpmodel import ops
@@ -17,12 +17,16 @@ from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.info import ModelInfo, OutputInfo, lowest_precision
 from deepmd.dpmodel.model.inputs import Inputs
+from deepmd.dpmodel.model.modifier import Modifier
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
 from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.utils.plugin import Registry
+
+#: Key of a vector–Jacobian product among the results of :meth:`Model.forward_edges`.
+VJP = "vjp"
 
 
 class Model(Module):
@@ -34,6 +38,8 @@ class Model(Module):
     """
 
     serial = Serial(children=("atomic_model",))
+    #: Energy of whole frames that is added, if there is one.
+    modifier: Modifier | None = None
     #: Models that are more than their atomic model, by the ``type`` of their dictionary.
     registry: ClassVar[Registry] = Registry("model")
 
@@ -229,16 +235,31 @@ class Model(Module):
         return self.atomic_model(atoms, slots, extra)
 
     def forward_edges(
-        self, inputs: Inputs, extra: Sequence[str] = (), *, keep_graph: bool = False
+        self,
+        inputs: Inputs,
+        extra: Sequence[str] = (),
+        *,
+        keep_graph: bool = False,
+        cotangent: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Evaluate every atom, and the gradients of the sums with respect to the edge vectors.
+        """Evaluate every atom, and the gradients with respect to the edge vectors.
+
+        Parameters
+        ----------
+        inputs, extra, keep_graph
+            As of :meth:`predict`.
+        cotangent : dict of str to array, optional
+            Outputs by name, (n_atoms, d): one vector–Jacobian product, the gradient of
+            ``Σ_i c_i · y_i``, in place of the gradient of every summed component.
 
         Returns
         -------
         dict
             {name: (n_atoms, d), name_grad: (n_edges, d, 3)} float64; the second where the output
-            is differentiable.
+            is differentiable. With a cotangent ``vjp`` (n_edges, 3) in place of the gradients.
         """
+        if cotangent is not None:
+            return self._vjp(inputs, extra, cotangent, keep_graph=keep_graph)
         variables = self.differentiable()
         if not variables:
             return self.atomic(inputs, extra)
@@ -260,6 +281,22 @@ class Model(Module):
             out[v.edge_name] = ops.xp(inputs.vec).stack(part, axis=1)
             start += v.size
         return out
+
+    def _vjp(
+        self,
+        inputs: Inputs,
+        extra: Sequence[str],
+        cotangent: Mapping[str, Any],
+        *,
+        keep_graph: bool,
+    ) -> dict[str, Any]:
+        def contraction(vec: Any) -> tuple[dict[str, Any], list[Any]]:
+            values = self.atomic(inputs._replace(vec=vec), extra)
+            space = ops.xp(vec)
+            return values, [sum(space.sum(c * values[name]) for name, c in cotangent.items())]
+
+        values, (gradient,) = ops.edge_gradient(inputs.vec, contraction, keep_graph=keep_graph)
+        return {**values, VJP: gradient}
 
     def differentiable(self) -> list[OutputVariableDef]:
         """Outputs that have derivatives with respect to positions."""
@@ -303,9 +340,17 @@ class Model(Module):
         return self.assemble(raw, inputs, n_frames, derivatives)
 
     def assemble(
-        self, raw: dict[str, Any], inputs: Inputs, n_frames: int, derivatives: Sequence[str]
+        self,
+        raw: dict[str, Any],
+        inputs: Inputs,
+        n_frames: int,
+        derivatives: Sequence[str],
+        terms: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Sum atomic values over frames, and edge gradients to forces and virials."""
+        """Sum atomic values over frames, and edge gradients to forces and virials.
+
+        ``terms``, those of a :class:`Modifier`, are added to the results of these names.
+        """
         out: dict[str, Any] = {}
         if derivatives:
             inputs = inputs._replace(vec=self.strain_vectors(inputs))
@@ -336,6 +381,9 @@ class Model(Module):
                     if one
                     else ops.xp(inputs.vec).stack([p[key] for p in parts], axis=1)
                 )
+        for name, value in (terms or {}).items():
+            if name in out:
+                out[name] = out[name] + value
         return out
 
     def mask(self, value: Any, inputs: Inputs) -> Any:
