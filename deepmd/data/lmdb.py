@@ -163,7 +163,9 @@ class LmdbSystem(System):
         with reading(f"{self.file.path}: {name} of frame {number}", fix="remove the frame"):
             array = np.asarray(frame[name])
             if array.dtype.kind in "fiub":
-                with np.errstate(invalid="ignore", over="ignore"):  # the numbers are looked at below
+                with np.errstate(
+                    invalid="ignore", over="ignore"
+                ):  # the numbers are looked at below
                     array = array.astype(np.float64)
         what = None
         if array.dtype.kind != "f":

@@ -13,7 +13,6 @@ import struct
 from typing import Any, NamedTuple
 
 from deepmd.utils.door import reading
-from deepmd.utils.errors import DataError
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF = 1, 2

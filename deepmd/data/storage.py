@@ -10,7 +10,6 @@ import numpy as np
 from deepmd.utils.errors import DataError
 from deepmd.utils.path import DPPath
 
-
 #: Larger numbers are no physics, and overflow when they are squared.
 LARGEST = 1e100
 

@@ -67,7 +67,9 @@ class RunFolder:
             lock.check()
 
     def set_aside(
-        self, paths: Iterable[str | os.PathLike[str]], reads: Iterable[str | os.PathLike[str] | None]
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        reads: Iterable[str | os.PathLike[str] | None],
     ) -> None:
         """Give files numbered names, ``#name.1#``; those that are read are copied.
 
@@ -91,9 +93,7 @@ class RunFolder:
             calls.fsync(folder)
         names = ", ".join(p.name for p in found[:4])
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-        log.warning(
-            "results of an earlier run are kept as #NAME.%d#: %s%s", number, names, more
-        )
+        log.warning("results of an earlier run are kept as #NAME.%d#: %s%s", number, names, more)
 
 
 def _backup(path: Path, number: int) -> Path:

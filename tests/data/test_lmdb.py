@@ -167,7 +167,7 @@ def test_broken_files(tmp_path: Path) -> None:
         open_systems(path)[0].load([1])
     with pytest.raises(DataError, match="frame_nlocs of the metadata is no list of 1"):
         open_systems(write(tmp_path / "f.lmdb", frames, frame_nlocs=[3, 3]))
-    with pytest.raises(DataError, match="metadata lack .*frame_idx_fmt 999999999d"):
+    with pytest.raises(DataError, match=r"metadata lack .*frame_idx_fmt 999999999d"):
         open_systems(write(tmp_path / "g.lmdb", frames, frame_idx_fmt="999999999d"))
     (tmp_path / "d.lmdb").write_bytes(b"no data base" * 1000)
     with pytest.raises(DataError, match="does not begin as an LMDB file"):

@@ -37,7 +37,20 @@ LABELS = [
 
 # -- mutants of bytes -----------------------------------------------------------------------------
 
-EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
+EXTREMES = [
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63 - 1,
+    2**64 - 1,
+]
 
 
 def mutated(data: bytes, rng: np.random.Generator, words: list[bytes]) -> bytes:
@@ -178,15 +191,17 @@ def write_lmdb(path: Path) -> Path:
     path = path.with_suffix(".lmdb")
     about = {"nframes": 40, "frame_idx_fmt": "06d", "type_map": TYPES, "frame_nlocs": [4] * 40}
     known = arrays()
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 22) as file:
-        with file.begin(write=True) as transaction:
-            transaction.put(b"__metadata__", msgpack.packb(about))
-            for k in range(40):
-                frame = {name: packed(value[k % 5]) for name, value in known.items()}
-                frame["atom_types"] = packed([0, 1, 1, 0])
-                frame["fparam"] = packed(np.zeros(2))
-                frame["more"] = packed(np.zeros(700))
-                transaction.put(f"{k:06d}".encode(), msgpack.packb(frame))
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 22) as file,
+        file.begin(write=True) as transaction,
+    ):
+        transaction.put(b"__metadata__", msgpack.packb(about))
+        for k in range(40):
+            frame = {name: packed(value[k % 5]) for name, value in known.items()}
+            frame["atom_types"] = packed([0, 1, 1, 0])
+            frame["fparam"] = packed(np.zeros(2))
+            frame["more"] = packed(np.zeros(700))
+            transaction.put(f"{k:06d}".encode(), msgpack.packb(frame))
     return path
 
 

@@ -49,7 +49,12 @@ def test_one_process(environment):
 
 
 def test_a_launcher_within_another():
-    environment = {"PMI_SIZE": "1", "PMI_RANK": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "2"}
+    environment = {
+        "PMI_SIZE": "1",
+        "PMI_RANK": "0",
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURM_PROCID": "2",
+    }
     assert processes(environment)[:3] == ("srun", 3, 2)
 
 
