@@ -13,7 +13,7 @@ from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch, Edges, join, join_edges
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import InputError, located
 
 
 class Dataset:
@@ -69,7 +69,8 @@ class Dataset:
         if known is not None:
             return known
         cell = batch.cell[k] if batch.periodic[k] else None
-        edges = find_edges(batch.coord[atoms], cell, self.rcut)
+        with located(f"{self.systems[system].path}: frame {frame}"):
+            edges = find_edges(batch.coord[atoms], cell, self.rcut)
         self.cache.put(system, frame, edges, int(batch.natoms[k]))
         return edges
 

@@ -3,13 +3,17 @@
 
 import functools
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from deepmd.data.lmdb_pages import check_pages
+from deepmd.data.storage import LARGEST, describe_odd
 from deepmd.data.system import COORD, TYPES, System, match_types
 from deepmd.dpmodel.label import Label
+from deepmd.utils.door import reading, reason, shown
 from deepmd.utils.errors import DataError, NotAvailableError
 
 #: Names of arrays in a frame that are called otherwise here.
@@ -50,13 +54,22 @@ class LmdbFile:
         try:
             self.names = [_text(name) for name in about["type_map"]]
             count, self._format = int(about["nframes"]), _text(about["frame_idx_fmt"])
+            if not re.fullmatch(r"[0-9]{0,3}[dxXob]?", self._format):
+                raise ValueError(f"frame_idx_fmt {shown(self._format)}")
             format(0, self._format)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                f"the metadata lack nframes, frame_idx_fmt or type_map ({error})",
+                f"the metadata lack nframes, frame_idx_fmt or type_map ({reason(error)})",
                 where=path,
                 fix="write the data set again",
             ) from None
+        entries = int(self._environment.stat()["entries"])
+        if not 0 <= count < entries:
+            raise DataError(
+                f"the metadata speak of {count} frames, there are {entries - 1}",
+                where=path,
+                fix="write the data set again",
+            )
         natoms = about.get("frame_nlocs")
         if natoms is None:
             natoms = [len(np.ravel(self.frame(k)[TYPES.name])) for k in range(count)]
@@ -66,7 +79,8 @@ class LmdbFile:
         )
 
     def _per_frame(self, name: str, values: Any, count: int) -> np.ndarray:
-        array = np.asarray(values)
+        with reading(f"{self.path}: {name}"):
+            array = np.asarray(values)
         if array.shape != (count,) or array.dtype.kind not in "iu" or (array < 0).any():
             raise DataError(
                 f"{name} of the metadata is no list of {count} whole numbers",
@@ -94,17 +108,19 @@ class LmdbFile:
     def _unpack(self, key: bytes, what: str) -> dict[str, Any]:
         import msgpack
 
-        with self._environment.begin() as transaction:
+        with reading(f"{self.path}: {what}"), self._environment.begin() as transaction:
             packed = transaction.get(key)
         if packed is None:
             raise DataError(f"{what} is missing", where=self.path, fix="write the data set again")
         try:
             raw = msgpack.unpackb(packed, raw=False, strict_map_key=False)
             return {_text(name): _value(value) for name, value in raw.items()}
-        except (ValueError, TypeError, AttributeError, KeyError, msgpack.UnpackException) as error:
+        except Exception as error:
             raise DataError(
-                f"{what} cannot be read ({error})", where=self.path, fix="write the data set again"
-            ) from None
+                f"{what} cannot be read ({reason(error)})",
+                where=self.path,
+                fix="write the data set again",
+            ) from error
 
 
 class LmdbSystem(System):
@@ -144,19 +160,25 @@ class LmdbSystem(System):
         self, frame: dict[str, Any], number: int, name: str, widths: Sequence[int]
     ) -> np.ndarray:
         """Numbers of one array of a frame, checked and flat."""
-        array = np.asarray(frame[name])
+        with reading(f"{self.file.path}: {name} of frame {number}", fix="remove the frame"):
+            array = np.asarray(frame[name])
+            if array.dtype.kind in "fiub":
+                with np.errstate(
+                    invalid="ignore", over="ignore"
+                ):  # the numbers are looked at below
+                    array = array.astype(np.float64)
         what = None
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind != "f":
             what = f"holds {array.dtype}, real numbers were expected"
         elif array.size not in widths:
             what = f"has {array.size} numbers, expected {' or '.join(map(str, widths))}"
-        elif not np.isfinite(array).all():
-            what = "has a NaN or infinite number"
+        elif not (np.abs(array) <= LARGEST).all():
+            what = f"has a {describe_odd(array).removeprefix('the ')}"
         if what is not None:
             raise DataError(
                 f"{name} of frame {number} {what}", where=self.file.path, fix="remove the frame"
             )
-        return array.reshape(-1).astype(np.float64)
+        return array.reshape(-1)
 
     def _read_cells(self, frames: np.ndarray) -> np.ndarray:
         cell = np.zeros((len(frames), 9))
@@ -266,6 +288,8 @@ def _open(path: str, _mtime: int) -> Any:
             where=path,
             fix='pip install "deepmd-kit[lmdb]"',
         ) from None
+    file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+    check_pages(file)
     try:
         return lmdb.open(
             path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False

@@ -14,7 +14,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.utils.errors import DataError, InputError
+from deepmd.utils.errors import DataError, InputError, located
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,10 @@ def neighbor_stat(
                     where=system.path,
                     fix="remove the duplicate atom or the frame",
                 )
-            distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
-            if virtual_scale is not None:
-                counts = _count_with_partners(batch, rcut, virtual_scale, mixed_types)
+            with located(f"{system.path}: frames {frames[0]} to {frames[-1]}"):
+                distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
+                if virtual_scale is not None:
+                    counts = _count_with_partners(batch, rcut, virtual_scale, mixed_types)
             nearest, most = min(nearest, distance), np.maximum(most, counts)
     return nearest, most
 
@@ -96,7 +97,8 @@ def drop_close_pairs(systems: Sequence[System], shortest: float) -> None:
         for frames in _frame_ranges(system):
             batch = system.load(frames)
             closest = np.where(_coincident(batch), 0.0, np.inf)
-            edges = batch_edges(batch, shortest)
+            with located(f"{system.path}: frames {frames[0]} to {frames[-1]}"):
+                edges = batch_edges(batch, shortest)
             batch.edges = edges
             vec = batch.vectors()
             np.minimum.at(closest, batch.frame[edges.i], np.sqrt(np.einsum("ea,ea->e", vec, vec)))

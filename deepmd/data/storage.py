@@ -10,6 +10,16 @@ import numpy as np
 from deepmd.utils.errors import DataError
 from deepmd.utils.path import DPPath
 
+#: Larger numbers are no physics, and overflow when they are squared.
+LARGEST = 1e100
+
+
+def describe_odd(values: np.ndarray) -> str:
+    """Name a number that cannot be used."""
+    odd = values[~(np.abs(values) <= LARGEST)]
+    finite = odd[np.isfinite(odd)]
+    return f"the number {finite[0]:.3g}" if finite.size == odd.size else "NaN or infinite number"
+
 
 class FrameArray:
     """The arrays of one name in all sets of a system, as if they were one (n_frames, width).
@@ -60,11 +70,13 @@ class FrameArray:
         for s in np.unique(which):
             at = np.flatnonzero(which == s)
             inside = frames[at] - self._ends[s]
-            out[at] = read_rows(self.files[s], inside, self.counts[s], self.width)
-            if not np.isfinite(out[at]).all():
-                bad = inside[~np.isfinite(out[at]).all(axis=1)]
+            with np.errstate(invalid="ignore", over="ignore"):  # the numbers are looked at below
+                out[at] = read_rows(self.files[s], inside, self.counts[s], self.width)
+            good = (np.abs(out[at]) <= LARGEST).all(axis=1)  # NaN is not
+            if not good.all():
+                bad = int(inside[~good].min())
                 raise DataError(
-                    f"NaN or infinite number in frame {bad.min()} of this set",
+                    f"{describe_odd(out[at][~good])} in frame {bad} of this set",
                     where=self.files[s],
                     fix="remove or recompute the frame",
                 )

@@ -20,6 +20,8 @@ TYPES = Label("real_atom_types", 1, True, required=True)
 MIXED_FILE = f"{TYPES.name}.npy"
 #: Labels that are fields of a batch of their own.
 FIELDS = ("fparam", "aparam", "spin", "charge_spin")
+#: Beyond this [Å] a number has less than a digit left after the point.
+_FARTHEST = 1e15
 #: Numbers that are read at once where all frames are looked at.
 _PORTION = 1 << 17
 
@@ -230,6 +232,7 @@ class System:
         coord: Any = self._read(COORD, frames)
         cell = self._read_cells(frames)
         self._check_cells(cell, frames)
+        self._check_places(coord, frames)
         batch = Batch(
             coord=coord.reshape(*real.shape, 3)[real],
             cell=cell,
@@ -254,7 +257,23 @@ class System:
         cell = self._read(BOX, frames) if self.periodic else None
         return np.zeros((len(frames), 3, 3)) if cell is None else cell.reshape(-1, 3, 3)
 
+    def _check_places(self, coord: np.ndarray, frames: np.ndarray) -> None:
+        far = np.abs(coord).reshape(len(frames), -1).max(axis=1) > _FARTHEST
+        if far.any():
+            raise DataError(
+                f"a coordinate of frame {frames[far][0]} is absurdly large",
+                where=self.path,
+                fix="remove or recompute the frame",
+            )
+
     def _check_cells(self, cell: np.ndarray, frames: np.ndarray) -> None:
+        far = np.abs(cell).max(axis=(1, 2)) > _FARTHEST
+        if far.any():
+            raise DataError(
+                f"the cell of frame {frames[far][0]} is absurdly large",
+                where=self.path,
+                fix="remove or recompute the frame",
+            )
         length = np.linalg.norm(cell, axis=2).prod(axis=1)
         flat = (length > 0) & (np.abs(np.linalg.det(cell)) < 1e-8 * length)
         flat |= (length == 0) & (np.abs(cell).max(axis=(1, 2)) > 0)

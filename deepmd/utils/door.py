@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 MAX_TEXT = 1 << 24
 #: Levels and entries of an input; parts that are referred to repeatedly count as often.
 MAX_DEPTH, MAX_ENTRIES = 64, 1_000_000
+#: Longest key of an input.
+MAX_KEY = 200
 
 
 @contextlib.contextmanager
@@ -121,6 +123,8 @@ def check_tree(tree: Any, where: Any) -> None:
         if isinstance(node, dict):
             parts = [(v, f"{place}/{k}" if place else str(k)) for k, v in node.items()]
             for key in node:
+                if isinstance(key, str) and len(key) > MAX_KEY:
+                    raise InputError(f'key "{shown(key)}" is no name', where=where)
                 _check_leaf(key, place, where)
         elif isinstance(node, list):
             parts = [(v, f"{place}[{k}]") for k, v in enumerate(node)]

@@ -340,7 +340,7 @@ class _Dataset:
 
     def __init__(self, data: Any, where: str) -> None:
         self._data, self._where = data, where
-        if not hasattr(data, "dtype") or data.shape is None:
+        if getattr(data, "shape", None) is None:
             raise DataError("holds no numbers", where=where, fix="write it again")
         self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
         stored = data.id.get_storage_size()

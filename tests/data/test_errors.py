@@ -216,3 +216,101 @@ def test_hdf5_errors_name_the_dataset(make: Callable, tmp_path: Path) -> None:
         handle["g/set.000/force.npy"][2, 3] = np.nan
     with pytest.raises(DataError, match=r"d\.h5#/g/set\.000/force\.npy: NaN .* frame 2"):
         System(made.path).load([0, 2], LABELS)
+
+
+def header(text: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    body = text.encode("latin1") + b"\n"
+    size = len(body).to_bytes(2 if version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + version + size + body + data
+
+
+CLAIM = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
+HEADERS = {
+    "huge": (header(CLAIM % ("<f8", "(1000000000000, 15)")), "not a complete .npy file"),
+    "overflowing": (header(CLAIM % ("<f8", f"({2**62}, {2**62}, 15)")), "not a complete .npy file"),
+    "negative": (header(CLAIM % ("<f8", "(-4, 15)"), bytes(480)), "not a complete .npy file"),
+    "truncated": (header(CLAIM % ("<f8", "(4, 15)"), bytes(479)), "bytes of"),
+    "objects": (header(CLAIM % ("|O", "(4, 15)"), bytes(480)), "Python objects"),
+    "nested": (header("(" * 9000), "not a complete .npy file"),
+    "code": (header("__import__('os').getcwd()"), "not a complete .npy file"),
+    "fields": (header(CLAIM % ("<f8", "'x'")), "not a complete .npy file"),
+    "no size": (header(CLAIM % ("<U0", "(4, 15)")), "holds <U"),
+    "long header": (header(" " * 70000, version=b"\x02\x00"), "not a complete .npy file"),
+    "version": (header(CLAIM % ("<f8", "(4, 15)"), bytes(480), b"\x09\x00"), "version"),
+    "empty": (b"", "not a complete .npy file"),
+    "absurd": (header(CLAIM % ("<f8", "(4, 15)"), b"\x7c" * 480), "the number"),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_headers_of_npy_files(make: Callable, case: str) -> None:
+    data, said = HEADERS[case]
+    made = make()
+    (Path(made.path) / f"{SET}/force.npy").write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        System(made.path).load([0], LABELS)
+    assert said in str(caught.value)
+    assert "force.npy" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hdf5_datasets_that_claim_more_than_the_file_holds(make: Callable, tmp_path: Path) -> None:
+    made = make("g", hdf5="d.h5")
+    with h5py.File(tmp_path / "d.h5", "a") as handle:
+        del handle["g/set.000/coord.npy"]
+        handle.create_dataset("g/set.000/coord.npy", (10**10, 15), "f8", chunks=(1000, 15))
+    with pytest.raises(DataError, match=r"coord\.npy: claims 1,200,000,000,000 bytes"):
+        System(made.path)
+
+
+LINKS = {
+    "circle": (h5py.SoftLink("/g/set.000/coord.npy"), r"coord\.npy is missing"),
+    "other file": (h5py.ExternalLink("nowhere.h5", "/x"), r"coord\.npy is missing"),
+    "nothing": (h5py.Empty("f8"), r"coord\.npy: holds no numbers"),
+    "type": (np.dtype("f8"), r"coord\.npy: holds no numbers"),
+    "text": ("text", r"coord\.npy: holds object, real numbers were expected"),
+}
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_hdf5_links_and_kinds(make: Callable, tmp_path: Path, case: str) -> None:
+    value, said = LINKS[case]
+    made = make("g", hdf5="d.h5")
+    with h5py.File(tmp_path / "d.h5", "a") as handle:
+        del handle["g/set.000/coord.npy"]
+        handle["g/set.000/coord.npy"] = value
+    with pytest.raises(DataError, match=said):
+        System(made.path)
+
+
+def test_words_that_are_no_types_or_names(make: Callable) -> None:
+    root = Path(make().path)
+    for file, text, said in [
+        ("type_map.raw", "A " + "B" * 100, "is no name"),
+        ("type_map.raw", "A B\x1b[2J", "is no name"),
+        ("type.raw", "0 1 1 0 " + "9" * 30, "expected one integer"),
+        ("type.raw", "x" * 100000, '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."'),
+    ]:
+        before = (root / file).read_text()
+        (root / file).write_text(text)
+        with pytest.raises(DataError, match=said) as caught:
+            System(str(root))
+        assert len(str(caught.value)) < 400
+        (root / file).write_text(before)
+
+
+def test_a_text_that_is_too_large(make: Callable) -> None:
+    root = Path(make().path)
+    with open(root / "type.raw", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"has 1,099,511,627,776 bytes, at most"):
+        System(str(root))
+
+
+def test_a_collapsed_cell_is_named(make: Callable) -> None:
+    from deepmd.data.neighbor_stat import neighbor_stat
+
+    root = Path(make().path)
+    np.save(root / f"{SET}/box.npy", np.tile(0.08 * np.eye(3).ravel(), (4, 1)))
+    with pytest.raises(InputError, match=r"sys: frames 0 to 3: every atom has about .* neighbors"):
+        neighbor_stat([System(str(root))], 6.0, 2)

@@ -159,13 +159,18 @@ def test_broken_files(tmp_path: Path) -> None:
     frames = [random_frame(3, 0)]
     with pytest.raises(DataError, match="metadata lack"):
         open_systems(write(tmp_path / "a.lmdb", frames, type_map=None))
-    with pytest.raises(DataError, match="frame_nlocs of the metadata is no list of 2"):
+    with pytest.raises(DataError, match="speak of 2 frames, there are 1"):
         open_systems(write(tmp_path / "b.lmdb", frames, nframes=2))
-    path = write(tmp_path / "c.lmdb", frames, nframes=2, frame_nlocs=[3, 3])
-    with pytest.raises(DataError, match="frame 1 is missing"):
+    two = {"nframes": 2, "frame_nlocs": [3, 3], "frame_idx_fmt": "05d"}
+    path = write(tmp_path / "c.lmdb", frames * 2, **two)
+    with pytest.raises(DataError, match="frame 0 is missing"):
         open_systems(path)[0].load([1])
+    with pytest.raises(DataError, match="frame_nlocs of the metadata is no list of 1"):
+        open_systems(write(tmp_path / "f.lmdb", frames, frame_nlocs=[3, 3]))
+    with pytest.raises(DataError, match=r"metadata lack .*frame_idx_fmt 999999999d"):
+        open_systems(write(tmp_path / "g.lmdb", frames, frame_idx_fmt="999999999d"))
     (tmp_path / "d.lmdb").write_bytes(b"no data base" * 1000)
-    with pytest.raises(DataError, match="no readable LMDB file"):
+    with pytest.raises(DataError, match="does not begin as an LMDB file"):
         open_systems(str(tmp_path / "d.lmdb"))
     objects = {**frames[0], "coords": {"type": "O", "shape": [9], "data": b"0" * 72}}
     with pytest.raises(DataError, match="frame 0 cannot be read"):

@@ -210,7 +210,7 @@ def test_a_lock_of_another_host_that_is_touched(work, go, elsewhere, monkeypatch
     monkeypatch.setattr(lock_module.time, "sleep", lambda _: os.utime(elsewhere))
     monkeypatch.setattr(lock_module, "LEASE", 60.0)
     os.utime(elsewhere, (time.time() - 10.0,) * 2)
-    with pytest.raises(InputError, match="belongs to process .* on node7"):
+    with pytest.raises(InputError, match=r"belongs to process .* on node7"):
         go()
     assert elsewhere.exists()
 
@@ -260,7 +260,7 @@ def test_a_training_whose_lock_was_taken_over_does_not_save(work, go):
     class Backend(QuickBackend):
         train_step = Suspended
 
-    with pytest.raises(InputError, match="process 1 on .* has taken over this run folder"):
+    with pytest.raises(InputError, match=r"process 1 on .* has taken over this run folder"):
         train(INPUT=work.write(work.config(numb_steps=6)), backend=Backend())
     assert not work.names()
     assert json.loads((work.path / LOCK).read_text())["since"] == "now"
@@ -280,5 +280,5 @@ def test_a_folder_that_cannot_be_written(work, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Lock, "_make", refuse)
-    with pytest.raises(InputError, match="cannot write here .Read-only file system.; free"):
+    with pytest.raises(InputError, match=r"cannot write here .Read-only file system.; free"):
         train(INPUT=work.write(work.config()), backend=QuickBackend())
