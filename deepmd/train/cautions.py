@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.descriptor import Descriptor, DescrptSeT, DescrptSeTTebd
+from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.descriptor.dpa2 import Repformers
 from deepmd.dpmodel.descriptor.mixed import MixedDescriptor
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
-from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.train.statistics import networks
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,45 @@ def warn_of_jumps(model: Model) -> None:
                     "use pair_exclude_types of the model"
                 )
                 return
+
+
+def warn_of_isolated_atoms(model: Model) -> None:
+    """Log a warning if ``atom_ener`` will not be the energies of isolated atoms."""
+    for network in networks(model.atomic_model):
+        numbers = getattr(network.fitting, "atom_ener", None) or ()
+        if any(e is not None for e in numbers) and isolated_descriptors(network).any():
+            log.warning(
+                "energies of isolated atoms will not be those of atom_ener: their descriptors are "
+                "not zero, because of means of the environment (set_davg_zero), type embeddings "
+                "(concat_output_tebd) or embedded empty slots (se_e2_r)"
+            )
+            return
+
+
+def isolated_descriptors(network: Any) -> np.ndarray:
+    """Descriptors of an isolated atom of every type, (ntypes, dim_out).
+
+    ``network`` is an atomic model with a descriptor.
+    """
+    n, descriptor = network.ntypes, network.descriptor
+    batch = Batch(
+        np.zeros((n, 3)),
+        np.zeros((n, 3, 3)),
+        np.zeros(n, dtype=bool),
+        np.arange(n),
+        np.arange(n),
+        np.ones(n, dtype=np.int64),
+        charge_spin=np.zeros((n, 2)),
+        edges=empty_edges(),
+    )
+    inputs = prepare(batch, descriptor.packings())
+    slots, start = {}, 0
+    for packing in descriptor.packings():
+        slots[packing] = inputs.slots[start : start + packing.n_tables]
+        start += packing.n_tables
+    padded = np.array([[descriptor.rcut, 0.0, 0.0]])
+    atoms = Atoms(padded, inputs.i, inputs.j, inputs.atype, inputs.frame, inputs.fparam)
+    return np.asarray(descriptor(atoms, slots).value)
 
 
 def _parts(network: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from deepmd.dpmodel.training.step import StepOptions, TrainStep
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
-from deepmd.train.cautions import warn_of_jumps
+from deepmd.train.cautions import warn_of_isolated_atoms, warn_of_jumps
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.statistics import Sample, keep_given_bias, table_widths
 from deepmd.train.trainer import Task, Trainer
@@ -266,6 +266,7 @@ def _start_from(
         _keep_info(config, start.model_params)
     for task in tasks.values():
         warn_of_jumps(task.model)
+        warn_of_isolated_atoms(task.model)
 
 
 def _model_of(start: Checkpoint, name: str) -> Model:
