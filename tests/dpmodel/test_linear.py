@@ -43,6 +43,13 @@ def test_a_member_without_energies_is_refused(tmp_path):
         build_model(given)
 
 
+def test_a_bias_of_a_member(tmp_path):
+    given = section("linear_ener", tmp_path)
+    given["models"][0]["preset_out_bias"] = {"energy": [None, 1.0]}
+    with pytest.raises(InputError, match="models/0/preset_out_bias: the bias is one of the sum"):
+        build_model(given)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [

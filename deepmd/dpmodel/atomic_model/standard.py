@@ -5,13 +5,15 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel, atomic_serial, without_excluded
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
-from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.type_map import TypeChange
 
@@ -84,8 +86,30 @@ class StandardAtomicModel(AtomicModel):
         super().change_types(change)
 
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
-        """Return what a user should know of the physics of the descriptor."""
-        return self.descriptor.warnings({*hidden, *sorted_pairs(self.pair_exclude_types)})
+        """Return what a user should know of the physics of the descriptor and of ``atom_ener``."""
+        found = self.descriptor.warnings({*hidden, *sorted_pairs(self.pair_exclude_types)})
+        numbers = getattr(self.fitting, "atom_ener", None) or ()
+        if any(e is not None for e in numbers) and self.isolated_descriptors().any():
+            found.append(
+                "energies of isolated atoms will not be those of atom_ener: their descriptors are "
+                "not zero, because of means of the environment (set_davg_zero), type embeddings "
+                "(concat_output_tebd) or embedded empty slots (se_e2_r)"
+            )
+        return found
+
+    def isolated_descriptors(self) -> np.ndarray:
+        """Descriptors of an isolated atom of every type, (ntypes, dim_out)."""
+        n, descriptor = self.ntypes, self.descriptor
+        atype = np.arange(n)
+        tables = pack(descriptor.packings(), empty_edges(), atype, np.zeros(0), None, atype)
+        slots, start = {}, 0
+        for packing in descriptor.packings():
+            slots[packing] = tables[start : start + packing.n_tables]
+            start += packing.n_tables
+        padded, none = np.array([[descriptor.rcut, 0.0, 0.0]]), np.zeros(0, dtype=np.int64)
+        # Neutral singlets, where charges are embedded.
+        atoms = Atoms(padded, none, none, atype, atype, np.zeros((n, 2)))
+        return np.asarray(descriptor(atoms, slots).value)
 
     def output_def(self) -> FittingOutputDef:
         """Return what the fitting predicts."""

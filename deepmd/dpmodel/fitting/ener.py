@@ -10,9 +10,9 @@ from deepmd.schema.settings import setting
 class EnergyFitting(InvarFitting):
     """Energy per atom [eV].
 
-    With at least one number in ``atom_ener`` the energy of an isolated atom, the network's output
-    for a zero descriptor, is subtracted for the types that have a number (for all types with
-    ``mixed_types``); the numbers themselves only switch this on.
+    With at least one number in ``atom_ener`` the network's output for a descriptor of zeros is
+    subtracted for the types that have a number (for all types with ``mixed_types``). Training takes
+    the numbers as biases: they are the energies of isolated atoms whose descriptor is zero.
     """
 
     serial = fitting_serial("ener", 4, "dim_out atom_ener", constants=("var_name", "dim_out"))
@@ -22,7 +22,8 @@ class EnergyFitting(InvarFitting):
     rcond: float | None = setting(None, key=True)
     atom_ener: list[float | None] | None = setting(
         (),
-        "Energies of isolated atoms, eV, one per type; null leaves a type to the bias fit.",
+        "Biases, eV, one per type, with the network's output for a descriptor of zeros taken off: "
+        "energies of isolated atoms if their descriptor is zero. Null leaves a type to the fit.",
         kind=list[float | None],
     )
     layer_name: list[str] | None = setting(

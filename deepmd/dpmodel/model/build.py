@@ -139,6 +139,12 @@ def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
     if not section["models"]:
         raise InputError("names no model", where=f"{where}/models", fix="give at least one")
     for k, given in enumerate(section["models"]):
+        if given.get("preset_out_bias"):
+            raise InputError(
+                "the bias is one of the sum, not of its members",
+                where=f"{where}/models/{k}/preset_out_bias",
+                fix=f"give it in {where}/preset_out_bias",
+            )
         given = {"type_map": section["type_map"], **given}
         members.append(build_atomic_model(given, f"{where}/models/{k}"))
     weights = section["weights"]
