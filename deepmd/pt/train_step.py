@@ -14,7 +14,7 @@ from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.pt.compiled import CompiledLoss
-from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.utils.memory import keep_freed_memory
 
@@ -34,6 +34,7 @@ class TorchTrainStep(TrainStep):
         options: StepOptions,
     ) -> None:
         keep_freed_memory()
+        single_thread_after_fork()
         self._losses, self._options = dict(losses), options
         self.device = default_device()
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
