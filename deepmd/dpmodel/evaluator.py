@@ -81,6 +81,10 @@ class Evaluator:
         made.branch = branch
         return made
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        data, about = self.model.serialize(), (self.model_def_script, self.min_nbor_dist)
+        return _rebuilt, (type(self), data, *about, self.branch)
+
     @property
     def module(self) -> Any:
         """The model in the form of the backend: for NumPy and JAX, the neutral model."""
@@ -113,6 +117,19 @@ class Evaluator:
         """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
         inputs = prepare(batch, self.model.packings(), self.overflow)
         return np.asarray(frame_hessian(self.model, inputs))
+
+
+def _rebuilt(
+    kind: type[Evaluator],
+    data: dict,
+    script: Mapping[str, Any],
+    min_nbor_dist: float | None,
+    branch: str,
+) -> Evaluator:
+    """Return the evaluator that was pickled, without the program of its file."""
+    made = kind(Model.deserialize(data), model_def_script=script, min_nbor_dist=min_nbor_dist)
+    made.branch = branch
+    return made
 
 
 class NumPyEvaluator(Evaluator):

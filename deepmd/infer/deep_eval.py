@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation of model files of any backend."""
 
+import copy
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,8 @@ class DeepEval(Queries):
     """A model file, opened for evaluation; the suffix of the file decides who evaluates it.
 
     ``DeepEval(file)`` gives the subclass for what the model predicts, such as
-    :class:`deepmd.infer.DeepPot`. The file is read at once and may be deleted afterwards.
+    :class:`deepmd.infer.DeepPot`. The file is read at once and may be deleted afterwards. Pickling
+    keeps path and options: unpickling opens the file again.
 
     Parameters
     ----------
@@ -74,20 +76,29 @@ class DeepEval(Queries):
 
     def __init__(
         self,
-        model_file: str | os.PathLike[str],
+        model_file: "str | os.PathLike[str] | Evaluator",
         *args: Any,
         auto_batch_size: "bool | int | AutoBatchSize" = True,
         neighbor_list: Any = None,
         head: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if "evaluator" not in self.__dict__:
+        in_memory = isinstance(model_file, Evaluator)
+        if in_memory:
+            self.evaluator = model_file
+        elif "evaluator" not in self.__dict__:
             self.evaluator = _open(model_file, head)
+        self._source = model_file if in_memory else os.path.abspath(model_file)
+        self._options = {
+            "auto_batch_size": auto_batch_size,
+            "neighbor_list": neighbor_list,
+            "head": head,
+        }
         outputs = self.model.kinds()
         if self.output is not None and self.output not in outputs:
             raise InputError(
                 f"predicts {', '.join(outputs)}, not {self.output}",
-                where=model_file,
+                where="model in memory" if in_memory else model_file,
                 fix="open it with deepmd.infer.DeepEval",
             )
         self._batch_size = _batch_size(auto_batch_size, self.evaluator)
@@ -102,9 +113,15 @@ class DeepEval(Queries):
     def from_evaluator(cls, evaluator: Evaluator, **kwargs: Any) -> Self:
         """Wrap a model that is in memory; the options are those of the constructor."""
         instance = super().__new__(cls)
-        instance.evaluator = evaluator
-        instance.__init__("model in memory", **kwargs)  # type: ignore[misc]
+        instance.__init__(evaluator, **kwargs)  # type: ignore[misc]
         return instance
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (type(self), self._source, self._options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares the model, which nothing changes."""
+        return self.from_evaluator(self.evaluator, **copy.deepcopy(self._options, memo))
 
     # -- evaluation ---------------------------------------------------------------------------
 
@@ -316,6 +333,13 @@ def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise InputError("no model takes this input", where=name, fix=did_you_mean(name, known))
     return inputs
+
+
+def _reopened(kind: type[DeepEval], source: Any, options: Mapping[str, Any]) -> DeepEval:
+    """Return what was pickled."""
+    if isinstance(source, Evaluator):
+        return kind.from_evaluator(source, **options)
+    return kind(source, **options)
 
 
 def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:

@@ -23,6 +23,7 @@ from deepmd.io.guard import opening
 from deepmd.jax.cache import architecture, make_room, shared
 from deepmd.jax.program import program_of
 from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
+from deepmd.utils.fork import refuse_fork
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class JaxEvaluator(Evaluator):
     program: Callable[..., dict[str, Any]] | None = None
 
     def __init__(self, model: Model, **about: Any) -> None:
+        refuse_fork("JAX")
         super().__init__(model, **about)
         small = jax.default_backend() == "cpu"
         self.max_edges = EDGES_PER_CHUNK if small else _EDGES_ON_ACCELERATOR
@@ -60,6 +62,7 @@ class JaxEvaluator(Evaluator):
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges; see :class:`Evaluator`."""
+        refuse_fork("JAX")
         batch = self.model.expand(batch)
         local = not self.model.message_passing()
         ordered = any(p.layout == "first_type" for p in self.model.packings())

@@ -20,6 +20,7 @@ from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.jax.cache import architecture, shared
 from deepmd.jax.shapes import Bucketing, pad_labels
+from deepmd.utils.fork import refuse_fork
 from deepmd.utils.memory import keep_freed_memory
 
 Leaves = dict[str, Any]
@@ -136,6 +137,7 @@ class JaxTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        refuse_fork("JAX")
         keep_freed_memory()
         # Else a step on a processor takes its memory while the one before it still holds its own.
         jax.config.update("jax_cpu_enable_async_dispatch", False)

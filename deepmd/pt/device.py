@@ -2,22 +2,41 @@
 """Where tensors live, and the way from NumPy to them."""
 
 import functools
+import os
 import warnings
 
 import numpy as np
 import torch
 
+from deepmd.utils.fork import refuse_fork
 
-@functools.cache
+
 def default_device() -> torch.device:
     """Return the CUDA device of this process if there is one, else the CPU."""
+    device = _default_device()
+    if device.type == "cuda":
+        refuse_fork("CUDA")
+    return device
+
+
+@functools.cache
+def _default_device() -> torch.device:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a driver too old for this torch means: no device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@functools.cache
+def single_thread_after_fork() -> None:
+    """Let forked processes use one thread: those of OpenMP are not forked, and waited for."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def to_tensor(x: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return an array as a tensor; on the CPU the memory is shared where possible."""
+    if device.type == "cuda":
+        refuse_fork("CUDA")
     x = np.ascontiguousarray(x)
     tensor = torch.from_numpy(x if x.flags.writeable else x.copy())
     if device.type == "cpu":

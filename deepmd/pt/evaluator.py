@@ -12,7 +12,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.chunks import EDGES_PER_CHUNK
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
-from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.lift import convert
 
 #: Edges in a chunk, by kind of device. On the CPU the working set should stay near the caches.
@@ -34,6 +34,7 @@ class TorchEvaluator(Evaluator):
 
     def __init__(self, model: Model, **about: Any) -> None:
         super().__init__(model, **about)
+        single_thread_after_fork()
         self.device = default_device()
         self.max_edges = MAX_EDGES.get(self.device.type, EDGES_PER_CHUNK)
 

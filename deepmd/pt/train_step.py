@@ -14,7 +14,7 @@ from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.pt.compiled import CompiledLoss
-from deepmd.pt.device import default_device, to_tensor
+from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.utils.errors import NotAvailableError
@@ -37,6 +37,7 @@ class TorchTrainStep(TrainStep):
         options: StepOptions,
     ) -> None:
         keep_freed_memory()
+        single_thread_after_fork()
         self._losses, self._options = dict(losses), options
         if options.compile and options.ranks.size > 1:
             raise NotAvailableError(
