@@ -14,7 +14,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import Inputs, Model, prepare
-from deepmd.dpmodel.model.inputs import atom_parameters, squared_lengths
+from deepmd.dpmodel.model.inputs import atom_inputs, frame_inputs, squared_lengths
 from deepmd.dpmodel.neighbors import Overflow, Packing, pack
 from deepmd.dpmodel.output_def import Level, of_level
 
@@ -127,10 +127,12 @@ def _inputs(
         else:
             slots += pack([p], pairs, atype, r2[edges], overflow)
     frame = np.concatenate([batch.frame[a:b], np.zeros(ntypes, np.int64)])
-    fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
-    aparam = atom_parameters(batch)
-    aparam = np.concatenate([aparam[a:b], np.zeros((ntypes, aparam.shape[1]))])
-    return Inputs(part, pairs.i, pairs.j, atype, frame, fparam, aparam, slots)
+    per_atom = {
+        name: np.concatenate([value[a:b], np.zeros((ntypes, value.shape[1]))])
+        for name, value in atom_inputs(batch).items()
+    }
+    per_frame = frame_inputs(batch)
+    return Inputs(part, pairs.i, pairs.j, atype, frame, per_frame, per_atom, slots)
 
 
 def predict_in_chunks(
@@ -213,16 +215,14 @@ def assemble(
 
 def _edge_block(batch: Batch, vec: np.ndarray, block: slice) -> Inputs:
     """Inputs of the assembly: a block of edges, all atoms."""
-    none = np.zeros((0, 0))
-    aparam = none if batch.displacement is None else atom_parameters(batch)
     return Inputs(
         vec[block],
         batch.edges.i[block],
         batch.edges.j[block],
         batch.atype,
         batch.frame,
-        none,
-        aparam,
+        {},
+        atom_inputs(batch),
         [],
     )
 

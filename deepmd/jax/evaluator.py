@@ -84,7 +84,9 @@ class JaxEvaluator(Evaluator):
         )
         edge_names = of_level(self.model.output_def().raw_results(), Level.EDGE)
         raw: dict[str, np.ndarray] = {}
-        for chunk, values in zip(found, self._run(found, tuple(extra), bool(derivatives))):
+        for chunk, values in zip(
+            found, self._run(found, batch.n_frames, tuple(extra), bool(derivatives))
+        ):
             for name, value in values.items():
                 kind = int(name in edge_names)
                 where: Any = (chunk.atoms, chunk.edges)[kind]
@@ -98,11 +100,10 @@ class JaxEvaluator(Evaluator):
         return assemble(self.model, batch, raw, derivatives)
 
     def _run(
-        self, found: Sequence[Chunk], extra: tuple[str, ...], gradients: bool
+        self, found: Sequence[Chunk], n_frames: int, extra: tuple[str, ...], gradients: bool
     ) -> Iterator[dict[str, Any]]:
         """Evaluate chunks, padded to one shape."""
         packings, ntypes = self.model.packings(), self.model.atomic_model.ntypes
-        n_frames = len(found[0].inputs.fparam)
         sizes = [sizes_of(c.inputs, packings, n_frames, ntypes) for c in found]
         to = round_sizes(functools.reduce(Sizes.join, sizes), packings, coarse=True)
         key = (to, extra, gradients)
@@ -110,8 +111,9 @@ class JaxEvaluator(Evaluator):
             self.shapes.add(key)
             make_room()
             log.info("compiling program %d for %s", len(self.shapes), to)
+        names = {one.name for one in self.model.entry_inputs()}
         for chunk in found:
-            padded = pad_inputs(chunk.inputs, packings, n_frames, to, self.model.rcut)
+            padded = pad_inputs(chunk.inputs.only(names), packings, n_frames, to, self.model.rcut)
             if self.program is not None and gradients and not extra:
                 yield self.program(*padded)
             else:

@@ -18,12 +18,13 @@ import numpy as np
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.neighbors import slot_axes
+from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.reading import FOREIGN
 from deepmd.io.guard import reason
 from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
-ENTRY_VERSION = 1
+ENTRY_VERSION = 2
 PLATFORMS = ("cpu", "cuda")
 #: Key of the program in the arrays of a file, and of its description.
 BLOB, ABOUT = "forward_edges", "program"
@@ -32,11 +33,17 @@ BLOB, ABOUT = "forward_edges", "program"
 def arguments(model: Model) -> Inputs:
     """Return shapes and dtypes of the arguments, the sizes being symbols."""
     axes = slot_axes(model.packings())
-    names = dict.fromkeys(["edges", "atoms", "frames", *(name for slot in axes for name in slot)])
+    of_frames = any(one.level is Level.FRAME for one in model.entry_inputs())
+    rows = ["edges", "atoms", *(["frames"] if of_frames else [])]
+    names = dict.fromkeys([*rows, *(name for slot in axes for name in slot)])
     scope = jax.export.SymbolicScope([f"{name} >= 1" for name in names])
 
     def array(shape: str, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, scope=scope), dtype)
+
+    def named(level: Level, rows: str) -> dict[str, Any]:
+        known = [one for one in model.entry_inputs() if one.level is level]
+        return {one.name: array(f"{rows}, {one.size}", jnp.float64) for one in known}
 
     return Inputs(
         vec=array("edges, 3", jnp.float64),
@@ -44,8 +51,8 @@ def arguments(model: Model) -> Inputs:
         j=array("edges,", jnp.int64),
         atype=array("atoms,", jnp.int64),
         frame=array("atoms,", jnp.int64),
-        fparam=array(f"frames, {model.fparam_columns()}", jnp.float64),
-        aparam=array(f"atoms, {model.aparam_columns()}", jnp.float64),
+        frame_inputs=named(Level.FRAME, "frames"),
+        atom_inputs=named(Level.ATOM, "atoms"),
         slots=[array(f"{', '.join(slot)},", jnp.int64) for slot in axes],
     )
 

@@ -190,8 +190,8 @@ def pad_inputs(
         _rows(inputs.j, to.edges, to.atoms - 1),
         atype,
         np.concatenate([inputs.frame, np.full(len(atype) - n, n_frames, np.int64)]),
-        _rows(inputs.fparam, to.frames),
-        _rows(inputs.aparam, to.atoms),
+        {k: _rows(v, to.frames) for k, v in inputs.frame_inputs.items()},
+        {k: _rows(v, to.atoms) for k, v in inputs.atom_inputs.items()},
         slots,
     )
 
@@ -235,11 +235,12 @@ class Bucketing:
         self.packings, self.rcut = model.packings(), model.rcut
         self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name = widths, name
+        self.names = {one.name for one in model.entry_inputs()}
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:
         """Compute vectors and slots of a batch, and pad them."""
-        inputs = prepare(self.expand(batch), self.packings, overflow)
+        inputs = prepare(self.expand(batch), self.packings, overflow).only(self.names)
         sizes = sizes_of(inputs, self.packings, batch.n_frames, self.ntypes)
         to = round_sizes(sizes, self.packings, widths=self.widths)
         return pad_inputs(inputs, self.packings, batch.n_frames, to, self.rcut), to

@@ -52,8 +52,7 @@ class CompiledLoss:
         sites = 2 if self._part.model.has_spin() else 1
         made = example_inputs(
             self._part.model.packings(),
-            n_fparam=inputs.fparam.shape[1],
-            n_aparam=inputs.aparam.shape[1],
+            inputs=self._part.model.entry_inputs(),
             taken=[*widths(self._part), *(v.shape[1] for v in labels.values.values())],
             n_frames=labels.natoms.shape[0],
             sites=sites,
@@ -76,14 +75,15 @@ class CompiledLoss:
                 where="training/enable_compile",
                 fix="set it to false",
             )
-        n_frames, n_slots = int(labels.natoms.shape[0]), len(inputs.slots)
+        n_frames, likeness = int(labels.natoms.shape[0]), inputs
+        n_inputs = len(inputs.flat())
         flat = _flat(*self._example(inputs, labels), 1e-3)
         figures: list[str] = []
 
         def function(weights: list[Tensor], lr: Tensor, *arrays: Tensor) -> list[Tensor]:
-            # Seven arrays of the inputs, the slots, the labels, and three that describe frames.
-            inputs = Inputs.of(arrays[: 7 + n_slots])
-            values = dict(zip(names, arrays[7 + n_slots : -3], strict=True))
+            # Those of the inputs, the labels, and three that describe frames.
+            inputs = likeness.with_arrays(arrays[:n_inputs])
+            values = dict(zip(names, arrays[n_inputs:-3], strict=True))
             named = {f"model.{k}": w for k, w in zip(params, weights, strict=True)}
             total, more = torch.func.functional_call(
                 self._part, named, (lr, inputs, n_frames, Labels(values, find, *arrays[-3:]))
@@ -104,8 +104,7 @@ def _flat(inputs: Inputs, labels: Labels, lr: float) -> list[Tensor]:
     """Return everything but the parameters in a row."""
     return [
         torch.tensor(lr, dtype=torch.float64, device=inputs.vec.device),
-        *inputs[:-1],
-        *inputs.slots,
+        *inputs.flat(),
         *labels.values.values(),
         labels.natoms,
         labels.frame,

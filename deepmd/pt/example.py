@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model import Inputs
 from deepmd.dpmodel.neighbors import Packing, slot_axes
+from deepmd.dpmodel.output_def import Level
 
 
 def _primes(taken: set[int]) -> Iterator[int]:
@@ -24,8 +26,7 @@ def _primes(taken: set[int]) -> Iterator[int]:
 def example_inputs(
     packings: Sequence[Packing],
     *,
-    n_fparam: int,
-    n_aparam: int,
+    inputs: Sequence[InputDef],
     taken: Sequence[int] = (),
     n_frames: int | None = None,
     sites: int = 1,
@@ -37,8 +38,8 @@ def example_inputs(
     ----------
     packings : sequence of Packing
         Of the model.
-    n_fparam, n_aparam : int
-        Widths of the parameters.
+    inputs : sequence of InputDef
+        Inputs of the evaluation entry.
     taken : sequence of int
         Sizes not to be used.
     n_frames : int, optional
@@ -48,7 +49,7 @@ def example_inputs(
     device : torch.device, optional
         Where the model is.
     """
-    sizes = _primes(set(taken) | {n_fparam, n_aparam})
+    sizes = _primes(set(taken) | {one.size for one in inputs})
     edges = next(sizes)
     atoms = sites * next(n for n in sizes if sites * n not in taken)
     frames = next(sizes) if n_frames is None else n_frames
@@ -68,8 +69,8 @@ def example_inputs(
         index(edges),
         index(atoms),
         index(atoms),
-        real(frames, n_fparam),
-        real(atoms, n_aparam),
+        {one.name: real(frames, one.size) for one in inputs if one.level is Level.FRAME},
+        {one.name: real(atoms, one.size) for one in inputs if one.level is Level.ATOM},
         [index(*(named[name] for name in slot)) for slot in axes],
     )
 

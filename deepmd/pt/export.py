@@ -36,32 +36,29 @@ from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 
 #: Version of the evaluation entry.
-ENTRY_VERSION = 1
+ENTRY_VERSION = 2
 
 
 # -- the core -------------------------------------------------------------------------------------
 
 
 def trace_core(model: Model) -> torch.fx.GraphModule:
-    """Return ``forward_edges`` as a plain graph of 7 arrays and a list of slots."""
+    """Return ``forward_edges`` as a plain graph of 5 arrays, two dictionaries and a list."""
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
         model.packings(),
-        n_fparam=model.fparam_columns(),
-        n_aparam=model.aparam_columns(),
+        inputs=model.entry_inputs(),
         taken=sorted(widths(lifted)),
     )
     names = list(model.output_def().get_data())
     names += [f"{v.name}_grad" for v in model.differentiable()]
 
     def function(*arrays: torch.Tensor) -> dict[str, torch.Tensor]:
-        raw = lifted.forward_edges(Inputs.of(arrays))
+        raw = lifted.forward_edges(inputs.with_arrays(arrays))
         return {name: raw[name] for name in names}
 
-    graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
-        *inputs[:-1], *inputs.slots
-    )
-    _name_inputs(graph)
+    graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs.flat())
+    _name_inputs(graph, inputs)
     for node in list(graph.graph.nodes):
         _for_torchscript(graph, node)
     graph.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -72,20 +69,31 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     return core
 
 
-def _name_inputs(graph: torch.fx.GraphModule) -> None:
-    """Give the arguments their names, and make one list of the slots."""
+def _name_inputs(graph: torch.fx.GraphModule, inputs: Inputs) -> None:
+    """Give the arguments their names; named inputs become dictionaries, slots a list."""
     places = [n for n in graph.graph.nodes if n.op == "placeholder"]
-    with graph.graph.inserting_after(places[-1]):
-        slots = graph.graph.placeholder("slots", type_expr=list[torch.Tensor])
-    for name, node in zip(Inputs._fields[:-1], places[:7], strict=True):
+    last = places[-1]
+    named, rest = Inputs._fields[:5], iter(places[5:])
+    for name, node in zip(named, places[:5], strict=True):
         node.target = node.name = name
-    before = slots
-    for k, node in enumerate(places[7:]):
-        with graph.graph.inserting_after(before):
-            item = graph.graph.call_function(operator.getitem, (slots, k))
-        node.replace_all_uses_with(item)
-        graph.graph.erase_node(node)
-        before = item
+    keys: dict[str, list[Any]] = {
+        "frame_inputs": list(inputs.frame_inputs),
+        "atom_inputs": list(inputs.atom_inputs),
+        "slots": list(range(len(inputs.slots))),
+    }
+    groups = []
+    for name in keys:
+        kind: Any = list[torch.Tensor] if name == "slots" else dict[str, torch.Tensor]
+        with graph.graph.inserting_after(last):
+            last = graph.graph.placeholder(name, type_expr=kind)
+        groups.append(last)
+    for group, some in zip(groups, keys.values(), strict=True):
+        for key in some:
+            node = next(rest)
+            with graph.graph.inserting_after(last):
+                last = graph.graph.call_function(operator.getitem, (group, key))
+            node.replace_all_uses_with(last)
+            graph.graph.erase_node(node)
 
 
 _SAME = ("lift_fresh_copy", "detach", "alias", "lift_fresh")
@@ -134,6 +142,7 @@ def settings_of(
     """Return the attributes of :class:`deepmd.pt.script.Program`."""
     packings, outputs = info.packings, info.outputs
     return {
+        "entry_version": ENTRY_VERSION,
         "rcut": info.rcut,
         "core_types": info.core_types,
         "shortest": SHORTEST**2 if info.use_spin else 0.0,
@@ -284,4 +293,10 @@ def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
         records = read_archive(path)
         evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
         evaluator.program = load_program(records, path, evaluator.device)
+        found = getattr(evaluator.program, "entry_version", 1)
+        if found != ENTRY_VERSION:
+            raise ModelFileError(
+                f"the program has entry version {found}; {ENTRY_VERSION} is read here",
+                fix="convert the file into itself with dp convert-backend, or freeze it again",
+            )
     return evaluator

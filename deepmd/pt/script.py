@@ -25,6 +25,7 @@ class Program(torch.nn.Module):
         The attributes, of :func:`deepmd.pt.export.settings_of`.
     """
 
+    entry_version: int
     rcut: float
     core_types: int
     #: Atoms without spin and their partners are at the same place, and neighbours.
@@ -189,13 +190,22 @@ class Program(torch.nn.Module):
         aparam: torch.Tensor | None,
         charge_spin: torch.Tensor | None,
     ) -> Atoms:
-        """Atoms with the parameters of frames, charge and multiplicity at their end, and atoms."""
+        """Atoms with the inputs of frames and atoms, by name."""
         nf, nothing = types.shape[0], self.usual_fparam[:0]
-        f = given_or_usual(fparam, self.dim_fparam, self.usual_fparam, "fparam", nf)
-        c = given_or_usual(charge_spin, self.dim_chg_spin, self.usual_chg_spin, "charge_spin", nf)
-        a = given_or_usual(aparam, nloc * self.dim_aparam, nothing, "aparam", nf)
-        a = a.reshape(nf, nloc, self.dim_aparam)
-        return Atoms(types, nloc, owner, torch.cat([f, c], dim=1), a)
+        frame_inputs: dict[str, torch.Tensor] = {}
+        atom_inputs: dict[str, torch.Tensor] = {}
+        if self.dim_fparam > 0:
+            frame_inputs["fparam"] = given_or_usual(
+                fparam, self.dim_fparam, self.usual_fparam, "fparam", nf
+            )
+        if self.dim_chg_spin > 0:
+            frame_inputs["charge_spin"] = given_or_usual(
+                charge_spin, self.dim_chg_spin, self.usual_chg_spin, "charge_spin", nf
+            )
+        if self.dim_aparam > 0:
+            a = given_or_usual(aparam, nloc * self.dim_aparam, nothing, "aparam", nf)
+            atom_inputs["aparam"] = a.reshape(nf, nloc, self.dim_aparam)
+        return Atoms(types, nloc, owner, frame_inputs, atom_inputs)
 
     def reach(self, shift: torch.Tensor) -> float:
         """How far apart [Å] atoms may be that see each other, or each other's partners."""
@@ -275,12 +285,14 @@ class Program(torch.nn.Module):
         known = number[atoms.owner[j]]
         kinds = torch.arange(self.core_types, dtype=torch.int64, device=flat.device)
         every, frames = torch.cat([flat[centres], kinds]), torch.cat([frame, 0 * kinds + nf - 1])
-        aparam = atoms.aparam.flatten(0, 1)[place]
-        aparam = torch.cat([aparam, aparam.new_zeros((self.core_types, aparam.shape[1]))])
+        atom_inputs: dict[str, torch.Tensor] = {}
+        for name, value in atoms.atom_inputs.items():
+            rows = value.flatten(0, 1)[place]
+            atom_inputs[name] = torch.cat([rows, rows.new_zeros((self.core_types, rows.shape[1]))])
         first, second = number[i], torch.where(known >= 0, known, n + flat[j])
         r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
         slots = self.make_slots(first, second, every, frames, r2)
-        raw = self.core(vec, first, second, every, frames, atoms.fparam, aparam, slots)
+        raw = self.core(vec, first, second, every, frames, atoms.frame_inputs, atom_inputs, slots)
         counted = torch.tensor(self.counted, device=flat.device)
         out: dict[str, torch.Tensor] = {}
         for k in range(len(self.names)):

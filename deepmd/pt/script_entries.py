@@ -14,8 +14,9 @@ from deepmd.dpmodel.model.info import ModelInfo
 #: See ``Model.forward_edges``.
 _EDGES = """
 def forward_edges(self, vec: Tensor, i: Tensor, j: Tensor, atype: Tensor, frame: Tensor,
-                  fparam: Tensor, aparam: Tensor, slots: List[Tensor]) -> Dict[str, Tensor]:
-    return self.core(vec, i, j, atype, frame, fparam, aparam, slots)
+                  frame_inputs: Dict[str, Tensor], atom_inputs: Dict[str, Tensor],
+                  slots: List[Tensor]) -> Dict[str, Tensor]:
+    return self.core(vec, i, j, atype, frame, frame_inputs, atom_inputs, slots)
 """
 #: By the name of the argument that files with spins have in addition.
 _ENTRIES = {

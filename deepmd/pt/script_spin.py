@@ -21,15 +21,15 @@ class Atoms(NamedTuple):
         The first atoms of a frame are centres, the others ghosts.
     owner : (n_frames * n_all,)
         Place of the atom of which the one in a place is an image.
-    fparam : (n_frames, d)
-    aparam : (n_frames, n_local, d)
+    frame_inputs : dict of str to (n_frames, d)
+    atom_inputs : dict of str to (n_frames, n_local, d)
     """
 
     types: torch.Tensor
     nloc: int
     owner: torch.Tensor
-    fparam: torch.Tensor
-    aparam: torch.Tensor
+    frame_inputs: dict[str, torch.Tensor]
+    atom_inputs: dict[str, torch.Tensor]
 
 
 def shifts(spin: torch.Tensor | None, types: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -41,16 +41,19 @@ def shifts(spin: torch.Tensor | None, types: torch.Tensor, scale: torch.Tensor) 
 
 
 def doubled(atoms: Atoms, shift: torch.Tensor, ntypes: int) -> Atoms:
-    """Atoms and partners, with the shifts (2 n_places, 3) [Å] as further atomic parameters."""
+    """Atoms and partners, with the shifts (2 n_places, 3) [Å] as further inputs of atoms."""
     nf, nall, nloc = atoms.types.shape[0], atoms.types.shape[1], 2 * atoms.nloc
     partners = torch.where(atoms.types < 0, atoms.types, atoms.types + ntypes)
-    displacement = shift.reshape(nf, 2 * nall, 3)[:, :nloc]
+    twice: dict[str, torch.Tensor] = {}
+    for name, value in atoms.atom_inputs.items():
+        twice[name] = value.repeat_interleave(2, 1)
+    twice["displacement"] = shift.reshape(nf, 2 * nall, 3)[:, :nloc]
     return Atoms(
         torch.stack([atoms.types, partners], 2).reshape(nf, 2 * nall),
         nloc,
         torch.stack([2 * atoms.owner, 2 * atoms.owner + 1], 1).reshape(-1),
-        atoms.fparam,
-        torch.cat([atoms.aparam.repeat_interleave(2, 1), displacement], 2),
+        atoms.frame_inputs,
+        twice,
     )
 
 

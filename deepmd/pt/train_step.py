@@ -51,6 +51,7 @@ class TorchTrainStep(TrainStep):
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
+        self._names = {t: {one.name for one in m.entry_inputs()} for t, m in models.items()}
         self._optimizer = _adam(self._params, optimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
@@ -63,7 +64,7 @@ class TorchTrainStep(TrainStep):
 
         expanded = self._expand[task](batch)
         inputs = prepare(expanded, self._packings[task], self.overflow)
-        return inputs.map(move), labels_of(batch).map(move)
+        return inputs.only(self._names[task]).map(move), labels_of(batch).map(move)
 
     def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, Tensor]]:
         """Return the figures of a batch and the gradient of every parameter."""

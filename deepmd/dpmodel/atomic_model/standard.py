@@ -108,7 +108,8 @@ class StandardAtomicModel(AtomicModel):
             start += packing.n_tables
         padded, none = np.array([[descriptor.rcut, 0.0, 0.0]]), np.zeros(0, dtype=np.int64)
         # Neutral singlets, where charges are embedded.
-        atoms = Atoms(padded, none, none, atype, atype, np.zeros((n, 2)))
+        given = {"charge_spin": np.zeros((n, 2))}
+        atoms = Atoms(padded, none, none, atype, atype, given)
         return np.asarray(descriptor(atoms, slots).value)
 
     def output_def(self) -> FittingOutputDef:

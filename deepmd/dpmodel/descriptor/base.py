@@ -29,8 +29,8 @@ class Atoms(NamedTuple):
     i, j : (n_edges,) int64
         Centre and neighbour of every edge.
     atype, frame : (n_atoms,) int64
-    fparam : (n_frames, n_fparam) or None
-    aparam : (n_atoms, n_aparam) or None
+    frame_inputs : dict of str to (n_frames, size)
+    atom_inputs : dict of str to (n_atoms, size)
     """
 
     padded: Any
@@ -38,8 +38,8 @@ class Atoms(NamedTuple):
     j: Any
     atype: Any
     frame: Any
-    fparam: Any = None
-    aparam: Any = None
+    frame_inputs: Mapping[str, Any] = {}
+    atom_inputs: Mapping[str, Any] = {}
 
 
 Slots = Mapping[Packing, list[Any]]

@@ -338,7 +338,7 @@ class DescrptDPA3(EmbeddedTypes):
     def _charge_and_spin(self, atoms: Atoms) -> Any:
         """Embedding of the frame's charge and multiplicity, for every atom (n, n_dim)."""
         space = ops.xp(atoms.padded)
-        numbers = space.astype(atoms.fparam[:, -2:], space.int64)
+        numbers = space.astype(atoms.frame_inputs["charge_spin"], space.int64)
         charge = ops.take(self.chg_embedding(), numbers[:, 0] + CHARGES // 2)
         spin = ops.take(self.spin_embedding(), numbers[:, 1])
         mixed = self.mix_cs_mlp(space.concat([charge, spin], axis=-1))

@@ -225,10 +225,11 @@ class Fitting(Registered):
         parts = [ops.cast(descriptor, self._dtype)]
         n = ops.shape(atoms.atype)[0]
         if self.numb_fparam:
-            fparam = (atoms.fparam[:, : self.numb_fparam] - self.fparam_avg) * self.fparam_inv_std
+            given = atoms.frame_inputs["fparam"][:, : self.numb_fparam]
+            fparam = (given - self.fparam_avg) * self.fparam_inv_std
             parts.append(ops.cast(ops.take(fparam, atoms.frame), self._dtype))
         if self.numb_aparam and not self.use_aparam_as_mask:
-            aparam = (atoms.aparam - self.aparam_avg) * self.aparam_inv_std
+            aparam = (atoms.atom_inputs["aparam"] - self.aparam_avg) * self.aparam_inv_std
             parts.append(ops.cast(aparam, self._dtype))
         space = ops.xp(descriptor)
         if self.dim_case_embd:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """From a batch to the arrays a model is evaluated on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,10 @@ class Inputs(NamedTuple):
         Neighbour minus centre: the only array that is differentiated.
     i, j : (n_edges,) int64
     atype, frame : (n_atoms,) int64
-    fparam : (n_frames, n_fparam) float64
-        Where a model takes them, charge and spin multiplicity are the last two columns.
-    aparam : (n_atoms, n_aparam) float64
-        Of a model with spins, the displacements of the atoms [Å] are the last three columns.
+    frame_inputs : dict of str to (n_frames, size) float64
+        ``fparam``, ``charge_spin``: what the model takes, see :meth:`Model.entry_inputs`.
+    atom_inputs : dict of str to (n_atoms, size) float64
+        ``aparam`` and, of models with spins, ``displacement``: from sites to their atoms [Å].
     slots : list of int64 arrays
         As :func:`deepmd.dpmodel.neighbors.pack` makes them for the model's packings.
     """
@@ -32,20 +32,33 @@ class Inputs(NamedTuple):
     j: Any
     atype: Any
     frame: Any
-    fparam: Any
-    aparam: Any
+    frame_inputs: dict[str, Any]
+    atom_inputs: dict[str, Any]
     slots: list[Any]
 
-    @classmethod
-    def of(cls, arrays: Sequence[Any]) -> "Inputs":
-        """Build from all arrays in a row, as compiled programs take them; slots are the last."""
-        first = dict(zip(cls._fields[:-1], arrays, strict=False))
-        return cls(**first, slots=list(arrays[len(first) :]))
+    def flat(self) -> list[Any]:
+        """Return all arrays in a row, those of dictionaries in their order."""
+        named = [*self.frame_inputs.values(), *self.atom_inputs.values()]
+        return [self.vec, self.i, self.j, self.atype, self.frame, *named, *self.slots]
+
+    def with_arrays(self, arrays: Sequence[Any]) -> "Inputs":
+        """Return inputs of the same names with other arrays, in the order of :meth:`flat`."""
+        rest = iter(arrays)
+        first = [next(rest) for _ in range(5)]
+        frame_inputs = {name: next(rest) for name in self.frame_inputs}
+        atom_inputs = {name: next(rest) for name in self.atom_inputs}
+        return Inputs(*first, frame_inputs, atom_inputs, list(rest))
 
     def map(self, f: Callable[[Any], Any]) -> "Inputs":
         """Apply ``f`` to every array."""
-        mapped = {name: f(getattr(self, name)) for name in self._fields[:-1]}
-        return Inputs(**mapped, slots=[f(s) for s in self.slots])
+        return self.with_arrays([f(x) for x in self.flat()])
+
+    def only(self, names: Collection[str]) -> "Inputs":
+        """Return the inputs without those of other names."""
+        return self._replace(
+            frame_inputs={k: v for k, v in self.frame_inputs.items() if k in names},
+            atom_inputs={k: v for k, v in self.atom_inputs.items() if k in names},
+        )
 
 
 #: Distances below this [Å] are taken for it, so that nothing is divided by zero.
@@ -62,23 +75,29 @@ def squared_lengths(batch: Batch, vec: np.ndarray) -> np.ndarray:
     return r2 if batch.displacement is None else np.maximum(r2, SHORTEST**2)
 
 
-def atom_parameters(batch: Batch) -> np.ndarray:
-    """Parameters of the atoms and, where there are any, displacements: (n_atoms, n)."""
-    aparam = np.zeros((batch.n_atoms, 0)) if batch.aparam is None else batch.aparam
-    if batch.displacement is None:
-        return aparam
-    return np.concatenate([aparam, batch.displacement], axis=1)
+def frame_inputs(batch: Batch) -> dict[str, np.ndarray]:
+    """Return what a batch has per frame beside its cells: (n_frames, n) by name."""
+    return _present(batch, "fparam", "charge_spin")
+
+
+def atom_inputs(batch: Batch) -> dict[str, np.ndarray]:
+    """Return what a batch has per atom beside positions and types: (n_atoms, n) by name."""
+    return _present(batch, "aparam", "displacement")
+
+
+def _present(batch: Batch, *names: str) -> dict[str, np.ndarray]:
+    return {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
 
 
 def prepare(batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None) -> Inputs:
-    """Compute the edge vectors of a batch and pack its neighbours."""
+    """Compute the edge vectors of a batch and pack its neighbors."""
     vec = batch.vectors()
     r2 = squared_lengths(batch, vec)
     slots = pack(list(packings), batch.edges, batch.atype, r2, overflow, batch.frame)
-    fparam = np.zeros((batch.n_frames, 0)) if batch.fparam is None else batch.fparam
-    if batch.charge_spin is not None:
-        fparam = np.concatenate([fparam, batch.charge_spin], axis=1)
-    aparam = atom_parameters(batch)
-    return Inputs(
-        vec, batch.edges.i, batch.edges.j, batch.atype, batch.frame, fparam, aparam, slots
+    i, j, per_frame, per_atom = (
+        batch.edges.i,
+        batch.edges.j,
+        frame_inputs(batch),
+        atom_inputs(batch),
     )
+    return Inputs(vec, i, j, batch.atype, batch.frame, per_frame, per_atom, slots)

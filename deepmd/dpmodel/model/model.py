@@ -179,13 +179,9 @@ class Model(Module):
         """Displacement of the virtual atom per unit of spin [Å], for every type; empty without spins."""
         return ()
 
-    def fparam_columns(self) -> int:
-        """Return the number of columns of ``Inputs.fparam``, charge and multiplicity included."""
-        return self.get_dim_fparam() + self.get_dim_chg_spin()
-
-    def aparam_columns(self) -> int:
-        """Return the number of columns of ``Inputs.aparam``."""
-        return self.get_dim_aparam()
+    def entry_inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the evaluation entry (:class:`Inputs`), by name."""
+        return self.inputs()
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
@@ -229,8 +225,8 @@ class Model(Module):
             inputs.j,
             inputs.atype,
             inputs.frame,
-            inputs.fparam,
-            inputs.aparam,
+            inputs.frame_inputs,
+            inputs.atom_inputs,
         )
         return self.atomic_model(atoms, slots, extra)
 
@@ -381,10 +377,7 @@ class Model(Module):
                     if one
                     else ops.xp(inputs.vec).stack([p[key] for p in parts], axis=1)
                 )
-        for name, value in (terms or {}).items():
-            if name in out:
-                out[name] = out[name] + value
-        return out
+        return with_terms(out, terms)
 
     def mask(self, value: Any, inputs: Inputs) -> Any:
         """Return 1 for atoms that count and 0 for those of excluded types: (n_atoms, 1)."""
@@ -430,3 +423,8 @@ class Model(Module):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             return cls(AtomicModel.deserialize(data))
+
+
+def with_terms(out: dict[str, Any], terms: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return results with the terms of a modifier added to those of the same names."""
+    return {k: v + terms[k] if terms and k in terms else v for k, v in out.items()}

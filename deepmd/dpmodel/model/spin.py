@@ -7,7 +7,7 @@ no partner has an energy. Yang et al., Phys. Rev. B 110, 064427 (2024).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.inputs import Inputs
-from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.model.model import Model, with_terms
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, of_level
 from deepmd.dpmodel.type_map import TypeChange
@@ -95,9 +95,9 @@ class SpinModel(Model):
         """Return which types have a spin."""
         return list(self.use_spin)
 
-    def aparam_columns(self) -> int:
-        """Return the number of columns of ``Inputs.aparam``, the displacements included."""
-        return self.get_dim_aparam() + 3
+    def entry_inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the evaluation entry: displacements [Å] in place of spins."""
+        return (*super().inputs(), InputDef("displacement", Level.ATOM, 3))
 
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the atomic model, and spins."""
@@ -194,18 +194,22 @@ class SpinModel(Model):
 
     def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom and partner of an expanded batch."""
-        if inputs.aparam.shape[1] != self.aparam_columns():
+        if "displacement" not in inputs.atom_inputs:
             raise ValueError("a batch for a model with spins must go through expand()")
-        own = inputs.aparam[:, : self.get_dim_aparam()]
-        return super().atomic(inputs._replace(aparam=own), extra)
+        return super().atomic(inputs, extra)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Vectors between the sites: spins stay as they are when the cell is deformed."""
-        shift = inputs.aparam[:, -3:]
+        shift = inputs.atom_inputs["displacement"]
         return inputs.vec + ops.take(shift, inputs.i) - ops.take(shift, inputs.j)
 
     def assemble(
-        self, raw: dict[str, Any], inputs: Inputs, n_frames: int, derivatives: Sequence[str]
+        self,
+        raw: dict[str, Any],
+        inputs: Inputs,
+        n_frames: int,
+        derivatives: Sequence[str],
+        terms: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Sum over atoms and partners, and give the partners' results to their atoms."""
         both = super().assemble(raw, inputs, n_frames, derivatives)
@@ -225,7 +229,7 @@ class SpinModel(Model):
             out["mask_mag"] = self._of_type(self.use_spin, types, both)
         if "mask" in out and min(self.atomic_model.atom_exclude_types) >= len(self.use_spin):
             del out["mask"]
-        return out
+        return with_terms(out, terms)
 
     def _of_type(self, values: Sequence[float], types: Any, like: dict[str, Any]) -> Any:
         """Take one number per type, (n_atoms, 1); atoms of padding may have a partner's type."""

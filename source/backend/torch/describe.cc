@@ -10,6 +10,9 @@
 namespace deepmd::torch_backend {
 namespace {
 
+/** Version of the evaluation entry, deepmd/pt/export.py. */
+constexpr int64_t kEntryVersion = 2;
+
 using torch::jit::IValue;
 using Module = torch::jit::Module;
 
@@ -228,6 +231,12 @@ const char* const* Facts::keep(const std::vector<std::string>& names) {
 void describe_own(Program& program) {
   Facts& facts = program.facts;
   const Module& module = program.module;
+  const int64_t version = module.hasattr("entry_version") ? module.attr("entry_version").toInt() : 1;
+  if (version != kEntryVersion) {
+    throw Failure("the program has entry version " + std::to_string(version) + "; " +
+                  std::to_string(kEntryVersion) +
+                  " is read here; convert the file with dp convert-backend, or freeze it again");
+  }
   add_common(facts, module);
   // Atoms with partners are the program's business: its core sees more than the atoms.
   facts.info.entries = facts.info.has_spin ? DEEPMD_EXTENDED : DEEPMD_EDGES;

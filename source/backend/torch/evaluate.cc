@@ -51,14 +51,27 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
     const deepmd_slot& s = q.slots[k];
     slots.push_back(put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
   }
+  const auto& info = program.facts.info;
+  c10::Dict<std::string, at::Tensor> frame_inputs, atom_inputs;
+  if (program.frame_columns > 0) {
+    // Charge and multiplicity are the last columns of the request.
+    const at::Tensor all = put(view(q.fparam, {q.n_frames, program.frame_columns}));
+    if (info.dim_fparam > 0) frame_inputs.insert("fparam", all.narrow(1, 0, info.dim_fparam));
+    if (info.dim_chg_spin > 0) {
+      frame_inputs.insert("charge_spin", all.narrow(1, info.dim_fparam, info.dim_chg_spin));
+    }
+  }
+  if (program.atom_columns > 0) {
+    atom_inputs.insert("aparam", put(view(q.aparam, {q.n_atoms, program.atom_columns})));
+  }
   std::vector<IValue> inputs = {
       put(view(q.vec, {q.n_edges, 3})),
       put(view(q.i, {q.n_edges})),
       put(view(q.j, {q.n_edges})),
       put(view(q.atype, {q.n_atoms})),
       put(view(q.frame, {q.n_atoms})),
-      put(view(q.fparam, {q.n_frames, program.frame_columns})),
-      put(view(q.aparam, {q.n_atoms, program.atom_columns})),
+      std::move(frame_inputs),
+      std::move(atom_inputs),
       std::move(slots),
   };
   const auto results = program.module.get_method("forward_edges")(std::move(inputs))
