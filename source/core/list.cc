@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "list.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,46 @@ GivenPairs::GivenPairs(const Frame& frame, std::vector<int64_t> centres, int nty
     }
     if (row_[i] >= 0) fail("neighbour list", "centre " + std::to_string(i) + " comes twice");
     row_[i] = k;
+  }
+  check_full();
+}
+
+/** Whether the atoms are centres of the list within the cutoff of each other. */
+bool GivenPairs::are_pair(int64_t i, int64_t j) const {
+  if (j < 0 || j >= static_cast<int64_t>(row_.size()) || row_[j] < 0 || j == i) return false;
+  double r2 = 0.0;
+  for (int a = 0; a < 3; ++a) {
+    const double d = frame_.coord[3 * j + a] - frame_.coord[3 * i + a];
+    r2 += d * d;
+  }
+  return r2 <= rcut_ * rcut_;
+}
+
+/** Whether j is in the row of i. */
+bool GivenPairs::lists(int64_t i, int64_t j) const {
+  const int* row = frame_.list->firstneigh[row_[i]];
+  const int count = frame_.list->numneigh[row_[i]];
+  return std::any_of(row, row + count, [&](int entry) { return (entry & frame_.list->mask) == j; });
+}
+
+/** Half a list would give wrong numbers silently: look at one pair of some of its rows. */
+void GivenPairs::check_full() const {
+  constexpr int64_t samples = 16;
+  const int64_t n = static_cast<int64_t>(centres_.size());
+  for (int64_t c = 0; c < n; c += std::max<int64_t>(1, n / samples)) {
+    const int64_t i = centres_[c];
+    if (row_[i] < 0) continue;
+    const int* row = frame_.list->firstneigh[row_[i]];
+    const int* end = row + frame_.list->numneigh[row_[i]];
+    const int* entry =
+        std::find_if(row, end, [&](int e) { return are_pair(i, e & frame_.list->mask); });
+    if (entry == end) continue;
+    const int64_t j = *entry & frame_.list->mask;
+    if (lists(j, i)) continue;
+    fail("neighbour list",
+         "atom " + std::to_string(i) + " lists atom " + std::to_string(j) +
+             ", but not the other way round",
+         "give a full list, which has each pair at both atoms");
   }
 }
 

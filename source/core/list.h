@@ -17,13 +17,18 @@ class GivenPairs : public PairSource {
    * @param frame with a list; must outlive this object
    * @param centres local atoms that are predicted; those that the list leaves out have no pairs
    * @param ntypes atoms of a type outside of 0 <= type < ntypes are ignored
-   * @throws deepmd::deepmd_exception for a list that names atoms that do not exist
+   * @throws deepmd::deepmd_exception for a list that names atoms that do not exist, or for half a
+   *   list, as far as a sample of its rows shows it
    */
   GivenPairs(const Frame& frame, std::vector<int64_t> centres, int ntypes, double rcut);
 
   void find(int64_t first, int64_t last, Pairs& pairs) const override;
 
  private:
+  void check_full() const;
+  bool are_pair(int64_t i, int64_t j) const;
+  bool lists(int64_t i, int64_t j) const;
+
   const Frame& frame_;
   std::vector<int64_t> centres_;
   std::vector<int> row_;  ///< per local atom its place in the list, or -1

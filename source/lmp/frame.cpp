@@ -47,11 +47,29 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
   for (int k = 0; k < 9; ++k) cell_[k] = rows[k] / length;
 
   const int nprocs = lmp_->comm->nprocs;
-  list_.reset(DP_NewNlist_comm(neighbors->inum, neighbors->ilist, neighbors->numneigh,
-                               neighbors->firstneigh, 0, nullptr, nullptr, nullptr, nullptr,
-                               nullptr, nullptr, &lmp_->world, nprocs));
+  set_rows(*neighbors);
+  list_.reset(DP_NewNlist_comm(static_cast<int>(centres_.size()), centres_.data(), count_.data(),
+                               row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr,
+                               nullptr, &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
   if (nprocs == 1) map_ghosts(rebuilt);
+}
+
+/**
+ * Copy the layout of a list, not its entries.
+ *
+ * LAMMPS indexes numneigh and firstneigh by atom, the C interface by row. They are the same only
+ * while every local atom is a centre, in order: skip lists of pair_style hybrid leave atoms out.
+ * Rows of ghosts, which some lists have after the inum of local atoms, are not needed.
+ */
+void Frame::set_rows(const LAMMPS_NS::NeighList& neighbors) {
+  centres_.assign(neighbors.ilist, neighbors.ilist + neighbors.inum);
+  count_.resize(centres_.size());
+  row_.resize(centres_.size());
+  for (size_t k = 0; k < centres_.size(); ++k) {
+    count_[k] = neighbors.numneigh[centres_[k]];
+    row_[k] = neighbors.firstneigh[centres_[k]];
+  }
 }
 
 /** Tell the owners of ghosts, which models that pass messages need. */

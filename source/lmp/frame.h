@@ -47,6 +47,7 @@ class Frame {
   const DP_Nlist* list() const { return list_.get(); }
 
  private:
+  void set_rows(const LAMMPS_NS::NeighList& neighbors);
   void map_ghosts(bool rebuilt);
 
   struct Free {
@@ -61,6 +62,9 @@ class Frame {
   std::vector<double> spin_;    ///< (nall, 3) [Bohr magnetons]
   std::vector<int> atype_;
   std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank with an atom map
+  // The list by rows: centres, their numbers of neighbors, LAMMPS's arrays of these.
+  std::vector<int> centres_, count_;
+  std::vector<int*> row_;
   double cell_[9] = {};
   std::unique_ptr<DP_Nlist, Free> list_;
 };

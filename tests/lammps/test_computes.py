@@ -16,40 +16,11 @@ read_data water.data
 """
 
 
-def write(path, *, fitting, sel):
-    """Write a small model with random weights as .pth; return its path."""
-    from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.training.checkpoint import Checkpoint
-    from deepmd.entrypoints.convert_backend import convert_backend
-    from deepmd.io import save_model
-    from deepmd.schema import normalize
-
-    descriptor = {"type": "se_e2_a", "sel": sel, "rcut": 4.0, "rcut_smth": 1.0, "neuron": [4, 8]}
-    model = {
-        "type_map": ["O", "H"],
-        "descriptor": {**descriptor, "axis_neuron": 4, "seed": 1},
-        "fitting_net": {"neuron": [8, 8], "seed": 2, **fitting},
-    }
-    data = {
-        "model": model,
-        "learning_rate": {"start_lr": 1e-3},
-        "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
-    }
-    if fitting.get("type", "ener") != "ener":
-        data["loss"] = {"type": "tensor", "pref": 1.0, "pref_atomic": 1.0}
-    params = normalize(data)["model"]
-    built = build_model(params)
-    checkpoint = Checkpoint(models={"Default": built}, model_params=params, min_nbor_dist=0.9)
-    save_model(path.with_suffix(".dp"), checkpoint.model_data())
-    convert_backend(INPUT=str(path.with_suffix(".dp")), OUTPUT=str(path.with_suffix(".pth")))
-    return str(path.with_suffix(".pth"))
-
-
-def test_deeptensor(lammps, tmp_path):
+def test_deeptensor(lammps, tmp_path, random_model):
     """Dipoles of atoms are those of DeepDipole; atoms without a value have zeros."""
     from deepmd.infer.deep_dipole import DeepDipole
 
-    path = write(tmp_path / "dipole", fitting={"type": "dipole", "sel_type": [0]}, sel=[40, 80])
+    path = random_model(tmp_path / "dipole", fitting={"type": "dipole", "sel_type": [0]}, sel=[40, 80])
     text = START + f"pair_style zero 4.0\npair_coeff * *\ncompute mu all deeptensor/atom {path}\n"
     text += "dump 1 all custom 1 mu.dump id type x y z c_mu[*]\n"
     text += "dump_modify 1 sort id format float %.15g\nrun 0\n"
@@ -63,9 +34,9 @@ def test_deeptensor(lammps, tmp_path):
     np.testing.assert_allclose(two, dump, rtol=0, atol=1e-12)
 
 
-def test_derivative_by_fparam_and_overflow(lammps, tmp_path):
+def test_derivative_by_fparam_and_overflow(lammps, tmp_path, random_model):
     """dE/df as the difference of two runs; at the end LAMMPS tells how often sel was too small."""
-    path = write(tmp_path / "fparam", fitting={"numb_fparam": 1}, sel=[8, 12])
+    path = random_model(tmp_path / "fparam", fitting={"numb_fparam": 1}, sel=[8, 12])
 
     def style(value):
         return f"pair_style deepmd {path} fparam {value:.10f}\npair_coeff * * O H\n"

@@ -10,6 +10,9 @@ namespace deepmd {
  *
  * A full list: each pair is listed at both atoms. Pairs may lie beyond the cutoff. The arrays
  * belong to the caller and must live while the list is used.
+ *
+ * Row k is that of the centre ilist[k]. Programs that index numneigh and firstneigh by atom, as
+ * LAMMPS does, must pass them by row: the two differ as soon as an atom is no centre.
  */
 struct InputNlist {
   int inum;          ///< number of centres
