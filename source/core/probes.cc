@@ -34,6 +34,20 @@ void compare(const Info& info, const char* what, const std::vector<double>& expe
        "freeze or convert the model again with this release; do not use it as it is");
 }
 
+/** Evaluate a frame of the file; what is wrong with it is wrong with the file. */
+Prediction evaluate(Model& model, const Frame& frame) {
+  try {
+    return model.evaluate(frame, {}).front();
+  } catch (const deepmd::deepmd_exception& error) {
+    const std::string path = model.info().path, text = error.what();
+    if (text.find(path) != std::string::npos) throw;
+    fail(path,
+         "the frame that is stored in the file cannot be evaluated (" +
+             text.substr(text.find(": ") + 2) + ")",
+         "copy or freeze it again");
+  }
+}
+
 }  // namespace
 
 void check_probes(Model& model, const std::vector<Probe>& probes) {
@@ -49,7 +63,7 @@ void check_probes(Model& model, const std::vector<Probe>& probes) {
       frame.chg_spin = info.dim_chg_spin ? probe.fparam.data() + info.dim_fparam : nullptr;
     }
     frame.aparam = probe.aparam.empty() ? nullptr : probe.aparam.data();
-    const Prediction found = model.evaluate(frame, {}).front();
+    const Prediction found = evaluate(model, frame);
     compare(info, info.outputs.front().name.c_str(), probe.value, found.value);
     compare(info, "the force", probe.force, found.force);
     compare(info, "the virial", probe.virial, found.virial);

@@ -16,7 +16,9 @@
 #include <fstream>
 #include <istream>
 #include <mutex>
+#include <set>
 
+#include "archive.h"
 #include "program.h"
 
 namespace deepmd::torch_backend {
@@ -49,8 +51,8 @@ class MemoryBuffer : public std::streambuf {
   throw Failure(path + ": " + what + "; " + fix);
 }
 
-/** Refuse what is no TorchScript file, before torch reads it. */
-void check_kind(std::istream& stream, const std::string& path) {
+/** Refuse what is no TorchScript file, or is damaged, before torch reads it; the records. */
+std::vector<Record> check_kind(std::istream& stream, const std::string& path) {
   std::array<char, 4> head{};
   stream.read(head.data(), head.size());
   const auto count = stream.gcount();
@@ -71,20 +73,57 @@ void check_kind(std::istream& stream, const std::string& path) {
     fail(path, "this is no TorchScript file", "freeze or convert the model to .pth");
   }
   std::string problem, fix = "copy or freeze it again";
+  std::vector<Record> records;
   try {
     caffe2::serialize::PyTorchStreamReader archive(&stream);
+    records = read_records(stream, path, [&](const std::string& name, uint64_t size) {
+      std::string content(size, '\0');
+      const size_t found = archive.getRecordSize(name);
+      if (found == size) archive.getRecord(name, content.data(), size);
+      return content;
+    });
     if (!archive.hasRecord("constants.pkl")) {
       problem = archive.hasRecord("data.pkl")
                     ? "this is a checkpoint of training, not a frozen model"
                     : "this is an archive, but not one of TorchScript";
       fix = "write a model with dp freeze";
     }
+  } catch (const Failure&) {
+    throw;
   } catch (const std::exception&) {
     problem = "the file is incomplete, damaged, or no archive of PyTorch";
   }
   stream.clear();
   stream.seekg(0);
   if (!problem.empty()) fail(path, problem, fix);
+  return records;
+}
+
+void add_tensors(const torch::jit::IValue& value, std::vector<at::Tensor>& tensors) {
+  value.visit([&](const torch::jit::IValue& inner) {
+    if (inner.isTensor()) tensors.push_back(inner.toTensor());
+    return false;
+  });
+}
+
+/**
+ * Refuse tensors that are larger or smaller than their records.
+ *
+ * torch takes the number of elements as it stands in the file, and would read what is behind the
+ * record in memory.
+ */
+void check_tensors(const torch::jit::Module& module, const std::vector<Record>& records) {
+  std::set<uint64_t> sizes = {0};
+  for (const Record& record : records) sizes.insert(record.size);
+  std::vector<at::Tensor> tensors;
+  add_tensors(module._ivalue(), tensors);
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined() || !tensor.has_storage()) continue;
+    if (!sizes.count(tensor.storage().nbytes())) {
+      throw Failure("the file is damaged: a tensor has another size than its record; copy or freeze "
+                    "it again");
+    }
+  }
 }
 
 /** Called in place of an operator that is not part of this program. */
@@ -208,11 +247,13 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
     stream.rdbuf(file.rdbuf());
   }
   stream.clear();
-  check_kind(stream, program->path);
+  const std::vector<Record> records = check_kind(stream, program->path);
   prepare_process();
   declare_foreign_operators();
   program->module = load(stream, program->path, program->device);
   try {
+    check_operators(program->module);
+    check_tensors(program->module, records);
     if (program->module.find_method("forward_edges")) {
       describe_own(*program);
     } else {

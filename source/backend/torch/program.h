@@ -17,6 +17,9 @@ struct Program {
   int64_t frame_columns = 0, atom_columns = 0;
 };
 
+/** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
+void check_operators(const torch::jit::Module& module);
+
 /** Fill the facts: of our own files, or of files of DeePMD-kit, which have no edges entry. */
 void describe_own(Program& program);
 void describe_foreign(Program& program);

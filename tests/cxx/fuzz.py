@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Open damaged copies of a model file through the C interface, and report what became of each.
+
+``python fuzz.py LIBRARY MODEL FIRST LAST``: one line per mutant of the numbers FIRST <= k < LAST,
+with its outcome and seconds; the last line is the largest memory of this process in MiB. A process
+of its own, because a crash would end it, and without PyTorch's Python, whose memory would count.
+"""
+
+import ctypes as ct
+import io
+import random
+import resource
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+ATYPE = np.array([0, 1, 1, 0, 1], np.int32)
+COORD = np.array(
+    [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.1], [2.5, 0.3, 0.2], [2.9, 1.2, 0.1]]
+)
+
+
+def flip_bits(raw: bytes, rng: random.Random) -> bytes:
+    """Flip some bits."""
+    data = bytearray(raw)
+    for _ in range(rng.choice([1, 1, 1, 2, 8, 64])):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def cut(raw: bytes, rng: random.Random) -> bytes:
+    """Leave the end away."""
+    return raw[: rng.randrange(len(raw))]
+
+
+def overwrite(raw: bytes, rng: random.Random) -> bytes:
+    """Write zeros, ones or random bytes over a part."""
+    n = min(len(raw), 1 << rng.randrange(13))
+    start = rng.randrange(len(raw) - n + 1)
+    new = rng.choice([bytes(n), b"\xff" * n, rng.randbytes(n)])
+    return raw[:start] + new + raw[start + n :]
+
+
+def move(raw: bytes, rng: random.Random) -> bytes:
+    """Take a part out, or put it in twice."""
+    a, b = sorted(rng.randrange(len(raw) + 1) for _ in range(2))
+    b = min(b, a + 4096)
+    return rng.choice([raw[:a] + raw[b:], raw[:b] + raw[a:]])
+
+
+def edit_text(raw: bytes, rng: random.Random) -> bytes:
+    """Exchange a number or a word, or take a line out or put it in elsewhere."""
+    lines = raw.split(b"\n")
+    k = rng.randrange(len(lines))
+    words = lines[k].split(b" ")
+    if rng.random() < 0.5 and len(words) > 1:
+        words[rng.randrange(len(words))] = rng.choice(
+            [b"9223372036854775807", b"-1", b"1e400", b"None", b"self", b"(((((", b"torch.save", b""]
+        )
+        lines[k] = b" ".join(words)
+    else:
+        lines.insert(rng.randrange(len(lines) + 1), lines.pop(k))
+    return b"\n".join(lines)
+
+
+def repack(raw: bytes, rng: random.Random) -> bytes:
+    """Change one record of the archive, and make its checksum right: not damage, but malice."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as source:
+        records = {name: source.read(name) for name in source.namelist()}
+    texts = [name for name in records if name.endswith((".py", ".pkl"))]
+    chosen = rng.choice(texts if rng.random() < 0.8 else sorted(records))
+    if records[chosen]:
+        change = rng.choice([flip_bits, cut, overwrite, move, edit_text])
+        records[chosen] = change(records[chosen], rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as target:
+        for name, content in records.items():
+            target.writestr(name, content)
+    return out.getvalue()
+
+
+#: Kinds of mutants; of all but the last, those that open must give the right numbers.
+CHANGES = [flip_bits, cut, overwrite, move, repack]
+
+
+class Opener:
+    """The C interface, as far as it is needed here."""
+
+    def __init__(self, library: str) -> None:
+        self.c = ct.CDLL(library)
+        self.c.DP_NewDeepPotWithParam2.restype = ct.c_void_p
+        self.c.DP_DeepPotCheckOK.restype = ct.c_void_p
+
+    def message(self, handle: ct.c_void_p) -> str:
+        """Return the message of the last call."""
+        text = self.c.DP_DeepPotCheckOK(handle)
+        message = ct.string_at(text).decode(errors="replace")
+        self.c.DP_DeleteChar(ct.c_void_p(text))
+        return message
+
+    def evaluate(self, content: bytes) -> tuple[str, np.ndarray]:
+        """Open a file's content and evaluate a frame: a message, or energy and forces."""
+        handle = ct.c_void_p(
+            self.c.DP_NewDeepPotWithParam2(b"mutant.pth", 0, content, len(content))
+        )
+        message = self.message(handle)
+        result = np.zeros(1 + COORD.size)
+        if not message:
+            pointers = [
+                ct.c_void_p(x.ctypes.data) for x in (COORD, ATYPE, result[:1], result[1:])
+            ]
+            self.c.DP_DeepPotCompute(
+                handle, len(ATYPE), *pointers[:2], None, *pointers[2:], None, None, None
+            )
+            message = self.message(handle)
+        self.c.DP_DeleteDeepPot(handle)
+        return message, result
+
+
+def main(library: str, model: str, first: int, last: int) -> None:
+    """Report on mutants."""
+    opener, raw = Opener(library), Path(model).read_bytes()
+    message, right = opener.evaluate(raw)
+    assert not message, message
+    for k in range(first, last):
+        rng = random.Random(k)
+        change = CHANGES[k % len(CHANGES)]
+        mutant = change(raw, rng)
+        print(k, change.__name__, end=" ", flush=True)
+        start = time.perf_counter()
+        message, found = opener.evaluate(mutant)
+        seconds = time.perf_counter() - start
+        if message:
+            clean = message.startswith("DeePMD-kit Error: mutant.pth") and "\n" not in message
+            outcome = "refused" if clean else "unclear:" + repr(message).replace(" ", "_")
+        elif np.abs(found - right).max() <= 1e-10:
+            outcome = "right"
+        else:
+            outcome = "wrong" if change is not repack else "other"
+        print(outcome, f"{seconds:.3f}", flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
