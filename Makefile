@@ -23,12 +23,16 @@ SANITIZE := build/sanitize
 # What building with CMake takes; CMake itself from pip is newer than that of most systems.
 TOOLS := cmake ninja nlohmann-json
 
-.PHONY: help install native quickstart test test-python test-native test-slow sanitize lint format \
-  docs bench clean
+# What lint-cxx asks pip for.
+LINT_CXX := clang-format==23.1.5 clang-tidy==23.1.4
+CXX_FILES := '*.cc' '*.cpp' '*.h' '*.hpp' 'examples/*.c'
+
+.PHONY: help install native quickstart test test-python test-native test-slow sanitize lint lint-cxx \
+  format docs bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make quickstart | install | test | test-slow | sanitize | lint | format | docs | bench | clean"
+	@echo "make quickstart | install | test | test-slow | sanitize | lint | lint-cxx | format | docs | bench | clean"
 
 install: $(READY)
 	@$(MAKE) --no-print-directory native || echo "make: the Python package works without them" >&2
@@ -74,6 +78,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+
+# The format of the C++ files, and clang-tidy for those without torch, whose headers take minutes.
+lint-cxx: native
+	@$(BIN)/python -m pip install -q $(LINT_CXX)
+	git ls-files $(CXX_FILES) | xargs $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/run-clang-tidy -quiet -clang-tidy-binary $(BIN)/clang-tidy -p $(NATIVE) \
+	  'source/(api_c|api_cc|core|ipi|lmp)/'
 
 format: $(READY)
 	$(BIN)/ruff format $(SOURCES)
