@@ -138,6 +138,7 @@ Model::Model(const std::string& file, const std::string& content, int gpu_rank, 
   dim_aparam = DP_DeepBaseModelGetDimAParam(dp);
   dim_chg_spin = spins ? DP_DeepSpinGetDimChgSpin(spin()) : DP_DeepPotGetDimChgSpin(pot());
   has_default_fparam = DP_DeepBaseModelHasDefaultFParam(dp);
+  message_passing = DP_DeepBaseModelHasMessagePassing(dp);
   aparam_of_ghosts = DP_DeepBaseModelIsAParamNAll(dp);
   check();
 }

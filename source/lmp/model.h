@@ -54,6 +54,7 @@ class Model {
   int dim_aparam = 0;
   int dim_chg_spin = 0;
   bool has_default_fparam = false;
+  bool message_passing = false;
   bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
 
   /** `ago`: calls since the neighbours were found anew (0: anew). Throws Failure. */

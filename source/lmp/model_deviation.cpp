@@ -4,7 +4,10 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
 #include <iomanip>
 #include <limits>
 #include <numeric>
@@ -22,13 +25,22 @@ using Arrays = std::vector<std::vector<double>>;
 ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, bool append,
                                bool spins)
     : lmp_(lmp), settings_(settings), spins_(spins), units_(lmp) {
+  bool header = true;
   std::string message;
   if (lmp->comm->me == 0) {
+    std::error_code code;
+    header = !append || std::filesystem::file_size(settings_.out_file, code) == 0 || code;
+    errno = 0;
     file_.open(settings_.out_file, append ? std::ios::app : std::ios::trunc);
-    if (!file_) message = "out_file: cannot write " + settings_.out_file;
+    if (!file_) message = cannot("open");
   }
   agree(lmp->world, message);
-  if (lmp->comm->me != 0 || append) return;
+  if (lmp->comm->me == 0 && header) write_header();
+  check_written();
+}
+
+void ModelDeviation::write_header() {
+  errno = 0;
   file_ << "#" << std::setw(11) << "step";
   std::vector<std::string> columns = {"devi_v", spins_ ? "devi_fr" : "devi_f"};
   if (spins_) columns.push_back("devi_fm");
@@ -39,6 +51,18 @@ ModelDeviation::ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings,
   }
   if (settings_.atomic) file_ << " " << std::setw(18) << "atm_devi_f(N)";
   file_ << std::endl;
+}
+
+/** What a failed call says of the file. */
+std::string ModelDeviation::cannot(const char* verb) const {
+  const std::string reason = errno ? std::strerror(errno) : "unknown error";
+  return "out_file: cannot " + std::string(verb) + " " + settings_.out_file + ": " + reason;
+}
+
+/** Rank 0 has written: stop on all ranks if not all of it arrived, on a full disk for example. */
+void ModelDeviation::check_written() const {
+  const bool lost = lmp_->comm->me == 0 && !file_;
+  agree(lmp_->world, lost ? cannot("write") : "");
 }
 
 bool ModelDeviation::due() const { return lmp_->update->ntimestep % settings_.out_freq == 0; }
@@ -63,10 +87,13 @@ void ModelDeviation::write(const Arrays& force, const Arrays& force_mag, const A
     const std::vector<double> atoms = sorted_by_tag(deviation);
     columns.insert(columns.end(), atoms.begin(), atoms.end());
   }
-  if (lmp_->comm->me != 0) return;
-  file_ << std::setw(12) << lmp_->update->ntimestep << std::scientific << std::setprecision(6);
-  for (const double column : columns) file_ << " " << std::setw(18) << column;
-  file_ << std::endl;
+  if (lmp_->comm->me == 0) {
+    errno = 0;
+    file_ << std::setw(12) << lmp_->update->ntimestep << std::scientific << std::setprecision(6);
+    for (const double column : columns) file_ << " " << std::setw(18) << column;
+    file_ << std::endl;
+  }
+  check_written();
 }
 
 ModelDeviation::Row ModelDeviation::of_virial(const Arrays& virial, double natoms) const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <fstream>
+#include <string>
 #include <vector>
 
 #include "frame.h"
@@ -14,7 +15,7 @@ namespace deepmd_lmp {
 
 class ModelDeviation {
  public:
-  /** Open the file on rank 0 and write its header. Throws Failure on all ranks. */
+  /** Open the file on rank 0; write the header if it is empty. Throws Failure on all ranks. */
   ModelDeviation(LAMMPS_NS::LAMMPS* lmp, const Settings& settings, bool append, bool spins);
 
   /** Whether this step has a row. */
@@ -25,13 +26,17 @@ class ModelDeviation {
    *
    * force[k] (nlocal, 3) [eV/Å] of model k on this rank's atoms, complete; virial[k] (9) [eV],
    * this rank's part; atype (nlocal): atoms of type -1 do not count. With spins, force_mag is as
-   * force [eV per unit of spin].
+   * force [eV per unit of spin]. Throws Failure on all ranks if the file cannot be written.
    */
   void write(const std::vector<std::vector<double>>& force,
              const std::vector<std::vector<double>>& force_mag,
              const std::vector<std::vector<double>>& virial, const int* atype);
 
  private:
+  void write_header();
+  std::string cannot(const char* verb) const;
+  void check_written() const;
+
   /** Largest, smallest and average deviation. */
   struct Row {
     double largest, smallest, average;

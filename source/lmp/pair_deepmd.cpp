@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "atom.h"
 #include "comm.h"
@@ -25,6 +26,17 @@ namespace {
 constexpr int component[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
 
 constexpr int widest = 9;  // numbers per atom that ranks exchange at once
+
+/**
+ * Instances of LAMMPS that continue from a restart file.
+ *
+ * The pair style cannot remember it: when the input repeats pair_style hybrid after read_restart,
+ * LAMMPS destroys the styles below it and makes new ones.
+ */
+std::set<const LAMMPS*>& continued() {
+  static std::set<const LAMMPS*> instances;
+  return instances;
+}
 
 /** Models that are compared must mean the same by types and parameters. Throws Failure. */
 void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other) {
@@ -74,6 +86,8 @@ PairDeepmd::~PairDeepmd() {
                        std::to_string(most_neighbors) +
                        "); the farthest were left out. Train with a larger sel.\n");
   }
+  // "clear" and the end of LAMMPS destroy Update before pair styles; pair_style does not.
+  if (!update) continued().erase(lmp);
   if (allocated) {
     memory->destroy(setflag);
     memory->destroy(cutsq);
@@ -115,7 +129,8 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   }
   parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);
   if (models.size() > 1 && settings.out_freq > 0) {
-    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings, restarted, spins);
+    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(
+        lmp, settings, continued().count(lmp) > 0, spins);
   }
   set_cutoff();
 }
@@ -149,44 +164,11 @@ void PairDeepmd::coeff(int narg, char** arg) {
   guard([&] {
     if (models.empty()) throw Failure("no model is open; give pair_style with a model file before");
     if (!allocated) allocate();
-    name_types({arg + 2, arg + narg});  // LAMMPS saw to it that "* *" comes first: one_coeff
+    // LAMMPS saw to it that "* *" comes first: one_coeff
+    types = deepmd_lmp::TypeMap({arg + 2, arg + narg}, atom->ntypes, models[0]->type_map,
+                                models[0]->path);
+    if (!types.note.empty() && comm->me == 0) error->warning(FLERR, style + types.note);
   });
-}
-
-void PairDeepmd::name_types(const std::vector<std::string>& names) {
-  const std::vector<std::string>& known = models[0]->type_map;
-  const size_t ntypes = atom->ntypes;
-  types.assign(ntypes + 1, -1);
-  if (names.empty()) {
-    if (ntypes > known.size()) {
-      throw Failure("pair_coeff * *: there are " + std::to_string(ntypes) + " types, but " +
-                    models[0]->path + " has only " + join(known) +
-                    "; name one for each type, or NULL");
-    }
-    if (ntypes < known.size() && comm->me == 0) {
-      error->warning(FLERR, "pair_coeff * *: types 1 to " + std::to_string(ntypes) +
-                                " are taken for the first of " + join(known));
-    }
-    for (size_t t = 1; t <= ntypes; ++t) types[t] = static_cast<int>(t) - 1;
-    return;
-  }
-  if (names.size() > ntypes) {
-    throw Failure("pair_coeff: " + std::to_string(names.size()) + " names for " +
-                  std::to_string(ntypes) + " types");
-  }
-  for (size_t t = 0; t < names.size(); ++t) {
-    if (names[t] == "NULL") continue;
-    const auto found = std::find(known.begin(), known.end(), names[t]);
-    if (found == known.end()) {
-      throw Failure("pair_coeff: " + models[0]->path + " does not know " + names[t] + "; it has " +
-                    join(known));
-    }
-    types[t + 1] = static_cast<int>(found - known.begin());
-  }
-  if (names.size() < ntypes && comm->me == 0) {
-    error->warning(FLERR, "pair_coeff: types above " + std::to_string(names.size()) +
-                              " have no name and are ignored by the model");
-  }
 }
 
 void PairDeepmd::init_style() {
@@ -195,17 +177,34 @@ void PairDeepmd::init_style() {
       throw Failure(
           "restart files do not hold models; give pair_style with its files and pair_coeff again");
     }
-    if (types.empty()) throw Failure("give pair_coeff * * with a name for each type");
+    if (types.model_type.empty()) {
+      throw Failure("give pair_coeff * * with a name for each type");
+    }
     check_atoms();
+    check_unnamed();
     check_special_bonds();
     parameters->init();
     set_cutoff();
   });
   neighbor->add_request(this, NeighConst::REQ_FULL);
+  skip_checked = false;  // LAMMPS completes the list after this
 }
 
 void PairDeepmd::check_atoms() {
   if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
+}
+
+/** Atoms without a name are for another style of pair_style hybrid; alone, nothing would hold them. */
+void PairDeepmd::check_unnamed() const {
+  std::vector<int> mine(atom->ntypes + 1, 0), all(atom->ntypes + 1, 0);
+  for (int i = 0; i < atom->nlocal; ++i) mine[atom->type[i]] = 1;
+  MPI_Allreduce(mine.data(), all.data(), atom->ntypes + 1, MPI_INT, MPI_MAX, world);
+  if (force->pair != this) return;
+  for (const int t : types.unnamed) {
+    if (!all[t]) continue;
+    throw Failure("pair_coeff names no element for type " + std::to_string(t) +
+                  ", which has atoms; name it, or write NULL if no force shall act on them");
+  }
 }
 
 void PairDeepmd::check_special_bonds() const {
@@ -219,9 +218,29 @@ void PairDeepmd::check_special_bonds() const {
   }
 }
 
+void PairDeepmd::read_restart_settings(FILE*) { continued().insert(lmp); }
+
 void PairDeepmd::read_restart(FILE*) {
-  restarted = true;
+  continued().insert(lmp);
   if (!allocated) allocate();  // so that init_style is called, and says what is missing
+}
+
+/** Under pair_style hybrid single pairs of types may belong to another style. */
+void PairDeepmd::check_skipped() {
+  if (skip_checked) return;
+  skip_checked = true;
+  if (!list->ijskip || comm->me != 0) return;
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = i; j <= atom->ntypes; ++j) {
+      if (types.model_type[i] < 0 || types.model_type[j] < 0) continue;
+      if (!list->ijskip[i][j] && !list->ijskip[j][i]) continue;
+      error->warning(FLERR, style + "pair_style hybrid gives the types " + std::to_string(i) + " " +
+                                std::to_string(j) +
+                                " to another style, so that the model does not see them as "
+                                "neighbors of each other; use hybrid/overlay, or NULL");
+      return;
+    }
+  }
 }
 
 double PairDeepmd::init_one(int i, int j) {
@@ -236,8 +255,11 @@ void PairDeepmd::compute(int eflag, int vflag) {
                style + "a many-body virial of an atom has nine components; use compute "
                        "centroid/stress/atom in place of stress/atom");
   }
+  check_skipped();
+  const double factor = common_scale();
+  if (cvflag_atom) note_virial();
   const bool rebuilt = neighbor->ago == 0;
-  frame.fill(list, types, units->length, rebuilt);
+  frame.fill(list, types.model_type, units->length, rebuilt);
   deepmd_lmp::Inputs inputs;
   guard([&] {
     check_spins();
@@ -246,7 +268,7 @@ void PairDeepmd::compute(int eflag, int vflag) {
     models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
     seconds += platform::walltime() - start;
   });
-  add(results);
+  add(results, factor);
   if (deviation && deviation->due()) compare(results, inputs);
 }
 
@@ -259,8 +281,38 @@ void PairDeepmd::check_spins() {
 
 int PairDeepmd::count_added() const { return force->newton ? frame.nall() : frame.nlocal(); }
 
-void PairDeepmd::add(deepmd_lmp::Results& results) {
-  const double factor = scale[1][1];
+/**
+ * The factor of energies, forces and virials that fix adapt and its kin set.
+ *
+ * They have one number per pair of types, i <= j; the energy of a many-body potential is no sum over
+ * pairs, and has but one.
+ */
+double PairDeepmd::common_scale() const {
+  const double* first = nullptr;
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = i; j <= atom->ntypes; ++j) {
+      if (types.model_type[i] < 0 || types.model_type[j] < 0) continue;
+      if (!first) first = &scale[i][j];
+      if (scale[i][j] == *first) continue;
+      error->all(FLERR, style + "scale differs between pairs of types, but the energy of this "
+                                "many-body potential has one factor; let fix adapt set all pairs "
+                                "of its types: scale * *");
+    }
+  }
+  return first ? *first : 1.0;
+}
+
+/** Say once that parts of the virial could be assigned to atoms otherwise. */
+void PairDeepmd::note_virial() {
+  if (virial_noted || !models[0]->message_passing) return;
+  virial_noted = true;
+  if (comm->me != 0) return;
+  utils::logmesg(lmp, style + "the virial of an atom is not unique for a model that passes "
+                              "messages between atoms: here each edge gives its part to its "
+                              "neighbor; the sum over atoms does not depend on that\n");
+}
+
+void PairDeepmd::add(deepmd_lmp::Results& results, double factor) {
   // Without Newton's third law nobody but us adds what belongs to the owners of ghosts.
   if (!force->newton) {
     fold(results.force, 3);
@@ -306,7 +358,7 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
     force_mag_of.push_back(other.force_mag);
     virial_of.push_back(other.virial);
   }
-  deviation->write(force_of, force_mag_of, virial_of, frame.atype());
+  guard([&] { deviation->write(force_of, force_mag_of, virial_of, frame.atype()); });
 }
 
 void PairDeepmd::fold(std::vector<double>& values, int width) {
@@ -359,11 +411,11 @@ int PairDeepmd::dim_fparam() const { return models.empty() ? 0 : models[0]->dim_
 
 double PairDeepmd::energy_at(double fparam) {
   double energy = 0.0;
-  frame.fill(list, types, units->length, false);
+  frame.fill(list, types.model_type, units->length, false);
   guard([&] {
     deepmd_lmp::Inputs inputs = parameters->values();
     inputs.fparam = &fparam;
     energy = models[0]->energy(frame, inputs);
   });
-  return energy * scale[1][1] * units->energy;
+  return energy * common_scale() * units->energy;
 }

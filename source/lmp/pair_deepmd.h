@@ -15,6 +15,7 @@
 #include "model_deviation.h"
 #include "pair.h"
 #include "parameters.h"
+#include "type_map.h"
 
 namespace LAMMPS_NS {
 
@@ -33,11 +34,11 @@ class PairDeepmd : public Pair {
   int pack_reverse_comm(int n, int first, double* buffer) override;
   void unpack_reverse_comm(int n, int* list, double* buffer) override;
 
-  // Nothing is stored; that a restart file was read tells to append to the deviation file.
+  // Nothing is stored; that a restart file was read is why the deviation file is continued.
   void write_restart(FILE*) override {}
   void write_restart_settings(FILE*) override {}
   void read_restart(FILE*) override;
-  void read_restart_settings(FILE*) override { restarted = true; }
+  void read_restart_settings(FILE*) override;
 
   /** Numbers of frame parameters of the model. */
   int dim_fparam() const;
@@ -52,23 +53,25 @@ class PairDeepmd : public Pair {
   virtual void check_atoms();
   /** The longest spin of this rank's atoms. */
   virtual double longest_spin() const { return 0.0; }
-  /** Add results to what LAMMPS sums. */
-  virtual void add(deepmd_lmp::Results& results);
+  /** Add results, times a factor, to what LAMMPS sums. */
+  virtual void add(deepmd_lmp::Results& results, double factor);
   /** Atoms whose forces LAMMPS takes: with Newton's third law those of ghosts, too. */
   int count_added() const;
   /** Add the values (nall, width) of ghosts to those of their owners. */
   void fold(std::vector<double>& values, int width);
 
   deepmd_lmp::Frame frame;
-  double** scale = nullptr;
 
  private:
   void allocate();
   void open(const deepmd_lmp::Settings& settings);
-  void name_types(const std::vector<std::string>& names);
+  void check_unnamed() const;
   void check_special_bonds() const;
   void set_cutoff();
+  void check_skipped();
   void check_spins();
+  double common_scale() const;
+  void note_virial();
   void compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs);
   template <typename Action>
   void guard(Action&& action);
@@ -80,11 +83,13 @@ class PairDeepmd : public Pair {
   std::unique_ptr<deepmd_lmp::ModelDeviation> deviation;  ///< null: one model, or not wanted
   std::unique_ptr<deepmd_lmp::Units> units;
   deepmd_lmp::Results results;
-  std::vector<int> types;  ///< (ntypes + 1): type of the model, -1: ignored
+  deepmd_lmp::TypeMap types;
+  double** scale = nullptr;  ///< (ntypes + 1, ntypes + 1): fix adapt writes it
   double cutoff = 0.0;   ///< in the units of the run, with the reach of spins
   double longest = 0.0;  ///< spin for which the cutoff is enough
   double seconds = 0.0;  ///< in the first model on this rank; for compute pair
-  bool restarted = false;
+  bool skip_checked = false;
+  bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run
   long long most_neighbors = 0;
 

@@ -30,11 +30,11 @@ double PairDeepspin::longest_spin() const {
 }
 
 /** LAMMPS wants precession frequencies of unit vectors [1/ps]. */
-void PairDeepspin::add(deepmd_lmp::Results& results) {
+void PairDeepspin::add(deepmd_lmp::Results& results, double factor) {
   if (!force->newton) fold(results.force_mag, 3);
   for (int i = 0; i < count_added(); ++i) {
-    const double unit = scale[1][1] * atom->sp[i][3] / hbar;
+    const double unit = factor * atom->sp[i][3] / hbar;
     for (int c = 0; c < 3; ++c) atom->fm[i][c] += unit * results.force_mag[3 * i + c];
   }
-  PairDeepmd::add(results);
+  PairDeepmd::add(results, factor);
 }

@@ -15,7 +15,7 @@ class PairDeepspin : public PairDeepmd {
  protected:
   void check_atoms() override;
   double longest_spin() const override;
-  void add(deepmd_lmp::Results& results) override;
+  void add(deepmd_lmp::Results& results, double factor) override;
 };
 
 }  // namespace LAMMPS_NS

@@ -170,6 +170,7 @@ TEST(ApiHpp, FramesAndParameters) {
   const Frames<double> in(2);
   const All want = exact(file.path(), in, {0.5}, {0.25});
   deepmd::hpp::DeepPot dp(file.path());
+  EXPECT_FALSE(dp.has_message_passing());
   All out;
   dp.compute(out.energy, out.force, out.virial, out.atom_energy, out.atom_virial, in.coord,
              in.atype, in.box, {0.5}, {0.25});

@@ -347,6 +347,13 @@ TEST(ApiCc, Overflow) {
   EXPECT_GT(dp.most_neighbors(), 1);
 }
 
+TEST(ApiCc, MessagePassing) {
+  for (const bool passing : {false, true}) {
+    const ModelFile file("rcut 4\nmessage_passing " + std::to_string(passing) + "\n");
+    EXPECT_EQ(DeepPot(file.path()).has_message_passing(), passing);
+  }
+}
+
 TEST(ApiCc, Threads) {
   const ModelFile file("rcut 4\n");
   DeepPot dp(file.path());

@@ -46,7 +46,7 @@ def test_errors(messages, tmp_path, reference):
         STYLE.format(params, "fparam 1 aparam 1"): "fparam: 1 value given",
         STYLE.format(params, "fparam 1 2 fparam_from_fix a aparam 1"): "exclude each other",
         f"pair_style deepmd {path} {params}": "takes other numbers of fparam",
-        f"pair_style deepmd {path} {path} out_file no/where.out": "cannot write no/where.out",
+        f"pair_style deepmd {path} {path} out_file no/where.out": "cannot open no/where.out",
         f"pair_style deepmd {spins}": "pair_style deepmd: DeePMD-kit Error: nio_spin.pth: its atoms",
         f"pair_style deepspin {path}": "its atoms carry no spins; open it with DeepPot",
     }

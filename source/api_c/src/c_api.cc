@@ -237,6 +237,9 @@ void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
 DEEPMD_FACTS(DeepBaseModel)
 DEEPMD_TYPE_MAP(DeepBaseModel)
 DEEPMD_NEIGHBORS(DeepBaseModel)
+bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp) {
+  return fact(dp, false, [&] { return dp->base().has_message_passing(); });
+}
 DEEPMD_FACTS(DeepBaseModelDevi)
 DEEPMD_NEIGHBORS(DeepBaseModelDevi)
 DEEPMD_FACTS(DeepPot)

@@ -46,6 +46,8 @@ void DeepBaseModel::get_type_map(std::string& type_map) {
   type_map = type_names(info(session_));
 }
 
+bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
+
 long long DeepBaseModel::sel_overflow() const {
   return opened(session_, "DeepPot").model->overflow();
 }

@@ -46,7 +46,8 @@ typedef struct DP_DipoleChargeModifier DP_DipoleChargeModifier;
 
 /* ---- Neighbour list --------------------------------------------------------------------------
  * inum centres ilist[inum] with numneigh[inum] neighbours firstneigh[inum][...], indices of atoms
- * (ghosts included); a full list: each pair from both ends. The arrays are not copied and must
+ * (ghosts included); a full list: each pair from both ends. numneigh[k] and firstneigh[k] are those
+ * of the centre ilist[k], not of atom k (LAMMPS has them by atom). The arrays are not copied and must
  * live as long as the handle. Of every entry only the bits of the mask are the index (default:
  * all). The mapping (n_all) names the local atom of every atom: models that pass messages need it
  * where periodic images are ghosts. The remaining arguments of DP_NewNlist_comm describe how ghosts
@@ -505,10 +506,13 @@ extern void DP_DeleteChar(const char* text);
  * DP_CheckProbes: whether models that this thread opens from now on evaluate the frames with known
  * results in their file and compare (default: 1); returns the old setting.
  * SelOverflow: how many centres so far had more neighbours within the cutoff than the model's
- * `sel` keeps; MostNeighbors: the largest number of neighbours so far. -1 for no model. */
+ * `sel` keeps; MostNeighbors: the largest number of neighbours so far. -1 for no model.
+ * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
+ * neighbors. */
 extern int DP_CheckProbes(int on);
 extern long long DP_DeepBaseModelGetSelOverflow(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetMostNeighbors(DP_DeepBaseModel* dp);
+extern bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelDeviGetSelOverflow(DP_DeepBaseModelDevi* dp);
 extern long long DP_DeepBaseModelDeviGetMostNeighbors(DP_DeepBaseModelDevi* dp);
 

@@ -35,6 +35,9 @@ class DeepBaseModel {
   /** Names of the types, separated by blanks. */
   void get_type_map(std::string& type_map);
 
+  /** Whether the energy of an atom depends on atoms beyond the cutoff, through its neighbors. */
+  bool has_message_passing() const;
+
   /** Centres so far that had more neighbours than the model keeps. */
   long long sel_overflow() const;
   /** The largest number of neighbours within the cutoff so far. */

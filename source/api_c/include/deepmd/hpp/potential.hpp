@@ -23,6 +23,7 @@ class DeepBaseModel {
     type_map = detail::take(DP_DeepBaseModelGetTypeMap(handle()));
   }
   void print_summary(const std::string& pre) const { DP_PrintSummary(pre.c_str()); }
+  bool has_message_passing() const { return DP_DeepBaseModelHasMessagePassing(handle()); }
   long long sel_overflow() const { return DP_DeepBaseModelGetSelOverflow(handle()); }
   long long most_neighbors() const { return DP_DeepBaseModelGetMostNeighbors(handle()); }
 
