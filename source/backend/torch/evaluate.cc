@@ -49,7 +49,8 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
   slots.reserve(q.n_slots);
   for (int32_t k = 0; k < q.n_slots; ++k) {
     const deepmd_slot& s = q.slots[k];
-    slots.push_back(put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
+    slots.push_back(
+        put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
   }
   std::vector<IValue> inputs = {
       put(view(q.vec, {q.n_edges, 3})),
@@ -61,8 +62,8 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
       put(view(q.aparam, {q.n_atoms, program.atom_columns})),
       std::move(slots),
   };
-  const auto results = program.module.get_method("forward_edges")(std::move(inputs))
-                           .toGenericDict();
+  const auto results =
+      program.module.get_method("forward_edges")(std::move(inputs)).toGenericDict();
   for (size_t k = 0; k < program.facts.outputs.size(); ++k) {
     const deepmd_output& output = program.facts.outputs[k];
     const std::string name = output.name;
