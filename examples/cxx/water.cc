@@ -29,8 +29,8 @@ int main(int argc, char** argv) {
   try {
     deepmd::DeepPot dp(argv[1]);
     const int O = type_of(dp, "O"), H = type_of(dp, "H");
-    const std::vector<double> coord = {0.00, 0.00, 0.00, 0.76, 0.59, 0.00, -0.76, 0.59, 0.00,
-                                       0.00, -2.80, 0.10, 0.05, -1.84, 0.05, 0.55, -3.10, 0.82};
+    const std::vector<double> coord = {0.00, 0.00,  0.00, 0.76, 0.59,  0.00, -0.76, 0.59,  0.00,
+                                       0.00, -2.80, 0.10, 0.05, -1.84, 0.05, 0.55,  -3.10, 0.82};
     const std::vector<int> atype = {O, H, H, O, H, H};
     const std::vector<double> box = {9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 9.0};
 

@@ -25,7 +25,8 @@
 extern "C" {
 #endif
 
-/** Version of this interface. A library and a backend of different versions do not work together. */
+/** Version of this interface. A library and a backend of different versions do not work together.
+ */
 #define DEEPMD_BACKEND_VERSION 1
 
 /** How a part of a model reads its neighbours: see deepmd_packing. */
@@ -43,8 +44,8 @@ enum deepmd_layout {
  *
  * Edges beyond `rcut` are dropped; of each centre the nearest `nearest` (0: the sum of `sel`) are
  * kept, then (typed) the nearest `sel[t]` of each type t; then pairs of excluded types are dropped.
- * K is the largest count found, at least 1. With `by_centre`, each type of centres comes as its atom
- * numbers (n), followed by its tables.
+ * K is the largest count found, at least 1. With `by_centre`, each type of centres comes as its
+ * atom numbers (n), followed by its tables.
  */
 typedef struct deepmd_packing {
   size_t struct_size;
@@ -63,8 +64,8 @@ typedef struct deepmd_packing {
 /** One thing a model predicts for every atom. */
 typedef struct deepmd_output {
   size_t struct_size;
-  const char* name; /**< "energy", "dipole", "polar", "dos", "property", ... */
-  int64_t size;     /**< components per atom */
+  const char* name;       /**< "energy", "dipole", "polar", "dos", "property", ... */
+  int64_t size;           /**< components per atom */
   int32_t differentiable; /**< whether there is a gradient by edge vectors */
   int32_t intensive;      /**< whether the value of a frame is a mean rather than a sum */
 } deepmd_output;
@@ -73,14 +74,14 @@ typedef struct deepmd_output {
 typedef struct deepmd_probe {
   size_t struct_size;
   int64_t natoms;
-  const double* coord;   /**< (natoms, 3) */
-  const int32_t* atype;  /**< (natoms), -1 for virtual atoms */
-  const double* cell;    /**< (9), or NULL for an open system */
-  const double* fparam;  /**< (dim_fparam + dim_chg_spin), or NULL */
-  const double* aparam;  /**< (natoms, dim_aparam), or NULL */
-  const double* value;   /**< (size): the first output, of the frame */
-  const double* force;   /**< (size, natoms, 3), or NULL */
-  const double* virial;  /**< (size, 9), or NULL */
+  const double* coord;  /**< (natoms, 3) */
+  const int32_t* atype; /**< (natoms), -1 for virtual atoms */
+  const double* cell;   /**< (9), or NULL for an open system */
+  const double* fparam; /**< (dim_fparam + dim_chg_spin), or NULL */
+  const double* aparam; /**< (natoms, dim_aparam), or NULL */
+  const double* value;  /**< (size): the first output, of the frame */
+  const double* force;  /**< (size, natoms, 3), or NULL */
+  const double* virial; /**< (size, 9), or NULL */
 } deepmd_probe;
 
 /** The ways in which a model file can be evaluated. */
@@ -111,7 +112,7 @@ typedef struct deepmd_info {
   const double* default_chg_spin; /**< (dim_chg_spin), or NULL */
   int32_t message_passing; /**< whether atoms beyond the cutoff matter: neighbours must be owners */
   int32_t mixed_types;     /**< EXTENDED: whether the list is one of all types */
-  int32_t has_spin; /**< whether atoms carry spins; EXTENDED only, see spin_scale */
+  int32_t has_spin;        /**< whether atoms carry spins; EXTENDED only, see spin_scale */
   int32_t single_precision; /**< whether networks are float32: a coarser probe check */
   const int32_t* sel_type;  /**< types that are predicted; n_sel_type 0: all */
   int32_t n_sel_type;
@@ -154,16 +155,16 @@ typedef struct deepmd_edges_request {
   int64_t n_edges;
   int64_t n_atoms;
   int64_t n_frames;
-  const double* vec;     /**< (n_edges, 3) */
-  const int64_t* i;      /**< (n_edges) */
-  const int64_t* j;      /**< (n_edges) */
-  const int64_t* atype;  /**< (n_atoms) */
-  const int64_t* frame;  /**< (n_atoms) */
-  const double* fparam;  /**< (n_frames, dim_fparam + dim_chg_spin) */
-  const double* aparam;  /**< (n_atoms, dim_aparam) */
+  const double* vec;    /**< (n_edges, 3) */
+  const int64_t* i;     /**< (n_edges) */
+  const int64_t* j;     /**< (n_edges) */
+  const int64_t* atype; /**< (n_atoms) */
+  const int64_t* frame; /**< (n_atoms) */
+  const double* fparam; /**< (n_frames, dim_fparam + dim_chg_spin) */
+  const double* aparam; /**< (n_atoms, dim_aparam) */
   const deepmd_slot* slots;
   int32_t n_slots;
-  int32_t threads; /**< to be used inside of this call; 0: as the framework likes */
+  int32_t threads;              /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_result* results; /**< in the order of info.outputs */
 } deepmd_edges_request;
 
@@ -172,15 +173,15 @@ typedef struct deepmd_extended_request {
   size_t struct_size;
   int64_t nloc; /**< local atoms come first */
   int64_t nall;
-  int64_t nnei;          /**< width of the list */
-  const double* coord;   /**< (nall, 3) */
-  const int64_t* atype;  /**< (nall) */
+  int64_t nnei;         /**< width of the list */
+  const double* coord;  /**< (nall, 3) */
+  const int64_t* atype; /**< (nall) */
   /** (nloc, nnei): the nearest first, cut to `sel` per type; -1: none. With spins: all that matter,
       see spin_scale; the model counts partners and cuts to `sel` by itself. */
   const int64_t* nlist;
   const int64_t* mapping; /**< (nall): local atom of every atom, or NULL */
-  const double* fparam;  /**< (dim_fparam), or NULL */
-  const double* aparam;  /**< (nloc, dim_aparam), or NULL */
+  const double* fparam;   /**< (dim_fparam), or NULL */
+  const double* aparam;   /**< (nloc, dim_aparam), or NULL */
   const double* chg_spin; /**< (dim_chg_spin), or NULL */
   int32_t threads;
   double* const* value;       /**< per output: (nloc, size) */
@@ -205,9 +206,9 @@ typedef struct deepmd_backend_model deepmd_backend_model;
 /** What a backend library offers. */
 typedef struct deepmd_backend_functions {
   size_t struct_size;
-  uint32_t version;        /**< DEEPMD_BACKEND_VERSION it was built with */
-  const char* name;        /**< "PyTorch" */
-  const char* suffixes;    /**< separated by spaces: ".pth .pt2" */
+  uint32_t version;     /**< DEEPMD_BACKEND_VERSION it was built with */
+  const char* name;     /**< "PyTorch" */
+  const char* suffixes; /**< separated by spaces: ".pth .pt2" */
   int (*open)(const deepmd_source* source, deepmd_backend_model** model, char* error,
               size_t error_size);
   int (*query)(deepmd_backend_model* model, const deepmd_info** info, char* error,

@@ -75,11 +75,10 @@ void ExtendedChunk::fill_table(const BackendModel& backend, const System& system
   packing.sel = info.has_spin ? std::vector<int64_t>{pairs_.size()} : info.sel;
   overflow_ = {};
   // In the numbers of this chunk there are more atoms than centres; only these have edges.
-  const std::vector<Slot>& slots = packer_.pack(
-      {packing},
-      {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.r2.data(), n, atype_.data(),
-       nullptr},
-      &overflow_);
+  const std::vector<Slot>& slots = packer_.pack({packing},
+                                                {pairs_.size(), centre_.data(), neighbor_.data(),
+                                                 pairs_.r2.data(), n, atype_.data(), nullptr},
+                                                &overflow_);
   width_ = info.has_spin ? slots.front().columns
                          : std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0});
   width_ = std::max<int64_t>(width_, 1);

@@ -98,24 +98,26 @@ void* open_library(const Known& backend, std::string& where) {
     // Frameworks must not see each other's symbols.
     if (void* handle = dlopen(where.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
     const char* reason = dlerror();
-    fail(where, std::string("Unable to load the ") + backend.name + " backend plugin: " +
-                    (reason ? reason : "unknown error"),
+    fail(where,
+         std::string("Unable to load the ") + backend.name +
+             " backend plugin: " + (reason ? reason : "unknown error"),
          std::string("install the package ") + backend.package + " (pip install " +
-             backend.package + ") where the plugin finds it, or add its libraries to "
+             backend.package +
+             ") where the plugin finds it, or add its libraries to "
              "LD_LIBRARY_PATH");
   }
   where = name;
   if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
   const char* reason = dlerror();
-  fail(name, std::string("Unable to load the ") + backend.name + " backend plugin: it is not in " +
-                 searched + "and the dynamic loader says: " + (reason ? reason : "unknown error"),
+  fail(name,
+       std::string("Unable to load the ") + backend.name + " backend plugin: it is not in " +
+           searched + "and the dynamic loader says: " + (reason ? reason : "unknown error"),
        std::string("install deepmd-kit with ") + backend.name +
            ", or set DP_BACKEND_PLUGIN_PATH to the folder of " + name);
 }
 
 const deepmd_backend_functions& functions_of(void* handle, const std::string& where) {
-  const auto entry =
-      reinterpret_cast<deepmd_backend_entry>(dlsym(handle, DEEPMD_BACKEND_ENTRY));
+  const auto entry = reinterpret_cast<deepmd_backend_entry>(dlsym(handle, DEEPMD_BACKEND_ENTRY));
   if (!entry) fail(where, "this library has no function " DEEPMD_BACKEND_ENTRY, "reinstall it");
   const deepmd_backend_functions* functions = entry();
   // The version and the size come first in every version: these may always be read.
@@ -269,8 +271,8 @@ void BackendModel::copy_info(const deepmd_info& from) {
 }
 
 void BackendModel::copy_spins(const deepmd_info& from) {
-  if (from.struct_size <= offsetof(deepmd_info, spin_scale) || !from.use_spin ||
-      !from.spin_scale || !(entries_ & DEEPMD_EXTENDED)) {
+  if (from.struct_size <= offsetof(deepmd_info, spin_scale) || !from.use_spin || !from.spin_scale ||
+      !(entries_ & DEEPMD_EXTENDED)) {
     fail(info_.path, "the backend does not say how to evaluate a model with spins",
          "install both libraries from one release of deepmd-kit");
   }

@@ -19,20 +19,20 @@ namespace deepmd::core {
 /** One quantity a model predicts for every atom. */
 struct Output {
   std::string name;
-  int64_t size = 1;            ///< components per atom
+  int64_t size = 1;  ///< components per atom
   bool differentiable = false;
-  bool intensive = false;      ///< the value of a frame is a mean over atoms
+  bool intensive = false;  ///< the value of a frame is a mean over atoms
 };
 
 /** Facts about a model that do not change. */
 struct Info {
   std::string path;
-  std::string framework;             ///< "PyTorch 2.13.0"
+  std::string framework;  ///< "PyTorch 2.13.0"
   std::vector<std::string> type_map;
-  double rcut = 0.0;                 ///< cutoff [Å]
+  double rcut = 0.0;  ///< cutoff [Å]
   std::vector<int64_t> sel;
-  std::vector<Output> outputs;       ///< the first one is the main one
-  std::vector<int> sel_type;         ///< types with predictions; empty: all
+  std::vector<Output> outputs;  ///< the first one is the main one
+  std::vector<int> sel_type;    ///< types with predictions; empty: all
   int dim_fparam = 0;
   int dim_aparam = 0;
   int dim_chg_spin = 0;
@@ -40,15 +40,13 @@ struct Info {
   std::vector<double> default_chg_spin;  ///< empty: there is none
   bool message_passing = false;
   bool has_spin = false;
-  std::vector<bool> use_spin;        ///< (ntypes) with has_spin: types that carry spins
-  std::vector<double> spin_scale;    ///< (ntypes) with has_spin: see Info::reach [Å]
-  std::vector<bool> counted;         ///< (ntypes): types that count in means
+  std::vector<bool> use_spin;      ///< (ntypes) with has_spin: types that carry spins
+  std::vector<double> spin_scale;  ///< (ntypes) with has_spin: see Info::reach [Å]
+  std::vector<bool> counted;       ///< (ntypes): types that count in means
   bool single_precision = false;
 
   /** How far neighbours matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
-  double reach(double farthest) const {
-    return rcut + farthest * (message_passing ? 2.0 : 1.0);
-  }
+  double reach(double farthest) const { return rcut + farthest * (message_passing ? 2.0 : 1.0); }
   /** The same for spins of any type up to a length. */
   double reach_of_spins(double longest) const {
     double largest = 0.0;
@@ -60,26 +58,26 @@ struct Info {
 /** A neighbour list made elsewhere: pairs may lie beyond the cutoff, in any order. */
 struct NeighborList {
   int inum = 0;
-  const int* ilist = nullptr;            ///< (inum): local atoms; those left out have no neighbours
-  const int* numneigh = nullptr;         ///< (inum)
+  const int* ilist = nullptr;     ///< (inum): local atoms; those left out have no neighbours
+  const int* numneigh = nullptr;  ///< (inum)
   const int* const* firstneigh = nullptr;
-  int mask = -1;                         ///< bits of an entry that are the atom's number
-  const int* mapping = nullptr;          ///< (nall): local atom of every atom, or null
-  int nprocs = 1;                        ///< ranks that share the system
+  int mask = -1;                 ///< bits of an entry that are the atom's number
+  const int* mapping = nullptr;  ///< (nall): local atom of every atom, or null
+  int nprocs = 1;                ///< ranks that share the system
 };
 
 /** One frame. Atoms of type < 0 or >= ntypes are ignored and get zeros. */
 struct Frame {
-  int64_t nall = 0;                ///< atoms, ghosts at the end
+  int64_t nall = 0;  ///< atoms, ghosts at the end
   int64_t nghost = 0;
-  const double* coord = nullptr;   ///< (nall, 3) [Å]
-  const int* atype = nullptr;      ///< (nall)
-  const double* cell = nullptr;    ///< (9) [Å], null or zero: open; not used with a list
+  const double* coord = nullptr;       ///< (nall, 3) [Å]
+  const int* atype = nullptr;          ///< (nall)
+  const double* cell = nullptr;        ///< (9) [Å], null or zero: open; not used with a list
   const NeighborList* list = nullptr;  ///< null: neighbours are found here
-  const double* fparam = nullptr;  ///< (dim_fparam), null: the default
-  const double* aparam = nullptr;  ///< (nall - nghost, dim_aparam)
-  const double* chg_spin = nullptr;  ///< (dim_chg_spin), null: the default
-  const double* spin = nullptr;    ///< (nall, 3); for models with spins, and only for these
+  const double* fparam = nullptr;      ///< (dim_fparam), null: the default
+  const double* aparam = nullptr;      ///< (nall - nghost, dim_aparam)
+  const double* chg_spin = nullptr;    ///< (dim_chg_spin), null: the default
+  const double* spin = nullptr;        ///< (nall, 3); for models with spins, and only for these
 };
 
 /** Results of one output of one frame; arrays are resized and zeroed by evaluate. */
@@ -94,15 +92,15 @@ struct Prediction {
 
 /** What evaluate shall fill. */
 struct Wanted {
-  bool derivatives = true;   ///< force and virial
+  bool derivatives = true;  ///< force and virial
   bool atom_virial = false;
 };
 
 /** How a model is opened. */
 struct OpenOptions {
   int gpu_rank = 0;
-  std::string content;        ///< of the file; empty: read the path
-  bool check_probes = true;   ///< evaluate the frames in the file and compare
+  std::string content;       ///< of the file; empty: read the path
+  bool check_probes = true;  ///< evaluate the frames in the file and compare
 };
 
 /**

@@ -223,9 +223,8 @@ void Packer::fill_angles(const Packing& p, const Edges& edges, Slot* slots) {
   for (int64_t a = 0; a < edges.n_atoms; ++a) {
     int64_t* first = kept_.edges.data() + kept_.starts[a];
     // Two neighbours span an angle only if they are nearer than the cutoff.
-    int64_t* last = std::remove_if(first, kept_.edges.data() + kept_.starts[a + 1], [&](int64_t e) {
-      return !(edges.r2[e] < p.rcut * p.rcut);
-    });
+    int64_t* last = std::remove_if(first, kept_.edges.data() + kept_.starts[a + 1],
+                                   [&](int64_t e) { return !(edges.r2[e] < p.rcut * p.rcut); });
     for (const int64_t* e = first; e < last; ++e) {
       for (const int64_t* f = first; f < last; ++f) {
         slots[0].data.push_back(position_[*e]);

@@ -15,7 +15,7 @@ enum class Layout { typed = 0, mixed = 1, flat = 2, angles = 3, centres = 4, fir
 struct Packing {
   Layout layout = Layout::typed;
   int64_t ntypes = 0;
-  double rcut = 0.0;               ///< [Å]
+  double rcut = 0.0;  ///< [Å]
   std::vector<int64_t> sel;
   bool by_centre = false;
   std::vector<std::pair<int, int>> exclude;
@@ -32,7 +32,7 @@ struct Edges {
   int64_t n_edges = 0;
   const int64_t* i = nullptr;
   const int64_t* j = nullptr;
-  const double* r2 = nullptr;          ///< [Å²]
+  const double* r2 = nullptr;  ///< [Å²]
   int64_t n_atoms = 0;
   const int64_t* atype = nullptr;
   const int64_t* first_type = nullptr;  ///< (n_atoms): type of the first atom of the frame

@@ -104,8 +104,8 @@ void CellList::set_cell(const double* cell) {
   const double around = 4.0 / 3.0 * kPi * rcut_ * rcut_ * rcut_;
   const double expected = static_cast<double>(atoms_.size()) / std::abs(volume) * around;
   if (periodic_ && expected > kMostNeighbors) {
-    fail("cell", "it is so small that every atom has about " + std::to_string(expected) +
-                     " neighbours",
+    fail("cell",
+         "it is so small that every atom has about " + std::to_string(expected) + " neighbours",
          "check the cell and its unit, Angstrom");
   }
 }
@@ -154,8 +154,8 @@ void CellList::sort_atoms() {
   }
   std::vector<int64_t> order(n);
   std::iota(order.begin(), order.end(), int64_t{0});
-  const double total = static_cast<double>(bins_[0]) * static_cast<double>(bins_[1]) *
-                       static_cast<double>(bins_[2]);
+  const double total =
+      static_cast<double>(bins_[0]) * static_cast<double>(bins_[1]) * static_cast<double>(bins_[2]);
   if (total <= 8.0 * static_cast<double>(n) + 64.0) {
     starts_.assign(static_cast<size_t>(total) + 1, 0);
     for (size_t a = 0; a < n; ++a) ++starts_[bin_[a] + 1];
@@ -198,7 +198,7 @@ void CellList::find(int64_t first, int64_t last, Pairs& pairs) const {
       const double share = static_cast<double>(last - first) / static_cast<double>(k - first + 1);
       const double guess = 1.05 * share * static_cast<double>(n + candidates);
       pairs.resize(std::max(n + candidates, std::min<int64_t>(static_cast<int64_t>(guess),
-                                                             2 * (n + candidates) + 4096)));
+                                                              2 * (n + candidates) + 4096)));
     }
     n = add_pairs(k, scratch, n, pairs);
   }

@@ -77,13 +77,13 @@ class CellList : public PairSource {
   const double* coord_;
   std::vector<int64_t> atoms_;
   double rcut_;
-  double reach_;           ///< cutoff with room for rounding [Å]
+  double reach_;  ///< cutoff with room for rounding [Å]
   bool periodic_ = false;
   Vector origin_{};
   std::array<Vector, 3> cell_{};     ///< rows are the vectors; of an open system a box around it
   std::array<Vector, 3> inverse_{};  ///< (x - origin) . inverse = fractional coordinates
   std::array<int64_t, 3> bins_{};
-  std::array<int64_t, 3> range_{};   ///< bins to look at on either side
+  std::array<int64_t, 3> range_{};  ///< bins to look at on either side
 
   std::vector<int64_t> bin_;    ///< per centre
   std::vector<int64_t> place_;  ///< per centre: its place in the order of the bins

@@ -17,8 +17,9 @@ std::vector<double> parameters(const char* name, const double* given, int size,
   if (size == 0) return {};
   if (given) return {given, given + size};
   if (otherwise.empty()) {
-    fail(path, "the model needs " + std::string(name) + " (" + std::to_string(size) +
-                   " numbers), and has no default",
+    fail(path,
+         "the model needs " + std::string(name) + " (" + std::to_string(size) +
+             " numbers), and has no default",
          std::string("give ") + name);
   }
   return otherwise;
@@ -31,11 +32,11 @@ void check_list(const Frame& frame, const Info& info) {
   }
   if (!info.message_passing) return;
   if (frame.list->nprocs > 1) {
-    fail(info.path,
-         "this model passes messages between atoms and is evaluated by one rank only; there are " +
-             std::to_string(frame.list->nprocs),
-         "run one rank with several threads: OMP_NUM_THREADS=" +
-             std::to_string(frame.list->nprocs));
+    fail(
+        info.path,
+        "this model passes messages between atoms and is evaluated by one rank only; there are " +
+            std::to_string(frame.list->nprocs),
+        "run one rank with several threads: OMP_NUM_THREADS=" + std::to_string(frame.list->nprocs));
   }
   if (frame.nghost > 0 && !frame.list->mapping) {
     fail(info.path,
@@ -77,9 +78,8 @@ void add_ghosts(const Frame& frame, System& system) {
   for (int64_t g = system.nloc; g < frame.nall; ++g) {
     const int64_t local = list.mapping[g];
     if (local >= system.nloc) {
-      fail("neighbour list",
-           "mapping: ghost " + std::to_string(g) + " is an image of atom " +
-               std::to_string(local) + ", which is no local atom");
+      fail("neighbour list", "mapping: ghost " + std::to_string(g) + " is an image of atom " +
+                                 std::to_string(local) + ", which is no local atom");
     }
     if (local >= 0) system.owner[g] = system.owner[local];
   }
@@ -98,8 +98,8 @@ System make_system(const Frame& frame, const Info& info) {
   system.frame = &frame;
   system.nloc = frame.nall - frame.nghost;
   if (frame.nall < 0 || frame.nghost < 0 || system.nloc < 0) {
-    fail("frame", std::to_string(frame.nghost) + " of " + std::to_string(frame.nall) +
-                      " atoms are ghosts");
+    fail("frame",
+         std::to_string(frame.nghost) + " of " + std::to_string(frame.nall) + " atoms are ghosts");
   }
   check_list(frame, info);
   const int ntypes = static_cast<int>(info.type_map.size());

@@ -18,9 +18,9 @@ struct System {
   /** (nall): place among the centres, of a ghost that of the atom it is an image of; -1: none */
   std::vector<int64_t> owner;
   bool owners_known = true;
-  double reach = 0.0;  ///< up to where neighbours matter [Å]
-  std::vector<double> fparam;    ///< (dim_fparam)
-  std::vector<double> chg_spin;  ///< (dim_chg_spin)
+  double reach = 0.0;                 ///< up to where neighbours matter [Å]
+  std::vector<double> fparam;         ///< (dim_fparam)
+  std::vector<double> chg_spin;       ///< (dim_chg_spin)
   std::unique_ptr<PairSource> pairs;  ///< of the centres
 
   int64_t n() const { return static_cast<int64_t>(centres.size()); }

@@ -62,8 +62,8 @@ class Pool {
   void serve() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      const auto offer = std::find_if(offers_.begin(), offers_.end(),
-                                      [](const Offer& o) { return o.wanted > 0; });
+      const auto offer =
+          std::find_if(offers_.begin(), offers_.end(), [](const Offer& o) { return o.wanted > 0; });
       if (offer == offers_.end()) {
         offered_.wait(lock);
         continue;

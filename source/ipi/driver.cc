@@ -9,7 +9,7 @@
 namespace deepmd::ipi {
 namespace {
 
-constexpr double BOHR = 0.52917721;       // Å
+constexpr double BOHR = 0.52917721;      // Å
 constexpr double HARTREE = 27.21138602;  // eV
 
 /** Matrices are sent with their columns as vectors; here rows are. */

@@ -9,8 +9,8 @@ namespace deepmd::ipi {
 /**
  * Answer the server until it sends EXIT or closes the connection between two messages.
  *
- * Messages: STATUS, answered by NEEDINIT, READY or HAVEDATA; INIT, which names a replica; POSDATA, a
- * cell and positions; GETFORCE, answered by FORCEREADY and results. All of it in atomic units.
+ * Messages: STATUS, answered by NEEDINIT, READY or HAVEDATA; INIT, which names a replica; POSDATA,
+ * a cell and positions; GETFORCE, answered by FORCEREADY and results. All of it in atomic units.
  */
 void serve(Connection& server, Potential& potential, bool verbose);
 

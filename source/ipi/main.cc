@@ -13,7 +13,8 @@ constexpr const char* USAGE =
     "Computes forces for a server of the i-PI protocol. Keys of the input:\n"
     "  graph_file  the model file\n"
     "  coord_file  XYZ file with the atoms in the server's order (only names are read)\n"
-    "  atom_type   {\"O\": 0, \"H\": 1}: numbers of the model's types (default: the model's names)\n"
+    "  atom_type   {\"O\": 0, \"H\": 1}: numbers of the model's types (default: the model's "
+    "names)\n"
     "  use_unix    true: the socket /tmp/ipi_HOST, false: a port (default)\n"
     "  host, port  of the server (localhost, 31415)\n"
     "  verbose     true: a line per evaluation (false)\n";

@@ -88,8 +88,9 @@ Settings read_settings(const std::string& path) {
   for (const auto& [key, value] : {std::pair("graph_file", settings.graph_file),
                                    std::pair("coord_file", settings.coord_file)}) {
     if (value.empty()) {
-      wrong(path, key, "is missing; it names the " +
-                           std::string(key[0] == 'g' ? "model file" : "XYZ file with the atoms"));
+      wrong(path, key,
+            "is missing; it names the " +
+                std::string(key[0] == 'g' ? "model file" : "XYZ file with the atoms"));
     }
   }
   return settings;
@@ -98,7 +99,8 @@ Settings read_settings(const std::string& path) {
 std::vector<std::string> read_names(const std::string& path) {
   std::ifstream file(path);
   if (!file) {
-    throw Error(path + ": cannot be read; coord_file is an XYZ file with the atoms in i-PI's order");
+    throw Error(path +
+                ": cannot be read; coord_file is an XYZ file with the atoms in i-PI's order");
   }
   std::string line;
   std::getline(file, line);

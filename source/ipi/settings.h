@@ -9,8 +9,8 @@ namespace deepmd::ipi {
 
 /** What the input file says. */
 struct Settings {
-  bool verbose = false;                  ///< one line per evaluation
-  bool use_unix = false;                 ///< a socket in the file system rather than a port
+  bool verbose = false;   ///< one line per evaluation
+  bool use_unix = false;  ///< a socket in the file system rather than a port
   int port = 31415;
   std::string host = "localhost";        ///< with use_unix: the server's name, /tmp/ipi_NAME
   std::string graph_file;                ///< the model

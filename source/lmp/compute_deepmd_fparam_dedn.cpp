@@ -25,8 +25,9 @@ ComputeDeepmdFparamDedn::ComputeDeepmdFparamDedn(LAMMPS* lmp, int narg, char** a
   const std::string kinds = "vcf";
   if (narg < 4 || narg > 5 || source.size() < 3 || source[1] != '_' ||
       kinds.find(source[0]) == std::string::npos) {
-    error->all(FLERR, where + "wanted: v_name, c_ID, c_ID[index], f_ID or f_ID[index], and "
-                              "possibly the step of the difference");
+    error->all(FLERR, where +
+                          "wanted: v_name, c_ID, c_ID[index], f_ID or f_ID[index], and "
+                          "possibly the step of the difference");
   }
   kind = source[0];
   const size_t bracket = source.find('[');
@@ -59,7 +60,9 @@ void ComputeDeepmdFparamDedn::init() {
   }
   if (!found) {
     error->all(FLERR, where + "there is no such " +
-                          (kind == 'v' ? "equal-style variable" : kind == 'c' ? "compute" : "fix") +
+                          (kind == 'v'   ? "equal-style variable"
+                           : kind == 'c' ? "compute"
+                                         : "fix") +
                           " with that value: " + name);
   }
 }
@@ -77,8 +80,8 @@ double ComputeDeepmdFparamDedn::value() const {
 double ComputeDeepmdFparamDedn::compute_scalar() {
   invoked_scalar = update->ntimestep;
   const double centre = value();
-  const double mine = (pair->energy_at(centre + delta) - pair->energy_at(centre - delta)) /
-                      (2.0 * delta);
+  const double mine =
+      (pair->energy_at(centre + delta) - pair->energy_at(centre - delta)) / (2.0 * delta);
   MPI_Allreduce(&mine, &scalar, 1, MPI_DOUBLE, MPI_SUM, world);
   return scalar;
 }

@@ -43,14 +43,15 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
   atype_.resize(nall_);
   for (int i = 0; i < nall_; ++i) atype_[i] = types[atom->type[i]];
   const LAMMPS_NS::Domain* box = lmp_->domain;
-  const double rows[9] = {box->xprd, 0.0, 0.0, box->xy, box->yprd, 0.0, box->xz, box->yz, box->zprd};
+  const double rows[9] = {box->xprd, 0.0,     0.0,     box->xy,  box->yprd,
+                          0.0,       box->xz, box->yz, box->zprd};
   for (int k = 0; k < 9; ++k) cell_[k] = rows[k] / length;
 
   const int nprocs = lmp_->comm->nprocs;
   set_rows(*neighbors);
   list_.reset(DP_NewNlist_comm(static_cast<int>(centres_.size()), centres_.data(), count_.data(),
-                               row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr,
-                               nullptr, &lmp_->world, nprocs));
+                               row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+                               &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
   if (nprocs == 1) map_ghosts(rebuilt);
 }

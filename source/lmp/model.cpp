@@ -107,8 +107,7 @@ std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
     agree(world, message);
     broadcast(world, content, 0);
     try {
-      models.push_back(
-          std::make_unique<Model>(path, content, gpu_rank, check_probes, spins));
+      models.push_back(std::make_unique<Model>(path, content, gpu_rank, check_probes, spins));
     } catch (const Failure& failure) {
       message = failure.what();
     }

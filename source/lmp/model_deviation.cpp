@@ -137,8 +137,8 @@ std::vector<double> ModelDeviation::of_atoms(const Arrays& force, double unit) c
   return deviation;
 }
 
-ModelDeviation::Row ModelDeviation::of_force(const std::vector<double>& deviation,
-                                             const int* atype, double natoms) const {
+ModelDeviation::Row ModelDeviation::of_force(const std::vector<double>& deviation, const int* atype,
+                                             double natoms) const {
   // Largest, minus the smallest, sum.
   double mine[2] = {0.0, -std::numeric_limits<double>::max()};
   double sum = 0.0;

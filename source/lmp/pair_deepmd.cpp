@@ -62,8 +62,9 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp, bool with_spins)
   // what its constructor has set is not where our header has it.
   if (single_enable != 1 || reinitflag != 1 || centroidstressflag != CENTROID_SAME ||
       compute_flag != 1 || copymode != 0 || tabinner != std::sqrt(2.0)) {
-    error->all(FLERR, style + "the plugin was built with the headers of another update of this LAMMPS; "
-                              "build it for this one (cmake -DLAMMPS_INCLUDE_DIR=...)");
+    error->all(FLERR, style +
+                          "the plugin was built with the headers of another update of this LAMMPS; "
+                          "build it for this one (cmake -DLAMMPS_INCLUDE_DIR=...)");
   }
   restartinfo = 1;
   one_coeff = 1;
@@ -122,15 +123,14 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   for (const auto& model : models) {
     check_alike(*models[0], *model);
     if (comm->me == 0) {
-      utils::logmesg(lmp, style + model->path + ", cutoff " +
-                              std::to_string(model->cutoff) + " Angstrom, types " +
-                              join(model->type_map) + "\n");
+      utils::logmesg(lmp, style + model->path + ", cutoff " + std::to_string(model->cutoff) +
+                              " Angstrom, types " + join(model->type_map) + "\n");
     }
   }
   parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);
   if (models.size() > 1 && settings.out_freq > 0) {
-    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(
-        lmp, settings, continued().count(lmp) > 0, spins);
+    deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings,
+                                                             continued().count(lmp) > 0, spins);
   }
   set_cutoff();
 }
@@ -194,7 +194,8 @@ void PairDeepmd::check_atoms() {
   if (atom->sp_flag) throw Failure("the atoms have spins; use pair_style deepspin");
 }
 
-/** Atoms without a name are for another style of pair_style hybrid; alone, nothing would hold them. */
+/** Atoms without a name are for another style of pair_style hybrid; alone, nothing would hold them.
+ */
 void PairDeepmd::check_unnamed() const {
   std::vector<int> mine(atom->ntypes + 1, 0), all(atom->ntypes + 1, 0);
   for (int i = 0; i < atom->nlocal; ++i) mine[atom->type[i]] = 1;
@@ -251,9 +252,9 @@ double PairDeepmd::init_one(int i, int j) {
 void PairDeepmd::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   if (vflag_atom) {
-    error->all(FLERR,
-               style + "a many-body virial of an atom has nine components; use compute "
-                       "centroid/stress/atom in place of stress/atom");
+    error->all(FLERR, style +
+                          "a many-body virial of an atom has nine components; use compute "
+                          "centroid/stress/atom in place of stress/atom");
   }
   check_skipped();
   const double factor = common_scale();
@@ -275,8 +276,9 @@ void PairDeepmd::compute(int eflag, int vflag) {
 /** Spins that have grown could have neighbours that are not known. */
 void PairDeepmd::check_spins() {
   if (longest_spin() <= longest * (1.0 + 1e-6)) return;
-  throw Failure("a spin has become longer than all were before the run; end the run, and start "
-                "another one");
+  throw Failure(
+      "a spin has become longer than all were before the run; end the run, and start "
+      "another one");
 }
 
 int PairDeepmd::count_added() const { return force->newton ? frame.nall() : frame.nlocal(); }
@@ -284,8 +286,8 @@ int PairDeepmd::count_added() const { return force->newton ? frame.nall() : fram
 /**
  * The factor of energies, forces and virials that fix adapt and its kin set.
  *
- * They have one number per pair of types, i <= j; the energy of a many-body potential is no sum over
- * pairs, and has but one.
+ * They have one number per pair of types, i <= j; the energy of a many-body potential is no sum
+ * over pairs, and has but one.
  */
 double PairDeepmd::common_scale() const {
   const double* first = nullptr;
@@ -294,9 +296,10 @@ double PairDeepmd::common_scale() const {
       if (types.model_type[i] < 0 || types.model_type[j] < 0) continue;
       if (!first) first = &scale[i][j];
       if (scale[i][j] == *first) continue;
-      error->all(FLERR, style + "scale differs between pairs of types, but the energy of this "
-                                "many-body potential has one factor; let fix adapt set all pairs "
-                                "of its types: scale * *");
+      error->all(FLERR, style +
+                            "scale differs between pairs of types, but the energy of this "
+                            "many-body potential has one factor; let fix adapt set all pairs "
+                            "of its types: scale * *");
     }
   }
   return first ? *first : 1.0;
@@ -307,9 +310,10 @@ void PairDeepmd::note_virial() {
   if (virial_noted || !models[0]->message_passing) return;
   virial_noted = true;
   if (comm->me != 0) return;
-  utils::logmesg(lmp, style + "the virial of an atom is not unique for a model that passes "
-                              "messages between atoms: here each edge gives its part to its "
-                              "neighbor; the sum over atoms does not depend on that\n");
+  utils::logmesg(lmp, style +
+                          "the virial of an atom is not unique for a model that passes "
+                          "messages between atoms: here each edge gives its part to its "
+                          "neighbor; the sum over atoms does not depend on that\n");
 }
 
 void PairDeepmd::add(deepmd_lmp::Results& results, double factor) {

@@ -77,7 +77,7 @@ class PairDeepmd : public Pair {
   void guard(Action&& action);
 
   const bool spins;
-  const std::string style;  ///< for messages
+  const std::string style;                                 ///< for messages
   std::vector<std::unique_ptr<deepmd_lmp::Model>> models;  ///< the first one drives
   std::unique_ptr<deepmd_lmp::Parameters> parameters;
   std::unique_ptr<deepmd_lmp::ModelDeviation> deviation;  ///< null: one model, or not wanted
@@ -85,9 +85,9 @@ class PairDeepmd : public Pair {
   deepmd_lmp::Results results;
   deepmd_lmp::TypeMap types;
   double** scale = nullptr;  ///< (ntypes + 1, ntypes + 1): fix adapt writes it
-  double cutoff = 0.0;   ///< in the units of the run, with the reach of spins
-  double longest = 0.0;  ///< spin for which the cutoff is enough
-  double seconds = 0.0;  ///< in the first model on this rank; for compute pair
+  double cutoff = 0.0;       ///< in the units of the run, with the reach of spins
+  double longest = 0.0;      ///< spin for which the cutoff is enough
+  double seconds = 0.0;      ///< in the first model on this rank; for compute pair
   bool skip_checked = false;
   bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run

@@ -149,7 +149,8 @@ void Parameters::read_aparam() {
     aparam_.resize(natoms * dim_aparam_);
     for (size_t i = 0; i < nlocal; ++i) {
       for (size_t k = 0; k < dim_aparam_; ++k) {
-        aparam_[i * dim_aparam_ + k] = c->size_peratom_cols ? c->array_atom[i][k] : c->vector_atom[i];
+        aparam_[i * dim_aparam_ + k] =
+            c->size_peratom_cols ? c->array_atom[i][k] : c->vector_atom[i];
       }
     }
     lmp_->modify->addstep_compute(lmp_->update->ntimestep + 1);

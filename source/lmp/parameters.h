@@ -42,8 +42,8 @@ class Parameters {
   LAMMPS_NS::Fix* fparam_fix_ = nullptr;
   LAMMPS_NS::Compute* aparam_compute_ = nullptr;
   std::optional<ElectronTemperature> ttm_;  ///< of aparam if the model has any, else of fparam
-  std::vector<double> fparam_;  ///< (dim_fparam), empty: none or the default
-  std::vector<double> aparam_;  ///< (nall, dim_aparam)
+  std::vector<double> fparam_;              ///< (dim_fparam), empty: none or the default
+  std::vector<double> aparam_;              ///< (nall, dim_aparam)
 };
 
 }  // namespace deepmd_lmp

@@ -31,8 +31,8 @@ TypeMap::TypeMap(const std::vector<std::string>& names, int ntypes,
     if (count < known.size()) {
       note = "pair_coeff * *: " + from_to(1, count) + " taken for the first of " + join(known);
     } else if (count > known.size()) {
-      note = "pair_coeff * *: " + from_to(known.size() + 1, count) + " ignored by the model, which has only " +
-             join(known);
+      note = "pair_coeff * *: " + from_to(known.size() + 1, count) +
+             " ignored by the model, which has only " + join(known);
     }
     return;
   }
@@ -47,7 +47,8 @@ TypeMap::TypeMap(const std::vector<std::string>& names, int ntypes,
   }
   for (size_t t = names.size() + 1; t <= count; ++t) unnamed.push_back(static_cast<int>(t));
   if (!unnamed.empty()) {
-    note = "pair_coeff: " + from_to(names.size() + 1, count) + " ignored by the model; write NULL to say so";
+    note = "pair_coeff: " + from_to(names.size() + 1, count) +
+           " ignored by the model; write NULL to say so";
   }
 }
 

@@ -11,8 +11,8 @@
 namespace {
 
 using namespace frames;
-using deepmd::DeepPot;
 using deepmd::deepmd_exception;
+using deepmd::DeepPot;
 
 struct All {
   std::vector<double> energy, force, virial, atom_energy, atom_virial;
@@ -235,7 +235,8 @@ TEST(ApiCc, WrongKind) {
                                  {file.path(), "DPLR"});
   const ModelFile spins("spin 0.25\n", "spins");
   expect_error<deepmd_exception>([&] { DeepPot dp(spins.path()); }, {"spins", "DeepSpin"});
-  expect_error<deepmd_exception>([&] { deepmd::DeepPotModelDevi dp({spins.path()}); }, {"DeepSpin"});
+  expect_error<deepmd_exception>([&] { deepmd::DeepPotModelDevi dp({spins.path()}); },
+                                 {"DeepSpin"});
 }
 
 TEST(ApiCc, Spins) {
@@ -314,9 +315,9 @@ TEST(ApiCc, Deviation) {
   devi.compute_std_f(deviation, avg, force);
   ASSERT_EQ(deviation.size(), static_cast<size_t>(in.natoms));
   for (int i = 0; i < in.natoms; ++i) {  // of two models: half the norm of their difference
-    const double norm = std::hypot(a.force[3 * i] - b.force[3 * i],
-                                   a.force[3 * i + 1] - b.force[3 * i + 1],
-                                   a.force[3 * i + 2] - b.force[3 * i + 2]);
+    const double norm =
+        std::hypot(a.force[3 * i] - b.force[3 * i], a.force[3 * i + 1] - b.force[3 * i + 1],
+                   a.force[3 * i + 2] - b.force[3 * i + 2]);
     EXPECT_NEAR(deviation[i], 0.5 * norm, 1e-12);
   }
   std::vector<double> relative = deviation;
@@ -331,11 +332,8 @@ TEST(ApiCc, Deviation) {
 
 TEST(ApiCc, EnsembleOfStrangers) {
   const ModelFile one("rcut 4\n", "one"), two("rcut 4\nntypes 3\n", "two");
-  expect_error<deepmd_exception>(
-      [&] {
-        deepmd::DeepPotModelDevi devi({one.path(), two.path()});
-      },
-      {two.path(), "types", one.path()});
+  expect_error<deepmd_exception>([&] { deepmd::DeepPotModelDevi devi({one.path(), two.path()}); },
+                                 {two.path(), "types", one.path()});
 }
 
 TEST(ApiCc, Overflow) {

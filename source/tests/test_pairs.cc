@@ -133,8 +133,8 @@ TEST(Pairs, OfNeedles) {
 
 TEST(Pairs, AtExactlyTheCutoffAndOnTopOfEachOther) {
   const std::vector<double> coord = {0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0};
-  const std::vector<Key> expected = {{0, 1, 0, 0, 0}, {1, 0, 0, 0, 0}, {1, 3, 0, 0, 0},
-                                     {3, 1, 0, 0, 0}};
+  const std::vector<Key> expected = {
+      {0, 1, 0, 0, 0}, {1, 0, 0, 0, 0}, {1, 3, 0, 0, 0}, {3, 1, 0, 0, 0}};
   EXPECT_EQ(keys(find_pairs(coord.data(), 4, nullptr, 3.0)), expected);
   const double cell[9] = {3, 0, 0, 0, 3, 0, 0, 0, 3};
   EXPECT_EQ(find_pairs(coord.data(), 1, cell, 3.0).size(), 6);

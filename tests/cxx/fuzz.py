@@ -58,7 +58,16 @@ def edit_text(raw: bytes, rng: random.Random) -> bytes:
     words = lines[k].split(b" ")
     if rng.random() < 0.5 and len(words) > 1:
         words[rng.randrange(len(words))] = rng.choice(
-            [b"9223372036854775807", b"-1", b"1e400", b"None", b"self", b"(((((", b"torch.save", b""]
+            [
+                b"9223372036854775807",
+                b"-1",
+                b"1e400",
+                b"None",
+                b"self",
+                b"(((((",
+                b"torch.save",
+                b"",
+            ]
         )
         lines[k] = b" ".join(words)
     else:
@@ -109,9 +118,7 @@ class Opener:
         message = self.message(handle)
         result = np.zeros(1 + COORD.size)
         if not message:
-            pointers = [
-                ct.c_void_p(x.ctypes.data) for x in (COORD, ATYPE, result[:1], result[1:])
-            ]
+            pointers = [ct.c_void_p(x.ctypes.data) for x in (COORD, ATYPE, result[:1], result[1:])]
             self.c.DP_DeepPotCompute(
                 handle, len(ATYPE), *pointers[:2], None, *pointers[2:], None, None, None
             )

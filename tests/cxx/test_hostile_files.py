@@ -145,7 +145,9 @@ def deep(name, content):
 
 def native(name, content):
     """Call the model's class one of torch.classes."""
-    return content.replace(b"c__torch__", b"c__torch__.torch.classes") if ".pkl" in name else content
+    return (
+        content.replace(b"c__torch__", b"c__torch__.torch.classes") if ".pkl" in name else content
+    )
 
 
 def bomb(path):
@@ -163,7 +165,9 @@ def flipped(path):
     """One bit of the largest array is another one."""
     raw = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as file:
-        record = max((i for i in file.infolist() if "/data/" in i.filename), key=lambda i: i.file_size)
+        record = max(
+            (i for i in file.infolist() if "/data/" in i.filename), key=lambda i: i.file_size
+        )
     raw[record.header_offset + 200 + record.file_size // 2] ^= 1
     return bytes(raw)
 

@@ -127,7 +127,9 @@ def model(plugin: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return convert
 
 
-def write_random_model(path: Path, *, fitting: dict, sel: list[int], seed: int = 1, descriptor: dict | None = None) -> str:
+def write_random_model(
+    path: Path, *, fitting: dict, sel: list[int], seed: int = 1, descriptor: dict | None = None
+) -> str:
     """Write a small model of O and H with random weights as .pth; return its path."""
     from deepmd.dpmodel.model import build_model
     from deepmd.dpmodel.training.checkpoint import Checkpoint

@@ -17,7 +17,9 @@ def test_deeptensor(lammps, tmp_path, random_model):
     """Dipoles of atoms are those of DeepDipole; atoms without a value have zeros."""
     from deepmd.infer.deep_dipole import DeepDipole
 
-    path = random_model(tmp_path / "dipole", fitting={"type": "dipole", "sel_type": [0]}, sel=[40, 80])
+    path = random_model(
+        tmp_path / "dipole", fitting={"type": "dipole", "sel_type": [0]}, sel=[40, 80]
+    )
     text = START + f"pair_style zero 4.0\npair_coeff * *\ncompute mu all deeptensor/atom {path}\n"
     text += "dump 1 all custom 1 mu.dump id type x y z c_mu[*]\n"
     text += "dump_modify 1 sort id format float %.15g\nrun 0\n"

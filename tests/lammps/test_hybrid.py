@@ -195,5 +195,7 @@ def test_a_pair_of_known_types_left_out(lammps, tmp_path, path):
     style = f"pair_style hybrid deepmd {path} zero 4.0\npair_coeff * * deepmd O H NULL\n"
     text = block(style + others(list("OHC"), "zero"), "OHC.data", "a.dump")
     assert "neighbors of each other" not in lammps(text).text
-    text = block(style + others(list("OHC"), "zero") + "pair_coeff 1 2 zero\n", "OHC.data", "a.dump")
+    text = block(
+        style + others(list("OHC"), "zero") + "pair_coeff 1 2 zero\n", "OHC.data", "a.dump"
+    )
     assert "gives the types 1 2 to another style" in lammps(text).text

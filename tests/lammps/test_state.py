@@ -26,9 +26,7 @@ timestep 0.0001
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory, random_model):
     folder = tmp_path_factory.mktemp("state")
-    return [
-        random_model(folder / f"{k}.pth", fitting={}, sel=[20, 40], seed=k) for k in (1, 5)
-    ]
+    return [random_model(folder / f"{k}.pth", fitting={}, sel=[20, 40], seed=k) for k in (1, 5)]
 
 
 def plain(paths, keywords=""):

@@ -34,9 +34,9 @@ struct Vectors {
   template <typename Model>
   Vectors(const Call<T>& call, Model& model) {
     if (call.nframes < 1 || call.natoms < 0 || call.nghost < 0 || call.nghost > call.natoms) {
-      throw deepmd::deepmd_exception("there are " + std::to_string(call.nframes) +
-                                     " frames of " + std::to_string(call.natoms) +
-                                     " atoms, of which " + std::to_string(call.nghost) +
+      throw deepmd::deepmd_exception("there are " + std::to_string(call.nframes) + " frames of " +
+                                     std::to_string(call.natoms) + " atoms, of which " +
+                                     std::to_string(call.nghost) +
                                      " are ghosts; ghosts are counted among the atoms");
     }
     const size_t nframes = call.nframes;
@@ -76,8 +76,8 @@ template <typename Handle, typename T>
 void compute(Handle* dp, const Call<T>& call, const Results<T>& out) {
   constexpr bool spins =
       std::is_same_v<Handle, DP_DeepSpin> || std::is_same_v<Handle, DP_DeepSpinModelDevi>;
-  constexpr bool ensemble = std::is_same_v<Handle, DP_DeepPotModelDevi> ||
-                            std::is_same_v<Handle, DP_DeepSpinModelDevi>;
+  constexpr bool ensemble =
+      std::is_same_v<Handle, DP_DeepPotModelDevi> || std::is_same_v<Handle, DP_DeepSpinModelDevi>;
   using Array = std::conditional_t<ensemble, std::vector<std::vector<T>>, std::vector<T>>;
   perform(dp, [&] {
     auto& model = dp->model;
@@ -181,57 +181,57 @@ const char* DP_NlistCheckOK(DP_Nlist* nl) { return to_char(nl->message.get()); }
 void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
 
 /* Facts that all handles give; T: the part of the name. */
-#define DEEPMD_FACTS(T)                                                                           \
-  double DP_##T##GetCutoff(DP_##T* dp) {                                                          \
-    return fact(dp, 0.0, [&] { return dp->base().cutoff(); });                                    \
-  }                                                                                               \
-  int DP_##T##GetNumbTypes(DP_##T* dp) {                                                          \
-    return fact(dp, 0, [&] { return dp->base().numb_types(); });                                  \
-  }                                                                                               \
-  int DP_##T##GetNumbTypesSpin(DP_##T* dp) {                                                      \
-    return fact(dp, 0, [&] { return dp->base().numb_types_spin(); });                             \
-  }                                                                                               \
-  int DP_##T##GetDimFParam(DP_##T* dp) {                                                          \
-    return fact(dp, 0, [&] { return dp->base().dim_fparam(); });                                  \
-  }                                                                                               \
-  int DP_##T##GetDimAParam(DP_##T* dp) {                                                          \
-    return fact(dp, 0, [&] { return dp->base().dim_aparam(); });                                  \
-  }                                                                                               \
-  bool DP_##T##IsAParamNAll(DP_##T* dp) {                                                         \
-    return fact(dp, false, [&] { return dp->base().is_aparam_nall(); });                          \
-  }                                                                                               \
-  bool DP_##T##HasDefaultFParam(DP_##T* dp) {                                                     \
-    return fact(dp, false, [&] { return dp->base().has_default_fparam(); });                      \
-  }                                                                                               \
-  const char* DP_##T##CheckOK(DP_##T* dp) { return to_char(dp->message.get()); }                  \
+#define DEEPMD_FACTS(T)                                                                            \
+  double DP_##T##GetCutoff(DP_##T* dp) {                                                           \
+    return fact(dp, 0.0, [&] { return dp->base().cutoff(); });                                     \
+  }                                                                                                \
+  int DP_##T##GetNumbTypes(DP_##T* dp) {                                                           \
+    return fact(dp, 0, [&] { return dp->base().numb_types(); });                                   \
+  }                                                                                                \
+  int DP_##T##GetNumbTypesSpin(DP_##T* dp) {                                                       \
+    return fact(dp, 0, [&] { return dp->base().numb_types_spin(); });                              \
+  }                                                                                                \
+  int DP_##T##GetDimFParam(DP_##T* dp) {                                                           \
+    return fact(dp, 0, [&] { return dp->base().dim_fparam(); });                                   \
+  }                                                                                                \
+  int DP_##T##GetDimAParam(DP_##T* dp) {                                                           \
+    return fact(dp, 0, [&] { return dp->base().dim_aparam(); });                                   \
+  }                                                                                                \
+  bool DP_##T##IsAParamNAll(DP_##T* dp) {                                                          \
+    return fact(dp, false, [&] { return dp->base().is_aparam_nall(); });                           \
+  }                                                                                                \
+  bool DP_##T##HasDefaultFParam(DP_##T* dp) {                                                      \
+    return fact(dp, false, [&] { return dp->base().has_default_fparam(); });                       \
+  }                                                                                                \
+  const char* DP_##T##CheckOK(DP_##T* dp) { return to_char(dp->message.get()); }                   \
   void DP_Delete##T(DP_##T* dp) { delete dp; }
 
 /* ... single models */
-#define DEEPMD_TYPE_MAP(T)                                                                        \
-  const char* DP_##T##GetTypeMap(DP_##T* dp) {                                                    \
-    return to_char(fact(dp, std::string(), [&] {                                                  \
-      std::string names;                                                                          \
-      dp->base().get_type_map(names);                                                             \
-      return names;                                                                               \
-    }));                                                                                          \
+#define DEEPMD_TYPE_MAP(T)                                                                         \
+  const char* DP_##T##GetTypeMap(DP_##T* dp) {                                                     \
+    return to_char(fact(dp, std::string(), [&] {                                                   \
+      std::string names;                                                                           \
+      dp->base().get_type_map(names);                                                              \
+      return names;                                                                                \
+    }));                                                                                           \
   }
 
 /* ... those that take charge and spin */
-#define DEEPMD_CHARGE_SPIN(T)                                                                     \
-  int DP_##T##GetDimChgSpin(DP_##T* dp) {                                                         \
-    return fact(dp, 0, [&] { return dp->model.dim_chg_spin(); });                                 \
-  }                                                                                               \
-  void DP_##T##SetChargeSpin(DP_##T* dp, const double* charge_spin, const int numb_chg_spin) {    \
-    set_charge_spin(dp, charge_spin, numb_chg_spin);                                              \
+#define DEEPMD_CHARGE_SPIN(T)                                                                      \
+  int DP_##T##GetDimChgSpin(DP_##T* dp) {                                                          \
+    return fact(dp, 0, [&] { return dp->model.dim_chg_spin(); });                                  \
+  }                                                                                                \
+  void DP_##T##SetChargeSpin(DP_##T* dp, const double* charge_spin, const int numb_chg_spin) {     \
+    set_charge_spin(dp, charge_spin, numb_chg_spin);                                               \
   }
 
 /* ... how many neighbours there were */
-#define DEEPMD_NEIGHBORS(T)                                                                       \
-  long long DP_##T##GetSelOverflow(DP_##T* dp) {                                                  \
-    return fact(dp, -1LL, [&] { return dp->base().sel_overflow(); });                             \
-  }                                                                                               \
-  long long DP_##T##GetMostNeighbors(DP_##T* dp) {                                                \
-    return fact(dp, -1LL, [&] { return dp->base().most_neighbors(); });                           \
+#define DEEPMD_NEIGHBORS(T)                                                                        \
+  long long DP_##T##GetSelOverflow(DP_##T* dp) {                                                   \
+    return fact(dp, -1LL, [&] { return dp->base().sel_overflow(); });                              \
+  }                                                                                                \
+  long long DP_##T##GetMostNeighbors(DP_##T* dp) {                                                 \
+    return fact(dp, -1LL, [&] { return dp->base().most_neighbors(); });                            \
   }
 
 DEEPMD_FACTS(DeepBaseModel)
@@ -277,17 +277,17 @@ DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank, con
 }
 
 /* Ensembles. */
-#define DEEPMD_ENSEMBLE(T)                                                                        \
-  DP_##T* DP_New##T(const char** models, const int n_models) {                                    \
-    return DP_New##T##WithParam(models, n_models, 0, nullptr, 0, nullptr);                        \
-  }                                                                                               \
-  DP_##T* DP_New##T##WithParam(const char** models, const int n_models, const int gpu_rank,       \
-                               const char** contents, const int n_file_contents,                  \
-                               const int* sizes) {                                                \
-    return opened<DP_##T>([&](DP_##T& dp) {                                                       \
-      dp.model.init(names_of(models, n_models), gpu_rank,                                         \
-                    contents_of(contents, n_file_contents, sizes));                               \
-    });                                                                                           \
+#define DEEPMD_ENSEMBLE(T)                                                                         \
+  DP_##T* DP_New##T(const char** models, const int n_models) {                                     \
+    return DP_New##T##WithParam(models, n_models, 0, nullptr, 0, nullptr);                         \
+  }                                                                                                \
+  DP_##T* DP_New##T##WithParam(const char** models, const int n_models, const int gpu_rank,        \
+                               const char** contents, const int n_file_contents,                   \
+                               const int* sizes) {                                                 \
+    return opened<DP_##T>([&](DP_##T& dp) {                                                        \
+      dp.model.init(names_of(models, n_models), gpu_rank,                                          \
+                    contents_of(contents, n_file_contents, sizes));                                \
+    });                                                                                            \
   }
 DEEPMD_ENSEMBLE(DeepPotModelDevi)
 DEEPMD_ENSEMBLE(DeepSpinModelDevi)
@@ -295,82 +295,83 @@ DEEPMD_ENSEMBLE(DeepSpinModelDevi)
 /* Computations; H: the handle's name without DP_, T: double or float, f: nothing or f. */
 #define DEEPMD_ARGS(T) const int natoms, const T *coord, const int *atype, const T *cell
 #define DEEPMD_LIST const int nghost, const DP_Nlist *nlist, const int ago
-#define DEEPMD_OUT(T)                                                                             \
-  double *energy, T *force, T *virial, T *atomic_energy, T *atomic_virial
-#define DEEPMD_RESULTS(T) Results<T>{energy, force, virial, atomic_energy, atomic_virial}
-#define DEEPMD_COMPUTE(H, T, f)                                                                   \
-  void DP_##H##Compute##f(DP_##H* dp, DEEPMD_ARGS(T), DEEPMD_OUT(T)) {                            \
-    compute(dp, Call<T>{natoms, coord, atype, cell}, DEEPMD_RESULTS(T));                          \
-  }                                                                                               \
-  void DP_##H##ComputeNList##f(DP_##H* dp, DEEPMD_ARGS(T), DEEPMD_LIST, DEEPMD_OUT(T)) {          \
-    DP_##H##ComputeNList##f##3(dp, 1, natoms, coord, atype, cell, nghost, nlist, ago, nullptr,    \
-                               nullptr, nullptr, energy, force, virial, atomic_energy,            \
-                               atomic_virial);                                                    \
-  }                                                                                               \
-  void DP_##H##Compute##f##2(DP_##H* dp, const int nframes, DEEPMD_ARGS(T), const T* fparam,      \
-                             const T* aparam, DEEPMD_OUT(T)) {                                    \
-    compute(dp, Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam}, DEEPMD_RESULTS(T)); \
-  }                                                                                               \
-  void DP_##H##ComputeNList##f##2(DP_##H* dp, const int nframes, DEEPMD_ARGS(T), DEEPMD_LIST,     \
-                                  const T* fparam, const T* aparam, DEEPMD_OUT(T)) {              \
-    DP_##H##ComputeNList##f##3(dp, nframes, natoms, coord, atype, cell, nghost, nlist, ago,       \
-                               fparam, aparam, nullptr, energy, force, virial, atomic_energy,     \
-                               atomic_virial);                                                    \
-  }                                                                                               \
-  void DP_##H##Compute##f##3(DP_##H* dp, const int nframes, DEEPMD_ARGS(T), const T* fparam,      \
-                             const T* aparam, const T* charge_spin, DEEPMD_OUT(T)) {              \
-    compute(dp, Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin},        \
-            DEEPMD_RESULTS(T));                                                                   \
-  }                                                                                               \
-  void DP_##H##ComputeNList##f##3(DP_##H* dp, const int nframes, DEEPMD_ARGS(T), DEEPMD_LIST,     \
-                                  const T* fparam, const T* aparam, const T* charge_spin,         \
-                                  DEEPMD_OUT(T)) {                                                \
-    compute(dp,                                                                                   \
-            Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin, nghost,     \
-                    nlist, true, ago},                                                            \
-            DEEPMD_RESULTS(T));                                                                   \
+#define DEEPMD_OUT(T) double *energy, T *force, T *virial, T *atomic_energy, T *atomic_virial
+#define DEEPMD_RESULTS(T)                                                                          \
+  Results<T> { energy, force, virial, atomic_energy, atomic_virial }
+#define DEEPMD_COMPUTE(H, T, f)                                                                    \
+  void DP_##H##Compute##f(DP_##H* dp, DEEPMD_ARGS(T), DEEPMD_OUT(T)) {                             \
+    compute(dp, Call<T>{natoms, coord, atype, cell}, DEEPMD_RESULTS(T));                           \
+  }                                                                                                \
+  void DP_##H##ComputeNList##f(DP_##H* dp, DEEPMD_ARGS(T), DEEPMD_LIST, DEEPMD_OUT(T)) {           \
+    DP_##H##ComputeNList##f##3(dp, 1, natoms, coord, atype, cell, nghost, nlist, ago, nullptr,     \
+                               nullptr, nullptr, energy, force, virial, atomic_energy,             \
+                               atomic_virial);                                                     \
+  }                                                                                                \
+  void DP_##H##Compute##f##2(DP_##H * dp, const int nframes, DEEPMD_ARGS(T), const T* fparam,      \
+                             const T* aparam, DEEPMD_OUT(T)) {                                     \
+    compute(dp, Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam}, DEEPMD_RESULTS(T));  \
+  }                                                                                                \
+  void DP_##H##ComputeNList##f##2(DP_##H * dp, const int nframes, DEEPMD_ARGS(T), DEEPMD_LIST,     \
+                                  const T* fparam, const T* aparam, DEEPMD_OUT(T)) {               \
+    DP_##H##ComputeNList##f##3(dp, nframes, natoms, coord, atype, cell, nghost, nlist, ago,        \
+                               fparam, aparam, nullptr, energy, force, virial, atomic_energy,      \
+                               atomic_virial);                                                     \
+  }                                                                                                \
+  void DP_##H##Compute##f##3(DP_##H * dp, const int nframes, DEEPMD_ARGS(T), const T* fparam,      \
+                             const T* aparam, const T* charge_spin, DEEPMD_OUT(T)) {               \
+    compute(dp, Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin},         \
+            DEEPMD_RESULTS(T));                                                                    \
+  }                                                                                                \
+  void DP_##H##ComputeNList##f##3(DP_##H * dp, const int nframes, DEEPMD_ARGS(T), DEEPMD_LIST,     \
+                                  const T* fparam, const T* aparam, const T* charge_spin,          \
+                                  DEEPMD_OUT(T)) {                                                 \
+    compute(dp,                                                                                    \
+            Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin, nghost,      \
+                    nlist, true, ago},                                                             \
+            DEEPMD_RESULTS(T));                                                                    \
   }
 DEEPMD_COMPUTE(DeepPot, double, )
 DEEPMD_COMPUTE(DeepPot, float, f)
 DEEPMD_COMPUTE(DeepPotModelDevi, double, )
 DEEPMD_COMPUTE(DeepPotModelDevi, float, f)
 
-#define DEEPMD_MIXED(T, f)                                                                        \
-  void DP_DeepPotComputeMixedType##f(DP_DeepPot* dp, const int nframes, DEEPMD_ARGS(T),           \
-                                     const T* fparam, const T* aparam, DEEPMD_OUT(T)) {           \
-    Call<T> call{natoms, coord, atype, cell, nframes, fparam, aparam};                            \
-    call.mixed = true;                                                                            \
-    compute(dp, call, DEEPMD_RESULTS(T));                                                         \
+#define DEEPMD_MIXED(T, f)                                                                         \
+  void DP_DeepPotComputeMixedType##f(DP_DeepPot* dp, const int nframes, DEEPMD_ARGS(T),            \
+                                     const T* fparam, const T* aparam, DEEPMD_OUT(T)) {            \
+    Call<T> call{natoms, coord, atype, cell, nframes, fparam, aparam};                             \
+    call.mixed = true;                                                                             \
+    compute(dp, call, DEEPMD_RESULTS(T));                                                          \
   }
 DEEPMD_MIXED(double, )
 DEEPMD_MIXED(float, f)
 
 /* Spins: force_mag comes after force, spin after coord. */
-#define DEEPMD_SPIN_ARGS(T)                                                                       \
-  const int nframes, const int natoms, const T *coord, const T *spin, const int *atype, const T *cell
-#define DEEPMD_SPIN_OUT(T)                                                                        \
+#define DEEPMD_SPIN_ARGS(T)                                                                        \
+  const int nframes, const int natoms, const T *coord, const T *spin, const int *atype,            \
+      const T *cell
+#define DEEPMD_SPIN_OUT(T)                                                                         \
   double *energy, T *force, T *force_mag, T *virial, T *atomic_energy, T *atomic_virial
-#define DEEPMD_SPIN_COMPUTE(T, charge_spin, ...)                                                  \
-  compute(dp,                                                                                     \
-          Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin, __VA_ARGS__,  \
-                  false, spin},                                                                   \
+#define DEEPMD_SPIN_COMPUTE(T, charge_spin, ...)                                                   \
+  compute(dp,                                                                                      \
+          Call<T>{natoms, coord, atype, cell, nframes, fparam, aparam, charge_spin, __VA_ARGS__,   \
+                  false, spin},                                                                    \
           Results<T>{energy, force, virial, atomic_energy, atomic_virial, force_mag})
-#define DEEPMD_SPIN(H, T, f)                                                                      \
-  void DP_##H##Compute##f##2(DP_##H* dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
-                             DEEPMD_SPIN_OUT(T)) {                                                \
-    DEEPMD_SPIN_COMPUTE(T, nullptr, 0, nullptr, false, 0);                                        \
-  }                                                                                               \
-  void DP_##H##ComputeNList##f##2(DP_##H* dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
-                                  const T* aparam, DEEPMD_SPIN_OUT(T)) {                          \
-    DEEPMD_SPIN_COMPUTE(T, nullptr, nghost, nlist, true, ago);                                    \
-  }                                                                                               \
-  void DP_##H##Compute##f##3(DP_##H* dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
-                             const T* charge_spin, DEEPMD_SPIN_OUT(T)) {                          \
-    DEEPMD_SPIN_COMPUTE(T, charge_spin, 0, nullptr, false, 0);                                    \
-  }                                                                                               \
-  void DP_##H##ComputeNList##f##3(DP_##H* dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
-                                  const T* aparam, const T* charge_spin, DEEPMD_SPIN_OUT(T)) {    \
-    DEEPMD_SPIN_COMPUTE(T, charge_spin, nghost, nlist, true, ago);                                \
+#define DEEPMD_SPIN(H, T, f)                                                                       \
+  void DP_##H##Compute##f##2(DP_##H * dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
+                             DEEPMD_SPIN_OUT(T)) {                                                 \
+    DEEPMD_SPIN_COMPUTE(T, nullptr, 0, nullptr, false, 0);                                         \
+  }                                                                                                \
+  void DP_##H##ComputeNList##f##2(DP_##H * dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
+                                  const T* aparam, DEEPMD_SPIN_OUT(T)) {                           \
+    DEEPMD_SPIN_COMPUTE(T, nullptr, nghost, nlist, true, ago);                                     \
+  }                                                                                                \
+  void DP_##H##Compute##f##3(DP_##H * dp, DEEPMD_SPIN_ARGS(T), const T* fparam, const T* aparam,   \
+                             const T* charge_spin, DEEPMD_SPIN_OUT(T)) {                           \
+    DEEPMD_SPIN_COMPUTE(T, charge_spin, 0, nullptr, false, 0);                                     \
+  }                                                                                                \
+  void DP_##H##ComputeNList##f##3(DP_##H * dp, DEEPMD_SPIN_ARGS(T), DEEPMD_LIST, const T* fparam,  \
+                                  const T* aparam, const T* charge_spin, DEEPMD_SPIN_OUT(T)) {     \
+    DEEPMD_SPIN_COMPUTE(T, charge_spin, nghost, nlist, true, ago);                                 \
   }
 DEEPMD_SPIN(DeepSpin, double, )
 DEEPMD_SPIN(DeepSpin, float, f)
@@ -387,13 +388,14 @@ bool DP_DeepPotSupportsDeviceEdgeInference(DP_DeepPot*) { return false; }
 bool DP_DeepPotUsesFP32EdgeVectors(DP_DeepPot*) { return false; }
 bool DP_DeepPotUsesCanonicalGraphInference(DP_DeepPot*) { return false; }
 
-#define DEEPMD_NO_GRAPHS(T, name, ...)                                                            \
-  void name(DP_##T* dp, __VA_ARGS__) {                                                            \
-    perform(dp, [] {                                                                              \
-      throw deepmd::deepmd_exception(#name ": graphs that live on a GPU are not taken; ask "      \
-                                           "...SupportsDeviceEdgeInference before, and compute "  \
-                                           "with a neighbour list");                              \
-    });                                                                                           \
+#define DEEPMD_NO_GRAPHS(T, name, ...)                                                             \
+  void name(DP_##T* dp, __VA_ARGS__) {                                                             \
+    perform(dp, [] {                                                                               \
+      throw deepmd::deepmd_exception(#name                                                         \
+                                     ": graphs that live on a GPU are not taken; ask "             \
+                                     "...SupportsDeviceEdgeInference before, and compute "         \
+                                     "with a neighbour list");                                     \
+    });                                                                                            \
   }
 DEEPMD_NO_GRAPHS(DeepPot, DP_DeepPotComputeEdgesGPU, double*, double*, double*, const double*,
                  const int*, const int*, const double*, int, int, const double*, int64_t,

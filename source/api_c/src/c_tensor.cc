@@ -129,18 +129,18 @@ DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam(const char* model, 
       [&](DP_DipoleChargeModifier& dcm) { dcm.model.init(model, gpu_rank); });
 }
 
-#define DEEPMD_FACTS(T)                                                                           \
-  double DP_##T##GetCutoff(DP_##T* handle) {                                                      \
-    return fact(handle, 0.0, [&] { return handle->model.cutoff(); });                             \
-  }                                                                                               \
-  int DP_##T##GetNumbTypes(DP_##T* handle) {                                                      \
-    return fact(handle, 0, [&] { return handle->model.numb_types(); });                           \
-  }                                                                                               \
-  int* DP_##T##GetSelTypes(DP_##T* handle) { return selected(handle); }                           \
-  int DP_##T##GetNumbSelTypes(DP_##T* handle) {                                                   \
-    return fact(handle, 0, [&] { return static_cast<int>(handle->model.sel_types().size()); });   \
-  }                                                                                               \
-  const char* DP_##T##CheckOK(DP_##T* handle) { return to_char(handle->message.get()); }          \
+#define DEEPMD_FACTS(T)                                                                            \
+  double DP_##T##GetCutoff(DP_##T* handle) {                                                       \
+    return fact(handle, 0.0, [&] { return handle->model.cutoff(); });                              \
+  }                                                                                                \
+  int DP_##T##GetNumbTypes(DP_##T* handle) {                                                       \
+    return fact(handle, 0, [&] { return handle->model.numb_types(); });                            \
+  }                                                                                                \
+  int* DP_##T##GetSelTypes(DP_##T* handle) { return selected(handle); }                            \
+  int DP_##T##GetNumbSelTypes(DP_##T* handle) {                                                    \
+    return fact(handle, 0, [&] { return static_cast<int>(handle->model.sel_types().size()); });    \
+  }                                                                                                \
+  const char* DP_##T##CheckOK(DP_##T* handle) { return to_char(handle->message.get()); }           \
   void DP_Delete##T(DP_##T* handle) { delete handle; }
 DEEPMD_FACTS(DeepTensor)
 DEEPMD_FACTS(DipoleChargeModifier)
@@ -158,30 +158,30 @@ const char* DP_DeepTensorGetTypeMap(DP_DeepTensor* dt) {
 }
 
 #define DEEPMD_ARGS(T) const int natoms, const T *coord, const int *atype, const T *cell
-#define DEEPMD_OUT(T)                                                                             \
+#define DEEPMD_OUT(T)                                                                              \
   T *global_tensor, T *force, T *virial, T **atomic_tensor, T *atomic_virial, int *size_at
-#define DEEPMD_TENSOR(T, f)                                                                       \
-  void DP_DeepTensorComputeTensor##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), T** tensor, int* size) {  \
-    compute(dt, Call<T>{natoms, coord, atype, cell}, tensor, size);                               \
-  }                                                                                               \
-  void DP_DeepTensorComputeTensorNList##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), const int nghost,    \
-                                          const DP_Nlist* nlist, T** tensor, int* size) {         \
-    compute(dt, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, tensor, size);          \
-  }                                                                                               \
-  void DP_DeepTensorCompute##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), DEEPMD_OUT(T)) {                \
-    compute(dt, Call<T>{natoms, coord, atype, cell}, global_tensor, force, virial, atomic_tensor, \
-            atomic_virial, size_at);                                                              \
-  }                                                                                               \
-  void DP_DeepTensorComputeNList##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), const int nghost,          \
-                                    const DP_Nlist* nlist, DEEPMD_OUT(T)) {                       \
-    compute(dt, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, global_tensor, force,   \
-            virial, atomic_tensor, atomic_virial, size_at);                                       \
-  }                                                                                               \
-  void DP_DipoleChargeModifierComputeNList##f(                                                    \
-      DP_DipoleChargeModifier* dcm, DEEPMD_ARGS(T), const int* pairs, const int npairs,           \
-      const T* delef, const int nghost, const DP_Nlist* nlist, T* dfcorr, T* dvcorr) {            \
-    correct(dcm, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, pairs, npairs, delef,  \
-            dfcorr, dvcorr);                                                                      \
+#define DEEPMD_TENSOR(T, f)                                                                        \
+  void DP_DeepTensorComputeTensor##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), T** tensor, int* size) {   \
+    compute(dt, Call<T>{natoms, coord, atype, cell}, tensor, size);                                \
+  }                                                                                                \
+  void DP_DeepTensorComputeTensorNList##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), const int nghost,     \
+                                          const DP_Nlist* nlist, T** tensor, int* size) {          \
+    compute(dt, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, tensor, size);           \
+  }                                                                                                \
+  void DP_DeepTensorCompute##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), DEEPMD_OUT(T)) {                 \
+    compute(dt, Call<T>{natoms, coord, atype, cell}, global_tensor, force, virial, atomic_tensor,  \
+            atomic_virial, size_at);                                                               \
+  }                                                                                                \
+  void DP_DeepTensorComputeNList##f(DP_DeepTensor* dt, DEEPMD_ARGS(T), const int nghost,           \
+                                    const DP_Nlist* nlist, DEEPMD_OUT(T)) {                        \
+    compute(dt, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, global_tensor, force,    \
+            virial, atomic_tensor, atomic_virial, size_at);                                        \
+  }                                                                                                \
+  void DP_DipoleChargeModifierComputeNList##f(                                                     \
+      DP_DipoleChargeModifier* dcm, DEEPMD_ARGS(T), const int* pairs, const int npairs,            \
+      const T* delef, const int nghost, const DP_Nlist* nlist, T* dfcorr, T* dvcorr) {             \
+    correct(dcm, Call<T>{natoms, coord, atype, cell, nghost, nlist, true}, pairs, npairs, delef,   \
+            dfcorr, dvcorr);                                                                       \
   }
 DEEPMD_TENSOR(double, )
 DEEPMD_TENSOR(float, f)
@@ -212,7 +212,8 @@ const char* DP_ReadFileToChar2(const char* model, int* size) {
   try {
     deepmd::read_file_to_string(model, content);
     if (content.size() > static_cast<size_t>(INT_MAX)) {
-      throw deepmd::deepmd_exception(std::string(model) + ": larger than 2 GiB; let the model be "
+      throw deepmd::deepmd_exception(std::string(model) +
+                                     ": larger than 2 GiB; let the model be "
                                      "opened by its name");
     }
     *size = static_cast<int>(content.size());
@@ -243,8 +244,8 @@ void DP_SelectByType(const int natoms, const int* atype, const int nghost, const
 void DP_SelectMapInt(const int* in, const int* fwd_map, const int stride, const int nall1,
                      const int nall2, int* out) {
   std::vector<int> mapped(static_cast<size_t>(stride) * nall2);
-  deepmd::select_map(mapped, array(in, static_cast<size_t>(stride) * nall1),
-                     array(fwd_map, nall1), stride);
+  deepmd::select_map(mapped, array(in, static_cast<size_t>(stride) * nall1), array(fwd_map, nall1),
+                     stride);
   copy_out(mapped, out);
 }
 

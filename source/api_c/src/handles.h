@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "deepmd/c_api.h"
 #include "deepmd/DataModifier.h"
 #include "deepmd/DeepPot.h"
 #include "deepmd/DeepSpin.h"
 #include "deepmd/DeepTensor.h"
+#include "deepmd/c_api.h"
 
 namespace deepmd::c {
 

@@ -43,10 +43,10 @@ void DipoleChargeModifier::compute(std::vector<VALUETYPE>&, std::vector<VALUETYP
   missing();
 }
 
-#define DEEPMD_MODIFIER(T)                                                                        \
-  template void DipoleChargeModifier::compute<T>(                                                 \
-      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<int>&,           \
-      const std::vector<T>&, const std::vector<std::pair<int, int>>&, const std::vector<T>&,      \
+#define DEEPMD_MODIFIER(T)                                                                         \
+  template void DipoleChargeModifier::compute<T>(                                                  \
+      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<int>&,            \
+      const std::vector<T>&, const std::vector<std::pair<int, int>>&, const std::vector<T>&,       \
       const int, const InputNlist&);
 DEEPMD_MODIFIER(double)
 DEEPMD_MODIFIER(float)

@@ -42,9 +42,9 @@ int DeepBaseModel::dim_aparam() const { return info(session_).dim_aparam; }
 bool DeepBaseModel::is_aparam_nall() const { return (void)info(session_), false; }
 bool DeepBaseModel::has_default_fparam() const { return default_fparam(info(session_)); }
 
-void DeepBaseModel::get_type_map(std::string& type_map) {
-  type_map = type_names(info(session_));
-}
+void DeepBaseModel::get_type_map(std::string& type_map) { type_map = type_names(info(session_)); }
+
+bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
 
 bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
 
@@ -168,8 +168,8 @@ void DeepBaseModelDevi::compute_std_f(std::vector<VALUETYPE>& deviation,
 
 template <typename VALUETYPE>
 void DeepBaseModelDevi::compute_relative_std(std::vector<VALUETYPE>& deviation,
-                                             const std::vector<VALUETYPE>& avg,
-                                             const VALUETYPE eps, const int& stride) {
+                                             const std::vector<VALUETYPE>& avg, const VALUETYPE eps,
+                                             const int& stride) {
   if (deviation.size() * stride != avg.size()) {
     core::fail("compute_relative_std", std::to_string(deviation.size()) + " deviations of " +
                                            std::to_string(stride) + " numbers each, but " +
@@ -191,20 +191,19 @@ void DeepBaseModelDevi::compute_relative_std_f(std::vector<VALUETYPE>& deviation
   compute_relative_std(deviation, avg, eps, 3);
 }
 
-#define DEEPMD_DEVIATION(T)                                                                       \
-  template void DeepBaseModelDevi::compute_avg<T>(T&, const std::vector<T>&);                     \
-  template void DeepBaseModelDevi::compute_avg<T>(std::vector<T>&,                                \
-                                                  const std::vector<std::vector<T>>&);            \
-  template void DeepBaseModelDevi::compute_std<T>(std::vector<T>&, const std::vector<T>&,         \
-                                                  const std::vector<std::vector<T>>&,             \
-                                                  const int&);                                    \
-  template void DeepBaseModelDevi::compute_std_e<T>(std::vector<T>&, const std::vector<T>&,       \
-                                                    const std::vector<std::vector<T>>&);          \
-  template void DeepBaseModelDevi::compute_std_f<T>(std::vector<T>&, const std::vector<T>&,       \
-                                                    const std::vector<std::vector<T>>&);          \
-  template void DeepBaseModelDevi::compute_relative_std<T>(                                       \
-      std::vector<T>&, const std::vector<T>&, const T, const int&);                               \
-  template void DeepBaseModelDevi::compute_relative_std_f<T>(std::vector<T>&,                     \
+#define DEEPMD_DEVIATION(T)                                                                        \
+  template void DeepBaseModelDevi::compute_avg<T>(T&, const std::vector<T>&);                      \
+  template void DeepBaseModelDevi::compute_avg<T>(std::vector<T>&,                                 \
+                                                  const std::vector<std::vector<T>>&);             \
+  template void DeepBaseModelDevi::compute_std<T>(std::vector<T>&, const std::vector<T>&,          \
+                                                  const std::vector<std::vector<T>>&, const int&); \
+  template void DeepBaseModelDevi::compute_std_e<T>(std::vector<T>&, const std::vector<T>&,        \
+                                                    const std::vector<std::vector<T>>&);           \
+  template void DeepBaseModelDevi::compute_std_f<T>(std::vector<T>&, const std::vector<T>&,        \
+                                                    const std::vector<std::vector<T>>&);           \
+  template void DeepBaseModelDevi::compute_relative_std<T>(std::vector<T>&, const std::vector<T>&, \
+                                                           const T, const int&);                   \
+  template void DeepBaseModelDevi::compute_relative_std_f<T>(std::vector<T>&,                      \
                                                              const std::vector<T>&, const T);
 DEEPMD_DEVIATION(double)
 DEEPMD_DEVIATION(float)

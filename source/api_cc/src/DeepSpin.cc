@@ -8,8 +8,7 @@ namespace deepmd {
 DeepSpin::DeepSpin() = default;
 DeepSpin::~DeepSpin() = default;
 
-DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank,
-                   const std::string& file_content) {
+DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content) {
   init(model, gpu_rank, file_content);
 }
 
@@ -91,9 +90,9 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const int nghost, const InputNlist& lmp_list, const int&,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
-  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                        &spin});
+  potential<VALUETYPE>(
+      session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
 template <typename VALUETYPE>
@@ -104,9 +103,9 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const int nghost, const InputNlist& lmp_list, const int&,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
-  potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                        &spin});
+  potential<VALUETYPE>(
+      session_, ener, {force, virial, nullptr, nullptr, &force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
 template <typename VALUETYPE>
@@ -118,9 +117,9 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const int nghost, const InputNlist& lmp_list, const int&,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
-  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                        &spin});
+  potential<VALUETYPE>(
+      session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
 template <typename VALUETYPE>
@@ -132,9 +131,9 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const int nghost, const InputNlist& lmp_list, const int&,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
-  potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                        &spin});
+  potential<VALUETYPE>(
+      session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
 DeepSpinModelDevi::DeepSpinModelDevi() = default;
@@ -163,138 +162,125 @@ void DeepSpinModelDevi::set_charge_spin(const std::vector<double>& charge_spin) 
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
-                                std::vector<std::vector<VALUETYPE>>& all_force,
-                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
-                                std::vector<std::vector<VALUETYPE>>& all_virial,
-                                const std::vector<VALUETYPE>& coord,
-                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
-                                const std::vector<VALUETYPE>& box,
-                                const std::vector<VALUETYPE>& fparam,
-                                const std::vector<VALUETYPE>& aparam,
-                                const std::vector<double>& charge_spin) {
+void DeepSpinModelDevi::compute(
+    std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
+    std::vector<std::vector<VALUETYPE>>& all_force_mag,
+    std::vector<std::vector<VALUETYPE>>& all_virial, const std::vector<VALUETYPE>& coord,
+    const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+    const std::vector<VALUETYPE>& box, const std::vector<VALUETYPE>& fparam,
+    const std::vector<VALUETYPE>& aparam, const std::vector<double>& charge_spin) {
   potentials<VALUETYPE>(sessions_, all_ener,
                         {all_force, all_virial, nullptr, nullptr, &all_force_mag},
                         {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
-                                std::vector<std::vector<VALUETYPE>>& all_force,
-                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
-                                std::vector<std::vector<VALUETYPE>>& all_virial,
-                                std::vector<std::vector<VALUETYPE>>& all_atom_energy,
-                                std::vector<std::vector<VALUETYPE>>& all_atom_virial,
-                                const std::vector<VALUETYPE>& coord,
-                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
-                                const std::vector<VALUETYPE>& box,
-                                const std::vector<VALUETYPE>& fparam,
-                                const std::vector<VALUETYPE>& aparam,
-                                const std::vector<double>& charge_spin) {
+void DeepSpinModelDevi::compute(
+    std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
+    std::vector<std::vector<VALUETYPE>>& all_force_mag,
+    std::vector<std::vector<VALUETYPE>>& all_virial,
+    std::vector<std::vector<VALUETYPE>>& all_atom_energy,
+    std::vector<std::vector<VALUETYPE>>& all_atom_virial, const std::vector<VALUETYPE>& coord,
+    const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+    const std::vector<VALUETYPE>& box, const std::vector<VALUETYPE>& fparam,
+    const std::vector<VALUETYPE>& aparam, const std::vector<double>& charge_spin) {
   potentials<VALUETYPE>(sessions_, all_ener,
                         {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
                         {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
-                                std::vector<std::vector<VALUETYPE>>& all_force,
-                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
-                                std::vector<std::vector<VALUETYPE>>& all_virial,
-                                const std::vector<VALUETYPE>& coord,
-                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
-                                const std::vector<VALUETYPE>& box, const int nghost,
-                                const InputNlist& lmp_list, const int&,
-                                const std::vector<VALUETYPE>& fparam,
-                                const std::vector<VALUETYPE>& aparam,
-                                const std::vector<double>& charge_spin) {
-  potentials<VALUETYPE>(sessions_, all_ener,
-                        {all_force, all_virial, nullptr, nullptr, &all_force_mag},
-                        {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                         &spin});
+void DeepSpinModelDevi::compute(
+    std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
+    std::vector<std::vector<VALUETYPE>>& all_force_mag,
+    std::vector<std::vector<VALUETYPE>>& all_virial, const std::vector<VALUETYPE>& coord,
+    const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+    const std::vector<VALUETYPE>& box, const int nghost, const InputNlist& lmp_list, const int&,
+    const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+    const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(
+      sessions_, all_ener, {all_force, all_virial, nullptr, nullptr, &all_force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
 template <typename VALUETYPE>
-void DeepSpinModelDevi::compute(std::vector<ENERGYTYPE>& all_ener,
-                                std::vector<std::vector<VALUETYPE>>& all_force,
-                                std::vector<std::vector<VALUETYPE>>& all_force_mag,
-                                std::vector<std::vector<VALUETYPE>>& all_virial,
-                                std::vector<std::vector<VALUETYPE>>& all_atom_energy,
-                                std::vector<std::vector<VALUETYPE>>& all_atom_virial,
-                                const std::vector<VALUETYPE>& coord,
-                                const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
-                                const std::vector<VALUETYPE>& box, const int nghost,
-                                const InputNlist& lmp_list, const int&,
-                                const std::vector<VALUETYPE>& fparam,
-                                const std::vector<VALUETYPE>& aparam,
-                                const std::vector<double>& charge_spin) {
-  potentials<VALUETYPE>(sessions_, all_ener,
-                        {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
-                        {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list,
-                         &spin});
+void DeepSpinModelDevi::compute(
+    std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
+    std::vector<std::vector<VALUETYPE>>& all_force_mag,
+    std::vector<std::vector<VALUETYPE>>& all_virial,
+    std::vector<std::vector<VALUETYPE>>& all_atom_energy,
+    std::vector<std::vector<VALUETYPE>>& all_atom_virial, const std::vector<VALUETYPE>& coord,
+    const std::vector<VALUETYPE>& spin, const std::vector<int>& atype,
+    const std::vector<VALUETYPE>& box, const int nghost, const InputNlist& lmp_list, const int&,
+    const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+    const std::vector<double>& charge_spin) {
+  potentials<VALUETYPE>(
+      sessions_, all_ener,
+      {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
+      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
 }
 
-#define DEEPMD_SPIN(T)                                                                            \
-  template void DeepSpin::compute<T>(                                                             \
-      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, const std::vector<T>&,      \
-      const std::vector<T>&, const std::vector<int>&, const std::vector<T>&,                      \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                  \
-  template void DeepSpin::compute<T>(                                                             \
-      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                      \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<T>&,                        \
-      const std::vector<double>&);                                                                \
-  template void DeepSpin::compute<T>(                                                             \
-      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,            \
-      std::vector<T>&, const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,     \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<T>&,                        \
-      const std::vector<double>&);                                                                \
-  template void DeepSpin::compute<T>(                                                             \
-      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                \
-      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<T>&,             \
-      const std::vector<int>&, const std::vector<T>&, const std::vector<T>&,                      \
-      const std::vector<T>&, const std::vector<double>&);                                         \
-  template void DeepSpin::compute<T>(                                                             \
-      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, const std::vector<T>&,      \
-      const std::vector<T>&, const std::vector<int>&, const std::vector<T>&, const int,           \
-      const InputNlist&, const int&, const std::vector<T>&, const std::vector<T>&,                \
-      const std::vector<double>&);                                                                \
-  template void DeepSpin::compute<T>(                                                             \
-      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                      \
-      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,     \
-      const std::vector<T>&, const std::vector<double>&);                                         \
-  template void DeepSpin::compute<T>(                                                             \
-      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,            \
-      std::vector<T>&, const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,     \
-      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,     \
-      const std::vector<T>&, const std::vector<double>&);                                         \
-  template void DeepSpin::compute<T>(                                                             \
-      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                \
-      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<T>&,             \
-      const std::vector<int>&, const std::vector<T>&, const int, const InputNlist&, const int&,   \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                  \
-  template void DeepSpinModelDevi::compute<T>(                                                    \
-      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,       \
-      std::vector<std::vector<T>>&, const std::vector<T>&, const std::vector<T>&,                 \
-      const std::vector<int>&, const std::vector<T>&, const std::vector<T>&,                      \
-      const std::vector<T>&, const std::vector<double>&);                                         \
-  template void DeepSpinModelDevi::compute<T>(                                                    \
-      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,       \
-      std::vector<std::vector<T>>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,   \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                      \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<T>&,                        \
-      const std::vector<double>&);                                                                \
-  template void DeepSpinModelDevi::compute<T>(                                                    \
-      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,       \
-      std::vector<std::vector<T>>&, const std::vector<T>&, const std::vector<T>&,                 \
-      const std::vector<int>&, const std::vector<T>&, const int, const InputNlist&, const int&,   \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                  \
-  template void DeepSpinModelDevi::compute<T>(                                                    \
-      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,       \
-      std::vector<std::vector<T>>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,   \
-      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                      \
-      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,     \
+#define DEEPMD_SPIN(T)                                                                             \
+  template void DeepSpin::compute<T>(                                                              \
+      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, const std::vector<T>&,       \
+      const std::vector<T>&, const std::vector<int>&, const std::vector<T>&,                       \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                   \
+  template void DeepSpin::compute<T>(std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&,   \
+                                     std::vector<T>&, const std::vector<T>&,                       \
+                                     const std::vector<T>&, const std::vector<int>&,               \
+                                     const std::vector<T>&, const std::vector<T>&,                 \
+                                     const std::vector<T>&, const std::vector<double>&);           \
+  template void DeepSpin::compute<T>(                                                              \
+      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,             \
+      std::vector<T>&, const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,      \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<T>&,                         \
+      const std::vector<double>&);                                                                 \
+  template void DeepSpin::compute<T>(                                                              \
+      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                 \
+      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<T>&,              \
+      const std::vector<int>&, const std::vector<T>&, const std::vector<T>&,                       \
+      const std::vector<T>&, const std::vector<double>&);                                          \
+  template void DeepSpin::compute<T>(                                                              \
+      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, const std::vector<T>&,       \
+      const std::vector<T>&, const std::vector<int>&, const std::vector<T>&, const int,            \
+      const InputNlist&, const int&, const std::vector<T>&, const std::vector<T>&,                 \
+      const std::vector<double>&);                                                                 \
+  template void DeepSpin::compute<T>(                                                              \
+      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                 \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                       \
+      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,      \
+      const std::vector<T>&, const std::vector<double>&);                                          \
+  template void DeepSpin::compute<T>(                                                              \
+      ENERGYTYPE&, std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,             \
+      std::vector<T>&, const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,      \
+      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,      \
+      const std::vector<T>&, const std::vector<double>&);                                          \
+  template void DeepSpin::compute<T>(                                                              \
+      std::vector<ENERGYTYPE>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,                 \
+      std::vector<T>&, std::vector<T>&, const std::vector<T>&, const std::vector<T>&,              \
+      const std::vector<int>&, const std::vector<T>&, const int, const InputNlist&, const int&,    \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                   \
+  template void DeepSpinModelDevi::compute<T>(                                                     \
+      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,        \
+      std::vector<std::vector<T>>&, const std::vector<T>&, const std::vector<T>&,                  \
+      const std::vector<int>&, const std::vector<T>&, const std::vector<T>&,                       \
+      const std::vector<T>&, const std::vector<double>&);                                          \
+  template void DeepSpinModelDevi::compute<T>(                                                     \
+      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,        \
+      std::vector<std::vector<T>>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,    \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                       \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<T>&,                         \
+      const std::vector<double>&);                                                                 \
+  template void DeepSpinModelDevi::compute<T>(                                                     \
+      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,        \
+      std::vector<std::vector<T>>&, const std::vector<T>&, const std::vector<T>&,                  \
+      const std::vector<int>&, const std::vector<T>&, const int, const InputNlist&, const int&,    \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<double>&);                   \
+  template void DeepSpinModelDevi::compute<T>(                                                     \
+      std::vector<ENERGYTYPE>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,        \
+      std::vector<std::vector<T>>&, std::vector<std::vector<T>>&, std::vector<std::vector<T>>&,    \
+      const std::vector<T>&, const std::vector<T>&, const std::vector<int>&,                       \
+      const std::vector<T>&, const int, const InputNlist&, const int&, const std::vector<T>&,      \
       const std::vector<T>&, const std::vector<double>&);
 DEEPMD_SPIN(double)
 DEEPMD_SPIN(float)

@@ -55,8 +55,8 @@ void tensor(const std::shared_ptr<Session>& session_, const Outputs<VALUETYPE>& 
       evaluate(session, {coord, atype, box, none, none, none, -1, nghost, list}, wanted);
   const core::Info& info = session.model->info();
   if (frames.size() != 1) {
-    core::fail(info.path, "DeepTensor takes one frame at a time, not " +
-                              std::to_string(frames.size()));
+    core::fail(info.path,
+               "DeepTensor takes one frame at a time, not " + std::to_string(frames.size()));
   }
   const core::Prediction& frame = frames.front();
   if (outputs.force && !info.outputs.front().differentiable) {
@@ -143,8 +143,8 @@ void DeepTensor::compute(std::vector<VALUETYPE>& global_tensor, std::vector<VALU
                          std::vector<VALUETYPE>& virial, std::vector<VALUETYPE>& atom_tensor,
                          std::vector<VALUETYPE>& atom_virial, const std::vector<VALUETYPE>& coord,
                          const std::vector<int>& atype, const std::vector<VALUETYPE>& box) {
-  tensor<VALUETYPE>(session_, {&global_tensor, &force, &virial, &atom_tensor, &atom_virial},
-                    coord, atype, box);
+  tensor<VALUETYPE>(session_, {&global_tensor, &force, &virial, &atom_tensor, &atom_virial}, coord,
+                    atype, box);
 }
 
 template <typename VALUETYPE>
@@ -153,29 +153,29 @@ void DeepTensor::compute(std::vector<VALUETYPE>& global_tensor, std::vector<VALU
                          std::vector<VALUETYPE>& atom_virial, const std::vector<VALUETYPE>& coord,
                          const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
                          const int nghost, const InputNlist& inlist) {
-  tensor<VALUETYPE>(session_, {&global_tensor, &force, &virial, &atom_tensor, &atom_virial},
-                    coord, atype, box, nghost, &inlist);
+  tensor<VALUETYPE>(session_, {&global_tensor, &force, &virial, &atom_tensor, &atom_virial}, coord,
+                    atype, box, nghost, &inlist);
 }
 
-#define DEEPMD_TENSOR(T)                                                                          \
-  template void DeepTensor::compute<T>(std::vector<T>&, const std::vector<T>&,                    \
-                                       const std::vector<int>&, const std::vector<T>&);           \
-  template void DeepTensor::compute<T>(std::vector<T>&, const std::vector<T>&,                    \
-                                       const std::vector<int>&, const std::vector<T>&, const int, \
-                                       const InputNlist&);                                        \
-  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,         \
-                                       const std::vector<T>&, const std::vector<int>&,            \
-                                       const std::vector<T>&);                                    \
-  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,         \
-                                       const std::vector<T>&, const std::vector<int>&,            \
-                                       const std::vector<T>&, const int, const InputNlist&);      \
-  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,         \
-                                       std::vector<T>&, std::vector<T>&, const std::vector<T>&,   \
-                                       const std::vector<int>&, const std::vector<T>&);           \
-  template void DeepTensor::compute<T>(                                                           \
-      std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&, std::vector<T>&,        \
-      const std::vector<T>&, const std::vector<int>&, const std::vector<T>&, const int,           \
-      const InputNlist&);
+#define DEEPMD_TENSOR(T)                                                                           \
+  template void DeepTensor::compute<T>(std::vector<T>&, const std::vector<T>&,                     \
+                                       const std::vector<int>&, const std::vector<T>&);            \
+  template void DeepTensor::compute<T>(std::vector<T>&, const std::vector<T>&,                     \
+                                       const std::vector<int>&, const std::vector<T>&, const int,  \
+                                       const InputNlist&);                                         \
+  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,          \
+                                       const std::vector<T>&, const std::vector<int>&,             \
+                                       const std::vector<T>&);                                     \
+  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,          \
+                                       const std::vector<T>&, const std::vector<int>&,             \
+                                       const std::vector<T>&, const int, const InputNlist&);       \
+  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,          \
+                                       std::vector<T>&, std::vector<T>&, const std::vector<T>&,    \
+                                       const std::vector<int>&, const std::vector<T>&);            \
+  template void DeepTensor::compute<T>(std::vector<T>&, std::vector<T>&, std::vector<T>&,          \
+                                       std::vector<T>&, std::vector<T>&, const std::vector<T>&,    \
+                                       const std::vector<int>&, const std::vector<T>&, const int,  \
+                                       const InputNlist&);
 DEEPMD_TENSOR(double)
 DEEPMD_TENSOR(float)
 

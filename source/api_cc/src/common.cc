@@ -46,8 +46,8 @@ DPBackend get_backend(const std::string& model) {
   static const struct {
     const char* suffix;
     DPBackend backend;
-  } known[] = {{".pb", TensorFlow},      {".pth", PyTorch},          {".pt2", PyTorchExportable},
-               {".savedmodel", JAX},     {".savedmodeltf", JAX},     {".json", Paddle},
+  } known[] = {{".pb", TensorFlow},  {".pth", PyTorch},      {".pt2", PyTorchExportable},
+               {".savedmodel", JAX}, {".savedmodeltf", JAX}, {".json", Paddle},
                {".pdmodel", Paddle}};
   for (const auto& entry : known) {
     if (ends_with(model, entry.suffix)) {
@@ -59,8 +59,8 @@ DPBackend get_backend(const std::string& model) {
 }
 
 std::string backend_name(const DPBackend backend) {
-  static const char* const names[] = {"TensorFlow", "PyTorch", "PyTorch Exportable",
-                                      "PaddlePaddle", "JAX",   "Unknown"};
+  static const char* const names[] = {"TensorFlow",   "PyTorch", "PyTorch Exportable",
+                                      "PaddlePaddle", "JAX",     "Unknown"};
   return names[backend >= TensorFlow && backend <= Unknown ? backend : Unknown];
 }
 
@@ -136,10 +136,9 @@ void select_real_atoms_coord(std::vector<VALUETYPE>& dcoord, std::vector<int>& d
                              std::vector<VALUETYPE>& aparam, int& nghost_real,
                              std::vector<int>& fwd_map, std::vector<int>& bkw_map, int& nall_real,
                              int& nloc_real, const std::vector<VALUETYPE>& dcoord_,
-                             const std::vector<int>& datype_,
-                             const std::vector<VALUETYPE>& aparam_, const int& nghost,
-                             const int& ntypes, const int& nframes, const int& daparam,
-                             const int& nall, const bool aparam_nall) {
+                             const std::vector<int>& datype_, const std::vector<VALUETYPE>& aparam_,
+                             const int& nghost, const int& ntypes, const int& nframes,
+                             const int& daparam, const int& nall, const bool aparam_nall) {
   select_real_atoms(fwd_map, bkw_map, nghost_real, dcoord_, datype_, nghost, ntypes);
   nall_real = static_cast<int>(bkw_map.size());
   nloc_real = nall_real - nghost_real;
@@ -210,32 +209,32 @@ void fold_back(std::vector<VT>& out, const std::vector<VT>& in, const std::vecto
   }
 }
 
-#define DEEPMD_SELECT_ATOMS(T)                                                                    \
-  template void select_by_type<T>(std::vector<int>&, std::vector<int>&, int&,                     \
-                                  const std::vector<T>&, const std::vector<int>&, const int&,     \
-                                  const std::vector<int>&);                                       \
-  template void select_real_atoms<T>(std::vector<int>&, std::vector<int>&, int&,                  \
-                                     const std::vector<T>&, const std::vector<int>&, const int&,  \
-                                     const int&);                                                 \
-  template void select_real_atoms_coord<T>(                                                       \
-      std::vector<T>&, std::vector<int>&, std::vector<T>&, int&, std::vector<int>&,               \
-      std::vector<int>&, int&, int&, const std::vector<T>&, const std::vector<int>&,              \
-      const std::vector<T>&, const int&, const int&, const int&, const int&, const int&,          \
-      const bool);                                                                                \
-  template void fold_back<T>(std::vector<T>&, const std::vector<T>&, const std::vector<int>&,     \
+#define DEEPMD_SELECT_ATOMS(T)                                                                     \
+  template void select_by_type<T>(std::vector<int>&, std::vector<int>&, int&,                      \
+                                  const std::vector<T>&, const std::vector<int>&, const int&,      \
+                                  const std::vector<int>&);                                        \
+  template void select_real_atoms<T>(std::vector<int>&, std::vector<int>&, int&,                   \
+                                     const std::vector<T>&, const std::vector<int>&, const int&,   \
+                                     const int&);                                                  \
+  template void select_real_atoms_coord<T>(std::vector<T>&, std::vector<int>&, std::vector<T>&,    \
+                                           int&, std::vector<int>&, std::vector<int>&, int&, int&, \
+                                           const std::vector<T>&, const std::vector<int>&,         \
+                                           const std::vector<T>&, const int&, const int&,          \
+                                           const int&, const int&, const int&, const bool);        \
+  template void fold_back<T>(std::vector<T>&, const std::vector<T>&, const std::vector<int>&,      \
                              const int, const int, const int, const int);
 DEEPMD_SELECT_ATOMS(double)
 DEEPMD_SELECT_ATOMS(float)
 
-#define DEEPMD_SELECT_MAP(T)                                                                      \
-  template void select_map<T>(std::vector<T>&, const std::vector<T>&, const std::vector<int>&,    \
-                              const int&, const int&, const int&, const int&);                    \
-  template void select_map<T>(std::vector<T>::iterator, const std::vector<T>::const_iterator,     \
-                              const std::vector<int>&, const int&, const int&, const int&,        \
-                              const int&);                                                        \
-  template void select_map_inv<T>(std::vector<T>&, const std::vector<T>&,                         \
-                                  const std::vector<int>&, const int&);                           \
-  template void select_map_inv<T>(std::vector<T>::iterator, const std::vector<T>::const_iterator, \
+#define DEEPMD_SELECT_MAP(T)                                                                       \
+  template void select_map<T>(std::vector<T>&, const std::vector<T>&, const std::vector<int>&,     \
+                              const int&, const int&, const int&, const int&);                     \
+  template void select_map<T>(std::vector<T>::iterator, const std::vector<T>::const_iterator,      \
+                              const std::vector<int>&, const int&, const int&, const int&,         \
+                              const int&);                                                         \
+  template void select_map_inv<T>(std::vector<T>&, const std::vector<T>&, const std::vector<int>&, \
+                                  const int&);                                                     \
+  template void select_map_inv<T>(std::vector<T>::iterator, const std::vector<T>::const_iterator,  \
                                   const std::vector<int>&, const int&);
 DEEPMD_SELECT_MAP(double)
 DEEPMD_SELECT_MAP(float)

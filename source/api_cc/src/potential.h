@@ -45,10 +45,16 @@ void potential(const std::shared_ptr<Session>& session, std::vector<ENERGYTYPE>&
   const std::vector<double>& aparam = doubles(inputs.aparam);
   static const std::vector<VALUETYPE> none;
   const std::vector<double>& spin = doubles(inputs.spin ? *inputs.spin : none);
-  const Request request{coord,  inputs.atype,        box,
-                        fparam, aparam,              inputs.charge_spin,
-                        inputs.mixed_frames,         inputs.nghost,
-                        inputs.list,          inputs.spin ? &spin : nullptr};
+  const Request request{coord,
+                        inputs.atype,
+                        box,
+                        fparam,
+                        aparam,
+                        inputs.charge_spin,
+                        inputs.mixed_frames,
+                        inputs.nghost,
+                        inputs.list,
+                        inputs.spin ? &spin : nullptr};
   const core::Wanted wanted{true, outputs.atom_virial != nullptr};
   const auto frames = evaluate(opened(session, "DeepPot"), request, wanted);
   gather(energy, frames, &core::Prediction::value);
@@ -132,9 +138,9 @@ void potentials(const std::vector<std::shared_ptr<Session>>& sessions,
     auto* const atom_energy = outputs.atom_energy ? &(*outputs.atom_energy)[k] : nullptr;
     auto* const atom_virial = outputs.atom_virial ? &(*outputs.atom_virial)[k] : nullptr;
     auto* const force_mag = outputs.force_mag ? &(*outputs.force_mag)[k] : nullptr;
-    potential<VALUETYPE>(
-        sessions[k], energy[k],
-        {outputs.force[k], outputs.virial[k], atom_energy, atom_virial, force_mag}, inputs);
+    potential<VALUETYPE>(sessions[k], energy[k],
+                         {outputs.force[k], outputs.virial[k], atom_energy, atom_virial, force_mag},
+                         inputs);
   }
 }
 

@@ -27,10 +27,9 @@ int64_t count_frames(const std::string& where, const Request& request, size_t na
     return request.box.empty() ? 1 : static_cast<int64_t>(request.box.size() / 9);
   }
   if (request.coord.empty() || request.coord.size() % (3 * natoms) != 0) {
-    core::fail(where,
-               expected("coord", request.coord.size(),
-                        std::to_string(natoms) + " atoms (the size of atype) need " +
-                            std::to_string(3 * natoms) + " per frame"));
+    core::fail(where, expected("coord", request.coord.size(),
+                               std::to_string(natoms) + " atoms (the size of atype) need " +
+                                   std::to_string(3 * natoms) + " per frame"));
   }
   return static_cast<int64_t>(request.coord.size() / (3 * natoms));
 }
@@ -39,9 +38,8 @@ void check_size(const std::string& where, const std::string& name, size_t size, 
                 size_t per_frame) {
   if (size != nframes * per_frame) {
     core::fail(where, expected(name, size,
-                               std::to_string(nframes) + " frames of " +
-                                   std::to_string(per_frame) + " need " +
-                                   std::to_string(nframes * per_frame)));
+                               std::to_string(nframes) + " frames of " + std::to_string(per_frame) +
+                                   " need " + std::to_string(nframes * per_frame)));
   }
 }
 
@@ -191,8 +189,7 @@ std::vector<core::Prediction> evaluate(Session& session, const Request& request,
   }
   const size_t nloc = nall - request.nghost;
   const std::vector<double> repeated = repeat_for_atoms(request.aparam, nloc, info.dim_aparam);
-  const auto& charge_spin =
-      request.charge_spin.empty() ? session.charge_spin : request.charge_spin;
+  const auto& charge_spin = request.charge_spin.empty() ? session.charge_spin : request.charge_spin;
   const Parameter fparam(where, "fparam", request.fparam, info.dim_fparam, nframes);
   const Parameter aparam(where, "aparam", repeated.empty() ? request.aparam : repeated,
                          nloc * info.dim_aparam, nframes);

@@ -63,7 +63,7 @@ inline std::vector<double> doubles(const std::vector<float>& x) { return {x.begi
 /** The same array of all frames, one after the other. */
 template <typename T>
 void gather(std::vector<T>& out, const std::vector<core::Prediction>& frames,
-            std::vector<double> core::Prediction::*array) {
+            std::vector<double> core::Prediction::* array) {
   out.clear();
   for (const core::Prediction& frame : frames) {
     out.insert(out.end(), (frame.*array).begin(), (frame.*array).end());

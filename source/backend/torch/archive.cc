@@ -231,8 +231,8 @@ std::vector<Record> read_records(std::istream& stream, const std::string& path, 
         const size_t folder = r.name.find('/');
         content = get(folder == std::string::npos ? r.name : r.name.substr(folder + 1), r.size);
       }
-      const bool intact = text || r.compressed ? checksum(content) == r.checksum
-                                               : is_intact(source, r);
+      const bool intact =
+          text || r.compressed ? checksum(content) == r.checksum : is_intact(source, r);
       if (!intact) throw Damage("is damaged: " + r.name + " does not have its checksum");
       if (text) check_text(r.name, std::move(content));
     }

@@ -69,8 +69,8 @@ deepmd_output output_of(Facts& facts, const std::string& name, int64_t size, boo
 
 const std::map<std::string, deepmd_layout>& layouts() {
   static const std::map<std::string, deepmd_layout> known = {
-      {"typed", DEEPMD_TYPED},     {"mixed", DEEPMD_MIXED},     {"flat", DEEPMD_FLAT},
-      {"angles", DEEPMD_ANGLES},   {"centres", DEEPMD_CENTRES}, {"first_type", DEEPMD_FIRST_TYPE},
+      {"typed", DEEPMD_TYPED},   {"mixed", DEEPMD_MIXED},     {"flat", DEEPMD_FLAT},
+      {"angles", DEEPMD_ANGLES}, {"centres", DEEPMD_CENTRES}, {"first_type", DEEPMD_FIRST_TYPE},
   };
   return known;
 }
@@ -240,8 +240,8 @@ void describe_own(Program& program) {
   add_common(facts, module);
   // Atoms with partners are the program's business: its core sees more than the atoms.
   facts.info.entries = facts.info.has_spin ? DEEPMD_EXTENDED : DEEPMD_EDGES;
-  facts.info.single_precision = module.hasattr("precision") &&
-                                module.attr("precision").toStringRef() != "float64";
+  facts.info.single_precision =
+      module.hasattr("precision") && module.attr("precision").toStringRef() != "float64";
   const auto names = strings(module.attr("names"));
   const auto sizes = module.attr("sizes").toIntVector();
   const auto differentiable = module.attr("differentiable").toBoolList();
@@ -272,8 +272,7 @@ void describe_foreign(Program& program) {
   // The files do not tell the sizes of what they predict: one lonely atom does.
   const std::vector<double> origin(3, 0.0), one(1024, 1.0);
   const int64_t zero = 0;
-  const std::vector<int64_t> nobody(
-      std::max<int64_t>(1, ask(module, "get_nnei", 1).toInt()), -1);
+  const std::vector<int64_t> nobody(std::max<int64_t>(1, ask(module, "get_nnei", 1).toInt()), -1);
   deepmd_extended_request request{};
   request.struct_size = sizeof(request);
   request.nloc = request.nall = 1;
@@ -289,8 +288,7 @@ void describe_foreign(Program& program) {
     const std::string name = output_name(announced);
     const std::string key = atomic_key(results, name);
     if (name == "mask" || !results.contains(key)) continue;
-    facts.outputs.push_back(
-        output_of(facts, name, results.at(key).numel(), forces, intensive));
+    facts.outputs.push_back(output_of(facts, name, results.at(key).numel(), forces, intensive));
   }
   if (facts.outputs.empty()) throw Failure("the model predicts nothing that is known here");
   set_outputs(facts);

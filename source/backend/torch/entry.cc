@@ -44,8 +44,7 @@ int open_model(const deepmd_source* source, deepmd_backend_model** model, char* 
                size_t error_size) {
   return guarded(error, error_size, [&] {
     *model = nullptr;
-    *model = std::make_unique<deepmd_backend_model>(
-                 deepmd_backend_model{tb::open_program(*source)})
+    *model = std::make_unique<deepmd_backend_model>(deepmd_backend_model{tb::open_program(*source)})
                  .release();
   });
 }

@@ -49,7 +49,8 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
   slots.reserve(q.n_slots);
   for (int32_t k = 0; k < q.n_slots; ++k) {
     const deepmd_slot& s = q.slots[k];
-    slots.push_back(put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
+    slots.push_back(
+        put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
   }
   const auto& info = program.facts.info;
   c10::Dict<std::string, at::Tensor> frame_inputs, atom_inputs;
@@ -74,8 +75,8 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
       std::move(atom_inputs),
       std::move(slots),
   };
-  const auto results = program.module.get_method("forward_edges")(std::move(inputs))
-                           .toGenericDict();
+  const auto results =
+      program.module.get_method("forward_edges")(std::move(inputs)).toGenericDict();
   for (size_t k = 0; k < program.facts.outputs.size(); ++k) {
     const deepmd_output& output = program.facts.outputs[k];
     const std::string name = output.name;

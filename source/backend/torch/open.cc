@@ -120,8 +120,9 @@ void check_tensors(const torch::jit::Module& module, const std::vector<Record>& 
   for (const at::Tensor& tensor : tensors) {
     if (!tensor.defined() || !tensor.has_storage()) continue;
     if (!sizes.count(tensor.storage().nbytes())) {
-      throw Failure("the file is damaged: a tensor has another size than its record; copy or freeze "
-                    "it again");
+      throw Failure(
+          "the file is damaged: a tensor has another size than its record; copy or freeze "
+          "it again");
     }
   }
 }
@@ -262,7 +263,8 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
   } catch (const Failure& failure) {
     throw Failure(program->path + ": " + failure.what());
   } catch (const std::exception& error) {
-    fail(program->path, "the file is not a model of this release (" + first_words(error.what()) + ")",
+    fail(program->path,
+         "the file is not a model of this release (" + first_words(error.what()) + ")",
          "convert its .dp file, or freeze it again");
   }
   program->facts.info.framework = framework_name().c_str();

@@ -64,9 +64,10 @@ int use_own_blas() {
   int count = 0;
   if (symbols != nullptr && names != nullptr && table != nullptr && with_addends) {
     for (size_t k = 0; k < bytes / sizeof(*table); ++k) {
-      const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(table[k].r_info)];
+      const ElfW(Sym) & symbol = symbols[ELF64_R_SYM(table[k].r_info)];
       if (ELF64_R_TYPE(table[k].r_info) != kJumpSlot || symbol.st_shndx == SHN_UNDEF) continue;
-      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || !is_algebra(names + symbol.st_name)) continue;
+      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || !is_algebra(names + symbol.st_name))
+        continue;
       auto** slot = reinterpret_cast<void**>(library->l_addr + table[k].r_offset);
       auto* own = reinterpret_cast<void*>(library->l_addr + symbol.st_value);
       // Entries that were not looked up yet point into the library, too: these are set as well.

@@ -111,8 +111,16 @@ Model::Model(const std::string& text) {
   if (is("first_release")) info.struct_size = offsetof(deepmd_info, chunk_edges);
   if (is("probe")) {
     probe_energy = settings["probe"];
-    probe = {sizeof(probe), 2, probe_coord.data(), probe_types.data(), nullptr, nullptr,
-             nullptr, probe_energy.data(), nullptr, nullptr};
+    probe = {sizeof(probe),
+             2,
+             probe_coord.data(),
+             probe_types.data(),
+             nullptr,
+             nullptr,
+             nullptr,
+             probe_energy.data(),
+             nullptr,
+             nullptr};
     info.probes = &probe;
     info.n_probes = 1;
   }
@@ -335,8 +343,8 @@ int evaluate(deepmd_backend_model* model, const deepmd_edges_request* request, c
   return guarded(error, error_size, [&] { evaluate_edges(*of(model), *request); });
 }
 
-int evaluate_lower(deepmd_backend_model* model, const deepmd_extended_request* request,
-                   char* error, size_t error_size) {
+int evaluate_lower(deepmd_backend_model* model, const deepmd_extended_request* request, char* error,
+                   size_t error_size) {
   return guarded(error, error_size, [&] { evaluate_extended(*of(model), *request); });
 }
 

@@ -47,8 +47,8 @@ typedef struct DP_DipoleChargeModifier DP_DipoleChargeModifier;
 /* ---- Neighbour list --------------------------------------------------------------------------
  * inum centres ilist[inum] with numneigh[inum] neighbours firstneigh[inum][...], indices of atoms
  * (ghosts included); a full list: each pair from both ends. numneigh[k] and firstneigh[k] are those
- * of the centre ilist[k], not of atom k (LAMMPS has them by atom). The arrays are not copied and must
- * live as long as the handle. Of every entry only the bits of the mask are the index (default:
+ * of the centre ilist[k], not of atom k (LAMMPS has them by atom). The arrays are not copied and
+ * must live as long as the handle. Of every entry only the bits of the mask are the index (default:
  * all). The mapping (n_all) names the local atom of every atom: models that pass messages need it
  * where periodic images are ghosts. The remaining arguments of DP_NewNlist_comm describe how ghosts
  * are sent between nprocs ranks: nswap exchanges, the numbers of atoms sent and received, where
@@ -122,75 +122,89 @@ extern void DP_DeepPotSetChargeSpin(DP_DeepPot* dp, const double* charge_spin,
  * With a neighbour list, coord holds the ghosts, cell is not used, and `ago` is the number of
  * calls since the list was built anew (0: anew).
  * Version 2 takes parameters, version 3 charge and spin; f: arrays are float, energy is double. */
-extern void DP_DeepPotCompute(
-    DP_DeepPot* dp, const int natoms, const double* coord, const int* atype, const double* cell,
-    double* energy, double* force, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputef(
-    DP_DeepPot* dp, const int natoms, const float* coord, const int* atype, const float* cell,
-    double* energy, float* force, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotComputeNList(
-    DP_DeepPot* dp, const int natoms, const double* coord, const int* atype, const double* cell,
-    const int nghost, const DP_Nlist* nlist, const int ago, double* energy, double* force,
-    double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputeNListf(
-    DP_DeepPot* dp, const int natoms, const float* coord, const int* atype, const float* cell,
-    const int nghost, const DP_Nlist* nlist, const int ago, double* energy, float* force,
-    float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotCompute2(
-    DP_DeepPot* dp, const int nframes, const int natoms, const double* coord, const int* atype,
-    const double* cell, const double* fparam, const double* aparam, double* energy, double* force,
-    double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputef2(
-    DP_DeepPot* dp, const int nframes, const int natoms, const float* coord, const int* atype,
-    const float* cell, const float* fparam, const float* aparam, double* energy, float* force,
-    float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotComputeNList2(
-    DP_DeepPot* dp, const int nframes, const int natoms, const double* coord, const int* atype,
-    const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const double* fparam, const double* aparam, double* energy, double* force, double* virial,
-    double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputeNListf2(
-    DP_DeepPot* dp, const int nframes, const int natoms, const float* coord, const int* atype,
-    const float* cell, const int nghost, const DP_Nlist* nlist, const int ago, const float* fparam,
-    const float* aparam, double* energy, float* force, float* virial, float* atomic_energy,
-    float* atomic_virial);
-extern void DP_DeepPotCompute3(
-    DP_DeepPot* dp, const int nframes, const int natoms, const double* coord, const int* atype,
-    const double* cell, const double* fparam, const double* aparam, const double* charge_spin,
-    double* energy, double* force, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputef3(
-    DP_DeepPot* dp, const int nframes, const int natoms, const float* coord, const int* atype,
-    const float* cell, const float* fparam, const float* aparam, const float* charge_spin,
-    double* energy, float* force, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotComputeNList3(
-    DP_DeepPot* dp, const int nframes, const int natoms, const double* coord, const int* atype,
-    const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const double* fparam, const double* aparam, const double* charge_spin, double* energy,
-    double* force, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputeNListf3(
-    DP_DeepPot* dp, const int nframes, const int natoms, const float* coord, const int* atype,
-    const float* cell, const int nghost, const DP_Nlist* nlist, const int ago, const float* fparam,
-    const float* aparam, const float* charge_spin, double* energy, float* force, float* virial,
-    float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotCompute(DP_DeepPot* dp, const int natoms, const double* coord,
+                              const int* atype, const double* cell, double* energy, double* force,
+                              double* virial, double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotComputef(DP_DeepPot* dp, const int natoms, const float* coord,
+                               const int* atype, const float* cell, double* energy, float* force,
+                               float* virial, float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotComputeNList(DP_DeepPot* dp, const int natoms, const double* coord,
+                                   const int* atype, const double* cell, const int nghost,
+                                   const DP_Nlist* nlist, const int ago, double* energy,
+                                   double* force, double* virial, double* atomic_energy,
+                                   double* atomic_virial);
+extern void DP_DeepPotComputeNListf(DP_DeepPot* dp, const int natoms, const float* coord,
+                                    const int* atype, const float* cell, const int nghost,
+                                    const DP_Nlist* nlist, const int ago, double* energy,
+                                    float* force, float* virial, float* atomic_energy,
+                                    float* atomic_virial);
+extern void DP_DeepPotCompute2(DP_DeepPot* dp, const int nframes, const int natoms,
+                               const double* coord, const int* atype, const double* cell,
+                               const double* fparam, const double* aparam, double* energy,
+                               double* force, double* virial, double* atomic_energy,
+                               double* atomic_virial);
+extern void DP_DeepPotComputef2(DP_DeepPot* dp, const int nframes, const int natoms,
+                                const float* coord, const int* atype, const float* cell,
+                                const float* fparam, const float* aparam, double* energy,
+                                float* force, float* virial, float* atomic_energy,
+                                float* atomic_virial);
+extern void DP_DeepPotComputeNList2(DP_DeepPot* dp, const int nframes, const int natoms,
+                                    const double* coord, const int* atype, const double* cell,
+                                    const int nghost, const DP_Nlist* nlist, const int ago,
+                                    const double* fparam, const double* aparam, double* energy,
+                                    double* force, double* virial, double* atomic_energy,
+                                    double* atomic_virial);
+extern void DP_DeepPotComputeNListf2(DP_DeepPot* dp, const int nframes, const int natoms,
+                                     const float* coord, const int* atype, const float* cell,
+                                     const int nghost, const DP_Nlist* nlist, const int ago,
+                                     const float* fparam, const float* aparam, double* energy,
+                                     float* force, float* virial, float* atomic_energy,
+                                     float* atomic_virial);
+extern void DP_DeepPotCompute3(DP_DeepPot* dp, const int nframes, const int natoms,
+                               const double* coord, const int* atype, const double* cell,
+                               const double* fparam, const double* aparam,
+                               const double* charge_spin, double* energy, double* force,
+                               double* virial, double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotComputef3(DP_DeepPot* dp, const int nframes, const int natoms,
+                                const float* coord, const int* atype, const float* cell,
+                                const float* fparam, const float* aparam, const float* charge_spin,
+                                double* energy, float* force, float* virial, float* atomic_energy,
+                                float* atomic_virial);
+extern void DP_DeepPotComputeNList3(DP_DeepPot* dp, const int nframes, const int natoms,
+                                    const double* coord, const int* atype, const double* cell,
+                                    const int nghost, const DP_Nlist* nlist, const int ago,
+                                    const double* fparam, const double* aparam,
+                                    const double* charge_spin, double* energy, double* force,
+                                    double* virial, double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotComputeNListf3(DP_DeepPot* dp, const int nframes, const int natoms,
+                                     const float* coord, const int* atype, const float* cell,
+                                     const int nghost, const DP_Nlist* nlist, const int ago,
+                                     const float* fparam, const float* aparam,
+                                     const float* charge_spin, double* energy, float* force,
+                                     float* virial, float* atomic_energy, float* atomic_virial);
 
 /* Frames whose types differ: atype (nframes, natoms), padded with -1. */
-extern void DP_DeepPotComputeMixedType(
-    DP_DeepPot* dp, const int nframes, const int natoms, const double* coord, const int* atype,
-    const double* cell, const double* fparam, const double* aparam, double* energy, double* force,
-    double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotComputeMixedTypef(
-    DP_DeepPot* dp, const int nframes, const int natoms, const float* coord, const int* atype,
-    const float* cell, const float* fparam, const float* aparam, double* energy, float* force,
-    float* virial, float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotComputeMixedType(DP_DeepPot* dp, const int nframes, const int natoms,
+                                       const double* coord, const int* atype, const double* cell,
+                                       const double* fparam, const double* aparam, double* energy,
+                                       double* force, double* virial, double* atomic_energy,
+                                       double* atomic_virial);
+extern void DP_DeepPotComputeMixedTypef(DP_DeepPot* dp, const int nframes, const int natoms,
+                                        const float* coord, const int* atype, const float* cell,
+                                        const float* fparam, const float* aparam, double* energy,
+                                        float* force, float* virial, float* atomic_energy,
+                                        float* atomic_virial);
 
 /* ---- Model deviation of potentials -----------------------------------------------------------
  * contents[n_file_contents] with sizes replace reading (0 or n_models of them). Outputs are those
  * of DP_DeepPot, model after model: energy (n_models), force (n_models, natoms, 3), ... of one
  * frame: nframes must be 1. */
 extern DP_DeepPotModelDevi* DP_NewDeepPotModelDevi(const char** models, const int n_models);
-extern DP_DeepPotModelDevi* DP_NewDeepPotModelDeviWithParam(
-    const char** models, const int n_models, const int gpu_rank, const char** contents,
-    const int n_file_contents, const int* sizes);
+extern DP_DeepPotModelDevi* DP_NewDeepPotModelDeviWithParam(const char** models, const int n_models,
+                                                            const int gpu_rank,
+                                                            const char** contents,
+                                                            const int n_file_contents,
+                                                            const int* sizes);
 extern void DP_DeleteDeepPotModelDevi(DP_DeepPotModelDevi* dp);
 extern double DP_DeepPotModelDeviGetCutoff(DP_DeepPotModelDevi* dp);
 extern int DP_DeepPotModelDeviGetNumbTypes(DP_DeepPotModelDevi* dp);
@@ -203,50 +217,63 @@ extern bool DP_DeepPotModelDeviHasDefaultFParam(DP_DeepPotModelDevi* dp);
 extern const char* DP_DeepPotModelDeviCheckOK(DP_DeepPotModelDevi* dp);
 extern void DP_DeepPotModelDeviSetChargeSpin(DP_DeepPotModelDevi* dp, const double* charge_spin,
                                              const int numb_chg_spin);
-extern void DP_DeepPotModelDeviCompute(
-    DP_DeepPotModelDevi* dp, const int natoms, const double* coord, const int* atype,
-    const double* cell, double* energy, double* force, double* virial, double* atomic_energy,
-    double* atomic_virial);
-extern void DP_DeepPotModelDeviComputef(
-    DP_DeepPotModelDevi* dp, const int natoms, const float* coord, const int* atype,
-    const float* cell, double* energy, float* force, float* virial, float* atomic_energy,
-    float* atomic_virial);
-extern void DP_DeepPotModelDeviComputeNList(
-    DP_DeepPotModelDevi* dp, const int natoms, const double* coord, const int* atype,
-    const double* cell, const int nghost, const DP_Nlist* nlist, const int ago, double* energy,
-    double* force, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotModelDeviComputeNListf(
-    DP_DeepPotModelDevi* dp, const int natoms, const float* coord, const int* atype,
-    const float* cell, const int nghost, const DP_Nlist* nlist, const int ago, double* energy,
-    float* force, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotModelDeviCompute2(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const double* coord,
-    const int* atype, const double* cell, const double* fparam, const double* aparam,
-    double* energy, double* force, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotModelDeviComputef2(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const int* atype, const float* cell, const float* fparam, const float* aparam, double* energy,
-    float* force, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotModelDeviComputeNList2(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const double* coord,
-    const int* atype, const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const double* fparam, const double* aparam, double* energy, double* force, double* virial,
-    double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotModelDeviComputeNListf2(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const int* atype, const float* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const float* fparam, const float* aparam, double* energy, float* force, float* virial,
-    float* atomic_energy, float* atomic_virial);
-extern void DP_DeepPotModelDeviCompute3(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const double* coord,
-    const int* atype, const double* cell, const double* fparam, const double* aparam,
-    const double* charge_spin, double* energy, double* force, double* virial,
-    double* atomic_energy, double* atomic_virial);
-extern void DP_DeepPotModelDeviComputef3(
-    DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const int* atype, const float* cell, const float* fparam, const float* aparam,
-    const float* charge_spin, double* energy, float* force, float* virial, float* atomic_energy,
-    float* atomic_virial);
+extern void DP_DeepPotModelDeviCompute(DP_DeepPotModelDevi* dp, const int natoms,
+                                       const double* coord, const int* atype, const double* cell,
+                                       double* energy, double* force, double* virial,
+                                       double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotModelDeviComputef(DP_DeepPotModelDevi* dp, const int natoms,
+                                        const float* coord, const int* atype, const float* cell,
+                                        double* energy, float* force, float* virial,
+                                        float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotModelDeviComputeNList(DP_DeepPotModelDevi* dp, const int natoms,
+                                            const double* coord, const int* atype,
+                                            const double* cell, const int nghost,
+                                            const DP_Nlist* nlist, const int ago, double* energy,
+                                            double* force, double* virial, double* atomic_energy,
+                                            double* atomic_virial);
+extern void DP_DeepPotModelDeviComputeNListf(DP_DeepPotModelDevi* dp, const int natoms,
+                                             const float* coord, const int* atype,
+                                             const float* cell, const int nghost,
+                                             const DP_Nlist* nlist, const int ago, double* energy,
+                                             float* force, float* virial, float* atomic_energy,
+                                             float* atomic_virial);
+extern void DP_DeepPotModelDeviCompute2(DP_DeepPotModelDevi* dp, const int nframes,
+                                        const int natoms, const double* coord, const int* atype,
+                                        const double* cell, const double* fparam,
+                                        const double* aparam, double* energy, double* force,
+                                        double* virial, double* atomic_energy,
+                                        double* atomic_virial);
+extern void DP_DeepPotModelDeviComputef2(DP_DeepPotModelDevi* dp, const int nframes,
+                                         const int natoms, const float* coord, const int* atype,
+                                         const float* cell, const float* fparam,
+                                         const float* aparam, double* energy, float* force,
+                                         float* virial, float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotModelDeviComputeNList2(DP_DeepPotModelDevi* dp, const int nframes,
+                                             const int natoms, const double* coord,
+                                             const int* atype, const double* cell, const int nghost,
+                                             const DP_Nlist* nlist, const int ago,
+                                             const double* fparam, const double* aparam,
+                                             double* energy, double* force, double* virial,
+                                             double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotModelDeviComputeNListf2(DP_DeepPotModelDevi* dp, const int nframes,
+                                              const int natoms, const float* coord,
+                                              const int* atype, const float* cell, const int nghost,
+                                              const DP_Nlist* nlist, const int ago,
+                                              const float* fparam, const float* aparam,
+                                              double* energy, float* force, float* virial,
+                                              float* atomic_energy, float* atomic_virial);
+extern void DP_DeepPotModelDeviCompute3(DP_DeepPotModelDevi* dp, const int nframes,
+                                        const int natoms, const double* coord, const int* atype,
+                                        const double* cell, const double* fparam,
+                                        const double* aparam, const double* charge_spin,
+                                        double* energy, double* force, double* virial,
+                                        double* atomic_energy, double* atomic_virial);
+extern void DP_DeepPotModelDeviComputef3(DP_DeepPotModelDevi* dp, const int nframes,
+                                         const int natoms, const float* coord, const int* atype,
+                                         const float* cell, const float* fparam,
+                                         const float* aparam, const float* charge_spin,
+                                         double* energy, float* force, float* virial,
+                                         float* atomic_energy, float* atomic_virial);
 extern void DP_DeepPotModelDeviComputeNList3(
     DP_DeepPotModelDevi* dp, const int nframes, const int natoms, const double* coord,
     const int* atype, const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
@@ -280,46 +307,54 @@ extern double DP_DeepSpinGetReach(DP_DeepSpin* dp, const double longest_spin);
 extern bool DP_DeepSpinUsesNativeSpinScheme(DP_DeepSpin* dp);
 extern void DP_DeepSpinSetChargeSpin(DP_DeepSpin* dp, const double* charge_spin,
                                      const int numb_chg_spin);
-extern void DP_DeepSpinCompute2(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const double* coord, const double* spin,
-    const int* atype, const double* cell, const double* fparam, const double* aparam,
-    double* energy, double* force, double* force_mag, double* virial, double* atomic_energy,
-    double* atomic_virial);
-extern void DP_DeepSpinComputef2(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const float* coord, const float* spin,
-    const int* atype, const float* cell, const float* fparam, const float* aparam, double* energy,
-    float* force, float* force_mag, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepSpinComputeNList2(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const double* coord, const double* spin,
-    const int* atype, const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const double* fparam, const double* aparam, double* energy, double* force, double* force_mag,
-    double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepSpinComputeNListf2(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const float* coord, const float* spin,
-    const int* atype, const float* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const float* fparam, const float* aparam, double* energy, float* force, float* force_mag,
-    float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepSpinCompute3(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const double* coord, const double* spin,
-    const int* atype, const double* cell, const double* fparam, const double* aparam,
-    const double* charge_spin, double* energy, double* force, double* force_mag, double* virial,
-    double* atomic_energy, double* atomic_virial);
-extern void DP_DeepSpinComputef3(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const float* coord, const float* spin,
-    const int* atype, const float* cell, const float* fparam, const float* aparam,
-    const float* charge_spin, double* energy, float* force, float* force_mag, float* virial,
-    float* atomic_energy, float* atomic_virial);
-extern void DP_DeepSpinComputeNList3(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const double* coord, const double* spin,
-    const int* atype, const double* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const double* fparam, const double* aparam, const double* charge_spin, double* energy,
-    double* force, double* force_mag, double* virial, double* atomic_energy,
-    double* atomic_virial);
-extern void DP_DeepSpinComputeNListf3(
-    DP_DeepSpin* dp, const int nframes, const int natoms, const float* coord, const float* spin,
-    const int* atype, const float* cell, const int nghost, const DP_Nlist* nlist, const int ago,
-    const float* fparam, const float* aparam, const float* charge_spin, double* energy,
-    float* force, float* force_mag, float* virial, float* atomic_energy, float* atomic_virial);
+extern void DP_DeepSpinCompute2(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                const double* coord, const double* spin, const int* atype,
+                                const double* cell, const double* fparam, const double* aparam,
+                                double* energy, double* force, double* force_mag, double* virial,
+                                double* atomic_energy, double* atomic_virial);
+extern void DP_DeepSpinComputef2(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                 const float* coord, const float* spin, const int* atype,
+                                 const float* cell, const float* fparam, const float* aparam,
+                                 double* energy, float* force, float* force_mag, float* virial,
+                                 float* atomic_energy, float* atomic_virial);
+extern void DP_DeepSpinComputeNList2(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                     const double* coord, const double* spin, const int* atype,
+                                     const double* cell, const int nghost, const DP_Nlist* nlist,
+                                     const int ago, const double* fparam, const double* aparam,
+                                     double* energy, double* force, double* force_mag,
+                                     double* virial, double* atomic_energy, double* atomic_virial);
+extern void DP_DeepSpinComputeNListf2(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                      const float* coord, const float* spin, const int* atype,
+                                      const float* cell, const int nghost, const DP_Nlist* nlist,
+                                      const int ago, const float* fparam, const float* aparam,
+                                      double* energy, float* force, float* force_mag, float* virial,
+                                      float* atomic_energy, float* atomic_virial);
+extern void DP_DeepSpinCompute3(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                const double* coord, const double* spin, const int* atype,
+                                const double* cell, const double* fparam, const double* aparam,
+                                const double* charge_spin, double* energy, double* force,
+                                double* force_mag, double* virial, double* atomic_energy,
+                                double* atomic_virial);
+extern void DP_DeepSpinComputef3(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                 const float* coord, const float* spin, const int* atype,
+                                 const float* cell, const float* fparam, const float* aparam,
+                                 const float* charge_spin, double* energy, float* force,
+                                 float* force_mag, float* virial, float* atomic_energy,
+                                 float* atomic_virial);
+extern void DP_DeepSpinComputeNList3(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                     const double* coord, const double* spin, const int* atype,
+                                     const double* cell, const int nghost, const DP_Nlist* nlist,
+                                     const int ago, const double* fparam, const double* aparam,
+                                     const double* charge_spin, double* energy, double* force,
+                                     double* force_mag, double* virial, double* atomic_energy,
+                                     double* atomic_virial);
+extern void DP_DeepSpinComputeNListf3(DP_DeepSpin* dp, const int nframes, const int natoms,
+                                      const float* coord, const float* spin, const int* atype,
+                                      const float* cell, const int nghost, const DP_Nlist* nlist,
+                                      const int ago, const float* fparam, const float* aparam,
+                                      const float* charge_spin, double* energy, float* force,
+                                      float* force_mag, float* virial, float* atomic_energy,
+                                      float* atomic_virial);
 
 /* Model deviation of potentials with spins. */
 extern DP_DeepSpinModelDevi* DP_NewDeepSpinModelDevi(const char** models, const int n_models);
@@ -338,16 +373,18 @@ extern bool DP_DeepSpinModelDeviHasDefaultFParam(DP_DeepSpinModelDevi* dp);
 extern const char* DP_DeepSpinModelDeviCheckOK(DP_DeepSpinModelDevi* dp);
 extern void DP_DeepSpinModelDeviSetChargeSpin(DP_DeepSpinModelDevi* dp, const double* charge_spin,
                                               const int numb_chg_spin);
-extern void DP_DeepSpinModelDeviCompute2(
-    DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const double* coord,
-    const double* spin, const int* atype, const double* cell, const double* fparam,
-    const double* aparam, double* energy, double* force, double* force_mag, double* virial,
-    double* atomic_energy, double* atomic_virial);
-extern void DP_DeepSpinModelDeviComputef2(
-    DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const float* spin, const int* atype, const float* cell, const float* fparam,
-    const float* aparam, double* energy, float* force, float* force_mag, float* virial,
-    float* atomic_energy, float* atomic_virial);
+extern void DP_DeepSpinModelDeviCompute2(DP_DeepSpinModelDevi* dp, const int nframes,
+                                         const int natoms, const double* coord, const double* spin,
+                                         const int* atype, const double* cell, const double* fparam,
+                                         const double* aparam, double* energy, double* force,
+                                         double* force_mag, double* virial, double* atomic_energy,
+                                         double* atomic_virial);
+extern void DP_DeepSpinModelDeviComputef2(DP_DeepSpinModelDevi* dp, const int nframes,
+                                          const int natoms, const float* coord, const float* spin,
+                                          const int* atype, const float* cell, const float* fparam,
+                                          const float* aparam, double* energy, float* force,
+                                          float* force_mag, float* virial, float* atomic_energy,
+                                          float* atomic_virial);
 extern void DP_DeepSpinModelDeviComputeNList2(
     DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const double* coord,
     const double* spin, const int* atype, const double* cell, const int nghost,
@@ -356,19 +393,23 @@ extern void DP_DeepSpinModelDeviComputeNList2(
     double* atomic_virial);
 extern void DP_DeepSpinModelDeviComputeNListf2(
     DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const float* spin, const int* atype, const float* cell, const int nghost,
-    const DP_Nlist* nlist, const int ago, const float* fparam, const float* aparam, double* energy,
-    float* force, float* force_mag, float* virial, float* atomic_energy, float* atomic_virial);
-extern void DP_DeepSpinModelDeviCompute3(
-    DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const double* coord,
-    const double* spin, const int* atype, const double* cell, const double* fparam,
-    const double* aparam, const double* charge_spin, double* energy, double* force,
-    double* force_mag, double* virial, double* atomic_energy, double* atomic_virial);
-extern void DP_DeepSpinModelDeviComputef3(
-    DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const float* spin, const int* atype, const float* cell, const float* fparam,
-    const float* aparam, const float* charge_spin, double* energy, float* force, float* force_mag,
-    float* virial, float* atomic_energy, float* atomic_virial);
+    const float* spin, const int* atype, const float* cell, const int nghost, const DP_Nlist* nlist,
+    const int ago, const float* fparam, const float* aparam, double* energy, float* force,
+    float* force_mag, float* virial, float* atomic_energy, float* atomic_virial);
+extern void DP_DeepSpinModelDeviCompute3(DP_DeepSpinModelDevi* dp, const int nframes,
+                                         const int natoms, const double* coord, const double* spin,
+                                         const int* atype, const double* cell, const double* fparam,
+                                         const double* aparam, const double* charge_spin,
+                                         double* energy, double* force, double* force_mag,
+                                         double* virial, double* atomic_energy,
+                                         double* atomic_virial);
+extern void DP_DeepSpinModelDeviComputef3(DP_DeepSpinModelDevi* dp, const int nframes,
+                                          const int natoms, const float* coord, const float* spin,
+                                          const int* atype, const float* cell, const float* fparam,
+                                          const float* aparam, const float* charge_spin,
+                                          double* energy, float* force, float* force_mag,
+                                          float* virial, float* atomic_energy,
+                                          float* atomic_virial);
 extern void DP_DeepSpinModelDeviComputeNList3(
     DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const double* coord,
     const double* spin, const int* atype, const double* cell, const int nghost,
@@ -377,10 +418,10 @@ extern void DP_DeepSpinModelDeviComputeNList3(
     double* atomic_energy, double* atomic_virial);
 extern void DP_DeepSpinModelDeviComputeNListf3(
     DP_DeepSpinModelDevi* dp, const int nframes, const int natoms, const float* coord,
-    const float* spin, const int* atype, const float* cell, const int nghost,
-    const DP_Nlist* nlist, const int ago, const float* fparam, const float* aparam,
-    const float* charge_spin, double* energy, float* force, float* force_mag, float* virial,
-    float* atomic_energy, float* atomic_virial);
+    const float* spin, const int* atype, const float* cell, const int nghost, const DP_Nlist* nlist,
+    const int ago, const float* fparam, const float* aparam, const float* charge_spin,
+    double* energy, float* force, float* force_mag, float* virial, float* atomic_energy,
+    float* atomic_virial);
 
 /* ---- Tensors: dipole, polarizability, density of states, properties ---------------------------
  * Of one frame. ComputeTensor: values of the selected atoms (those whose type is among
@@ -400,34 +441,38 @@ extern int* DP_DeepTensorGetSelTypes(DP_DeepTensor* dt);
 extern int DP_DeepTensorGetNumbSelTypes(DP_DeepTensor* dt);
 extern const char* DP_DeepTensorGetTypeMap(DP_DeepTensor* dt);
 extern const char* DP_DeepTensorCheckOK(DP_DeepTensor* dt);
-extern void DP_DeepTensorComputeTensor(
-    DP_DeepTensor* dt, const int natoms, const double* coord, const int* atype, const double* cell,
-    double** tensor, int* size);
-extern void DP_DeepTensorCompute(
-    DP_DeepTensor* dt, const int natoms, const double* coord, const int* atype, const double* cell,
-    double* global_tensor, double* force, double* virial, double** atomic_tensor,
-    double* atomic_virial, int* size_at);
-extern void DP_DeepTensorComputeTensorf(
-    DP_DeepTensor* dt, const int natoms, const float* coord, const int* atype, const float* cell,
-    float** tensor, int* size);
-extern void DP_DeepTensorComputef(
-    DP_DeepTensor* dt, const int natoms, const float* coord, const int* atype, const float* cell,
-    float* global_tensor, float* force, float* virial, float** atomic_tensor, float* atomic_virial,
-    int* size_at);
-extern void DP_DeepTensorComputeTensorNList(
-    DP_DeepTensor* dt, const int natoms, const double* coord, const int* atype, const double* cell,
-    const int nghost, const DP_Nlist* nlist, double** tensor, int* size);
-extern void DP_DeepTensorComputeNList(
-    DP_DeepTensor* dt, const int natoms, const double* coord, const int* atype, const double* cell,
-    const int nghost, const DP_Nlist* nlist, double* global_tensor, double* force, double* virial,
-    double** atomic_tensor, double* atomic_virial, int* size_at);
-extern void DP_DeepTensorComputeTensorNListf(
-    DP_DeepTensor* dt, const int natoms, const float* coord, const int* atype, const float* cell,
-    const int nghost, const DP_Nlist* nlist, float** tensor, int* size);
-extern void DP_DeepTensorComputeNListf(
-    DP_DeepTensor* dt, const int natoms, const float* coord, const int* atype, const float* cell,
-    const int nghost, const DP_Nlist* nlist, float* global_tensor, float* force, float* virial,
-    float** atomic_tensor, float* atomic_virial, int* size_at);
+extern void DP_DeepTensorComputeTensor(DP_DeepTensor* dt, const int natoms, const double* coord,
+                                       const int* atype, const double* cell, double** tensor,
+                                       int* size);
+extern void DP_DeepTensorCompute(DP_DeepTensor* dt, const int natoms, const double* coord,
+                                 const int* atype, const double* cell, double* global_tensor,
+                                 double* force, double* virial, double** atomic_tensor,
+                                 double* atomic_virial, int* size_at);
+extern void DP_DeepTensorComputeTensorf(DP_DeepTensor* dt, const int natoms, const float* coord,
+                                        const int* atype, const float* cell, float** tensor,
+                                        int* size);
+extern void DP_DeepTensorComputef(DP_DeepTensor* dt, const int natoms, const float* coord,
+                                  const int* atype, const float* cell, float* global_tensor,
+                                  float* force, float* virial, float** atomic_tensor,
+                                  float* atomic_virial, int* size_at);
+extern void DP_DeepTensorComputeTensorNList(DP_DeepTensor* dt, const int natoms,
+                                            const double* coord, const int* atype,
+                                            const double* cell, const int nghost,
+                                            const DP_Nlist* nlist, double** tensor, int* size);
+extern void DP_DeepTensorComputeNList(DP_DeepTensor* dt, const int natoms, const double* coord,
+                                      const int* atype, const double* cell, const int nghost,
+                                      const DP_Nlist* nlist, double* global_tensor, double* force,
+                                      double* virial, double** atomic_tensor, double* atomic_virial,
+                                      int* size_at);
+extern void DP_DeepTensorComputeTensorNListf(DP_DeepTensor* dt, const int natoms,
+                                             const float* coord, const int* atype,
+                                             const float* cell, const int nghost,
+                                             const DP_Nlist* nlist, float** tensor, int* size);
+extern void DP_DeepTensorComputeNListf(DP_DeepTensor* dt, const int natoms, const float* coord,
+                                       const int* atype, const float* cell, const int nghost,
+                                       const DP_Nlist* nlist, float* global_tensor, float* force,
+                                       float* virial, float** atomic_tensor, float* atomic_virial,
+                                       int* size_at);
 
 /* ---- Long-range electrostatics: forces of Wannier centroids ------------------------------------
  * pairs (npairs, 2): atom and its Wannier centroid; delef (natoms - nghost, 3): electrostatic force
@@ -442,14 +487,18 @@ extern int DP_DipoleChargeModifierGetNumbTypes(DP_DipoleChargeModifier* dcm);
 extern int* DP_DipoleChargeModifierGetSelTypes(DP_DipoleChargeModifier* dcm);
 extern int DP_DipoleChargeModifierGetNumbSelTypes(DP_DipoleChargeModifier* dcm);
 extern const char* DP_DipoleChargeModifierCheckOK(DP_DipoleChargeModifier* dcm);
-extern void DP_DipoleChargeModifierComputeNList(
-    DP_DipoleChargeModifier* dcm, const int natoms, const double* coord, const int* atype,
-    const double* cell, const int* pairs, const int npairs, const double* delef, const int nghost,
-    const DP_Nlist* nlist, double* dfcorr, double* dvcorr);
-extern void DP_DipoleChargeModifierComputeNListf(
-    DP_DipoleChargeModifier* dcm, const int natoms, const float* coord, const int* atype,
-    const float* cell, const int* pairs, const int npairs, const float* delef, const int nghost,
-    const DP_Nlist* nlist, float* dfcorr, float* dvcorr);
+extern void DP_DipoleChargeModifierComputeNList(DP_DipoleChargeModifier* dcm, const int natoms,
+                                                const double* coord, const int* atype,
+                                                const double* cell, const int* pairs,
+                                                const int npairs, const double* delef,
+                                                const int nghost, const DP_Nlist* nlist,
+                                                double* dfcorr, double* dvcorr);
+extern void DP_DipoleChargeModifierComputeNListf(DP_DipoleChargeModifier* dcm, const int natoms,
+                                                 const float* coord, const int* atype,
+                                                 const float* cell, const int* pairs,
+                                                 const int npairs, const float* delef,
+                                                 const int nghost, const DP_Nlist* nlist,
+                                                 float* dfcorr, float* dvcorr);
 
 /* ---- Graphs that live on a GPU ---------------------------------------------------------------
  * Asked for by clients that keep their atoms on a GPU. The questions are answered with false; the
@@ -477,12 +526,14 @@ extern void DP_DeepPotComputeCanonicalGraphGPU(
     const int64_t* d_atype, const uint32_t* d_source, const float* d_edge_vec,
     const int64_t* d_destination_row_ptr, const int64_t* d_source_row_ptr,
     const uint32_t* d_source_order, int nloc, int nall_nodes, int64_t edge_storage);
-extern void DP_DeepSpinComputeCanonicalGraphGPU(
-    DP_DeepSpin* dp, double* d_atom_energy, double* d_force, double* d_force_mag,
-    double* d_atom_virial, const int64_t* d_atype, const uint32_t* d_source,
-    const float* d_edge_vec, const int64_t* d_destination_row_ptr, const int64_t* d_source_row_ptr,
-    const uint32_t* d_source_order, const float* d_spin, int nloc, int nall_nodes,
-    int64_t edge_storage);
+extern void DP_DeepSpinComputeCanonicalGraphGPU(DP_DeepSpin* dp, double* d_atom_energy,
+                                                double* d_force, double* d_force_mag,
+                                                double* d_atom_virial, const int64_t* d_atype,
+                                                const uint32_t* d_source, const float* d_edge_vec,
+                                                const int64_t* d_destination_row_ptr,
+                                                const int64_t* d_source_row_ptr,
+                                                const uint32_t* d_source_order, const float* d_spin,
+                                                int nloc, int nall_nodes, int64_t edge_storage);
 
 /* ---- Utilities -------------------------------------------------------------------------------
  * ReadFileToChar: content of a file; version 2 also gives its size, or minus the length of the

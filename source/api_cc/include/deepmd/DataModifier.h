@@ -39,8 +39,7 @@ class DipoleChargeModifier {
   void compute(std::vector<VALUETYPE>& dfcorr_, std::vector<VALUETYPE>& dvcorr_,
                const std::vector<VALUETYPE>& dcoord_, const std::vector<int>& datype_,
                const std::vector<VALUETYPE>& dbox, const std::vector<std::pair<int, int>>& pairs,
-               const std::vector<VALUETYPE>& delef_, const int nghost,
-               const InputNlist& lmp_list);
+               const std::vector<VALUETYPE>& delef_, const int nghost, const InputNlist& lmp_list);
 };
 
 }  // namespace deepmd

@@ -24,12 +24,12 @@ class DeepBaseModel {
   /** Print the summary of this installation and of the model, every line with a prefix. */
   void print_summary(const std::string& pre) const;
 
-  double cutoff() const;       ///< [Å]
+  double cutoff() const;  ///< [Å]
   int numb_types() const;
-  int numb_types_spin() const; ///< types that carry spins
-  int dim_fparam() const;      ///< numbers per frame that the model takes
-  int dim_aparam() const;      ///< numbers per atom that the model takes
-  bool is_aparam_nall() const; ///< whether aparam is given for ghosts, too: never
+  int numb_types_spin() const;  ///< types that carry spins
+  int dim_fparam() const;       ///< numbers per frame that the model takes
+  int dim_aparam() const;       ///< numbers per atom that the model takes
+  bool is_aparam_nall() const;  ///< whether aparam is given for ghosts, too: never
   bool has_default_fparam() const;
 
   /** Names of the types, separated by blanks. */

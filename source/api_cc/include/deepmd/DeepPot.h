@@ -38,8 +38,7 @@ class DeepPot : public DeepBaseModel {
   ~DeepPot() override;
 
   /** See init. */
-  DeepPot(const std::string& model, const int& gpu_rank = 0,
-          const std::string& file_content = "");
+  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "");
 
   /**
    * Open a model.
@@ -86,8 +85,8 @@ class DeepPot : public DeepBaseModel {
   template <typename VALUETYPE>
   void compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
                std::vector<VALUETYPE>& virial, const std::vector<VALUETYPE>& coord,
-               const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
-               const int nghost, const InputNlist& lmp_list, const int& ago,
+               const std::vector<int>& atype, const std::vector<VALUETYPE>& box, const int nghost,
+               const InputNlist& lmp_list, const int& ago,
                const std::vector<VALUETYPE>& fparam = std::vector<VALUETYPE>(),
                const std::vector<VALUETYPE>& aparam = std::vector<VALUETYPE>(),
                const std::vector<double>& charge_spin = std::vector<double>());
@@ -121,8 +120,8 @@ class DeepPot : public DeepBaseModel {
   void compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& force,
                std::vector<VALUETYPE>& virial, std::vector<VALUETYPE>& atom_energy,
                std::vector<VALUETYPE>& atom_virial, const std::vector<VALUETYPE>& coord,
-               const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
-               const int nghost, const InputNlist& lmp_list, const int& ago,
+               const std::vector<int>& atype, const std::vector<VALUETYPE>& box, const int nghost,
+               const InputNlist& lmp_list, const int& ago,
                const std::vector<VALUETYPE>& fparam = std::vector<VALUETYPE>(),
                const std::vector<VALUETYPE>& aparam = std::vector<VALUETYPE>(),
                const std::vector<double>& charge_spin = std::vector<double>());
@@ -186,9 +185,8 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
 
   template <typename VALUETYPE>
   void compute(std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
-               std::vector<std::vector<VALUETYPE>>& all_virial,
-               const std::vector<VALUETYPE>& coord, const std::vector<int>& atype,
-               const std::vector<VALUETYPE>& box,
+               std::vector<std::vector<VALUETYPE>>& all_virial, const std::vector<VALUETYPE>& coord,
+               const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
                const std::vector<VALUETYPE>& fparam = std::vector<VALUETYPE>(),
                const std::vector<VALUETYPE>& aparam = std::vector<VALUETYPE>(),
                const std::vector<double>& charge_spin = std::vector<double>());
@@ -204,10 +202,10 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
                const std::vector<double>& charge_spin = std::vector<double>());
   template <typename VALUETYPE>
   void compute(std::vector<ENERGYTYPE>& all_ener, std::vector<std::vector<VALUETYPE>>& all_force,
-               std::vector<std::vector<VALUETYPE>>& all_virial,
-               const std::vector<VALUETYPE>& coord, const std::vector<int>& atype,
-               const std::vector<VALUETYPE>& box, const int nghost, const InputNlist& lmp_list,
-               const int& ago, const std::vector<VALUETYPE>& fparam = std::vector<VALUETYPE>(),
+               std::vector<std::vector<VALUETYPE>>& all_virial, const std::vector<VALUETYPE>& coord,
+               const std::vector<int>& atype, const std::vector<VALUETYPE>& box, const int nghost,
+               const InputNlist& lmp_list, const int& ago,
+               const std::vector<VALUETYPE>& fparam = std::vector<VALUETYPE>(),
                const std::vector<VALUETYPE>& aparam = std::vector<VALUETYPE>(),
                const std::vector<double>& charge_spin = std::vector<double>());
   template <typename VALUETYPE>

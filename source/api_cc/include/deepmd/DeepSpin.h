@@ -23,8 +23,7 @@ class DeepSpin : public DeepBaseModel {
   DeepSpin();
   ~DeepSpin() override;
 
-  DeepSpin(const std::string& model, const int& gpu_rank = 0,
-           const std::string& file_content = "");
+  DeepSpin(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "");
   void init(const std::string& model, const int& gpu_rank = 0,
             const std::string& file_content = "");
 

@@ -36,8 +36,7 @@ class DeepTensor {
   DeepTensor();
   ~DeepTensor();
 
-  DeepTensor(const std::string& model, const int& gpu_rank = 0,
-             const std::string& name_scope = "");
+  DeepTensor(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
 
   /** Open a model; name_scope is not used. */
   void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");

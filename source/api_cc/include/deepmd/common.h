@@ -70,10 +70,9 @@ void select_real_atoms_coord(std::vector<VALUETYPE>& dcoord, std::vector<int>& d
                              std::vector<VALUETYPE>& aparam, int& nghost_real,
                              std::vector<int>& fwd_map, std::vector<int>& bkw_map, int& nall_real,
                              int& nloc_real, const std::vector<VALUETYPE>& dcoord_,
-                             const std::vector<int>& datype_,
-                             const std::vector<VALUETYPE>& aparam_, const int& nghost,
-                             const int& ntypes, const int& nframes, const int& daparam,
-                             const int& nall, const bool aparam_nall = false);
+                             const std::vector<int>& datype_, const std::vector<VALUETYPE>& aparam_,
+                             const int& nghost, const int& ntypes, const int& nframes,
+                             const int& daparam, const int& nall, const bool aparam_nall = false);
 
 /**
  * Rows of `stride` numbers to where `fwd_map` sends them; rows with -1 are dropped.

@@ -89,8 +89,8 @@ class DeepBaseModelDevi {
   }
 
   template <typename VALUETYPE>
-  void compute_relative_std_f(std::vector<VALUETYPE>& deviation,
-                              const std::vector<VALUETYPE>& avg, const VALUETYPE eps) {
+  void compute_relative_std_f(std::vector<VALUETYPE>& deviation, const std::vector<VALUETYPE>& avg,
+                              const VALUETYPE eps) {
     compute_relative_std(deviation, avg, eps, 3);
   }
 
@@ -144,7 +144,7 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
   int dim_chg_spin() const { return DP_DeepPotModelDeviGetDimChgSpin(dp()); }
   void set_charge_spin(const std::vector<double>& charge_spin) {
     DP_DeepPotModelDeviSetChargeSpin(dp(), charge_spin.data(),
-                                      static_cast<int>(charge_spin.size()));
+                                     static_cast<int>(charge_spin.size()));
     check();
   }
 
@@ -249,7 +249,7 @@ class DeepSpinModelDevi : public DeepBaseModelDevi {
   int dim_chg_spin() const { return DP_DeepSpinModelDeviGetDimChgSpin(dp()); }
   void set_charge_spin(const std::vector<double>& charge_spin) {
     DP_DeepSpinModelDeviSetChargeSpin(dp(), charge_spin.data(),
-                                       static_cast<int>(charge_spin.size()));
+                                      static_cast<int>(charge_spin.size()));
     check();
   }
 

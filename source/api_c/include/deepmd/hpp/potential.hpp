@@ -49,14 +49,13 @@ class DeepBaseModel {
 class DeepPot : public DeepBaseModel {
  public:
   DeepPot() = default;
-  DeepPot(const std::string& model, const int& gpu_rank = 0,
-          const std::string& file_content = "") {
+  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "") {
     init(model, gpu_rank, file_content);
   }
   void init(const std::string& model, const int& gpu_rank = 0,
             const std::string& file_content = "") {
     open(DP_NewDeepPotWithParam2(model.c_str(), gpu_rank, file_content.data(),
-                               static_cast<int>(file_content.size())));
+                                 static_cast<int>(file_content.size())));
   }
 
   int dim_chg_spin() const { return DP_DeepPotGetDimChgSpin(dp()); }
@@ -188,7 +187,7 @@ class DeepSpin : public DeepBaseModel {
   void init(const std::string& model, const int& gpu_rank = 0,
             const std::string& file_content = "") {
     open(DP_NewDeepSpinWithParam2(model.c_str(), gpu_rank, file_content.data(),
-                                static_cast<int>(file_content.size())));
+                                  static_cast<int>(file_content.size())));
   }
 
   int dim_chg_spin() const { return DP_DeepSpinGetDimChgSpin(dp()); }

@@ -87,9 +87,7 @@ inline void set_energy(double& out, std::vector<double>& energy) {
   }
   out = energy.front();
 }
-inline void set_energy(std::vector<double>& out, std::vector<double>& energy) {
-  out.swap(energy);
-}
+inline void set_energy(std::vector<double>& out, std::vector<double>& energy) { out.swap(energy); }
 
 struct Dims {
   int fparam, aparam, charge_spin;

@@ -17,8 +17,7 @@ class DeepTensor {
              const std::string& name_scope = "") {
     init(model, gpu_rank, name_scope);
   }
-  void init(const std::string& model, const int& gpu_rank = 0,
-            const std::string& name_scope = "") {
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "") {
     dt_.reset(DP_NewDeepTensorWithParam(model.c_str(), gpu_rank, name_scope.c_str()),
               DP_DeleteDeepTensor);
     check();
@@ -53,8 +52,8 @@ class DeepTensor {
                const InputNlist& lmp_list) {
     const detail::Given<VALUETYPE> in = given(coord, atype, box, nghost, lmp_list.nl);
     detail::Allocated<VALUETYPE> out;
-    detail::Functions<VALUETYPE>::values_list(dt(), in.natoms, in.coord, in.atype, in.cell,
-                                              nghost, lmp_list.nl, &out.data, &out.size);
+    detail::Functions<VALUETYPE>::values_list(dt(), in.natoms, in.coord, in.atype, in.cell, nghost,
+                                              lmp_list.nl, &out.data, &out.size);
     check();
     value = out.vector();
   }
@@ -101,10 +100,9 @@ class DeepTensor {
     const detail::Given<VALUETYPE> in = given(coord, atype, box, nghost, lmp_list.nl);
     resize(in.natoms, global_tensor, force, virial, atom_virial);
     detail::Allocated<VALUETYPE> atom;
-    detail::Functions<VALUETYPE>::tensor_list(dt(), in.natoms, in.coord, in.atype, in.cell, nghost,
-                                              lmp_list.nl, global_tensor.data(), force.data(),
-                                              virial.data(), &atom.data, atom_virial.data(),
-                                              &atom.size);
+    detail::Functions<VALUETYPE>::tensor_list(
+        dt(), in.natoms, in.coord, in.atype, in.cell, nghost, lmp_list.nl, global_tensor.data(),
+        force.data(), virial.data(), &atom.data, atom_virial.data(), &atom.size);
     check();
     atom_tensor = atom.vector();
   }
@@ -148,8 +146,7 @@ class DipoleChargeModifier {
                        const std::string& name_scope = "") {
     init(model, gpu_rank, name_scope);
   }
-  void init(const std::string& model, const int& gpu_rank = 0,
-            const std::string& name_scope = "") {
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "") {
     dcm_.reset(DP_NewDipoleChargeModifierWithParam(model.c_str(), gpu_rank, name_scope.c_str()),
                DP_DeleteDipoleChargeModifier);
     check();
@@ -167,8 +164,7 @@ class DipoleChargeModifier {
   void compute(std::vector<VALUETYPE>& dfcorr_, std::vector<VALUETYPE>& dvcorr_,
                const std::vector<VALUETYPE>& dcoord_, const std::vector<int>& datype_,
                const std::vector<VALUETYPE>& dbox, const std::vector<std::pair<int, int>>& pairs,
-               const std::vector<VALUETYPE>& delef_, const int nghost,
-               const InputNlist& lmp_list) {
+               const std::vector<VALUETYPE>& delef_, const int nghost, const InputNlist& lmp_list) {
     detail::check_size("coord", dcoord_.size(), 3 * datype_.size());
     detail::check_size("delef", delef_.size(), 3 * (datype_.size() - nghost));
     std::vector<int> flat;
@@ -178,10 +174,10 @@ class DipoleChargeModifier {
     }
     dfcorr_.resize(dcoord_.size());
     dvcorr_.resize(9);
-    detail::Functions<VALUETYPE>::modifier(
-        dcm(), static_cast<int>(datype_.size()), dcoord_.data(), datype_.data(),
-        detail::data_or_null(dbox), flat.data(), static_cast<int>(pairs.size()), delef_.data(),
-        nghost, lmp_list.nl, dfcorr_.data(), dvcorr_.data());
+    detail::Functions<VALUETYPE>::modifier(dcm(), static_cast<int>(datype_.size()), dcoord_.data(),
+                                           datype_.data(), detail::data_or_null(dbox), flat.data(),
+                                           static_cast<int>(pairs.size()), delef_.data(), nghost,
+                                           lmp_list.nl, dfcorr_.data(), dvcorr_.data());
     check();
   }
 
