@@ -20,6 +20,7 @@ from deepmd.io.digest import DIGEST, check_digest, digest_of
 from deepmd.io.dp import parsed, read_array, read_text
 from deepmd.io.files import YAML_SUFFIXES, load_model, models_of, nearest_of
 from deepmd.io.guard import Allowance, opening
+from deepmd.io.hdf5 import open_hdf5
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import hdf5_bytes, replacing
@@ -89,7 +90,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     tree = load_model(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
         raise _no_checkpoint(path)
-    with opening(path, "use the checkpoint before it"), h5py.File(path, "r", locking=False) as file:
+    with opening(path, "use the checkpoint before it"), open_hdf5(path) as file:
         if not isinstance(file.get(_GROUP), h5py.Group):
             raise _no_checkpoint(path)
         about, optimizer, trainer = _read_training(file[_GROUP], file.id.get_filesize())
@@ -120,7 +121,7 @@ def _read_training(
 
 def has_training(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds the state of a training beside its model."""
-    with opening(path), h5py.File(path, "r", locking=False) as handle:
+    with opening(path), open_hdf5(path) as handle:
         return _GROUP in handle
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from deepmd.io.digest import DIGEST, check_digest, digest_of
 from deepmd.io.guard import Allowance, check_tree
+from deepmd.io.hdf5 import open_hdf5
 from deepmd.io.tree import map_leaves, plain
 from deepmd.utils.errors import ModelFileError
 
@@ -74,7 +75,7 @@ def read_tree(handle: h5py.File) -> dict[str, Any]:
 
 def has_digest(path: str | os.PathLike[str]) -> bool:
     """Whether a file has a checksum, which :func:`read_tree` compares."""
-    with h5py.File(path, "r", locking=False) as handle:
+    with open_hdf5(path) as handle:
         return DIGEST in handle.attrs
 
 

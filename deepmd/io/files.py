@@ -68,18 +68,10 @@ def _read(path: Path) -> dict[str, Any]:
             return yaml.read_tree(handle)
     if suffix not in HDF5_SUFFIXES:
         raise _unknown(path)
-    import h5py  # heavy, and needed for HDF5 files only
+    from deepmd.io import dp  # heavy, and needed for HDF5 files only
+    from deepmd.io.hdf5 import open_hdf5
 
-    from deepmd.io import dp
-
-    regular_size(path)
-    # Opened by Python first: its errors name the reason.
-    with open(path, "rb") as raw:
-        if raw.read(8) != b"\x89HDF\r\n\x1a\n":
-            raise ModelFileError(
-                "is no HDF5 file, or its beginning is lost", fix="copy or freeze it again"
-            )
-    with h5py.File(path, "r", locking=False) as handle:
+    with open_hdf5(path) as handle:
         return dp.read_tree(handle)
 
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Mutants of model files and checkpoints: damaged as disks do it, and edited with intent.
+
+A *mutator* takes the bytes of a file and a random generator, and returns other bytes. Those of the
+second kind keep checksums right, so that the readers behind them are reached, too.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+
+Rng = np.random.Generator
+Mutator = Callable[[bytes, Rng], bytes]
+
+#: Values that readers do not expect in the place of others.
+ODD: tuple[Any, ...] = (
+    None, True, -1, 0, 10**9, 10**30, -(10**12), 1e300, float("nan"), "", "x", "9" * 50, [], {},
+    [[]], [None], {"@class": "Layer"}, {"type": "nothing"}, [10**8, 10**8], ["a", 1],
+)  # fmt: skip
+
+
+# -- damage ---------------------------------------------------------------------------------------
+
+
+def flip(data: bytes, rng: Rng) -> bytes:
+    """Flip one bit."""
+    out = bytearray(data)
+    out[rng.integers(len(out))] ^= 1 << int(rng.integers(8))
+    return bytes(out)
+
+
+def cut(data: bytes, rng: Rng) -> bytes:
+    """Lose the end."""
+    return data[: rng.integers(len(data))]
+
+
+def sector(data: bytes, rng: Rng) -> bytes:
+    """Lose 512 bytes, to zeros or to noise."""
+    start = int(rng.integers(max(1, len(data) - 512)))
+    middle = bytes(512) if rng.random() < 0.5 else rng.bytes(512)
+    return data[:start] + middle[: len(data) - start] + data[start + 512 :]
+
+
+def move(data: bytes, rng: Rng) -> bytes:
+    """Insert, remove or repeat a part."""
+    a, b = sorted(int(x) for x in rng.integers(len(data), size=2))
+    b = min(b, a + 64)
+    part = (data[a:b] * 2, b"", rng.bytes(b - a))[int(rng.integers(3))]
+    return data[:a] + part + data[b:]
+
+
+DAMAGE: tuple[Mutator, ...] = (flip, cut, sector, move)
+
+
+# -- edits ----------------------------------------------------------------------------------------
+
+
+def edited(tree: Any, rng: Rng) -> Any:
+    """Return a tree of plain values with one entry changed, removed or added."""
+    tree = json.loads(json.dumps(tree))
+    places: list[tuple[Any, Any]] = []
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            places.append((node, key))
+            if isinstance(value, (dict, list)):
+                todo.append(value)
+    node, key = places[int(rng.integers(len(places)))]
+    choice = int(rng.integers(6))
+    if choice == 0:
+        del node[key]
+    elif choice == 1 and isinstance(node, dict):
+        node["surprise"] = 1
+    elif choice == 2 and isinstance(node[key], (int, float)):
+        node[key] = type(node[key])(node[key] * (10.0 ** float(rng.integers(-3, 7))))
+    elif choice == 3:
+        other, at = places[int(rng.integers(len(places)))]
+        node[key] = json.loads(json.dumps(other[at]))
+    else:
+        node[key] = ODD[int(rng.integers(len(ODD)))]
+    return tree
+
+
+def edit_hdf5(data: bytes, rng: Rng) -> bytes:
+    """Change the JSON or an array of an HDF5 file, and leave its checksum out."""
+    buffer = io.BytesIO(data)
+    with h5py.File(buffer, "r+") as file:
+        groups = [g for g in (file, file.get("training")) if g is not None]
+        for group in groups:
+            group.attrs.pop("digest", None)
+        group = groups[int(rng.integers(len(groups)))]
+        arrays = [k for k in group if isinstance(group[k], h5py.Dataset)]
+        if rng.random() < 0.7 or not arrays:
+            group.attrs["json"] = json.dumps(edited(json.loads(group.attrs["json"]), rng))
+        else:
+            name = arrays[int(rng.integers(len(arrays)))]
+            _edit_dataset(group, name, rng)
+    return buffer.getvalue()
+
+
+def _edit_dataset(group: h5py.Group, name: str, rng: Rng) -> None:
+    value = np.asarray(group[name][()])
+    del group[name]
+    choice = int(rng.integers(6))
+    if choice == 0:
+        group.create_dataset(name, (3 * 10**8,), "f8", chunks=(1000,), compression="gzip")
+    elif choice == 1:
+        group[name] = h5py.SoftLink("/" + name)
+    elif choice == 2:
+        group[name] = np.full(value.shape, np.nan)
+    elif choice == 3:
+        group[name] = "text"
+    elif choice == 4:
+        group[name] = value.reshape(-1)[: value.size // 2]
+    else:
+        group.create_group(name)
+
+
+def edit_yaml(data: bytes, rng: Rng) -> bytes:
+    """Change a word or a line of a YAML text, and leave its checksum out."""
+    lines = [x for x in data.decode().split("\n") if not x.startswith("# digest")]
+    at = int(rng.integers(len(lines)))
+    choice = int(rng.integers(5))
+    if choice == 0:
+        del lines[at]
+    elif choice == 1:
+        lines[at] = " " * int(rng.integers(1, 9)) + lines[at]
+    elif choice == 2:
+        words = lines[at].split(" ")
+        odd = ("*a", "&a", "!!python/name:os", "2001-01-01", "[[[[", "~", "0x" + "f" * 99, "<<: 1")
+        words[int(rng.integers(len(words)))] = odd[int(rng.integers(len(odd)))]
+        lines[at] = " ".join(words)
+    elif choice == 3:
+        lines[at] = BOMB
+    else:
+        lines[at], lines[at - 1] = lines[at - 1], lines[at]
+    return "\n".join(lines).encode()
+
+
+#: Aliases of lists of aliases: 10⁹ entries.
+BOMB = "\n".join(
+    ["b0: &b0 [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"b{k}: &b{k} [{', '.join([f'*b{k - 1}'] * 10)}]" for k in range(1, 9)]
+)
+
+
+def edit_zip(data: bytes, rng: Rng) -> bytes:
+    """Change a record of an archive, with a right checksum; JSON by its entries."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        records = [(i, archive.read(i)) for i in archive.infolist()]
+    at = int(rng.integers(len(records)))
+    pickles = [k for k, (i, _) in enumerate(records) if i.filename.endswith("json")]
+    if pickles and rng.random() < 0.4:
+        at = pickles[int(rng.integers(len(pickles)))]
+    info, value = records[at]
+    if info.filename.endswith("json"):
+        value = json.dumps(edited(json.loads(value), rng)).encode()
+    elif value:
+        value = DAMAGE[int(rng.integers(len(DAMAGE)))](value, rng)
+    records[at] = (info, value)
+    if rng.random() < 0.1:
+        del records[at]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, content in records:
+            archive.writestr(zipfile.ZipInfo(i.filename), content)
+    return buffer.getvalue()
+
+
+EDITS: dict[str, Mutator] = {
+    ".dp": edit_hdf5,
+    ".hlo": edit_hdf5,
+    ".jax": edit_hdf5,
+    ".yaml": edit_yaml,
+    ".pth": edit_zip,
+    ".pt": edit_zip,
+}
+
+
+def mutant(data: bytes, suffix: str, seed: int) -> tuple[str, bytes]:
+    """Return the name and the bytes of the mutant with a number."""
+    rng = np.random.default_rng(seed)
+    kinds = (*DAMAGE, EDITS[suffix], EDITS[suffix], EDITS[suffix])
+    kind = kinds[seed % len(kinds)]
+    return kind.__name__, kind(data, rng)
