@@ -4,6 +4,7 @@
 import errno
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 
@@ -144,6 +145,19 @@ def test_a_full_disk_is_one_line_and_changes_nothing(
         assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_limit_of_file_sizes_is_one_line(tmp_path, data, name):
+    """An error of the system itself, which libraries that write on their own do not survive."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot be written: File too large; raise the limit"):
+            WRITERS[name](tmp_path / name, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
