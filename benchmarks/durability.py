@@ -70,7 +70,7 @@ class Kill(files.SystemCalls):
 
 
 def run(arguments: list[str], calls: files.SystemCalls | None = None) -> tuple[str, str]:
-    """Run ``dp`` in a forked process; return how it ended, and its last line that is no log line."""
+    """Run ``dp`` in a forked process; return how it ended, and its errors."""
     with tempfile.TemporaryFile("w+") as out:
         pid = os.fork()
         if not pid:
@@ -82,7 +82,7 @@ def run(arguments: list[str], calls: files.SystemCalls | None = None) -> tuple[s
             os._exit(code)
         _, status = os.waitpid(pid, 0)
         out.seek(0)
-        lines = [x.rstrip() for x in out if " DEEPMD " not in x]
+        lines = [x.rstrip() for x in out if x.startswith(("dp: ", "Traceback"))]
     if os.WIFSIGNALED(status):
         return signal.Signals(os.WTERMSIG(status)).name, ""
     return f"status {os.waitstatus_to_exitcode(status)}", " / ".join(lines)
