@@ -2,6 +2,7 @@
 """Names of model files: which backend opens one, and the suffix a backend gives it."""
 
 import os
+import re
 from pathlib import Path
 
 from deepmd.backend.backend import Backend, choose_backend
@@ -69,8 +70,8 @@ def refuse_same_file(source: str | os.PathLike[str], target: str | os.PathLike[s
 def output_of(path: str | os.PathLike[str], backend: type[Backend]) -> Path:
     """Return the model file to write for what a user named.
 
-    A name without suffix gets that of ``backend``; so does ``run0.5``, which has none either. A
-    suffix of another backend is replaced, as scripts for DeePMD-kit expect.
+    A name without suffix gets that of ``backend``; so do ``run0.5`` and ``model.ckpt-2``, which
+    have none either. A suffix of another backend is replaced, as scripts for DeePMD-kit expect.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def output_of(path: str | os.PathLike[str], backend: type[Backend]) -> Path:
                 fix=f"name {other} to replace it, or another file",
             )
         return other
-    if path.suffix[1:2].isalpha():
+    if re.fullmatch(r"\.[A-Za-z]\w*", path.suffix):
         raise InputError(
             f"no model file ends in {path.suffix}",
             where=path,

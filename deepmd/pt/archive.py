@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch.jit import _state
+from torch.jit import _recursive, _state
 
 #: Tensors begin at multiples of it, as in the archives of ``torch.jit.save``.
 _ALIGNMENT = 64
@@ -28,12 +28,14 @@ def named_anew() -> Iterator[None]:
 
     TorchScript numbers classes of one name by all that were compiled before.
     """
-    before = _state._python_cu
+    before = _state._python_cu, _recursive.concrete_type_store
+    # Both: a type of a unit that is gone must not be found again.
     _state._python_cu = torch._C.CompilationUnit()
+    _recursive.concrete_type_store = _recursive.ConcreteTypeStore()
     try:
         yield
     finally:
-        _state._python_cu = before
+        _state._python_cu, _recursive.concrete_type_store = before
 
 
 def archive_of(program: torch.jit.ScriptModule, extra: Mapping[str, str | bytes]) -> bytes:

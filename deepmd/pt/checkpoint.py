@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -71,8 +72,9 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "backend": checkpoint.backend,
         "state": {k: _plain(v) for k, v in checkpoint.trainer.items()},
     }
+    content = {"model": state, "optimizer": optimizer, "trainer": trainer}
     packed = io.BytesIO()
-    torch.save({"model": state, "optimizer": optimizer, "trainer": trainer}, packed)
+    torch.save(_interned(content), packed)
     with replacing(path) as file:
         file.write(packed.getbuffer())
 
@@ -240,6 +242,18 @@ def _from_frame(
         for kind, key in _MOMENTS.items():
             flat[f"{task}/{kind}.{path}"] = _restored(optimizer["state"][number][key])
     return flat
+
+
+def _interned(tree: Any) -> Any:
+    """Return a tree in which equal strings are one object.
+
+    A pickle refers to objects that it has already, so its bytes depend on which are the same.
+    """
+    if isinstance(tree, dict):
+        return type(tree)((_interned(k), _interned(v)) for k, v in tree.items())
+    if isinstance(tree, (list, tuple)):
+        return [_interned(v) for v in tree]
+    return sys.intern(tree) if type(tree) is str else tree
 
 
 # -- plain values ---------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 
     tree, packed = json.dumps(data, default=store), io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type]
-    extra = {
+    extra: dict[str, str | bytes] = {
         "model.json": tree,
         "arrays.npz": packed.getvalue(),
         "metadata.json": json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),

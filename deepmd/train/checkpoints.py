@@ -74,9 +74,10 @@ class CheckpointStore:
             # No line end: this file is read as a name by other programs.
             name = os.path.relpath(path, self.link.parent)
             write_text(self.link.with_name(POINTER), name)
-        except OutputError as error:
+        except OSError as error:
+            failed = error if isinstance(error, OutputError) else OutputError.of(error, path)
             fix = "free or repair the disk; the checkpoint before it is complete"
-            raise OutputError(error.what, where=error.where, fix=fix) from error
+            raise OutputError(failed.what, where=failed.where, fix=fix) from error
         # Files of later steps belong to an earlier run, which is not ours to delete.
         for old in [s for s in self.steps() if s <= checkpoint.step][: -self.keep]:
             with contextlib.suppress(FileNotFoundError):

@@ -19,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from deepmd.utils.errors import InputError, OutputError
 
@@ -96,7 +96,7 @@ class Output(io.RawIOBase):
         return count
 
     @contextlib.contextmanager
-    def text(self) -> Iterator[io.TextIOWrapper]:
+    def text(self) -> Iterator[TextIO]:
         """Give a text file, UTF-8, whose lines go into this one."""
         lines = io.TextIOWrapper(self, encoding="utf-8", newline="\n")  # type: ignore[type-var]
         try:

@@ -90,6 +90,7 @@ class _LogFile(logging.FileHandler):
             return
         logger = logging.getLogger("deepmd")
         logger.removeHandler(self)
+        self.close()
         logger.warning(
             "%s: cannot be written: %s; the log goes on here only",
             self.baseFilename,

@@ -278,8 +278,8 @@ class DPH5Path(DPPath):
 
     def _write(self, change: Callable[[Any], object]) -> None:
         self._check_writable()
-        start = Path(self.file).read_bytes() if os.path.exists(self.file) else b""
         with replacing(self.file) as file:
+            start = Path(self.file).read_bytes() if os.path.exists(self.file) else b""
             file.write(hdf5_bytes(change, start))
 
 

@@ -130,7 +130,17 @@ def test_names_of_model_files(tmp_path, monkeypatch):
     assert output_of("frozen_model", pt) == Path("frozen_model.pth")
     assert output_of("a/b.pb", pt) == Path("a/b.pth")
     assert output_of("b.yaml", dp) == Path("b.yaml")
+    # Numbers are no suffixes: run-1.5 and run-1.6 have files of their own.
     assert output_of("run-1.5", dp) == Path("run-1.5.dp")
+    assert output_of("run.5a/b", dp) == Path("run.5a/b.dp")
+    with pytest.raises(
+        InputError, match=r"x\.xyz: no model file ends in \.xyz; PyTorch writes x\.pth"
+    ):
+        output_of("x.xyz", pt)
+    Path("x.pth").touch()
+    assert output_of("x.pth", pt) == Path("x.pth")
+    with pytest.raises(InputError, match=r"x\.dp: PyTorch writes \.pth, but x\.pth is there and"):
+        output_of("x.dp", pt)
     Path("m.dp").touch()
     assert resolve_model("m", "pytorch") == Path("m.dp")
     Path("m.pth").touch()

@@ -142,6 +142,45 @@ def test_freeze_without_flag_takes_the_backend_of_the_checkpoint(trained, tmp_pa
     assert (tmp_path / "frozen_model.dp").is_file()
 
 
+def test_freeze_without_flag_takes_the_backend_of_the_suffix(trained, tmp_path, monkeypatch):
+    from deepmd.backend.jax import JAXBackend
+
+    monkeypatch.setitem(JAXBackend.hooks, "deserialize_hook", "deepmd.entrypoints.main:dispatch")
+    made = []
+    monkeypatch.setattr("deepmd.entrypoints.main.dispatch", lambda path, data: made.append(path))
+    assert trained("freeze", "-o", "x.hlo").code == 0
+    assert made == ["x.hlo"]
+    assert trained("freeze", "-o", "x.yaml").code == 0
+    assert (tmp_path / "x.yaml").is_file()
+
+
+def test_freeze_never_replaces_what_was_not_named(trained, tmp_path):
+    (tmp_path / "x.dp").write_text("mine")
+    checkpoint = (tmp_path / "model.ckpt-2.dp").read_bytes()
+    wrong = {
+        "x.pth": "dp: x.pth: NumPy writes .dp, but x.dp is there and was not named; "
+        "name x.dp to replace it, or another file",
+        "x.xyz": "dp: x.xyz: no model file ends in .xyz; NumPy writes x.dp, or x.xyz.dp",
+        "model.ckpt-2": "dp: model.ckpt-2.dp: is read and written at once; name another output",
+        "model.ckpt.dp": "dp: model.ckpt.dp: is read and written at once; name another output",
+    }
+    for name, message in wrong.items():
+        result = trained("--dp", "freeze", "-o", name)
+        assert (result.code, result.errors) == (1, [message])
+    assert (tmp_path / "x.dp").read_text() == "mine"
+    assert (tmp_path / "model.ckpt-2.dp").read_bytes() == checkpoint
+    for name in ("run0.5", "run0.6"):
+        assert trained("--dp", "freeze", "-o", name).code == 0
+        assert (tmp_path / f"{name}.dp").is_file()
+
+
+def test_a_conversion_onto_itself_keeps_the_file(trained, tmp_path):
+    before = (tmp_path / "model.ckpt-2.dp").read_bytes()
+    result = trained("convert-backend", "model.ckpt.dp", "model.ckpt-2.dp")
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert (tmp_path / "model.ckpt-2.dp").read_bytes() == before
+
+
 def test_freeze_with_hessian(trained, tmp_path):
     from deepmd.infer import DeepPot
 

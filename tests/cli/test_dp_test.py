@@ -109,6 +109,13 @@ def test_several_systems_are_averaged_and_appended(dp, model, tmp_path):
     assert (tmp_path / "det.e.out").read_text() == text, "a new run starts new files"
 
 
+def test_prefixes_with_a_dot_have_files_of_their_own(dp, model, tmp_path):
+    for prefix in ("run0.5", "run0.6", "out/det.txt"):
+        assert dp("test", "-m", model, "-s", "more/a", "-d", prefix).code == 0
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.f.out")}
+    assert names == {"run0.5.f.out", "run0.6.f.out", "out/det.txt.f.out"}
+
+
 def test_small_chunks_change_nothing(dp, model, monkeypatch):
     whole = numbers(dp("test", "-m", model, "-s", "data", "-a").log)
     monkeypatch.setenv("DP_TEST_CHUNK_ATOMS", "13")

@@ -136,3 +136,6 @@ def test_eval_desc_keeps_places_of_virtual_atoms(dp, models, tmp_path, monkeypat
 def test_names_of_descriptor_files():
     paths = ["x/a", "y/a/", "z.hdf5#/a", "z.hdf5#/b"]
     assert file_names(paths) == ["a.npy", "a.1.npy", "a.2.npy", "b.npy"]
+    # A name with the number of another one is nobody else's.
+    assert file_names(["x/a", "y/a", "z/a.1"]) == ["a.npy", "a.2.npy", "a.1.npy"]
+    assert file_names(["z/a.1", "x/a", "y/a"]) == ["a.1.npy", "a.npy", "a.2.npy"]
