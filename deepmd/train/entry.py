@@ -134,7 +134,7 @@ def prepare(
         trainer.restore(continued)
     texts = {"input_v2_compat.json": _json(given) + "\n", output: text + "\n"}
     if folder is not None:
-        _keep_results(folder, trainer, texts, continued and source, [INPUT, source])
+        _keep_results(folder, trainer, texts, source if restart else None, [INPUT, source])
     for path, content in texts.items():
         remove_fragments_of(path)
         write_text(path, content)

@@ -235,7 +235,9 @@ def make_tasks(
 def _scan(task: Task, where: str) -> None:
     """Read all frames of a task once."""
     for kind, data in (("training_data", task.data), ("validation_data", task.validation)):
-        for system in data.systems if data is not None else ():
+        if data is None:
+            continue
+        for system in data.systems:
             with _within(f"{where}/{kind}"):
                 system.scan(data.labels)
 

@@ -4,7 +4,7 @@
 import pytest
 from fuzz.run_data import run_mutants
 
-SHORT, LONG = 150, 10_000
+SHORT, LONG = 60, 10_000
 
 
 def needs(kind):

@@ -4,7 +4,7 @@
 import pytest
 from fuzz.run_data import run_mutants
 
-SHORT, LONG = 400, 10_000
+SHORT, LONG = 200, 10_000
 
 
 def test_some_mutants(tmp_path):
