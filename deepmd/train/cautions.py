@@ -26,7 +26,7 @@ def warn_of_order(model: Model) -> None:
             log.warning(
                 "energies of this model depend on the order of the atoms: in empty slots the type "
                 "embedding is that of the first atom; train with set_davg_zero, or with "
-                'tebd_input_mode "strip"'
+                'tebd_input_mode "strip" and smooth_type_embedding'
             )
             return
 
