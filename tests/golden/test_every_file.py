@@ -12,7 +12,7 @@ from deepmd.infer import DeepEval
 from deepmd.io import load_model
 from deepmd.io.tree import difference
 
-QUICK = ("se_e2_a_oneside", "hybrid_short_attention_typed")
+QUICK = ("se_e2_a_oneside",)
 CASES = [
     pytest.param(c, id=c["name"], marks=() if c["name"] in QUICK else pytest.mark.exhaustive)
     for c in select()
