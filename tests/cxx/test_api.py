@@ -117,6 +117,23 @@ def test_energies(library, case):
     pot.close()
 
 
+@pytest.mark.parametrize("name", ["hybrid_short_attention_two"])
+def test_lists_longer_than_the_cutoff_of_a_component(library, name, tmp_path):
+    """Neighbors between the cutoffs of a hybrid reach the component that needs them."""
+    found = cases.select(name=name)
+    if not found:
+        pytest.skip("the reference data are not here")
+    path = tmp_path / "hybrid.pth"
+    convert_backend(INPUT=str(cases.path(found[0], "dp")), OUTPUT=str(path))
+    pot, stored = c_api.Handle(library, "DeepPot", path), cases._arrays(found[0]["npz"])
+    for set_, facts in found[0]["sets"].items():
+        results = pot.compute(**cases.inputs(found[0], set_))
+        assert {"energy", "force", "virial"} <= set(results)
+        for key in set(results) & set(facts["outputs"]):
+            close(results[key], stored[f"{set_}/out/{key}"])
+    pot.close()
+
+
 @pytest.fixture(scope="module")
 def spin_file(tmp_path_factory, reference):
     """Path of a golden model with spins: of DeePMD-kit, or our own file of it."""

@@ -59,19 +59,23 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     def depends_on_order(self) -> bool:
         """Whether empty slots count and take the type of the frame's first atom.
 
-        The definition's own oddity: with concatenated type embeddings and a mean that is not
-        zero, energies depend on which atom comes first.
+        The definition's own oddity: with a mean that is not zero, energies depend on which atom
+        comes first, unless the gate of the types vanishes in empty slots.
         """
-        return self.tebd_input_mode == "concat" and not self.set_davg_zero
+        return self.embeds_empty_types and not self.set_davg_zero
+
+    @property
+    def embeds_empty_types(self) -> bool:
+        """Whether types count where the switch is 0."""
+        return self.tebd_input_mode == "concat" or not self.smooth_type_embedding
 
     @property
     def reads_beyond_cutoff(self) -> bool:
         """Whether neighbors beyond the cutoff take part in attention, or embed their types."""
-        smooth = self.smooth_type_embedding
-        if self.attn_layer and not smooth:
+        if self.attn_layer and not self.smooth_type_embedding:
             return True
-        typed = self.tebd_input_mode == "concat" or not smooth
-        return super().reads_beyond_cutoff or (typed and not self.set_davg_zero)
+        mean = self.embeds_empty_types and not self.set_davg_zero
+        return mean or super().reads_beyond_cutoff
 
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> DescriptorOutput:
         """Evaluate every atom, given the embeddings of all types (nt + 1, dim).

@@ -152,8 +152,9 @@ class SpinModel(Model):
         """All pairs of the expanded batch within the cutoff, and those of atom and partner.
 
         Without ``all_centres`` partners are neighbours but have none: in a local model their
-        surroundings do not matter. An atom without spin and its partner are at the same distance;
-        where ``sel`` is full DeePMD-kit keeps the partner, which is hidden, and so it is first.
+        surroundings do not matter. An atom without spin and its partner are at the same distance:
+        where one of them is the last of ``sel``, the partner, which is hidden, is kept, for it is
+        first. DeePMD-kit leaves the choice to an unstable sort of all periodic images.
         """
         atoms = np.arange(twice.n_atoms // 2, dtype=np.int64)
         none = np.zeros((len(atoms), 3))
