@@ -6,14 +6,23 @@ Building the parser imports nothing third-party: the module of a command loads w
 
 import argparse
 import errno
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from deepmd import __version__
-from deepmd.entrypoints.commands import COMMANDS, LOG, NOT_BUILT, Option, Options, option
+from deepmd.entrypoints.commands import (
+    COMMANDS,
+    LOG,
+    NOT_BUILT,
+    Option,
+    Options,
+    alternatives,
+    option,
+)
 from deepmd.entrypoints.main import backend_key, dispatch
-from deepmd.utils.errors import InputError
+from deepmd.utils.errors import InputError, nearest
 
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),
@@ -39,9 +48,21 @@ _BACKENDS = [
 _USER_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors suggest the nearest choice."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 2."""
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong is not None:
+            match = nearest(wrong[1], re.findall(r"[\w.-]+", wrong[2]))
+            message += f'; did you mean "{match}"?' if match else ""
+        super().error(message)
+
+
 def main_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line with all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dp",
         description="DeePMD-kit: deep-learning interatomic potentials.",
         epilog="Every command has its own --help.",
@@ -71,7 +92,9 @@ def main(args: Sequence[str] | None = None) -> int:
     else that is raised is a defect of this program and keeps its traceback.
     """
     parser = main_parser()
-    parsed = parser.parse_args(args)
+    parsed, unknown = parser.parse_known_args(args)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_suggestion(parsed, unknown)}")
     if parsed.command is None:
         parser.print_help()
         return 0
@@ -91,6 +114,15 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename or 'system'}: {error.strerror}")
     return 0
+
+
+def _suggestion(parsed: argparse.Namespace, unknown: Sequence[str]) -> str:
+    """Suggest the option nearest to the first unknown one."""
+    options = [*(COMMANDS | NOT_BUILT)[parsed.command][1], *LOG] if parsed.command else []
+    flags = [f for item in options for o in alternatives(item) for f in o.flags if f[0] == "-"]
+    first = next((a.partition("=")[0] for a in unknown if a.startswith("--")), "")
+    match = nearest(first, flags) if first else None
+    return f'; did you mean "{match}"?' if match else ""
 
 
 def _fail(text: str, code: int = 1) -> int:

@@ -11,6 +11,8 @@ from deepmd.utils.errors import InputError, ModelFileError
 
 def backend_of(path: str | os.PathLike[str]) -> Backend:
     """Return the backend that opens a file, by its suffix, if it can be used here."""
+    if not has_known_suffix(path):
+        refuse_other(Path(path))
     backend = Backend.detect_backend_by_model(path)()
     backend.require()
     return backend
@@ -19,11 +21,40 @@ def backend_of(path: str | os.PathLike[str]) -> Backend:
 def existing_model(path: str | os.PathLike[str]) -> Path:
     """Return the path of a model file the user named, if it is there."""
     path = Path(path)
+    if path.is_dir():
+        raise _a_folder(path)
     if not path.exists():
         beside = sorted(p.name for p in path.parent.glob(f"{path.stem}.*")) if path.stem else []
         fix = f"in that folder: {', '.join(beside[:5])}" if beside else None
         raise ModelFileError("model file not found", where=path, fix=fix)
     return path
+
+
+def refuse_other(path: Path) -> None:
+    """Refuse a folder, and a file that is there but of no known kind.
+
+    Raises
+    ------
+    ModelFileError
+        Naming model files beside or inside.
+    """
+    if path.is_dir():
+        raise _a_folder(path)
+    if path.exists():
+        kinds = [s for b in Backend.get_backends().values() for s in b.file_suffixes()]
+        raise ModelFileError(
+            "is no model file: no backend opens files of this name",
+            where=path,
+            fix=f"known suffixes: {', '.join(sorted(set(kinds)))}",
+        )
+
+
+def _a_folder(path: Path) -> ModelFileError:
+    inside = sorted(p.name for p in path.iterdir() if p.is_file() and has_known_suffix(p))
+    files = [n for n in inside if not n.startswith(".") and not n.endswith((".yaml", ".yml"))]
+    named = f": {', '.join(files[:5])}{', …' * (len(files) > 5)}" if files else ""
+    fix = f"name the file{named}" if files else "name a model file or checkpoint"
+    return ModelFileError("is a folder, a model file was expected", where=path, fix=fix)
 
 
 def has_known_suffix(path: str | os.PathLike[str]) -> bool:
@@ -46,7 +77,7 @@ def resolve_model(name: str | os.PathLike[str], preferred: str | None = None) ->
         Name of the backend whose suffixes are tried first; by default the one that would train.
     """
     path = Path(name)
-    if has_known_suffix(path):
+    if has_known_suffix(path) or not path.name:
         return existing_model(path)
     first = choose_backend(None)[0] if preferred is None else Backend.get_backend(preferred)
     tried = [
@@ -54,7 +85,10 @@ def resolve_model(name: str | os.PathLike[str], preferred: str | None = None) ->
         for backend in [first, *Backend.get_backends().values()]
         for suffix in backend.file_suffixes()
     ]
-    return next((p for p in tried if p.exists()), None) or existing_model(tried[0])
+    found = next((p for p in tried if p.exists()), None)
+    if found is None:
+        refuse_other(path)
+    return existing_model(found or tried[0])
 
 
 def refuse_same_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

@@ -15,6 +15,9 @@ from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
 from deepmd.utils.errors import InputError, located
 
+#: Systems that a summary shows, at most.
+_LISTED = 50
+
 
 class Dataset:
     """Systems, a sampler and a cache of neighbours.
@@ -83,7 +86,10 @@ class Dataset:
         self.sampler.load_state(state)
 
     def summary(self, title: str = "training") -> str:
-        """Return a table of the systems: name, atoms, batch size, batches, probability, pbc."""
+        """Return a table of the systems: name, atoms, batch size, batches, probability, pbc.
+
+        Of many systems the first are shown, and the sums of all.
+        """
         lines = [
             f"---Summary of DataSystem: {title}---",
             f"found {len(self.systems)} system(s):",
@@ -96,6 +102,14 @@ class Dataset:
             self.sampler.probabilities,
             strict=True,
         ):
+            if len(lines) == _LISTED + 3 and len(self.systems) > _LISTED + 1:
+                sizes = [s.natoms for s in self.systems]
+                lines.append(
+                    f"… and {len(self.systems) - _LISTED} more; in all "
+                    f"{sum(s.nframes for s in self.systems)} frames of {min(sizes)} to "
+                    f"{max(sizes)} atoms, {int(sum(self.sampler.nbatches))} batches"
+                )
+                break
             pbc = "T" if s.periodic else "F"
             lines.append(
                 f"{s.path[-42:]:>42}  {s.natoms:6d}  {size:6d}  {n:6d}  {p:9.3e}  {pbc:>3}"

@@ -15,6 +15,7 @@ from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.utils.errors import DataError, InputError, located
+from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def neighbor_stat(
         Largest number of neighbours, of each type, any atom has.
     """
     nearest, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
-    for system in systems:
+    for system in with_progress(systems, "counted neighbors in %d of %d systems"):
         system.count_types(ntypes)  # raises on a type outside of the type map
         for frames in _frame_ranges(system):
             batch = system.load(frames, [SPIN] if virtual_scale is not None else [])

@@ -8,6 +8,7 @@ from typing import Any
 from deepmd.data.lmdb import is_lmdb, open_lmdb
 from deepmd.data.system import System
 from deepmd.utils.errors import DataError
+from deepmd.utils.log import with_progress
 from deepmd.utils.path import DPH5Path, DPPath
 
 
@@ -63,7 +64,7 @@ def open_systems(
     """
     out: list[System] = []
     number = 0
-    for path in expand_systems(paths, patterns):
+    for path in with_progress(expand_systems(paths, patterns), "opened %d of %d systems"):
         if is_lmdb(path):
             out += open_lmdb(path, type_map=type_map, blocks=blocks, first=number)
         else:

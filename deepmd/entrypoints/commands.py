@@ -271,7 +271,7 @@ def check_choices(command: str, **given: Any) -> None:
     InputError
         Naming the option and what it takes.
     """
-    options = [o for item in COMMANDS[command][1] for o in _alternatives(item)]
+    options = [o for item in COMMANDS[command][1] for o in alternatives(item)]
     for found in options:
         name = found.settings.get("dest") or found.flags[-1].lstrip("-").replace("-", "_")
         allowed = found.settings.get("choices")
@@ -287,7 +287,8 @@ def check_choices(command: str, **given: Any) -> None:
                 )
 
 
-def _alternatives(item: Option | list[Option]) -> list[Option]:
+def alternatives(item: Option | list[Option]) -> list[Option]:
+    """Return the options that an entry of a table stands for."""
     return [item] if isinstance(item, Option) else item
 
 

@@ -18,8 +18,12 @@ from deepmd.infer.frames import padded
 from deepmd.io.files import check_head
 from deepmd.utils.errors import DataError, InputError
 from deepmd.utils.files import appending, replacing
+from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
+
+#: Systems whose errors are shown one by one, at most.
+_LISTED = 50
 
 #: Name of an error -> value, and the number of values it was taken over.
 Metrics = dict[str, tuple[float, float]]
@@ -57,10 +61,12 @@ def test(
     kind = kind_of(predictor, path, atomic=atomic)
     systems = open_systems(paths, type_map=predictor.get_type_map(), patterns=patterns)
     all_metrics = []
-    for count, one in enumerate(systems):
+    # Of many systems the errors of each would bury their average.
+    level = logging.INFO if len(systems) <= _LISTED else logging.DEBUG
+    for count, one in enumerate(with_progress(systems, "tested %d of %d systems")):
         frames = choose_frames(one.nframes, numb_test, shuffle_test, rand_seed)
-        log.info("# ---------------output of dp test--------------- ")
-        log.info("# testing system : %s", one.path)
+        log.log(level, "# ---------------output of dp test--------------- ")
+        log.log(level, "# testing system : %s", one.path)
         found = compare(predictor, kind, one, frames)
         metrics = errors(kind, found)
         if not metrics:
@@ -68,11 +74,15 @@ def test(
             raise DataError("has no label to compare with", where=one.path, fix=f"add {names}")
         if detail_file is not None:
             write_details(kind, found, detail_file, one.path, group=count)
-        log.info("# number of test data : %d ", len(frames))
+        log.log(level, "# number of test data : %d ", len(frames))
         for line in lines(kind, metrics):
-            log.info("%s", line)
-        log.info("# ----------------------------------------------- ")
+            log.log(level, "%s", line)
+        log.log(level, "# ----------------------------------------------- ")
         all_metrics.append(metrics)
+    if len(systems) > _LISTED:
+        log.info("# errors of every system: dp test -v DEBUG")
+        for line in worst(kind, [s.path for s in systems], all_metrics):
+            log.info("%s", line)
     average = weighted_average(all_metrics)
     log.info("# ----------weighted average of errors----------- ")
     log.info("# number of systems : %d", len(systems))
@@ -176,6 +186,19 @@ def lines(kind: Kind, metrics: Metrics, *, average: bool = False) -> Iterator[st
                 yield f"{title:<{kind.width}}: {metrics[key][0]:e} {form.unit}".rstrip()
     if kind.footer:
         yield kind.footer
+
+
+def worst(
+    kind: Kind, paths: Sequence[str], all_metrics: Sequence[Metrics], count: int = 5
+) -> Iterator[str]:
+    """Lines about the systems with the largest errors, per quantity."""
+    for form in (f for q in kind.quantities for f in q.forms if f.averaged):
+        key = f"rmse_{form.name}"
+        found = [(m[key][0], path) for m, path in zip(all_metrics, paths, strict=True) if key in m]
+        if found:
+            yield f"# largest errors, {form.title.replace('?', 'RMSE').strip()} [{form.unit}]"
+        for value, path in sorted(found, reverse=True)[:count]:
+            yield f"#   {value:e}  {path}"
 
 
 def write_details(

@@ -27,6 +27,7 @@ from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.dpmodel.output_def import OutputVariableDef
 from deepmd.utils.errors import InputError
+from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Sample:
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over the system and frames of every batch."""
         sampler = self.data.sampler
-        for index, size in enumerate(sampler.batch_sizes):
+        sizes = with_progress(sampler.batch_sizes, "statistics of %d of %d systems")
+        for index, size in enumerate(sizes):
             if size > 0:
                 frames = sampler.selection(index, self.nbatch * size)
                 yield from ((index, frames[k : k + size]) for k in range(0, len(frames), size))

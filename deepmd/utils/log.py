@@ -5,11 +5,16 @@ import contextlib
 import logging
 import os
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from deepmd.utils.files import append_text
 from deepmd.utils.launcher import processes
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
 
@@ -62,6 +67,25 @@ def set_up_logging(
     for handler in handlers:
         handler.setFormatter(form)
         logger.addHandler(handler)
+
+
+def with_progress(items: Sequence[T], what: str, seconds: float = 5.0) -> Iterator[T]:
+    """Iterate over items, and log now and then how many are done: ``opened 400 of 2000 systems``.
+
+    Parameters
+    ----------
+    items : sequence
+    what : str
+        Text with ``%d`` for both numbers.
+    seconds : float
+        Time before the first line; the later ones come ever more slowly.
+    """
+    last = time.monotonic()
+    for number, item in enumerate(items):
+        yield item
+        if time.monotonic() - last >= seconds and number + 1 < len(items):
+            last, seconds = time.monotonic(), min(1.5 * seconds, 60.0)
+            log.info(what, number + 1, len(items))
 
 
 def clear_logging() -> None:

@@ -46,7 +46,7 @@ const Known& known_backend(const std::string& path) {
   }
   fail(path, "Unsupported model file format",
        "known suffixes are " + suffixes +
-           "; `dp convert-backend` makes one of these of other model files");
+           "; `dp freeze` makes one of these of checkpoints, `dp convert-backend` of model files");
 }
 
 std::string library_name(const Known& backend) {

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp test``: errors against the reference's and against plain arithmetic, files, choices."""
 
+import importlib
 import json
 import re
 
 import numpy as np
 import pytest
+from infer.models import write as write_model
 
 from deepmd.entrypoints.test import choose_frames, weighted_average
 from deepmd.entrypoints.test import test as run_command
@@ -220,3 +222,22 @@ def test_average_skips_what_is_absent():
 def test_the_function_returns_the_average(dp, model):
     average = run_command(model=model, system="data", unheard_of=1)
     assert average["rmse_force"] > 0
+
+
+def test_many_systems_get_a_summary(dp, tmp_path, write_system, monkeypatch):
+    """The average and the worst ones; the errors of each with -v DEBUG."""
+    module = importlib.import_module("deepmd.entrypoints.test")
+    monkeypatch.setattr(module, "_LISTED", 3)
+    write_model(tmp_path / "m.dp")
+    for k in range(4):
+        write_system(tmp_path / f"data/s{k}", nframes=1, seed=k)
+    few = dp("test", "-m", "m.dp", "-s", "data", "-v", "DEBUG").log.splitlines()
+    many = dp("test", "-m", "m.dp", "-s", "data").log.splitlines()
+    assert sum("testing system" in line for line in few) == 4
+    assert not any("testing system" in line for line in many)
+    assert "# errors of every system: dp test -v DEBUG" in many
+    at = many.index("# largest errors, Energy RMSE/Natoms [eV]")
+    shown = [float(line.split()[1]) for line in many[at + 1 : at + 5]]
+    each = [float(x.split(":")[1].split()[0]) for x in few if x.startswith("Energy RMSE/Natoms")]
+    assert shown == sorted(each[:4], reverse=True)
+    assert many[-9:] == few[-9:]

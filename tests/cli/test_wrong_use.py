@@ -187,6 +187,40 @@ def test_missing_model(fails, good):
     assert "no.dp: model file not found" in fails("convert-backend", "no.dp", "yes.yaml")
 
 
+def test_folders_and_other_files_are_no_models(fails, write, tmp_path):
+    (tmp_path / "run/empty").mkdir(parents=True)
+    write("run/model.ckpt.pt", "")
+    write("run/input.yaml", "")
+    write("run.py", "")
+    folder = "dp: run: is a folder, a model file was expected; name the file: model.ckpt.pt"
+    other = "dp: run.py: is no model file: no backend opens files of this name; known suffixes: "
+    for name, want in (("run", folder), ("run.py", other), ("run/empty", "dp: run/empty: is a ")):
+        for args in (
+            ("test", "-m", name),
+            ("eval-desc", "-m", name),
+            ("model-devi", "-m", name, name),
+            ("show", name, "size"),
+            ("convert-backend", name, "x.dp"),
+        ):
+            assert fails(*args).startswith(want)
+    assert fails("change-bias", "run.py").startswith(other)
+    assert fails("test", "-m", ".").startswith("dp: .: is a folder, a model file was expected")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian", "in.json"], '; did you mean "train"?'),
+        (["test", "--modle", "x.dp"], 'arguments: --modle x.dp; did you mean "--model"?'),
+        (["change-bias", "x.dp", "-m", "chagne"], '; did you mean "change"?'),
+        (["show", "x.dp", "sise"], '; did you mean "size"?'),
+        (["test", "--xyzzy"], "unrecognized arguments: --xyzzy"),
+    ],
+)
+def test_misspelled_arguments(fails, args, message):
+    assert fails(*args, code=2).endswith(message)
+
+
 def test_missing_model_without_suffix(fails):
     assert "frozen_model.pth: model file not found" in fails("--pt", "test")
     assert "frozen_model.dp: model file not found" in fails("--dp", "test")
