@@ -95,7 +95,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
             found.append(
                 "energies of this model depend on the order of the atoms: in empty slots the type "
                 "embedding is that of the first atom; train with set_davg_zero, or with "
-                'tebd_input_mode "strip"'
+                'tebd_input_mode "strip" and smooth_type_embedding'
             )
         if self.empty_slots_contribute and sorted_pairs(self.exclude_types) - set(hidden):
             found.append(

@@ -46,8 +46,6 @@ void DeepBaseModel::get_type_map(std::string& type_map) { type_map = type_names(
 
 bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
 
-bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
-
 long long DeepBaseModel::sel_overflow() const {
   return opened(session_, "DeepPot").model->overflow();
 }
