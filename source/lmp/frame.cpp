@@ -30,7 +30,7 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
   nall_ = atom->nlocal + nghost_;
   const double* x = nall_ > 0 ? atom->x[0] : nullptr;
   coord_ = x;
-  if (length != 1.0) {
+  if (length != 1.0 && x) {
     scaled_.resize(3 * static_cast<size_t>(nall_));
     for (size_t k = 0; k < scaled_.size(); ++k) scaled_[k] = x[k] / length;
     coord_ = scaled_.data();

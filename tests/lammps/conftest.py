@@ -78,7 +78,8 @@ def plugin(reference: Path) -> str:
 def link_data(folder: Path) -> None:
     """Link the data files of the reference, where there are any."""
     for data in RUNS.glob("*.data") if RUNS else ():
-        (folder / data.name).symlink_to(data)
+        if not (folder / data.name).exists():
+            (folder / data.name).symlink_to(data)
 
 
 @pytest.fixture
