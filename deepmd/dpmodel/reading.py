@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Union, get_args, get_origin
 
+import numpy as np
+
 from deepmd.utils.errors import InputError, ModelFileError
 
 #: What reading a dictionary of another form raises in the middle of a constructor.
@@ -52,7 +54,8 @@ def reading(data: Any) -> Iterator[None]:
         return
     token = _left.set([_FLOOR + _TIMES * numbers_in(data)])
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except ModelFileError:
         raise
     except InputError as error:
