@@ -65,7 +65,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     }
     content = {"model": state, "optimizer": optimizer, "trainer": trainer}
     with replacing(path) as file, file.sink() as sink:
-        torch.save(_interned(content), sink)
+        torch.save(_interned(content), sink)  # type: ignore[arg-type]  # only writes
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
