@@ -6,7 +6,6 @@ first with the model section in ``_extra_state``. What a restart needs beyond th
 key, ``trainer``. Files hold tensors and plain values only, and are read with ``weights_only``.
 """
 
-import io
 import json
 import os
 import pickle
@@ -73,10 +72,8 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "state": {k: _plain(v) for k, v in checkpoint.trainer.items()},
     }
     content = {"model": state, "optimizer": optimizer, "trainer": trainer}
-    packed = io.BytesIO()
-    torch.save(_interned(content), packed)
-    with replacing(path) as file:
-        file.write(packed.getbuffer())
+    with replacing(path) as file, file.sink() as sink:
+        torch.save(_interned(content), sink)  # type: ignore[arg-type]  # only writes
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -2,7 +2,8 @@
 """Files appear whole or not at all: write beside the target, flush to disk, rename.
 
 Every writer goes through :func:`replacing` or :func:`appending`. Libraries make their bytes in
-memory: those that stream into a file themselves end the process when the disk is full.
+memory or write into a :class:`Sink`: those that stream into a file themselves end the process when
+the disk is full.
 
 The file beside the target is locked while its process lives. What a killed process left is not
 locked any more; the next one that writes the same target uses it again.
@@ -106,11 +107,39 @@ class Output(io.RawIOBase):
             with contextlib.suppress(OutputError):  # after a failed write, it fails again
                 lines.detach()
 
+    @contextlib.contextmanager
+    def sink(self) -> Iterator["Sink"]:
+        """Give a file for libraries that do not survive an error; it is raised at the end."""
+        sink = Sink(self)
+        yield sink
+        if sink.error is not None:
+            raise sink.error
+
     def close(self) -> None:
         """Close the file, and give up its lock."""
         if not self.closed:
             super().close()
             os.close(self.handle)
+
+
+class Sink:
+    """Bytes for an :class:`Output`; after the first error, which is kept, they are dropped."""
+
+    def __init__(self, file: Output) -> None:
+        self.file = file
+        self.error: OutputError | None = None
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:
+        """Write all of ``data``, or drop it; return the number of its bytes."""
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OutputError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Do nothing: every write is complete."""
 
 
 @contextlib.contextmanager
