@@ -103,7 +103,7 @@ FREEZE: Options = [
     ),
     option(
         "-o --output",
-        "model file; the suffix of the backend takes the place of any other",
+        "model file; the suffix of the backend is added, in place of that of another kind of file",
         "frozen_model",
     ),
     HEAD,
