@@ -49,7 +49,7 @@ class DPDriver(Driver):
         names = [data["atom_names"][t] for t in data["atom_types"]]
         types = {name: t for t, name in enumerate(self.dp.get_type_map())}
         numbers = numbered(names, types, where="driver dp")
-        given = {name: data.get(name) for name in PARAMETERS}
+        given: dict[str, Any] = {name: data.get(name) for name in PARAMETERS}
         # dpdata's name of spins; data of magnetic systems have them, whatever the model takes.
         given["spin"] = data.get("spins") if self.dp.has_spin else None
         out = self.dp.evaluate(coords, cells, numbers, **given)

@@ -83,12 +83,14 @@ class DeepEval(Queries):
         head: str | None = None,
         **kwargs: Any,
     ) -> None:
-        in_memory = isinstance(model_file, Evaluator)
-        if in_memory:
+        name: Any = "model in memory"
+        self._source: Any = model_file
+        if isinstance(model_file, Evaluator):
             self.evaluator = model_file
-        elif "evaluator" not in self.__dict__:
-            self.evaluator = _open(model_file, head)
-        self._source = model_file if in_memory else os.path.abspath(model_file)
+        else:
+            if "evaluator" not in self.__dict__:
+                self.evaluator = _open(model_file, head)
+            name, self._source = model_file, os.path.abspath(model_file)
         self._options = {
             "auto_batch_size": auto_batch_size,
             "neighbor_list": neighbor_list,
@@ -98,7 +100,7 @@ class DeepEval(Queries):
         if self.output is not None and self.output not in outputs:
             raise InputError(
                 f"predicts {', '.join(outputs)}, not {self.output}",
-                where="model in memory" if in_memory else model_file,
+                where=name,
                 fix="open it with deepmd.infer.DeepEval",
             )
         self._batch_size = _batch_size(auto_batch_size, self.evaluator)
