@@ -44,10 +44,10 @@ class Inputs(NamedTuple):
     def with_arrays(self, arrays: Sequence[Any]) -> "Inputs":
         """Return inputs of the same names with other arrays, in the order of :meth:`flat`."""
         rest = iter(arrays)
-        first = [next(rest) for _ in range(5)]
+        vec, i, j, atype, frame = (next(rest) for _ in range(5))
         frame_inputs = {name: next(rest) for name in self.frame_inputs}
         atom_inputs = {name: next(rest) for name in self.atom_inputs}
-        return Inputs(*first, frame_inputs, atom_inputs, list(rest))
+        return Inputs(vec, i, j, atype, frame, frame_inputs, atom_inputs, list(rest))
 
     def map(self, f: Callable[[Any], Any]) -> "Inputs":
         """Apply ``f`` to every array."""
