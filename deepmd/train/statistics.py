@@ -396,9 +396,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
-        known = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if known else {}
-        for fit in known:
+        labelled = [fit for fit in fits if fit.has_label(batch)]
+        predicted = evaluator.evaluate(batch, derivatives=()) if labelled else {}
+        for fit in labelled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
     for k, fit in enumerate(fits):
