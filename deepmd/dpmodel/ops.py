@@ -2,11 +2,19 @@
 """Operations on arrays of any package: the only place where array packages differ.
 
 The mathematics uses the Array-API functions of :data:`NAMES`, taken from :func:`xp`, and the
-operations below, nothing else. An operation has a reference body in Array-API terms; a backend may :func:`register` faster forms for
+operations below, nothing else. An operation takes arrays, lists of arrays and hashable options, never
+modules. It has a reference body in Array-API terms; a backend may :func:`register` faster forms for
 its arrays, and :func:`register_package` adds a package of arrays.
 
 The NumPy namespace is that of the ``autograd`` package, whose functions record what is needed for
 derivatives when one of their arguments is being differentiated.
+
+Operations whose fast forms have a limited number of derivatives take ``order``, the highest
+derivative that will be asked for:
+
+1. the gradient with respect to the edge vectors, as in evaluation;
+2. gradients of the value and of that gradient with respect to parameters, as in training;
+3. any derivative, second ones with respect to the edge vectors included, as in a Hessian.
 """
 
 import functools
@@ -321,27 +329,6 @@ def contract(g: Any, r: Any) -> Any:
 
 
 @op
-def embed_contract(r: Any, network: Any, table: Any = None, index: Any = None) -> Any:
-    """Sum over neighbours of ``network(s) ⊗ r``, s the first component of the row r.
-
-    Parameters
-    ----------
-    r : (n, k, c)
-    network : EmbeddingNetwork
-        From one number to m; with a table, the other numbers of its input are in the table.
-    table : (t, width of the first layer), optional
-        What the first layer gets beside s, its bias included: a row per kind of neighbour.
-    index : (n, k) int, optional
-        Kind of every neighbour.
-
-    Returns
-    -------
-    (n, m, c)
-    """
-    return contract(network.embed(r[..., :1], table, index), r)
-
-
-@op
 def softmax(x: Any) -> Any:
     """Return the softmax over the last axis."""
     space = xp(x)
@@ -365,7 +352,7 @@ def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
 
 
 @op
-def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+def edge_gradient(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     """Evaluate ``energy(vec) -> (outputs, totals)`` and the gradients of the totals.
 
     Parameters
@@ -373,13 +360,13 @@ def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False) -> An
     vec : (n_edges, 3) [Å]
     energy : function
         Returns a dictionary of arrays and a list of scalars.
-    keep_graph : bool
-        Whether the gradients will be differentiated again.
+    order : int
+        Highest derivative that will be asked for, see above; 1 is that of this function.
 
     Returns
     -------
     outputs : dict of arrays
-        What the function returned first.
+        First result of the function.
     gradients : list of (n_edges, 3), one per scalar
     """
     raise NotImplementedError(f"edge_gradient is not registered for {backend_of(vec)}")
@@ -470,7 +457,7 @@ def _(x: Any) -> Any:
 
 
 @register("edge_gradient", "numpy")
-def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+def _(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     held: dict[str, Any] = {}
 
     def totals(v: Any) -> Any:

@@ -76,7 +76,7 @@ def _(x: Any) -> Any:
 
 
 @register("edge_gradient", "jax")
-def _(vec: Any, energy: Callable, *, keep_graph: bool = False) -> Any:
+def _(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     def totals(v: Any) -> tuple[Any, Any]:
         outputs, scalars = energy(v)
         return (jnp.stack(scalars) if scalars else jnp.zeros(0)), outputs

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deepmd.dpmodel.nn.updates import activated_sum
+import deepmd.dpmodel.nn.updates  # noqa: F401  (declares the operation)
 from deepmd.dpmodel.ops import register
 from deepmd.pt import blocks
 from deepmd.pt.blocks import Fused, in_blocks, ranges
@@ -19,15 +19,25 @@ from deepmd.pt.smooth import Smooth, smooth
 Tensor = torch.Tensor
 
 
-@register("activated_sum", "torch")
+def _fits(z: Tensor, *others: Any, order: int = 3) -> bool:
+    """Whether there is a fast form of the activation, and of the derivatives."""
+    return in_blocks(z, order) and smooth(others[-1]) is not None
+
+
+@register("activated_sum", "torch", device="cpu", when=_fits)
 def _(
-    z: Tensor, weight: Tensor, segment: Tensor, n: int, width: int, activation_function: str
+    z: Tensor,
+    weight: Tensor,
+    segment: Tensor,
+    n: int,
+    width: int,
+    activation_function: str,
+    *,
+    order: int,
 ) -> tuple[Tensor, Tensor]:
     f = smooth(activation_function)
-    if f is None or not in_blocks(z):
-        reference: Any = activated_sum
-        return reference.reference(z, weight, segment, n, width, activation_function)
-    return _Sum(segment, n, width, f)(z, weight)
+    assert f is not None
+    return _Sum(order, segment, n, width, f)(z, weight)
 
 
 class _Sum(Fused):
@@ -38,7 +48,8 @@ class _Sum(Fused):
 
     moving = 2
 
-    def __init__(self, segment: Tensor, n: int, m: int, f: Smooth) -> None:
+    def __init__(self, order: int, segment: Tensor, n: int, m: int, f: Smooth) -> None:
+        super().__init__(order)
         self.segment, self.n, self.m, self.f = segment, n, m, f
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:

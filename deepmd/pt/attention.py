@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 
-from deepmd.dpmodel.nn.attention import SHIFT, NeighbourSlots, attention_layer, gated_softmax, outer
+from deepmd.dpmodel.nn.attention import (
+    SHIFT,
+    AttentionArrays,
+    AttentionOptions,
+    NeighborSlots,
+    outer,
+)
 from deepmd.dpmodel.ops import register
 from deepmd.pt.blocks import Blocked, in_blocks
 
@@ -166,12 +172,14 @@ class _Weights:
         return softmax.pull_again(of_p), None, of_gate.sum(1, keepdim=True)
 
 
-@register("gated_softmax", "torch")
-def _(s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float) -> Tensor:
-    if not in_blocks(s):
-        return gated_softmax.reference(s, pair, gate, more, scale)
+def _fits(x: Tensor, *others: Any, order: int = 3) -> bool:
+    return in_blocks(x, order)
+
+
+@register("gated_softmax", "torch", device="cpu", when=_fits)
+def _(s: Tensor, pair: Tensor, gate: Tensor, more: int, scale: float, *, order: int) -> Tensor:
     part = functools.partial(_Weights, more=more, scale=scale)
-    return Blocked(part, rows=3, moving=3, numbers=s[0].numel())(s, pair, gate)
+    return Blocked(part, order, rows=3, moving=3, numbers=s[0].numel())(s, pair, gate)
 
 
 class _Layer:
@@ -181,12 +189,12 @@ class _Layer:
     projections are (e, 3 h) and (h, e); the outer one is put on v rather than on the sums of v.
     """
 
-    def __init__(self, *arrays: Tensor, layer: Any, more: int) -> None:
+    def __init__(self, *arrays: Tensor, options: AttentionOptions, more: int) -> None:
         x, self.sw, self.unit, mask, self.w_in, b_in, self.w_out, b_out, self.gamma, beta = arrays
-        attention, (c, k, e) = layer.attention_layer, x.shape
-        self.x, self.dotr = x.reshape(-1, e), attention.dotr
+        c, k, e = x.shape
+        self.x, self.dotr = x.reshape(-1, e), options.dotr
         z = torch.addmm(b_in, self.x, self.w_in).view(c, k, 3, -1)
-        self.qkv = _Unit(z) if attention.normalize else _Plain(z)
+        self.qkv = _Unit(z) if options.normalize else _Plain(z)
         q, key, v = self.qkv.y.unbind(2)
         self.pair = outer(self.sw, self.sw)
         self.cosine = (
@@ -199,12 +207,12 @@ class _Layer:
             self.pair,
             self.pair * self.cosine,
             more,
-            attention.scale,
-            None if attention.smooth else mask,
+            options.scale,
+            None if options.smooth else mask,
         )
         self.v_out = torch.matmul(v, self.w_out)
         z = torch.baddbmm(x + b_out, self.softmax.p, self.v_out)
-        self.norm = _Normal(z, layer.attn_layer_norm.eps)
+        self.norm = _Normal(z, options.eps)
         self.outputs = (torch.addcmul(beta, self.norm.y, self.gamma),)
 
     def pull(self, of_y: Tensor) -> tuple[Tensor, ...]:
@@ -274,17 +282,21 @@ def _both(a: Tensor, x: Tensor) -> Tensor:
     return torch.baddbmm(torch.bmm(a, x), _turned(a), x)
 
 
-@register("attention_layer", "torch")
-def _(g: Tensor, layer: Any, slots: NeighbourSlots) -> Tensor:
-    if not in_blocks(g):
-        return attention_layer.reference(g, layer, slots)
-    attention, norm = layer.attention_layer, layer.attn_layer_norm
-    sw = slots.switch if attention.smooth else slots.mask
-    weights = []
-    for linear in (attention.in_proj, attention.out_proj):
-        missing = g.new_zeros(linear.w.shape[1])
-        weights += [linear.w, missing if linear.b is None else linear.b]
-    part = functools.partial(_Layer, layer=layer, more=slots.more)
-    numbers = g.shape[1] * weights[0].shape[1]
-    fused = Blocked(part, rows=4, moving=3, numbers=numbers)
-    return fused(g, sw, slots.direction, slots.mask, *weights, norm.w, norm.b)
+@register("attention_layer", "torch", device="cpu", when=_fits)
+def _(
+    g: Tensor,
+    slots: NeighborSlots,
+    arrays: AttentionArrays,
+    options: AttentionOptions,
+    *,
+    order: int,
+) -> Tensor:
+    sw = slots.switch if options.smooth else slots.mask
+    if arrays.b_in is None:
+        arrays = arrays._replace(b_in=g.new_zeros(arrays.w_in.shape[1]))
+    if arrays.b_out is None:
+        arrays = arrays._replace(b_out=g.new_zeros(arrays.w_out.shape[1]))
+    part = functools.partial(_Layer, options=options, more=slots.more)
+    numbers = g.shape[1] * arrays.w_in.shape[1]
+    fused = Blocked(part, order, rows=4, moving=3, numbers=numbers)
+    return fused(g, sw, slots.direction, slots.mask, *arrays)

@@ -9,13 +9,12 @@ change along u. Hence the four parts of :class:`Fused`, each of which is compute
 Autograd sees two nodes. The second, which stands for ``pull``, hands u to ``push``, and passes a
 token to the first, which therefore waits for it and runs ``pull_again`` once for everything.
 
-Third derivatives, and second ones with respect to geometry, do not exist in this form:
-:func:`allowed` says where nobody can ask for them.
+Third derivatives, and second ones with respect to geometry, do not exist in this form: operations
+are told by ``order``, see :mod:`deepmd.dpmodel.ops`, which derivatives will be asked for, and take the
+reference from 3 on.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,47 +26,20 @@ Tensor = torch.Tensor
 #: Numbers in a block of the widest array.
 BLOCK = 1 << 18
 
-_ALLOWED = contextvars.ContextVar("fused", default=False)
-_PARAMETERS = contextvars.ContextVar("parameters", default=True)
-
-
-@contextlib.contextmanager
-def allowed(value: bool, *, parameters: bool) -> Iterator[None]:
-    """Allow fused forms, or forbid them, within an energy function.
-
-    Parameters
-    ----------
-    value : bool
-        Whether the energy is differentiated once only by the geometry.
-    parameters : bool
-        Whether gradients of parameters will be asked for.
-    """
-    tokens = _ALLOWED.set(value), _PARAMETERS.set(parameters)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(tokens[0])
-        _PARAMETERS.reset(tokens[1])
-
 
 def traced() -> bool:
     """Whether a trace is being made. Loops over blocks would fix its sizes."""
     return get_proxy_mode() is not None or torch.compiler.is_compiling()
 
 
-def in_blocks(x: Tensor) -> bool:
-    """Whether forms in blocks apply here."""
-    return _ALLOWED.get() and x.device.type == "cpu" and x.numel() > 0 and not traced()
+def in_blocks(x: Tensor, order: int) -> bool:
+    """Whether forms in blocks have the derivatives up to ``order``, and serve such an array."""
+    return order < 3 and not traced() and x.numel() > 0
 
 
-def trained() -> bool:
-    """Whether gradients of parameters will be asked for."""
-    return _PARAMETERS.get()
-
-
-def in_file() -> bool:
+def in_file(order: int) -> bool:
     """Whether a trace for a file is being made, in which one node may stand for all blocks."""
-    return traced() and _ALLOWED.get() and not trained()
+    return order == 1 and traced()
 
 
 def ranges(n: int, step: int) -> list[slice]:
@@ -77,22 +49,28 @@ def ranges(n: int, step: int) -> list[slice]:
 
 
 class Fused:
-    """A function of some arrays, with derivatives; an instance serves one evaluation.
+    """Function of arrays with derivatives; an instance serves one evaluation.
+
+    Parameters
+    ----------
+    order : int
+        Highest derivative that will be asked for: with 2, ``push`` and ``pull_again`` may follow
+        ``pull``.
 
     Attributes
     ----------
     moving : int
-        How many of the inputs, the first ones, depend on the geometry.
-    trained : bool
-        Whether ``push`` and ``pull_again`` may follow ``pull``.
+        Number of inputs, the first ones, that depend on the geometry.
     """
 
     moving = 1
     pulled = pushed = False
 
+    def __init__(self, order: int) -> None:
+        self.order = order
+
     def __call__(self, *inputs: Tensor) -> Any:
-        """Evaluate, in autograd's sight."""
-        self.trained = trained()
+        """Evaluate, recorded by autograd."""
         outputs = _Value.apply(self, *inputs)[:-1]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -131,7 +109,10 @@ class Blocked(Fused):
         Numbers of a row of the widest intermediate array.
     """
 
-    def __init__(self, part: Callable[..., Any], *, rows: int, moving: int, numbers: int) -> None:
+    def __init__(
+        self, part: Callable[..., Any], order: int, *, rows: int, moving: int, numbers: int
+    ) -> None:
+        super().__init__(order)
         self.part, self.rows, self.moving, self.numbers = part, rows, moving, numbers
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -181,7 +162,7 @@ class _Value(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple:
         *adjoints, _ = grads
         fused = ctx.fused
-        if torch.is_grad_enabled() or not fused.trained:
+        if torch.is_grad_enabled() or fused.order < 2:
             pulled = _Pull.apply(fused, *ctx.saved_tensors, *adjoints)
             return None, *pulled, *ctx.fixed * (None,)
         if not fused.pushed:  # the loss is one of energies alone

@@ -11,46 +11,66 @@ both parts of a residual are contiguous.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from deepmd.dpmodel import ops
+from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
 from deepmd.dpmodel.ops import register
 from deepmd.pt import script_embedding
-from deepmd.pt.blocks import Blocked, in_blocks, in_file, trained
+from deepmd.pt.blocks import Blocked, in_blocks, in_file
 
 Tensor = torch.Tensor
 
 
-def _fits(r: Tensor, network: Any) -> bool:
-    """Whether the fused form applies here."""
-    return (in_file() or in_blocks(r)) and all(
-        layer.activation_function == "tanh" and layer.idt is None and layer.b is not None
-        for layer in network.layers
+Layers = Sequence[DenseArrays]
+Options = Sequence[DenseOptions]
+
+
+def _are_tanh(layers: Layers, options: Options) -> bool:
+    """Whether all layers are activated by tanh, and have biases and no time steps."""
+    return all(o.activation_function == "tanh" for o in options) and all(
+        layer.b is not None and layer.idt is None for layer in layers
     )
 
 
-@register("embed_contract", "torch")
-def _(r: Tensor, network: Any, table: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-    if not _fits(r, network) or (in_file() and table is not None):
-        reference: Any = ops.embed_contract
-        return reference.reference(r, network, table, index)
-    if in_file():
-        return script_embedding.embed_contract(r, list(network.layers))
-    weights = [p for layer in network.layers for p in (layer.w, layer.b)]
+def _fits(r: Tensor, layers: Layers, options: Options, *kinds: Any, order: int = 3) -> bool:
+    return in_blocks(r, order) and _are_tanh(layers, options)
+
+
+def _fits_file(r: Tensor, layers: Layers, options: Options, *kinds: Any, order: int = 3) -> bool:
+    return in_file(order) and kinds[:1] in ((), (None,)) and _are_tanh(layers, options)
+
+
+@register("embed_contract", "torch", when=_fits_file)
+def _(r: Tensor, layers: Layers, options: Options, *kinds: None, order: int) -> Tensor:
+    return script_embedding.embed_contract(r, layers, options)
+
+
+@register("embed_contract", "torch", device="cpu", when=_fits)
+def _(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int,
+) -> Tensor:
+    weights = [p for layer in layers for p in (layer.w, layer.b)]
     if table is not None:
         weights[:2] = weights[0][:1], table
-    times = [script_embedding.residual(layer) for layer in network.layers]
+    times = [o.copies for o in options]
     rows = [r]
     if table is not None and index is not None:
         times[0] = 0
         rows.append(index.expand(r.shape[:2]) % table.shape[0])
     fixed = [w.detach() for w in weights]
-    layers = [_Layer(*parts) for parts in zip(fixed[::2], fixed[1::2], times, strict=True)]
-    numbers = r.shape[1] * layers[-1].w.shape[1]
-    part = functools.partial(_Part, layers=layers)
-    return Blocked(part, rows=len(rows), moving=1, numbers=numbers)(*rows, *weights)
+    inner = [_Layer(*parts) for parts in zip(fixed[::2], fixed[1::2], times, strict=True)]
+    numbers = r.shape[1] * inner[-1].w.shape[1]
+    part = functools.partial(_Part, layers=inner, order=order)
+    return Blocked(part, order, rows=len(rows), moving=1, numbers=numbers)(*rows, *weights)
 
 
 class _Layer:
@@ -67,12 +87,12 @@ class _Part:
     With ``kinds`` (c, k) the first layer has several biases, a row of its table each.
     """
 
-    def __init__(self, r: Tensor, *others: Tensor, layers: list[_Layer]) -> None:
+    def __init__(self, r: Tensor, *others: Tensor, layers: list[_Layer], order: int) -> None:
         self.r, self.layers = r, layers
         self.shapes = [w.shape for w in others[-2 * len(layers) :]]
         self.kinds = others[0].reshape(-1) if len(others) > len(self.shapes) else None
         hidden = self.forward(r[..., 0].reshape(-1))
-        self.hidden = hidden if trained() else hidden[-1:]
+        self.hidden = hidden if order > 1 else hidden[-1:]
         self.outputs = (torch.bmm(self.per_centre(hidden[-1][0]), r),)
 
     def per_centre(self, h: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_package
 from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
-from deepmd.pt.blocks import allowed
 
 Tensor = torch.Tensor
 
@@ -135,16 +134,17 @@ def _(x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
 
 @register("edge_gradient", "torch")
 def _(
-    vec: Tensor, energy: Callable[[Tensor], tuple[dict, list]], *, keep_graph: bool = False
+    vec: Tensor, energy: Callable[[Tensor], tuple[dict, list]], *, order: int = 1
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    if vec.requires_grad and order < 3:
+        raise ValueError("edge vectors that are differentiated themselves need order=3")
+    keep_graph = order > 1
     with torch.enable_grad():
         # Within another derivative (a Hessian) the chain must not be cut.
         leaf = vec if vec.requires_grad else vec.detach().requires_grad_(True)
-        with allowed(leaf is not vec, parameters=keep_graph):
-            values, totals = energy(leaf)
-        if keep_graph and len(totals) > 1:
-            # The fused form serves one gradient; several are no hot path.
-            values, totals = energy(leaf)
+        values, totals = energy(leaf)
+        if order == 2 and len(totals) > 1:
+            raise ValueError("several gradients that are differentiated again need order=3")
         gradients = _gradients(totals, leaf, keep_graph)
     if not keep_graph:
         values = {name: value.detach() for name, value in values.items()}

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
+
 Tensor = torch.Tensor
 
 
@@ -135,14 +137,10 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
 _contract.register_autograd(_backward, setup_context=_setup)
 
 
-def embed_contract(r: Tensor, layers: Sequence[Any]) -> Tensor:
-    """Trace the sum over neighbours of an embedding of tanh layers, for evaluation."""
+def embed_contract(
+    r: Tensor, layers: Sequence[DenseArrays], options: Sequence[DenseOptions]
+) -> Tensor:
+    """Trace the sum over neighbors of an embedding of tanh layers, for evaluation."""
     w = [2.0 * layer.w.detach().t().contiguous() for layer in layers]
     b = [2.0 * layer.b.detach()[:, None] for layer in layers]
-    return _contract(r, w, b, [residual(layer) for layer in layers])[0].transpose(1, 2)
-
-
-def residual(layer: Any) -> int:
-    """How often a layer adds its input to its output: 0, 1 or 2."""
-    n_in, n_out = layer.w.shape
-    return n_out // n_in if layer.resnet and n_out in (n_in, 2 * n_in) else 0
+    return _contract(r, w, b, [o.copies for o in options])[0].transpose(1, 2)

@@ -28,6 +28,8 @@ class Atoms(NamedTuple):
     atype, frame : (n_atoms,) int64
     fparam : (n_frames, n_fparam) or None
     aparam : (n_atoms, n_aparam) or None
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     padded: Any
@@ -37,6 +39,7 @@ class Atoms(NamedTuple):
     frame: Any
     fparam: Any = None
     aparam: Any = None
+    order: int = 3
 
 
 Slots = Mapping[Packing, list[Any]]

@@ -169,12 +169,14 @@ class SpinModel(Model):
                 return True
         return False
 
-    def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
+    def atomic(
+        self, inputs: Inputs, extra: Sequence[str] = (), *, order: int = 3
+    ) -> dict[str, Any]:
         """Evaluate every atom and partner of an expanded batch."""
         if inputs.aparam.shape[1] != self.aparam_columns():
             raise ValueError("a batch for a model with spins must go through expand()")
         own = inputs.aparam[:, : self.get_dim_aparam()]
-        return super().atomic(inputs._replace(aparam=own), extra)
+        return super().atomic(inputs._replace(aparam=own), extra, order=order)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Vectors between the sites: spins stay as they are when the cell is deformed."""

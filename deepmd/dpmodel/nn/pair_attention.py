@@ -29,6 +29,8 @@ class Pairs(NamedTuple):
         Empty slots of the definition beyond K.
     nsel : int
         Slots of the definition.
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     j: Any
@@ -36,6 +38,7 @@ class Pairs(NamedTuple):
     switch: Any
     more: Any
     nsel: int
+    order: int = 3
 
 
 def by_head(layer: Any, x: Any, heads: int) -> Any:
@@ -97,7 +100,8 @@ class PairAttentionMap(_HiddenHeads):
         if not self.smooth:
             return masked_softmax(s * scale, pairs.mask[:, None, :]) * gate
         pair, seen = (outer(x, x)[:, None, :, :] for x in (pairs.switch, pairs.mask))
-        return gated_softmax(s, pair, gate * pair * seen, pairs.more, scale)
+        gate = gate * pair * seen
+        return gated_softmax(s, pair, gate, pairs.more, scale, order=pairs.order)
 
 
 class PairAttentionApply(_Heads):

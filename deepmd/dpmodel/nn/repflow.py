@@ -39,6 +39,8 @@ class Graph(NamedTuple):
     angle_edges : (n_edges,)
         1 for edges that take part in angles.
     n_atoms : int
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     i: Any
@@ -51,6 +53,7 @@ class Graph(NamedTuple):
     asw_l: Any
     angle_edges: Any
     n_atoms: Any
+    order: int = 3
 
 
 #: Parts that a layer has only where its settings need them.
@@ -253,7 +256,8 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
             + ops.take(ops.linear(node, w[n : 2 * n]), graph.j)
         )
         summed = self.n_dim * self.n_multi_edge_message * (layers[0] is self.node_edge_linear)
-        return activated_sum(z, graph.sw, graph.i, graph.n_atoms, summed, self.activation_function)
+        given = z, graph.sw, graph.i, graph.n_atoms, summed
+        return activated_sum(*given, self.activation_function, order=graph.order)
 
     def moments(self, g: Any, graph: Graph) -> Any:
         """Weighted sum of h ⊗ g over the edges of an atom: (n_edges, w) -> (n, 3, w)."""
@@ -286,7 +290,8 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
         z = ops.linear(angle, w[:a], b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
         summed = self.e_dim * (layers[0] is self.edge_angle_linear1)
         weight, n_edges = graph.asw_k * graph.asw_l, ops.shape(edge)[0]
-        return activated_sum(z, weight, graph.k, n_edges, summed, self.activation_function)
+        given = z, weight, graph.k, n_edges, summed
+        return activated_sum(*given, self.activation_function, order=graph.order)
 
     def _angle_to_edge(self, total: Any, fallback: Any, graph: Graph) -> Any:
         """Update of edges by the sums over their angles; those without take ``fallback`` or zero."""

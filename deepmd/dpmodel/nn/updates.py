@@ -102,7 +102,14 @@ class MessageLayer(MessageSettings, Module):
 
 @ops.op
 def activated_sum(
-    z: Any, weight: Any, segment: Any, n: Any, width: int, activation_function: str
+    z: Any,
+    weight: Any,
+    segment: Any,
+    n: Any,
+    width: int,
+    activation_function: str,
+    *,
+    order: int = 3,
 ) -> tuple[Any, Any]:
     """Activate rows; sum the first columns, weighted, over the rows of a segment.
 
@@ -114,7 +121,10 @@ def activated_sum(
     n : int
         Number of segments.
     width : int
-        How many columns are summed.
+        Number of columns that are summed.
+    activation_function : str
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
 
     Returns
     -------
