@@ -249,7 +249,7 @@ def registered() -> list[tuple[str, str]]:
 
 
 def like(value: Any, x: Any) -> Any:
-    """Return ``value`` (numbers or a NumPy array) as an array of the framework and device of ``x``."""
+    """Return ``value`` (numbers or a NumPy array) as an array of the package and device of ``x``."""
     return _like(x, value)
 
 
@@ -324,7 +324,7 @@ def matrix_transpose(x: Any) -> Any:
 
 @op
 def contract(g: Any, r: Any) -> Any:
-    """Sum over neighbours of an outer product: g (n, k, m), r (n, k, c) -> (n, m, c)."""
+    """Sum over neighbors of an outer product: g (n, k, m), r (n, k, c) -> (n, m, c)."""
     return xp(g).matmul(matrix_transpose(g), r)
 
 
@@ -344,7 +344,7 @@ def amax(x: Any) -> Any:
 
 @op
 def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
-    """Normalise the last axis to mean 0 and variance 1 (biased), then scale and shift."""
+    """Normalize the last axis to mean 0 and variance 1 (biased), then scale and shift."""
     space = xp(x)
     d = x - space.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     v = space.sum(d * d, axis=-1, keepdims=True) / x.shape[-1]
@@ -385,7 +385,7 @@ defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
 
 
 class _NumPyNamespace(types.ModuleType):
-    """The Array-API names over ``autograd.numpy``."""
+    """Array-API names over ``autograd.numpy``."""
 
     def __init__(self) -> None:
         super().__init__("numpy_namespace")

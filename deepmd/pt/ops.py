@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The Array-API names over PyTorch, and PyTorch's forms of the operations.
+"""Array-API names over PyTorch, and PyTorch's forms of the operations.
 
 Every form is made of differentiable operations, so that it can be differentiated as often as
 wanted and traced with symbolic sizes.
@@ -28,7 +28,7 @@ _RENAMED = {
 
 
 class _Namespace(types.ModuleType):
-    """The names of :data:`deepmd.dpmodel.ops.NAMES` as functions of tensors."""
+    """Namespace of the names of :data:`deepmd.dpmodel.ops.NAMES` over tensors."""
 
     def __init__(self) -> None:
         super().__init__("torch_namespace")
@@ -68,7 +68,7 @@ def _(x: Tensor, precision: str) -> Tensor:
 
 @register("take", "torch")
 def _(x: Tensor, index: Tensor) -> Tensor:
-    # index_select is faster than indexing, and so is its derivative; it knows no -1.
+    # index_select is faster than indexing, and so is its derivative; it has no -1.
     flat = index.reshape(-1)
     flat = torch.where(flat < 0, flat + x.shape[0], flat)
     rows = x.index_select(0, flat)

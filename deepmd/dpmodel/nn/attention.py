@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Gated self-attention over the neighbours of an atom.
+"""Gated self-attention over the neighbors of an atom.
 
 Zhang et al., "Pretraining of attention-based deep learning potential model for molecular
 simulation", npj Comput. Mater. 10, 94 (2024), eq. 7-12.
@@ -18,22 +18,22 @@ from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import Settings, setting
 
 #: Logits are moved up by this before the switch and down after it, so that a weight of
-#: exp(-SHIFT) is left of a neighbour at the cutoff.
+#: exp(-SHIFT) is left of a neighbor at the cutoff.
 SHIFT = 20.0
 
 
 @dataclasses.dataclass
 class NeighborSlots:
-    """What attention must know of the slots.
+    """Slots of neighbors, as attention reads them.
 
     Attributes
     ----------
     mask : (n, K) float
-        1 for a neighbour, 0 for an empty slot.
+        1 for a neighbor, 0 for an empty slot.
     switch : (n, K)
         0 in empty slots.
     direction : (n, K, 3)
-        Unit vectors to the neighbours; zero in empty slots.
+        Unit vectors to the neighbors; zero in empty slots.
     more : int
         Empty slots of the definition beyond the K of this batch.
     """
@@ -95,24 +95,24 @@ def masked_softmax(s: Any, mask: Any) -> Any:
 
 
 class AttentionSettings(Settings):
-    """What can be chosen about attention."""
+    """Settings of attention."""
 
     nnei: int = setting(..., "Slots of the definition.")
     embed_dim: int = setting(..., "Width of the features.")
     hidden_dim: int = setting(..., "Width of the attention.")
-    dotr: bool = setting(True, "Multiply weights by the cosine between the two neighbours.")
+    dotr: bool = setting(True, "Multiply weights by the cosine between the two neighbors.")
     do_mask: bool = setting(False, "Has no effect.")
     scaling_factor: float = setting(1.0, "Logits are q·k (hidden_dim scaling_factor)^(-1/2).")
     normalize: bool = setting(True, "Divide q, k and v by their lengths.")
     temperature: float | None = setting(None, "Logits are q·k temperature.")
     bias: bool = setting(True, "Whether the linear layers have biases.")
-    smooth: bool = setting(True, "Let the weight of a neighbour vanish at the cutoff.")
+    smooth: bool = setting(True, "Let the weight of a neighbor vanish at the cutoff.")
     precision: str = PRECISION
     seed: Seed = SEED
 
 
 class GatedAttention(AttentionSettings, Module):
-    """One head of attention, its weights multiplied by cosines between the neighbours."""
+    """Projections of one head of attention, its weights multiplied by cosines between the neighbors."""
 
     serial = Serial(
         layout="nnei embed_dim hidden_dim num_heads dotr do_mask scaling_factor normalize"
@@ -133,7 +133,7 @@ class GatedAttention(AttentionSettings, Module):
         return self.temperature or (self.hidden_dim * self.scaling_factor) ** -0.5
 
     def empty(self, g: Any) -> Any:
-        """What the layer gives for an empty slot: the bias alone."""
+        """Output for an empty slot: the bias alone."""
         return 0.0 * g if self.out_proj.b is None else 0.0 * g + self.out_proj.b
 
 
@@ -218,14 +218,14 @@ def attention_layer(
 
 
 class LayerSettings(AttentionSettings):
-    """What can be chosen about attention with layer normalisation."""
+    """Settings of attention with layer normalization."""
 
     trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
     ln_eps: float = setting(1e-5, "Epsilon of the layer norms.")
 
 
 class GatedAttentionLayer(LayerSettings, Module):
-    """Attention, residual and layer normalisation."""
+    """Attention, residual and layer normalization."""
 
     serial = Serial(
         layout="nnei embed_dim hidden_dim dotr do_mask scaling_factor normalize temperature"
@@ -269,7 +269,7 @@ class GatedAttentionLayer(LayerSettings, Module):
 
 
 class NeighborGatedAttention(LayerSettings, Module):
-    """A stack of attention layers."""
+    """Stack of attention layers."""
 
     serial = Serial(
         layout="@class @version layer_num nnei embed_dim hidden_dim dotr do_mask scaling_factor"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Dense layers and the networks made of them."""
+"""Dense layers, and networks of them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from deepmd.schema.settings import setting
 
 
 def _layer_v1(data: dict) -> dict:
-    """Version 1 did not say whether the layer is trained."""
+    """Upgrade of version 1, which has no key ``trainable``."""
     return {"trainable": True, **data}
 
 
@@ -54,7 +54,7 @@ def activated(x: Any, z: Any, arrays: DenseArrays, options: DenseOptions) -> Any
 
 
 class Dense(Module):
-    r"""One layer, ``y = act(x @ w + b) * idt``, plus ``x`` (or ``[x, x]``) with ``resnet``.
+    r"""Dense layer, ``y = act(x @ w + b) * idt``, plus ``x`` (or ``[x, x]``) with ``resnet``.
 
     The residual is added when the layer keeps or doubles the width, and left out otherwise.
 
@@ -157,7 +157,7 @@ def _hidden_layers(network: Any, flags: Sequence[bool] | None = None, **given: A
 
 
 def _network_v1(data: dict) -> dict:
-    """Version 1 of the embedding network always had biases."""
+    """Upgrade of version 1 of the embedding network, which always has biases."""
     return {"bias": True, **data}
 
 
@@ -292,7 +292,7 @@ class NetworkCollection(Module):
 
     ndim: int = setting(..., "Number of types in a key.")
     ntypes: int = setting(..., "Number of types.")
-    network_type: str = setting(..., "Of what kind the networks are.")
+    network_type: str = setting(..., "Kind of the networks.")
     networks: list[Any] = setting((), "By number, None where none is needed.")
 
     def at(self, *types: int) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Attention of DPA-2: between the neighbours of an atom, and of an atom to its neighbours.
+"""Attention of DPA-2: between the neighbors of an atom, and of an atom to its neighbors.
 
 Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput. Mater. 10, 293
 (2024).
@@ -18,12 +18,12 @@ from deepmd.schema.settings import setting
 
 
 class Pairs(NamedTuple):
-    """The slots of every atom.
+    """Slots of every atom.
 
     Attributes
     ----------
     j : (n, K) int
-        Neighbour's number; any number in an empty slot.
+        Neighbor's number; any number in an empty slot.
     mask, switch : (n, K)
     more : int
         Empty slots of the definition beyond K.
@@ -42,9 +42,9 @@ class Pairs(NamedTuple):
 
 
 def by_head(layer: Any, x: Any, heads: int) -> Any:
-    """A linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
+    """Linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
 
-    Its weights are sorted by head, which are fewer than what comes out.
+    Its weights are sorted by head: they are fewer than the output.
     """
     space = ops.xp(x)
     n_in, n_out = layer.w.shape
@@ -55,7 +55,7 @@ def by_head(layer: Any, x: Any, heads: int) -> Any:
 
 
 class _Heads(Module):
-    """A part of an attention with several heads."""
+    """Base of the parts of an attention with several heads."""
 
     input_dim: int = setting(..., "Width of the features.")
     head_num: int = setting(..., "Number of heads.")
@@ -64,13 +64,13 @@ class _Heads(Module):
 
 
 class _HiddenHeads(_Heads):
-    """One that computes weights."""
+    """Base of the parts that compute weights."""
 
     hidden_dim: int = setting(..., "Width of a head.")
 
 
 class PairAttentionMap(_HiddenHeads):
-    """Attention weights between the neighbours of an atom, gated by their directions."""
+    """Attention weights between the neighbors of an atom, gated by their directions."""
 
     serial = Serial(
         layout="@class @version input_dim hidden_dim head_num has_gate smooth attnw_shift precision"
@@ -147,7 +147,7 @@ class DirectionAttentionApply(_Heads):
 
 
 class LocalAttention(_HiddenHeads):
-    """Attention of an atom to its neighbours."""
+    """Attention of an atom to its neighbors."""
 
     serial = Serial(
         layout="@class @version input_dim hidden_dim head_num smooth attnw_shift precision mapq"
@@ -180,7 +180,7 @@ class LocalAttention(_HiddenHeads):
         return self.head_map(space.reshape(out, (n, self.head_num * self.input_dim)))
 
     def weights(self, s: Any, pairs: Pairs) -> Any:
-        """Softmax over the neighbours of logits (n, heads, 1, K)."""
+        """Softmax over the neighbors of logits (n, heads, 1, K)."""
         space = ops.xp(s)
         mask, sw = pairs.mask[:, None, None, :], pairs.switch[:, None, None, :]
         if self.smooth:
