@@ -6,8 +6,6 @@ Rows z are activated, ``y = f(z)``; some columns are weighted and summed over se
 others, with ``ȳ = (w A_a, R)``, the adjoint of z is ``ȳ f'(z)`` and that of w is ``y · A_a``.
 """
 
-from typing import Any
-
 import torch
 
 import deepmd.dpmodel.nn.updates  # noqa: F401  (declares the operation)
@@ -19,9 +17,18 @@ from deepmd.pt.smooth import Smooth, smooth
 Tensor = torch.Tensor
 
 
-def _fits(z: Tensor, *others: Any, order: int = 3) -> bool:
+def _fits(
+    z: Tensor,
+    weight: Tensor,
+    segment: Tensor,
+    n: int,
+    width: int,
+    activation_function: str,
+    *,
+    order: int = 3,
+) -> bool:
     """Whether there is a fast form of the activation, and of the derivatives."""
-    return in_blocks(z, order) and smooth(others[-1]) is not None
+    return in_blocks(z, order) and smooth(activation_function) is not None
 
 
 @register("activated_sum", "torch", device="cpu", when=_fits)

@@ -171,7 +171,7 @@ class _Weights:
         return softmax.vjp_of_vjp(p_bar), None, gate_bar.sum(1, keepdim=True)
 
 
-def _fits(x: Tensor, *others: Any, order: int = 3) -> bool:
+def _fits(x: Tensor, *others: Any, order: int = 3, **named: Any) -> bool:
     return in_blocks(x, order)
 
 

@@ -12,7 +12,6 @@ both parts of a residual are contiguous.
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -22,8 +21,6 @@ from deepmd.pt import script_embedding
 from deepmd.pt.blocks import Blocked, in_blocks, in_file
 
 Tensor = torch.Tensor
-
-
 Layers = Sequence[DenseArrays]
 Options = Sequence[DenseOptions]
 
@@ -35,16 +32,40 @@ def _are_tanh(layers: Layers, options: Options) -> bool:
     )
 
 
-def _fits(r: Tensor, layers: Layers, options: Options, *kinds: Any, order: int = 3) -> bool:
+def _fits(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int = 3,
+) -> bool:
     return in_blocks(r, order) and _are_tanh(layers, options)
 
 
-def _fits_file(r: Tensor, layers: Layers, options: Options, *kinds: Any, order: int = 3) -> bool:
-    return in_file(order) and kinds[:1] in ((), (None,)) and _are_tanh(layers, options)
+def _fits_file(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int = 3,
+) -> bool:
+    return in_file(order) and table is None and _are_tanh(layers, options)
 
 
 @register("embed_contract", "torch", when=_fits_file)
-def _(r: Tensor, layers: Layers, options: Options, *kinds: None, order: int) -> Tensor:
+def _(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: None = None,
+    index: None = None,
+    *,
+    order: int,
+) -> Tensor:
     return script_embedding.embed_contract(r, layers, options)
 
 

@@ -86,8 +86,9 @@ def test_other_networks_take_the_reference():
 
 
 def _is_fused(r, network, order=2):
-    given = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
-    return embed_contract.form(r, *given, order=order) is not embed_contract.reference
+    layers, options = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
+    form = embed_contract.form(r, layers, options=options, table=None, order=order)
+    return form is not embed_contract.reference
 
 
 def _training_gradients(lifted, inputs, n, order=2):
