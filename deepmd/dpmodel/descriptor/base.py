@@ -31,6 +31,8 @@ class Atoms(NamedTuple):
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size)
     atom_inputs : dict of str to (n_atoms, size)
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     padded: Any
@@ -40,6 +42,7 @@ class Atoms(NamedTuple):
     frame: Any
     frame_inputs: Mapping[str, Any] = {}
     atom_inputs: Mapping[str, Any] = {}
+    order: int = 3
 
 
 Slots = Mapping[Packing, list[Any]]

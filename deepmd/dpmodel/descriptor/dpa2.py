@@ -114,7 +114,7 @@ class Repformers(RepformerSettings, _Block):
         table = slots[self.packing][0]
         space, act = ops.xp(g1), activation(self.activation_function)
         _, j = edge_ends(atoms, table)
-        pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei)
+        pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei, atoms.order)
         radial, h2 = near.rows[..., :1], near.rows[..., 1:]
         if self.direct_dist:
             d = ops.cast(ops.take(atoms.padded, table), self.dtype) * (1.0 / self.rcut)
