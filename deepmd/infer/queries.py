@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import modules
@@ -132,7 +131,7 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
     names = (script.get("info") or {}).get("observed_type")
     if names is None:
         inner = model.atomic_model
-        seen = inner.out_bias.any(axis=(0, 2)) | own_bias(inner).any(axis=1)
+        seen = inner.out_bias.any(axis=(0, 2)) | inner.own_bias().any(axis=1)
         names = [t for t, there in zip(model.get_type_map(), seen, strict=False) if there]
     number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
     return sorted(names, key=lambda t: (number.get(t, len(number)), t))

@@ -111,6 +111,10 @@ class LinearAtomicModel(AtomicModel):
         """Inputs of the components."""
         return merge_inputs(m.inputs() for m in self.models)
 
+    def members(self) -> Sequence[AtomicModel]:
+        """Return the components."""
+        return self.models
+
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; the components match their types by name."""
         components = {id(m): m for m in self.models}  # one may serve twice

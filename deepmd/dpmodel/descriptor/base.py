@@ -2,6 +2,7 @@
 """What every descriptor offers: its registry, its neighbours, its statistics."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +12,8 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
-from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.neighbors import Packing, empty_edges
+from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
@@ -142,6 +144,22 @@ class Descriptor(Registered):
         return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
 
     # -- statistics ---------------------------------------------------------------------------
+
+    def compute_statistics(self, sample: Sample) -> None:
+        """Set means and deviations of every part from the sampled frames, or from their cache."""
+        for part in self.statistics_parts():
+            if part is not self:
+                part.compute_statistics(sample)
+                continue
+            nothing = Batch.from_arrays(np.zeros((0, 0, 3)), None, [])
+            nothing.edges = empty_edges()
+            shapes = {k: v.shape for k, v in self.environment_sums(nothing).items()}
+            if shapes:
+                sums = functools.partial(self._sampled_sums, sample)
+                self.set_statistics(sample.fetch(shapes, sums, self.statistics_key()))
+
+    def _sampled_sums(self, sample: Sample) -> dict[str, np.ndarray]:
+        return summed(self.environment_sums(batch) for batch in sample.batches())
 
     def statistics_parts(self) -> list["Descriptor"]:
         """Return the parts that have statistics of their own; a simple descriptor is its part."""
