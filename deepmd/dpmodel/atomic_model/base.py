@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Atomic models: contributions of every atom, biases included, before anything is summed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
 
@@ -78,6 +79,11 @@ class AtomicModel(Registered):
         claim(len(outputs), self.ntypes, max(v.size for v in outputs))
         self.out_bias = np.zeros((len(outputs), self.ntypes, max(v.size for v in outputs)))
         self.out_std = np.ones_like(self.out_bias)
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in a section; see :meth:`Descriptor.selections`."""
+        return iter(())
 
     def members(self) -> Sequence["AtomicModel"]:
         """Return the atomic models that this one is made of."""

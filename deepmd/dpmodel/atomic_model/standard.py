@@ -2,7 +2,7 @@
 """The usual model: a descriptor, then a fitting."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection
 
 
 @AtomicModel.register("standard")
@@ -43,6 +44,13 @@ class StandardAtomicModel(AtomicModel):
         self.out_bias = self.out_std = None
         if self.fitting is not None:
             super().build()
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in the section of the descriptor."""
+        given = section.get("descriptor")
+        kind = Descriptor.kind_of(given)
+        return iter(()) if kind is None else kind.selections(given, f"{where}/descriptor")
 
     @property
     def rcut(self) -> float:

@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,10 +15,15 @@ from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing, empty_edges
 from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection, selections_of
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.plugin import Registry
+
+#: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
+#: place, so that something must be added to their distance. It is what DeePMD-kit takes.
+PROTECTION = 0.01
 
 
 class Atoms(NamedTuple):
@@ -84,6 +89,45 @@ class Descriptor(Registered):
     mixed_types: ClassVar[bool] = False
 
     type_map: list[str] | None = setting(None, "Names of the types.", key=False)
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in a section, which may be ``"auto"``.
+
+        Parameters
+        ----------
+        section : dict
+            Section of such a descriptor.
+        where : str
+            Its path.
+        """
+        return selections_of(cls, section, where, mixed=cls.mixed_types)
+
+    @classmethod
+    def with_partners(cls, section: dict[str, Any], hidden: list[list[int]]) -> dict[str, Any]:
+        """Return the section for atoms and virtual partners: twice the types.
+
+        Parameters
+        ----------
+        section : dict
+        hidden : list of [int, int]
+            Pairs of types of which the first is that of a partner without spin.
+
+        Raises
+        ------
+        NotAvailableError
+            If the descriptor cannot hide pairs, or has no protection from atoms at one place.
+        """
+        if not {"exclude_types", "env_protection"} <= set(cls.settings):
+            raise NotAvailableError(
+                f"{section['type']} is not built for models with spins",
+                where="model/descriptor/type",
+            )
+        out = {**section, "env_protection": section.get("env_protection") or PROTECTION}
+        out["exclude_types"] = hidden + list(section.get("exclude_types", ()))
+        if not cls.mixed_types:
+            out["sel"] = [*section["sel"], *section["sel"]]
+        return out
 
     @property
     def dim_out(self) -> int:
