@@ -92,13 +92,13 @@ class Queries:
 
     def eval_typeebd(self) -> np.ndarray:
         """Return the type embedding, (n_types + 1, width)."""
-        descriptor = getattr(self.model.atomic_model, "descriptor", None)
-        embedding = getattr(descriptor, "type_embedding", None)
-        if embedding is None:
+        descriptor = self.model.atomic_model.components().get("descriptor")
+        table = None if descriptor is None else descriptor.type_table()
+        if table is None:
             raise NotAvailableError(
                 "the model has no type embedding", fix="only descriptors of mixed types have one"
             )
-        return np.asarray(embedding())
+        return np.asarray(table)
 
     def get_model(self) -> Any:
         """Return what evaluates the model: the module of PyTorch, or the neutral model."""
@@ -139,12 +139,9 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
 
 def model_size(model: Model) -> dict[str, int]:
     """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
-    inner = model.atomic_model
-    parts = {
-        "descriptor": count_parameters(getattr(inner, "descriptor", None)),
-        "fitting-net": count_parameters(getattr(inner, "fitting", None)),
-    }
-    return {**parts, "total": count_parameters(inner)}
+    parts = {"descriptor": None, "fitting-net": None, **model.atomic_model.components()}
+    parts["total"] = model.atomic_model
+    return {name: count_parameters(part) for name, part in parts.items()}
 
 
 def count_parameters(node: Any) -> int:

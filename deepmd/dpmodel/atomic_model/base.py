@@ -89,6 +89,10 @@ class AtomicModel(Registered):
         """Return the atomic models that this one is made of."""
         return ()
 
+    def components(self) -> dict[str, Any]:
+        """Return the components by the names that counts of parameters have, in their order."""
+        return {}
+
     def kinds(self) -> list[str]:
         """Return the kinds of what is predicted; see :meth:`Model.kinds`."""
         return self.output_def().keys()

@@ -86,6 +86,10 @@ class StandardAtomicModel(AtomicModel):
         """Whether the first row of bias and deviation serves for all types."""
         return self.fitting.common_bias
 
+    def components(self) -> dict[str, Any]:
+        """Return descriptor and fitting."""
+        return {"descriptor": self.descriptor, "fitting-net": self.fitting}
+
     def kinds(self) -> list[str]:
         """Return the kinds of what is predicted."""
         return self.fitting.kinds()

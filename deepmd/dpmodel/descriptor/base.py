@@ -166,6 +166,10 @@ class Descriptor(Registered):
         """Evaluate the descriptor of every atom."""
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
 
+    def type_table(self) -> Any:
+        """Return the type embedding, (ntypes + 1, width), or None."""
+        return None
+
     def change_types(self, change: TypeChange) -> np.ndarray | None:
         """Adopt another type map, in place.
 
