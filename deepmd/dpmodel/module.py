@@ -259,6 +259,12 @@ class Registered(Module):
         return decorate
 
     @classmethod
+    def kind_of(cls, section: Any) -> Any:
+        """Return the class that the ``type`` of a section of the input names, or None."""
+        name = str(section.get("type", cls.default_kind)) if isinstance(section, Mapping) else ""
+        return cls.registry.get(name) if name in cls.registry else None
+
+    @classmethod
     def deserialize(cls, data: dict) -> Any:
         """Build the kind that the ``type`` of the dictionary names.
 

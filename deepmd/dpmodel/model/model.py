@@ -158,10 +158,7 @@ class Model(Module):
 
     def kinds(self) -> list[str]:
         """Return the kinds of what is predicted: the names of the outputs, or ``property``."""
-        fitting = getattr(self.atomic_model, "fitting", None)
-        if fitting is not None and fitting.serial.type == "property":
-            return ["property"]
-        return self.output_def().keys()
+        return self.atomic_model.kinds()
 
     def packings(self) -> list[Packing]:
         """Return the layouts of neighbours, in the order of ``Inputs.slots``."""

@@ -74,11 +74,21 @@ class RepFlowSettings(MessageSettings):
     a_dim: int = setting(64, "Width of angle features.", rule=POSITIVE)
     e_rcut: float = setting(..., "Cutoff of edges, Å.", rule=POSITIVE)
     e_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
-    e_sel: Any = setting(..., 'Number of edges of an atom, or "auto".', kind=[int, str], rule=SEL)
+    e_sel: Any = setting(
+        ...,
+        'Number of edges of an atom, or "auto".',
+        kind=[int, str],
+        rule=SEL,
+        within="e_rcut",
+    )
     a_rcut: float = setting(..., "Cutoff of edges that form angles, Å.", rule=POSITIVE)
     a_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
     a_sel: int = setting(
-        ..., 'Number of such edges of an atom, or "auto".', kind=[int, str], rule=SEL
+        ...,
+        'Number of such edges of an atom, or "auto".',
+        kind=[int, str],
+        rule=SEL,
+        within="a_rcut",
     )
     a_compress_rate: int = setting(
         0, "Compress atom and edge parts of the angles' input; 0 is off.", rule=NOT_NEGATIVE
