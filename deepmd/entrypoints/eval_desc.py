@@ -17,7 +17,6 @@ from deepmd.dpmodel.module import split
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.infer import DeepEval
-from deepmd.infer.frames import padded
 from deepmd.io.files import check_head
 from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.files import replacing
@@ -97,8 +96,8 @@ def descriptors(potential: DeepEval, system: System, number: np.dtype) -> np.nda
     frames = np.arange(system.nframes)
     parts = []
     for batch in batches(system, frames, parameter_labels(potential.model)):
-        given, real = padded(batch)
-        parts.append(potential.eval_descriptor(**given)[real].astype(number))
+        found = potential.evaluate_batch(batch, derivatives=(), extra=("descriptor",))
+        parts.append(found["descriptor"].astype(number))
     there = system.frame_types(frames) >= 0
     out = np.zeros((*there.shape, parts[0].shape[-1]), number)
     out[there] = np.concatenate(parts)
