@@ -57,6 +57,9 @@ class Module(Settings, metaclass=_Checked):
     serial: ClassVar[Serial] = Serial()
     trainable: Any = True
     child_kinds: ClassVar[Mapping[str, Any]] = {}  # of children whose dictionary has no @class
+    #: Keys of children and names of arrays that DeePMD-kit's PyTorch dialect calls otherwise; those
+    #: of base classes hold, too.
+    torch_names: ClassVar[Mapping[str, str]] = {}
     _classes: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, override: bool = False, **kwargs: Any) -> None:
@@ -212,6 +215,11 @@ class Module(Settings, metaclass=_Checked):
             if key not in variables:
                 raise ModelFileError(f"{type(self).__name__}: array {key} is missing")
             setattr(self, key, self.restore_array(key, variables[key]))
+
+    @classmethod
+    def kind_of(cls, section: Any) -> Any:
+        """Return the class that a dictionary or a section of the input is for."""
+        return cls
 
     # -- operations on all components -----------------------------------------------------------
 

@@ -35,6 +35,7 @@ class PairTabAtomicModel(AtomicModel):
     """
 
     serial = atomic_serial("pairtab", 2, "tab rcut sel", ("tab",))
+    torch_names = {"tab": ""}
 
     tab: Any
 

@@ -25,6 +25,7 @@ class StandardAtomicModel(AtomicModel):
     """Descriptor and fitting, with the bias per type and what is excluded."""
 
     serial = atomic_serial("standard", 2, "descriptor fitting", ("descriptor", "fitting"))
+    torch_names = {"fitting": "fitting_net"}
 
     descriptor: Any
     fitting: Any

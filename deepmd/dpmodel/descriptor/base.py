@@ -86,6 +86,14 @@ class Descriptor(Registered):
 
     registry: ClassVar[Registry] = Registry("descriptor")
     keys = descriptor_args
+    torch_names: ClassVar[Mapping[str, str]] = {
+        "davg": "mean",
+        "dstd": "stddev",
+        "embeddings": "filter_layers",
+        "embeddings_strip": "filter_layers_strip",
+    }
+    #: What the names of its parts begin with in DeePMD-kit's PyTorch dialect, as ``"sea."``.
+    torch_prefix: ClassVar[str] = ""
     sel: list[int]
     rcut: float
     rcut_smth: float

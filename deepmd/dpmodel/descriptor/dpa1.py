@@ -169,6 +169,8 @@ class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
     """
 
     serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
+    torch_prefix = "se_atten."
+    torch_names = {"attention_layers": "dpa1_attention"}
     spin = None
 
     set_davg_zero: bool = setting(True)

@@ -160,6 +160,12 @@ class DescrptDPA2(EmbeddedTypes):
         },
         arguments={"repinit_args": "repinit", "repformer_args": "repformer"},
     )
+    torch_names = {
+        "repinit_variable": "repinit",
+        "repinit_three_body_variable": "repinit_three_body",
+        "repformers_variable": "repformers",
+        "repformer_layers": "layers",
+    }
 
     repinit: Any = setting(..., "The initial representation.", part=Repinit)
     repformer: dict[str, Any] = setting(..., "The message passing.", part=Repformers)

@@ -222,6 +222,7 @@ class DescrptDPA3(EmbeddedTypes):
         parts={"repflows": ("repflow_args", "repflow_variable")},
         arguments={"repflow_args": "repflow"},
     )
+    torch_names = {"repflow_variable": "repflows", "repflow_layers": "layers"}
     chg_embedding: Any
     spin_embedding: Any
     mix_cs_mlp: Any

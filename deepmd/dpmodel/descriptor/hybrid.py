@@ -29,6 +29,7 @@ class DescrptHybrid(Descriptor):
     serial = Serial(
         layout="@class type @version list", name="Descriptor", type="hybrid", children=("list",)
     )
+    torch_names = {"list": "descrpt_list"}
 
     list: Any = setting(
         (),

@@ -28,6 +28,7 @@ class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
         " activation_function precision embeddings env_mat exclude_types env_protection @variables"
         " type_map trainable type_one_side spin",
     )
+    torch_prefix = "sea."
     spin = None
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:

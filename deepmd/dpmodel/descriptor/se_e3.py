@@ -28,6 +28,7 @@ class DescrptSeT(TypedDescriptor):
         " @variables trainable",
         constants=("env_mat",),
     )
+    torch_prefix = "seat."
     type_one_side = True  # centres of all types are treated alike
     ndim = 2  # types of the two neighbours
     symmetric_networks = True

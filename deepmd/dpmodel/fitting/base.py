@@ -38,6 +38,7 @@ class Fitting(Registered):
 
     registry: ClassVar[Registry] = Registry("fitting")
     keys = fitting_args
+    torch_names: ClassVar[Mapping[str, str]] = {"nets": "filter_layers"}
     atom_ener: list[float | None] | None = None
     layer_name: Any = None
     tot_ener_zero = False

@@ -72,6 +72,7 @@ class Dense(Module):
         rows=("b", "idt"),  # as of models that come from TensorFlow
         upgrades={1: _layer_v1},
     )
+    torch_names = {"w": "matrix", "b": "bias"}
 
     n_in: int = setting(..., "Width of the input.")
     n_out: int = setting(..., "Width of the output.")

@@ -24,6 +24,7 @@ class LayerNorm(Module):
         name="LayerNorm",
         params=("w", "b"),
     )
+    torch_names = {"w": "matrix", "b": "bias"}
 
     n: int = setting(..., "Number of channels.")
     eps: float = setting(1e-5, "Added to the variance.")

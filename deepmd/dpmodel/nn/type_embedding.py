@@ -33,6 +33,7 @@ class TypeEmbedding(Module):
         children=("embedding",),
         upgrades={1: _with_bias},
     )
+    torch_names = {"embedding": "embedding.embedding_net"}
 
     ntypes: int = setting(..., "Number of types.")
     neuron: list[int] = setting(..., "Widths of the network; the last is that of the vectors.")
