@@ -45,7 +45,7 @@ def eval_desc(
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
     check_head(potential.evaluator.branch, head)
-    descriptor = getattr(potential.model.atomic_model, "descriptor", None)
+    descriptor = potential.model.atomic_model.components().get("descriptor")
     if descriptor is None:
         raise NotAvailableError("the model has no descriptor of its own", where=path)
     formats = {"fp32": np.float32, "fp64": np.float64}

@@ -79,7 +79,6 @@ def test_a_changed_digit_of_yaml_is_noticed(model_file):
 def test_probes_are_compared_where_there_is_no_checksum(model_file):
     with h5py.File(model_file, "r+") as handle:
         del handle.attrs["digest"]
-        dataset = max(datasets(handle), key=lambda d: d.size)
     open_model(model_file)
     tree = load_model(model_file)
     with h5py.File(model_file, "r+") as handle:

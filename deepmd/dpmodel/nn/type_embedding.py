@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A trained vector for every type."""
+"""Type embedding: a trained vector for every type."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from deepmd.utils.errors import NotAvailableError
 
 
 def _with_bias(data: dict) -> dict:
-    """Version 1 always had a bias."""
+    """Upgrade of version 1, which always has a bias."""
     return {"use_tebd_bias": True, **data}
 
 
