@@ -34,7 +34,6 @@ FRAMEWORKS = {
 #: Files and what they import against the arrows when a function runs, with the reason.
 ALLOWED = {
     ("backend/backend.py", "deepmd.entrypoints.main"): "a hook of clients is the command line",
-    ("entrypoints/doctor.py", "torch"): "PyTorch is asked for the devices there are",
     ("io/checkpoint.py", "deepmd.dpmodel"): "a checkpoint holds models",
     ("schema/tree.py", "deepmd.dpmodel"): "components register their arguments on import",
 }
