@@ -80,7 +80,9 @@ class Evaluator:
             model = Model.deserialize(models[branch])
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)
-            made = cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+            nearest = nearest_of(tree)
+        # Outside: what a framework refuses is no fault of the file.
+        made = cls(model, model_def_script=section, min_nbor_dist=nearest)
         made.branch = branch
         return made
 
