@@ -418,7 +418,7 @@ def _bind(node: Any, path: str, leaves: Mapping[str, Any], memo: dict[int, Any])
 
 def assign(root: Module, leaves: Mapping[str, Any]) -> None:
     """Put arrays into a tree, in place; they become NumPy arrays of the dtype that was there."""
-    for node, name, index, path in _places(root, "", set()):
+    for node, name, index, path in places(root):
         if path not in leaves:
             continue
         held = getattr(node, name)
@@ -430,6 +430,11 @@ def assign(root: Module, leaves: Mapping[str, Any]) -> None:
             setattr(node, name, new)
         else:
             held[index] = new
+
+
+def places(root: Module) -> Iterator[tuple[Module, str, int | None, str]]:
+    """Yield (node, attribute, number in a list or None, path) of every array, a shared one once."""
+    return _places(root, "", set())
 
 
 def _places(node: Any, path: str, seen: set[int]) -> Iterator[tuple[Module, str, int | None, str]]:

@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,8 @@ from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
+from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings, part_of
+from deepmd.dpmodel.training.sharing import Sharing
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 from deepmd.jax.cache import architecture, shared
 from deepmd.jax.shapes import Bucketing, pad_labels
@@ -90,9 +91,14 @@ class _Program:
         if self.max_norm is not None:
             factor = jnp.minimum(1.0, self.max_norm / (_global_norm(grads) + 1e-6))
             grads = {k: (factor * g).astype(g.dtype) for k, g in grads.items()}
-        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        updates: Leaves = {}
+        states: dict[tuple[str, ...], Any] = {}
+        for group, state in opt_state.items():
+            mine, held = ({k: x[k] for k in _adam_state(state).mu} for x in (grads, params))
+            part, states[group] = self.optimizer.update(mine, state, held)
+            updates |= part
         params = {k: (p - lr * updates[k]).astype(p.dtype) for k, p in params.items()}
-        return params, opt_state, metrics
+        return params, states, metrics
 
 
 class _Task:
@@ -105,6 +111,7 @@ class _Task:
         settings: Mapping[str, Any],
         max_norm: float | None,
         bucketing: Bucketing,
+        sharing: Callable[[Leaves], Mapping[tuple[str, ...], list[str]]],
     ) -> None:
         self.neutral, self.loss, self.bucketing = model, loss, bucketing
         self.program: _Program = shared(
@@ -116,7 +123,11 @@ class _Task:
         )
         params, fixed = split(model)
         self.params, self.fixed = own(params), own(fixed)
-        self.opt_state = self.program.optimizer.init(self.params)
+        # By the tasks that share the parameters: those of one entry have one count of steps.
+        self.opt_state: dict[tuple[str, ...], Any] = {
+            tasks: self.program.optimizer.init({k: self.params[k] for k in paths})
+            for tasks, paths in sharing(self.params).items()
+        }
 
 
 def _global_norm(grads: Leaves) -> Any:
@@ -143,6 +154,7 @@ class JaxTrainStep(TrainStep):
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         settings = adam_settings(optimizer)
         widths = options.widths or {}
+        self._sharing = Sharing(models)
         self._tasks = {
             task: _Task(
                 model,
@@ -150,6 +162,7 @@ class JaxTrainStep(TrainStep):
                 settings,
                 options.gradient_max_norm,
                 Bucketing(model, widths.get(task), name=task),
+                functools.partial(self._sharing.groups, task),
             )
             for task, model in models.items()
         }
@@ -174,7 +187,19 @@ class JaxTrainStep(TrainStep):
         """Take one step; the call returns while the device still works."""
         t, *arguments = self._arguments(task, "step", batch, lr)
         t.params, t.opt_state, metrics = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
+        self._spread(task)
         return metrics
+
+    def _spread(self, task: str) -> None:
+        """Give the tasks that share parameters with one what they are after its step."""
+        self._sharing.spread(task, lambda name: self._tasks[name].params)
+        for tasks, state in self._tasks[task].opt_state.items():
+            adam = _adam_state(state)
+            for other in (name for name in tasks if name != task):
+                there = self._sharing.paths(task, other)
+                mu, nu = ({there[k]: v for k, v in m.items()} for m in (adam.mu, adam.nu))
+                new = adam._replace(mu=mu, nu=nu)
+                self._tasks[other].opt_state[tasks] = _with_adam(state, new)
 
     def gradients(
         self, task: str, batch: Batch, lr: float
@@ -195,28 +220,22 @@ class JaxTrainStep(TrainStep):
         """Return counts and moments."""
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
-            adam = _adam_state(t.opt_state)
-            out[f"{task}/count"] = np.array(adam.count, dtype=np.int64)
-            for kind, moments in (("first", adam.mu), ("second", adam.nu)):
-                out |= {f"{task}/{kind}.{k}": v for k, v in fetch(moments).items()}
+            parts = [_adam_state(state) for state in t.opt_state.values()]
+            counts = {k: np.array(adam.count, dtype=np.int64) for adam in parts for k in adam.mu}
+            if len({int(n) for n in counts.values()}) > 1:
+                out |= {f"{task}/count.{k}": n for k, n in counts.items()}
+            else:
+                out[f"{task}/count"] = next(iter(counts.values()), np.array(0))
+            for adam in parts:
+                for kind, moments in (("first", adam.mu), ("second", adam.nu)):
+                    out |= {f"{task}/{kind}.{k}": v for k, v in fetch(moments).items()}
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
         for task, t in self._tasks.items():
-            old = _adam_state(t.opt_state)
-
-            def moments(kind: str, task: str = task, names: Any = old.mu) -> Leaves:
-                # No moments are stored before the first step.
-                zero = {k: np.zeros(v.shape, v.dtype) for k, v in names.items()}
-                return own({k: state.get(f"{task}/{kind}.{k}", v) for k, v in zero.items()})
-
-            new = old._replace(
-                count=jnp.array(state[f"{task}/count"], old.count.dtype),
-                mu=moments("first"),
-                nu=moments("second"),
-            )
-            t.opt_state = tuple(new if s is old else s for s in t.opt_state)
+            mine = part_of(state, f"{task}/")
+            t.opt_state = {k: _restored(held, mine) for k, held in t.opt_state.items()}
 
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
@@ -229,3 +248,27 @@ class JaxTrainStep(TrainStep):
 def _adam_state(opt_state: Any) -> Any:
     """Return the part of an optax state that holds the moments."""
     return next(s for s in opt_state if isinstance(s, optax.ScaleByAdamState))
+
+
+def _with_adam(opt_state: Any, new: Any) -> Any:
+    """Return an optax state with another part that holds the moments."""
+    old = _adam_state(opt_state)
+    return tuple(new if s is old else s for s in opt_state)
+
+
+def _restored(opt_state: Any, stored: Mapping[str, np.ndarray]) -> Any:
+    """Return an optax state with the counts and moments of a task; see ``TrainStep.state``."""
+    old = _adam_state(opt_state)
+
+    def moments(kind: str) -> Leaves:
+        # No moments are stored before the first step.
+        zero = {k: np.zeros(v.shape, v.dtype) for k, v in old.mu.items()}
+        return own({k: stored.get(f"{kind}.{k}", v) for k, v in zero.items()})
+
+    # Where tasks share parameters, every one has its count; those of one entry have the same.
+    known = (stored.get(f"count.{k}") for k in old.mu)
+    count = next((n for n in known if n is not None), stored.get("count", np.array(0)))
+    new = old._replace(
+        count=jnp.array(count, old.count.dtype), mu=moments("first"), nu=moments("second")
+    )
+    return _with_adam(opt_state, new)

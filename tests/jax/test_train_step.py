@@ -141,6 +141,30 @@ def test_tasks_have_their_own_state():
 
 
 @pytest.mark.usefixtures("quick_programs")
+def test_tasks_share_what_they_share():
+    """Parameters, moments and counts after steps of both tasks are those of NumPy."""
+    steps = []
+    for kind in (NumPyTrainStep, JaxTrainStep):
+        models = {"a": make_model(small=True), "b": make_model(small=True)}
+        models["b"].atomic_model.descriptor = models["a"].atomic_model.descriptor
+        steps.append(kind(models, {k: make_loss() for k in models}, ADAM, StepOptions()))
+    batch = make_batch()
+    for task in "aba":
+        for step in steps:
+            step.step(task, batch, 1e-3)
+    reference, step = steps
+    for task in "ab":
+        assert_same(*(split(s.model(task))[0] for s in steps), 1e-10)
+    one, two = (step.model(task).atomic_model.descriptor.serialize() for task in "ab")
+    np.testing.assert_equal(one, two)
+    state = step.state()
+    assert_same(reference.state(), state, 1e-9)
+    again = JaxTrainStep(models, {k: make_loss() for k in models}, ADAM, StepOptions())
+    again.load_state(state)
+    assert_same(state, again.state(), 0.0)
+
+
+@pytest.mark.usefixtures("quick_programs")
 def test_one_program_for_one_architecture():
     models = {"a": make_model(small=True), "b": make_model(small=True), "c": make_model()}
     models["b"].atomic_model.out_bias = models["b"].atomic_model.out_bias + 1.0

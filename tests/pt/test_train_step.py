@@ -160,6 +160,26 @@ def test_tasks_share_what_they_share():
     _same(other.state(), state, 0.0)
 
 
+def test_numpy_shares_what_they_share():
+    """Parameters, moments and counts after steps of both tasks are those of PyTorch."""
+    steps = []
+    for kind in (TorchTrainStep, NumPyTrainStep):
+        a, b = model(), model()
+        b.atomic_model.descriptor = a.atomic_model.descriptor
+        steps.append(kind({"a": a, "b": b}, {"a": _loss(), "b": _loss()}, ADAMW, StepOptions()))
+    for task in "aba":
+        for step in steps:
+            step.step(task, _labelled(), 1e-2)
+    tested, reference = steps
+    for task in "ab":
+        trained = [split(step.model(task))[0] for step in steps]
+        _same(*trained, 1e-10)
+    _same(tested.state(), reference.state(), 1e-9)
+    other = NumPyTrainStep({"a": a, "b": b}, {"a": _loss(), "b": _loss()}, ADAMW, StepOptions())
+    other.load_state(tested.state())
+    _same(other.state(), tested.state(), 0.0)
+
+
 def test_nothing_trained():
     built = model()
     built.atomic_model.trainable = False

@@ -20,6 +20,7 @@ from deepmd.dpmodel.training.optimizer import (
     global_norm,
     part_of,
 )
+from deepmd.dpmodel.training.sharing import Sharing
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
 
 
@@ -39,6 +40,7 @@ class NumPyTrainStep(TrainStep):
         self._params = {task: split(m)[0] for task, m in models.items()}
         settings = adam_settings(optimizer)
         self._optimizers = {task: Adam(**settings) for task in models}
+        self._sharing = Sharing(models)
         self.overflow = Overflow()
 
     def _loss(
@@ -72,6 +74,10 @@ class NumPyTrainStep(TrainStep):
             factor = clip_factor(global_norm(grads), self._options.gradient_max_norm)
             grads = {k: factor * g for k, g in grads.items()}
         self._params[task] = self._optimizers[task].update(self._params[task], grads, lr)
+        self._sharing.spread(task, self._params.__getitem__)
+        self._sharing.spread(task, lambda name: self._optimizers[name].counts)
+        self._sharing.spread(task, lambda name: self._optimizers[name].first)
+        self._sharing.spread(task, lambda name: self._optimizers[name].second)
         return metrics
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:

@@ -31,7 +31,7 @@ class Adam(Settings):
 
     def build(self) -> None:
         """Begin without moments."""
-        self.count = 0
+        self.counts: dict[str, int] = {}  # steps of every parameter: tasks may share some
         self.first: dict[str, np.ndarray] = {}
         self.second: dict[str, np.ndarray] = {}
 
@@ -39,11 +39,11 @@ class Adam(Settings):
         self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], lr: float
     ) -> dict[str, np.ndarray]:
         """Return the parameters after one step; the moments are updated in place."""
-        self.count += 1
-        correction1 = 1.0 - self.adam_beta1**self.count
-        correction2 = 1.0 - self.adam_beta2**self.count
         out = {}
         for name, p in params.items():
+            count = self.counts[name] = self.counts.get(name, 0) + 1
+            correction1 = 1.0 - self.adam_beta1**count
+            correction2 = 1.0 - self.adam_beta2**count
             g = grads[name]
             if self.weight_decay and not self.decoupled:
                 g = g + self.weight_decay * p
@@ -58,15 +58,19 @@ class Adam(Settings):
         return out
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return count and moments by name."""
-        out = {"count": np.array(self.count)}
+        """Return count and moments by name; a count for each where they differ."""
+        counts = sorted({*self.counts.values()}) or [0]
+        out = {"count": np.array(counts[0])}
+        if len(counts) > 1:
+            out = {f"count.{name}": np.array(n) for name, n in self.counts.items()}
         out |= {f"first.{name}": m.copy() for name, m in self.first.items()}
         return out | {f"second.{name}": m.copy() for name, m in self.second.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
-        self.count = int(state["count"])
         self.first = {k: np.array(v) for k, v in part_of(state, "first.").items()}
+        counts = part_of(state, "count.") or dict.fromkeys(self.first, state.get("count", 0))
+        self.counts = {k: int(n) for k, n in counts.items()}
         self.second = {k: np.array(v) for k, v in part_of(state, "second.").items()}
 
 
