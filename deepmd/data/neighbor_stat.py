@@ -1,34 +1,25 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Smallest distance and largest numbers of neighbours of a data set, and ``sel: "auto"``."""
 
-import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from deepmd.data.system import System
+from deepmd.dpmodel.atomic_model import AtomicModel
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.schema.descriptor import Selection
 from deepmd.utils.errors import DataError, InputError, located
 from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 
-# Descriptors with one list of neighbours of all types.
-MIXED_DESCRIPTORS = ("se_atten", "dpa1", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3")
-# The keys of a cutoff and of the number of neighbours within it, where both are in one section.
-RCUT_SEL = (
-    ("rcut", "sel"),
-    ("rcut", "nsel"),
-    ("three_body_rcut", "three_body_sel"),
-    ("e_rcut", "e_sel"),
-    ("a_rcut", "a_sel"),
-)
 _CHUNK_ATOMS = 1024  # larger arrays leave the caches
 
 
@@ -203,58 +194,10 @@ def resolve_sel(
     return sizes[0] if single else sizes
 
 
-@dataclasses.dataclass
-class Selection:
-    """A key of the input that says how many neighbours there are room for.
-
-    Attributes
-    ----------
-    section : dict
-        That holds it.
-    key, where : str
-        Its name and its path.
-    rcut : float
-        Cutoff of these neighbours [Å].
-    mixed : bool
-        Whether types are counted together.
-    """
-
-    section: dict[str, Any]
-    key: str
-    where: str
-    rcut: float
-    mixed: bool
-
-    @property
-    def value(self) -> Any:
-        """What it says."""
-        return self.section[self.key]
-
-    @value.setter
-    def value(self, value: Any) -> None:
-        self.section[self.key] = value
-
-
-def selections(section: Any, where: str = "descriptor", mixed: bool = False) -> Iterator[Selection]:
-    """Iterate over the selections of a descriptor section, parts and sub-sections included."""
-    if isinstance(section, list):
-        for k, part in enumerate(section):
-            yield from selections(part, f"{where}[{k}]", mixed)
-    if isinstance(section, dict):
-        if "type" in section:
-            mixed = section["type"] in MIXED_DESCRIPTORS
-        for rcut, key in RCUT_SEL:
-            if rcut in section and key in section:
-                yield Selection(section, key, f"{where}/{key}", float(section[rcut]), mixed)
-        for name, part in section.items():
-            yield from selections(part, f"{where}/{name}", mixed)
-
-
-def model_selections(model: Mapping[str, Any], where: str = "model") -> Iterator[Selection]:
-    """Iterate over the selections of a model section, members included."""
-    yield from selections(model.get("descriptor"), f"{where}/descriptor")
-    for k, member in enumerate(model.get("models") or ()):
-        yield from model_selections(member, f"{where}/models[{k}]")
+def model_selections(section: Any, where: str = "model") -> Iterator[Selection]:
+    """Iterate over the numbers of neighbors in a model section, as its components declare them."""
+    kind = AtomicModel.kind_of(section)
+    return iter(()) if kind is None else kind.selections(section, where)
 
 
 def update_sel(

@@ -35,6 +35,11 @@ class Edges:
         return self.i.nbytes + self.j.nbytes + self.shift.nbytes
 
 
+#: Fields with a row per frame, and per atom.
+_OF_FRAMES = ("cell", "periodic", "natoms", "fparam", "charge_spin")
+_OF_ATOMS = ("coord", "atype", "frame", "aparam", "spin", "displacement")
+
+
 @dataclasses.dataclass
 class Batch:
     """Real atoms of several frames, one after another; virtual atoms never enter.
@@ -98,6 +103,24 @@ class Batch:
     def offsets(self) -> np.ndarray:
         """First atom of every frame, and the end: (n_frames + 1,)."""
         return np.concatenate([[0], np.cumsum(self.natoms)]).astype(np.int64)
+
+    def frames(self, start: int, stop: int) -> "Batch":
+        """Return a range of the frames, with its edges and without labels."""
+        if (start, stop) == (0, self.n_frames):
+            return self
+        ends = self.offsets()
+        rows, atoms = slice(start, stop), slice(ends[start], ends[stop])
+        parts: dict[str, Any] = {"labels": {}, "edges": None}
+        for names, part in ((_OF_FRAMES, rows), (_OF_ATOMS, atoms)):
+            for name in names:
+                value = getattr(self, name)
+                parts[name] = None if value is None else value[part]
+        parts["frame"] = parts["frame"] - start
+        if self.edges is not None:
+            e, first = self.edges, ends[start]
+            own = slice(*np.searchsorted(e.i, (ends[start], ends[stop])))
+            parts["edges"] = Edges(e.i[own] - first, e.j[own] - first, e.shift[own])
+        return dataclasses.replace(self, **parts)
 
     def coincident(self) -> np.ndarray:
         """Pairs of atoms (n, 2) that are at the same place, which no list of neighbours has."""

@@ -3,11 +3,15 @@
 
 In a local model an atom's contribution is a function of its own edges and of the types of their
 neighbours, nothing else. A chunk is therefore a range of atoms with their edges; all neighbours
-outside of it are replaced by one stand-in atom per type, which comes after the centres and has no
-edges. The forces on neighbours are assembled afterwards, from the edge gradients of all chunks.
+outside of it are replaced by one placeholder atom per type, which comes after the centres and has
+no edges. The forces on neighbours are assembled afterwards, from the edge gradients of all chunks.
+
+An evaluator divides a batch (:func:`partition`), runs the chunks on its backend, and puts the
+results together (:func:`collect`, :func:`assemble`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,15 +35,21 @@ class Chunk(NamedTuple):
     Attributes
     ----------
     inputs : Inputs
-        ``atype`` may be longer than the range: rows beyond ``atoms.stop - atoms.start`` of any
-        result per atom belong to stand-ins and are to be dropped. Edges are exactly the range's.
-    atoms, edges : slice
+        ``atype`` may be longer than the range: rows beyond ``n_atoms`` of any result per atom
+        belong to placeholders and are to be dropped. Edges are exactly the range's.
+    atoms, edges : slice or int array
         Where the results belong in the batch.
     """
 
     inputs: Inputs
-    atoms: slice
-    edges: slice
+    atoms: Any
+    edges: Any
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of centres."""
+        at = self.atoms
+        return at.stop - at.start if isinstance(at, slice) else len(at)
 
 
 def centre_ranges(batch: Batch, max_edges: int) -> list[tuple[int, int]]:
@@ -113,10 +123,10 @@ def _inputs(
     ntypes: int,
     overflow: Overflow | None,
 ) -> Inputs:
-    """Arrays of the centres a to b, followed by the stand-ins."""
+    """Arrays of the centres a to b, followed by the placeholders."""
     part = vec[edges]
     atype = np.concatenate([batch.atype[a:b], np.arange(ntypes, dtype=np.int64)])
-    # The stand-in of type t has number b - a + t.
+    # The placeholder of type t has number b - a + t.
     j = batch.atype[batch.edges.j[edges]] + (b - a)
     pairs = Edges(batch.edges.i[edges] - a, j, batch.edges.shift[edges])
     slots: list[np.ndarray] = []
@@ -135,57 +145,126 @@ def _inputs(
     return Inputs(part, pairs.i, pairs.j, atype, frame, per_frame, per_atom, slots)
 
 
-def predict_in_chunks(
+def partition(
     model: Model,
     batch: Batch,
-    forward: Callable[[Inputs], dict[str, np.ndarray]],
     *,
-    derivatives: Sequence[str] = ("force", "virial"),
     max_edges: int = EDGES_PER_CHUNK,
     overflow: Overflow | None = None,
-) -> dict[str, np.ndarray]:
-    """Evaluate a batch chunk by chunk.
+    interleave: bool = False,
+) -> Iterator[Chunk]:
+    """Divide a batch into the chunks in which a model is evaluated.
 
     Parameters
     ----------
     model : Model
-        The neutral model, asked for its packings and its output definition.
+        The neutral model, asked for its packings and whether it passes messages.
     batch : Batch
-        With edges.
-    forward : function
-        Evaluates one chunk: what :meth:`Model.forward_edges` returns (:meth:`Model.atomic` when
-        no derivatives are wanted), as NumPy arrays.
-    derivatives : sequence of str
-        Which of ``force``, ``virial``, ``atom_virial`` are wanted.
+        With edges: what :meth:`Model.expand` returned.
     max_edges, overflow
         See :func:`chunks`.
+    interleave : bool
+        Give all chunks about the same size and composition, for backends that compile one program
+        per shape. The places of their results are arrays then, not ranges.
+
+    Raises
+    ------
+    ValueError
+        If the edges have not been found.
+    """
+    if batch.edges is None:
+        raise ValueError("a batch without edges cannot be evaluated")
+    packings, local = model.packings(), not model.message_passing()
+    total = batch.n_atoms + len(batch.edges)
+    # Where the type of a frame's first atom matters, atoms keep their order.
+    ordered = any(p.layout == "first_type" for p in packings)
+    places = None
+    if interleave and local and total > max_edges and not ordered:
+        places, batch = interleave_types(batch)
+        max_edges = _even_limit(total, max_edges)
+    found = chunks(
+        batch,
+        packings,
+        ntypes=model.atomic_model.ntypes,
+        local=local,
+        max_edges=max_edges,
+        overflow=overflow,
+    )
+    if places is None:
+        return found
+    atoms, edges = places
+    return (c._replace(atoms=atoms[c.atoms], edges=edges[c.edges]) for c in found)
+
+
+def interleave_types(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
+    """Reorder atoms so that any range of them has about the composition of the whole.
+
+    Returns
+    -------
+    places : arrays (n_atoms,) and (n_edges,)
+        Old numbers of the atoms and edges, in their new order.
+    batch : Batch
+        The reordered one, without labels.
+    """
+    position = np.empty(batch.n_atoms)
+    for t in np.unique(batch.atype):
+        rows = np.flatnonzero(batch.atype == t)
+        position[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    atoms = np.argsort(position, kind="stable")
+    number = np.argsort(atoms)
+    old = batch.edges
+    edges = np.argsort(number[old.i], kind="stable")
+    return (atoms, edges), dataclasses.replace(
+        batch,
+        coord=batch.coord[atoms],
+        atype=batch.atype[atoms],
+        frame=batch.frame[atoms],
+        aparam=None if batch.aparam is None else batch.aparam[atoms],
+        displacement=None if batch.displacement is None else batch.displacement[atoms],
+        labels={},
+        find={},
+        edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),
+    )
+
+
+def _even_limit(total: int, limit: int) -> int:
+    """Return the size of a chunk that divides the work evenly, a little above the exact share."""
+    share = total / -(-total // limit)
+    return min(limit, int(1.02 * share) + 1)
+
+
+def collect(
+    model: Model, batch: Batch, results: Iterable[tuple[Chunk, Mapping[str, Any]]]
+) -> dict[str, np.ndarray]:
+    """Put the results of chunks into arrays of the whole batch.
+
+    Parameters
+    ----------
+    model : Model
+        The neutral model, asked which results belong to edges.
+    batch : Batch
+        The one that was divided.
+    results : iterable of (Chunk, dict)
+        What :meth:`Model.forward_edges` or :meth:`Model.atomic` returns for each chunk; rows of
+        padding behind its own are dropped.
 
     Returns
     -------
     dict
-        As of :meth:`Model.predict`, NumPy arrays.
+        {name: (n_atoms, …) or (n_edges, …)}, NumPy arrays.
     """
-    batch = model.expand(batch)
     edge_names = of_level(model.output_def().raw_results(), Level.EDGE)
     raw: dict[str, np.ndarray] = {}
-    parts = chunks(
-        batch,
-        model.packings(),
-        ntypes=model.atomic_model.ntypes,
-        local=not model.message_passing(),
-        max_edges=max_edges,
-        overflow=overflow,
-    )
-    for chunk in parts:
-        count = chunk.atoms.stop - chunk.atoms.start
-        for name, value in forward(chunk.inputs).items():
-            per_edge = name in edge_names
-            value = np.asarray(value) if per_edge else np.asarray(value)[:count]
+    for chunk, values in results:
+        for name, value in values.items():
+            places, rows, n_rows = chunk.atoms, chunk.n_atoms, batch.n_atoms
+            if name in edge_names:
+                places, rows, n_rows = chunk.edges, len(chunk.inputs.i), len(batch.edges)
+            part = np.asarray(value)[:rows]
             if name not in raw:
-                rows = len(batch.edges) if per_edge else batch.n_atoms
-                raw[name] = np.zeros((rows, *value.shape[1:]), value.dtype)
-            raw[name][chunk.edges if per_edge else chunk.atoms] = value
-    return assemble(model, batch, raw, derivatives)
+                raw[name] = np.zeros((n_rows, *part.shape[1:]), part.dtype)
+            raw[name][places] = part
+    return raw
 
 
 def assemble(
@@ -225,16 +304,3 @@ def _edge_block(batch: Batch, vec: np.ndarray, block: slice) -> Inputs:
         atom_inputs(batch),
         [],
     )
-
-
-def numpy_forward(
-    model: Model, derivatives: Sequence[str], extra: Sequence[str]
-) -> Callable[[Inputs], dict[str, np.ndarray]]:
-    """Return the function that evaluates one chunk with the neutral model itself."""
-
-    def forward(inputs: Inputs) -> dict[str, Any]:
-        if derivatives:
-            return model.forward_edges(inputs, extra)
-        return model.atomic(inputs, extra)
-
-    return forward

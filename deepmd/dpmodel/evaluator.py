@@ -2,13 +2,13 @@
 """Evaluation of batches: what a backend gives to inference, and the NumPy form of it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, numpy_forward, predict_in_chunks
+from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk, assemble, collect, partition
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.io.files import (
@@ -37,6 +37,8 @@ class Evaluator:
         Smallest distance of the training data [Å].
     max_edges : int
         Largest number of edges, and of atoms, evaluated at a time.
+    interleave : bool
+        Whether chunks should be alike, see :func:`deepmd.dpmodel.chunks.partition`.
     """
 
     model: Model
@@ -45,6 +47,7 @@ class Evaluator:
     #: Atoms in one call that keep the device busy without exhausting its memory.
     batch_atoms = 1024
     max_edges = EDGES_PER_CHUNK
+    interleave = False
 
     def __init__(
         self,
@@ -77,7 +80,9 @@ class Evaluator:
             model = Model.deserialize(models[branch])
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)
-            made = cls(model, model_def_script=section, min_nbor_dist=nearest_of(tree))
+            nearest = nearest_of(tree)
+        # Outside: what a framework refuses is no fault of the file.
+        made = cls(model, model_def_script=section, min_nbor_dist=nearest)
         made.branch = branch
         return made
 
@@ -98,20 +103,56 @@ class Evaluator:
         extra: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
-        return predict_in_chunks(
+        batch = self.model.expand(batch)
+        parts = partition(
             self.model,
             batch,
-            self.chunk_function(derivatives, extra),
-            derivatives=derivatives,
             max_edges=self.max_edges,
             overflow=self.overflow,
+            interleave=self.interleave,
         )
+        raw = collect(self.model, batch, self.run(parts, batch.n_frames, derivatives, extra))
+        return assemble(self.model, batch, raw, derivatives)
+
+    def run(
+        self,
+        parts: Iterable[Chunk],
+        n_frames: int,
+        derivatives: Sequence[str],
+        extra: Sequence[str],
+    ) -> Iterator[tuple[Chunk, dict[str, Any]]]:
+        """Evaluate the chunks of a batch, each with its results; they may be padded at the end.
+
+        A backend that evaluates chunk by chunk gives a :meth:`chunk_function` instead.
+
+        Parameters
+        ----------
+        parts : iterable of Chunk
+            Made one at a time, so that not all of them are in memory.
+        n_frames : int
+            Of the batch.
+        derivatives, extra
+            See :meth:`evaluate`.
+        """
+        forward = self.chunk_function(derivatives, extra)
+        for chunk in parts:
+            yield chunk, forward(chunk.inputs)
 
     def chunk_function(
         self, derivatives: Sequence[str], extra: Sequence[str]
     ) -> Callable[[Inputs], dict[str, np.ndarray]]:
-        """Return the function that evaluates a chunk; see :func:`predict_in_chunks`."""
-        return numpy_forward(self.model, derivatives, extra)
+        """Return the function that evaluates a chunk.
+
+        Its results are those of :meth:`Model.forward_edges`, or of :meth:`Model.atomic` where no
+        derivatives are wanted.
+        """
+
+        def forward(inputs: Inputs) -> dict[str, Any]:
+            if derivatives:
+                return self.model.forward_edges(inputs, extra)
+            return self.model.atomic(inputs, extra)
+
+        return forward
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""

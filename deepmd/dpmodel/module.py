@@ -7,94 +7,18 @@ into a copy of the tree with :func:`bind`.
 """
 
 import copy
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from deepmd.dpmodel.reading import claim_module, fits
+from deepmd.dpmodel.reading import check_same, claim_module, fits
+from deepmd.dpmodel.serial import SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
 from deepmd.utils.errors import ModelFileError, did_you_mean
 from deepmd.utils.plugin import Registry, file_under
-
-_SPECIAL = ("@class", "@version", "@variables", "type")
-
-
-@dataclasses.dataclass(frozen=True)
-class Serial:
-    """What a class of modules holds, and the dictionary it is stored as.
-
-    Parameters
-    ----------
-    layout : str
-        Keys of the stored dictionary, in order. ``@variables`` stands where the arrays go; every
-        other key that is no child is read from the attribute of that name.
-    name : str
-        ``@class`` of the dictionary.
-    type : str, optional
-        ``type`` of the dictionary, when the layout has that key.
-    version : int
-        ``@version`` that is written.
-    accepts : tuple of int
-        Versions that are read; the older ones pass through ``upgrades``.
-    params, buffers : tuple of str
-        Arrays (or None, or lists of arrays) that are trained, and that never are.
-    children : tuple of str
-        Modules, or lists of modules and None.
-    constants : tuple of str
-        Keys that are written but not read back: they follow from the others.
-    optional : tuple of str
-        Children whose key is left out when they are None.
-    parts : mapping of str to (str or None, str)
-        Children that the constructor makes, with the keys of their settings, where they have such,
-        and of the rest. They have no dictionary of their own.
-    arguments : mapping of str to str
-        Keys of settings of parts, and what the constructor calls them.
-    rows : tuple of str
-        Arrays (n,) that files may hold as rows (1, n).
-    grows : bool
-        Whether keys were added without a new version: missing ones take their defaults.
-    upgrades : mapping of int to function
-        ``upgrades[v](data)`` turns a dictionary of version v into one of version v + 1.
-    variants : tuple of functions
-        Each turns another form that the current version has in some files into the usual one.
-    """
-
-    layout: str = ""
-    name: str | None = None
-    type: str | None = None
-    version: int = 1
-    accepts: tuple[int, ...] = (1,)
-    params: tuple[str, ...] = ()
-    buffers: tuple[str, ...] = ()
-    children: tuple[str, ...] = ()
-    constants: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    parts: Mapping[str, tuple[str | None, str]] = dataclasses.field(default_factory=dict)
-    arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    rows: tuple[str, ...] = ()
-    grows: bool = False
-    upgrades: Mapping[int, Callable[[dict], dict]] = dataclasses.field(default_factory=dict)
-    variants: tuple[Callable[[dict], dict], ...] = ()
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Names of all arrays."""
-        return self.params + self.buffers
-
-    @property
-    def child_keys(self) -> dict[str, str]:
-        """Key of every child."""
-        return {name: self.parts[name][1] if name in self.parts else name for name in self.children}
-
-    @property
-    def config(self) -> tuple[str, ...]:
-        """Keys that the constructor is given when a dictionary is read."""
-        others = {*_SPECIAL, *self.child_keys.values(), *self.constants}
-        return tuple(key for key in self.layout.split() if key not in others)
 
 
 class _Checked(type):
@@ -133,6 +57,9 @@ class Module(Settings, metaclass=_Checked):
     serial: ClassVar[Serial] = Serial()
     trainable: Any = True
     child_kinds: ClassVar[Mapping[str, Any]] = {}  # of children whose dictionary has no @class
+    #: Keys of children and names of arrays that DeePMD-kit's PyTorch dialect calls otherwise; those
+    #: of base classes hold, too.
+    torch_names: ClassVar[Mapping[str, str]] = {}
     _classes: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, override: bool = False, **kwargs: Any) -> None:
@@ -236,7 +163,7 @@ class Module(Settings, metaclass=_Checked):
         """
         data = cls.upgraded(dict(data))
         s = cls.serial
-        known = set(s.layout.split()) | set(_SPECIAL)
+        known = set(s.layout.split()) | set(SPECIAL)
         unknown = sorted(set(data) - known)
         for key, name in s.arguments.items():
             part: Any = cls.settings[name].part
@@ -279,7 +206,7 @@ class Module(Settings, metaclass=_Checked):
                 self._need([key], data)
             if name not in s.parts:
                 child = _deserialize_child(data.get(key), self.child_kinds.get(key))
-                _check_same(made, child, f"{name} of {s.name or type(self).__name__}")
+                check_same(made, child, f"{name} of {s.name or type(self).__name__}")
                 setattr(self, name, child)
             elif made is not None:
                 made.restore(data[key])
@@ -288,6 +215,11 @@ class Module(Settings, metaclass=_Checked):
             if key not in variables:
                 raise ModelFileError(f"{type(self).__name__}: array {key} is missing")
             setattr(self, key, self.restore_array(key, variables[key]))
+
+    @classmethod
+    def kind_of(cls, section: Any) -> Any:
+        """Return the class that a dictionary or a section of the input is for."""
+        return cls
 
     # -- operations on all components -----------------------------------------------------------
 
@@ -333,6 +265,12 @@ class Registered(Module):
             return filed
 
         return decorate
+
+    @classmethod
+    def kind_of(cls, section: Any) -> Any:
+        """Return the class that the ``type`` of a section of the input names, or None."""
+        name = str(section.get("type", cls.default_kind)) if isinstance(section, Mapping) else ""
+        return cls.registry.get(name) if name in cls.registry else None
 
     @classmethod
     def deserialize(cls, data: dict) -> Any:
@@ -382,39 +320,6 @@ def _deserialize_child(data: Any, kind: Any = None) -> Any:
     if name not in Module._classes:
         raise ModelFileError(f'unknown class "{name}" in a model dictionary')
     return Module._classes[name].deserialize(data)
-
-
-def _check_same(made: Any, read: Any, where: str) -> None:
-    """Raise ModelFileError if a child that was read is not of the form that the settings describe.
-
-    Children that the constructor did not make are accepted.
-    """
-    if made is None or (isinstance(made, (list, tuple)) and not made):
-        return
-    if read is None:
-        raise ModelFileError(f"{where} is null")
-    if isinstance(made, Mapping) or isinstance(read, Mapping):
-        return
-    if isinstance(made, (list, tuple)):
-        if not isinstance(read, (list, tuple)) or len(made) != len(read):
-            raise ModelFileError(f"{where} has {_length(read)} parts, expected {len(made)}")
-        for k, (a, b) in enumerate(zip(made, read, strict=True)):
-            _check_same(a, b, f"{where}, {k}")
-        return
-    if type(made) is not type(read):
-        raise ModelFileError(
-            f"{where} is of class {type(read).__name__}, expected {type(made).__name__}"
-        )
-    for name in made.serial.arrays:
-        a, b = getattr(made, name), getattr(read, name)
-        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
-            raise ModelFileError(f"{name} of {where} has shape {b.shape}, expected {a.shape}")
-    for name in made.serial.children:
-        _check_same(getattr(made, name), getattr(read, name), f"{name} of {where}")
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, (list, tuple)) else 1
 
 
 # -- walking and binding --------------------------------------------------------------------------

@@ -2,11 +2,19 @@
 """Operations on arrays of any package: the only place where array packages differ.
 
 The mathematics uses the Array-API functions of :data:`NAMES`, taken from :func:`xp`, and the
-operations below, nothing else. An operation has a reference body in Array-API terms; a backend may :func:`register` faster forms for
+operations below, nothing else. An operation takes arrays, lists of arrays and hashable options, never
+modules. It has a reference body in Array-API terms; a backend may :func:`register` faster forms for
 its arrays, and :func:`register_package` adds a package of arrays.
 
 The NumPy namespace is that of the ``autograd`` package, whose functions record what is needed for
 derivatives when one of their arguments is being differentiated.
+
+Operations whose fast forms have a limited number of derivatives take ``order``, the highest
+derivative that will be asked for:
+
+1. the gradient with respect to the edge vectors, as in evaluation;
+2. gradients of the value and of that gradient with respect to parameters, as in training;
+3. any derivative, second ones with respect to the edge vectors included, as in a Hessian.
 """
 
 import functools
@@ -250,7 +258,7 @@ def registered() -> list[tuple[str, str]]:
 
 
 def like(value: Any, x: Any) -> Any:
-    """Return ``value`` (numbers or a NumPy array) as an array of the framework and device of ``x``."""
+    """Return ``value`` (numbers or a NumPy array) as an array of the package and device of ``x``."""
     return _like(x, value)
 
 
@@ -325,29 +333,8 @@ def matrix_transpose(x: Any) -> Any:
 
 @op
 def contract(g: Any, r: Any) -> Any:
-    """Sum over neighbours of an outer product: g (n, k, m), r (n, k, c) -> (n, m, c)."""
+    """Sum over neighbors of an outer product: g (n, k, m), r (n, k, c) -> (n, m, c)."""
     return xp(g).matmul(matrix_transpose(g), r)
-
-
-@op
-def embed_contract(r: Any, network: Any, table: Any = None, index: Any = None) -> Any:
-    """Sum over neighbours of ``network(s) ⊗ r``, s the first component of the row r.
-
-    Parameters
-    ----------
-    r : (n, k, c)
-    network : EmbeddingNetwork
-        From one number to m; with a table, the other numbers of its input are in the table.
-    table : (t, width of the first layer), optional
-        What the first layer gets beside s, its bias included: a row per kind of neighbour.
-    index : (n, k) int, optional
-        Kind of every neighbour.
-
-    Returns
-    -------
-    (n, m, c)
-    """
-    return contract(network.embed(r[..., :1], table, index), r)
 
 
 @op
@@ -366,7 +353,7 @@ def amax(x: Any) -> Any:
 
 @op
 def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
-    """Normalise the last axis to mean 0 and variance 1 (biased), then scale and shift."""
+    """Normalize the last axis to mean 0 and variance 1 (biased), then scale and shift."""
     space = xp(x)
     d = x - space.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     v = space.sum(d * d, axis=-1, keepdims=True) / x.shape[-1]
@@ -374,7 +361,7 @@ def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
 
 
 @op
-def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False, count: int = 1) -> Any:
+def edge_gradient(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     """Evaluate ``energy(vec) -> (outputs, totals)`` and the gradients of the totals.
 
     Parameters
@@ -382,15 +369,13 @@ def edge_gradient(vec: Any, energy: Callable, *, keep_graph: bool = False, count
     vec : (n_edges, 3) [Å]
     energy : function
         Returns a dictionary of arrays and a list of scalars.
-    keep_graph : bool
-        Whether the gradients will be differentiated again.
-    count : int
-        Number of scalars; fast forms that serve a single one are left out where there are more.
+    order : int
+        Highest derivative that will be asked for, see above; 1 is that of this function.
 
     Returns
     -------
     outputs : dict of arrays
-        What the function returned first.
+        First result of the function.
     gradients : list of (n_edges, 3), one per scalar
     """
     raise NotImplementedError(f"edge_gradient is not registered for {backend_of(vec)}")
@@ -409,7 +394,7 @@ defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
 
 
 class _NumPyNamespace(types.ModuleType):
-    """The Array-API names over ``autograd.numpy``."""
+    """Array-API names over ``autograd.numpy``."""
 
     def __init__(self) -> None:
         super().__init__("numpy_namespace")
@@ -481,7 +466,7 @@ def _(x: Any) -> Any:
 
 
 @register("edge_gradient", "numpy")
-def _(vec: Any, energy: Callable, *, keep_graph: bool = False, count: int = 1) -> Any:
+def _(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     held: dict[str, Any] = {}
 
     def totals(v: Any) -> Any:

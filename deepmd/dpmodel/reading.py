@@ -125,3 +125,36 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
     plain = isinstance(annotation, type) and kind is None and annotation is not Any
     return not plain or isinstance(value, annotation)
+
+
+def check_same(made: Any, read: Any, where: str) -> None:
+    """Raise ModelFileError if a child that was read is not of the form that the settings describe.
+
+    Children that the constructor did not make are accepted.
+    """
+    if made is None or (isinstance(made, (list, tuple)) and not made):
+        return
+    if read is None:
+        raise ModelFileError(f"{where} is null")
+    if isinstance(made, Mapping) or isinstance(read, Mapping):
+        return
+    if isinstance(made, (list, tuple)):
+        if not isinstance(read, (list, tuple)) or len(made) != len(read):
+            raise ModelFileError(f"{where} has {_length(read)} parts, expected {len(made)}")
+        for k, (a, b) in enumerate(zip(made, read, strict=True)):
+            check_same(a, b, f"{where}, {k}")
+        return
+    if type(made) is not type(read):
+        raise ModelFileError(
+            f"{where} is of class {type(read).__name__}, expected {type(made).__name__}"
+        )
+    for name in made.serial.arrays:
+        a, b = getattr(made, name), getattr(read, name)
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
+            raise ModelFileError(f"{name} of {where} has shape {b.shape}, expected {a.shape}")
+    for name in made.serial.children:
+        check_same(getattr(made, name), getattr(read, name), f"{name} of {where}")
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, (list, tuple)) else 1

@@ -14,7 +14,6 @@ from deepmd.backend.detect import backend_of, resolve_model
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
-from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.probes import make_probes
@@ -146,19 +145,11 @@ def open_stored(
 def biases(model: Model) -> list[np.ndarray]:
     """Biases of the outputs, (ntypes, size) each, those inside of the fitting included."""
     atomic, n = model.atomic_model, model.get_ntypes()
-    own = own_bias(atomic)
+    own = atomic.own_bias()
     return [
         atomic.out_bias[k, :n, : v.size] + own[:n]
         for k, v in enumerate(model.output_def().get_data().values())
     ]
-
-
-def clear_biases(atomic: Any) -> None:
-    """Set the biases inside of an atomic model to zero, so that its own one is the whole."""
-    own_bias(atomic)[:] = 0.0
-    for member in getattr(atomic, "models", ()):
-        member.out_bias[:] = 0.0
-        clear_biases(member)
 
 
 def set_values(model: Model, values: Sequence[float]) -> None:
@@ -173,14 +164,14 @@ def set_values(model: Model, values: Sequence[float]) -> None:
         )
     if not np.isfinite(values).all():
         raise InputError("holds NaN or infinite numbers", where="--bias-value")
-    clear_biases(model.atomic_model)
+    model.atomic_model.clear_inner_biases()
     model.atomic_model.out_bias[0, : len(names), :size] = np.reshape(values, (len(names), size))
 
 
 def fit_labels(model: Model, sample: statistics.Sample) -> None:
     """Set the biases to the fit of the labels, as a new training would, in place."""
     batches = list(sample.without_edges())
-    clear_biases(model.atomic_model)
+    model.atomic_model.clear_inner_biases()
     for k, variable in enumerate(model.output_def().get_data().values()):
         bias, _ = statistics.output_bias(model, variable, batches)
         model.atomic_model.out_bias[k, :, : variable.size] = bias

@@ -98,15 +98,12 @@ def _version(package: str) -> str | None:
 
 def _gpu() -> Finding:
     if _version("torch") is not None:
-        import torch
+        from deepmd.pt.device import cuda_devices
 
-        if torch.cuda.is_available():
-            names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-            return Finding("GPU", f"{torch.cuda.device_count()} x {', '.join(sorted(names))}")
-        reason = (
-            "" if torch.version.cuda else f"; PyTorch {torch.__version__} is built without CUDA"
-        )
-        return Finding("GPU", f"none that PyTorch can use{reason}", "--")
+        names, reason = cuda_devices()
+        if names:
+            return Finding("GPU", f"{len(names)} x {', '.join(sorted(set(names)))}")
+        return Finding("GPU", f"none that PyTorch can use{reason and f'; {reason}'}", "--")
     return Finding("GPU", "not known without PyTorch", "--")
 
 

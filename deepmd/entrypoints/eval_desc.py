@@ -17,7 +17,6 @@ from deepmd.dpmodel.module import split
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.infer import DeepEval
-from deepmd.infer.frames import padded
 from deepmd.io.files import check_head
 from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.files import replacing
@@ -46,7 +45,7 @@ def eval_desc(
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
     check_head(potential.evaluator.branch, head)
-    descriptor = getattr(potential.model.atomic_model, "descriptor", None)
+    descriptor = potential.model.atomic_model.components().get("descriptor")
     if descriptor is None:
         raise NotAvailableError("the model has no descriptor of its own", where=path)
     formats = {"fp32": np.float32, "fp64": np.float64}
@@ -97,8 +96,8 @@ def descriptors(potential: DeepEval, system: System, number: np.dtype) -> np.nda
     frames = np.arange(system.nframes)
     parts = []
     for batch in batches(system, frames, parameter_labels(potential.model)):
-        given, real = padded(batch)
-        parts.append(potential.eval_descriptor(**given)[real].astype(number))
+        found = potential.evaluate_batch(batch, derivatives=(), extra=("descriptor",))
+        parts.append(found["descriptor"].astype(number))
     there = system.frame_types(frames) >= 0
     out = np.zeros((*there.shape, parts[0].shape[-1]), number)
     out[there] = np.concatenate(parts)

@@ -12,9 +12,13 @@ from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.entrypoints.commands import GRAPHS
-from deepmd.infer import DeepPot, calc_model_devi
-from deepmd.infer.frames import padded
-from deepmd.infer.model_devi import check_levels, check_models, write_model_devi_out
+from deepmd.infer import DeepPot
+from deepmd.infer.model_devi import (
+    batch_model_devi,
+    check_levels,
+    check_models,
+    write_model_devi_out,
+)
 from deepmd.utils.errors import DataError, NotAvailableError
 
 log = logging.getLogger(__name__)
@@ -66,11 +70,9 @@ def model_devi(
 def deviations(
     models: Sequence[DeepPot], system: System, real_error: bool, **options: Any
 ) -> np.ndarray:
-    """Deviations of all frames of a system; the options are of :func:`calc_model_devi`."""
+    """Deviations of all frames of a system; the options are of :func:`batch_model_devi`."""
     labels = [*(_REAL if real_error else ()), *parameter_labels(models[0].model)]
     batch = system.load(np.arange(system.nframes), labels)
-    given, real = padded(batch)
-    coords, cells, types = (given.pop(k) for k in ("coords", "cells", "atom_types"))
     known = {la.name: batch.labels[la.name] for la in _REAL if batch.find.get(la.name)}
     if real_error and not known:
         raise DataError(
@@ -78,10 +80,7 @@ def deviations(
             where=system.path,
             fix="add energy.npy, force.npy or virial.npy, or leave out --real_error",
         )
-    if "force" in known:  # zero for virtual atoms
-        known["force"], found = np.zeros((*real.shape, 3)), known["force"]
-        known["force"][real] = found
-    devi = calc_model_devi(coords, cells, types, models, **given, real_data=known, **options)
+    devi = batch_model_devi(batch, models, real_data=known, **options)
     for label, columns in _REAL.items():
         if real_error and label.name not in known:
             log.warning("%s: no %s.npy, its columns are nan", system.path, label.name)

@@ -14,7 +14,6 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.entrypoints.test_kinds import Form, Kind, Quantity, Rows, kind_of
 from deepmd.infer import DeepEval
-from deepmd.infer.frames import padded
 from deepmd.io.files import check_head
 from deepmd.utils.errors import DataError, InputError
 from deepmd.utils.files import appending, replacing
@@ -110,27 +109,24 @@ def compare(predictor: DeepEval, kind: Kind, system: System, frames: np.ndarray)
             for q in kind.quantities
             if batch.find.get(q.label.name) and (batch.periodic.all() or not q.periodic)
         ]
-        given, real = padded(batch)
         derivatives = list(dict.fromkeys(d for q in found for d in q.derivatives))
-        out = predictor.evaluate(**given, derivatives=derivatives) if found else {}
+        out = predictor.evaluate_batch(batch, derivatives=derivatives) if found else {}
         for q in found:
-            rows = rows_of(q, batch, out[q.result], real)
+            rows = rows_of(q, batch, out[q.result])
             rows = rows._replace(frame=rows.frame + first)
             parts.setdefault(q.label.name, []).append(rows)
         first += batch.n_frames
     return {k: Rows(*map(np.concatenate, zip(*v, strict=True))) for k, v in parts.items()}
 
 
-def rows_of(quantity: Quantity, batch: Batch, pred: np.ndarray, real: np.ndarray) -> Rows:
-    """Put label and prediction beside each other, without virtual atoms and unwanted types.
+def rows_of(quantity: Quantity, batch: Batch, pred: np.ndarray) -> Rows:
+    """Put label and prediction beside each other, without unwanted types.
 
     Parameters
     ----------
     quantity : Quantity
     batch : Batch
-    pred : (n_frames, ...), or (n_frames, n, ...) for a quantity of atoms
-    real : (n_frames, n) bool
-        Which atoms are real.
+    pred : (n_frames, ...), or (n_atoms, ...) for a quantity of atoms
     """
     label, types = quantity.label, quantity.types
     chosen = np.full(batch.n_atoms, True) if types is None else np.isin(batch.atype, types)
@@ -140,7 +136,7 @@ def rows_of(quantity: Quantity, batch: Batch, pred: np.ndarray, real: np.ndarray
     if label.pairwise:  # such frames are of one size
         frame = np.repeat(frame, data.size // batch.n_frames)
     elif label.atomic:
-        data, pred, frame = data[chosen], pred[real][chosen], batch.frame[chosen]
+        data, pred, frame = data[chosen], pred[chosen], batch.frame[chosen]
         weight = batch.labels.get("atom_pref", np.zeros((batch.n_atoms, 1)))[chosen]
     natoms = np.bincount(batch.frame[chosen], minlength=batch.n_frames).clip(1)
     volume = np.abs(np.linalg.det(batch.cell))

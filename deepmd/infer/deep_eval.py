@@ -2,6 +2,7 @@
 """Evaluation of model files of any backend."""
 
 import copy
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
-from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import Level, of_derivatives
 from deepmd.infer.batch_size import AutoBatchSize
-from deepmd.infer.frames import PARAMETERS, Frames, make_frames
+from deepmd.infer.frames import PARAMETERS, check_batch, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
 from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
@@ -155,49 +156,89 @@ class DeepEval(Queries):
             zeros for virtual atoms. Float64.
         """
         frames = make_frames(self.model, coords, cells, atom_types, **parameters)
+        batch, real = frames.batch(slice(None)), frames.real
+        self._warn_of_coincident(batch, np.nonzero(real)[1])
+        found = self._in_parts(batch, frames.n_atoms, derivatives, extra)
+        out = {}
+        for name, value in found.items():
+            if name == "hessian":
+                out[name] = _hessians(value, real)
+            elif self.is_per_atom(name):
+                out[name] = np.zeros((*real.shape, *value.shape[1:]))
+                out[name][real] = value
+            else:
+                out[name] = value
+        return out
+
+    def evaluate_batch(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch, as data sets give it: frames of any sizes without virtual atoms.
+
+        Parameters
+        ----------
+        batch : Batch
+            Edges are found where it has none.
+        derivatives, extra
+            See :meth:`evaluate`.
+
+        Returns
+        -------
+        dict
+            (n_frames, …) for quantities of frames, (n_atoms, …) for those of atoms; the Hessian as
+            its label, see :class:`deepmd.dpmodel.label.Label`. Float64.
+
+        Raises
+        ------
+        InputError
+            If types or inputs do not fit the model.
+        """
+        batch = check_batch(self.model, batch)
+        self._warn_of_coincident(batch, np.arange(batch.n_atoms) - batch.offsets()[batch.frame])
+        return self._in_parts(batch, int(batch.natoms.max(initial=0)), derivatives, extra)
+
+    def _in_parts(
+        self, batch: Batch, n_atoms: int, derivatives: Sequence[str], extra: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch, a number of frames at a time; ``n_atoms`` of a frame decide how many."""
         if self.has_spin:
             self._refuse_with_spins(derivatives)
+        widest = int(batch.natoms.max(initial=0))
 
         def evaluate(part: np.ndarray) -> dict[str, np.ndarray]:
-            return self._evaluate(frames, part, derivatives, extra)
+            start, stop = (part[0], part[-1] + 1) if len(part) else (0, 0)
+            found = self._with_edges(batch.frames(start, stop))
+            first = [d for d in derivatives if d != "hessian"]
+            results = self.evaluator.evaluate(found, derivatives=first, extra=extra)
+            out = {name: np.asarray(value, np.float64) for name, value in results.items()}
+            if "hessian" in derivatives:
+                out["hessian"] = self._hessian_rows(found, widest)
+            return out
 
-        every, size = np.arange(frames.n_frames), self._batch_size
-        if size is None or not frames.n_frames:
+        every, size = np.arange(batch.n_frames), self._batch_size
+        if size is None or not batch.n_frames:
             out = evaluate(every)
         else:
-            out = size.execute_all(evaluate, frames.n_frames, frames.n_atoms, every)
+            out = size.execute_all(evaluate, batch.n_frames, n_atoms, every)
         self._warn_of_overflow()
         return out
 
-    def _evaluate(
-        self, frames: Frames, part: np.ndarray, derivatives: Sequence[str], extra: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        """Evaluate some frames, and put the atoms' results into (n_frames, n_atoms, …)."""
-        first = [d for d in derivatives if d != "hessian"]
-        batch = self._batch(frames, part)
-        self._warn_of_coincident(frames, part, batch)
-        results = self.evaluator.evaluate(batch, derivatives=first, extra=extra)
-        real = frames.real[part]
-        out = {}
-        for name, value in results.items():
-            out[name] = np.asarray(value, np.float64)
-            if self.is_per_atom(name):
-                out[name] = np.zeros((*real.shape, *value.shape[1:]))
-                out[name][real] = value
-        if "hessian" in derivatives:
-            out["hessian"] = np.stack([self._hessian(frames, number) for number in part])
-        return out
-
-    def _batch(self, frames: Frames, part: np.ndarray) -> Batch:
-        """Some of the frames, with their edges."""
-        batch, rcut = frames.batch(part), self.model.rcut
+    def _with_edges(self, batch: Batch) -> Batch:
+        """Return a batch with its edges."""
+        if batch.edges is not None:
+            return batch
+        rcut = self.model.rcut
         if self._neighbor_list is None:
-            batch.edges = batch_edges(batch, rcut)
+            edges = batch_edges(batch, rcut)
         else:
             check = not self._neighbor_list_checked
-            batch.edges = edges_from_ase(self._neighbor_list, batch, rcut, check=check)
+            edges = edges_from_ase(self._neighbor_list, batch, rcut, check=check)
             self._neighbor_list_checked = True
-        return batch
+        return dataclasses.replace(batch, edges=edges)
 
     def is_per_atom(self, name: str) -> bool:
         """Whether an evaluator's result has a row per atom, and not per frame."""
@@ -214,24 +255,27 @@ class DeepEval(Queries):
         if "hessian" in derivatives:
             raise NotAvailableError("second derivatives are not built for models with spins")
 
-    def _hessian(self, frames: Frames, number: int) -> np.ndarray:
-        """Second derivatives of a frame, zero for virtual atoms."""
-        out = np.zeros((3 * frames.n_atoms, 3 * frames.n_atoms))
-        real = np.flatnonzero(np.repeat(frames.real[number], 3))
-        batch = self._batch(frames, np.array([number]))
-        out[np.ix_(real, real)] = self.evaluator.hessian(batch)
+    def _hessian_rows(self, batch: Batch, widest: int) -> np.ndarray:
+        """Second derivatives (n_atoms, 9 widest): three rows of the matrix for each atom."""
+        out, ends = np.zeros((batch.n_atoms, 9 * widest)), batch.offsets()
+        for k, n in enumerate(batch.natoms):
+            hessian = self.evaluator.hessian(batch.frames(k, k + 1))
+            out[ends[k] : ends[k + 1]] = widened(hessian.reshape(n, 9 * n), 9 * widest)
         return out
 
-    def _warn_of_coincident(self, frames: Frames, part: np.ndarray, batch: Batch) -> None:
-        """Warn once of atoms at the same place, which do not see each other."""
+    def _warn_of_coincident(self, batch: Batch, place: np.ndarray) -> None:
+        """Warn once of atoms at the same place, which do not see each other.
+
+        ``place`` (n_atoms,) is the number of each atom in its frame, as the caller counts them.
+        """
         if self._warned_of_coincident:
             return
         pairs = batch.coincident()
         if len(pairs):
             self._warned_of_coincident = True
-            k = batch.frame[pairs[0, 0]]
-            atoms = np.flatnonzero(frames.real[part[k]])[np.sort(pairs[0]) - batch.offsets()[k]]
-            log.warning("atoms %d and %d of frame %d are at the same place", *atoms, part[k])
+            first, second = place[np.sort(pairs[0])]
+            frame = batch.frame[pairs[0, 0]]
+            log.warning("atoms %d and %d of frame %d are at the same place", first, second, frame)
 
     def _warn_of_overflow(self) -> None:
         overflow = self.evaluator.overflow
@@ -323,6 +367,28 @@ class DeepEval(Queries):
     ) -> np.ndarray:
         given = dict(zip(("fparam", "aparam", "mixed_type"), parameters, strict=False)) | named
         return self.evaluate(*frames, derivatives=(), extra=(name,), **_known_inputs(given))[name]
+
+
+def _hessians(rows: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Return matrices (n_frames, 3 n_atoms, 3 n_atoms), zero for virtual atoms.
+
+    Parameters
+    ----------
+    rows : (n_real, 9 n)
+        Three rows of the matrix for each real atom.
+    real : (n_frames, n_atoms) bool
+    """
+    nf, size = len(real), 3 * real.shape[1]
+    if real.all():
+        return rows.reshape(nf, size, size)
+    out, start = np.zeros((nf, size, size)), 0
+    for k, there in enumerate(real):
+        n = int(there.sum())
+        of_frame = rows[start : start + n].reshape(3 * n, -1)[:, : 3 * n]
+        places = np.flatnonzero(np.repeat(there, 3))
+        out[k][np.ix_(places, places)] = of_frame
+        start += n
+    return out
 
 
 def _known_inputs(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,49 +109,24 @@ def make_frames(
     coord = coord.reshape(nf, na, 3)
     _check_types(atype, model.get_type_map())
     _check_finite(coord, atype, "coords", "is at NaN or infinity")
-    charges = (nf, model.get_dim_chg_spin())
-    charge_spin = _parameters("charge_spin", charge_spin, charges, model.get_default_chg_spin())
-    if charge_spin is not None:
-        check_charge_spin(charge_spin, "charge_spin")
-    return Frames(
-        coord,
-        _cells(cells, nf),
-        atype,
-        _parameters("fparam", fparam, (nf, model.get_dim_fparam()), model.get_default_fparam()),
-        _parameters("aparam", aparam, (nf, na, model.get_dim_aparam())),
-        charge_spin,
-        _spin(spin, model, atype),
-    )
+    given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin, "spin": spin}
+    return Frames(coord, _cells(cells, nf), atype, **_inputs(model, nf, atype, given))
 
 
-def padded(batch: Batch) -> tuple[dict[str, Any], np.ndarray]:
-    """Arguments of :meth:`deepmd.infer.DeepEval.eval` for frames of any sizes.
+def check_batch(model: Model, batch: Batch) -> Batch:
+    """Return a batch with all inputs of a model, its defaults where the data have none.
 
-    Returns
-    -------
-    dict, array
-        The arguments, smaller frames filled up with virtual atoms, and which atoms are real,
-        (n_frames, n).
+    Raises
+    ------
+    InputError
+        If types or inputs do not fit the model.
     """
-    nf, width = batch.n_frames, int(batch.natoms.max())
-    real = np.arange(width) < batch.natoms[:, None]
-
-    def filled(values: np.ndarray, empty: int = 0) -> np.ndarray:
-        out = np.full((nf, width, *values.shape[1:]), empty, values.dtype)
-        out[real] = values
-        return out
-
-    atype = filled(batch.atype, -1)
-    mixed = bool((atype != atype[0]).any())
-    given: dict[str, Any] = {
-        "coords": filled(batch.coord),
-        "cells": batch.cell.reshape(nf, 9) if batch.periodic.any() else None,
-        "atom_types": atype if mixed else atype[0],
-        "mixed_type": mixed,
-    }
-    given |= {name: getattr(batch, name) for name in _OF_FRAMES if batch.find.get(name)}
-    of_atoms = {name: getattr(batch, name) for name in _OF_ATOMS}
-    return given | {k: filled(v) for k, v in of_atoms.items() if v is not None}, real
+    atype = batch.atype[None]
+    _check_types(atype, model.get_type_map())
+    given = {n: getattr(batch, n) if batch.find.get(n, 1.0) else None for n in PARAMETERS}
+    inputs = _inputs(model, batch.n_frames, atype, given)
+    of_atoms = {n: None if inputs[n] is None else inputs[n][0] for n in _OF_ATOMS}
+    return dataclasses.replace(batch, **{**inputs, **of_atoms})
 
 
 def numbered(
@@ -165,6 +140,23 @@ def numbered(
                 f"made for types {known}; the system has {name} (atom {k})", where=where, fix=fix
             )
     return [types[name] for name in names]
+
+
+def _inputs(model: Model, nf: int, atype: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a model by name: (nf, dim), or (*atype.shape, dim) for those of atoms."""
+    charges = (nf, model.get_dim_chg_spin())
+    default = model.get_default_chg_spin()
+    charge_spin = _parameters("charge_spin", given["charge_spin"], charges, default)
+    if charge_spin is not None:
+        check_charge_spin(charge_spin, "charge_spin")
+    per_frame, default = (nf, model.get_dim_fparam()), model.get_default_fparam()
+    per_atom = (*atype.shape, model.get_dim_aparam())
+    return {
+        "fparam": _parameters("fparam", given["fparam"], per_frame, default),
+        "aparam": _parameters("aparam", given["aparam"], per_atom),
+        "charge_spin": charge_spin,
+        "spin": _spin(given["spin"], model, atype),
+    }
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from deepmd.dpmodel.batch import Batch
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.utils.errors import InputError
 from deepmd.utils.files import appending
@@ -145,20 +146,98 @@ def calc_model_devi(
     nf, na = force.shape[1:3]
     types = np.asarray(atype).reshape(-1, na) if na else np.zeros((1, 0))
     real_atoms = np.broadcast_to(types >= 0, (nf, na))
+    devi = _rows(
+        energy[..., 0],
+        force,
+        virial,
+        real_atoms,
+        real_data or {},
+        atomic=atomic,
+        relative=relative,
+        relative_v=relative_v,
+    )
+    devi[:, 0] *= frequency
+    if fname is not None:
+        write_model_devi_out(devi, fname, atomic=atomic)
+    return devi
+
+
+def batch_model_devi(
+    batch: Batch,
+    models: Sequence[DeepPot],
+    *,
+    real_data: Mapping[str, np.ndarray] | None = None,
+    atomic: bool = False,
+    relative: float | None = None,
+    relative_v: float | None = None,
+) -> np.ndarray:
+    """Evaluate a batch with several models and return how much they disagree.
+
+    Parameters
+    ----------
+    batch : Batch
+    models, atomic, relative, relative_v
+        See :func:`calc_model_devi`.
+    real_data : dict, optional
+        ``energy``, ``force``, ``virial`` as labels of the batch.
+
+    Returns
+    -------
+    (n_frames, 8) or (n_frames, 8 + n)
+        As of :func:`calc_model_devi`; n is the largest number of atoms.
+    """
+    results = [m.evaluate_batch(batch, derivatives=("force", "virial")) for m in models]
+    energy, force, virial = (
+        np.stack([r[k] for r in results]) for k in ("energy", "force", "virial")
+    )
+    real_atoms = np.arange(batch.natoms.max(initial=0)) < batch.natoms[:, None]
+
+    def of_frames(values: np.ndarray) -> np.ndarray:
+        out = np.zeros((*values.shape[:-2], *real_atoms.shape, 3))
+        out[..., real_atoms, :] = values
+        return out
+
+    data = dict(real_data or {})
+    if "force" in data:
+        data["force"] = of_frames(data["force"])
+    options: dict[str, Any] = {"relative": relative, "relative_v": relative_v}
+    return _rows(
+        energy[..., 0], of_frames(force), virial, real_atoms, data, atomic=atomic, **options
+    )
+
+
+def _rows(
+    energy: np.ndarray,
+    force: np.ndarray,
+    virial: np.ndarray,
+    real_atoms: np.ndarray,
+    data: Mapping[str, np.ndarray],
+    *,
+    atomic: bool,
+    relative: float | None,
+    relative_v: float | None,
+) -> np.ndarray:
+    """Return the rows of :func:`calc_model_devi`, with the numbers of the frames.
+
+    Parameters
+    ----------
+    energy : (n_models, n_frames) [eV]
+    force : (n_models, n_frames, n_atoms, 3) [eV/Å]
+    virial : (n_models, n_frames, 9) [eV]
+    real_atoms : (n_frames, n_atoms) bool
+    data, atomic, relative, relative_v
+        See :func:`calc_model_devi`.
+    """
+    nf, na = real_atoms.shape
     count = np.maximum(real_atoms.sum(axis=1), 1)
-    data = real_data or {}
     real_e = _real(data, "energy", (nf,), count)
     real_v = _real(data, "virial", (nf, 9), count[:, None])
     real_f = _real(data, "force", (nf, na, 3), 1.0)
     of_virial = calc_model_devi_v(virial / count[:, None], real_v, relative_v)
-    of_energy = calc_model_devi_e(energy[..., 0] / count, real_e)
+    of_energy = calc_model_devi_e(energy / count, real_e)
     *of_force, per_atom = _of_forces(force, real_f, relative, real_atoms)
-    steps = np.arange(nf) * float(frequency)
-    columns = [steps, *of_virial, *of_force, of_energy]
-    devi = np.column_stack([*columns, per_atom] if atomic else columns)
-    if fname is not None:
-        write_model_devi_out(devi, fname, atomic=atomic)
-    return devi
+    columns = [np.arange(nf), *of_virial, *of_force, of_energy]
+    return np.column_stack([*columns, per_atom] if atomic else columns)
 
 
 def _real(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import modules
@@ -93,13 +92,13 @@ class Queries:
 
     def eval_typeebd(self) -> np.ndarray:
         """Return the type embedding, (n_types + 1, width)."""
-        descriptor = getattr(self.model.atomic_model, "descriptor", None)
-        embedding = getattr(descriptor, "type_embedding", None)
-        if embedding is None:
+        descriptor = self.model.atomic_model.components().get("descriptor")
+        table = None if descriptor is None else descriptor.type_table()
+        if table is None:
             raise NotAvailableError(
                 "the model has no type embedding", fix="only descriptors of mixed types have one"
             )
-        return np.asarray(embedding())
+        return np.asarray(table)
 
     def get_model(self) -> Any:
         """Return what evaluates the model: the module of PyTorch, or the neutral model."""
@@ -132,7 +131,7 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
     names = (script.get("info") or {}).get("observed_type")
     if names is None:
         inner = model.atomic_model
-        seen = inner.out_bias.any(axis=(0, 2)) | own_bias(inner).any(axis=1)
+        seen = inner.out_bias.any(axis=(0, 2)) | inner.own_bias().any(axis=1)
         names = [t for t, there in zip(model.get_type_map(), seen, strict=False) if there]
     number = {symbol: z for z, symbol in enumerate(ELEMENTS)}
     return sorted(names, key=lambda t: (number.get(t, len(number)), t))
@@ -140,12 +139,9 @@ def observed_types(model: Model, script: Mapping[str, Any]) -> list[str]:
 
 def model_size(model: Model) -> dict[str, int]:
     """Return the number of parameters: ``descriptor``, ``fitting-net`` and ``total``."""
-    inner = model.atomic_model
-    parts = {
-        "descriptor": count_parameters(getattr(inner, "descriptor", None)),
-        "fitting-net": count_parameters(getattr(inner, "fitting", None)),
-    }
-    return {**parts, "total": count_parameters(inner)}
+    parts = {"descriptor": None, "fitting-net": None, **model.atomic_model.components()}
+    parts["total"] = model.atomic_model
+    return {name: count_parameters(part) for name, part in parts.items()}
 
 
 def count_parameters(node: Any) -> int:

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The door through which every model file and checkpoint is read.
 
-Damaged, foreign and hostile files make libraries raise whatever they like, or take any amount of
-memory. Readers work inside of :func:`opening`, which turns that into one line, and check sizes
-before they take memory.
+Readers work inside of :func:`opening`, the door of model files (see :mod:`deepmd.utils.door`), and
+check sizes before they take memory.
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepmd.utils.door import MAX_DEPTH, reading
 from deepmd.utils.errors import InputError, ModelFileError
 
-log = logging.getLogger(__name__)
-
 AGAIN = "copy or freeze it again"
-#: Levels of dictionaries and lists; model dictionaries have about 20.
-MAX_DEPTH = 64
 #: Bytes that a small file may unpack to; larger ones may grow by the factor.
 UNPACKED, GROWTH = 1 << 26, 20
 #: Entries of the trees of small files; others have at most one per byte.
@@ -42,41 +37,12 @@ def opening(path: str | os.PathLike[str], fix: str = AGAIN) -> Iterator[None]:
         In place of every other exception. Input errors keep their class and get the path.
     """
     try:
-        yield
+        with reading(path, ModelFileError, fix=fix, noun="model file", absent="not found"):
+            yield
     except InputError as error:
         inside = error.where is not None and os.fspath(error.where) != os.fspath(path)
         what = f"{error.where}: {error.what}" if inside else error.what
         raise type(error)(what, where=path, fix=error.fix) from error.__cause__
-    except FileNotFoundError:
-        raise ModelFileError("model file not found", where=path) from None
-    except IsADirectoryError:
-        raise ModelFileError("is a folder, a model file was expected", where=path) from None
-    except MemoryError as error:
-        raise ModelFileError(
-            "takes more memory than there is: it is large, or damaged", where=path, fix=fix
-        ) from error
-    except RecursionError as error:
-        raise ModelFileError("is nested too deeply", where=path, fix=fix) from error
-    except Exception as error:
-        log.debug("reading %s", path, exc_info=True)
-        why = error.strerror if isinstance(error, OSError) and error.errno else reason(error)
-        raise ModelFileError(
-            f"cannot be read, it is incomplete, damaged or of another kind ({why})",
-            where=path,
-            fix=fix,
-        ) from error
-
-
-def reason(error: BaseException) -> str:
-    """Return the first line of what another library says, without its quotes."""
-    lines = str(error).strip("'\" \n").splitlines() or [""]
-    text = " ".join("".join(c if c.isprintable() else "?" for c in lines[0]).split())[:200]
-    return text if isinstance(error, (OSError, RuntimeError)) and text else named(error, text)
-
-
-def named(error: BaseException, text: str) -> str:
-    """Return the kind of an error and its text."""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def regular_size(path: str | os.PathLike[str]) -> int:

@@ -8,8 +8,9 @@ import numpy as np
 import yaml
 
 from deepmd.io.digest import DIGEST_LINE, check_digest, digest_of_lines
-from deepmd.io.guard import MAX_DEPTH, check_tree
+from deepmd.io.guard import check_tree
 from deepmd.io.tree import VARIABLES, map_leaves, plain
+from deepmd.utils.door import MAX_DEPTH
 from deepmd.utils.errors import ModelFileError
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

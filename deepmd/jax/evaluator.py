@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation with JAX: compiled, in chunks of centres of one shape."""
 
-import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from deepmd.dpmodel.batch import Batch, Edges
-from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk, assemble, chunks
+from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk
 from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.dpmodel.output_def import Level, of_level
 from deepmd.io.dp import has_digest
 from deepmd.io.files import load_model
 from deepmd.io.guard import opening
@@ -45,6 +41,7 @@ class JaxEvaluator(Evaluator):
     """
 
     program: Callable[..., dict[str, Any]] | None = None
+    interleave = True
 
     def __init__(self, model: Model, **about: Any) -> None:
         refuse_fork("JAX")
@@ -54,59 +51,20 @@ class JaxEvaluator(Evaluator):
         self.forward = model_forward(model)
         self.shapes: set[Any] = set()
 
-    def evaluate(
+    def run(
         self,
-        batch: Batch,
-        *,
-        derivatives: Sequence[str] = ("force", "virial"),
-        extra: Sequence[str] = (),
-    ) -> dict[str, np.ndarray]:
-        """Evaluate a batch with edges; see :class:`Evaluator`."""
+        parts: Iterable[Chunk],
+        n_frames: int,
+        derivatives: Sequence[str],
+        extra: Sequence[str],
+    ) -> Iterator[tuple[Chunk, dict[str, Any]]]:
+        """Evaluate chunks, padded to one shape; see :class:`Evaluator`."""
         refuse_fork("JAX")
-        batch = self.model.expand(batch)
-        local = not self.model.message_passing()
-        ordered = any(p.layout == "first_type" for p in self.model.packings())
-        n_edges = len(edges_of(batch))
-        total, limit = batch.n_atoms + n_edges, self.max_edges
-        turns = mixed = None
-        if local and total > limit and not ordered:
-            turns, mixed = take_turns(batch)
-            limit = _even_limit(total, limit)
-        found = list(
-            chunks(
-                batch if mixed is None else mixed,
-                self.model.packings(),
-                ntypes=self.model.atomic_model.ntypes,
-                local=local,
-                max_edges=limit,
-                overflow=self.overflow,
-            )
-        )
-        edge_names = of_level(self.model.output_def().raw_results(), Level.EDGE)
-        raw: dict[str, np.ndarray] = {}
-        for chunk, values in zip(
-            found, self._run(found, batch.n_frames, tuple(extra), bool(derivatives))
-        ):
-            for name, value in values.items():
-                kind = int(name in edge_names)
-                where: Any = (chunk.atoms, chunk.edges)[kind]
-                value = np.asarray(value)[: where.stop - where.start]
-                if turns is not None:
-                    where = turns[kind][where]
-                if name not in raw:
-                    rows = (batch.n_atoms, n_edges)[kind]
-                    raw[name] = np.zeros((rows, *value.shape[1:]), value.dtype)
-                raw[name][where] = value
-        return assemble(self.model, batch, raw, derivatives)
-
-    def _run(
-        self, found: Sequence[Chunk], n_frames: int, extra: tuple[str, ...], gradients: bool
-    ) -> Iterator[dict[str, Any]]:
-        """Evaluate chunks, padded to one shape."""
+        found, gradients, more = list(parts), bool(derivatives), tuple(extra)
         packings, ntypes = self.model.packings(), self.model.atomic_model.ntypes
         sizes = [sizes_of(c.inputs, packings, n_frames, ntypes) for c in found]
         to = round_sizes(functools.reduce(Sizes.join, sizes), packings, coarse=True)
-        key = (to, extra, gradients)
+        key = (to, more, gradients)
         if key not in self.shapes:
             self.shapes.add(key)
             make_room()
@@ -114,10 +72,10 @@ class JaxEvaluator(Evaluator):
         names = {one.name for one in self.model.entry_inputs()}
         for chunk in found:
             padded = pad_inputs(chunk.inputs.only(names), packings, n_frames, to, self.model.rcut)
-            if self.program is not None and gradients and not extra:
-                yield self.program(*padded)
+            if self.program is not None and gradients and not more:
+                yield chunk, self.program(*padded)
             else:
-                yield self.forward(padded, extra, gradients)
+                yield chunk, self.forward(padded, more, gradients)
 
 
 def model_forward(model: Model) -> Forward:
@@ -137,50 +95,6 @@ def _compiled(model: Model) -> Callable[..., dict[str, Any]]:
         return bound.forward_edges(inputs, extra) if gradients else bound.atomic(inputs, extra)
 
     return run
-
-
-def edges_of(batch: Batch) -> Edges:
-    """Return the edges of a batch, which must have been found."""
-    if batch.edges is None:
-        raise ValueError("a batch without edges cannot be evaluated")
-    return batch.edges
-
-
-def take_turns(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch]:
-    """Reorder atoms so that any range of them has about the composition of the whole.
-
-    Returns
-    -------
-    turns : arrays (n_atoms,) and (n_edges,)
-        Old numbers of the atoms and edges, in their new order.
-    batch : Batch
-        The reordered one, without labels.
-    """
-    position = np.empty(batch.n_atoms)
-    for t in np.unique(batch.atype):
-        rows = np.flatnonzero(batch.atype == t)
-        position[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-    atoms = np.argsort(position, kind="stable")
-    number = np.argsort(atoms)
-    old = edges_of(batch)
-    edges = np.argsort(number[old.i], kind="stable")
-    return (atoms, edges), dataclasses.replace(
-        batch,
-        coord=batch.coord[atoms],
-        atype=batch.atype[atoms],
-        frame=batch.frame[atoms],
-        aparam=None if batch.aparam is None else batch.aparam[atoms],
-        displacement=None if batch.displacement is None else batch.displacement[atoms],
-        labels={},
-        find={},
-        edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),
-    )
-
-
-def _even_limit(total: int, limit: int) -> int:
-    """Return the size of a chunk that divides the work evenly, a little above the exact share."""
-    share = total / -(-total // limit)
-    return min(limit, int(1.02 * share) + 1)
 
 
 def open_hlo(path: str | os.PathLike[str], head: str | None = None) -> JaxEvaluator:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The operations of :mod:`deepmd.dpmodel.ops` on JAX arrays."""
+"""Array-API names over JAX, and JAX's forms of the operations."""
 
 import functools
 import types
@@ -18,7 +18,7 @@ _UNROLLED = 9
 
 
 class _Namespace(types.ModuleType):
-    """The Array-API names over ``jax.numpy``, products in full precision."""
+    """Array-API names over ``jax.numpy``, products in full precision."""
 
     def __init__(self) -> None:
         super().__init__("jax_namespace")
@@ -76,7 +76,7 @@ def _(x: Any) -> Any:
 
 
 @register("edge_gradient", "jax")
-def _(vec: Any, energy: Callable, *, keep_graph: bool = False, count: int = 1) -> Any:
+def _(vec: Any, energy: Callable, *, order: int = 1) -> Any:
     def totals(v: Any) -> tuple[Any, Any]:
         outputs, scalars = energy(v)
         return (jnp.stack(scalars) if scalars else jnp.zeros(0)), outputs

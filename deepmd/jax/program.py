@@ -20,7 +20,7 @@ from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.reading import FOREIGN
-from deepmd.io.guard import reason
+from deepmd.utils.door import reason
 from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.

@@ -72,7 +72,7 @@ class _Program:
     ) -> tuple[Any, Metrics]:
         model = bind(self.neutral, params | fixed)
         n_frames = labels.natoms.shape[0]
-        pred = self.loss.predict(model, inputs, n_frames, labels, keep_graph=training)
+        pred = self.loss.predict(model, inputs, n_frames, labels, order=2 if training else 1)
         value, figures = self.loss(lr, pred, labels)
         return value, {"loss": value, **figures}
 

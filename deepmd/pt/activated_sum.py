@@ -6,11 +6,9 @@ Rows z are activated, ``y = f(z)``; some columns are weighted and summed over se
 others, with ``ȳ = (w A_a, R)``, the adjoint of z is ``ȳ f'(z)`` and that of w is ``y · A_a``.
 """
 
-from typing import Any
-
 import torch
 
-from deepmd.dpmodel.nn.updates import activated_sum
+import deepmd.dpmodel.nn.updates  # noqa: F401  (declares the operation)
 from deepmd.dpmodel.ops import register
 from deepmd.pt import blocks
 from deepmd.pt.blocks import Fused, in_blocks, ranges
@@ -19,26 +17,46 @@ from deepmd.pt.smooth import Smooth, smooth
 Tensor = torch.Tensor
 
 
-@register("activated_sum", "torch")
+def _fits(
+    z: Tensor,
+    weight: Tensor,
+    segment: Tensor,
+    n: int,
+    width: int,
+    activation_function: str,
+    *,
+    order: int = 3,
+) -> bool:
+    """Whether there is a fast form of the activation, and of the derivatives."""
+    return in_blocks(z, order) and smooth(activation_function) is not None
+
+
+@register("activated_sum", "torch", device="cpu", when=_fits)
 def _(
-    z: Tensor, weight: Tensor, segment: Tensor, n: int, width: int, activation_function: str
+    z: Tensor,
+    weight: Tensor,
+    segment: Tensor,
+    n: int,
+    width: int,
+    activation_function: str,
+    *,
+    order: int,
 ) -> tuple[Tensor, Tensor]:
     f = smooth(activation_function)
-    if f is None or not in_blocks(z):
-        reference: Any = activated_sum
-        return reference.reference(z, weight, segment, n, width, activation_function)
-    return _Sum(segment, n, width, f)(z, weight)
+    assert f is not None
+    return _Sum(order, segment, n, width, f)(z, weight)
 
 
 class _Sum(Fused):
-    """z (k, c), w (k,) -> sums (n, m), others (k, c - m).
+    """Activation and sums: z (k, c), w (k,) -> sums (n, m), others (k, c - m).
 
-    A weight is a switch, in which no parameter has a say.
+    Weights are switches, which are independent of the parameters.
     """
 
     moving = 2
 
-    def __init__(self, segment: Tensor, n: int, m: int, f: Smooth) -> None:
+    def __init__(self, order: int, segment: Tensor, n: int, m: int, f: Smooth) -> None:
+        super().__init__(order)
         self.segment, self.n, self.m, self.f = segment, n, m, f
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -53,44 +71,44 @@ class _Sum(Fused):
                 sums.index_add_(0, self.segment[b], y[:, :m].mul_(w[b, None]))
         return sums, others
 
-    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
-        self.of_sums, self.of_others = adjoints
-        of_z, of_w = torch.empty_like(self.z), torch.zeros_like(self.w)
+    def vjp(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        self.sums_bar, self.others_bar = adjoints
+        z_bar, w_bar = torch.empty_like(self.z), torch.zeros_like(self.w)
         for b in self.blocks:
             y, slope = self.f(self.z[b], 1)
-            near = self.of_y(b, of_z[b], *adjoints)
-            of_z[b].mul_(slope)
+            near = self.write_y_bar(b, z_bar[b], *adjoints)
+            z_bar[b].mul_(slope)
             if self.m:
-                of_w[b] = y[:, : self.m].mul_(near).sum(1)
-        return of_z, of_w
+                w_bar[b] = y[:, : self.m].mul_(near).sum(1)
+        return z_bar, w_bar
 
-    def of_y(self, b: slice, out: Tensor, of_sums: Tensor, of_others: Tensor) -> Tensor:
+    def write_y_bar(self, b: slice, out: Tensor, sums_bar: Tensor, others_bar: Tensor) -> Tensor:
         """Write the adjoint of activated rows, and return that of the sums they are in."""
-        out[:, self.m :] = of_others[b]
-        near = of_sums.index_select(0, self.segment[b])
+        out[:, self.m :] = others_bar[b]
+        near = sums_bar.index_select(0, self.segment[b])
         torch.mul(near, self.w[b, None], out=out[:, : self.m])
         return near
 
-    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
-        self.d_z, self.d_w = tangents
-        d_sums, d_others = torch.zeros_like(self.of_sums), torch.empty_like(self.of_others)
+    def jvp(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        self.z_dot, self.w_dot = tangents
+        sums_dot, others_dot = torch.zeros_like(self.sums_bar), torch.empty_like(self.others_bar)
         for b in self.blocks:
             y, slope = self.f(self.z[b], 1)
-            d_y = slope.mul_(self.d_z[b])
-            d_others[b] = d_y[:, self.m :]
+            y_dot = slope.mul_(self.z_dot[b])
+            others_dot[b] = y_dot[:, self.m :]
             if self.m:
-                change = d_y[:, : self.m].mul_(self.w[b, None])
-                change.addcmul_(y[:, : self.m], self.d_w[b, None])
-                d_sums.index_add_(0, self.segment[b], change)
-        return d_sums, d_others
+                change = y_dot[:, : self.m].mul_(self.w[b, None])
+                change.addcmul_(y[:, : self.m], self.w_dot[b, None])
+                sums_dot.index_add_(0, self.segment[b], change)
+        return sums_dot, others_dot
 
-    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp_of_vjp(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
         out = torch.empty_like(self.z)
         for b in self.blocks:
             _, slope, bend = self.f(self.z[b], 2)
-            self.of_y(b, out[b], *adjoints)
-            of_d_y = torch.empty_like(slope)
-            near = self.of_y(b, of_d_y, self.of_sums, self.of_others)
-            out[b, : self.m].addcmul_(near, self.d_w[b, None])
-            out[b].mul_(slope).addcmul_(of_d_y.mul_(bend), self.d_z[b])
+            self.write_y_bar(b, out[b], *adjoints)
+            y_dot_bar = torch.empty_like(slope)
+            near = self.write_y_bar(b, y_dot_bar, self.sums_bar, self.others_bar)
+            out[b, : self.m].addcmul_(near, self.w_dot[b, None])
+            out[b].mul_(slope).addcmul_(y_dot_bar.mul_(bend), self.z_dot[b])
         return out, None

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Functions whose first and second derivatives are written out, in blocks that stay in the cache.
 
-A training step asks for three things of a function ``y = f(x, w)`` of geometry x and parameters w:
+A training step needs three things of a function ``y = f(x, w)`` of geometry x and parameters w:
 its value; with a the adjoint of y, the adjoint of x, which gives the forces; and, from the adjoint u
-of that one, what both mean for the parameters. The last is the adjoint of a pair: of f and of its
-change along u. Hence the four parts of :class:`Fused`, each of which is computed once per step.
+of that one, the adjoints of the parameters in both. The last is the adjoint of a pair: of f and of
+its derivative along u. Hence the four parts of :class:`Fused`, each computed once per step.
 
-Autograd sees two nodes. The second, which stands for ``pull``, hands u to ``push``, and passes a
-token to the first, which therefore waits for it and runs ``pull_again`` once for everything.
+Autograd sees two nodes. The second, which stands for ``vjp``, hands u to ``jvp``, and passes a
+token to the first, which therefore waits for it and runs ``vjp_of_vjp`` once for everything.
 
-Third derivatives, and second ones with respect to geometry, do not exist in this form:
-:func:`allowed` says where nobody can ask for them.
+Third derivatives, and second ones with respect to geometry, do not exist in this form: operations
+are told by ``order``, see :mod:`deepmd.dpmodel.ops`, which derivatives will be asked for, and take the
+reference from 3 on.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,30 +23,8 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Tensor = torch.Tensor
 
-#: Numbers in a block of the widest array.
+#: Elements of the largest intermediate array in a block.
 BLOCK = 1 << 18
-
-_ALLOWED = contextvars.ContextVar("fused", default=False)
-_PARAMETERS = contextvars.ContextVar("parameters", default=True)
-
-
-@contextlib.contextmanager
-def allowed(value: bool, *, parameters: bool) -> Iterator[None]:
-    """Allow fused forms, or forbid them, within an energy function.
-
-    Parameters
-    ----------
-    value : bool
-        Whether the energy is differentiated once only by the geometry.
-    parameters : bool
-        Whether gradients of parameters will be asked for.
-    """
-    tokens = _ALLOWED.set(value), _PARAMETERS.set(parameters)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(tokens[0])
-        _PARAMETERS.reset(tokens[1])
 
 
 def traced() -> bool:
@@ -55,19 +32,14 @@ def traced() -> bool:
     return get_proxy_mode() is not None or torch.compiler.is_compiling()
 
 
-def in_blocks(x: Tensor) -> bool:
-    """Whether forms in blocks apply here."""
-    return _ALLOWED.get() and x.device.type == "cpu" and x.numel() > 0 and not traced()
+def in_blocks(x: Tensor, order: int) -> bool:
+    """Whether forms in blocks have the derivatives up to ``order``, and serve such an array."""
+    return order < 3 and not traced() and x.numel() > 0
 
 
-def trained() -> bool:
-    """Whether gradients of parameters will be asked for."""
-    return _PARAMETERS.get()
-
-
-def in_file() -> bool:
+def in_file(order: int) -> bool:
     """Whether a trace for a file is being made, in which one node may stand for all blocks."""
-    return traced() and _ALLOWED.get() and not trained()
+    return order == 1 and traced()
 
 
 def ranges(n: int, step: int) -> list[slice]:
@@ -77,22 +49,28 @@ def ranges(n: int, step: int) -> list[slice]:
 
 
 class Fused:
-    """A function of some arrays, with derivatives; an instance serves one evaluation.
+    """Function of arrays with derivatives; an instance serves one evaluation.
+
+    Parameters
+    ----------
+    order : int
+        Highest derivative that will be asked for: with 2, ``jvp`` and ``vjp_of_vjp`` may follow
+        ``vjp``.
 
     Attributes
     ----------
     moving : int
-        How many of the inputs, the first ones, depend on the geometry.
-    trained : bool
-        Whether ``push`` and ``pull_again`` may follow ``pull``.
+        Number of inputs, the first ones, that depend on the geometry.
     """
 
     moving = 1
-    pulled = pushed = False
+    has_vjp = has_jvp = False
+
+    def __init__(self, order: int) -> None:
+        self.order = order
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Evaluate, in autograd's sight."""
-        self.trained = trained()
+        """Evaluate, recorded by autograd."""
         outputs = _Value.apply(self, *inputs)[:-1]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -100,59 +78,62 @@ class Fused:
         """Return the outputs."""
         raise NotImplementedError
 
-    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
-        """Return the adjoints of the moving inputs from those of the outputs."""
+    def vjp(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        """Return the adjoints of the moving inputs, from those of the outputs."""
         raise NotImplementedError
 
-    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
-        """Return the changes of the outputs from those of the moving inputs."""
+    def jvp(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        """Return the tangents of the outputs, from those of the moving inputs."""
         raise NotImplementedError
 
-    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp_of_vjp(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
         """Return the adjoints of all inputs.
 
-        ``adjoints`` are those of the outputs; those of the changes that the last ``push`` has given
-        are the arguments of the ``pull`` before. None for inputs that no parameter has a say in.
+        ``adjoints`` are those of the outputs; those of the tangents of the last ``jvp`` are the
+        arguments of the ``vjp`` before. None for inputs that are independent of the parameters.
         """
         raise NotImplementedError
 
 
 class Blocked(Fused):
-    """A function that treats every row of its inputs alone: block by block.
+    """Function of independent rows, evaluated block by block.
 
     Parameters
     ----------
     part : callable
-        Makes the object that serves one block from the block's rows of the first inputs and the
-        other inputs. It holds ``outputs`` and has ``pull``, ``push`` and ``pull_again``.
+        Returns the object of one block, from the block's rows of the first inputs and the other
+        inputs. It has ``outputs``, ``vjp``, ``jvp`` and ``vjp_of_vjp``.
     rows, moving : int
-        How many inputs, the first ones, have a row each, and how many of these are moving.
-    numbers : int
-        Numbers of a row of the widest intermediate array.
+        Number of inputs, the first ones, that are split into rows, and how many of these are moving.
+    elements : int
+        Elements per row of the largest intermediate array.
     """
 
-    def __init__(self, part: Callable[..., Any], *, rows: int, moving: int, numbers: int) -> None:
-        self.part, self.rows, self.moving, self.numbers = part, rows, moving, numbers
+    def __init__(
+        self, part: Callable[..., Any], order: int, *, rows: int, moving: int, elements: int
+    ) -> None:
+        super().__init__(order)
+        self.part, self.rows, self.moving, self.elements = part, rows, moving, elements
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        self.blocks = ranges(len(inputs[0]), BLOCK // self.numbers)
-        own, fixed = inputs[: self.rows], inputs[self.rows :]
-        self.parts = [self.part(*(x[b] for x in own), *fixed) for b in self.blocks]
+        self.blocks = ranges(len(inputs[0]), BLOCK // self.elements)
+        split, fixed = inputs[: self.rows], inputs[self.rows :]
+        self.parts = [self.part(*(x[b] for x in split), *fixed) for b in self.blocks]
         return _joined([p.outputs for p in self.parts])
 
-    def pull(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
-        return _joined(self._each("pull", adjoints))
+    def vjp(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
+        return _joined(self._each("vjp", adjoints))
 
-    def push(self, *tangents: Tensor) -> tuple[Tensor, ...]:
-        return _joined(self._each("push", tangents))
+    def jvp(self, *tangents: Tensor) -> tuple[Tensor, ...]:
+        return _joined(self._each("jvp", tangents))
 
-    def pull_again(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
-        found = self._each("pull_again", adjoints)
-        own = [
+    def vjp_of_vjp(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        found = self._each("vjp_of_vjp", adjoints)
+        split = [
             None if c[0] is None else torch.cat(c)
             for c in zip(*(f[: self.rows] for f in found), strict=True)
         ]
-        return *own, *(sum(c) for c in zip(*(f[self.rows :] for f in found), strict=True))
+        return *split, *(sum(c) for c in zip(*(f[self.rows :] for f in found), strict=True))
 
     def _each(self, name: str, arrays: Sequence[Tensor]) -> list[tuple[Any, ...]]:
         return [
@@ -166,7 +147,7 @@ def _joined(blocks: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 class _Value(torch.autograd.Function):
-    """Inputs -> outputs and the token."""
+    """Node of the value: inputs -> outputs and the token."""
 
     @staticmethod
     def forward(ctx: Any, fused: Fused, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -181,27 +162,27 @@ class _Value(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple:
         *adjoints, _ = grads
         fused = ctx.fused
-        if torch.is_grad_enabled() or not fused.trained:
-            pulled = _Pull.apply(fused, *ctx.saved_tensors, *adjoints)
-            return None, *pulled, *ctx.fixed * (None,)
-        if not fused.pushed:  # the loss is one of energies alone
-            if not fused.pulled:
-                fused.pull(*(torch.zeros_like(a) for a in adjoints))
-            fused.push(*(torch.zeros_like(x) for x in ctx.moving))
-        fused.pushed = False
-        return None, *fused.pull_again(*adjoints)
+        if torch.is_grad_enabled() or fused.order < 2:
+            found = _Vjp.apply(fused, *ctx.saved_tensors, *adjoints)
+            return None, *found, *ctx.fixed * (None,)
+        if not fused.has_jvp:  # the loss is one of energies alone
+            if not fused.has_vjp:
+                fused.vjp(*(torch.zeros_like(a) for a in adjoints))
+            fused.jvp(*(torch.zeros_like(x) for x in ctx.moving))
+        fused.has_jvp = False
+        return None, *fused.vjp_of_vjp(*adjoints)
 
 
-class _Pull(torch.autograd.Function):
-    """The token and adjoints of the outputs -> adjoints of the moving inputs."""
+class _Vjp(torch.autograd.Function):
+    """Node of the vjp: the token and adjoints of the outputs -> adjoints of the moving inputs."""
 
     @staticmethod
     def forward(ctx: Any, fused: Fused, token: Tensor, *adjoints: Tensor) -> tuple[Tensor, ...]:
-        ctx.fused, ctx.zero, fused.pulled = fused, token.new_zeros(()), True
-        return fused.pull(*(a.detach() for a in adjoints))
+        ctx.fused, ctx.zero, fused.has_vjp = fused, token.new_zeros(()), True
+        return fused.vjp(*(a.detach() for a in adjoints))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *tangents: Tensor) -> tuple:
-        ctx.fused.pushed = True
-        return None, ctx.zero, *ctx.fused.push(*tangents)
+        ctx.fused.has_jvp = True
+        return None, ctx.zero, *ctx.fused.jvp(*tangents)

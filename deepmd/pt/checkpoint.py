@@ -23,7 +23,7 @@ from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
 from deepmd.io.archive import packed, read_archive
 from deepmd.io.files import SINGLE, branch_params
-from deepmd.io.guard import check_tree, opening, reason
+from deepmd.io.guard import check_tree, opening
 from deepmd.io.tree import map_leaves
 from deepmd.pt.names import (
     NOT_STORED,
@@ -35,6 +35,7 @@ from deepmd.pt.names import (
     state_of,
     with_tables,
 )
+from deepmd.utils.door import reason
 from deepmd.utils.errors import ModelFileError
 from deepmd.utils.files import replacing
 

@@ -122,7 +122,7 @@ class _Total(torch.nn.Module):
     def forward(
         self, lr: Tensor, inputs: Inputs, n_frames: int, labels: Labels
     ) -> tuple[Tensor, dict[str, Any]]:
-        pred = self.loss.predict(self.model, inputs, n_frames, labels, keep_graph=True)
+        pred = self.loss.predict(self.model, inputs, n_frames, labels, order=2)
         return self.loss(lr, pred, labels)
 
 

@@ -26,6 +26,15 @@ def _default_device() -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def cuda_devices() -> tuple[list[str], str]:
+    """Return the names of the CUDA devices, and the reason, if known, where there are none."""
+    if _default_device().type == "cuda":
+        count = torch.cuda.device_count()
+        return [torch.cuda.get_device_name(i) for i in range(count)], ""
+    built = torch.version.cuda is not None
+    return [], "" if built else f"PyTorch {torch.__version__} is built without CUDA"
+
+
 @functools.cache
 def single_thread_after_fork() -> None:
     """Let forked processes use one thread: those of OpenMP are not forked, and waited for."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Sum over neighbours of an embedded scalar times its row, in blocks that stay in the cache.
+"""Sum over neighbors of an embedded scalar times its row, in blocks that stay in the cache.
 
 With ``G`` the network of the first component ``s`` of a row ``r`` (c numbers), the sum over the
-neighbours k of one centre is ``T = Σ_k r_k ⊗ G(s_k)``. The network's derivative ``G'`` is carried
+neighbors k of one center is ``T = Σ_k r_k ⊗ G(s_k)``. The network's derivative ``G'`` is carried
 along with its value, so that the gradient with respect to the rows needs no sweep back through the
 network, and one sweep back gives the parameters' gradients of a loss of both energy and force.
 
@@ -11,50 +11,91 @@ both parts of a residual are contiguous.
 """
 
 import functools
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from deepmd.dpmodel import ops
+from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
 from deepmd.dpmodel.ops import register
 from deepmd.pt import script_embedding
-from deepmd.pt.blocks import Blocked, in_blocks, in_file, trained
+from deepmd.pt.blocks import Blocked, in_blocks, in_file
 
 Tensor = torch.Tensor
+Layers = Sequence[DenseArrays]
+Options = Sequence[DenseOptions]
 
 
-def _fits(r: Tensor, network: Any) -> bool:
-    """Whether the fused form applies here."""
-    return (in_file() or in_blocks(r)) and all(
-        layer.activation_function == "tanh" and layer.idt is None and layer.b is not None
-        for layer in network.layers
+def _are_tanh(layers: Layers, options: Options) -> bool:
+    """Whether all layers are activated by tanh, and have biases and no time steps."""
+    return all(o.activation_function == "tanh" for o in options) and all(
+        layer.b is not None and layer.idt is None for layer in layers
     )
 
 
-@register("embed_contract", "torch")
-def _(r: Tensor, network: Any, table: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-    if not _fits(r, network) or (in_file() and table is not None):
-        reference: Any = ops.embed_contract
-        return reference.reference(r, network, table, index)
-    if in_file():
-        return script_embedding.embed_contract(r, list(network.layers))
-    weights = [p for layer in network.layers for p in (layer.w, layer.b)]
+def _fits(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int = 3,
+) -> bool:
+    return in_blocks(r, order) and _are_tanh(layers, options)
+
+
+def _fits_file(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int = 3,
+) -> bool:
+    return in_file(order) and table is None and _are_tanh(layers, options)
+
+
+@register("embed_contract", "torch", when=_fits_file)
+def _(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: None = None,
+    index: None = None,
+    *,
+    order: int,
+) -> Tensor:
+    return script_embedding.embed_contract(r, layers, options)
+
+
+@register("embed_contract", "torch", device="cpu", when=_fits)
+def _(
+    r: Tensor,
+    layers: Layers,
+    options: Options,
+    table: Tensor | None = None,
+    index: Tensor | None = None,
+    *,
+    order: int,
+) -> Tensor:
+    weights = [p for layer in layers for p in (layer.w, layer.b)]
     if table is not None:
         weights[:2] = weights[0][:1], table
-    times = [script_embedding.residual(layer) for layer in network.layers]
+    times = [o.copies for o in options]
     rows = [r]
     if table is not None and index is not None:
         times[0] = 0
         rows.append(index.expand(r.shape[:2]) % table.shape[0])
     fixed = [w.detach() for w in weights]
-    layers = [_Layer(*parts) for parts in zip(fixed[::2], fixed[1::2], times, strict=True)]
-    numbers = r.shape[1] * layers[-1].w.shape[1]
-    part = functools.partial(_Part, layers=layers)
-    return Blocked(part, rows=len(rows), moving=1, numbers=numbers)(*rows, *weights)
+    inner = [_Layer(*parts) for parts in zip(fixed[::2], fixed[1::2], times, strict=True)]
+    elements = r.shape[1] * inner[-1].w.shape[1]
+    part = functools.partial(_Part, layers=inner, order=order)
+    return Blocked(part, order, rows=len(rows), moving=1, elements=elements)(*rows, *weights)
 
 
 class _Layer:
-    """Weights (width, n_in), biases (width, t), and how often the input is added: 0, 1 or 2."""
+    """Weights (width, n_in), biases (width, t), and copies of the input that are added: 0, 1 or 2."""
 
     def __init__(self, w: Tensor, b: Tensor, times: int) -> None:
         self.w, self.wt, self.times = w, w.t().contiguous(), times
@@ -62,46 +103,46 @@ class _Layer:
 
 
 class _Part:
-    """A block of rows (c, k, m) and the values and derivatives of the layers.
+    """Block of rows (c, k, m), and values and derivatives of the layers.
 
     With ``kinds`` (c, k) the first layer has several biases, a row of its table each.
     """
 
-    def __init__(self, r: Tensor, *others: Tensor, layers: list[_Layer]) -> None:
+    def __init__(self, r: Tensor, *others: Tensor, layers: list[_Layer], order: int) -> None:
         self.r, self.layers = r, layers
         self.shapes = [w.shape for w in others[-2 * len(layers) :]]
         self.kinds = others[0].reshape(-1) if len(others) > len(self.shapes) else None
         hidden = self.forward(r[..., 0].reshape(-1))
-        self.hidden = hidden if trained() else hidden[-1:]
-        self.outputs = (torch.bmm(self.per_centre(hidden[-1][0]), r),)
+        self.hidden = hidden if order > 1 else hidden[-1:]
+        self.outputs = (torch.bmm(self.per_center(hidden[-1][0]), r),)
 
-    def per_centre(self, h: Tensor) -> Tensor:
-        """Split the rows of (width, c k) by centre: (c, width, k), a view."""
+    def per_center(self, h: Tensor) -> Tensor:
+        """Split the rows of (width, c k) by center: (c, width, k), a view."""
         return h.view(len(h), len(self.r), -1).transpose(0, 1)
 
-    def pull(self, of_t: Tensor) -> tuple[Tensor]:
-        self.of_t = of_t
-        value, slope = (self.per_centre(h) for h in self.hidden[-1])
-        out = torch.bmm(value.transpose(1, 2), of_t)
-        along = torch.bmm(of_t, self.r.transpose(1, 2)).mul_(slope)
+    def vjp(self, t_bar: Tensor) -> tuple[Tensor]:
+        self.t_bar = t_bar
+        value, slope = (self.per_center(h) for h in self.hidden[-1])
+        out = torch.bmm(value.transpose(1, 2), t_bar)
+        along = torch.bmm(t_bar, self.r.transpose(1, 2)).mul_(slope)
         out[..., 0] += along.sum(1)
         return (out,)
 
-    def push(self, d_r: Tensor) -> tuple[Tensor]:
-        self.d_r = d_r
-        value, slope = (self.per_centre(h) for h in self.hidden[-1])
-        return (torch.bmm(value, d_r).baddbmm_(slope, self.r * d_r[..., :1]),)
+    def jvp(self, r_dot: Tensor) -> tuple[Tensor]:
+        self.r_dot = r_dot
+        value, slope = (self.per_center(h) for h in self.hidden[-1])
+        return (torch.bmm(value, r_dot).baddbmm_(slope, self.r * r_dot[..., :1]),)
 
-    def pull_again(self, of_t: Tensor) -> tuple[Tensor | None, ...]:
-        """Adjoints of the parameters; the row's first component depends on none."""
-        left = torch.cat([of_t, self.of_t], dim=-1)
-        right = torch.cat([self.r, self.d_r], dim=-1)
-        of_value, of_slope = self.r.new_empty((2, left.shape[1], right.shape[:2].numel()))
-        torch.bmm(left, right.transpose(1, 2), out=self.per_centre(of_value))
-        lever = (self.r * self.d_r[..., :1]).transpose(1, 2)
-        torch.bmm(self.of_t, lever, out=self.per_centre(of_slope))
+    def vjp_of_vjp(self, t_bar: Tensor) -> tuple[Tensor | None, ...]:
+        """Adjoints of the parameters, of which the row's first component is independent."""
+        left = torch.cat([t_bar, self.t_bar], dim=-1)
+        right = torch.cat([self.r, self.r_dot], dim=-1)
+        value_bar, slope_bar = self.r.new_empty((2, left.shape[1], right.shape[:2].numel()))
+        torch.bmm(left, right.transpose(1, 2), out=self.per_center(value_bar))
+        lever = (self.r * self.r_dot[..., :1]).transpose(1, 2)
+        torch.bmm(self.t_bar, lever, out=self.per_center(slope_bar))
         grads = [self.r.new_zeros(shape) for shape in self.shapes]
-        self.backward(of_value, of_slope, grads)
+        self.backward(value_bar, slope_bar, grads)
         return None, *([] if self.kinds is None else [None]), *grads
 
     # -- the network ----------------------------------------------------------------------------
@@ -124,17 +165,17 @@ class _Part:
             out.append((h, d))
         return out
 
-    def backward(self, of_value: Tensor, of_slope: Tensor, grads: list[Tensor]) -> None:
-        """Add what the adjoints (width, b) of the last layer mean for the parameters."""
+    def backward(self, value_bar: Tensor, slope_bar: Tensor, grads: list[Tensor]) -> None:
+        """Add the adjoints of the parameters, from those (width, b) of the last layer."""
         for k in range(len(self.layers) - 1, -1, -1):
             layer, (h, d) = self.layers[k], self.hidden[k]
             value = _without_input(self.hidden[k + 1][0], h, layer.times)
             slope = _without_input(self.hidden[k + 1][1], d, layer.times)
             cross = value * slope
             factor = torch.addcmul(value.new_ones(()), value, value, value=-1.0)
-            inner_value = torch.mul(of_value, factor)
-            inner_value.addcmul_(cross, of_slope, value=-2.0)
-            inner_slope = torch.mul(of_slope, factor, out=factor)
+            inner_value = torch.mul(value_bar, factor)
+            inner_value.addcmul_(cross, slope_bar, value=-2.0)
+            inner_slope = torch.mul(slope_bar, factor, out=factor)
             grads[2 * k].addmm_(h, inner_value.t()).addmm_(d, inner_slope.t())
             if k == 0 and self.kinds is not None:
                 grads[1].index_add_(0, self.kinds, inner_value.t())
@@ -142,8 +183,8 @@ class _Part:
             grads[2 * k + 1].add_(inner_value.sum(1))
             if k == 0:
                 return
-            of_value = _to_input(layer, inner_value, of_value)
-            of_slope = _to_input(layer, inner_slope, of_slope)
+            value_bar = _to_input(layer, inner_value, value_bar)
+            slope_bar = _to_input(layer, inner_slope, slope_bar)
 
 
 def _add_input(y: Tensor, h: Tensor, times: int) -> None:
@@ -153,7 +194,7 @@ def _add_input(y: Tensor, h: Tensor, times: int) -> None:
 
 
 def _without_input(y: Tensor, h: Tensor, times: int) -> Tensor:
-    """Take the input (w, b) of a layer off its output again."""
+    """Output of a layer without its input (w, b)."""
     return (y.view(times, *h.shape) - h).view(y.shape) if times else y
 
 

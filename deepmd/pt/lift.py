@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""From neutral trees of arrays to ``torch.nn.Module`` and back.
+"""Conversion of neutral trees of arrays to ``torch.nn.Module`` and back.
 
 A lifted node is of a class that inherits from ``torch.nn.Module`` and from the neutral class, so
 the mathematics is that of the neutral class, and ``state_dict``, ``.to()``, hooks and
@@ -19,7 +19,7 @@ from deepmd.dpmodel.module import Module, _Checked, to_numpy
 
 
 class _Lifted(_Checked):
-    """Constructing a lifted class constructs the neutral one, and lifts it."""
+    """Metaclass of lifted classes: constructing one constructs the neutral one, and lifts it."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         neutral: Any = cls.neutral  # type: ignore[attr-defined]
@@ -27,7 +27,7 @@ class _Lifted(_Checked):
 
 
 class TorchModule(torch.nn.Module):
-    """What lifted nodes have beside the neutral class."""
+    """Methods of lifted nodes beside those of the neutral class."""
 
     neutral: ClassVar[type[Module]]
 
@@ -116,7 +116,7 @@ def _set_array(module: torch.nn.Module, name: str, value: Any, trained: bool) ->
 
 
 class _Arrays(torch.nn.Module):
-    """A list of arrays."""
+    """List of arrays."""
 
     def __len__(self) -> int:
         return len(self._parameters) + len(self._buffers)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Names of arrays in the state dictionaries of DeePMD-kit's PyTorch dialect.
 
-One table: how the parts of a neutral dictionary are called there. Parts that are not in the table
-keep their neutral names. Nothing else knows the dialect.
+Components declare how their parts and arrays are called there (``torch_names``, and ``torch_prefix``
+of descriptors); others keep their neutral names. What concerns no single component is here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,53 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
+import deepmd.dpmodel.model  # noqa: F401  registers the components
+from deepmd.dpmodel.descriptor import Descriptor
+from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.nn.layers import NetworkCollection
 from deepmd.utils.errors import ModelFileError
 
 Path = tuple[str | int, ...]
 
-#: Arrays, by the class that holds them.
-_WEIGHTS = {"w": "matrix", "b": "bias"}
-_ARRAY_NAMES = {
-    "Layer": _WEIGHTS,
-    "LayerNorm": _WEIGHTS,
-    "Descriptor": {"davg": "mean", "dstd": "stddev"},
-}
-#: The part of a descriptor's name that its type brings with it, but for the type embedding.
-_INNER = {
-    "se_e2_a": "sea.",
-    "se_e2_r": "",
-    "se_e3": "seat.",
-    "se_e3_tebd": "se_ttebd.",
-    "dpa1": "se_atten.",
-    "se_atten": "se_atten.",
-    "se_atten_v2": "se_atten.",
-}
-#: Parts, by the class that holds them.
-_PART_NAMES = {
-    ("Model", "fitting"): "fitting_net",
-    ("Model", "tab"): "",
-    ("Descriptor", "embeddings"): "filter_layers",
-    ("Descriptor", "embeddings_strip"): "filter_layers_strip",
-    ("Descriptor", "attention_layers"): "dpa1_attention",
-    ("Descriptor", "list"): "descrpt_list",
-    ("Descriptor", "repformer_layers"): "layers",
-    ("Descriptor", "repflow_layers"): "layers",
-    ("TypeEmbedNet", "embedding"): "embedding.embedding_net",
-    ("Fitting", "nets"): "filter_layers",
-}
 #: Arrays that the dialect does not store: a pair table is told by its splines.
 NOT_STORED = ("vdata",)
 #: The splines are flat in a model dictionary; here they are (ntypes, ntypes, n_intervals, 4).
 _SPLINES = "tab_data"
 #: Where the section of a model names the file of a pair table, and the model that has it.
 _TABLE_KEYS = {"tab_file": "", "use_srtab": "models.1."}
-#: Blocks of a descriptor, which have no class in the dictionary.
-_BLOCKS = {
-    "repinit_variable": "repinit",
-    "repinit_three_body_variable": "repinit_three_body",
-    "repformers_variable": "repformers",
-    "repflow_variable": "repflows",
-}
 #: Descriptors and blocks with type embedding, which may have a table of its own.
 _WITH_TYPES = ("se_atten.", "se_ttebd.", "repinit.", "repinit_three_body.")
 #: Collections of networks have two names for the same tensors.
@@ -97,29 +64,44 @@ def nearest_name(model: Mapping[str, Any]) -> str:
     return _backbone(model)[1].replace("atomic_model.", "min_nbor_dist")
 
 
-def _walk(node: Any, place: Path, prefix: str) -> Iterator[tuple[Path, str]]:
+def _walk(
+    node: Any, place: Path, prefix: str, kind: type[Module] = Module
+) -> Iterator[tuple[Path, str]]:
+    """Iterate over places and names; a dictionary without a class is part of that around it."""
     if isinstance(node, (list, tuple)):
         for k, item in enumerate(node):
-            yield from _walk(item, (*place, k), f"{prefix}{k}.")
+            yield from _walk(item, (*place, k), f"{prefix}{k}.", kind)
     elif "@variables" in place and node is not None:
         yield place, prefix[:-1]
     if not isinstance(node, Mapping):
         return
-    kind = "Descriptor" if place and place[-1] in _BLOCKS else node.get("@class")
-    inner = prefix + (_INNER.get(str(node.get("type")), "") if kind == "Descriptor" else "")
+    inner = prefix
+    if "@class" in node:
+        base = Module._classes.get(node["@class"], Module)
+        kind = base.kind_of(node) or base
+        inner += kind.torch_prefix if issubclass(kind, Descriptor) else ""
+    names = _names(kind)
     for key, value in node.items():
         here = prefix if key == "type_embedding" else inner
         if key == "@variables":
-            names = _ARRAY_NAMES.get(str(kind), {})
             for name in (n for n in value if n not in NOT_STORED):
                 called = f"{here}{names.get(name, name)}."
                 yield from _walk(value[name], (*place, key, name), called)
-        elif kind == "NetworkCollection" and key == "networks":
+        elif kind is NetworkCollection and key == "networks":
             for name in _NETWORKS:
-                yield from _walk(value, (*place, key), f"{here}{name}.")
+                yield from _walk(value, (*place, key), f"{here}{name}.", kind)
         else:
-            part = _BLOCKS.get(key) or _PART_NAMES.get((str(kind), key), key)
-            yield from _walk(value, (*place, key), f"{here}{part}." if part else here)
+            part = names.get(key, key)
+            yield from _walk(value, (*place, key), f"{here}{part}." if part else here, kind)
+
+
+def _names(kind: type[Module]) -> dict[str, str]:
+    """What a class and its bases declare."""
+    return {
+        key: name
+        for base in reversed(kind.__mro__)
+        for key, name in vars(base).get("torch_names", {}).items()
+    }
 
 
 def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The Array-API names over PyTorch, and PyTorch's forms of the operations.
+"""Array-API names over PyTorch, and PyTorch's forms of the operations.
 
 Every form is made of differentiable operations, so that it can be differentiated as often as
 wanted and traced with symbolic sizes.
@@ -15,7 +15,6 @@ import torch
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_package
 from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
-from deepmd.pt.blocks import allowed
 
 Tensor = torch.Tensor
 
@@ -29,7 +28,7 @@ _RENAMED = {
 
 
 class _Namespace(types.ModuleType):
-    """The names of :data:`deepmd.dpmodel.ops.NAMES` as functions of tensors."""
+    """Namespace of the names of :data:`deepmd.dpmodel.ops.NAMES` over tensors."""
 
     def __init__(self) -> None:
         super().__init__("torch_namespace")
@@ -69,7 +68,7 @@ def _(x: Tensor, precision: str) -> Tensor:
 
 @register("take", "torch")
 def _(x: Tensor, index: Tensor) -> Tensor:
-    # index_select is faster than indexing, and so is its derivative; it knows no -1.
+    # index_select is faster than indexing, and so is its derivative; it has no -1.
     flat = index.reshape(-1)
     flat = torch.where(flat < 0, flat + x.shape[0], flat)
     rows = x.index_select(0, flat)
@@ -135,21 +134,17 @@ def _(x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
 
 @register("edge_gradient", "torch")
 def _(
-    vec: Tensor,
-    energy: Callable[[Tensor], tuple[dict, list]],
-    *,
-    keep_graph: bool = False,
-    count: int = 1,
+    vec: Tensor, energy: Callable[[Tensor], tuple[dict, list]], *, order: int = 1
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    if vec.requires_grad and order < 3:
+        raise ValueError("edge vectors that are differentiated themselves need order=3")
+    keep_graph = order > 1
     with torch.enable_grad():
         # Within another derivative (a Hessian) the chain must not be cut.
         leaf = vec if vec.requires_grad else vec.detach().requires_grad_(True)
-        # The fused form of training serves one gradient.
-        fused = leaf is not vec and (not keep_graph or count == 1)
-        with allowed(fused, parameters=keep_graph):
-            values, totals = energy(leaf)
-        if len(totals) > count and keep_graph:
-            raise TypeError(f"{len(totals)} totals, {count} announced")
+        values, totals = energy(leaf)
+        if order == 2 and len(totals) > 1:
+            raise ValueError("several gradients that are differentiated again need order=3")
         gradients = _gradients(totals, leaf, keep_graph)
     if not keep_graph:
         values = {name: value.detach() for name, value in values.items()}

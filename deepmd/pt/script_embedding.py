@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The embedding and its sum over neighbours in TorchScript files; see :mod:`deepmd.pt.embedding`.
+"""Embedding and its sum over neighbors in TorchScript files; see :mod:`deepmd.pt.embedding`.
 
 Everything up to the last section is compiled by ``torch.jit.script``. A graph traced for a file
 holds the two operations of the last section as single nodes, which :data:`SCRIPTED` turns into
@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
+
 Tensor = torch.Tensor
 
 
-def _block_centres(r: Tensor) -> int:
-    """Centres in a block: all on a GPU, else as many as keep 640 rows, which stay in the cache."""
+def _block_centers(r: Tensor) -> int:
+    """Centers in a block: all on a GPU, else as many as keep 640 rows, which stay in the cache."""
     if r.is_cuda:
         return max(1, r.shape[0])
     return max(1, 640 // r.shape[1])
@@ -27,7 +29,7 @@ def _network(
     """Write value and derivative (width, rows) of the last layer, from s (rows,).
 
     ``w``, (width, n_in), and ``b``, (width, 1), are twice the weights and biases, because
-    tanh(x) = 2 sigmoid(2 x) - 1; ``times`` says how often a layer adds its input.
+    tanh(x) = 2 sigmoid(2 x) - 1; ``times`` is how often a layer adds its input.
     """
     h = s.unsqueeze(0)
     d = torch.ones_like(h)
@@ -55,9 +57,9 @@ def _network(
 def contract(
     r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over neighbours of r ⊗ G(s), s the first number of the row r.
+    """Sum over neighbors of r ⊗ G(s), s the first number of the row r.
 
-    In all products of one centre the wide matrix stands on the right: twice as fast.
+    In all products of one center the wide matrix stands on the right: twice as fast.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def contract(
     sums = r.new_empty([n, r.shape[2], width])
     value = r.new_empty([n * k * width])
     slope = torch.empty_like(value)
-    step = _block_centres(r)
+    step = _block_centers(r)
     for start in range(0, n, step):
         stop = min(start + step, n)
         part = r[start:stop]
@@ -86,7 +88,7 @@ def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """Adjoint of the rows (n, k, c), from that of the sums, a (n, c, width)."""
     n, k, width = r.shape[0], r.shape[1], a.shape[2]
     out = torch.empty_like(r)
-    step = _block_centres(r)
+    step = _block_centers(r)
     for start in range(0, n, step):
         stop = min(start + step, n)
         here = slice(start * k * width, stop * k * width)
@@ -104,7 +106,7 @@ def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
 
 _contract = torch.library.custom_op("deepmd_trace::contract", contract, mutates_args=())
 _row_gradient = torch.library.custom_op("deepmd_trace::row_gradient", row_gradient, mutates_args=())
-#: What the nodes of a traced graph stand for, by their names.
+#: Functions that the nodes of a traced graph stand for, by their names.
 SCRIPTED: dict[str, Callable] = {
     "deepmd_trace::contract": contract,
     "deepmd_trace::row_gradient": row_gradient,
@@ -135,14 +137,10 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
 _contract.register_autograd(_backward, setup_context=_setup)
 
 
-def embed_contract(r: Tensor, layers: Sequence[Any]) -> Tensor:
-    """Trace the sum over neighbours of an embedding of tanh layers, for evaluation."""
+def embed_contract(
+    r: Tensor, layers: Sequence[DenseArrays], options: Sequence[DenseOptions]
+) -> Tensor:
+    """Trace the sum over neighbors of an embedding of tanh layers, for evaluation."""
     w = [2.0 * layer.w.detach().t().contiguous() for layer in layers]
     b = [2.0 * layer.b.detach()[:, None] for layer in layers]
-    return _contract(r, w, b, [residual(layer) for layer in layers])[0].transpose(1, 2)
-
-
-def residual(layer: Any) -> int:
-    """How often a layer adds its input to its output: 0, 1 or 2."""
-    n_in, n_out = layer.w.shape
-    return n_out // n_in if layer.resnet and n_out in (n_in, 2 * n_in) else 0
+    return _contract(r, w, b, [o.copies for o in options])[0].transpose(1, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Activation functions with their first two derivatives, a few passes over the numbers each."""
+"""Activation functions with their first two derivatives, a few passes over the elements each."""
 
 import math
 from collections.abc import Callable

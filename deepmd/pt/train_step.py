@@ -75,7 +75,7 @@ class TorchTrainStep(TrainStep):
         else:
             loss = self._losses[task]
             model = self.lifted[task]
-            pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=True)
+            pred = loss.predict(model, inputs, batch.n_frames, labels, order=2)
             total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
         grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
         if params and isinstance(total, Tensor) and total.requires_grad:
@@ -106,7 +106,7 @@ class TorchTrainStep(TrainStep):
         loss = self._losses[task]
         with torch.no_grad():
             model = self.lifted[task]
-            pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=False)
+            pred = loss.predict(model, inputs, batch.n_frames, labels, order=1)
             return _metrics(*loss(lr, pred, labels, self._options.ranks.reduce))
 
     # -- state --------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Settings that descriptors share."""
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from dargs import Variant
@@ -49,6 +51,7 @@ class CutoffSettings(Settings):
         f"Slots for neighbours of each type inside rcut. {_AUTO}",
         kind=[list[int], str],
         rule=SEL,
+        within="rcut",
     )
 
 
@@ -60,6 +63,7 @@ class MixedCutoffSettings(CutoffSettings):
         f"Slots for neighbours inside rcut; of a list only the sum matters. {_AUTO}",
         kind=[int, list[int], str],
         rule=SEL,
+        within="rcut",
     )
 
 
@@ -77,3 +81,57 @@ class CommonSettings(Settings):
     precision: str = PRECISION
     trainable: bool = setting(True, "Whether the parameters are trained.")
     seed: int | tuple[int, ...] | None = SEED
+
+
+@dataclasses.dataclass
+class Selection:
+    """Key of the input that says how many neighbors there is room for.
+
+    Attributes
+    ----------
+    section : dict
+        Section that holds it.
+    key, where : str
+        Its name and its path.
+    rcut : float
+        Cutoff of these neighbors [Å].
+    mixed : bool
+        Whether types are counted together.
+    """
+
+    section: dict[str, Any]
+    key: str
+    where: str
+    rcut: float
+    mixed: bool
+
+    @property
+    def value(self) -> Any:
+        """What it says."""
+        return self.section[self.key]
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.section[self.key] = value
+
+
+def selections_of(
+    kind: type[Settings], section: dict[str, Any], where: str, *, mixed: bool
+) -> Iterator[Selection]:
+    """Iterate over the selections of a section that the settings of a class declare (``within``).
+
+    Parameters
+    ----------
+    kind : type of Settings
+        Parts, whose sections are inside of that of the whole, are included.
+    section : dict
+    where : str
+        Path of the section.
+    mixed : bool
+        Whether types are counted together.
+    """
+    for name, s in kind.settings.items():
+        if s.part is not None and isinstance(section.get(name), dict):
+            yield from selections_of(s.part, section[name], f"{where}/{name}", mixed=mixed)
+        elif s.within is not None and name in section and s.within in section:
+            yield Selection(section, name, f"{where}/{name}", float(section[s.within]), mixed)

@@ -43,12 +43,7 @@ def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 text file the user named."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("is a folder, a file was expected", where=path)
-    if not path.exists():
-        raise InputError("file not found", where=path)
-    return read_small_text(path, InputError)
+    return read_small_text(path, InputError, absent="not found")
 
 
 def drop_comments(value: Any) -> Any:

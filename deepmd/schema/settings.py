@@ -37,6 +37,7 @@ class Setting:
     key: bool | None
     absent: bool
     part: "type[Settings] | None"
+    within: str | None
     annotation: Any = None
 
     @property
@@ -73,6 +74,7 @@ def setting(
     key: bool | None = None,
     absent: bool = False,
     part: "type[Settings] | None" = None,
+    within: str | None = None,
 ) -> Any:
     """Declare a setting of a class of :class:`Settings`.
 
@@ -96,8 +98,11 @@ def setting(
         Whether a key that is not given stays out of the checked section.
     part : type of Settings, optional
         The value is the section of such a part, without the settings that the whole has, too.
+    within : str, optional
+        The value is the largest number of neighbors within the cutoff of this key of the same
+        section, or ``"auto"``, which training replaces by what it finds in its data.
     """
-    return Setting(default, doc, tuple(alias), rule, kind, key, absent, part)
+    return Setting(default, doc, tuple(alias), rule, kind, key, absent, part, within)
 
 
 class Settings:

@@ -133,29 +133,32 @@ def prepare(
         _compare_inputs(text, continued.trainer.get("input"))
         trainer.restore(continued)
     texts = {"input_v2_compat.json": _json(given) + "\n", output: text + "\n"}
-    if folder is not None:
-        _keep_results(folder, trainer, texts, source if restart else None, [INPUT, source])
-    for path, content in texts.items():
-        remove_fragments_of(path)
-        write_text(path, content)
+    _write_texts(folder, trainer, texts, source if restart else None, [INPUT, source])
     return trainer
 
 
-def _keep_results(
-    folder: RunFolder,
+def _write_texts(
+    folder: RunFolder | None,
     trainer: Trainer,
     texts: Mapping[str, str],
     continued: Path | None,
     reads: list[str | Path | None],
 ) -> None:
-    """Give results of an earlier run other names; not those that this one continues."""
-    curve = Path(trainer.curve)
-    if continued is None:
-        found = results(trainer.store, curve)
-    else:
-        found = later_results(trainer.store, curve, continued, trainer.step)
-        reads = [*reads, curve]
-    folder.set_aside([*differing(texts), *found], reads)
+    """Write the input as it is used, after results of an earlier run got other names.
+
+    Those that this one continues stay.
+    """
+    if folder is not None:
+        curve = Path(trainer.curve)
+        if continued is None:
+            found = results(trainer.store, curve)
+        else:
+            found = later_results(trainer.store, curve, continued, trainer.step)
+            reads = [*reads, curve]
+        folder.set_aside([*differing(texts), *found], reads)
+    for path, content in texts.items():
+        remove_fragments_of(path)
+        write_text(path, content)
 
 
 def _make_step(

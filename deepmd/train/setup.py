@@ -23,7 +23,7 @@ from deepmd.data.statistics import StatFile
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.loss import Loss, build_loss
-from deepmd.dpmodel.model import Model, SpinModel, build_model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE
 from deepmd.train.statistics import observed_types, set_statistics
@@ -117,10 +117,11 @@ def pair_cutoff(model: Model, systems: list[System]) -> float:
 
     With spins it reaches far enough for pairs of virtual atoms, so that none is searched in a step.
     """
-    if not isinstance(model, SpinModel):
+    scale = model.spin_scale()
+    if not scale:
         return model.get_rcut()
     sides = 1 + model.message_passing()
-    return model.get_rcut() + sides * longest_shift(systems, model.virtual_scale)
+    return model.get_rcut() + sides * longest_shift(systems, scale)
 
 
 def check_labels(data: Dataset, loss: Loss, where: str) -> None:

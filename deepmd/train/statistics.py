@@ -2,10 +2,9 @@
 """What a model takes from its data before the first step: means, deviations, biases."""
 
 import dataclasses
-import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,9 @@ from deepmd.data.statistics import (
     fit_bias,
     fit_common_bias,
 )
-from deepmd.dpmodel.atomic_model.base import own_bias
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
-from deepmd.dpmodel.neighbors import empty_edges
 from deepmd.dpmodel.output_def import OutputVariableDef
 from deepmd.utils.errors import InputError
 from deepmd.utils.log import with_progress
@@ -47,6 +43,8 @@ class Sample:
         New number of each type.
     model : Model, optional
         Batches with edges come as this model sees them, with the surroundings of all atoms.
+    cache : StatFile, optional
+        Keeps what is found in the frames.
     """
 
     def __init__(
@@ -56,8 +54,10 @@ class Sample:
         types: np.ndarray | None = None,
         *,
         model: Model | None = None,
+        cache: StatFile | None = None,
     ) -> None:
         self.data, self.nbatch, self.types, self.model = data, nbatch, types, model
+        self.cache = cache or NoStatFile()
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over the system and frames of every batch."""
@@ -86,10 +86,27 @@ class Sample:
         for index, frames in self._frames():
             yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
 
-    def renumbered(self, names: Sequence[str], wanted: Sequence[str]) -> "Sample":
-        """Return the same sample with types numbered by another type map."""
-        number = np.array([list(wanted).index(name) for name in names], dtype=np.int64)
-        return Sample(self.data, self.nbatch, number, model=self.model)
+    def of_types(self, type_map: Sequence[str]) -> "Sample":
+        """Return the same frames with types numbered by another type map than that of the model."""
+        assert self.model is not None, "the numbers of the types are those of the model"
+        names = self.model.atomic_model.type_map  # with spins it names the virtual atoms, too
+        same = list(type_map) == names
+        types = None if same else np.array([list(type_map).index(name) for name in names])
+        return Sample(self.data, self.nbatch, types, model=self.model, cache=self.cache)
+
+    def fetch(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        compute: Callable[[], Mapping[str, np.ndarray]],
+        about: Mapping[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return arrays from the cache, or compute them; see the protocol.
+
+        The cache is one of the model's type map: what depends on another one is not kept.
+        """
+        group = "" if about is None else f"{descriptor_key(about)}/"
+        known = self.cache if about is None or self.types is None else NoStatFile()
+        return known.fetch(shapes, compute, group=group)
 
 
 def set_statistics(
@@ -107,30 +124,10 @@ def set_statistics(
     stat_file : StatFile, optional
         Read where it has an entry, completed where it has none.
     """
-    sample, cache = Sample(data, nbatch, model=model), stat_file or NoStatFile()
-    type_map = model.atomic_model.type_map  # with spins it names the virtual atoms, too
-    for network in networks(model.atomic_model):
-        # A member with its own order of types has its own statistics, outside of the cache.
-        same = network.type_map == type_map
-        seen = sample if same else sample.renumbered(type_map, network.type_map)
-        for part in network.descriptor.statistics_parts():
-            _set_descriptor(part, seen, cache if same else NoStatFile())
-        for kind in ("fparam", "aparam"):
-            size = getattr(network.fitting, f"numb_{kind}")
-            if size:
-                compute = functools.partial(parameter_sums, sample, kind)
-                known = cache.fetch({kind: (size, 3)}, compute)
-                network.fitting.set_parameter_statistics(kind, known[kind])
+    sample = Sample(data, nbatch, model=model, cache=stat_file)
+    model.atomic_model.compute_statistics(sample)
     for k, variable in enumerate(model.output_def().get_data().values()):
-        _set_bias(model, k, variable, sample, cache)
-
-
-def networks(atomic: Any) -> Iterator[Any]:
-    """Iterate over the parts of an atomic model that have a descriptor and a fitting."""
-    if getattr(atomic, "descriptor", None) is not None:
-        yield atomic
-    for member in getattr(atomic, "models", ()):
-        yield from networks(member)
+        _set_bias(model, k, variable, sample)
 
 
 def observed_types(
@@ -145,39 +142,6 @@ def observed_types(
 
     known = (stat_file or NoStatFile()).fetch({"observed_type": (-1,)}, count)
     return [n.decode() if isinstance(n, bytes) else str(n) for n in known["observed_type"].tolist()]
-
-
-# -- descriptor and parameters --------------------------------------------------------------------
-
-
-def environment_sums(descriptor: Descriptor, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
-    """Add up number, sum and sum of squares of the environment rows of all batches."""
-    total: dict[str, np.ndarray] = {}
-    for batch in batches:
-        for name, sums in descriptor.environment_sums(batch).items():
-            total[name] = total.get(name, 0.0) + sums
-    return total
-
-
-def _set_descriptor(descriptor: Descriptor, sample: Sample, cache: StatFile) -> None:
-    nothing = Batch.from_arrays(np.zeros((0, 0, 3)), None, [])
-    nothing.edges = empty_edges()
-    shapes = {k: v.shape for k, v in descriptor.environment_sums(nothing).items()}
-    if shapes:
-        descriptor.set_statistics(
-            cache.fetch(
-                shapes,
-                lambda: environment_sums(descriptor, sample.batches()),
-                group=f"{descriptor_key(descriptor.statistics_key())}/",
-            )
-        )
-
-
-def parameter_sums(sample: Sample, kind: str) -> dict[str, np.ndarray]:
-    """Return number, sum and sum of squares of ``fparam`` or ``aparam``, (dim, 3), by its name."""
-    values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
-    parts = np.ones_like(values), values, values**2
-    return {kind: np.stack([part.sum(axis=0) for part in parts], axis=1)}
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -218,23 +182,21 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     These are ``preset_out_bias``, and the ``atom_ener`` of the fitting where that has a number: with
     the vacuum energy of the network taken off, the bias is the energy of the isolated atom.
     """
-    atomic: Any = model.atomic_model
-    presets, outputs = atomic.preset_out_bias or {}, atomic.output_def().keys()
-    for name in presets:
+    atomic = model.atomic_model
+    outputs = atomic.output_def().keys()
+    for name in atomic.preset_out_bias or {}:
         if name not in outputs:
             raise InputError(
                 f'the model predicts no "{name}"',
                 where="model/preset_out_bias",
                 fix=f"give the biases of {', '.join(outputs)}",
             )
-    preset = presets.get(variable.name)
-    fitting = getattr(atomic, "fitting", None)
-    energies = getattr(fitting, "atom_ener", None) if variable.name == "energy" else None
-    if preset is None and not any(e is not None for e in energies or ()):
+    fixed = atomic.fixed_biases(variable.name)
+    if not fixed:
         return None
     out = np.full((atomic.ntypes, variable.size), np.nan)
-    for source in (energies, preset):
-        for t, value in enumerate(source or ()):
+    for source in fixed:
+        for t, value in enumerate(source):
             if value is None:
                 continue
             row = np.atleast_1d(np.asarray(value, dtype=np.float64))
@@ -245,7 +207,7 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
                     fix=f"give {len(out)} entries of {variable.size} numbers or null",
                 )
             out[t] = row
-    if not _distinguishes(atomic) and not (out == out[:1]).all():
+    if atomic.common_bias and not (out == out[:1]).all():
         raise InputError(
             "one bias serves for all types, but they are given different ones",
             where=f"model/preset_out_bias/{variable.name}",
@@ -254,18 +216,13 @@ def given_bias(model: Model, variable: OutputVariableDef) -> np.ndarray | None:
     return out
 
 
-def _distinguishes(atomic: Any) -> bool:
-    """Whether every type has a bias of its own."""
-    return getattr(getattr(atomic, "fitting", None), "distinguish_types", True)
-
-
 def keep_given_bias(model: Model) -> None:
     """Set the biases that the input fixes in a model whose parameters come from a file."""
     for k, variable in enumerate(model.output_def().get_data().values()):
         given = given_bias(model, variable)
         if given is not None:
             bias = model.atomic_model.out_bias[k, :, : variable.size]
-            bias[:] = np.where(np.isnan(given), bias, given - own_bias(model.atomic_model))
+            bias[:] = np.where(np.isnan(given), bias, given - model.atomic_model.own_bias())
 
 
 class FrameFit:
@@ -281,7 +238,7 @@ class FrameFit:
 
     def __init__(self, model: Model, variable: OutputVariableDef) -> None:
         self.atomic, self.variable = model.atomic_model, variable
-        self.common = not _distinguishes(self.atomic)
+        self.common = self.atomic.common_bias
         self.labels: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._natoms: list[np.ndarray] = []
@@ -326,17 +283,14 @@ class FrameFit:
         return bias, np.tile(std, (ntypes, 1))
 
 
-def _set_bias(
-    model: Model, k: int, variable: OutputVariableDef, sample: Sample, cache: StatFile
-) -> None:
+def _set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) -> None:
     """Set the bias of one output, from the cache or from the data.
 
     Where the input fixes a bias, the others depend on it: the cache, which does not say what was
     fixed, is left alone.
     """
     atomic, keys = model.atomic_model, [f"{kind}_atom_{variable.name}" for kind in ("bias", "std")]
-    if given_bias(model, variable) is not None:
-        cache = NoStatFile()
+    cache = sample.cache if given_bias(model, variable) is None else NoStatFile()
 
     def fit() -> dict[str, np.ndarray]:
         fitted = output_bias(model, variable, list(sample.without_edges()))
@@ -396,9 +350,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
-        known = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if known else {}
-        for fit in known:
+        labelled = [fit for fit in fits if fit.has_label(batch)]
+        predicted = evaluator.evaluate(batch, derivatives=()) if labelled else {}
+        for fit in labelled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
     for k, fit in enumerate(fits):
@@ -408,8 +362,8 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
             continue
         bias = model.atomic_model.out_bias[k, :, : v.size]
         given = given_bias(model, v)
-        known = None if given is None else given - bias - own_bias(model.atomic_model)
-        shift, _ = fit.solve(known)
+        fixed = None if given is None else given - bias - model.atomic_model.own_bias()
+        shift, _ = fit.solve(fixed)
         old = bias.tolist()
         bias += shift
         keep_given_bias(model)  # to the last digit

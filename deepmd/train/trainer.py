@@ -235,7 +235,7 @@ class Trainer:
 
     def _look_at_overflow(self, batch: Batch, name: str) -> None:
         """Warn once, or stop, when atoms have more neighbours than ``sel``."""
-        overflow = getattr(self.stepper, "overflow", None)
+        overflow = self.stepper.overflow
         (found,) = self.ranks.agree(0 if overflow is None else overflow.centres)
         if overflow is None or not found:
             return

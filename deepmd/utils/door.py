@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The door through which files of users are read.
+"""The door through which all files are read: inputs, data and, by ``io.guard``, models.
 
 Damaged, foreign and hostile files make libraries raise whatever they like, or take any amount of
 memory. Readers work inside of :func:`reading`, which turns that into one line, and check sizes
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 #: Largest text file that is read at once [bytes].
 MAX_TEXT = 1 << 24
-#: Levels and entries of an input; parts that are referred to repeatedly count as often.
+#: Levels of dictionaries and lists (model dictionaries have about 20), and entries of an input;
+#: parts that are referred to repeatedly count as often.
 MAX_DEPTH, MAX_ENTRIES = 64, 1_000_000
 #: Longest key of an input.
 MAX_KEY = 200
@@ -28,7 +29,12 @@ MAX_KEY = 200
 
 @contextlib.contextmanager
 def reading(
-    where: Any, kind: type[InputError] = DataError, *, fix: str | None = "write or copy it again"
+    where: Any,
+    kind: type[InputError] = DataError,
+    *,
+    fix: str | None = "write or copy it again",
+    noun: str = "file",
+    absent: str = "is missing",
 ) -> Iterator[None]:
     """Turn whatever is raised while a file is read into an error that names it.
 
@@ -39,6 +45,10 @@ def reading(
         Of the error.
     fix : str, optional
         Advice for files that are incomplete, damaged or of another kind.
+    noun : str
+        What the file should be.
+    absent : str
+        What is said, behind the noun, of a file that is not there.
 
     Raises
     ------
@@ -50,15 +60,16 @@ def reading(
     except InputError:
         raise
     except FileNotFoundError:
-        raise kind("file is missing", where=where) from None
+        raise kind(f"{noun} {absent}", where=where) from None
     except IsADirectoryError:
-        raise kind("is a folder, a file was expected", where=where) from None
+        raise kind(f"is a folder, a {noun} was expected", where=where) from None
     except PermissionError:
         raise kind("may not be read", where=where, fix="change its permissions") from None
-    except MemoryError:
-        raise kind("takes more memory than there is", where=where, fix=fix) from None
-    except RecursionError:
-        raise kind("is nested too deeply", where=where, fix=fix) from None
+    except MemoryError as error:
+        what = "takes more memory than there is: it is large, or damaged"
+        raise kind(what, where=where, fix=fix) from error
+    except RecursionError as error:
+        raise kind("is nested too deeply", where=where, fix=fix) from error
     except Exception as error:
         log.debug("reading %s", where, exc_info=True)
         raise kind(
@@ -69,8 +80,16 @@ def reading(
 
 
 def reason(error: BaseException) -> str:
-    """Return what another library says, on one short line."""
-    return shown(str(error), 200) or type(error).__name__
+    """Return the first line of what another library raised, short and without its quotes.
+
+    The kind of the error comes before a text that is no sentence, such as the name of a key.
+    """
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return error.strerror
+    lines = str(error).strip("'\" \n").splitlines() or [""]
+    text, kind = shown(lines[0], 200), type(error).__name__
+    sentence = isinstance(error, (OSError, RuntimeError, ValueError))
+    return (text if sentence else f"{kind}: {text}") if text else kind
 
 
 def shown(text: str, most: int = 40) -> str:
@@ -80,8 +99,13 @@ def shown(text: str, most: int = 40) -> str:
     return line if len(line) <= most and len(text) <= 2 * most else line[: most - 3] + "..."
 
 
-def read_small_text(path: str | os.PathLike[str], kind: type[InputError] = DataError) -> str:
-    """Read a UTF-8 text file that the user named.
+def read_small_text(
+    path: str | os.PathLike[str],
+    kind: type[InputError] = DataError,
+    *,
+    absent: str = "is missing",
+) -> str:
+    """Read a UTF-8 text file that the user named; ``absent`` as of :func:`reading`.
 
     Raises
     ------
@@ -89,7 +113,7 @@ def read_small_text(path: str | os.PathLike[str], kind: type[InputError] = DataE
         Of the kind, if it is missing, no text, or too large for what it should be.
     """
     path = Path(path)
-    with reading(path, kind):
+    with reading(path, kind, absent=absent):
         size = path.stat().st_size
         if size > MAX_TEXT:
             raise kind(

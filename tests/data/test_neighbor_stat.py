@@ -11,9 +11,9 @@ import pytest
 
 from deepmd.data.neighbor_stat import (
     drop_close_pairs,
+    model_selections,
     neighbor_stat,
     resolve_sel,
-    selections,
     update_sel,
 )
 from deepmd.data.search import open_systems
@@ -134,7 +134,7 @@ def test_update_sel_reaches_every_part(make: Callable) -> None:
             },
         ],
     }
-    nearest = update_sel(selections(given), systems, 2)
+    nearest = update_sel(model_selections({"descriptor": given}), systems, 2)
     t4, (m4,), (m3,) = (
         neighbor_stat(systems, 4.0, 2)[1],
         neighbor_stat(systems, 4.0, 2, mixed_types=True)[1],
@@ -152,6 +152,29 @@ def test_update_sel_reaches_every_part(make: Callable) -> None:
     assert c["repformer"]["nsel"] == d["repflow"]["a_sel"] == up(m3 * 1.1)
     assert d["repflow"]["e_sel"] == up(m4 * 1.1)
     assert nearest == neighbor_stat(systems, 4.0, 2)[0]
+
+
+def test_members_of_a_sum_are_resolved(make: Callable) -> None:
+    """A pair table counts all types together; sums may be inside of sums."""
+    systems = open_systems(make(sets=(3,)).path, type_map=["A", "B"])
+    table = {"type": "pairtab", "rcut": 4.0, "sel": "auto:1"}
+    network = {"descriptor": {"type": "se_atten_v2", "rcut": 3.0, "sel": "auto:1"}}
+    whole = {"type": "linear_ener", "models": [{"type": "linear_ener", "models": [table]}, network]}
+    found = list(model_selections(whole))
+    update_sel(found, systems, 2)
+    (m4,), (m3,) = (neighbor_stat(systems, r, 2, mixed_types=True)[1] for r in (4.0, 3.0))
+    assert table["sel"] == -(-m4 // 4) * 4
+    assert network["descriptor"]["sel"] == -(-m3 // 4) * 4
+    assert [one.where for one in found] == [
+        "model/models[0]/models[0]/sel",
+        "model/models[1]/descriptor/sel",
+    ]
+
+
+@pytest.mark.parametrize("model", [None, {}, {"type": "other"}, {"descriptor": {"type": "other"}}])
+def test_unknown_sections_have_no_selections(model: dict | None) -> None:
+    """Those of checkpoints may name components that are not here."""
+    assert not list(model_selections(model))
 
 
 def parse(words: list[str]) -> dict:

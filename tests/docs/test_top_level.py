@@ -25,12 +25,6 @@ def test_changelog_has_this_version_and_a_place_for_the_next():
     assert headings[:2] == ["Unreleased", __version__]
 
 
-def test_changes_are_bullets():
-    for file in (ROOT / "changes.d").glob("*.md"):
-        lines = file.read_text().splitlines()
-        assert all(line.startswith(("- ", "  ")) or not line for line in lines), file.name
-
-
 def test_citation():
     content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert content["cff-version"] == "1.2.0"

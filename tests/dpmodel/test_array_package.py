@@ -70,12 +70,12 @@ def _(x, segment, n):
 
 
 @ops.register("edge_gradient", "tiny")
-def _(vec, energy, *, keep_graph=False, count=1):
+def _(vec, energy, *, order=1):
     def inner(v):
         outputs, totals = energy(Array(v))
         return {k: x.value for k, x in outputs.items()}, [x.value for x in totals]
 
-    outputs, gradients = ops.edge_gradient(vec.value, inner, keep_graph=keep_graph, count=count)
+    outputs, gradients = ops.edge_gradient(vec.value, inner, order=order)
     return {k: Array(x) for k, x in outputs.items()}, [Array(g) for g in gradients]
 
 
@@ -130,8 +130,8 @@ def test_the_best_form_that_applies_runs():
 
 
 def test_operations_must_be_declared_first():
-    with pytest.raises(KeyError, match="no operation contrct"):
-        ops.register("contrct", "tiny")
+    with pytest.raises(KeyError, match="no operation embed_contrct"):
+        ops.register("embed_contrct", "tiny")
 
 
 def test_conditions_that_never_hold_leave_the_reference():

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.chunks import centre_ranges, chunks, numpy_forward, predict_in_chunks
+from deepmd.dpmodel.chunks import centre_ranges, chunks, interleave_types, partition
 from deepmd.dpmodel.descriptor import DescrptSeA
+from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model, prepare
 from deepmd.dpmodel.neighbors import Overflow, batch_edges
 
@@ -50,16 +51,22 @@ def make_batch(nf=3, na=14, *, seed=0):
     return batch
 
 
+def evaluate(model, batch, size, *, interleave=False, **wanted):
+    evaluator = NumPyEvaluator(model)
+    evaluator.max_edges, evaluator.interleave = size, interleave
+    return evaluator.evaluate(batch, **wanted)
+
+
+@pytest.mark.parametrize("interleave", [True, False])
 @pytest.mark.parametrize("one_side", [True, False])
 @pytest.mark.parametrize("nf", [1, 3])
-def test_results_do_not_depend_on_the_chunk_size(one_side, nf):
+def test_results_do_not_depend_on_the_chunk_size(one_side, nf, interleave):
     model, batch = make_model(type_one_side=one_side), make_batch(nf)
     inputs = prepare(batch, model.packings())
     extra = ("descriptor", "fitting_last_layer")
     want = model.predict(inputs, nf, derivatives=ALL, extra=extra)
     for size in (1, 40, 100, 10**9):
-        forward = numpy_forward(model, ALL, extra)
-        got = predict_in_chunks(model, batch, forward, derivatives=ALL, max_edges=size)
+        got = evaluate(model, batch, size, interleave=interleave, derivatives=ALL, extra=extra)
         assert set(got) == set(want)
         for key, value in want.items():
             assert got[key].shape == value.shape
@@ -69,8 +76,7 @@ def test_results_do_not_depend_on_the_chunk_size(one_side, nf):
 def test_without_derivatives():
     model, batch = make_model(), make_batch()
     want = model.predict(prepare(batch, model.packings()), 3, derivatives=())
-    forward = numpy_forward(model, (), ())
-    got = predict_in_chunks(model, batch, forward, derivatives=(), max_edges=60)
+    got = evaluate(model, batch, 60, derivatives=())
     assert set(got) == set(want) == {"energy", "atom_energy"}
     np.testing.assert_allclose(got["energy"], want["energy"], rtol=0, atol=1e-13)
 
@@ -104,11 +110,56 @@ def test_overflow_is_counted_once_per_centre():
     np.testing.assert_array_equal(divided.needed, whole.needed)
 
 
+class PaddedEvaluator(NumPyEvaluator):
+    """A backend of one shape: sees all chunks before the first, and pads their results."""
+
+    interleave = True
+
+    def run(self, parts, n_frames, derivatives, extra):
+        found = list(parts)
+        self.sizes = [chunk.n_atoms for chunk in found]
+        for chunk, values in super().run(found, n_frames, derivatives, extra):
+            yield (
+                chunk,
+                {k: np.concatenate([v, np.full_like(v[:1], np.nan)]) for k, v in values.items()},
+            )
+
+
+def test_a_backend_supplies_run_only():
+    model, batch = make_model(), make_batch()
+    evaluator = PaddedEvaluator(model)
+    evaluator.max_edges = 150
+    got = evaluator.evaluate(batch, derivatives=ALL)
+    assert len(evaluator.sizes) > 3
+    assert sum(evaluator.sizes) == batch.n_atoms
+    for key, value in evaluate(model, batch, 10**9, derivatives=ALL).items():
+        np.testing.assert_allclose(got[key], value, rtol=0, atol=1e-13, err_msg=key)
+
+
+def test_interleaved_types():
+    batch = make_batch(2, 30)
+    batch.atype = np.sort(batch.atype)
+    (atoms, edges), mixed = interleave_types(batch)
+    share = batch.atype.mean()
+    for start in range(0, 60, 10):
+        assert abs(mixed.atype[start : start + 10].mean() - share) < 0.11
+    assert (np.diff(mixed.edges.i) >= 0).all()
+    np.testing.assert_array_equal(mixed.vectors(), batch.vectors()[edges])
+    np.testing.assert_array_equal(atoms[mixed.edges.j], batch.edges.j[edges])
+
+
+def test_edges_must_have_been_found():
+    model, batch = make_model(), make_batch()
+    batch.edges = None
+    with pytest.raises(ValueError, match="without edges"):
+        partition(model, batch)
+
+
 def test_blocks_of_the_sum(monkeypatch):
     model, batch = make_model(), make_batch()
-    want = predict_in_chunks(model, batch, numpy_forward(model, ALL, ()), derivatives=ALL)
+    want = evaluate(model, batch, 10**9, derivatives=ALL)
     monkeypatch.setattr("deepmd.dpmodel.chunks._EDGES_PER_SUM", 37)
-    got = predict_in_chunks(model, batch, numpy_forward(model, ALL, ()), derivatives=ALL)
+    got = evaluate(model, batch, 10**9, derivatives=ALL)
     for key, value in want.items():
         np.testing.assert_allclose(got[key], value, rtol=0, atol=1e-13, err_msg=key)
 

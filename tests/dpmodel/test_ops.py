@@ -49,7 +49,7 @@ def test_edge_gradient_is_differentiable_again():
             total = ops.xp(t).sum(t * t)
             return {"total": total}, [total, 2.0 * total]
 
-        outputs, gradients = ops.edge_gradient(vec, energy, keep_graph=True)
+        outputs, gradients = ops.edge_gradient(vec, energy, order=3)
         return outputs["total"] + anp.sum(gradients[0] * gradients[1])
 
     step = 1e-5

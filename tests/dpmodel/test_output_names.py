@@ -6,7 +6,7 @@ import pytest
 from members import section
 
 from deepmd.backend.backend import Backend
-from deepmd.dpmodel.chunks import numpy_forward, predict_in_chunks
+from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import RESERVED, Level, OutputVariableDef
@@ -66,9 +66,10 @@ def test_in_chunks(name, tmp_path):
     frames = make_frames(model, *system())
     batch = frames.batch(slice(None))
     batch.edges = batch_edges(batch, model.rcut)
-    forward = numpy_forward(model, (), ())
-    whole = predict_in_chunks(model, batch, forward, derivatives=())
-    parts = predict_in_chunks(model, batch, forward, derivatives=(), max_edges=20)
+    evaluator = NumPyEvaluator(model)
+    whole = evaluator.evaluate(batch, derivatives=())
+    evaluator.max_edges = 20
+    parts = evaluator.evaluate(batch, derivatives=())
     assert {k: v.shape for k, v in parts.items()} == {name: (2, 2), f"atom_{name}": (12, 2)}
     for key, value in whole.items():
         np.testing.assert_allclose(parts[key], value, rtol=0, atol=1e-13)

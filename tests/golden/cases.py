@@ -54,6 +54,7 @@ def _completed(case: dict[str, Any]) -> dict[str, Any]:
         "descriptor": descriptor,
         "fitting": config["fitting_net"]["type"],
         "type_map": config["type_map"],
+        "crowded": spin,  # more neighbors than sel everywhere: nothing is smooth
         "files": {kind: f"extra/{file}" for kind, file in case["files"].items()},
         "npz": f"extra/{case['npz']}",
         "sets": {},

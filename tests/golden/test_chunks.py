@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from golden.cases import inputs, path, select
 
-from deepmd.dpmodel.chunks import numpy_forward, predict_in_chunks
+from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.frames import make_frames
@@ -32,8 +32,10 @@ def test_divided_centres(case):
     batch = frames.batch(slice(0, frames.n_frames))
     batch.edges = batch_edges(batch, model.rcut)
     derivatives = ALL if model.differentiable() else ()
-    forward = numpy_forward(model, derivatives, ())
-    whole = predict_in_chunks(model, batch, forward, derivatives=derivatives)
-    parts = predict_in_chunks(model, batch, forward, derivatives=derivatives, max_edges=60)
-    for key, value in whole.items():
-        np.testing.assert_allclose(parts[key], value, rtol=0, atol=1e-13, err_msg=key)
+    evaluator = NumPyEvaluator(model)
+    whole = evaluator.evaluate(batch, derivatives=derivatives)
+    evaluator.max_edges = 60
+    for evaluator.interleave in (False, True):
+        parts = evaluator.evaluate(batch, derivatives=derivatives)
+        for key, value in whole.items():
+            np.testing.assert_allclose(parts[key], value, rtol=0, atol=1e-13, err_msg=key)

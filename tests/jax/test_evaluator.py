@@ -11,7 +11,7 @@ from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
-from deepmd.jax.evaluator import JaxEvaluator, take_turns
+from deepmd.jax.evaluator import JaxEvaluator
 from tests.jax.conftest import make_batch, make_model
 
 ALL = ("force", "virial", "atom_virial")
@@ -44,18 +44,6 @@ def test_chunks_have_one_shape_and_change_nothing(one_side):
     assert len(evaluator.shapes) <= 2
     wanted = NumPyEvaluator(model).evaluate(batch, derivatives=())
     assert_same(evaluator.evaluate(batch, derivatives=()), wanted)
-
-
-def test_atoms_take_turns():
-    batch = make_batch(2, 30)
-    batch.atype = np.sort(batch.atype)
-    (atoms, edges), mixed = take_turns(batch)
-    share = batch.atype.mean()
-    for start in range(0, 60, 10):
-        assert abs(mixed.atype[start : start + 10].mean() - share) < 0.11
-    assert (np.diff(mixed.edges.i) >= 0).all()
-    np.testing.assert_array_equal(mixed.vectors(), batch.vectors()[edges])
-    np.testing.assert_array_equal(atoms[mixed.edges.j], batch.edges.j[edges])
 
 
 @pytest.mark.parametrize("n_atoms", [0, 1])

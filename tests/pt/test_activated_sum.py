@@ -33,6 +33,8 @@ def test_derivatives_of_activations(name):
 
 def test_no_fast_form_of_others():
     assert smooth("gelu") is None
+    given = _tensor(7, 5), _tensor(7), SEGMENT, 4, 2, "gelu"
+    assert activated_sum.form(*given, order=2) is activated_sum.reference
 
 
 SEGMENT = torch.tensor([0, 0, 1, 1, 1, 3, 3])
@@ -42,9 +44,8 @@ def _training(apply, theta, vec, width, name):
     """Loss of energy and force, and its gradient by theta."""
     vec = vec.detach().requires_grad_()
     z, w = torch.sin(vec[:, :1]) * theta + vec[:, 1:2] * theta**2, torch.exp(-(vec[:, 2] ** 2))
-    with blocks.allowed(True, parameters=True):
-        sums, others = apply(z, w, SEGMENT, 4, width, name)
-        energy = (sums**2).sum() + torch.sin(others).sum()
+    sums, others = apply(z, w, SEGMENT, 4, width, name, order=2)
+    energy = (sums**2).sum() + torch.sin(others).sum()
     (force,) = torch.autograd.grad(energy, vec, create_graph=True)
     alone = torch.autograd.grad(energy, theta, retain_graph=True)
     loss = (force * torch.arange(3.0)).pow(2).sum() + 0.7 * energy
@@ -58,17 +59,16 @@ def test_two_derivatives(name, width, block, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
     z, w = _tensor(7, 5), _tensor(7)
 
-    def f(z, w):
-        return activated_sum(z, w, SEGMENT, 4, width, name)
+    def f(z, w, order=1):
+        return activated_sum(z, w, SEGMENT, 4, width, name, order=order)
 
-    with blocks.allowed(True, parameters=False):
-        for got, want in zip(
-            f(z, w), activated_sum.reference(z, w, SEGMENT, 4, width, name), strict=True
-        ):
-            torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
-        assert torch.autograd.gradcheck(f, (z, w))
-    with blocks.allowed(True, parameters=True):
-        assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach()), (z,))
+    assert activated_sum.form(z, w, SEGMENT, 4, width, name, order=1) is not activated_sum.reference
+    for got, want in zip(
+        f(z, w), activated_sum.reference(z, w, SEGMENT, 4, width, name), strict=True
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
+    assert torch.autograd.gradcheck(f, (z, w))
+    assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach(), 2), (z,))
     given = (_tensor(5), _tensor(7, 3), width, name)
     expected = _training(activated_sum.reference, *given)
     for got, want in zip(_training(activated_sum, *given), expected, strict=True):

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel.nn.attention import (  # noqa: E402
     GatedAttentionLayer,
-    NeighbourSlots,
+    NeighborSlots,
     attention_layer,
     gated_softmax,
 )
@@ -34,18 +34,17 @@ def test_gated_softmax(heads):
     arguments = _tensor(3, heads, 2, 2), _tensor(3, 1, 2, 2)
 
     def f(s, gate):
-        return gated_softmax(s, pair, gate, 3, 0.4)
+        return gated_softmax(s, pair, gate, 3, 0.4, order=2)
 
-    with blocks.allowed(True, parameters=True):
-        want = gated_softmax.reference(arguments[0], pair, arguments[1], 3, 0.4)
-        torch.testing.assert_close(f(*arguments), want, rtol=1e-13, atol=1e-14)
-        assert torch.autograd.gradcheck(f, arguments)
-        assert torch.autograd.gradgradcheck(f, arguments)
-    fixed = [x.detach() for x in arguments]
-    with blocks.allowed(True, parameters=False):
-        assert torch.autograd.gradcheck(
-            lambda p: gated_softmax(fixed[0], p, fixed[1], 3, 0.4), (pair.requires_grad_(),)
-        )
+    want = gated_softmax.reference(arguments[0], pair, arguments[1], 3, 0.4)
+    assert gated_softmax.form(*arguments, pair, 3, 0.4, order=2) is not gated_softmax.reference
+    torch.testing.assert_close(f(*arguments), want, rtol=1e-13, atol=1e-14)
+    assert torch.autograd.gradcheck(f, arguments)
+    assert torch.autograd.gradgradcheck(f, arguments)
+    s, gate = (x.detach() for x in arguments)
+    assert torch.autograd.gradcheck(
+        lambda p: gated_softmax(s, p, gate, 3, 0.4, order=1), (pair.requires_grad_(),)
+    )
 
 
 def _training(apply, layer, vec, mask, more):
@@ -56,9 +55,9 @@ def _training(apply, layer, vec, mask, more):
     g = torch.sin(square * space + vec[..., :1]) * mask[..., None] + 0.3
     sw = torch.exp(-square[..., 0]) * mask
     direction = vec / square.sqrt() * mask[..., None]
-    with blocks.allowed(True, parameters=True):
-        y = apply(g, layer, NeighbourSlots(mask, sw, direction, more))
-        energy = (torch.tanh(y * space + vec[..., :1]) ** 2).sum()
+    slots = NeighborSlots(mask, sw, direction, more)
+    y = apply(g, slots, layer.arrays, layer.options, order=2)
+    energy = (torch.tanh(y * space + vec[..., :1]) ** 2).sum()
     (force,) = torch.autograd.grad(energy, vec, create_graph=True)
     loss = (force * torch.arange(3.0)).pow(2).sum() + 0.7 * energy
     wanted = list(layer.parameters())
@@ -117,5 +116,7 @@ def test_no_atoms():
     assert all(not g.any() for g in grads)
 
 
-def test_the_reference_serves_elsewhere():
-    assert not blocks.in_blocks(torch.ones(3))
+def test_the_reference_serves_third_derivatives():
+    assert blocks.in_blocks(torch.ones(3), 2)
+    assert not blocks.in_blocks(torch.ones(3), 3)
+    assert not blocks.in_blocks(torch.ones(0), 2)

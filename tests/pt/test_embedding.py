@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
-from deepmd.dpmodel.nn.layers import EmbeddingNetwork  # noqa: E402
-from deepmd.pt import blocks, embedding  # noqa: E402
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
+from deepmd.pt import blocks  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
@@ -21,26 +21,14 @@ def _rows(vec, k):
     return space.concat([space.sum(r * r, axis=-1, keepdims=True) * 0.3, r], axis=-1)
 
 
-def _gradients(network, vec, k, mix, fused):
+def _gradients(network, vec, k, mix, order):
     """Loss of energy and force; gradients for the network and for what comes after it."""
-    count = []
-    fits = embedding._fits
-
-    def counted(r, net):
-        ok = fused and fits(r, net)
-        count.append(ok)
-        return ok
 
     def energy(v):
-        t = ops.embed_contract(_rows(v, k), network)
+        t = network.contract(_rows(v, k), order=order)
         return {"t": t}, [(torch.tanh(t * mix) ** 2).sum()]
 
-    embedding._fits = counted
-    try:
-        values, (g,) = ops.edge_gradient(vec, energy, keep_graph=True)
-    finally:
-        embedding._fits = fits
-    assert count == [fused]
+    values, (g,) = ops.edge_gradient(vec, energy, order=2)
     loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
     wanted = [p for p in network.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss, [mix, *wanted])
@@ -55,8 +43,9 @@ def test_same_gradients(neuron, block, monkeypatch):
     network = convert(EmbeddingNetwork(1, neuron, seed=1))
     vec = torch.tensor(rng.normal(size=(5 * 3, 3)))
     mix = torch.tensor(rng.normal(size=(1, neuron[-1], 4)), requires_grad=True)
-    expected = _gradients(network, vec, 3, mix, fused=False)
-    found = _gradients(network, vec, 3, mix, fused=True)
+    expected = _gradients(network, vec, 3, mix, order=3)
+    found = _gradients(network, vec, 3, mix, order=2)
+    assert _is_fused(_rows(vec, 3), network, order=2)
     for a, b in zip(found, expected, strict=True):
         scale = float(b.abs().max())
         assert float((a - b).abs().max()) <= 1e-13 * max(scale, 1.0)
@@ -71,47 +60,50 @@ def test_types_in_the_first_layer(block, monkeypatch):
     table = torch.tensor(rng.normal(size=(3, 5)), requires_grad=True)
     index = torch.tensor(rng.integers(-1, 3, (5, 3)))
 
-    def gradients():
+    def gradients(order):
         def energy(v):
-            t = ops.embed_contract(_rows(v, 3), network, table, index)
+            t = network.contract(_rows(v, 3), table, index, order=order)
             return {"t": t}, [(torch.tanh(t) ** 2).sum()]
 
-        values, (g,) = ops.edge_gradient(vec, energy, keep_graph=True)
+        values, (g,) = ops.edge_gradient(vec, energy, order=2)
         loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
         wanted = [table, *(p for layer in network.layers for p in (layer.w, layer.b))]
         grads = torch.autograd.grad(loss, wanted, allow_unused=True)
         return [values["t"], g, *(x for x in grads if x is not None)]
 
-    found = gradients()
-    monkeypatch.setattr(embedding, "_fits", lambda *a: False)
-    for a, b in zip(found, gradients(), strict=True):
+    for a, b in zip(gradients(2), gradients(3), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 def test_other_networks_take_the_reference():
     r = torch.ones((2, 3, 4), dtype=torch.float64)
-    with blocks.allowed(True, parameters=True):
-        assert embedding._fits(r, EmbeddingNetwork(1, [2, 4]))
-        assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], resnet_dt=True))
-        assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4], activation_function="gelu"))
-        assert not embedding._fits(r[:0], EmbeddingNetwork(1, [2, 4]))
-    assert not embedding._fits(r, EmbeddingNetwork(1, [2, 4]))
+    assert _is_fused(r, EmbeddingNetwork(1, [2, 4]))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], resnet_dt=True))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], bias=False))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], activation_function="gelu"))
+    assert not _is_fused(r[:0], EmbeddingNetwork(1, [2, 4]))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4]), order=3)
 
 
-def _training_gradients(lifted, inputs, n):
-    pred = lifted.predict(inputs, n, keep_graph=True)
+def _is_fused(r, network, order=2):
+    layers, options = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
+    form = embed_contract.form(r, layers, options=options, table=None, order=order)
+    return form is not embed_contract.reference
+
+
+def _training_gradients(lifted, inputs, n, order=2):
+    pred = lifted.predict(inputs, n, order=order)
     loss = pred["force"].pow(2).sum() + pred["energy"].pow(2).sum() + pred["virial"].sum()
     return torch.autograd.grad(loss, list(lifted.parameters()))
 
 
 @pytest.mark.parametrize("one_sided", [True, False])
-def test_whole_models(one_sided, monkeypatch):
+def test_whole_models(one_sided):
     lifted = convert(model(type_one_side=one_sided))
     b = batch()
     inputs = prepare(b, lifted.packings()).map(torch.tensor)
     found = _training_gradients(lifted, inputs, b.n_frames)
-    monkeypatch.setattr(embedding, "_fits", lambda *a: False)
-    for a, e in zip(found, _training_gradients(lifted, inputs, b.n_frames), strict=True):
+    for a, e in zip(found, _training_gradients(lifted, inputs, b.n_frames, order=3), strict=True):
         torch.testing.assert_close(a, e, rtol=1e-11, atol=1e-12)
 
 
@@ -121,7 +113,7 @@ def test_second_derivatives_by_position_are_right():
     inputs = prepare(b, lifted.packings()).map(torch.tensor)
 
     def force(vec):
-        raw = lifted.forward_edges(inputs._replace(vec=vec), keep_graph=True)
+        raw = lifted.forward_edges(inputs._replace(vec=vec), order=3)
         return raw["energy_grad"]
 
     vec = inputs.vec.clone().requires_grad_(True)

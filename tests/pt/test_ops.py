@@ -5,11 +5,22 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel import ops  # noqa: E402
+from deepmd.dpmodel.model import build_model, prepare  # noqa: E402
 from deepmd.dpmodel.nn.activation import NAMES, activation  # noqa: E402
 from deepmd.dpmodel.nn.environment import environment_matrix  # noqa: E402
+from deepmd.dpmodel.nn.layers import (  # noqa: E402
+    DenseArrays,
+    EmbeddingNetwork,
+    embed_contract,
+)
+from deepmd.pt import blocks  # noqa: E402
+from deepmd.pt.lift import convert  # noqa: E402
+from tests.members import section  # noqa: E402
+from tests.pt.models import batch  # noqa: E402
 
 RNG = np.random.default_rng(7)
 TABLE = np.array([[0, 2, -1], [3, -1, -1], [1, 0, 4]])
@@ -92,10 +103,50 @@ def test_edge_gradient_agrees_with_numpy_and_can_be_kept():
     _, (g,) = ops.edge_gradient(
         torch.tensor(vec),
         lambda v: ({}, [(scale * v * v).sum()]),
-        keep_graph=True,
+        order=2,
     )
     (slope,) = torch.autograd.grad(g.sum(), scale)
     np.testing.assert_allclose(slope.item(), 2 * vec.sum(), rtol=1e-13)
+
+
+def test_edge_gradient_refuses_derivatives_that_its_order_excludes():
+    vec = torch.tensor(_n(4, 3))
+    with pytest.raises(ValueError, match="several gradients"):
+        ops.edge_gradient(vec, _energy, order=2)
+    with pytest.raises(ValueError, match="order=3"):
+        ops.edge_gradient(vec.requires_grad_(), _energy, order=2)
+
+
+def test_forms_for_processors_and_for_traces():
+    layers = EmbeddingNetwork(1, [2, 4], seed=1).layers
+    r = torch.ones((2, 3, 4), dtype=torch.float64)
+    arrays = [DenseArrays(*map(torch.tensor, x.arrays[:2])) for x in layers]
+    given = arrays, [x.options for x in layers]
+    assert embed_contract.form(r, *given, order=2) is not embed_contract.reference
+    assert embed_contract.form(r.to("meta"), *given, order=2) is embed_contract.reference
+    chosen = []
+
+    def traced(r):
+        chosen.extend(embed_contract.form(r, *given, order=k) for k in (1, 2))
+        return r
+
+    make_fx(traced, tracing_mode="symbolic")(r)
+    assert chosen[0] not in (embed_contract.reference, embed_contract.form(r, *given, order=1))
+    assert chosen[1] is embed_contract.reference
+
+
+@pytest.mark.parametrize("name", ["se_e2_a", "se_e3", "se_atten", "dpa2", "dpa3", "linear_ener"])
+def test_models_hand_the_order_to_their_operations(name, monkeypatch, tmp_path):
+    orders, call = [], blocks.Fused.__call__
+    monkeypatch.setattr(
+        blocks.Fused, "__call__", lambda self, *x: orders.append(self.order) or call(self, *x)
+    )
+    lifted, b = convert(build_model(section(name, tmp_path))), batch()
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+    for order in (1, 2, 3):
+        lifted.predict(inputs, b.n_frames, order=order)
+        assert set(orders) == ({order} if order < 3 else set())
+        orders.clear()
 
 
 def test_edge_gradient_of_a_constant_is_zero():
@@ -114,8 +165,8 @@ def test_edge_gradient_evaluates_once(count):
         return values, totals[:count]
 
     vec = torch.tensor(_n(4, 3))
-    _, gradients = ops.edge_gradient(vec, energy, keep_graph=True, count=count)
+    _, gradients = ops.edge_gradient(vec, energy, order=1 + count)
     assert (len(calls), len(gradients)) == (1, count)
     if count == 2:
-        with pytest.raises(TypeError, match="2 totals, 1 announced"):
-            ops.edge_gradient(vec, energy, keep_graph=True)
+        with pytest.raises(ValueError, match="several gradients"):
+            ops.edge_gradient(vec, energy, order=2)

@@ -298,8 +298,8 @@ def test_widths_of_the_tables(work):
 def test_types_in_another_order(work):
     _, tasks = tasks_of(work.config())
     task = tasks["Default"]
-    sample = Sample(task.data, 10)
-    other = sample.renumbered(["A", "B"], ["B", "C", "A"])
+    sample = Sample(task.data, 10, model=task.model)
+    other = sample.of_types(["B", "C", "A"])
     for a, b in zip(sample.batches(), other.batches(), strict=True):
         assert np.array_equal(np.array([2, 0])[a.atype], b.atype)
         assert np.array_equal(a.coord, b.coord)

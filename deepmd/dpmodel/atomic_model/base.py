@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Atomic models: contributions of every atom, biases included, before anything is summed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,13 +9,14 @@ import numpy as np
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.fitting.base import kept_atoms
-from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.reading import claim
+from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
 from deepmd.utils.plugin import Registry
 
@@ -79,10 +80,50 @@ class AtomicModel(Registered):
         self.out_bias = np.zeros((len(outputs), self.ntypes, max(v.size for v in outputs)))
         self.out_std = np.ones_like(self.out_bias)
 
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in a section; see :meth:`Descriptor.selections`."""
+        return iter(())
+
+    def members(self) -> Sequence["AtomicModel"]:
+        """Return the atomic models that this one is made of."""
+        return ()
+
+    def components(self) -> dict[str, Any]:
+        """Return the components by the names that counts of parameters have, in their order."""
+        return {}
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of what is predicted; see :meth:`Model.kinds`."""
+        return self.output_def().keys()
+
+    def compute_statistics(self, sample: Sample) -> None:
+        """Set the statistics of all parts from sampled frames, but not the biases.
+
+        Members with types in another order see them in theirs.
+        """
+        for member in self.members():
+            member.compute_statistics(sample.of_types(member.type_map))
+
     @property
     def common_bias(self) -> bool:
         """Whether the first row of bias and deviation serves for all types."""
         return False
+
+    def own_bias(self) -> np.ndarray:
+        """Bias that parts add to the output beside ``out_bias``, (ntypes, size)."""
+        return np.zeros((self.ntypes, 1))
+
+    def clear_inner_biases(self) -> None:
+        """Set the biases of all parts to zero, so that ``out_bias`` is the whole."""
+        for member in self.members():
+            member.out_bias[:] = 0.0
+            member.clear_inner_biases()
+
+    def fixed_biases(self, name: str) -> list[Sequence[Any]]:
+        """Biases of an output that the input fixes, by types; the last has the last word."""
+        given = (self.preset_out_bias or {}).get(name)
+        return [] if given is None else [given]
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; new types have no bias. Parts are changed by the subclasses."""
@@ -151,14 +192,6 @@ def atomic_serial(
         children=children,
         **more,
     )
-
-
-def own_bias(model: Any) -> np.ndarray:
-    """Bias that a fitting of invariant numbers adds itself, (ntypes, size); zero elsewhere."""
-    fitting = getattr(model, "fitting", None)
-    if fitting is None or isinstance(fitting, TensorFitting):
-        return np.zeros((model.ntypes, 1))
-    return fitting.bias_atom_e
 
 
 def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:

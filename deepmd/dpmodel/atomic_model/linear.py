@@ -2,7 +2,7 @@
 """Weighted sums of models, with constant weights or with weights that follow the distance."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
+from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
@@ -110,6 +111,18 @@ class LinearAtomicModel(AtomicModel):
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the components."""
         return merge_inputs(m.inputs() for m in self.models)
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in the sections of the components."""
+        for k, member in enumerate(section.get("models", ())):
+            kind = AtomicModel.kind_of(member)
+            if kind is not None:
+                yield from kind.selections(member, f"{where}/models[{k}]")
+
+    def members(self) -> Sequence[AtomicModel]:
+        """Return the components."""
+        return self.models
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; the components match their types by name."""

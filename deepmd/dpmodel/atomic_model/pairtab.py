@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A tabulated pair potential as a model: ``e_i = 1/2 Σ_j u(r_ij)``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deepmd.dpmodel import ops
@@ -17,6 +17,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import MixedCutoffSettings, Selection, selections_of
 
 
 @AtomicModel.register("pairtab")
@@ -34,6 +35,7 @@ class PairTabAtomicModel(AtomicModel):
     """
 
     serial = atomic_serial("pairtab", 2, "tab rcut sel", ("tab",))
+    torch_names = {"tab": ""}
 
     tab: Any
 
@@ -47,6 +49,11 @@ class PairTabAtomicModel(AtomicModel):
     ) -> None:
         self.tab, self._rcut, self._sel = tab, float(rcut), total(sel)
         super().__init__(type_map, **settings)
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the number of neighbors, of all types together."""
+        return selections_of(MixedCutoffSettings, section, where, mixed=True)
 
     @property
     def rcut(self) -> float:

@@ -2,7 +2,7 @@
 """The usual model: a descriptor, then a fitting."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
 from deepmd.dpmodel.output_def import FittingOutputDef
+from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection
 
 
 @AtomicModel.register("standard")
@@ -23,6 +25,7 @@ class StandardAtomicModel(AtomicModel):
     """Descriptor and fitting, with the bias per type and what is excluded."""
 
     serial = atomic_serial("standard", 2, "descriptor fitting", ("descriptor", "fitting"))
+    torch_names = {"fitting": "fitting_net"}
 
     descriptor: Any
     fitting: Any
@@ -42,6 +45,13 @@ class StandardAtomicModel(AtomicModel):
         self.out_bias = self.out_std = None
         if self.fitting is not None:
             super().build()
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in the section of the descriptor."""
+        given = section.get("descriptor")
+        kind = Descriptor.kind_of(given)
+        return iter(()) if kind is None else kind.selections(given, f"{where}/descriptor")
 
     @property
     def rcut(self) -> float:
@@ -75,7 +85,33 @@ class StandardAtomicModel(AtomicModel):
     @property
     def common_bias(self) -> bool:
         """Whether the first row of bias and deviation serves for all types."""
-        return not getattr(self.fitting, "distinguish_types", True)
+        return self.fitting.common_bias
+
+    def components(self) -> dict[str, Any]:
+        """Return descriptor and fitting."""
+        return {"descriptor": self.descriptor, "fitting-net": self.fitting}
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of what is predicted."""
+        return self.fitting.kinds()
+
+    def compute_statistics(self, sample: Sample) -> None:
+        """Set the statistics of descriptor and fitting."""
+        self.descriptor.compute_statistics(sample)
+        self.fitting.compute_statistics(sample)
+
+    def own_bias(self) -> np.ndarray:
+        """Bias that the fitting adds to the output, (ntypes, size)."""
+        return self.fitting.own_bias()
+
+    def clear_inner_biases(self) -> None:
+        """Set the bias of the fitting to zero."""
+        self.fitting.own_bias()[:] = 0.0
+
+    def fixed_biases(self, name: str) -> list[Sequence[Any]]:
+        """Biases of an output that the input fixes: those of the fitting, and preset ones."""
+        given = self.fitting.fixed_bias(name)
+        return [*([] if given is None else [given]), *super().fixed_biases(name)]
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
@@ -88,7 +124,7 @@ class StandardAtomicModel(AtomicModel):
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
         """Return what a user should know of the physics of the descriptor and of ``atom_ener``."""
         found = self.descriptor.warnings({*hidden, *sorted_pairs(self.pair_exclude_types)})
-        numbers = getattr(self.fitting, "atom_ener", None) or ()
+        numbers = self.fitting.atom_ener or ()
         if any(e is not None for e in numbers) and self.isolated_descriptors().any():
             found.append(
                 "energies of isolated atoms will not be those of atom_ener: their descriptors are "

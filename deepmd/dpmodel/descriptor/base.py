@@ -2,7 +2,8 @@
 """What every descriptor offers: its registry, its neighbours, its statistics."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,12 +12,18 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
-from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.neighbors import Packing, empty_edges
+from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.schema.descriptor import Selection, selections_of
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import NotAvailableError
 from deepmd.utils.plugin import Registry
+
+#: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
+#: place, so that something must be added to their distance. It is what DeePMD-kit takes.
+PROTECTION = 0.01
 
 
 class Atoms(NamedTuple):
@@ -31,6 +38,8 @@ class Atoms(NamedTuple):
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size)
     atom_inputs : dict of str to (n_atoms, size)
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     padded: Any
@@ -40,6 +49,7 @@ class Atoms(NamedTuple):
     frame: Any
     frame_inputs: Mapping[str, Any] = {}
     atom_inputs: Mapping[str, Any] = {}
+    order: int = 3
 
 
 Slots = Mapping[Packing, list[Any]]
@@ -76,12 +86,59 @@ class Descriptor(Registered):
 
     registry: ClassVar[Registry] = Registry("descriptor")
     keys = descriptor_args
+    torch_names: ClassVar[Mapping[str, str]] = {
+        "davg": "mean",
+        "dstd": "stddev",
+        "embeddings": "filter_layers",
+        "embeddings_strip": "filter_layers_strip",
+    }
+    #: What the names of its parts begin with in DeePMD-kit's PyTorch dialect, as ``"sea."``.
+    torch_prefix: ClassVar[str] = ""
     sel: list[int]
     rcut: float
     rcut_smth: float
     mixed_types: ClassVar[bool] = False
 
     type_map: list[str] | None = setting(None, "Names of the types.", key=False)
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in a section, which may be ``"auto"``.
+
+        Parameters
+        ----------
+        section : dict
+            Section of such a descriptor.
+        where : str
+            Its path.
+        """
+        return selections_of(cls, section, where, mixed=cls.mixed_types)
+
+    @classmethod
+    def with_partners(cls, section: dict[str, Any], hidden: list[list[int]]) -> dict[str, Any]:
+        """Return the section for atoms and virtual partners: twice the types.
+
+        Parameters
+        ----------
+        section : dict
+        hidden : list of [int, int]
+            Pairs of types of which the first is that of a partner without spin.
+
+        Raises
+        ------
+        NotAvailableError
+            If the descriptor cannot hide pairs, or has no protection from atoms at one place.
+        """
+        if not {"exclude_types", "env_protection"} <= set(cls.settings):
+            raise NotAvailableError(
+                f"{section['type']} is not built for models with spins",
+                where="model/descriptor/type",
+            )
+        out = {**section, "env_protection": section.get("env_protection") or PROTECTION}
+        out["exclude_types"] = hidden + list(section.get("exclude_types", ()))
+        if not cls.mixed_types:
+            out["sel"] = [*section["sel"], *section["sel"]]
+        return out
 
     @property
     def dim_out(self) -> int:
@@ -120,6 +177,10 @@ class Descriptor(Registered):
         """Evaluate the descriptor of every atom."""
         raise TypeError(f"{type(self).__name__} cannot be evaluated")
 
+    def type_table(self) -> Any:
+        """Return the type embedding, (ntypes + 1, width), or None."""
+        return None
+
     def change_types(self, change: TypeChange) -> np.ndarray | None:
         """Adopt another type map, in place.
 
@@ -142,6 +203,22 @@ class Descriptor(Registered):
         return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
 
     # -- statistics ---------------------------------------------------------------------------
+
+    def compute_statistics(self, sample: Sample) -> None:
+        """Set means and deviations of every part from the sampled frames, or from their cache."""
+        for part in self.statistics_parts():
+            if part is not self:
+                part.compute_statistics(sample)
+                continue
+            nothing = Batch.from_arrays(np.zeros((0, 0, 3)), None, [])
+            nothing.edges = empty_edges()
+            shapes = {k: v.shape for k, v in self.environment_sums(nothing).items()}
+            if shapes:
+                sums = functools.partial(self._sampled_sums, sample)
+                self.set_statistics(sample.fetch(shapes, sums, self.statistics_key()))
+
+    def _sampled_sums(self, sample: Sample) -> dict[str, np.ndarray]:
+        return summed(self.environment_sums(batch) for batch in sample.batches())
 
     def statistics_parts(self) -> list["Descriptor"]:
         """Return the parts that have statistics of their own; a simple descriptor is its part."""

@@ -16,7 +16,7 @@ from deepmd.dpmodel.descriptor.mixed import (
     Neighbourhood,
     type_pairs,
 )
-from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighbourSlots
+from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
 from deepmd.schema.settings import setting
@@ -93,7 +93,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         else:  # only sums of features are needed, and the types' part is one of few rows
             table = self.first_layer(types)
             sums = [
-                ops.embed_contract(rows, network, table, self.kinds(atoms, of))
+                network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
         return self.symmetrised(sums[0] + near.more * sums[1])
@@ -103,7 +103,8 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         g = self.features(near.rows, near.types, near.switch, atoms, types)
         empty = self.features(near.empty, near.empty_type, 0.0 * near.switch[:, :1], atoms, types)
         if self.attn_layer:
-            g, empty = self.attention_layers(g, empty, self.attention_slots(near))
+            seen = self.attention_slots(near)
+            g, empty = self.attention_layers(g, empty, seen, order=atoms.order)
         return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
 
     def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
@@ -149,7 +150,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         centre, neighbour = type_pairs(types)
         return network(ops.xp(types).concat([neighbour, centre], axis=-1))
 
-    def attention_slots(self, near: Neighbourhood) -> NeighbourSlots:
+    def attention_slots(self, near: Neighbourhood) -> NeighborSlots:
         """What the attention layers must know."""
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
@@ -157,7 +158,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         flat = squared <= 1e-24
         length = space.sqrt(space.where(flat, 0.0 * squared + 1.0, squared))
         direction = space.where(flat, angular * 1e12, angular / length)
-        return NeighbourSlots(near.mask, near.switch, direction, near.more)
+        return NeighborSlots(near.mask, near.switch, direction, near.more)
 
 
 @Descriptor.register("se_atten", "dpa1")
@@ -168,6 +169,8 @@ class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
     """
 
     serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
+    torch_prefix = "se_atten."
+    torch_names = {"attention_layers": "dpa1_attention"}
     spin = None
 
     set_davg_zero: bool = setting(True)

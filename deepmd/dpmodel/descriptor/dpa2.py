@@ -39,7 +39,9 @@ class _Block(MixedNeighbours):
 
     rcut: float = setting(..., "Cutoff radius, Å.", rule=POSITIVE)
     rcut_smth: float = setting(..., "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
-    nsel: int = setting(..., 'Number of neighbours, or "auto".', kind=[int, str], rule=SEL)
+    nsel: int = setting(
+        ..., 'Number of neighbours, or "auto".', kind=[int, str], rule=SEL, within="rcut"
+    )
     set_davg_zero: bool = setting(True)
 
     @property
@@ -64,7 +66,9 @@ class Repinit(_Block, SymmetrisedBlock):
     axis_neuron: int = setting(16)
     use_three_body: bool = setting(False, "Append a three-body block.")
     three_body_neuron: list[int] = widths((2, 4, 8), "Widths of its network.", least=1)
-    three_body_sel: int = setting(40, "Its number of neighbours.", kind=[int, str], rule=SEL)
+    three_body_sel: int = setting(
+        40, "Its number of neighbours.", kind=[int, str], rule=SEL, within="three_body_rcut"
+    )
     three_body_rcut: float = setting(4.0, "Its cutoff radius, Å.", rule=POSITIVE)
     three_body_rcut_smth: float = setting(0.5, "Start of its switch, Å.", rule=NOT_NEGATIVE)
 
@@ -114,7 +118,7 @@ class Repformers(RepformerSettings, _Block):
         table = slots[self.packing][0]
         space, act = ops.xp(g1), activation(self.activation_function)
         _, j = edge_ends(atoms, table)
-        pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei)
+        pairs = Pairs(j, near.mask, near.switch, near.more, self.nnei, atoms.order)
         radial, h2 = near.rows[..., :1], near.rows[..., 1:]
         if self.direct_dist:
             d = ops.cast(ops.take(atoms.padded, table), self.dtype) * (1.0 / self.rcut)
@@ -156,6 +160,12 @@ class DescrptDPA2(EmbeddedTypes):
         },
         arguments={"repinit_args": "repinit", "repformer_args": "repformer"},
     )
+    torch_names = {
+        "repinit_variable": "repinit",
+        "repinit_three_body_variable": "repinit_three_body",
+        "repformers_variable": "repformers",
+        "repformer_layers": "layers",
+    }
 
     repinit: Any = setting(..., "The initial representation.", part=Repinit)
     repformer: dict[str, Any] = setting(..., "The message passing.", part=Repformers)

@@ -178,6 +178,7 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
             edge = act(self.edge_embd(rows[:, :1]))
         sw = ops.cast(env.switch[:, 0], self.dtype)
         graph = self._graph(i, j, rows[:, 1:], sw, d, env.r, slots, ops.shape(atoms.atype)[0])
+        graph = graph._replace(order=atoms.order)
         angle = None
         if self.update_angle:
             u = d / (env.r + 1e-6)
@@ -221,6 +222,7 @@ class DescrptDPA3(EmbeddedTypes):
         parts={"repflows": ("repflow_args", "repflow_variable")},
         arguments={"repflow_args": "repflow"},
     )
+    torch_names = {"repflow_variable": "repflows", "repflow_layers": "layers"}
     chg_embedding: Any
     spin_embedding: Any
     mix_cs_mlp: Any

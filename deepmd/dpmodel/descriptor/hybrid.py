@@ -3,6 +3,7 @@
 
 import builtins
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
-from deepmd.schema.descriptor import descriptor_variant
+from deepmd.schema.descriptor import Selection, descriptor_variant
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
@@ -28,6 +29,7 @@ class DescrptHybrid(Descriptor):
     serial = Serial(
         layout="@class type @version list", name="Descriptor", type="hybrid", children=("list",)
     )
+    torch_names = {"list": "descrpt_list"}
 
     list: Any = setting(
         (),
@@ -57,6 +59,21 @@ class DescrptHybrid(Descriptor):
         """Return the list of members, which the keys of each describe."""
         doc, members = cls.settings["list"].doc, descriptor_variant(exclude=("hybrid",))
         return [Argument("list", builtins.list, [], [members], repeat=True, doc=doc or "")]
+
+    @classmethod
+    def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
+        """Iterate over the numbers of neighbors in the sections of the members."""
+        for k, member in enumerate(section.get("list", ())):
+            kind = Descriptor.kind_of(member)
+            if kind is not None:
+                yield from kind.selections(member, f"{where}/list[{k}]")
+
+    @classmethod
+    def with_partners(cls, section: dict[str, Any], hidden: Any) -> dict[str, Any]:
+        """Return the section with members for atoms and virtual partners."""
+        kinds = [Descriptor.registry.get(member["type"]) for member in section["list"]]
+        parts = zip(kinds, section["list"], strict=True)
+        return {**section, "list": [kind.with_partners(part, hidden) for kind, part in parts]}
 
     @property
     def ntypes(self) -> int:

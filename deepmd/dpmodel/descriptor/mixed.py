@@ -178,6 +178,12 @@ class EmbeddedTypes(CommonSettings, MixedTypes):
     use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
 
+    type_embedding: Any
+
+    def type_table(self) -> Any:
+        """Return the type embedding, (ntypes + 1, width)."""
+        return self.type_embedding()
+
     def make_type_embedding(self, width: int) -> TypeEmbedding:
         """Return an embedding with the settings of this descriptor."""
         return TypeEmbedding(

@@ -28,6 +28,7 @@ class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
         " activation_function precision embeddings env_mat exclude_types env_protection @variables"
         " type_map trainable type_one_side spin",
     )
+    torch_prefix = "sea."
     spin = None
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
@@ -52,7 +53,7 @@ class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
         """Sum over the neighbours of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
         network = self.network(a, b)
         r = self.rows(a, atoms, table, b)
-        t = ops.embed_contract(r, network)
+        t = network.contract(r, order=atoms.order)
         empty = self.padding_row(a, atoms)
         missing = self.sel[b] - ops.shape(table)[1]
-        return t + missing * ops.contract(network(empty[..., :1]), empty)
+        return t + missing * network.contract(empty)

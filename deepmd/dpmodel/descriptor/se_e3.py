@@ -28,6 +28,7 @@ class DescrptSeT(TypedDescriptor):
         " @variables trainable",
         constants=("env_mat",),
     )
+    torch_prefix = "seat."
     type_one_side = True  # centres of all types are treated alike
     ndim = 2  # types of the two neighbours
     symmetric_networks = True
@@ -43,10 +44,12 @@ class DescrptSeT(TypedDescriptor):
             for a in range(b + 1):
                 if self.sel[a] and self.sel[b]:
                     scale = 1.0 / (self.sel[a] * self.sel[b])
-                    total = total + scale * self.pair(a, b, angular[a], angular[b], empty)
+                    total = total + scale * self.pair(
+                        a, b, angular[a], angular[b], empty, atoms.order
+                    )
         return DescriptorOutput(total)
 
-    def pair(self, a: int, b: int, ra: Any, rb: Any, empty: Any) -> Any:
+    def pair(self, a: int, b: int, ra: Any, rb: Any, empty: Any, order: int) -> Any:
         """Sum over slots of types a and b, empty ones included: (n, ng).
 
         The ``sel - K`` slots beyond the blocks ra (n, K_a, 3) and rb (n, K_b, 3) all hold the row
@@ -54,16 +57,16 @@ class DescrptSeT(TypedDescriptor):
         """
         more_a, more_b = self.sel[a] - ops.shape(ra)[1], self.sel[b] - ops.shape(rb)[1]
         return (
-            self.angles(a, b, ra, rb)
-            + more_b * self.angles(a, b, ra, empty)
-            + more_a * self.angles(a, b, empty, rb)
-            + (more_a * more_b) * self.angles(a, b, empty, empty)
+            self.angles(a, b, ra, rb, order)
+            + more_b * self.angles(a, b, ra, empty, order)
+            + more_a * self.angles(a, b, empty, rb, order)
+            + (more_a * more_b) * self.angles(a, b, empty, empty, order)
         )
 
-    def angles(self, a: int, b: int, ra: Any, rb: Any) -> Any:
+    def angles(self, a: int, b: int, ra: Any, rb: Any, order: int) -> Any:
         """Sum of θ G(θ) over all pairs of rows: (n, ng)."""
         space = ops.xp(ra)
         theta = space.matmul(ra, ops.matrix_transpose(rb))
         n, ka, kb = ops.shape(theta)
         theta = space.reshape(theta, (n, ka * kb, 1))
-        return ops.embed_contract(theta, self.embeddings.at(a, b))[:, :, 0]
+        return self.embeddings.at(a, b).contract(theta, order=order)[:, :, 0]

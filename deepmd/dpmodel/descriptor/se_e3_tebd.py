@@ -98,6 +98,7 @@ class DescrptSeTTebd(EmbeddedTypes, ThreeBodyBlock):
         constants=("env_mat",),
         optional=("embeddings_strip",),
     )
+    torch_prefix = "se_ttebd."
 
     set_davg_zero: bool = setting(True)
     use_tebd_bias: bool = setting(True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Fitting networks: from the descriptor of an atom to its share of a quantity."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef, Level
 from deepmd.dpmodel.reading import claim
+from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
@@ -36,6 +38,7 @@ class Fitting(Registered):
 
     registry: ClassVar[Registry] = Registry("fitting")
     keys = fitting_args
+    torch_names: ClassVar[Mapping[str, str]] = {"nets": "filter_layers"}
     atom_ener: list[float | None] | None = None
     layer_name: Any = None
     tot_ener_zero = False
@@ -310,6 +313,30 @@ class Fitting(Registered):
         """Return the types that are predicted; empty means all."""
         return []
 
+    def kinds(self) -> list[str]:
+        """Return the kinds of what is predicted; see :meth:`Model.kinds`."""
+        return self.output_def().keys()
+
+    @property
+    def common_bias(self) -> bool:
+        """Whether one bias and deviation serve for all types."""
+        return False
+
+    def own_bias(self) -> np.ndarray:
+        """Bias that the fitting adds to the output itself, (ntypes, size): the array it holds."""
+        return self.bias_atom_e
+
+    def fixed_bias(self, name: str) -> Sequence[Any] | None:
+        """Biases of an output that the section fixes, by types; None where one is to be fitted."""
+        return None
+
+    def compute_statistics(self, sample: Sample) -> None:
+        """Set means and deviations of the parameters from the sampled frames, or their cache."""
+        for kind, size in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
+            if size:
+                sums = functools.partial(parameter_sums, sample, kind)
+                self.set_parameter_statistics(kind, sample.fetch({kind: (size, 3)}, sums)[kind])
+
     def set_parameter_statistics(self, kind: str, sums: np.ndarray) -> None:
         """Set mean and deviation of ``fparam`` or ``aparam`` from (dim, 3) sums over samples."""
         mean = sums[:, 1] / sums[:, 0]
@@ -319,6 +346,13 @@ class Fitting(Registered):
 
 
 Module._classes["Fitting"] = Fitting
+
+
+def parameter_sums(sample: Sample, kind: str) -> dict[str, np.ndarray]:
+    """Return number, sum and sum of squares of ``fparam`` or ``aparam``, (dim, 3), by its name."""
+    values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
+    parts = np.ones_like(values), values, values**2
+    return {kind: np.stack([part.sum(axis=0) for part in parts], axis=1)}
 
 
 def kept_atoms(excluded: Sequence[int], ntypes: int, atype: Any, like: Any) -> Any:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Any number of invariant quantities per atom."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
@@ -39,6 +40,11 @@ class InvarFitting(Fitting):
                 )
             ]
         )
+
+    def fixed_bias(self, name: str) -> Sequence[Any] | None:
+        """Energies of isolated atoms: with the vacuum energy taken off they are the bias."""
+        numbers = self.atom_ener if name == "energy" else None
+        return numbers if any(e is not None for e in numbers or ()) else None
 
     def call(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> dict[str, Any]:
         """Evaluate: {var_name: (n_atoms, dim_out)} float64, without the model's bias."""

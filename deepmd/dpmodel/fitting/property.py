@@ -62,6 +62,15 @@ class PropertyFitting(InvarFitting):
         )
         return FittingOutputDef([variable])
 
+    def kinds(self) -> list[str]:
+        """A property, whatever its name."""
+        return ["property"]
+
+    @property
+    def common_bias(self) -> bool:
+        """Whether bias and deviation of the first type serve for all."""
+        return not self.distinguish_types
+
     def shifted(self, value: Any, bias: Any, std: Any, atoms: Atoms) -> Any:
         """Apply deviation and bias, (ntypes, task_dim), to the output (n_atoms, task_dim)."""
         rows = atoms.atype if self.distinguish_types else 0 * atoms.atype

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from dargs import Argument
 
 from deepmd.dpmodel import ops
@@ -76,6 +77,10 @@ class TensorFitting(Fitting):
     def rotation(self, output: DescriptorOutput) -> Any:
         """Return the equivariant part of the descriptor, (n_atoms, embedding_width, 3) float64."""
         return ops.cast(output.rotation, "float64")
+
+    def own_bias(self) -> np.ndarray:
+        """Zero, (ntypes, 1): the output of the networks is turned before it is one."""
+        return np.zeros((self.ntypes, 1))
 
     def sel_type(self) -> list[int]:
         """Return the types that are predicted."""

@@ -89,12 +89,10 @@ class Loss(Registered):
         return ()
 
     def predict(
-        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, keep_graph: bool
+        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, order: int
     ) -> dict[str, Any]:
         """Evaluate a model for the comparison; see :meth:`deepmd.dpmodel.model.Model.predict`."""
-        return model.predict(
-            inputs, n_frames, derivatives=self.derivatives(), keep_graph=keep_graph
-        )
+        return model.predict(inputs, n_frames, derivatives=self.derivatives(), order=order)
 
     def metric_names(self) -> list[str]:
         """Return the names of the metrics to show, the total first, then by alphabet."""

@@ -115,19 +115,19 @@ class EnergyLoss(EnergyTerms):
         }
 
     def predict(
-        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, keep_graph: bool
+        self, model: Any, inputs: Any, n_frames: int, labels: Labels, *, order: int
     ) -> dict[str, Any]:
         """Evaluate a model, with the Hessian if it is compared."""
         find = labels.find["hessian"] if self.has("h") else 0.0
         if isinstance(find, (int, float)) and find == 0:
-            return super().predict(model, inputs, n_frames, labels, keep_graph=keep_graph)
+            return super().predict(model, inputs, n_frames, labels, order=order)
         return predict_with_hessian(
             model,
             inputs,
             n_frames,
             columns=labels.values["hessian"].shape[1] // 3,
             derivatives=self.derivatives(),
-            keep_graph=keep_graph,
+            order=order,
         )
 
     # -- terms: (minimized, metric) -----------------------------------------------------------

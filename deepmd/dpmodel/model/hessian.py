@@ -18,7 +18,7 @@ def predict_with_hessian(
     *,
     columns: int,
     derivatives: Sequence[str] = (),
-    keep_graph: bool = False,
+    order: int = 1,
 ) -> dict[str, Any]:
     """Evaluate frames as :meth:`Model.predict` does, and differentiate the forces.
 
@@ -34,8 +34,8 @@ def predict_with_hessian(
     columns : int
         Coordinates of the largest frame, 3 times its atoms, or more.
     derivatives : sequence of str
-    keep_graph : bool
-        Whether the results will be differentiated, as in training.
+    order : int
+        As of :meth:`Model.predict`, for the Hessian, too.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def predict_with_hessian(
 
     def forces(vec: Any) -> tuple[dict[str, Any], list[Any]]:
         moved = inputs._replace(vec=vec)
-        pred = model.predict(moved, n_frames, derivatives=wanted, keep_graph=True)
+        pred = model.predict(moved, n_frames, derivatives=wanted, order=3)
         space, force = ops.xp(vec), pred["force"]
         totals = []
         for atom in range(columns // 3):
@@ -57,8 +57,7 @@ def predict_with_hessian(
             totals += [row[a] for a in range(3)]
         return pred, totals
 
-    count = columns // 3 * 3
-    out, gradients = ops.edge_gradient(inputs.vec, forces, keep_graph=keep_graph, count=count)
+    out, gradients = ops.edge_gradient(inputs.vec, forces, order=1 if order == 1 else 3)
     space, (n_edges, _) = ops.xp(inputs.vec), ops.shape(inputs.vec)
     g = space.stack(gradients, axis=-1) if gradients else space.zeros((n_edges, 3, 0))
     g = space.reshape(g, (n_edges, 3 * len(gradients)))

@@ -158,10 +158,7 @@ class Model(Module):
 
     def kinds(self) -> list[str]:
         """Return the kinds of what is predicted: the names of the outputs, or ``property``."""
-        fitting = getattr(self.atomic_model, "fitting", None)
-        if fitting is not None and fitting.serial.type == "property":
-            return ["property"]
-        return self.output_def().keys()
+        return self.atomic_model.kinds()
 
     def packings(self) -> list[Packing]:
         """Return the layouts of neighbours, in the order of ``Inputs.slots``."""
@@ -212,8 +209,13 @@ class Model(Module):
         """Return the part of the edge vectors that a deformation of the cell changes [Å]."""
         return inputs.vec
 
-    def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
-        """Evaluate every atom, biases included: {name: (n_atoms, size) float64}."""
+    def atomic(
+        self, inputs: Inputs, extra: Sequence[str] = (), *, order: int = 3
+    ) -> dict[str, Any]:
+        """Evaluate every atom, biases included: {name: (n_atoms, size) float64}.
+
+        ``order`` is the highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
+        """
         slots, start = {}, 0
         for packing in self.packings():
             slots[packing] = list(inputs.slots[start : start + packing.n_tables])
@@ -227,6 +229,7 @@ class Model(Module):
             inputs.frame,
             inputs.frame_inputs,
             inputs.atom_inputs,
+            order,
         )
         return self.atomic_model(atoms, slots, extra)
 
@@ -235,14 +238,14 @@ class Model(Module):
         inputs: Inputs,
         extra: Sequence[str] = (),
         *,
-        keep_graph: bool = False,
+        order: int = 1,
         cotangent: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Evaluate every atom, and the gradients with respect to the edge vectors.
 
         Parameters
         ----------
-        inputs, extra, keep_graph
+        inputs, extra, order
             As of :meth:`predict`.
         cotangent : dict of str to array, optional
             Outputs by name, (n_atoms, d): one vector–Jacobian product, the gradient of
@@ -255,22 +258,21 @@ class Model(Module):
             is differentiable. With a cotangent ``vjp`` (n_edges, 3) in place of the gradients.
         """
         if cotangent is not None:
-            return self._vjp(inputs, extra, cotangent, keep_graph=keep_graph)
+            return self._vjp(inputs, extra, cotangent, order=order)
         variables = self.differentiable()
         if not variables:
             return self.atomic(inputs, extra)
+        if order == 2 and sum(v.size for v in variables) > 1:
+            order = 3  # forms of order 2 serve one gradient
 
         def energy(vec: Any) -> tuple[dict[str, Any], list[Any]]:
-            values = self.atomic(inputs._replace(vec=vec), extra)
+            values = self.atomic(inputs._replace(vec=vec), extra, order=order)
             space = ops.xp(vec)
             return values, [
                 space.sum(values[v.name][:, c]) for v in variables for c in range(v.size)
             ]
 
-        count = sum(v.size for v in variables)
-        values, gradients = ops.edge_gradient(
-            inputs.vec, energy, keep_graph=keep_graph, count=count
-        )
+        values, gradients = ops.edge_gradient(inputs.vec, energy, order=order)
         out, start = dict(values), 0
         for v in variables:
             part = gradients[start : start + v.size]
@@ -284,14 +286,14 @@ class Model(Module):
         extra: Sequence[str],
         cotangent: Mapping[str, Any],
         *,
-        keep_graph: bool,
+        order: int,
     ) -> dict[str, Any]:
         def contraction(vec: Any) -> tuple[dict[str, Any], list[Any]]:
-            values = self.atomic(inputs._replace(vec=vec), extra)
+            values = self.atomic(inputs._replace(vec=vec), extra, order=order)
             space = ops.xp(vec)
             return values, [sum(space.sum(c * values[name]) for name, c in cotangent.items())]
 
-        values, (gradient,) = ops.edge_gradient(inputs.vec, contraction, keep_graph=keep_graph)
+        values, (gradient,) = ops.edge_gradient(inputs.vec, contraction, order=order)
         return {**values, VJP: gradient}
 
     def differentiable(self) -> list[OutputVariableDef]:
@@ -305,7 +307,7 @@ class Model(Module):
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
-        keep_graph: bool = False,
+        order: int = 1,
     ) -> dict[str, Any]:
         """Evaluate frames.
 
@@ -317,8 +319,9 @@ class Model(Module):
             Which of ``force``, ``virial``, ``atom_virial`` are wanted.
         extra : sequence of str
             Further atomic results, see :meth:`AtomicModel.call`.
-        keep_graph : bool
-            Whether the results will be differentiated, as in training.
+        order : int
+            Highest derivative that will be asked for: 1 that of the results by positions, 2
+            derivatives of these by parameters, as in training, 3 any.
 
         Returns
         -------
@@ -330,7 +333,7 @@ class Model(Module):
             Where types are excluded, ``mask`` (n_atoms, 1) is 0 for their atoms.
         """
         if derivatives:
-            raw = self.forward_edges(inputs, extra, keep_graph=keep_graph)
+            raw = self.forward_edges(inputs, extra, order=order)
         else:
             raw = self.atomic(inputs, extra)
         return self.assemble(raw, inputs, n_frames, derivatives)

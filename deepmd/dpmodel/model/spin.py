@@ -193,11 +193,13 @@ class SpinModel(Model):
                 return True
         return False
 
-    def atomic(self, inputs: Inputs, extra: Sequence[str] = ()) -> dict[str, Any]:
+    def atomic(
+        self, inputs: Inputs, extra: Sequence[str] = (), *, order: int = 3
+    ) -> dict[str, Any]:
         """Evaluate every atom and partner of an expanded batch."""
         if "displacement" not in inputs.atom_inputs:
             raise ValueError("a batch for a model with spins must go through expand()")
-        return super().atomic(inputs, extra)
+        return super().atomic(inputs, extra, order=order)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Vectors between the sites: spins stay as they are when the cell is deformed."""

@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepmd.dpmodel.descriptor import Descriptor
-from deepmd.dpmodel.descriptor.typed import TypedDescriptor
 from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
-
-#: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
-#: place, so that something must be added to their distance. It is what DeePMD-kit takes.
-PROTECTION = 0.01
 
 
 def spin_settings(section: dict[str, Any], type_map: Sequence[str]) -> dict[str, list]:
@@ -99,27 +94,12 @@ def backbone_section(section: dict[str, Any], use_spin: Sequence[bool]) -> dict[
         [t + nt, other] for t, used in enumerate(use_spin) if not used for other in range(2 * nt)
     ]
     names = list(section["type_map"])
+    path = "model/descriptor/type"
+    descriptor = Descriptor.registry.get(section["descriptor"]["type"], where=path)
     return {
         **section,
         "type_map": names + [f"{name}_spin" for name in names],
-        "descriptor": _doubled(section["descriptor"], hidden),
+        "descriptor": descriptor.with_partners(section["descriptor"], hidden),
         "pair_exclude_types": hidden + list(section.get("pair_exclude_types", ())),
         "atom_exclude_types": sorted({*section.get("atom_exclude_types", ()), *range(nt, 2 * nt)}),
     }
-
-
-def _doubled(descriptor: dict[str, Any], hidden: list[list[int]]) -> dict[str, Any]:
-    """Section of a descriptor for twice the types."""
-    out = dict(descriptor)
-    if "list" in out:  # a hybrid
-        out["list"] = [_doubled(part, hidden) for part in out["list"]]
-        return out
-    if out["type"] == "loc_frame":
-        raise NotAvailableError(
-            "loc_frame is not built for models with spins", where="model/descriptor/type"
-        )
-    if issubclass(Descriptor.registry.get(out["type"]), TypedDescriptor):
-        out["sel"] = [*out["sel"], *out["sel"]]
-    out["exclude_types"] = hidden + list(out.get("exclude_types", ()))
-    out["env_protection"] = out.get("env_protection") or PROTECTION
-    return out

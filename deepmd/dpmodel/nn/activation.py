@@ -30,7 +30,7 @@ def _silu(x: Any) -> Any:
 
 
 def _silut(threshold: float) -> Callable[[Any], Any]:
-    """Be silu below ``threshold``, continued with equal value and slope by a tanh that saturates."""
+    """Silu below ``threshold``, continued with equal value and slope by a tanh that saturates."""
     s = 1.0 / (1.0 + math.exp(-threshold))
     slope, value = s + threshold * s * (1.0 - s), threshold * s
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Ground-state electronic configurations of the elements, as vectors of 118 numbers."""
+"""Ground-state electronic configurations of the elements, as vectors of length 118."""
 
 import functools
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The switch function and the environment matrix of neighbour vectors."""
+"""Switch function and environment matrix of neighbor vectors."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ def exponential_switch(r: Any, rcut: float, rcut_smth: float) -> Any:
 
 
 class Environment(NamedTuple):
-    """Neighbour vectors seen from their centre.
+    """Environment rows of neighbor vectors, relative to their center.
 
     Attributes
     ----------
     rows : (..., 4), or (..., 1) when radial
-        ``(sw/r, sw x/r², sw y/r², sw z/r²)``, not normalised.
+        ``(sw/r, sw x/r², sw y/r², sw z/r²)``, not normalized.
     switch : (..., 1)
     r : (..., 1) [Å]
     """
@@ -52,12 +52,12 @@ def environment(
     radial: bool = False,
     switch: Callable[[Any, float, float], Any] = switch,
 ) -> Environment:
-    """Return environment rows, switch and distance of neighbour vectors.
+    """Return environment rows, switch and distance of neighbor vectors.
 
     Parameters
     ----------
     d : (..., 3) [Å]
-        Neighbour minus centre. An empty slot holds a vector of length >= rcut: its row is zero.
+        Neighbor minus center. An empty slot holds a vector of length >= rcut: its row is zero.
     rcut, rcut_smth : float
         Cutoff and start of the switch [Å].
     protection : float

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Dense layers and the networks made of them."""
+"""Dense layers, and networks of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,46 @@ from deepmd.schema.settings import setting
 
 
 def _layer_v1(data: dict) -> dict:
-    """Version 1 did not say whether the layer is trained."""
+    """Upgrade of version 1, which has no key ``trainable``."""
     return {"trainable": True, **data}
 
 
+class DenseArrays(NamedTuple):
+    """Arrays of a layer: w (n_in, n_out), b (n_out,) or None, idt (n_out,) or None."""
+
+    w: Any
+    b: Any = None
+    idt: Any = None
+
+
+class DenseOptions(NamedTuple):
+    """Options of a layer.
+
+    Attributes
+    ----------
+    activation_function : str
+    copies : int
+        How often the input is added to the output: 0, 1, or 2 where the width doubles.
+    """
+
+    activation_function: str
+    copies: int = 0
+
+
+def activated(x: Any, z: Any, arrays: DenseArrays, options: DenseOptions) -> Any:
+    """Output of a layer from its input x and its linear part z."""
+    y = activation(options.activation_function)(z)
+    if arrays.idt is not None:
+        y = y * arrays.idt
+    if options.copies == 1:
+        y = y + x
+    elif options.copies == 2:
+        y = y + ops.xp(x).concat([x, x], axis=-1)
+    return y
+
+
 class Dense(Module):
-    r"""One layer, ``y = act(x @ w + b) * idt``, plus ``x`` (or ``[x, x]``) with ``resnet``.
+    r"""Dense layer, ``y = act(x @ w + b) * idt``, plus ``x`` (or ``[x, x]``) with ``resnet``.
 
     The residual is added when the layer keeps or doubles the width, and left out otherwise.
 
@@ -38,6 +72,7 @@ class Dense(Module):
         rows=("b", "idt"),  # as of models that come from TensorFlow
         upgrades={1: _layer_v1},
     )
+    torch_names = {"w": "matrix", "b": "bias"}
 
     n_in: int = setting(..., "Width of the input.")
     n_out: int = setting(..., "Width of the output.")
@@ -72,26 +107,27 @@ class Dense(Module):
 
     def call(self, x: Any) -> Any:
         """Apply the layer: (..., n_in) -> (..., n_out)."""
-        return self.finish(x, ops.linear(x, self.w, self.b))
+        arrays = self.arrays
+        return activated(x, ops.linear(x, arrays.w, arrays.b), arrays, self.options)
 
-    def finish(self, x: Any, z: Any) -> Any:
-        """Apply what comes after the linear part z of the layer, for input x."""
-        y = activation(self.activation_function)(z)
-        if self.idt is not None:
-            y = y * self.idt
+    @property
+    def arrays(self) -> DenseArrays:
+        """Arrays of the layer, as operations take them."""
+        return DenseArrays(self.w, self.b, self.idt)
+
+    @property
+    def options(self) -> DenseOptions:
+        """Options of the layer, as operations take them."""
+        copies = 0
         if self.resnet:
             n_in, n_out = self.w.shape
-            if n_out == n_in:
-                y = y + x
-            elif n_out == 2 * n_in:
-                y = y + ops.xp(x).concat([x, x], axis=-1)
-        return y
+            copies = n_out // n_in if n_out in (n_in, 2 * n_in) else 0
+        return DenseOptions(self.activation_function, copies)
 
     @property
     def adds_input(self) -> bool:
         """Whether there is a residual."""
-        n_in, n_out = self.w.shape
-        return self.resnet and n_out in (n_in, 2 * n_in)
+        return self.options.copies > 0
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> "Dense":
@@ -125,7 +161,7 @@ def _hidden_layers(network: Any, flags: Sequence[bool] | None = None, **given: A
 
 
 def _network_v1(data: dict) -> dict:
-    """Version 1 of the embedding network always had biases."""
+    """Upgrade of version 1 of the embedding network, which always has biases."""
     return {"bias": True, **data}
 
 
@@ -157,13 +193,50 @@ class EmbeddingNetwork(Module):
         """Apply all layers."""
         return _run(self.layers, x)
 
-    def embed(self, s: Any, table: Any, index: Any) -> Any:
-        """Apply all layers to s (..., 1) and the rows of a table, see :func:`ops.embed_contract`."""
-        if table is None:
-            return self.call(s)
-        first, *others = self.layers
-        z = ops.linear(s, first.w[:1]) + ops.take(table, index)
-        return _run(others, first.finish(s, z))
+    def contract(self, r: Any, table: Any = None, index: Any = None, *, order: int = 3) -> Any:
+        """Sum over neighbors of G(s) ⊗ r: (n, k, c) -> (n, m, c); see :func:`embed_contract`."""
+        arrays = [layer.arrays for layer in self.layers]
+        options = [layer.options for layer in self.layers]
+        return embed_contract(r, arrays, options, table, index, order=order)
+
+
+@ops.op
+def embed_contract(
+    r: Any,
+    layers: Sequence[DenseArrays],
+    options: Sequence[DenseOptions],
+    table: Any = None,
+    index: Any = None,
+    *,
+    order: int = 3,
+) -> Any:
+    """Sum over neighbors of ``G(s) ⊗ r``, s the first component of the row r, G dense layers.
+
+    Parameters
+    ----------
+    r : (n, k, c)
+    layers, options : sequences of DenseArrays and DenseOptions
+        Of all layers, from one number to m; with a table, the other inputs of the first one are
+        in the table.
+    table : (t, width of the first layer), optional
+        Addends of the first layer beside s, its bias included: a row per kind of neighbor.
+    index : (n, k) int, optional
+        Kind of every neighbor.
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
+
+    Returns
+    -------
+    (n, m, c)
+    """
+    x = r[..., :1]
+    for k, (arrays, its) in enumerate(zip(layers, options, strict=True)):
+        if k == 0 and table is not None:
+            z = ops.linear(x, arrays.w[:1]) + ops.take(table, index)
+        else:
+            z = ops.linear(x, arrays.w, arrays.b)
+        x = activated(x, z, arrays, its)
+    return ops.contract(x, r)
 
 
 class FittingNetwork(Module):
@@ -223,7 +296,7 @@ class NetworkCollection(Module):
 
     ndim: int = setting(..., "Number of types in a key.")
     ntypes: int = setting(..., "Number of types.")
-    network_type: str = setting(..., "Of what kind the networks are.")
+    network_type: str = setting(..., "Kind of the networks.")
     networks: list[Any] = setting((), "By number, None where none is needed.")
 
     def at(self, *types: int) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Layer normalisation, and a layer that does nothing."""
+"""Layer normalization and the identity."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from deepmd.schema.settings import setting
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the channels, then a trained scale and shift.
+    """Layer normalization: mean 0 and variance 1 over the channels, then a trained scale and shift.
 
     Ba, Kiros and Hinton, arXiv:1607.06450.
     """
@@ -24,6 +24,7 @@ class LayerNorm(Module):
         name="LayerNorm",
         params=("w", "b"),
     )
+    torch_names = {"w": "matrix", "b": "bias"}
 
     n: int = setting(..., "Number of channels.")
     eps: float = setting(1e-5, "Added to the variance.")
@@ -36,7 +37,7 @@ class LayerNorm(Module):
         self.b = np.zeros(self.n, numpy_dtype(self.precision))
 
     def call(self, x: Any) -> Any:
-        """Normalise the last axis."""
+        """Normalize the last axis."""
         return ops.layer_norm(x, self.w, self.b, self.eps)
 
     @classmethod
@@ -45,7 +46,7 @@ class LayerNorm(Module):
 
 
 class Identity(Module):
-    """Returns its argument."""
+    """Identity."""
 
     serial = Serial(layout="@class @version", name="Identity")
 

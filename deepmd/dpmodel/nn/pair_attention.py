@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Attention of DPA-2: between the neighbours of an atom, and of an atom to its neighbours.
+"""Attention of DPA-2: between the neighbors of an atom, and of an atom to its neighbors.
 
 Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput. Mater. 10, 293
 (2024).
@@ -18,17 +18,19 @@ from deepmd.schema.settings import setting
 
 
 class Pairs(NamedTuple):
-    """The slots of every atom.
+    """Slots of every atom.
 
     Attributes
     ----------
     j : (n, K) int
-        Neighbour's number; any number in an empty slot.
+        Neighbor's number; any number in an empty slot.
     mask, switch : (n, K)
     more : int
         Empty slots of the definition beyond K.
     nsel : int
         Slots of the definition.
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     j: Any
@@ -36,12 +38,13 @@ class Pairs(NamedTuple):
     switch: Any
     more: Any
     nsel: int
+    order: int = 3
 
 
 def by_head(layer: Any, x: Any, heads: int) -> Any:
-    """A linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
+    """Linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
 
-    Its weights are sorted by head, which are fewer than what comes out.
+    Its weights are sorted by head: they are fewer than the output.
     """
     space = ops.xp(x)
     n_in, n_out = layer.w.shape
@@ -52,7 +55,7 @@ def by_head(layer: Any, x: Any, heads: int) -> Any:
 
 
 class _Heads(Module):
-    """A part of an attention with several heads."""
+    """Base of the parts of an attention with several heads."""
 
     input_dim: int = setting(..., "Width of the features.")
     head_num: int = setting(..., "Number of heads.")
@@ -61,13 +64,13 @@ class _Heads(Module):
 
 
 class _HiddenHeads(_Heads):
-    """One that computes weights."""
+    """Base of the parts that compute weights."""
 
     hidden_dim: int = setting(..., "Width of a head.")
 
 
 class PairAttentionMap(_HiddenHeads):
-    """Attention weights between the neighbours of an atom, gated by their directions."""
+    """Attention weights between the neighbors of an atom, gated by their directions."""
 
     serial = Serial(
         layout="@class @version input_dim hidden_dim head_num has_gate smooth attnw_shift precision"
@@ -97,7 +100,8 @@ class PairAttentionMap(_HiddenHeads):
         if not self.smooth:
             return masked_softmax(s * scale, pairs.mask[:, None, :]) * gate
         pair, seen = (outer(x, x)[:, None, :, :] for x in (pairs.switch, pairs.mask))
-        return gated_softmax(s, pair, gate * pair * seen, pairs.more, scale)
+        gate = gate * pair * seen
+        return gated_softmax(s, pair, gate, pairs.more, scale, order=pairs.order)
 
 
 class PairAttentionApply(_Heads):
@@ -143,7 +147,7 @@ class DirectionAttentionApply(_Heads):
 
 
 class LocalAttention(_HiddenHeads):
-    """Attention of an atom to its neighbours."""
+    """Attention of an atom to its neighbors."""
 
     serial = Serial(
         layout="@class @version input_dim hidden_dim head_num smooth attnw_shift precision mapq"
@@ -176,7 +180,7 @@ class LocalAttention(_HiddenHeads):
         return self.head_map(space.reshape(out, (n, self.head_num * self.input_dim)))
 
     def weights(self, s: Any, pairs: Pairs) -> Any:
-        """Softmax over the neighbours of logits (n, heads, 1, K)."""
+        """Softmax over the neighbors of logits (n, heads, 1, K)."""
         space = ops.xp(s)
         mask, sw = pairs.mask[:, None, None, :], pairs.switch[:, None, None, :]
         if self.smooth:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Named random streams: a node's initial values depend on the seed and its own path only."""
+"""Named random streams, functions of the seed and the path of a node only."""
 
 import zlib
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The layer of DPA-3: atoms, edges and angles of a line graph series update each other.
+"""Layer of DPA-3: updates of atoms, edges and angles of a line graph series.
 
 Zhang et al., "A graph neural network for the era of large atomistic models", arXiv:2506.01686.
 """
@@ -28,9 +28,9 @@ class Graph(NamedTuple):
     Attributes
     ----------
     i, j : (n_edges,) int
-        Centre and neighbour.
+        Center and neighbor.
     h2 : (n_edges, 3)
-        Directions, as the normalised environment has them.
+        Directions, as the normalized environment has them.
     sw : (n_edges,)
     k, l : (n_angles,) int
         Edges of an angle: j's side and k's side of the sum.
@@ -39,6 +39,8 @@ class Graph(NamedTuple):
     angle_edges : (n_edges,)
         1 for edges that take part in angles.
     n_atoms : int
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     """
 
     i: Any
@@ -51,9 +53,10 @@ class Graph(NamedTuple):
     asw_l: Any
     angle_edges: Any
     n_atoms: Any
+    order: int = 3
 
 
-#: Parts that a layer has only where its settings need them.
+#: Parts that exist only where the settings need them.
 _OPTIONAL = (
     "edge_angle_linear1",
     "edge_angle_linear2",
@@ -64,18 +67,28 @@ _OPTIONAL = (
 
 
 class RepFlowSettings(MessageSettings):
-    """What the layers of DPA-3 have in common."""
+    """Settings of the layers of DPA-3."""
 
     n_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
     e_dim: int = setting(64, "Width of edge features.", rule=POSITIVE)
     a_dim: int = setting(64, "Width of angle features.", rule=POSITIVE)
     e_rcut: float = setting(..., "Cutoff of edges, Å.", rule=POSITIVE)
     e_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
-    e_sel: Any = setting(..., 'Number of edges of an atom, or "auto".', kind=[int, str], rule=SEL)
+    e_sel: Any = setting(
+        ...,
+        'Number of edges of an atom, or "auto".',
+        kind=[int, str],
+        rule=SEL,
+        within="e_rcut",
+    )
     a_rcut: float = setting(..., "Cutoff of edges that form angles, Å.", rule=POSITIVE)
     a_rcut_smth: float = setting(..., "Start of their switch, Å.", rule=NOT_NEGATIVE)
     a_sel: int = setting(
-        ..., 'Number of such edges of an atom, or "auto".', kind=[int, str], rule=SEL
+        ...,
+        'Number of such edges of an atom, or "auto".',
+        kind=[int, str],
+        rule=SEL,
+        within="a_rcut",
     )
     a_compress_rate: int = setting(
         0, "Compress atom and edge parts of the angles' input; 0 is off.", rule=NOT_NEGATIVE
@@ -96,13 +109,13 @@ class RepFlowSettings(MessageSettings):
     smooth_edge_update: bool = setting(
         False, "Edges without angles get no message instead of their own features."
     )
-    use_dynamic_sel: bool = setting(False, "Normalise by sel / sel_reduce_factor.")
+    use_dynamic_sel: bool = setting(False, "Normalize by sel / sel_reduce_factor.")
     sel_reduce_factor: float = setting(10.0, "See use_dynamic_sel.", rule=POSITIVE)
     sequential_update: bool = setting(False, "Each update of a layer sees the ones before it.")
 
 
 class RepFlowLayer(RepFlowSettings, MessageLayer):
-    """One layer."""
+    """Layer of DPA-3."""
 
     serial = Serial(
         layout="@class @version e_rcut e_rcut_smth e_sel a_rcut a_rcut_smth a_sel ntypes n_dim e_dim"
@@ -182,13 +195,13 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
 
     @property
     def edge_count(self) -> float:
-        """Number by which sums over edges are normalised."""
+        """Number by which sums over edges are normalized."""
         e_sel = float(sum(self.e_sel))
         return e_sel / self.sel_reduce_factor if self.use_dynamic_sel else e_sel
 
     @property
     def angle_count(self) -> float:
-        """Number by which sums over angles are normalised."""
+        """Number by which sums over angles are normalized."""
         a_sel = float(self.a_sel)
         return a_sel / self.sel_reduce_factor if self.use_dynamic_sel else a_sel
 
@@ -210,7 +223,7 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
         return self._node(node, edge, message, graph), self.combine("e", edge_terms), new_angle
 
     def _in_sequence(self, node: Any, edge: Any, angle: Any, graph: Graph) -> tuple[Any, Any, Any]:
-        """Each update sees the ones before it."""
+        """Update in sequence, each update from the results of the ones before it."""
         own = self._edge_messages([self.edge_self_linear], node, edge, graph)[1]
         edge = edge + self.e_residual[0] * own
         own = self._angle_messages([self.angle_self_linear], node, edge, angle, graph)[1]
@@ -224,10 +237,10 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
         return activation(self.activation_function)(x)
 
     def _node(self, node: Any, edge: Any, message: Any, graph: Graph) -> Any:
-        """Atoms from themselves, symmetrised neighbours, and messages of their edges."""
+        """Atoms from themselves, symmetrized neighbors, and messages of their edges."""
         space = ops.xp(node)
         near = ops.take(node, graph.j)
-        joined = [self.symmetrised(self.moments(g, graph)) for g in (edge, near)]
+        joined = [self.symmetrized(self.moments(g, graph)) for g in (edge, near)]
         terms = [
             node,
             self._act(self.node_self_mlp(node)),
@@ -253,7 +266,8 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
             + ops.take(ops.linear(node, w[n : 2 * n]), graph.j)
         )
         summed = self.n_dim * self.n_multi_edge_message * (layers[0] is self.node_edge_linear)
-        return activated_sum(z, graph.sw, graph.i, graph.n_atoms, summed, self.activation_function)
+        given = z, graph.sw, graph.i, graph.n_atoms, summed
+        return activated_sum(*given, self.activation_function, order=graph.order)
 
     def moments(self, g: Any, graph: Graph) -> Any:
         """Weighted sum of h ⊗ g over the edges of an atom: (n_edges, w) -> (n, 3, w)."""
@@ -286,7 +300,8 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
         z = ops.linear(angle, w[:a], b) + ops.take(of_l, graph.l) + ops.take(of_k, graph.k)
         summed = self.e_dim * (layers[0] is self.edge_angle_linear1)
         weight, n_edges = graph.asw_k * graph.asw_l, ops.shape(edge)[0]
-        return activated_sum(z, weight, graph.k, n_edges, summed, self.activation_function)
+        given = z, weight, graph.k, n_edges, summed
+        return activated_sum(*given, self.activation_function, order=graph.order)
 
     def _angle_to_edge(self, total: Any, fallback: Any, graph: Graph) -> Any:
         """Update of edges by the sums over their angles; those without take ``fallback`` or zero."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The layer of DPA-2: atoms (g1), pairs (g2) and directions (h2) update each other.
+"""Layer of DPA-2: updates of atoms (g1), pairs (g2) and directions (h2).
 
 Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput. Mater. 10, 293
 (2024).
@@ -26,7 +26,7 @@ from deepmd.schema.network import ACTIVATION
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import InputError
 
-#: Parts that a layer has only where its settings need them.
+#: Parts that exist only where the settings need them.
 _OPTIONAL = (
     "linear2",
     "proj_g1g2",
@@ -41,16 +41,16 @@ _OPTIONAL = (
 
 
 class RepformerSettings(MessageSettings):
-    """What the layers of DPA-2 have in common."""
+    """Settings of the layers of DPA-2."""
 
     g1_dim: int = setting(128, "Width of atom features.", rule=POSITIVE)
     g2_dim: int = setting(16, "Width of pair features.", rule=POSITIVE)
     update_g1_has_conv: bool = setting(True, "Convolution of pair and atom features.")
     update_g1_has_drrd: bool = setting(
-        True, "Symmetrised products of the neighbours' atom features."
+        True, "Symmetrized products of the neighbors' atom features."
     )
-    update_g1_has_grrg: bool = setting(True, "Symmetrised products of pair features.")
-    update_g1_has_attn: bool = setting(True, "Attention to the neighbours.")
+    update_g1_has_grrg: bool = setting(True, "Symmetrized products of pair features.")
+    update_g1_has_attn: bool = setting(True, "Attention to the neighbors.")
     update_g2_has_g1g1: bool = setting(True, "Products of atom features in pairs.")
     update_g2_has_attn: bool = setting(True, "Gated attention between pairs.")
     update_h2: bool = setting(False, "Update directions.")
@@ -61,7 +61,7 @@ class RepformerSettings(MessageSettings):
     attn2_has_gate: bool = setting(False, "Multiply its logits by h2·h2.")
     activation_function: str = ACTIVATION
     trainable_ln: bool = setting(True, "Train scale and shift of the layer norms.")
-    use_sqrt_nnei: bool = setting(True, "Divide by the root of the number of neighbours.")
+    use_sqrt_nnei: bool = setting(True, "Divide by the root of the number of neighbors.")
     g1_out_conv: bool = setting(True, "The convolution is a term of its own.")
     g1_out_mlp: bool = setting(True, "The atom's own network is a term of its own.")
     ln_eps: float = setting(
@@ -73,7 +73,7 @@ class RepformerSettings(MessageSettings):
 
 
 class RepformerLayer(RepformerSettings, MessageLayer):
-    """One layer; see math of the class's parts for every term."""
+    """Layer of DPA-2; the terms are those of its parts."""
 
     serial = Serial(
         layout="@class @version rcut rcut_smth sel ntypes g1_dim g2_dim axis_neuron update_chnnl_2"
@@ -129,7 +129,7 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         width += self.axis_neuron * (g2 * self.update_g1_has_grrg + g1 * self.update_g1_has_drrd)
         if not width:
             raise InputError(
-                "atoms receive nothing from their neighbours",
+                "atoms receive nothing from their neighbors",
                 where="model/descriptor/repformer",
                 fix="set update_g1_has_grrg or update_g1_has_drrd to true",
             )
@@ -171,7 +171,7 @@ class RepformerLayer(RepformerSettings, MessageLayer):
     # -- evaluation ---------------------------------------------------------------------------
 
     def call(self, g1: Any, g2: Any, h2: Any, pairs: Pairs) -> tuple[Any, Any, Any]:
-        """Update (n, ng1), (n, K, ng2), (n, K, 3); every term sees the layer's inputs."""
+        """Update (n, ng1), (n, K, ng2), (n, K, 3); every term takes the layer's inputs."""
         near = ops.take(g1, pairs.j)  # of empty slots, too: their weights are 0 everywhere
         new_g1 = self.combine("g1", [g1, *self._atom_terms(g1, near, g2, h2, pairs)])
         if not self.update_chnnl_2:
@@ -199,16 +199,16 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         if self.proj_g1g2 is not None:
             (terms if self.g1_out_conv else joined).append(self._convolution(near, g2, pairs))
         if self.update_g1_has_grrg:
-            joined.append(self.symmetrised(self.moments(g2, h2, pairs)))
+            joined.append(self.symmetrized(self.moments(g2, h2, pairs)))
         if self.update_g1_has_drrd:
-            joined.append(self.symmetrised(self.moments(near, h2, pairs)))
+            joined.append(self.symmetrized(self.moments(near, h2, pairs)))
         terms.append(act(self.linear1(space.concat(joined, axis=-1))))
         if self.loc_attn is not None:
             terms.append(self.loc_attn(g1, near, pairs))
         return terms
 
     def _convolution(self, near: Any, g2: Any, pairs: Pairs) -> Any:
-        """Sum over neighbours of projected pair times atom features."""
+        """Sum over neighbors of projected pair times atom features."""
         space = ops.xp(near)
         # The narrow factor takes the weight: the projections have no bias.
         weighted = g2 * self.weight(pairs)[..., None]
@@ -226,7 +226,7 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         return pairs.switch if self.smooth else pairs.mask
 
     def moments(self, g: Any, h2: Any, pairs: Pairs) -> Any:
-        """Weighted sum of h ⊗ g over neighbours: (n, K, ng), (n, K, 3) -> (n, 3, ng)."""
+        """Weighted sum of h ⊗ g over neighbors: (n, K, ng), (n, K, 3) -> (n, 3, ng)."""
         space = ops.xp(g)
         total = ops.contract(h2 * self.weight(pairs)[..., None], g)
         if self.smooth:
@@ -238,5 +238,5 @@ class RepformerLayer(RepformerSettings, MessageLayer):
 
 
 def _safe_sqrt(x: Any) -> Any:
-    """Square root of counts, whose derivative nobody asks for."""
+    """Square root of counts, non-differentiable by design."""
     return ops.xp(x).sqrt(ops.stop_gradient(x))

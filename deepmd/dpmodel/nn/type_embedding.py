@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A trained vector for every type."""
+"""Type embedding: a trained vector for every type."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from deepmd.utils.errors import NotAvailableError
 
 
 def _with_bias(data: dict) -> dict:
-    """Version 1 always had a bias."""
+    """Upgrade of version 1, which always has a bias."""
     return {"use_tebd_bias": True, **data}
 
 
@@ -33,6 +33,7 @@ class TypeEmbedding(Module):
         children=("embedding",),
         upgrades={1: _with_bias},
     )
+    torch_names = {"embedding": "embedding.embedding_net"}
 
     ntypes: int = setting(..., "Number of types.")
     neuron: list[int] = setting(..., "Widths of the network; the last is that of the vectors.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What message-passing layers are made of: linear layers, activated sums, updates."""
+"""Parts of message-passing layers: linear layers, activated sums, updates."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,12 +45,12 @@ def combine_updates(terms: Sequence[Any], residuals: Sequence[Any], style: str) 
 
 
 class MessageSettings(Settings):
-    """What layers that pass messages have in common, see :func:`combine_updates`."""
+    """Settings of message-passing layers, see :func:`combine_updates`."""
 
-    axis_neuron: int = setting(4, "Columns of the symmetrised products.", rule=POSITIVE)
+    axis_neuron: int = setting(4, "Columns of the symmetrized products.", rule=POSITIVE)
     update_style: str = setting(
         "res_avg",
-        "How updates are joined: res_avg, res_incr or res_residual.",
+        "Combination of updates: res_avg, res_incr or res_residual.",
         rule=one_of("res_avg", "res_incr", "res_residual"),
     )
     update_residual: float = setting(0.001, "Initial size of the residual vectors.")
@@ -60,7 +60,7 @@ class MessageSettings(Settings):
 
 
 class MessageLayer(MessageSettings, Module):
-    """A layer that updates several kinds of features, ``params`` being ``<kind>_residual``."""
+    """Layer that updates several kinds of features, ``params`` being ``<kind>_residual``."""
 
     precision: str = PRECISION
     seed: Seed = SEED
@@ -80,7 +80,7 @@ class MessageLayer(MessageSettings, Module):
     def _has_residuals(self) -> bool:
         return self.update_style == "res_residual"
 
-    def symmetrised(self, moments: Any) -> Any:
+    def symmetrized(self, moments: Any) -> Any:
         """Invariant products of moments: (n, 3, width) -> (n, axis_neuron * width)."""
         space = ops.xp(moments)
         some = ops.matrix_transpose(moments[:, :, : self.axis_neuron])
@@ -104,7 +104,14 @@ class MessageLayer(MessageSettings, Module):
 
 @ops.op
 def activated_sum(
-    z: Any, weight: Any, segment: Any, n: Any, width: int, activation_function: str
+    z: Any,
+    weight: Any,
+    segment: Any,
+    n: Any,
+    width: int,
+    activation_function: str,
+    *,
+    order: int = 3,
 ) -> tuple[Any, Any]:
     """Activate rows; sum the first columns, weighted, over the rows of a segment.
 
@@ -116,7 +123,10 @@ def activated_sum(
     n : int
         Number of segments.
     width : int
-        How many columns are summed.
+        Number of columns that are summed.
+    activation_function : str
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
 
     Returns
     -------

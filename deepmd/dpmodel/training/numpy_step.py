@@ -47,7 +47,7 @@ class NumPyTrainStep(TrainStep):
         model, loss = bind(self._models[task], params), self._losses[task]
         inputs = prepare(model.expand(batch), model.packings(), self.overflow)
         labels = labels_of(batch)
-        pred = loss.predict(model, inputs, batch.n_frames, labels, keep_graph=training)
+        pred = loss.predict(model, inputs, batch.n_frames, labels, order=2 if training else 1)
         return loss(lr, pred, labels)
 
     def gradients(

@@ -11,6 +11,7 @@ import numpy as np
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.training.distributed import ALONE, Distributed
 
 Metrics = dict[str, Any]
@@ -58,6 +59,8 @@ class TrainStep(ABC):
     distributes: ClassVar[bool] = False
     #: Whether ``StepOptions.widths`` makes a difference; they are then counted beforehand.
     uses_widths: ClassVar[bool] = False
+    #: Atoms with more neighbors than ``sel``, where they are counted.
+    overflow: Overflow | None = None
 
     @abstractmethod
     def __init__(
