@@ -26,7 +26,7 @@ TOOLS := cmake ninja nlohmann-json
 
 # What lint-cxx asks pip for.
 LINT_CXX := clang-format==23.1.5 clang-tidy==23.1.4
-CXX_FILES := '*.cc' '*.cpp' '*.h' '*.hpp' 'examples/*.c'
+CXX_FILES := '*.cc' '*.cpp' '*.h' '*.hpp' '*.c'
 
 .PHONY: help install native quickstart test test-python test-native test-alone test-slow sanitize \
   lint lint-cxx format docs bench clean

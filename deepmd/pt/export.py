@@ -192,9 +192,6 @@ def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, tor
         if stored.get("force") is not None:
             n, force = len(stored["coord"]), np.asarray(stored["force"])
             frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
-        if model.get_dim_chg_spin():
-            given = np.reshape(frame.get("fparam", ()), -1)
-            frame["fparam"] = np.concatenate([given, np.reshape(frame.pop("charge_spin"), -1)])
         out.append({k: torch.from_numpy(np.array(v)) for k, v in frame.items()})
     return out
 

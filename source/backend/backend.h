@@ -4,12 +4,17 @@
  *
  * A framework lives in a shared library of its own, `libdeepmd_backend_<name>.so`, which exports
  * the single function `deepmd_backend`. The DeePMD library opens it with dlopen when a model file
- * with a suitable suffix is opened. Nothing but plain C crosses this border, so that frameworks,
- * compilers and C++ ABIs do not mix; every structure starts with its size, so that fields can be
- * appended: a reader looks at a field only if the size says that it is there.
+ * with one of its suffixes is opened. Nothing but plain C crosses this border, so that frameworks,
+ * compilers and C++ ABIs do not mix.
  *
- * Units: Angstrom, eV. Arrays are dense, C order. All memory that is passed belongs to the caller,
- * except what `query` returns, which belongs to the model and lives until `close`.
+ * Structures grow: every one (except deepmd_array) starts with its size in the release that its
+ * writer was built with, and fields are only ever appended. A reader copies a structure with
+ * deepmd_read before it looks at it: what the writer does not know is zero, which always means the
+ * default, and what the reader does not know is left out. In an array of structures, the size of
+ * the first is the distance between them.
+ *
+ * Units: Angstrom, eV. All memory that is passed belongs to the caller, except what `query`
+ * returns, which belongs to the model and lives until `close`. Strings are UTF-8, closed by zero.
  *
  * Functions return 0, or another number after writing a message of what is wrong, where, and how to
  * mend it into `error` (at most `error_size` bytes with the closing zero). No C++ exception leaves.
@@ -20,6 +25,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,12 +33,48 @@ extern "C" {
 
 /** Version of this interface. A library and a backend of different versions do not work together.
  */
-#define DEEPMD_BACKEND_VERSION 1
+#define DEEPMD_BACKEND_VERSION 2
 
-/** How a part of a model reads its neighbours: see deepmd_packing. */
+/** Copy a structure of any release into one of this release, of `size` bytes. */
+static inline void deepmd_read(void* to, size_t size, const void* from) {
+  size_t given;
+  memcpy(&given, from, sizeof(given));
+  memset(to, 0, size);
+  memcpy(to, from, given < size ? given : size);
+}
+
+/* -- arrays ------------------------------------------------------------------------------------ */
+
+/** Where an array lies; the numbers are those of DLPack. */
+enum deepmd_device { DEEPMD_CPU = 1, DEEPMD_CUDA = 2, DEEPMD_ROCM = 10 };
+
+/** Type of the numbers of an array. */
+enum deepmd_dtype { DEEPMD_FLOAT64 = 1, DEEPMD_INT64 = 2, DEEPMD_FLOAT32 = 3, DEEPMD_INT32 = 4 };
+
+#define DEEPMD_MAX_DIMS 4
+
+/**
+ * Dense array in C order. Its layout is the same in all releases of this version.
+ *
+ * So far the library gives arrays on the CPU only, of the type that each field names; a backend
+ * refuses others with a message. Inputs are not written to.
+ */
+typedef struct deepmd_array {
+  void* data; /**< NULL: not given or, of a result, not wanted */
+  int64_t shape[DEEPMD_MAX_DIMS];
+  int32_t n_dims;
+  int32_t dtype;        /**< one of deepmd_dtype */
+  int32_t device;       /**< one of deepmd_device */
+  int32_t device_index; /**< which of several devices */
+  void* stream; /**< on a device: in whose order it is read and written (cudaStream_t), or NULL */
+} deepmd_array;
+
+/* -- what is in a model file ------------------------------------------------------------------- */
+
+/** How a part of a model reads its neighbors: see deepmd_packing. */
 enum deepmd_layout {
-  DEEPMD_TYPED = 0,      /**< one table (n, K) per neighbour type */
-  DEEPMD_MIXED = 1,      /**< one table (n, K) of all neighbours */
+  DEEPMD_TYPED = 0,      /**< one table (n, K) per neighbor type */
+  DEEPMD_MIXED = 1,      /**< one table (n, K) of all neighbors */
   DEEPMD_FLAT = 2,       /**< the numbers (n_kept) of the edges that are kept */
   DEEPMD_ANGLES = 3,     /**< two arrays (n_angles): pairs of positions in a flat list */
   DEEPMD_CENTRES = 4,    /**< per type the atoms (n) of that type */
@@ -42,9 +84,9 @@ enum deepmd_layout {
 /**
  * One request for tables of edge numbers ("slots"). -1 marks an empty place.
  *
- * Edges beyond `rcut` are dropped; of each centre the nearest `nearest` (0: the sum of `sel`) are
+ * Edges beyond `rcut` are dropped; of each center the nearest `nearest` (0: the sum of `sel`) are
  * kept, then (typed) the nearest `sel[t]` of each type t; then pairs of excluded types are dropped.
- * K is the largest count found, at least 1. With `by_centre`, each type of centres comes as its
+ * K is the largest count found, at least 1. With `by_centre`, each type of centers comes as its
  * atom numbers (n), followed by its tables.
  */
 typedef struct deepmd_packing {
@@ -61,6 +103,28 @@ typedef struct deepmd_packing {
   int64_t edge_sel;
 } deepmd_packing;
 
+/** What an input belongs to. */
+enum deepmd_level { DEEPMD_FRAME = 0, DEEPMD_ATOM = 1 };
+
+/** One input of a model beside coordinates, cells and types. */
+typedef struct deepmd_input_info {
+  size_t struct_size;
+  const char* name; /**< "fparam", "charge_spin", "aparam", ... */
+  int32_t level;    /**< one of deepmd_level */
+  int32_t reserved;
+  int64_t size;                /**< numbers per frame or atom */
+  const double* default_value; /**< (size), or NULL: required */
+} deepmd_input_info;
+
+/** Value of one input. */
+typedef struct deepmd_input {
+  size_t struct_size;
+  const char* name;
+  int32_t level;
+  int32_t reserved;
+  deepmd_array data; /**< float64: (frames or atoms, size) */
+} deepmd_input;
+
 /** One thing a model predicts for every atom. */
 typedef struct deepmd_output {
   size_t struct_size;
@@ -74,20 +138,20 @@ typedef struct deepmd_output {
 typedef struct deepmd_probe {
   size_t struct_size;
   int64_t natoms;
-  const double* coord;  /**< (natoms, 3) */
-  const int32_t* atype; /**< (natoms), -1 for virtual atoms */
-  const double* cell;   /**< (9), or NULL for an open system */
-  const double* fparam; /**< (dim_fparam + dim_chg_spin), or NULL */
-  const double* aparam; /**< (natoms, dim_aparam), or NULL */
-  const double* value;  /**< (size): the first output, of the frame */
-  const double* force;  /**< (size, natoms, 3), or NULL */
-  const double* virial; /**< (size, 9), or NULL */
+  const double* coord;        /**< (natoms, 3) */
+  const int32_t* atype;       /**< (natoms), -1 for virtual atoms */
+  const double* cell;         /**< (9), or NULL for an open system */
+  const double* value;        /**< (size): the first output, of the frame */
+  const double* force;        /**< (size, natoms, 3), or NULL */
+  const double* virial;       /**< (size, 9), or NULL */
+  const deepmd_input* inputs; /**< of one frame and its natoms atoms */
+  int32_t n_inputs;
 } deepmd_probe;
 
 /** The ways in which a model file can be evaluated. */
 enum deepmd_entry {
   DEEPMD_EDGES = 1,    /**< evaluate: edge vectors and tables */
-  DEEPMD_EXTENDED = 2, /**< evaluate_extended: coordinates with ghosts and a neighbour list */
+  DEEPMD_EXTENDED = 2, /**< evaluate_extended: coordinates with ghosts and a neighbor list */
 };
 
 /** What is in a model file. */
@@ -97,75 +161,88 @@ typedef struct deepmd_info {
   int32_t ntypes;
   const char* const* type_map; /**< (ntypes) */
   double rcut;
-  const int64_t* sel; /**< largest numbers of neighbours, one per type or one in all */
+  const int64_t* sel; /**< largest numbers of neighbors, one per type or one in all */
   int32_t n_sel;
   int32_t n_packings;
   const deepmd_packing* packings; /**< in the order of the slots; EDGES only */
   const deepmd_output* outputs;
   int32_t n_outputs;
-  int32_t dim_fparam;
-  int32_t dim_aparam;
-  int32_t dim_chg_spin;
-  int32_t has_default_fparam;
-  int32_t has_default_chg_spin;
-  const double* default_fparam;   /**< (dim_fparam), or NULL if there is none or nobody knows it */
-  const double* default_chg_spin; /**< (dim_chg_spin), or NULL */
-  int32_t message_passing; /**< whether atoms beyond the cutoff matter: neighbours must be owners */
-  int32_t mixed_types;     /**< EXTENDED: whether the list is one of all types */
-  int32_t has_spin;        /**< whether atoms carry spins; EXTENDED only, see spin_scale */
+  int32_t n_inputs;
+  const deepmd_input_info* inputs;
+  int32_t message_passing;  /**< whether atoms beyond the cutoff matter: neighbors must be owners */
+  int32_t mixed_types;      /**< EXTENDED: whether the list is one of all types */
   int32_t single_precision; /**< whether networks are float32: a coarser probe check */
-  const int32_t* sel_type;  /**< types that are predicted; n_sel_type 0: all */
   int32_t n_sel_type;
-  int32_t n_probes;
+  const int32_t* sel_type; /**< types that are predicted; n_sel_type 0: all */
+  const char* framework;   /**< "PyTorch 2.13.0", for messages; NULL: the name of the backend */
   const deepmd_probe* probes;
-  const char* framework; /**< "PyTorch 2.13.0", for messages */
-  /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
-      caches of a processor. For accelerators, which want more, and calls one after the other. */
-  int64_t chunk_edges;
+  int32_t n_probes;
+  int32_t has_spin; /**< whether atoms carry spins; EXTENDED only */
   /** With has_spin: which types carry spins (ntypes), and how far a spin of length 1 reaches beyond
-      its atom (ntypes) [Angstrom]: neighbours matter up to the cutoff and the longest such reach,
+      its atom (ntypes) [Angstrom]: neighbors matter up to the cutoff and the longest such reach,
       twice it with message_passing. */
   const int32_t* use_spin;
   const double* spin_scale;
   /** (ntypes): whether atoms of a type count in means, for intensive outputs; NULL: all do. */
   const int32_t* counted;
+  /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
+      caches of a processor. For accelerators, which want more, and calls one after the other. */
+  int64_t chunk_edges;
 } deepmd_info;
 
-/** An index array: (rows) if `columns` is negative, otherwise (rows, columns). */
-typedef struct deepmd_slot {
-  const int64_t* data;
-  int64_t rows;
-  int64_t columns;
-} deepmd_slot;
+/* -- evaluation -------------------------------------------------------------------------------- */
 
-/** Where one output goes. */
+/** Where one output goes: float64 arrays, without data if not wanted or not differentiable. */
 typedef struct deepmd_result {
-  double* value;    /**< (n_atoms, size) */
-  double* gradient; /**< (n_edges, size, 3), or NULL if not wanted or not differentiable */
+  size_t struct_size;
+  deepmd_array value;       /**< (n_atoms or nloc, size) */
+  deepmd_array gradient;    /**< EDGES: (n_edges, size, 3) */
+  deepmd_array force;       /**< EXTENDED: (size, nall, 3) */
+  deepmd_array virial;      /**< EXTENDED: (size, 9) */
+  deepmd_array atom_virial; /**< EXTENDED: (size, nall, 9) */
+  deepmd_array force_mag; /**< EXTENDED with spins: (size, nall, 3), minus the derivative by them */
 } deepmd_result;
+
+/**
+ * Exchange of values of atoms between ranks, for models that pass messages and are evaluated by
+ * several ranks. All ranks call it equally often, in the same order, once or more in an evaluation.
+ *
+ * So far the library gives none: such models are evaluated by one rank, and `mapping`, or j in the
+ * edges, names the owner of every ghost.
+ */
+typedef struct deepmd_exchange {
+  size_t struct_size;
+  void* context; /**< first argument of the functions */
+  /** Copy the rows of owners to their ghosts; float64 (nall, width). */
+  int (*to_ghosts)(void* context, const deepmd_array* values, char* error, size_t error_size);
+  /** Add the rows of ghosts to their owners, for the derivatives; the same shape. */
+  int (*to_owners)(void* context, const deepmd_array* values, char* error, size_t error_size);
+} deepmd_exchange;
 
 /**
  * Evaluation by edge vectors.
  *
- * vec = r_j - r_i with periodic images resolved; edges are sorted by their centre i. Atoms are
- * sorted by frame. An atom may stand for all neighbours of one type: it then has no edges.
+ * vec = r_j - r_i with periodic images resolved; edges are sorted by their center i. Atoms are
+ * sorted by frame. An atom may stand for all neighbors of one type: it then has no edges.
  */
 typedef struct deepmd_edges_request {
   size_t struct_size;
   int64_t n_edges;
   int64_t n_atoms;
   int64_t n_frames;
-  const double* vec;    /**< (n_edges, 3) */
-  const int64_t* i;     /**< (n_edges) */
-  const int64_t* j;     /**< (n_edges) */
-  const int64_t* atype; /**< (n_atoms) */
-  const int64_t* frame; /**< (n_atoms) */
-  const double* fparam; /**< (n_frames, dim_fparam + dim_chg_spin) */
-  const double* aparam; /**< (n_atoms, dim_aparam) */
-  const deepmd_slot* slots;
+  deepmd_array vec;           /**< float64 (n_edges, 3) */
+  deepmd_array i;             /**< int64 (n_edges) */
+  deepmd_array j;             /**< int64 (n_edges) */
+  deepmd_array atype;         /**< int64 (n_atoms) */
+  deepmd_array frame;         /**< int64 (n_atoms) */
+  const deepmd_input* inputs; /**< all of info.inputs, in their order */
+  const deepmd_array* slots;  /**< int64 (n) or (n, K) */
+  int32_t n_inputs;
   int32_t n_slots;
-  int32_t threads;              /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_result* results; /**< in the order of info.outputs */
+  int32_t n_results;
+  int32_t threads;                 /**< to be used inside of this call; 0: as the framework likes */
+  const deepmd_exchange* exchange; /**< NULL: there is one rank */
 } deepmd_edges_request;
 
 /** Evaluation by extended coordinates, of one frame; for files without the edges entry. */
@@ -173,23 +250,22 @@ typedef struct deepmd_extended_request {
   size_t struct_size;
   int64_t nloc; /**< local atoms come first */
   int64_t nall;
-  int64_t nnei;         /**< width of the list */
-  const double* coord;  /**< (nall, 3) */
-  const int64_t* atype; /**< (nall) */
-  /** (nloc, nnei): the nearest first, cut to `sel` per type; -1: none. With spins: all that matter,
-      see spin_scale; the model counts partners and cuts to `sel` by itself. */
-  const int64_t* nlist;
-  const int64_t* mapping; /**< (nall): local atom of every atom, or NULL */
-  const double* fparam;   /**< (dim_fparam), or NULL */
-  const double* aparam;   /**< (nloc, dim_aparam), or NULL */
-  const double* chg_spin; /**< (dim_chg_spin), or NULL */
+  int64_t nnei;       /**< width of the list */
+  deepmd_array coord; /**< float64 (nall, 3) */
+  deepmd_array atype; /**< int64 (nall) */
+  /** int64 (nloc, nnei): the nearest first, cut to `sel` per type; -1: none. With spins: all that
+      matter, see spin_scale; the model counts partners and cuts to `sel` by itself. */
+  deepmd_array nlist;
+  deepmd_array mapping; /**< int64 (nall): local atom of every atom; or no data */
+  deepmd_array spin;    /**< float64 (nall, 3), with has_spin */
+  const deepmd_input*
+      inputs; /**< all of info.inputs, in their order; those of atoms (nloc, size) */
+  const deepmd_result* results; /**< in the order of info.outputs */
+  int32_t n_inputs;
+  int32_t n_results;
   int32_t threads;
-  double* const* value;       /**< per output: (nloc, size) */
-  double* const* force;       /**< per output: (size, nall, 3), or NULL */
-  double* const* virial;      /**< per output: (size, 9), or NULL */
-  double* const* atom_virial; /**< per output: (size, nall, 9), or NULL if not wanted */
-  const double* spin;         /**< (nall, 3), with has_spin */
-  double* const* force_mag;   /**< per output: (size, nall, 3), minus the derivative by spins */
+  int32_t reserved;
+  const deepmd_exchange* exchange; /**< NULL: there is one rank */
 } deepmd_extended_request;
 
 /** What to open: a path, or the content of a file. */
@@ -208,17 +284,18 @@ typedef struct deepmd_backend_functions {
   size_t struct_size;
   uint32_t version;     /**< DEEPMD_BACKEND_VERSION it was built with */
   const char* name;     /**< "PyTorch" */
-  const char* suffixes; /**< separated by spaces: ".pth .pt2" */
+  const char* suffixes; /**< of the files it opens, separated by spaces: ".pth" */
   int (*open)(const deepmd_source* source, deepmd_backend_model** model, char* error,
               size_t error_size);
   int (*query)(deepmd_backend_model* model, const deepmd_info** info, char* error,
                size_t error_size);
   int (*evaluate)(deepmd_backend_model* model, const deepmd_edges_request* request, char* error,
                   size_t error_size);
+  void (*close)(deepmd_backend_model* model);
+  /** NULL where no file has that entry. */
   int (*evaluate_extended)(deepmd_backend_model* model, const deepmd_extended_request* request,
                            char* error, size_t error_size);
-  void (*close)(deepmd_backend_model* model);
-  const char* (*framework)(void); /**< "PyTorch 2.13.0 (CPU)", for the summary */
+  const char* (*framework)(void); /**< "PyTorch 2.13.0 (CPU)", for the summary; or NULL */
 } deepmd_backend_functions;
 
 /** The only symbol of a backend library. */

@@ -5,10 +5,13 @@
 #include <numeric>
 
 #include "assembly.h"
+#include "backend/arrays.h"
 #include "probes.h"
 #include "threads.h"
 
 namespace deepmd::core {
+
+using backend::array_of;
 
 namespace {
 
@@ -135,17 +138,14 @@ void Engine::describe_atoms(const System& system, Range range, Workspace& w) con
   const Frame& frame = *system.frame;
   const int64_t n = range.last - range.first;
   const auto ntypes = static_cast<int64_t>(info().type_map.size());
-  const auto dim = static_cast<size_t>(info().dim_aparam);
   w.atype.resize(static_cast<size_t>(n + ntypes));
   w.frame.assign(static_cast<size_t>(n + ntypes), 0);
   w.first_type.assign(static_cast<size_t>(n + ntypes), frame.atype[system.centres[0]]);
-  w.aparam.assign(static_cast<size_t>(n + ntypes) * dim, 0.0);
   for (int64_t k = 0; k < n; ++k) {
-    const int64_t a = system.centres[range.first + k];
-    w.atype[k] = frame.atype[a];
-    std::copy_n(frame.aparam + (dim ? a * dim : 0), dim, w.aparam.begin() + k * dim);
+    w.atype[k] = frame.atype[system.centres[range.first + k]];
   }
   std::iota(w.atype.begin() + n, w.atype.end(), int64_t{0});
+  w.inputs.gather(system.inputs, system.centres.data() + range.first, n, ntypes);
 }
 
 void Engine::run_chunk(const System& system, Range range, bool gradients, int threads,
@@ -171,39 +171,51 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
                      w.first_type.data()},
                     &w.overflow);
   w.slots.clear();
-  for (const Slot& s : slots) w.slots.push_back({s.data.data(), s.rows, s.columns});
-  const std::vector<Output>& outputs = info().outputs;
-  w.values.resize(outputs.size());
-  w.gradients.resize(outputs.size());
-  w.results.clear();
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    const bool gradient = gradients && outputs[k].differentiable;
-    w.values[k].resize(static_cast<size_t>(n_atoms * outputs[k].size));
-    w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * outputs[k].size * 3) : 0);
-    // A pointer that is not null says that the gradient is wanted, even without edges.
-    if (gradient && n_edges == 0) w.gradients[k].reserve(1);
-    w.results.push_back({w.values[k].data(), gradient ? w.gradients[k].data() : nullptr});
+  for (const Slot& s : slots) {
+    w.slots.push_back(s.columns < 0 ? array_of(s.data.data(), {s.rows})
+                                    : array_of(s.data.data(), {s.rows, s.columns}));
   }
-  std::vector<double> fparam = system.fparam;
-  fparam.insert(fparam.end(), system.chg_spin.begin(), system.chg_spin.end());
+  prepare_results(gradients, n_edges, n_atoms, w);
 
   deepmd_edges_request request{};
   request.struct_size = sizeof(request);
   request.n_edges = n_edges;
   request.n_atoms = n_atoms;
   request.n_frames = 1;
-  request.vec = w.pairs.vec.data();
-  request.i = w.i.data();
-  request.j = w.j.data();
-  request.atype = w.atype.data();
-  request.frame = w.frame.data();
-  request.fparam = fparam.data();
-  request.aparam = w.aparam.data();
+  request.vec = array_of(w.pairs.vec.data(), {n_edges, 3});
+  request.i = array_of(w.i.data(), {n_edges});
+  request.j = array_of(w.j.data(), {n_edges});
+  request.atype = array_of(w.atype.data(), {n_atoms});
+  request.frame = array_of(w.frame.data(), {n_atoms});
+  request.inputs = w.inputs.data();
+  request.n_inputs = w.inputs.size();
   request.slots = w.slots.data();
   request.n_slots = static_cast<int32_t>(w.slots.size());
-  request.threads = threads;
   request.results = w.results.data();
+  request.n_results = static_cast<int32_t>(w.results.size());
+  request.threads = threads;
+  request.exchange = frame.list ? frame.list->exchange : nullptr;
   backend_->evaluate(request);
+}
+
+void Engine::prepare_results(bool gradients, int64_t n_edges, int64_t n_atoms, Workspace& w) const {
+  const std::vector<Output>& outputs = info().outputs;
+  w.values.resize(outputs.size());
+  w.gradients.resize(outputs.size());
+  w.results.clear();
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    const bool gradient = gradients && outputs[k].differentiable;
+    const int64_t size = outputs[k].size;
+    w.values[k].resize(static_cast<size_t>(n_atoms * size));
+    w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * size * 3) : 0);
+    deepmd_result result{};
+    result.struct_size = sizeof(result);
+    result.value = array_of(w.values[k].data(), {n_atoms, size});
+    // A pointer that is not null says that the gradient is wanted, even without edges.
+    if (gradient && n_edges == 0) w.gradients[k].reserve(1);
+    if (gradient) result.gradient = array_of(w.gradients[k].data(), {n_edges, size, 3});
+    w.results.push_back(result);
+  }
 }
 
 void Engine::add_chunk(const System& system, Range range, bool gradients, const Workspace& w,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "extended.h"
+#include "inputs.h"
 #include "library.h"
 #include "model.h"
 #include "packing.h"
@@ -35,15 +36,17 @@ class Engine : public Model {
     Packer packer;
     Overflow overflow;
     std::vector<int64_t> i, j, atype, frame, first_type;
-    std::vector<double> aparam;
+    ChunkInputs inputs;
     std::vector<std::vector<double>> values, gradients;
-    std::vector<deepmd_slot> slots;
+    std::vector<deepmd_array> slots;
     std::vector<deepmd_result> results;
     ExtendedChunk extended;
   };
   std::vector<Range> chunks(const System& system, Workspace& workspace) const;
   void run_chunk(const System& system, Range range, bool gradients, int threads,
                  Workspace& workspace) const;
+  void prepare_results(bool gradients, int64_t n_edges, int64_t n_atoms,
+                       Workspace& workspace) const;
   void describe_atoms(const System& system, Range range, Workspace& workspace) const;
   void add_chunk(const System& system, Range range, bool gradients, const Workspace& workspace,
                  std::vector<Prediction>& predictions) const;

@@ -2,8 +2,11 @@
 #include "extended.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <numeric>
 #include <utility>
+
+#include "backend/arrays.h"
 
 namespace deepmd::core {
 
@@ -13,12 +16,17 @@ size_t ExtendedChunk::HashImage::operator()(const Image& image) const {
   return static_cast<size_t>(hash ^ (hash >> 29));
 }
 
-void ExtendedChunk::Arrays::add(bool wanted, int64_t size) {
-  const size_t k = pointers.size();
-  if (data.size() <= k) data.resize(k + 1);
-  data[k].assign(wanted ? static_cast<size_t>(size) : 0, 0.0);
-  pointers.push_back(wanted ? data[k].data() : nullptr);
+namespace {
+
+/** Make an array of zeros for a result, or none where it is not wanted. */
+deepmd_array zeros(std::vector<double>& data, bool wanted, std::initializer_list<int64_t> shape) {
+  int64_t size = 1;
+  for (const int64_t n : shape) size *= n;
+  data.assign(wanted ? static_cast<size_t>(size) : 0, 0.0);
+  return wanted ? backend::array_of(data.data(), shape) : deepmd_array{};
 }
+
+}  // namespace
 
 void ExtendedChunk::add_atom(const System& system, Range range, int64_t atom,
                              const double* position) {
@@ -97,53 +105,61 @@ void ExtendedChunk::fill_table(const BackendModel& backend, const System& system
   }
 }
 
-void ExtendedChunk::run(const BackendModel& backend, const System& system, Range range,
+void ExtendedChunk::prepare_results(const Info& info, const Wanted& wanted, int64_t n) {
+  const size_t n_outputs = info.outputs.size();
+  for (Arrays* arrays : {&value_, &force_, &force_mag_, &virial_, &atom_virial_}) {
+    arrays->resize(n_outputs);
+  }
+  results_.clear();
+  for (size_t k = 0; k < n_outputs; ++k) {
+    const Output& output = info.outputs[k];
+    const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
+    deepmd_result result{};
+    result.struct_size = sizeof(result);
+    result.value = zeros(value_[k], true, {n, output.size});
+    result.force = zeros(force_[k], derivatives, {output.size, n_atoms(), 3});
+    result.virial = zeros(virial_[k], derivatives, {output.size, 9});
+    result.atom_virial =
+        zeros(atom_virial_[k], derivatives && wanted.atom_virial, {output.size, n_atoms(), 9});
+    result.force_mag =
+        zeros(force_mag_[k], derivatives && info.has_spin, {output.size, n_atoms(), 3});
+    results_.push_back(result);
+  }
+}
+
+void ExtendedChunk::run(const BackendModel& model, const System& system, Range range,
                         const Wanted& wanted, int threads) {
-  const Info& info = backend.info();
+  const Info& info = model.info();
   const int64_t n = range.last - range.first;
   find_atoms(system, range, info.message_passing);
-  fill_table(backend, system, n);
-  aparam_.clear();
-  for (int64_t c = range.first; info.dim_aparam > 0 && c < range.last; ++c) {
-    const double* row = system.frame->aparam + system.centres[c] * info.dim_aparam;
-    aparam_.insert(aparam_.end(), row, row + info.dim_aparam);
-  }
+  fill_table(model, system, n);
+  inputs_.gather(system.inputs, system.centres.data() + range.first, n, 0);
   spin_.clear();
   for (int64_t a = 0; info.has_spin && a < n_atoms(); ++a) {
     const double* row = system.frame->spin + 3 * atom_[a];
     spin_.insert(spin_.end(), row, row + 3);
   }
-  for (Arrays* arrays : {&value_, &force_, &force_mag_, &virial_, &atom_virial_}) arrays->start();
-  for (const Output& output : info.outputs) {
-    const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
-    value_.add(true, n * output.size);
-    force_.add(derivatives, output.size * n_atoms() * 3);
-    force_mag_.add(derivatives && info.has_spin, output.size * n_atoms() * 3);
-    virial_.add(derivatives, output.size * 9);
-    atom_virial_.add(derivatives && wanted.atom_virial, output.size * n_atoms() * 9);
-  }
+  prepare_results(info, wanted, n);
 
+  using backend::array_of;
   const bool mapped = system.owners_known && n == system.n();
   deepmd_extended_request request{};
   request.struct_size = sizeof(request);
   request.nloc = n;
   request.nall = n_atoms();
   request.nnei = width_;
-  request.coord = coord_.data();
-  request.atype = atype_.data();
-  request.nlist = table_.data();
-  request.mapping = mapped ? mapping_.data() : nullptr;
-  request.fparam = info.dim_fparam ? system.fparam.data() : nullptr;
-  request.aparam = info.dim_aparam ? aparam_.data() : nullptr;
-  request.chg_spin = info.dim_chg_spin ? system.chg_spin.data() : nullptr;
+  request.coord = array_of(coord_.data(), {n_atoms(), 3});
+  request.atype = array_of(atype_.data(), {n_atoms()});
+  request.nlist = array_of(table_.data(), {n, width_});
+  if (mapped) request.mapping = array_of(mapping_.data(), {n_atoms()});
+  if (info.has_spin) request.spin = array_of(spin_.data(), {n_atoms(), 3});
+  request.inputs = inputs_.data();
+  request.n_inputs = inputs_.size();
+  request.results = results_.data();
+  request.n_results = static_cast<int32_t>(results_.size());
   request.threads = threads;
-  request.value = value_.pointers.data();
-  request.force = force_.pointers.data();
-  request.virial = virial_.pointers.data();
-  request.atom_virial = atom_virial_.pointers.data();
-  request.spin = info.has_spin ? spin_.data() : nullptr;
-  request.force_mag = force_mag_.pointers.data();
-  backend.evaluate(request);
+  request.exchange = system.frame->list ? system.frame->list->exchange : nullptr;
+  model.evaluate(request);
 }
 
 /** Add (size, atoms of this chunk, width) to (size, atoms of the frame, width). */
@@ -165,14 +181,14 @@ void ExtendedChunk::add(const Info& info, const System& system, Range range,
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
     for (int64_t c = range.first; c < range.last; ++c) {
-      std::copy_n(value_.data[k].begin() + (c - range.first) * size, size,
+      std::copy_n(value_[k].begin() + (c - range.first) * size, size,
                   p.atom_value.begin() + system.centres[c] * size);
     }
-    if (!force_.pointers[k]) continue;
-    fold(force_.data[k], size, 3, n_all, p.force);
-    if (force_mag_.pointers[k]) fold(force_mag_.data[k], size, 3, n_all, p.force_mag);
-    for (size_t a = 0; a < p.virial.size(); ++a) p.virial[a] += virial_.data[k][a];
-    if (atom_virial_.pointers[k]) fold(atom_virial_.data[k], size, 9, n_all, p.atom_virial);
+    if (force_[k].empty()) continue;
+    fold(force_[k], size, 3, n_all, p.force);
+    if (!force_mag_[k].empty()) fold(force_mag_[k], size, 3, n_all, p.force_mag);
+    for (size_t a = 0; a < p.virial.size(); ++a) p.virial[a] += virial_[k][a];
+    if (!atom_virial_[k].empty()) fold(atom_virial_[k], size, 9, n_all, p.atom_virial);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "inputs.h"
 #include "library.h"
 #include "packing.h"
 #include "pairs.h"
@@ -18,7 +19,7 @@ namespace deepmd::core {
 class ExtendedChunk {
  public:
   /** Evaluate; results stay here. */
-  void run(const BackendModel& backend, const System& system, Range range, const Wanted& wanted,
+  void run(const BackendModel& model, const System& system, Range range, const Wanted& wanted,
            int threads);
   /** Add the results to predictions of the whole frame. */
   void add(const Info& info, const System& system, Range range,
@@ -32,19 +33,14 @@ class ExtendedChunk {
   struct HashImage {
     size_t operator()(const Image& image) const;
   };
-  /** One array per output, and pointers that are null where nothing is wanted. */
-  struct Arrays {
-    std::vector<std::vector<double>> data;
-    std::vector<double*> pointers;
-
-    void start() { pointers.clear(); }
-    void add(bool wanted, int64_t size);
-  };
+  /** One array per output, empty where nothing is wanted. */
+  using Arrays = std::vector<std::vector<double>>;
 
   int64_t n_atoms() const { return static_cast<int64_t>(atom_.size()); }
   void find_atoms(const System& system, Range range, bool message_passing);
   void add_atom(const System& system, Range range, int64_t atom, const double* position);
   void fill_table(const BackendModel& backend, const System& system, int64_t n);
+  void prepare_results(const Info& info, const Wanted& wanted, int64_t n);
   void fold(const std::vector<double>& from, int64_t size, int64_t width, int64_t n_all,
             std::vector<double>& to) const;
 
@@ -60,7 +56,9 @@ class ExtendedChunk {
   std::vector<int64_t> centre_, neighbor_;  ///< per pair
   std::vector<int64_t> table_, row_;
   int64_t width_ = 0;
-  std::vector<double> aparam_, spin_;
+  std::vector<double> spin_;
+  ChunkInputs inputs_;
+  std::vector<deepmd_result> results_;
   Arrays value_, force_, force_mag_, virial_, atom_virial_;
 };
 

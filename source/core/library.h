@@ -3,24 +3,30 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "discovery.h"
 #include "model.h"
 #include "packing.h"
 
 namespace deepmd::core {
 
-/** The functions of the backend that opens a file of this name; its library stays loaded. */
-const deepmd_backend_functions& backend_for(const std::string& path);
-
 /** A small frame with results that came with a model. */
 struct Probe {
   int64_t natoms = 0;
-  std::vector<double> coord, cell, fparam, aparam;  ///< empty: none
+  std::vector<double> coord, cell;  ///< empty: none
   std::vector<int> atype;
   std::vector<double> value, force, virial;  ///< of the first output; empty: unknown
+  std::map<std::string, std::vector<double>> inputs;
+
+  /** Value of an input, or null. */
+  const double* input(const std::string& name) const {
+    const auto found = inputs.find(name);
+    return found == inputs.end() ? nullptr : found->second.data();
+  }
 };
 
 /** An open model file of a framework: its facts, copied, and its functions, with exceptions. */
@@ -49,7 +55,7 @@ class BackendModel {
   void copy_packings(const deepmd_info& from);
   void copy_probes(const deepmd_info& from);
 
-  const deepmd_backend_functions& functions_;
+  const deepmd_backend_functions functions_;
   deepmd_backend_model* model_ = nullptr;
   Info info_;
   std::vector<Packing> packings_;

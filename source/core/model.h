@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
+
 namespace deepmd::core {
 
 /** One quantity a model predicts for every atom. */
@@ -22,6 +24,14 @@ struct Output {
   int64_t size = 1;  ///< components per atom
   bool differentiable = false;
   bool intensive = false;  ///< the value of a frame is a mean over atoms
+};
+
+/** One input of a model beside coordinates, cells and types. */
+struct Input {
+  std::string name;  ///< "fparam", "charge_spin", "aparam"
+  bool per_atom = false;
+  int64_t size = 0;                   ///< numbers per frame or atom
+  std::vector<double> default_value;  ///< empty: required
 };
 
 /** Facts about a model that do not change. */
@@ -33,17 +43,25 @@ struct Info {
   std::vector<int64_t> sel;
   std::vector<Output> outputs;  ///< the first one is the main one
   std::vector<int> sel_type;    ///< types with predictions; empty: all
-  int dim_fparam = 0;
-  int dim_aparam = 0;
-  int dim_chg_spin = 0;
-  std::vector<double> default_fparam;    ///< empty: there is none
-  std::vector<double> default_chg_spin;  ///< empty: there is none
+  std::vector<Input> inputs;    ///< beside coordinates, cells and types
   bool message_passing = false;
   bool has_spin = false;
   std::vector<bool> use_spin;      ///< (ntypes) with has_spin: types that carry spins
   std::vector<double> spin_scale;  ///< (ntypes) with has_spin: see Info::reach [Å]
   std::vector<bool> counted;       ///< (ntypes): types that count in means
   bool single_precision = false;
+
+  /** The input of a name; null: the model does not take it. */
+  const Input* input(const std::string& name) const {
+    const auto found = std::find_if(inputs.begin(), inputs.end(),
+                                    [&](const Input& one) { return one.name == name; });
+    return found == inputs.end() ? nullptr : &*found;
+  }
+  /** Numbers of an input per frame or atom; 0: the model does not take it. */
+  int size_of(const std::string& name) const {
+    const Input* found = input(name);
+    return found ? static_cast<int>(found->size) : 0;
+  }
 
   /** How far neighbours matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
   double reach(double farthest) const { return rcut + farthest * (message_passing ? 2.0 : 1.0); }
@@ -64,6 +82,8 @@ struct NeighborList {
   int mask = -1;                 ///< bits of an entry that are the atom's number
   const int* mapping = nullptr;  ///< (nall): local atom of every atom, or null
   int nprocs = 1;                ///< ranks that share the system
+  /** How values of ghosts are exchanged, for backends that know how; null: not at all. */
+  const deepmd_exchange* exchange = nullptr;
 };
 
 /** One frame. Atoms of type < 0 or >= ntypes are ignored and get zeros. */
@@ -74,9 +94,9 @@ struct Frame {
   const int* atype = nullptr;          ///< (nall)
   const double* cell = nullptr;        ///< (9) [Å], null or zero: open; not used with a list
   const NeighborList* list = nullptr;  ///< null: neighbours are found here
-  const double* fparam = nullptr;      ///< (dim_fparam), null: the default
-  const double* aparam = nullptr;      ///< (nall - nghost, dim_aparam)
-  const double* chg_spin = nullptr;    ///< (dim_chg_spin), null: the default
+  const double* fparam = nullptr;      ///< (size of fparam), null: the default
+  const double* aparam = nullptr;      ///< (nall - nghost, size of aparam), null: the default
+  const double* chg_spin = nullptr;    ///< (size of charge_spin), null: the default
   const double* spin = nullptr;        ///< (nall, 3); for models with spins, and only for these
 };
 
@@ -129,9 +149,6 @@ class Model {
 
 /** What is known about the backends on this machine, for the summary: one line each. */
 std::vector<std::string> describe_backends();
-
-/** "torch" or "tf": which backend opens a file of this name; throws if none does. */
-std::string backend_of(const std::string& path);
 
 /**
  * Threads that evaluate uses: DP_INTRA_OP_PARALLELISM_THREADS, OMP_NUM_THREADS, else the cores,

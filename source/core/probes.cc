@@ -58,11 +58,9 @@ void check_probes(Model& model, const std::vector<Probe>& probes) {
     frame.coord = probe.coord.data();
     frame.atype = probe.atype.data();
     frame.cell = probe.cell.empty() ? nullptr : probe.cell.data();
-    if (!probe.fparam.empty()) {
-      frame.fparam = info.dim_fparam ? probe.fparam.data() : nullptr;
-      frame.chg_spin = info.dim_chg_spin ? probe.fparam.data() + info.dim_fparam : nullptr;
-    }
-    frame.aparam = probe.aparam.empty() ? nullptr : probe.aparam.data();
+    frame.fparam = probe.input("fparam");
+    frame.chg_spin = probe.input("charge_spin");
+    frame.aparam = probe.input("aparam");
     const Prediction found = evaluate(model, frame);
     compare(info, info.outputs.front().name.c_str(), probe.value, found.value);
     compare(info, "the force", probe.force, found.force);

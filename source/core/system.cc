@@ -12,19 +12,6 @@ namespace deepmd::core {
 
 namespace {
 
-std::vector<double> parameters(const char* name, const double* given, int size,
-                               const std::vector<double>& otherwise, const std::string& path) {
-  if (size == 0) return {};
-  if (given) return {given, given + size};
-  if (otherwise.empty()) {
-    fail(path,
-         "the model needs " + std::string(name) + " (" + std::to_string(size) +
-             " numbers), and has no default",
-         std::string("give ") + name);
-  }
-  return otherwise;
-}
-
 void check_list(const Frame& frame, const Info& info) {
   if (!frame.list) {
     if (frame.nghost > 0) fail("frame", "there are ghosts but no neighbour list", "give both");
@@ -109,15 +96,7 @@ System make_system(const Frame& frame, const Info& info) {
     system.owner[a] = system.n();
     system.centres.push_back(a);
   }
-  system.fparam =
-      parameters("fparam", frame.fparam, info.dim_fparam, info.default_fparam, info.path);
-  system.chg_spin = parameters("charge_spin", frame.chg_spin, info.dim_chg_spin,
-                               info.default_chg_spin, info.path);
-  if (info.dim_aparam > 0 && !frame.aparam && system.n() > 0) {
-    fail(info.path,
-         "the model needs aparam (" + std::to_string(info.dim_aparam) + " numbers per atom)",
-         "give aparam");
-  }
+  system.inputs = given_inputs(info, frame, system.n());
   system.reach = info.reach(farthest_spin(frame, info));
   if (frame.list) {
     check_coordinates(frame.coord, 0, frame.nall);

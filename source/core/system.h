@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "inputs.h"
 #include "model.h"
 #include "pairs.h"
 
@@ -19,8 +20,7 @@ struct System {
   std::vector<int64_t> owner;
   bool owners_known = true;
   double reach = 0.0;                 ///< up to where neighbours matter [Å]
-  std::vector<double> fparam;         ///< (dim_fparam)
-  std::vector<double> chg_spin;       ///< (dim_chg_spin)
+  std::vector<GivenInput> inputs;     ///< in the order of Info::inputs
   std::unique_ptr<PairSource> pairs;  ///< of the centres
 
   int64_t n() const { return static_cast<int64_t>(centres.size()); }

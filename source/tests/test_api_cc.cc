@@ -221,7 +221,7 @@ TEST(ApiCc, NoModel) {
   expect_error<deepmd_exception>([&] { devi.numb_types(); }, {"no model is open"});
   expect_error<deepmd_exception>([&] { devi.init({}); }, {"no models"});
   expect_error<deepmd_exception>([] { DeepPot("nowhere.pb"); }, {"nowhere.pb"});
-  expect_error<deepmd_exception>([] { DeepPot("model.dp"); }, {"model.dp", ".pth"});
+  expect_error<deepmd_exception>([] { DeepPot("model.dp"); }, {"model.dp", "no such model file"});
 }
 
 TEST(ApiCc, WrongKind) {

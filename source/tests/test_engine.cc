@@ -94,6 +94,11 @@ const Kind kKinds[] = {{"entries 1\n", false},
                        {"entries 1\nmessage_passing 1\ntyped 1\n", true},
                        {"entries 2\nmessage_passing 1\n", true}};
 
+/** Names of tests that are the same in every run. */
+void PrintTo(const Kind& kind, std::ostream* out) {
+  for (const char* c = kind.text; *c; ++c) *out << (*c == '\n' ? ' ' : *c);
+}
+
 class EngineKinds : public testing::TestWithParam<Kind> {};
 INSTANTIATE_TEST_SUITE_P(All, EngineKinds, testing::ValuesIn(kKinds));
 

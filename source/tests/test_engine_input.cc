@@ -80,7 +80,7 @@ TEST(Engine, TakesParameters) {
   Atoms atoms(1, 8, 5.0, true, false);
   const double energy = open_text("rcut 4")->evaluate(atoms.frame(), {})[0].value[0];
   const auto model = open_text("fparam 1\naparam 1");
-  EXPECT_EQ(model->info().dim_fparam, 1);
+  EXPECT_EQ(model->info().size_of("fparam"), 1);
   Frame frame = atoms.frame();
   const double fparam = 0.25;
   expect_error([&] { model->evaluate(frame, {}); }, {"fparam"});
@@ -145,13 +145,12 @@ TEST(Engine, TellsWhatIsInAFile) {
 }
 
 TEST(Engine, RefusesOtherFiles) {
-  for (const char* name : {"model.hlo", "model.dp", "model.yaml", "model.pt", "model", ".pbx"}) {
+  for (const char* name :
+       {"model.hlo", "model.dp", "model.yaml", "model.pt", "model.pt2", "model", ".pbx"}) {
     expect_error([&] { open_text("rcut 4", name); },
                  {name, "Unsupported model file format", "dp convert-backend"});
   }
-  EXPECT_EQ(backend_of("a/b.pth"), "torch");
-  EXPECT_EQ(backend_of("b.pt2"), "torch");
-  EXPECT_EQ(backend_of("c.savedmodel/"), "tf");
+  EXPECT_NO_THROW(open_text("rcut 4", "a.savedmodel/"));
 }
 
 TEST(Engine, SaysWhatIsWrongWithALibrary) {
@@ -174,7 +173,7 @@ TEST(Engine, SaysWhatIsWrongWithALibrary) {
     found = found || line.find("fake 1.0 (no framework)") != std::string::npos;
   }
   EXPECT_TRUE(found);
-  expect_error([] { open_text("short_info 1"); }, {"too short"});
+  expect_error([] { open_text("short_info 1"); }, {"no types"});
 }
 
 TEST(Engine, ComparesProbes) {

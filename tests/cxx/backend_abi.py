@@ -11,6 +11,8 @@ import numpy as np
 D, I32, I64, S, P = ct.c_double, ct.c_int32, ct.c_int64, ct.c_char_p, ct.POINTER
 LAYOUTS = ("typed", "mixed", "flat", "angles", "centres", "first_type")
 EDGES, EXTENDED = 1, 2
+FRAME, ATOM = 0, 1
+CPU, CUDA = 1, 2
 
 
 def _structure(title: str, /, **fields: Any) -> type[ct.Structure]:
@@ -25,29 +27,41 @@ Packing = _structure(
 Output = _structure(
     "Output", struct_size=ct.c_size_t, name=S, size=I64, differentiable=I32, intensive=I32,
 )
+Array = _structure(
+    "Array", data=ct.c_void_p, shape=I64 * 4, n_dims=I32, dtype=I32, device=I32, device_index=I32,
+    stream=ct.c_void_p,
+)
+InputInfo = _structure(
+    "InputInfo", struct_size=ct.c_size_t, name=S, level=I32, reserved=I32, size=I64,
+    default_value=P(D),
+)
+Input = _structure(
+    "Input", struct_size=ct.c_size_t, name=S, level=I32, reserved=I32, data=Array,
+)
 Probe = _structure(
     "Probe", struct_size=ct.c_size_t, natoms=I64, coord=P(D), atype=P(I32), cell=P(D),
-    fparam=P(D), aparam=P(D), value=P(D), force=P(D), virial=P(D),
+    value=P(D), force=P(D), virial=P(D), inputs=P(Input), n_inputs=I32,
 )
 Info = _structure(
     "Info", struct_size=ct.c_size_t, entries=ct.c_uint32, ntypes=I32, type_map=P(S), rcut=D,
     sel=P(I64), n_sel=I32, n_packings=I32, packings=P(Packing), outputs=P(Output), n_outputs=I32,
-    dim_fparam=I32, dim_aparam=I32, dim_chg_spin=I32, has_default_fparam=I32,
-    has_default_chg_spin=I32, default_fparam=P(D), default_chg_spin=P(D), message_passing=I32,
-    mixed_types=I32, has_spin=I32, single_precision=I32, sel_type=P(I32), n_sel_type=I32,
-    n_probes=I32, probes=P(Probe), framework=S, chunk_edges=I64, use_spin=P(I32), spin_scale=P(D),
+    n_inputs=I32, inputs=P(InputInfo), message_passing=I32, mixed_types=I32, single_precision=I32,
+    n_sel_type=I32, sel_type=P(I32), framework=S, probes=P(Probe), n_probes=I32, has_spin=I32,
+    use_spin=P(I32), spin_scale=P(D), counted=P(I32), chunk_edges=I64,
 )
-Slot = _structure("Slot", data=P(I64), rows=I64, columns=I64)
-Result = _structure("Result", value=P(D), gradient=P(D))
+Result = _structure(
+    "Result", struct_size=ct.c_size_t, value=Array, gradient=Array, force=Array, virial=Array,
+    atom_virial=Array, force_mag=Array,
+)
 EdgesRequest = _structure(
-    "EdgesRequest", struct_size=ct.c_size_t, n_edges=I64, n_atoms=I64, n_frames=I64, vec=P(D),
-    i=P(I64), j=P(I64), atype=P(I64), frame=P(I64), fparam=P(D), aparam=P(D), slots=P(Slot),
-    n_slots=I32, threads=I32, results=P(Result),
+    "EdgesRequest", struct_size=ct.c_size_t, n_edges=I64, n_atoms=I64, n_frames=I64, vec=Array,
+    i=Array, j=Array, atype=Array, frame=Array, inputs=P(Input), slots=P(Array), n_inputs=I32,
+    n_slots=I32, results=P(Result), n_results=I32, threads=I32, exchange=ct.c_void_p,
 )
 ExtendedRequest = _structure(
-    "ExtendedRequest", struct_size=ct.c_size_t, nloc=I64, nall=I64, nnei=I64, coord=P(D),
-    atype=P(I64), nlist=P(I64), mapping=P(I64), fparam=P(D), aparam=P(D), chg_spin=P(D),
-    threads=I32, value=P(P(D)), force=P(P(D)), virial=P(P(D)), atom_virial=P(P(D)),
+    "ExtendedRequest", struct_size=ct.c_size_t, nloc=I64, nall=I64, nnei=I64, coord=Array,
+    atype=Array, nlist=Array, mapping=Array, spin=Array, inputs=P(Input), results=P(Result),
+    n_inputs=I32, n_results=I32, threads=I32, reserved=I32, exchange=ct.c_void_p,
 )
 Source = _structure(
     "Source", struct_size=ct.c_size_t, path=S, content=ct.c_void_p, content_size=ct.c_size_t,
@@ -58,8 +72,8 @@ Functions = _structure(
     open=ct.CFUNCTYPE(ct.c_int, P(Source), P(ct.c_void_p), S, ct.c_size_t),
     query=ct.CFUNCTYPE(ct.c_int, ct.c_void_p, P(P(Info)), S, ct.c_size_t),
     evaluate=ct.CFUNCTYPE(ct.c_int, ct.c_void_p, P(EdgesRequest), S, ct.c_size_t),
-    evaluate_extended=ct.CFUNCTYPE(ct.c_int, ct.c_void_p, P(ExtendedRequest), S, ct.c_size_t),
     close=ct.CFUNCTYPE(None, ct.c_void_p),
+    evaluate_extended=ct.CFUNCTYPE(ct.c_int, ct.c_void_p, P(ExtendedRequest), S, ct.c_size_t),
     framework=ct.CFUNCTYPE(S),
 )
 # fmt: on
@@ -80,14 +94,32 @@ def load(path: Path) -> Any:
     return library.deepmd_backend().contents
 
 
-def pointer(array: np.ndarray | None, kind: Any = D) -> Any:
-    """Pointer to the memory of an array, which must live as long."""
-    return None if array is None else array.ctypes.data_as(P(kind))
+def view(array: np.ndarray | None) -> Array:
+    """Return the structure for an array of float64 or int64, which must live as long."""
+    if array is None:
+        return Array()
+    assert array.flags.c_contiguous
+    kind = {np.dtype(np.float64): 1, np.dtype(np.int64): 2}[array.dtype]
+    return Array(array.ctypes.data, array.shape, array.ndim, kind, CPU, 0, None)
 
 
 def numbers(where: Any, n: int) -> np.ndarray | None:
     """Copy of n numbers behind a pointer, or None."""
     return np.ctypeslib.as_array(where, (n,)).copy() if where and n else None
+
+
+def given(
+    frame_inputs: dict[str, np.ndarray], atom_inputs: dict[str, np.ndarray]
+) -> tuple[Any, list[np.ndarray]]:
+    """Return the structures for named inputs, and the arrays that must live as long."""
+    levels = [(FRAME, k, v) for k, v in frame_inputs.items()]
+    levels += [(ATOM, k, v) for k, v in atom_inputs.items()]
+    arrays = [np.ascontiguousarray(v, np.float64) for _, _, v in levels]
+    named = (Input * len(levels))()
+    for one, (level, name, _), array in zip(named, levels, arrays, strict=True):
+        one.struct_size, one.name, one.level = ct.sizeof(Input), name.encode(), level
+        one.data = view(array)
+    return named, arrays
 
 
 class BackendError(Exception):
@@ -125,37 +157,52 @@ class Handle:
         """Give the model back."""
         self.functions.close(self.model)
 
-    def evaluate(self, inputs: Any, *, gradients: bool = True, threads: int = 1) -> dict:
-        """Evaluate the arrays of ``Inputs``, like ``Model.forward_edges``."""
-        kinds = (np.float64, *(np.int64,) * 4, np.float64, np.float64)
-        arrays = [np.ascontiguousarray(x, kind) for x, kind in zip(inputs[:7], kinds, strict=True)]
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every input."""
+        found = [self.info.inputs[k] for k in range(self.info.n_inputs)]
+        return {i.name.decode(): i.size for i in found}
+
+    def evaluate(
+        self, inputs: Any, *, gradients: bool = True, threads: int = 1, **changes: Any
+    ) -> dict[str, np.ndarray]:
+        """Evaluate the arrays of ``Inputs``, like ``Model.forward_edges``.
+
+        ``changes`` are set in the request at the end, for example ``vec`` in another memory.
+        """
+        kinds = (np.float64, *(np.int64,) * 4)
+        arrays = [np.ascontiguousarray(x, kind) for x, kind in zip(inputs[:5], kinds, strict=True)]
         tables = [np.ascontiguousarray(s, np.int64) for s in inputs.slots]
-        slots = (Slot * max(len(tables), 1))(
-            *[Slot(pointer(t, I64), len(t), t.shape[1] if t.ndim == 2 else -1) for t in tables]
-        )
+        slots = (Array * len(tables))(*[view(t) for t in tables])
+        named, held = given(inputs.frame_inputs, inputs.atom_inputs)
         n, e = len(arrays[3]), len(arrays[0])
         out = {}
         results = (Result * len(self.outputs))()
         for k, output in enumerate(self.outputs):
             name = output.name.decode()
+            results[k].struct_size = ct.sizeof(Result)
             out[name] = np.full((n, output.size), np.nan)
-            results[k].value = pointer(out[name])
+            results[k].value = view(out[name])
             if output.differentiable and gradients:
                 out[name + "_grad"] = np.full((e, output.size, 3), np.nan)
-                results[k].gradient = pointer(out[name + "_grad"])
-        types = (D, I64, I64, I64, I64, D, D)
+                results[k].gradient = view(out[name + "_grad"])
         request = EdgesRequest(
-            ct.sizeof(EdgesRequest),
-            e,
-            n,
-            len(arrays[5]),
-            *[pointer(a, t) for a, t in zip(arrays, types, strict=True)],
-            slots,
-            len(tables),
-            threads,
-            results,
+            struct_size=ct.sizeof(EdgesRequest),
+            n_edges=e,
+            n_atoms=n,
+            n_frames=int(arrays[4].max(initial=0)) + 1,
+            **{k: view(a) for k, a in zip(inputs._fields[:5], arrays, strict=True)},
+            inputs=named,
+            n_inputs=len(named),
+            slots=slots,
+            n_slots=len(tables),
+            results=results,
+            n_results=len(results),
+            threads=threads,
         )
+        for name, value in changes.items():
+            setattr(request, name, value)
         self._call(self.functions.evaluate, self.model, ct.byref(request))
+        del held
         return out
 
     def evaluate_extended(
@@ -164,32 +211,37 @@ class Handle:
         atype: np.ndarray,
         nlist: np.ndarray,
         mapping: np.ndarray,
-        parameters: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None],
+        frame_inputs: dict[str, np.ndarray],
+        atom_inputs: dict[str, np.ndarray],
     ) -> list[dict[str, np.ndarray]]:
-        """Evaluate one frame with ghosts; ``parameters``: of the frame, of atoms, charge and spin."""
+        """Evaluate one frame with ghosts."""
         nloc, nall = len(nlist), len(coord)
         arrays = [np.ascontiguousarray(coord, np.float64)]
         arrays += [np.ascontiguousarray(x, np.int64) for x in (atype, nlist, mapping)]
-        extra = [None if x is None else np.ascontiguousarray(x, np.float64) for x in parameters]
-        out, lists = [], [(P(D) * len(self.outputs))() for _ in range(4)]
+        named, held = given(frame_inputs, atom_inputs)
+        out, results = [], (Result * len(self.outputs))()
         for k, output in enumerate(self.outputs):
             c = output.size
-            shapes = {"value": (nloc, c)}
+            shapes: dict[str, tuple[int, ...]] = {"value": (nloc, c)}
             if output.differentiable:
                 shapes |= {"force": (c, nall, 3), "virial": (c, 9), "atom_virial": (c, nall, 9)}
             out.append({name: np.full(shape, np.nan) for name, shape in shapes.items()})
-            for target, array in zip(lists, out[-1].values(), strict=False):
-                target[k] = pointer(array)
+            results[k].struct_size = ct.sizeof(Result)
+            for name, array in out[-1].items():
+                setattr(results[k], name, view(array))
+        names = ("coord", "atype", "nlist", "mapping")
         request = ExtendedRequest(
-            ct.sizeof(ExtendedRequest),
-            nloc,
-            nall,
-            nlist.shape[1],
-            pointer(arrays[0]),
-            *[pointer(a, I64) for a in arrays[1:]],
-            *[pointer(a) for a in extra],
-            1,
-            *lists,
+            struct_size=ct.sizeof(ExtendedRequest),
+            nloc=nloc,
+            nall=nall,
+            nnei=nlist.shape[1],
+            **{k: view(a) for k, a in zip(names, arrays, strict=True)},
+            inputs=named,
+            n_inputs=len(named),
+            results=results,
+            n_results=len(results),
+            threads=1,
         )
         self._call(self.functions.evaluate_extended, self.model, ct.byref(request))
+        del held
         return out

@@ -112,7 +112,8 @@ def test_query(functions, small):
     info = handle.info
     assert info.entries == abi.EDGES
     assert [info.type_map[k] for k in range(info.ntypes)] == [b"O", b"H"]
-    assert (info.rcut, info.dim_fparam, info.dim_aparam, info.has_spin) == (4.0, 2, 1, 0)
+    assert (info.rcut, info.has_spin, handle.sizes()) == (4.0, 0, {"fparam": 2, "aparam": 1})
+    assert [info.inputs[k].level for k in range(2)] == [abi.FRAME, abi.ATOM]
     assert abi.numbers(info.sel, info.n_sel).tolist() == built.get_sel()
     assert info.n_packings == len(built.packings())
     for k, packing in enumerate(built.packings()):
@@ -160,6 +161,20 @@ def test_evaluate(functions, small, natoms):
     values = handle.evaluate(inputs, gradients=False)
     assert list(values) == ["energy"]
     close(values, {"energy": expected["energy"]})
+    handle.close()
+
+
+def test_arrays_of_other_kinds_are_refused(functions, small):
+    built, path = small
+    inputs = inputs_of(built)
+    handle = abi.Handle(functions, path)
+    vec = np.ascontiguousarray(inputs.vec)
+    elsewhere = abi.view(vec)
+    elsewhere.device = abi.CUDA
+    with pytest.raises(abi.BackendError, match="vec lies on device 2"):
+        handle.evaluate(inputs, vec=elsewhere)
+    with pytest.raises(abi.BackendError, match=r"vec has numbers of type 2.*takes float64"):
+        handle.evaluate(inputs, vec=abi.view(vec.astype(np.int64)))
     handle.close()
 
 
@@ -275,8 +290,11 @@ def test_files_of_deepmd_kit(functions, reference, name):
         width = int(abi.numbers(handle.info.sel, handle.info.n_sel).sum())
         coord, atype, nlist, mapping = extended(made, handle.info.rcut, width)
         chg_spin = cases.inputs(case, chosen).get("charge_spin")
-        parameters = (made.fparam, made.aparam, None if chg_spin is None else chg_spin[0])
-        (out,) = handle.evaluate_extended(coord, atype, nlist, mapping, parameters)
+        known = {"fparam": made.fparam, "charge_spin": chg_spin, "aparam": made.aparam}
+        taken = {k: v for k, v in known.items() if k in handle.sizes() and v is not None}
+        atoms = {"aparam": taken.pop("aparam")} if "aparam" in taken else {}
+        frames = {k: v[:1] for k, v in taken.items()}
+        (out,) = handle.evaluate_extended(coord, atype, nlist, mapping, frames, atoms)
         stored, n = cases._arrays(case["npz"]), made.n_atoms
         found = {f"atom_{kind}": out["value"].reshape(n, -1)}
         if "force" in out:
@@ -362,5 +380,5 @@ def test_spins(functions, reference, tmp_path):
         assert np.array_equal(scale != 0, used != 0)
         zero, nobody, alone = np.zeros((1, 3)), np.full((1, 1), -1), np.zeros(1)
         with pytest.raises(abi.BackendError, match="spins of the atoms"):
-            handle.evaluate_extended(zero, alone, nobody, alone, (None, None, None))
+            handle.evaluate_extended(zero, alone, nobody, alone, {}, {})
         handle.close()

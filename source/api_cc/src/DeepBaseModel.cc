@@ -23,7 +23,10 @@ int types_with_spin(const core::Info& info) {
   return static_cast<int>(std::count(info.use_spin.begin(), info.use_spin.end(), true));
 }
 
-bool default_fparam(const core::Info& info) { return !info.default_fparam.empty(); }
+bool default_fparam(const core::Info& info) {
+  const core::Input* input = info.input("fparam");
+  return input && !input->default_value.empty();
+}
 
 }  // namespace
 
@@ -37,8 +40,8 @@ void DeepBaseModel::print_summary(const std::string& pre) const {
 double DeepBaseModel::cutoff() const { return info(session_).rcut; }
 int DeepBaseModel::numb_types() const { return static_cast<int>(info(session_).type_map.size()); }
 int DeepBaseModel::numb_types_spin() const { return types_with_spin(info(session_)); }
-int DeepBaseModel::dim_fparam() const { return info(session_).dim_fparam; }
-int DeepBaseModel::dim_aparam() const { return info(session_).dim_aparam; }
+int DeepBaseModel::dim_fparam() const { return info(session_).size_of("fparam"); }
+int DeepBaseModel::dim_aparam() const { return info(session_).size_of("aparam"); }
 bool DeepBaseModel::is_aparam_nall() const { return (void)info(session_), false; }
 bool DeepBaseModel::has_default_fparam() const { return default_fparam(info(session_)); }
 
@@ -68,8 +71,8 @@ int DeepBaseModelDevi::numb_types() const {
   return static_cast<int>(info(sessions_).type_map.size());
 }
 int DeepBaseModelDevi::numb_types_spin() const { return types_with_spin(info(sessions_)); }
-int DeepBaseModelDevi::dim_fparam() const { return info(sessions_).dim_fparam; }
-int DeepBaseModelDevi::dim_aparam() const { return info(sessions_).dim_aparam; }
+int DeepBaseModelDevi::dim_fparam() const { return info(sessions_).size_of("fparam"); }
+int DeepBaseModelDevi::dim_aparam() const { return info(sessions_).size_of("aparam"); }
 bool DeepBaseModelDevi::is_aparam_nall() const { return (void)info(sessions_), false; }
 
 bool DeepBaseModelDevi::has_default_fparam() const {

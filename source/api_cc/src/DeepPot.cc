@@ -16,7 +16,9 @@ void DeepPot::init(const std::string& model, const int& gpu_rank, const std::str
   session_ = open_session(model, gpu_rank, file_content);
 }
 
-int DeepPot::dim_chg_spin() const { return opened(session_, "DeepPot").model->info().dim_chg_spin; }
+int DeepPot::dim_chg_spin() const {
+  return opened(session_, "DeepPot").model->info().size_of("charge_spin");
+}
 
 void DeepPot::set_charge_spin(const std::vector<double>& charge_spin) {
   deepmd::set_charge_spin(opened(session_, "DeepPot"), charge_spin);
@@ -174,7 +176,7 @@ void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& g
 }
 
 int DeepPotModelDevi::dim_chg_spin() const {
-  return first_of(sessions_).model->info().dim_chg_spin;
+  return first_of(sessions_).model->info().size_of("charge_spin");
 }
 
 void DeepPotModelDevi::set_charge_spin(const std::vector<double>& charge_spin) {

@@ -26,7 +26,7 @@ double DeepSpin::reach(double longest_spin) const {
 }
 
 int DeepSpin::dim_chg_spin() const {
-  return opened(session_, "DeepSpin").model->info().dim_chg_spin;
+  return opened(session_, "DeepSpin").model->info().size_of("charge_spin");
 }
 
 void DeepSpin::set_charge_spin(const std::vector<double>& charge_spin) {
@@ -154,7 +154,7 @@ std::vector<bool> DeepSpinModelDevi::get_use_spin() const {
 }
 
 int DeepSpinModelDevi::dim_chg_spin() const {
-  return first_of(sessions_).model->info().dim_chg_spin;
+  return first_of(sessions_).model->info().size_of("charge_spin");
 }
 
 void DeepSpinModelDevi::set_charge_spin(const std::vector<double>& charge_spin) {

@@ -89,11 +89,11 @@ inline void check_alike(const core::Info& first, const core::Info& other) {
   std::string what;
   if (other.type_map != first.type_map) {
     what = "its types";
-  } else if (other.dim_fparam != first.dim_fparam) {
+  } else if (other.size_of("fparam") != first.size_of("fparam")) {
     what = "its number of frame parameters";
-  } else if (other.dim_aparam != first.dim_aparam) {
+  } else if (other.size_of("aparam") != first.size_of("aparam")) {
     what = "its number of atom parameters";
-  } else if (other.dim_chg_spin != first.dim_chg_spin) {
+  } else if (other.size_of("charge_spin") != first.size_of("charge_spin")) {
     what = "its number of charge and spin values";
   } else if (other.use_spin != first.use_spin) {
     what = "its types with spins";

@@ -157,9 +157,10 @@ void print_summary(const std::string& pre, const core::Info& info) {
 
 void set_charge_spin(Session& session, const std::vector<double>& charge_spin) {
   const core::Info& info = session.model->info();
-  if (static_cast<int>(charge_spin.size()) != info.dim_chg_spin) {
-    core::fail(info.path, expected("charge_spin", charge_spin.size(),
-                                   "the model takes " + std::to_string(info.dim_chg_spin)));
+  if (static_cast<int>(charge_spin.size()) != info.size_of("charge_spin")) {
+    core::fail(info.path,
+               expected("charge_spin", charge_spin.size(),
+                        "the model takes " + std::to_string(info.size_of("charge_spin"))));
   }
   session.charge_spin = charge_spin;
 }
@@ -188,12 +189,13 @@ std::vector<core::Prediction> evaluate(Session& session, const Request& request,
     check_size(where, "box", request.box.size(), nframes, 9);
   }
   const size_t nloc = nall - request.nghost;
-  const std::vector<double> repeated = repeat_for_atoms(request.aparam, nloc, info.dim_aparam);
+  const std::vector<double> repeated =
+      repeat_for_atoms(request.aparam, nloc, info.size_of("aparam"));
   const auto& charge_spin = request.charge_spin.empty() ? session.charge_spin : request.charge_spin;
-  const Parameter fparam(where, "fparam", request.fparam, info.dim_fparam, nframes);
+  const Parameter fparam(where, "fparam", request.fparam, info.size_of("fparam"), nframes);
   const Parameter aparam(where, "aparam", repeated.empty() ? request.aparam : repeated,
-                         nloc * info.dim_aparam, nframes);
-  const Parameter charges(where, "charge_spin", charge_spin, info.dim_chg_spin, nframes);
+                         nloc * info.size_of("aparam"), nframes);
+  const Parameter charges(where, "charge_spin", charge_spin, info.size_of("charge_spin"), nframes);
 
   core::NeighborList list;
   core::Frame frame;

@@ -110,33 +110,6 @@ void add_packings(Facts& facts, const Module& module) {
   facts.info.n_packings = static_cast<int32_t>(facts.packings.size());
 }
 
-/** The frames in the file with their results. */
-void add_probes(Facts& facts, const Module& module) {
-  if (!module.hasattr("probes")) return;
-  for (const IValue& item : module.attr("probes").toListRef()) {
-    const auto frame = item.toGenericDict();
-    const auto array = [&](const char* key) {
-      return frame.contains(key) ? facts.keep(reals(frame.at(key))) : nullptr;
-    };
-    deepmd_probe probe{};
-    probe.struct_size = sizeof(probe);
-    const at::Tensor types = frame.at("atype").toTensor().to(at::kCPU, at::kInt).contiguous();
-    probe.natoms = types.numel();
-    probe.atype = facts.keep(
-        std::vector<int32_t>(types.data_ptr<int32_t>(), types.data_ptr<int32_t>() + types.numel()));
-    probe.coord = array("coord");
-    probe.cell = array("cell");
-    probe.fparam = array("fparam");
-    probe.aparam = array("aparam");
-    probe.value = array("value");
-    probe.force = array("force");
-    probe.virial = array("virial");
-    facts.probes.push_back(probe);
-  }
-  facts.info.probes = facts.probes.data();
-  facts.info.n_probes = static_cast<int32_t>(facts.probes.size());
-}
-
 /** Which types carry spins, and how far; files of DeePMD-kit say it by other names. */
 void add_spins(Facts& facts, const Module& module) {
   const bool own = module.hasattr("use_spin");
@@ -159,6 +132,53 @@ void add_counted(Facts& facts, const Module& module) {
   facts.info.counted = facts.keep(counted);
 }
 
+/** Add an input unless its size is 0. */
+void add_input(Facts& facts, const char* name, deepmd_level level, int64_t size,
+               const std::vector<double>& default_value) {
+  if (size <= 0) return;
+  deepmd_input_info input{};
+  input.struct_size = sizeof(input);
+  input.name = name;
+  input.level = level;
+  input.size = size;
+  // A file may have a default that it does not tell.
+  const bool told = static_cast<int64_t>(default_value.size()) == size;
+  input.default_value = told ? facts.keep(default_value) : nullptr;
+  facts.inputs.push_back(input);
+}
+
+void add_inputs(Facts& facts, const Module& module) {
+  std::vector<double> fparam, chg_spin;
+  if (ask(module, "has_default_fparam", false).toBool()) fparam = reals(default_fparam(module));
+  if (ask(module, "has_default_chg_spin", false).toBool()) {
+    chg_spin = reals(ask(module, "get_default_chg_spin", IValue()));
+  }
+  const auto size = [&](const char* name) { return ask(module, name, 0).toInt(); };
+  add_input(facts, "fparam", DEEPMD_FRAME, size("get_dim_fparam"), fparam);
+  add_input(facts, "charge_spin", DEEPMD_FRAME, size("get_dim_chg_spin"), chg_spin);
+  add_input(facts, "aparam", DEEPMD_ATOM, size("get_dim_aparam"), {});
+  facts.info.inputs = facts.inputs.data();
+  facts.info.n_inputs = static_cast<int32_t>(facts.inputs.size());
+}
+
+/** Values of all inputs of one frame, looked up by name; those that are null are left out. */
+template <class Get>
+std::vector<deepmd_input> values_of(const std::vector<deepmd_input_info>& inputs, int64_t natoms,
+                                    const Get& get) {
+  std::vector<deepmd_input> values;
+  for (const deepmd_input_info& input : inputs) {
+    const double* data = get(input);
+    if (data == nullptr) continue;
+    deepmd_input value{};
+    value.struct_size = sizeof(value);
+    value.name = input.name;
+    value.level = input.level;
+    value.data = backend::array_of(data, {input.level == DEEPMD_ATOM ? natoms : 1, input.size});
+    values.push_back(value);
+  }
+  return values;
+}
+
 /** What both kinds of files answer alike. */
 void add_common(Facts& facts, const Module& module) {
   deepmd_info& info = facts.info;
@@ -172,17 +192,7 @@ void add_common(Facts& facts, const Module& module) {
                        : std::vector<int64_t>{module.get_method("get_nnei")({}).toInt()};
   info.n_sel = static_cast<int32_t>(sel.size());
   info.sel = facts.keep(sel);
-  info.dim_fparam = static_cast<int32_t>(module.get_method("get_dim_fparam")({}).toInt());
-  info.dim_aparam = static_cast<int32_t>(module.get_method("get_dim_aparam")({}).toInt());
-  info.dim_chg_spin = static_cast<int32_t>(ask(module, "get_dim_chg_spin", 0).toInt());
-  info.has_default_fparam = ask(module, "has_default_fparam", false).toBool();
-  info.has_default_chg_spin = ask(module, "has_default_chg_spin", false).toBool();
-  if (info.has_default_fparam) {
-    info.default_fparam = facts.keep(reals(default_fparam(module)));
-  }
-  if (info.has_default_chg_spin) {
-    info.default_chg_spin = facts.keep(reals(ask(module, "get_default_chg_spin", IValue())));
-  }
+  add_inputs(facts, module);
   info.message_passing = ask(module, "has_message_passing", false).toBool();
   info.mixed_types = ask(module, "mixed_types", true).toBool();
   info.has_spin = ask(module, "has_spin", false).toBool();
@@ -193,6 +203,35 @@ void add_common(Facts& facts, const Module& module) {
   if (sel_type.size() == type_map.size()) sel_type.clear();
   info.n_sel_type = static_cast<int32_t>(sel_type.size());
   info.sel_type = facts.keep(sel_type);
+}
+
+/** The frames in the file with their results. */
+void add_probes(Facts& facts, const Module& module) {
+  if (!module.hasattr("probes")) return;
+  for (const IValue& item : module.attr("probes").toListRef()) {
+    const auto frame = item.toGenericDict();
+    const auto array = [&](const char* key) {
+      return frame.contains(key) ? facts.keep(reals(frame.at(key))) : nullptr;
+    };
+    deepmd_probe probe{};
+    probe.struct_size = sizeof(probe);
+    const at::Tensor types = frame.at("atype").toTensor().to(at::kCPU, at::kInt).contiguous();
+    probe.natoms = types.numel();
+    probe.atype = facts.keep(
+        std::vector<int32_t>(types.data_ptr<int32_t>(), types.data_ptr<int32_t>() + types.numel()));
+    probe.coord = array("coord");
+    probe.cell = array("cell");
+    auto inputs = values_of(facts.inputs, probe.natoms,
+                            [&](const deepmd_input_info& input) { return array(input.name); });
+    probe.n_inputs = static_cast<int32_t>(inputs.size());
+    probe.inputs = facts.keep(std::move(inputs));
+    probe.value = array("value");
+    probe.force = array("force");
+    probe.virial = array("virial");
+    facts.probes.push_back(probe);
+  }
+  facts.info.probes = facts.probes.data();
+  facts.info.n_probes = static_cast<int32_t>(facts.probes.size());
 }
 
 void set_outputs(Facts& facts) {
@@ -216,6 +255,10 @@ const double* Facts::keep(std::vector<double> x) { return kept(reals_, std::move
 const int64_t* Facts::keep(std::vector<int64_t> x) { return kept(integers_, std::move(x)); }
 const int32_t* Facts::keep(std::vector<int32_t> x) { return kept(short_integers_, std::move(x)); }
 
+const deepmd_input* Facts::keep(std::vector<deepmd_input> x) {
+  return kept(probe_inputs_, std::move(x));
+}
+
 const char* Facts::keep(std::string text) {
   texts_.push_back(std::move(text));
   return texts_.back().c_str();
@@ -231,7 +274,8 @@ const char* const* Facts::keep(const std::vector<std::string>& names) {
 void describe_own(Program& program) {
   Facts& facts = program.facts;
   const Module& module = program.module;
-  const int64_t version = module.hasattr("entry_version") ? module.attr("entry_version").toInt() : 1;
+  const int64_t version =
+      module.hasattr("entry_version") ? module.attr("entry_version").toInt() : 1;
   if (version != kEntryVersion) {
     throw Failure("the program has entry version " + std::to_string(version) + "; " +
                   std::to_string(kEntryVersion) +
@@ -254,9 +298,6 @@ void describe_own(Program& program) {
     add_packings(facts, module);
     add_probes(facts, module);
   }
-  program.frame_columns =
-      facts.info.dim_fparam + (facts.info.has_spin ? 0 : facts.info.dim_chg_spin);
-  program.atom_columns = facts.info.dim_aparam;
 }
 
 void describe_foreign(Program& program) {
@@ -267,20 +308,24 @@ void describe_foreign(Program& program) {
   }
   add_common(facts, module);
   facts.info.entries = DEEPMD_EXTENDED;
-  program.frame_columns = facts.info.dim_fparam;
-  program.atom_columns = facts.info.dim_aparam;
   // The files do not tell the sizes of what they predict: one lonely atom does.
-  const std::vector<double> origin(3, 0.0), one(1024, 1.0);
+  using backend::array_of;
+  int64_t most = 1;
+  for (const deepmd_input_info& input : facts.inputs) most = std::max(most, input.size);
+  const std::vector<double> origin(3, 0.0), one(static_cast<size_t>(most), 1.0);
   const int64_t zero = 0;
   const std::vector<int64_t> nobody(std::max<int64_t>(1, ask(module, "get_nnei", 1).toInt()), -1);
+  const auto inputs =
+      values_of(facts.inputs, 1, [&](const deepmd_input_info&) { return one.data(); });
   deepmd_extended_request request{};
   request.struct_size = sizeof(request);
   request.nloc = request.nall = 1;
   request.nnei = static_cast<int64_t>(nobody.size());
-  request.coord = request.spin = origin.data();
-  request.atype = request.mapping = &zero;
-  request.nlist = nobody.data();
-  request.fparam = request.aparam = request.chg_spin = one.data();
+  request.coord = request.spin = array_of(origin.data(), {1, 3});
+  request.atype = request.mapping = array_of(&zero, {1});
+  request.nlist = array_of(nobody.data(), {1, request.nnei});
+  request.inputs = inputs.data();
+  request.n_inputs = static_cast<int32_t>(inputs.size());
   const auto results = call_extended(program, request, false);
   const bool intensive = ask(module, "get_intensive", false).toBool();
   const bool forces = results.contains("extended_force");

@@ -44,7 +44,8 @@ int open_model(const deepmd_source* source, deepmd_backend_model** model, char* 
                size_t error_size) {
   return guarded(error, error_size, [&] {
     *model = nullptr;
-    *model = std::make_unique<deepmd_backend_model>(deepmd_backend_model{tb::open_program(*source)})
+    *model = std::make_unique<deepmd_backend_model>(
+                 deepmd_backend_model{tb::open_program(deepmd::backend::read(source))})
                  .release();
   });
 }
@@ -55,12 +56,14 @@ int query(deepmd_backend_model* model, const deepmd_info** info, char* error, si
 
 int evaluate(deepmd_backend_model* model, const deepmd_edges_request* request, char* error,
              size_t error_size) {
-  return guarded(error, error_size, [&] { tb::evaluate_edges(*model->program, *request); });
+  return guarded(error, error_size,
+                 [&] { tb::evaluate_edges(*model->program, deepmd::backend::read(request)); });
 }
 
 int evaluate_extended(deepmd_backend_model* model, const deepmd_extended_request* request,
                       char* error, size_t error_size) {
-  return guarded(error, error_size, [&] { tb::evaluate_extended(*model->program, *request); });
+  return guarded(error, error_size,
+                 [&] { tb::evaluate_extended(*model->program, deepmd::backend::read(request)); });
 }
 
 void close_model(deepmd_backend_model* model) { std::unique_ptr<deepmd_backend_model> end(model); }
@@ -78,8 +81,8 @@ extern "C" __attribute__((visibility("default"))) const deepmd_backend_functions
       open_model,
       query,
       evaluate,
-      evaluate_extended,
       close_model,
+      evaluate_extended,
       framework,
   };
   return &functions;

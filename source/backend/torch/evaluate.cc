@@ -6,7 +6,7 @@
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
-#include <cstddef>
+#include <algorithm>
 
 #include "program.h"
 
@@ -15,17 +15,19 @@ namespace {
 
 using torch::jit::IValue;
 
-at::Tensor view(const double* data, at::IntArrayRef sizes) {
-  return at::from_blob(const_cast<double*>(data), sizes, at::TensorOptions(at::kDouble));
-}
-
-at::Tensor view(const int64_t* data, at::IntArrayRef sizes) {
-  return at::from_blob(const_cast<int64_t*>(data), sizes, at::TensorOptions(at::kLong));
+/** A tensor in the memory of an array; throws std::invalid_argument for what is not taken here. */
+template <class T>
+at::Tensor view(const deepmd_array& array, const char* name) {
+  T* data = backend::numbers<T>(array, name);
+  return at::from_blob(data, at::IntArrayRef(array.shape, array.n_dims),
+                       at::TensorOptions(c10::CppTypeToScalarType<T>::value));
 }
 
 /** Write a tensor, of any device and precision, to the caller's memory. */
-void write(double* target, at::IntArrayRef sizes, const at::Tensor& from) {
-  if (target != nullptr) view(target, sizes).copy_(from.reshape(sizes));
+void write(const deepmd_array& target, const at::Tensor& from) {
+  if (target.data == nullptr) return;
+  const at::Tensor to = view<double>(target, "a result");
+  to.copy_(from.reshape(to.sizes()));
 }
 
 }  // namespace
@@ -47,44 +49,31 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
   const auto put = [&](const at::Tensor& x) { return x.to(program.device); };
   c10::List<at::Tensor> slots;
   slots.reserve(q.n_slots);
-  for (int32_t k = 0; k < q.n_slots; ++k) {
-    const deepmd_slot& s = q.slots[k];
-    slots.push_back(
-        put(s.columns < 0 ? view(s.data, {s.rows}) : view(s.data, {s.rows, s.columns})));
-  }
-  const auto& info = program.facts.info;
+  for (int32_t k = 0; k < q.n_slots; ++k) slots.push_back(put(view<int64_t>(q.slots[k], "a slot")));
   c10::Dict<std::string, at::Tensor> frame_inputs, atom_inputs;
-  if (program.frame_columns > 0) {
-    // Charge and multiplicity are the last columns of the request.
-    const at::Tensor all = put(view(q.fparam, {q.n_frames, program.frame_columns}));
-    if (info.dim_fparam > 0) frame_inputs.insert("fparam", all.narrow(1, 0, info.dim_fparam));
-    if (info.dim_chg_spin > 0) {
-      frame_inputs.insert("charge_spin", all.narrow(1, info.dim_fparam, info.dim_chg_spin));
-    }
-  }
-  if (program.atom_columns > 0) {
-    atom_inputs.insert("aparam", put(view(q.aparam, {q.n_atoms, program.atom_columns})));
+  for (int32_t k = 0; k < q.n_inputs; ++k) {
+    const deepmd_input input = backend::element(q.inputs, k);
+    auto& inputs = input.level == DEEPMD_ATOM ? atom_inputs : frame_inputs;
+    inputs.insert(input.name, put(view<double>(input.data, input.name)));
   }
   std::vector<IValue> inputs = {
-      put(view(q.vec, {q.n_edges, 3})),
-      put(view(q.i, {q.n_edges})),
-      put(view(q.j, {q.n_edges})),
-      put(view(q.atype, {q.n_atoms})),
-      put(view(q.frame, {q.n_atoms})),
+      put(view<double>(q.vec, "vec")),
+      put(view<int64_t>(q.i, "i")),
+      put(view<int64_t>(q.j, "j")),
+      put(view<int64_t>(q.atype, "atype")),
+      put(view<int64_t>(q.frame, "frame")),
       std::move(frame_inputs),
       std::move(atom_inputs),
       std::move(slots),
   };
   const auto results =
       program.module.get_method("forward_edges")(std::move(inputs)).toGenericDict();
-  for (size_t k = 0; k < program.facts.outputs.size(); ++k) {
-    const deepmd_output& output = program.facts.outputs[k];
+  for (int32_t k = 0; k < q.n_results; ++k) {
+    const deepmd_result result = backend::element(q.results, k);
+    const deepmd_output& output = program.facts.outputs.at(k);
     const std::string name = output.name;
-    write(q.results[k].value, {q.n_atoms, output.size}, results.at(name).toTensor());
-    if (output.differentiable && q.results[k].gradient != nullptr) {
-      write(q.results[k].gradient, {q.n_edges, output.size, 3},
-            results.at(name + "_grad").toTensor());
-    }
+    write(result.value, results.at(name).toTensor());
+    if (output.differentiable) write(result.gradient, results.at(name + "_grad").toTensor());
   }
 }
 
@@ -95,28 +84,25 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
   const at::AutoGradMode gradients(true);
   const torch::jit::GraphOptimizerEnabledGuard generic(false);
   const auto method = program.module.get_method("forward_lower");
-  const auto put = [&](const at::Tensor& x) { return IValue(x.to(program.device)); };
+  // All arrays are those of one frame.
+  const auto put = [&](const at::Tensor& x) { return IValue(x.unsqueeze(0).to(program.device)); };
   std::unordered_map<std::string, IValue> arguments = {
-      {"extended_coord", put(view(q.coord, {1, q.nall, 3}))},
-      {"extended_atype", put(view(q.atype, {1, q.nall}))},
-      {"nlist", put(view(q.nlist, {1, q.nloc, q.nnei}))},
+      {"extended_coord", put(view<double>(q.coord, "coord"))},
+      {"extended_atype", put(view<int64_t>(q.atype, "atype"))},
+      {"nlist", put(view<int64_t>(q.nlist, "nlist"))},
       {"do_atomic_virial", atom_virial},
   };
   if (program.facts.info.has_spin) {
-    const bool given = q.struct_size > offsetof(deepmd_extended_request, spin) && q.spin != nullptr;
-    if (!given) throw Failure(program.path + ": the model needs the spins of the atoms");
-    arguments["extended_spin"] = put(view(q.spin, {1, q.nall, 3}));
+    if (q.spin.data == nullptr) {
+      throw Failure(program.path + ": the model needs the spins of the atoms");
+    }
+    arguments["extended_spin"] = put(view<double>(q.spin, "spin"));
   }
-  if (q.mapping != nullptr) arguments["mapping"] = put(view(q.mapping, {1, q.nall}));
-  if (program.frame_columns > 0 && q.fparam != nullptr) {
-    arguments["fparam"] = put(view(q.fparam, {1, program.frame_columns}));
-  }
-  if (program.atom_columns > 0 && q.aparam != nullptr) {
-    arguments["aparam"] = put(view(q.aparam, {1, q.nloc, program.atom_columns}));
-  }
-  const int64_t dim_chg_spin = program.facts.info.dim_chg_spin;
-  if (dim_chg_spin > 0 && q.chg_spin != nullptr) {
-    arguments["charge_spin"] = put(view(q.chg_spin, {1, dim_chg_spin}));
+  if (q.mapping.data != nullptr) arguments["mapping"] = put(view<int64_t>(q.mapping, "mapping"));
+  for (int32_t k = 0; k < q.n_inputs; ++k) {
+    const deepmd_input input = backend::element(q.inputs, k);
+    const at::Tensor value = view<double>(input.data, input.name);
+    arguments[input.name] = put(input.level == DEEPMD_ATOM ? value : value.reshape(-1));
   }
   c10::Dict<std::string, at::Tensor> out;
   for (const auto& item : method({}, arguments).toGenericDict()) {
@@ -127,34 +113,28 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
 
 void evaluate_extended(const Program& program, const deepmd_extended_request& q) {
   const Threads threads(q.threads);
-  const auto& outputs = program.facts.outputs;
-  const auto target = [](double* const* list, size_t k) { return list ? list[k] : nullptr; };
-  bool atom_virial = false;
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    atom_virial = atom_virial || target(q.atom_virial, k) != nullptr;
-  }
+  std::vector<deepmd_result> wanted;
+  for (int32_t k = 0; k < q.n_results; ++k) wanted.push_back(backend::element(q.results, k));
+  const bool atom_virial =
+      std::any_of(wanted.begin(), wanted.end(),
+                  [](const deepmd_result& result) { return result.atom_virial.data != nullptr; });
   const auto results = call_extended(program, q, atom_virial);
   const at::NoGradGuard no_gradients;
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    const int64_t size = outputs[k].size;
-    const std::string name = outputs[k].name;
+  for (size_t k = 0; k < wanted.size(); ++k) {
+    const deepmd_output& output = program.facts.outputs.at(k);
+    const std::string name = output.name;
     const std::string key = results.contains("atom_" + name) ? "atom_" + name : name;
-    write(target(q.value, k), {q.nloc, size}, results.at(key));
-    if (!outputs[k].differentiable) continue;
+    write(wanted[k].value, results.at(key));
+    if (!output.differentiable) continue;
     // The files put atoms first: (1, nall, [size,] 3).
-    const auto derivative = [&](double* to, const char* from, int64_t width) {
-      if (to == nullptr) return;
-      const at::Tensor x = results.at(from).reshape({q.nall, size, width}).transpose(0, 1);
-      write(to, {size, q.nall, width}, x);
+    const auto derivative = [&](const deepmd_array& to, const char* from, int64_t width) {
+      if (to.data == nullptr) return;
+      write(to, results.at(from).reshape({q.nall, output.size, width}).transpose(0, 1));
     };
-    derivative(target(q.force, k), "extended_force", 3);
-    derivative(target(q.atom_virial, k), "extended_virial", 9);
-    if (program.facts.info.has_spin) {
-      derivative(target(q.force_mag, k), "extended_force_mag", 3);
-    }
-    if (target(q.virial, k) != nullptr) {
-      write(q.virial[k], {size, 9}, results.at("virial"));
-    }
+    derivative(wanted[k].force, "extended_force", 3);
+    derivative(wanted[k].atom_virial, "extended_virial", 9);
+    if (program.facts.info.has_spin) derivative(wanted[k].force_mag, "extended_force_mag", 3);
+    if (wanted[k].virial.data != nullptr) write(wanted[k].virial, results.at("virial"));
   }
 }
 

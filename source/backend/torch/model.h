@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../backend.h"
+#include "../arrays.h"
 
 namespace deepmd::torch_backend {
 
@@ -21,6 +21,7 @@ struct Failure : public std::runtime_error {
 struct Facts {
   deepmd_info info{};
   std::vector<deepmd_output> outputs;
+  std::vector<deepmd_input_info> inputs;
   std::vector<deepmd_packing> packings;
   std::vector<deepmd_probe> probes;
 
@@ -30,6 +31,7 @@ struct Facts {
   const int32_t* keep(std::vector<int32_t> values);
   const char* keep(std::string text);
   const char* const* keep(const std::vector<std::string>& names);
+  const deepmd_input* keep(std::vector<deepmd_input> inputs);
 
  private:
   // Deques do not move what they hold.
@@ -38,6 +40,7 @@ struct Facts {
   std::deque<std::vector<int32_t>> short_integers_;
   std::deque<std::string> texts_;
   std::deque<std::vector<const char*>> names_;
+  std::deque<std::vector<deepmd_input>> probe_inputs_;
 };
 
 /** The program of a file on its device. */

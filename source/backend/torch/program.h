@@ -13,8 +13,6 @@ struct Program {
   at::Device device{at::kCPU};
   std::string path;
   Facts facts;
-  /** Widths of the parameters of frames and atoms that forward_edges takes. */
-  int64_t frame_columns = 0, atom_columns = 0;
 };
 
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */

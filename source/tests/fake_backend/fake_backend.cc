@@ -3,9 +3,10 @@
 //
 // A model file is text, "name number ..." line by line, see Model. With c = 1 + 0.3 (t_i + t_j),
 // phi(r) = c (1 - r²/rcut²)³ and q_i = sum_j phi(r_ij), outputs are
-//   energy  e_i = q_i / 2 + fparam + aparam_i; q_i² + q_i sum_j q_j phi(r_ij) with message_passing
+//   energy  e_i = q_i / 2 + fparam + field + aparam_i
+//           (q_i² + q_i sum_j q_j phi(r_ij) for q_i / 2 with message_passing)
 //   dipole  sum_j phi(r_ij) d_ij
-//   count   number of neighbours; a mean over atoms
+//   count   number of neighbors; a mean over atoms
 // With "spin s" (s: Angstrom per unit, of type 0; type 1 has none) the energy also has, per atom i,
 // |S_i|² and S_i·S_j of all neighbours j with |r_ij + s (S_j - S_i)| <= rcut.
 #include <algorithm>
@@ -22,13 +23,18 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/arrays.h"
 
 #ifndef FAKE_VERSION
 #define FAKE_VERSION DEEPMD_BACKEND_VERSION
 #endif
 
 namespace {
+
+using deepmd::backend::array_of;
+using deepmd::backend::element;
+using deepmd::backend::numbers;
+using deepmd::backend::read;
 
 struct Model {
   std::map<std::string, std::vector<double>> settings;
@@ -39,7 +45,8 @@ struct Model {
   std::vector<int32_t> use_spin;
   std::vector<double> spin_scale;
   std::vector<deepmd_output> outputs;
-  std::vector<double> probe_coord{0, 0, 0, 1.5, 0, 0}, probe_energy, probe_force, default_fparam;
+  std::vector<deepmd_input_info> inputs;
+  std::vector<double> probe_coord{0, 0, 0, 1.5, 0, 0}, probe_energy;
   std::vector<int32_t> probe_types{0, 0, -1};
   deepmd_probe probe{};
   deepmd_info info{};
@@ -52,6 +59,7 @@ struct Model {
   double rcut() const { return info.rcut; }
 
   explicit Model(const std::string& text);
+  void add_input(const char* name, int32_t level);
 };
 
 Model::Model(const std::string& text) {
@@ -88,13 +96,11 @@ Model::Model(const std::string& text) {
              {sizeof(deepmd_output), "count", 1, 0, 1}};
   info.outputs = outputs.data();
   info.n_outputs = 3;
-  info.dim_fparam = is("fparam");
-  info.dim_aparam = is("aparam");
-  if (is("default_fparam")) {
-    default_fparam = settings["default_fparam"];
-    info.has_default_fparam = 1;
-    info.default_fparam = default_fparam.data();
-  }
+  add_input("fparam", DEEPMD_FRAME);
+  add_input("aparam", DEEPMD_ATOM);
+  add_input("field", DEEPMD_FRAME);
+  info.inputs = inputs.data();
+  info.n_inputs = static_cast<int32_t>(inputs.size());
   info.message_passing = is("message_passing") || is("whole");  // both want all atoms at once
   info.framework = "fake 1.0";
   info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));
@@ -108,31 +114,68 @@ Model::Model(const std::string& text) {
     info.use_spin = is("spins_untold") ? nullptr : use_spin.data();
     info.spin_scale = spin_scale.data();
   }
-  if (is("first_release")) info.struct_size = offsetof(deepmd_info, chunk_edges);
+  if (is("first_release")) info.struct_size = offsetof(deepmd_info, use_spin);
   if (is("probe")) {
     probe_energy = settings["probe"];
-    probe = {sizeof(probe),
-             2,
-             probe_coord.data(),
-             probe_types.data(),
-             nullptr,
-             nullptr,
-             nullptr,
-             probe_energy.data(),
-             nullptr,
-             nullptr};
+    probe.struct_size = sizeof(probe);
+    probe.natoms = 2;
+    probe.coord = probe_coord.data();
+    probe.atype = probe_types.data();
+    probe.value = probe_energy.data();
     info.probes = &probe;
     info.n_probes = 1;
   }
   if (is("short_info")) info.struct_size = 8;
 }
 
+/** Take an input of one number if the text says so: "name 1", and "default_name x". */
+void Model::add_input(const char* name, int32_t level) {
+  if (!is(name)) return;
+  deepmd_input_info input{};
+  input.struct_size = sizeof(input);
+  input.name = name;
+  input.level = level;
+  input.size = 1;
+  const auto given = settings.find(std::string("default_") + name);
+  if (given != settings.end()) input.default_value = given->second.data();
+  inputs.push_back(input);
+}
+
 double strength(int64_t a, int64_t b) { return 1.0 + 0.3 * static_cast<double>(a + b); }
+
+/** Arrays of a request for edges, checked. */
+struct Edges {
+  int64_t n_edges, n_atoms;
+  const double* vec;
+  const int64_t *i, *j, *atype;
+  std::vector<deepmd_array> slots;
+  std::map<std::string, const double*> inputs;
+  std::vector<double*> values, gradients;
+
+  explicit Edges(const deepmd_edges_request& r)
+      : n_edges(r.n_edges),
+        n_atoms(r.n_atoms),
+        vec(numbers<double>(r.vec, "vec")),
+        i(numbers<int64_t>(r.i, "i")),
+        j(numbers<int64_t>(r.j, "j")),
+        atype(numbers<int64_t>(r.atype, "atype")),
+        slots(r.slots, r.slots + r.n_slots) {
+    for (int32_t k = 0; k < r.n_inputs; ++k) {
+      const deepmd_input input = element(r.inputs, k);
+      inputs[input.name] = numbers<double>(input.data, input.name);
+    }
+    for (int32_t k = 0; k < r.n_results; ++k) {
+      const deepmd_result result = element(r.results, k);
+      values.push_back(numbers<double>(result.value, "value"));
+      gradients.push_back(numbers<double>(result.gradient, "gradient"));
+    }
+  }
+};
 
 /** Visit edges with phi and its derivative by r², as (edge, phi, dphi). */
 using Visitor = std::function<void(int64_t, double, double)>;
 
-void visit_edges(const Model& model, const deepmd_edges_request& r, const Visitor& visitor) {
+void visit_edges(const Model& model, const Edges& r, const Visitor& visitor) {
   const double rc2 = model.rcut() * model.rcut();
   const auto visit = [&](int64_t e) {
     const double* d = r.vec + 3 * e;
@@ -140,23 +183,41 @@ void visit_edges(const Model& model, const deepmd_edges_request& r, const Visito
     const double c = strength(r.atype[r.i[e]], r.atype[r.j[e]]);
     visitor(e, c * x * x * x, -3.0 * c * x * x / rc2);
   };
-  const int nt = model.info.ntypes;
-  for (int s = 0; s < r.n_slots; ++s) {
+  const size_t nt = static_cast<size_t>(model.info.ntypes);
+  for (size_t s = 0; s < r.slots.size(); ++s) {
     if (model.is("typed") && s % (nt + 1) == 0) continue;  // atoms of a type
-    const deepmd_slot& slot = r.slots[s];
-    for (int64_t k = 0; k < slot.rows * std::max<int64_t>(slot.columns, 1); ++k) {
-      if (slot.data[k] >= 0) visit(slot.data[k]);
+    const deepmd_array& slot = r.slots[s];
+    const int64_t* edges = numbers<int64_t>(slot, "slot");
+    const int64_t size = slot.shape[0] * (slot.n_dims == 2 ? slot.shape[1] : 1);
+    for (int64_t k = 0; k < size; ++k) {
+      if (edges[k] >= 0) visit(edges[k]);
     }
   }
 }
 
-void evaluate_edges(const Model& model, const deepmd_edges_request& r) {
+/** Add the inputs to energies, and let other ranks know them. */
+void add_inputs(const Model& model, const Edges& r, const deepmd_exchange* exchange) {
+  double* energy = r.values[0];
+  for (const auto& [name, value] : r.inputs) {
+    for (int64_t a = 0; a < r.n_atoms; ++a) energy[a] += value[name == "aparam" ? a : 0];
+  }
+  if (!model.is("exchange")) return;
+  if (!exchange) throw std::runtime_error("there is no exchange of ghosts");
+  const deepmd_exchange other = read(exchange);
+  const deepmd_array values = array_of(energy, {r.n_atoms, 1});
+  char message[64];
+  if (other.to_ghosts(other.context, &values, message, sizeof(message)) != 0) {
+    throw std::runtime_error(message);
+  }
+}
+
+void evaluate_edges(const Model& model, const deepmd_edges_request& request) {
   if (model.is("fail")) throw std::runtime_error("the fake backend was told to fail");
-  const int n_fparam = model.info.dim_fparam;
+  const Edges r(request);
   const auto n = static_cast<size_t>(r.n_atoms);
   std::vector<double> q(n, 0.0), s(n, 0.0);
-  double *energy = r.results[0].value, *dipole = r.results[1].value, *count = r.results[2].value;
-  double *g0 = r.results[0].gradient, *g1 = r.results[1].gradient;
+  double *energy = r.values[0], *dipole = r.values[1], *count = r.values[2];
+  double *g0 = r.gradients[0], *g1 = r.gradients[1];
   std::fill(energy, energy + n, 0.0);
   std::fill(dipole, dipole + 3 * n, 0.0);
   std::fill(count, count + n, 0.0);
@@ -167,11 +228,8 @@ void evaluate_edges(const Model& model, const deepmd_edges_request& r) {
   if (messages) {
     visit_edges(model, r, [&](int64_t e, double phi, double) { s[r.i[e]] += q[r.j[e]] * phi; });
   }
-  for (size_t a = 0; a < n; ++a) {
-    energy[a] = messages ? q[a] * q[a] + q[a] * s[a] : 0.5 * q[a];
-    if (n_fparam) energy[a] += r.fparam[0];
-    if (model.info.dim_aparam) energy[a] += r.aparam[a];
-  }
+  for (size_t a = 0; a < n; ++a) energy[a] = messages ? q[a] * q[a] + q[a] * s[a] : 0.5 * q[a];
+  add_inputs(model, r, request.exchange);
   visit_edges(model, r, [&](int64_t e, double phi, double dphi) {
     const int64_t i = r.i[e], j = r.j[e];
     const double by_phi = messages ? 2.0 * q[i] + 2.0 * s[i] + q[i] * q[j] : 0.5;
@@ -189,8 +247,35 @@ void evaluate_edges(const Model& model, const deepmd_edges_request& r) {
 
 double dot(const double* a, const double* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
+/** Arrays of a request with ghosts, checked. */
+struct Table {
+  int64_t nloc, nall, nnei;
+  const double *coord, *spin;
+  const int64_t *atype, *nlist, *mapping;
+  std::vector<double*> value, force, virial, atom_virial, force_mag;
+
+  explicit Table(const deepmd_extended_request& r)
+      : nloc(r.nloc),
+        nall(r.nall),
+        nnei(r.nnei),
+        coord(numbers<double>(r.coord, "coord")),
+        spin(numbers<double>(r.spin, "spin")),
+        atype(numbers<int64_t>(r.atype, "atype")),
+        nlist(numbers<int64_t>(r.nlist, "nlist")),
+        mapping(numbers<int64_t>(r.mapping, "mapping")) {
+    for (int32_t k = 0; k < r.n_results; ++k) {
+      const deepmd_result result = element(r.results, k);
+      value.push_back(numbers<double>(result.value, "value"));
+      force.push_back(numbers<double>(result.force, "force"));
+      virial.push_back(numbers<double>(result.virial, "virial"));
+      atom_virial.push_back(numbers<double>(result.atom_virial, "atom_virial"));
+      force_mag.push_back(numbers<double>(result.force_mag, "force_mag"));
+    }
+  }
+};
+
 /** Add the energies of spins and the forces on them. */
-void add_spins(const Model& model, const deepmd_extended_request& r) {
+void add_spins(const Model& model, const Table& r) {
   const auto spin = [&](int64_t a) { return r.spin + 3 * a; };
   const auto add = [&](int64_t a, double factor, const double* s) {
     if (!r.force_mag[0]) return;
@@ -217,7 +302,7 @@ void add_spins(const Model& model, const deepmd_extended_request& r) {
 }
 
 /** Edges of the table, then forces of all atoms. */
-void evaluate_table(const Model& model, const deepmd_extended_request& r) {
+void evaluate_table(const Model& model, const Table& r, const deepmd_extended_request& request) {
   std::vector<int64_t> i, j, all;
   std::vector<double> vec;
   for (int64_t c = 0; c < r.nloc; ++c) {
@@ -240,23 +325,41 @@ void evaluate_table(const Model& model, const deepmd_extended_request& r) {
   }
   const auto n_edges = static_cast<int64_t>(i.size());
   std::vector<double> v0(r.nall), v1(3 * r.nall), v2(r.nall), g0(3 * n_edges), g1(9 * n_edges);
-  std::vector<double> aparam(r.nall, 0.0);
-  if (r.aparam) std::copy(r.aparam, r.aparam + r.nloc, aparam.begin());
-  const deepmd_result results[3] = {
-      {v0.data(), g0.data()}, {v1.data(), g1.data()}, {v2.data(), nullptr}};
-  const deepmd_slot slot{all.data(), n_edges, -1};
+  // Ghosts have no values of their own; energies of ghosts are not used.
+  std::vector<std::vector<double>> rows;
+  std::vector<deepmd_input> inputs;
+  for (int32_t k = 0; k < request.n_inputs; ++k) {
+    inputs.push_back(element(request.inputs, k));
+    deepmd_input& input = inputs.back();
+    if (input.level != DEEPMD_ATOM) continue;
+    const double* given = numbers<double>(input.data, input.name);
+    rows.emplace_back(given, given + r.nloc);
+    rows.back().resize(static_cast<size_t>(r.nall), 0.0);
+    input.data = array_of(rows.back().data(), {r.nall, 1});
+  }
+  std::vector<deepmd_result> results(3);
+  for (deepmd_result& result : results) result.struct_size = sizeof(result);
+  results[0].value = array_of(v0.data(), {r.nall, 1});
+  results[1].value = array_of(v1.data(), {r.nall, 3});
+  results[2].value = array_of(v2.data(), {r.nall, 1});
+  results[0].gradient = array_of(g0.data(), {n_edges, 1, 3});
+  results[1].gradient = array_of(g1.data(), {n_edges, 3, 3});
+  const deepmd_array slot = array_of(all.data(), {n_edges});
   deepmd_edges_request edges{};
+  edges.struct_size = sizeof(edges);
   edges.n_edges = n_edges;
   edges.n_atoms = r.nall;
-  edges.vec = vec.data();
-  edges.i = i.data();
-  edges.j = j.data();
-  edges.atype = r.atype;
-  edges.fparam = r.fparam;
-  edges.aparam = aparam.data();
+  edges.vec = array_of(vec.data(), {n_edges, 3});
+  edges.i = array_of(i.data(), {n_edges});
+  edges.j = array_of(j.data(), {n_edges});
+  edges.atype = request.atype;
+  edges.inputs = inputs.data();
+  edges.n_inputs = static_cast<int32_t>(inputs.size());
   edges.slots = &slot;
   edges.n_slots = 1;
-  edges.results = results;
+  edges.results = results.data();
+  edges.n_results = 3;
+  edges.exchange = request.exchange;
   Model flat = model;
   flat.settings["typed"] = {0.0};
   evaluate_edges(flat, edges);
@@ -291,8 +394,9 @@ void evaluate_table(const Model& model, const deepmd_extended_request& r) {
 }
 
 /** The same through coordinates. */
-void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
-  if (!model.is("spin")) return evaluate_table(model, r);
+void evaluate_extended(const Model& model, const deepmd_extended_request& request) {
+  const Table r(request);
+  if (!model.is("spin")) return evaluate_table(model, r, request);
   std::vector<int64_t> near(r.nlist, r.nlist + r.nloc * r.nnei);
   for (size_t k = 0; k < near.size(); ++k) {
     const double* here = r.coord + 3 * (static_cast<int64_t>(k) / r.nnei);
@@ -300,9 +404,9 @@ void evaluate_extended(const Model& model, const deepmd_extended_request& r) {
     for (int a = 0; a < 3 && near[k] >= 0; ++a) d[a] = r.coord[3 * near[k] + a] - here[a];
     if (near[k] >= 0 && dot(d, d) > model.rcut() * model.rcut()) near[k] = -1;
   }
-  deepmd_extended_request within = r;
+  Table within = r;
   within.nlist = near.data();
-  evaluate_table(model, within);
+  evaluate_table(model, within, request);
   add_spins(model, r);
 }
 
@@ -340,12 +444,12 @@ int query(deepmd_backend_model* model, const deepmd_info** info, char*, size_t) 
 
 int evaluate(deepmd_backend_model* model, const deepmd_edges_request* request, char* error,
              size_t error_size) {
-  return guarded(error, error_size, [&] { evaluate_edges(*of(model), *request); });
+  return guarded(error, error_size, [&] { evaluate_edges(*of(model), read(request)); });
 }
 
 int evaluate_lower(deepmd_backend_model* model, const deepmd_extended_request* request, char* error,
                    size_t error_size) {
-  return guarded(error, error_size, [&] { evaluate_extended(*of(model), *request); });
+  return guarded(error, error_size, [&] { evaluate_extended(*of(model), read(request)); });
 }
 
 void close_model(deepmd_backend_model* model) { std::unique_ptr<Model>{of(model)}; }
@@ -359,8 +463,8 @@ const deepmd_backend_functions functions = {sizeof(deepmd_backend_functions),
                                             open_model,
                                             query,
                                             evaluate,
-                                            evaluate_lower,
                                             close_model,
+                                            evaluate_lower,
                                             framework};
 
 }  // namespace
