@@ -250,7 +250,7 @@ def _interned(tree: Any) -> Any:
     if isinstance(tree, dict):
         return type(tree)((_interned(k), _interned(v)) for k, v in tree.items())
     if isinstance(tree, (list, tuple)):
-        return [_interned(v) for v in tree]
+        return type(tree)(_interned(v) for v in tree)
     return sys.intern(tree) if type(tree) is str else tree
 
 

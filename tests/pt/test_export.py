@@ -16,7 +16,13 @@ from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator  # noqa: E402
-from deepmd.pt.export import build_program, read_pth, trace_core, write_pth  # noqa: E402
+from deepmd.pt.export import (  # noqa: E402
+    ENTRY_VERSION,
+    build_program,
+    read_pth,
+    trace_core,
+    write_pth,
+)
 from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.utils.errors import ModelFileError  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
@@ -302,7 +308,7 @@ def test_the_archive_holds_the_neutral_model(kind, tmp_path):
     extra = {"metadata.json": ""}
     torch.jit.load(str(path), _extra_files=extra)
     about = json.loads(extra["metadata.json"])
-    assert about["entry_version"] == 1
+    assert about["entry_version"] == ENTRY_VERSION
     assert [p["layout"] for p in about["packings"]] == ["typed", "centres"]
     torn = tmp_path / "torn.pth"
     torn.write_bytes(path.read_bytes()[:2000])

@@ -11,6 +11,7 @@ from deepmd.dpmodel.neighbors import batch_edges
 
 SMALL = {"rcut": 4.0, "rcut_smth": 1.0, "sel": [12, 12], "neuron": [4, 8], "axis_neuron": 2}
 DPA1 = {"type": "dpa1", **SMALL, "sel": 24, "tebd_dim": 4, "attn_layer": 0}
+STRIP = {"tebd_input_mode": "strip"}
 EXCLUDE = {"exclude_types": [[0, 1]]}
 
 
@@ -68,7 +69,8 @@ def test_components_of_a_hybrid_are_looked_at():
     [
         ({"set_davg_zero": False}, 0.3, True),
         ({"set_davg_zero": False}, 0.0, False),
-        ({"set_davg_zero": False, "tebd_input_mode": "strip"}, 0.3, False),
+        ({"set_davg_zero": False, **STRIP}, 0.3, True),
+        ({"set_davg_zero": False, **STRIP, "smooth_type_embedding": True}, 0.3, False),
     ],
 )
 def test_order_of_atoms(changes, mean, depends):
