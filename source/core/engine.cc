@@ -171,6 +171,7 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
                      w.first_type.data()},
                     &w.overflow);
   w.slots.clear();
+  w.slots.reserve(slots.size());
   for (const Slot& s : slots) {
     w.slots.push_back(s.columns < 0 ? array_of(s.data.data(), {s.rows})
                                     : array_of(s.data.data(), {s.rows, s.columns}));
