@@ -11,6 +11,7 @@
 #include <iterator>
 #include <map>
 #include <sstream>
+#include <string_view>
 #include <vector>
 
 #include "backend/arrays.h"
@@ -49,7 +50,7 @@ constexpr const char* kLoaderPath = "DYLD_LIBRARY_PATH";
 constexpr const char* kEnding = ".so";
 constexpr const char* kLoaderPath = "LD_LIBRARY_PATH";
 #endif
-const std::string kBeginning = "libdeepmd_backend_";
+constexpr std::string_view kBeginning = "libdeepmd_backend_";
 
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -177,7 +178,7 @@ deepmd_backend_functions open_known(const Known& known,
                                     const std::map<std::string, std::string>& found) {
   const auto place = found.find(known.key);
   if (place != found.end()) return open_backend(place->second, &known);
-  const std::string name = kBeginning + known.key + kEnding;
+  const std::string name = std::string(kBeginning) + known.key + kEnding;
   if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
     return functions_of(handle, name);
   }

@@ -129,6 +129,7 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   const int64_t size = backend_->chunk_edges() > 0 ? backend_->chunk_edges() : kEdgesPerChunk;
   const int64_t parts = std::clamp<int64_t>((total + size - 1) / size, 1, n);
   std::vector<Range> ranges;
+  ranges.reserve(static_cast<size_t>(parts));
   for (int64_t k = 0; k < parts; ++k) ranges.push_back({k * n / parts, (k + 1) * n / parts});
   return ranges;
 }
@@ -171,6 +172,7 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
                      w.first_type.data()},
                     &w.overflow);
   w.slots.clear();
+  w.slots.reserve(slots.size());
   for (const Slot& s : slots) {
     w.slots.push_back(s.columns < 0 ? array_of(s.data.data(), {s.rows})
                                     : array_of(s.data.data(), {s.rows, s.columns}));

@@ -28,7 +28,7 @@ bool exists(const std::string& path) {
 }
 
 /** Return the path of a model: a file that is not there is named before a backend is missed. */
-const std::string& checked(const std::string& path, const OpenOptions& options) {
+std::string checked(const std::string& path, const OpenOptions& options) {
   if (options.content.empty() && !exists(path)) {
     fail(path, "there is no such model file", "check the path");
   }

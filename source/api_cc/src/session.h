@@ -58,6 +58,7 @@ void set_charge_spin(Session& session, const std::vector<double>& charge_spin);
 
 /** Arrays of doubles as they are, arrays of floats converted. */
 inline const std::vector<double>& doubles(const std::vector<double>& x) { return x; }
+const std::vector<double>& doubles(std::vector<double>&&) = delete;  // would not live on
 inline std::vector<double> doubles(const std::vector<float>& x) { return {x.begin(), x.end()}; }
 
 /** The same array of all frames, one after the other. */
