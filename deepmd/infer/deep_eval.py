@@ -161,7 +161,7 @@ class DeepEval(Queries):
         found = self._in_parts(batch, frames.n_atoms, derivatives, extra)
         out = {}
         for name, value in found.items():
-            if name == "hessian":
+            if name == "hessian" and name in derivatives:
                 out[name] = _hessians(value, real)
             elif self.is_per_atom(name):
                 out[name] = np.zeros((*real.shape, *value.shape[1:]))
