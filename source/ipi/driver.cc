@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <utility>
 
 #include "error.h"
 
@@ -86,7 +87,7 @@ void serve(Connection& server, Potential& potential, bool verbose) {
         std::fflush(stdout);
       }
     } else if (header == "GETFORCE" && have_result) {
-      send_result(server, std::move(result));
+      send_result(server, std::exchange(result, {}));
       have_result = false;
     } else if (header == "GETFORCE") {
       throw Error("the server asked for forces before it sent positions");

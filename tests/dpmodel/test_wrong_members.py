@@ -16,7 +16,7 @@ from tests.members import DESCRIPTORS, SE_A, section
 NOTHING = {f"update_g1_has_{name}": False for name in ("conv", "drrd", "grrg", "attn")}
 WRONG = [
     ("dpa2", "repformer", {"axis_neuron": 5}, "5 is more than the 4 channels of atoms or pairs"),
-    ("dpa2", "repformer", NOTHING, "atoms receive nothing from their neighbours"),
+    ("dpa2", "repformer", NOTHING, "atoms receive nothing from their neighbors"),
     ("dpa3", "repflow", {"axis_neuron": 5}, "5 is more than the 4 channels of atoms or edges"),
     ("dpa3", "repflow", {"a_compress_rate": 3}, "4, is no multiple of 6"),
     (
