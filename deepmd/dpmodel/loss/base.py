@@ -175,8 +175,8 @@ class Mean(NamedTuple):
 
     def shown_value(self) -> Any:
         """Return the value, independent of the parameters."""
-        fixed = self._replace(sum=ops.stop_gradient(self.sum))
-        return fixed._replace(weight=ops.stop_gradient(self.weight)).value()
+        total, weight = ops.stop_gradient(self.sum), ops.stop_gradient(self.weight)
+        return Mean(total, weight, self.form).value()
 
     def scaled(self, factor: Any) -> "Mean":
         """Return the mean of ``factor`` times the errors."""
@@ -216,16 +216,11 @@ def _over_ranks(terms: list[LossTerm], reduce: Callable[[Any], Any]) -> list[Los
     The sums have the values of all ranks and the derivatives of this one. A label that is missing
     on some ranks is found where one has it; ranks without it add nothing.
     """
-    means = [m for t in terms for m in (t.minimized, t.metric) if m is not None]
+    means = [(m, t.find) for t in terms for m in (t.minimized, t.metric) if m is not None]
     if not means:
         return terms
-    space = ops.xp(means[0].sum)
-    found = [t.find for t in terms for m in (t.minimized, t.metric) if m is not None]
-    own = [
-        part * find
-        for m, find in zip(means, found, strict=True)
-        for part in (m.sum, m.weight, 1.0 + 0.0 * m.weight)
-    ]
+    space = ops.xp(means[0][0].sum)
+    own = [part * find for m, find in means for part in (m.sum, m.weight, 1.0 + 0.0 * m.weight)]
     total = reduce(ops.stop_gradient(space.stack(own)))
 
     def of_all(k: int, mean: Mean) -> Mean:
