@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.graphs.inferred import inferred_section
+from deepmd.graphs.inferred import (
+    environment_nodes,
+    inferred_section,
+    settings_of,
+    suffix_of,
+)
 from deepmd.io.graph import Graph
 from deepmd.schema.check import normalize_model
 from deepmd.schema.legacy import upgrade
@@ -83,14 +88,19 @@ def _adapt(part: dict[str, Any], s: str, graph: Graph) -> None:
 
 
 def _check(section: Mapping[str, Any], graph: Graph) -> None:
-    """Raise ModelFileError if script and graph disagree on types or cutoff."""
+    """Raise ModelFileError if script and graph disagree on types, cutoffs or neighbors."""
     names = graph.text("model_attr/tmap")
     if names is not None and names.split() != section["type_map"]:
         raise ModelFileError(
             f"its types are {names.split()}, its script says {section['type_map']}"
         )
-    parts = [part for part, _ in descriptor_parts(section)]
-    rcut, stored = max(part["rcut"] for part in parts), graph.constant("descrpt_attr/rcut")
-    # Graphs keep cutoffs in single precision.
-    if stored is not None and not np.allclose(stored, rcut, rtol=1e-6, atol=0.0):
-        raise ModelFileError(f"its cutoff is {stored}, its script says {rcut}")
+    parts = {s: part for part, s in descriptor_parts(section)}
+    for node in environment_nodes(graph):
+        s = suffix_of(node)
+        if s not in parts:
+            raise ModelFileError(f'its script has no descriptor for the operator "{node.name}"')
+        for name, value in settings_of(node).items():
+            stated = parts[s][name]
+            same = np.sum(value) == np.sum(stated) if name == "sel" else np.isclose(value, stated)
+            if not same:
+                raise ModelFileError(f"{name} is {value}, its script says {stated}")
