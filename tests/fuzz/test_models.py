@@ -23,7 +23,14 @@ KINDS = (
 #: Kinds without a checksum, in which damage to numbers cannot be found.
 UNSIGNED = ("frozen.pb",)
 #: Mutants of the short run; those of compiled files take longest to open.
-SHORT = {"model.dp": 140, "model.yaml": 70, "ckpt.dp": 70, "ckpt.pt": 70, "ckpt.jax": 21, "frozen.pb": 70}
+SHORT = {
+    "model.dp": 140,
+    "model.yaml": 70,
+    "ckpt.dp": 70,
+    "ckpt.pt": 70,
+    "ckpt.jax": 21,
+    "frozen.pb": 70,
+}
 FEW = 14
 LONG = 10_000
 
