@@ -103,7 +103,9 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
     template = EMBEDDINGS.get((kind, nets["ndim"]))
     if template is None:
         raise NotAvailableError(f'graphs with a descriptor of type "{kind}" are not read')
-    yield from _collection(nets, (*place, "embeddings"), template, s, unused_networks(data))
+    if "compress" not in data:
+        unused = unused_networks(data)
+        yield from _collection(nets, (*place, "embeddings"), template, s, unused)
     if "embeddings_strip" in data:
         one_side = STRIPPED[data["type_one_side"]]
         yield from _collection(data["embeddings_strip"], (*place, "embeddings_strip"), one_side, s)

@@ -84,7 +84,7 @@ def descriptor_parts(section: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any
 def _adapt(part: dict[str, Any], s: str, graph: Graph) -> None:
     """Let a section say what the graph does where DeePMD-kit takes no notice of the option."""
     if part["type"] in ("se_e2_a", "se_e2_r"):
-        part["type_one_side"] = f"filter_type_all{s}/matrix_1_0" in graph
+        part["type_one_side"] = any(name.startswith(f"filter_type_all{s}/") for name in graph)
 
 
 def _check(section: Mapping[str, Any], graph: Graph) -> None:
