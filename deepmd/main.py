@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from deepmd import __version__
+from deepmd.base.errors import InputError, nearest
 from deepmd.entrypoints.commands import (
     COMMANDS,
     LOG,
@@ -22,7 +23,6 @@ from deepmd.entrypoints.commands import (
     option,
 )
 from deepmd.entrypoints.main import backend_key, dispatch
-from deepmd.utils.errors import InputError, nearest
 
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),

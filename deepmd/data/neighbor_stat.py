@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import DataError, InputError, located
+from deepmd.base.log import with_progress
 from deepmd.data.system import System
 from deepmd.dpmodel.atomic_model import AtomicModel
 from deepmd.dpmodel.batch import Batch
@@ -15,8 +17,6 @@ from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.schema.descriptor import Selection
-from deepmd.utils.errors import DataError, InputError, located
-from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@
 import logging
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
 from deepmd.data.search import open_systems
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 

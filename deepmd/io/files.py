@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepmd.base.errors import InputError, ModelFileError, did_you_mean
+from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.io.guard import opening, regular_size
 from deepmd.io.tree import difference
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
-from deepmd.utils.files import hdf5_bytes, replacing
 
 #: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
 HDF5_SUFFIXES = (".dp", ".hlo", ".jax")

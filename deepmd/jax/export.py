@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
-from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import load_model
 from deepmd.jax.evaluator import open_hlo
 from deepmd.jax.program import ABOUT, BLOB, describe, export_program
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import hdf5_bytes, replacing
+from deepmd.runtime.probes import compare_probes, make_probes
 
 
 def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
+from deepmd.base.errors import InputError, NotAvailableError, nearest
 from deepmd.schema.cross import cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
@@ -30,7 +31,6 @@ from deepmd.schema.registry import (
     optimizer_args,
 )
 from deepmd.schema.tree import gen_args
-from deepmd.utils.errors import InputError, NotAvailableError, nearest
 
 log = logging.getLogger(__name__)
 

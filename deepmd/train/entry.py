@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import write_text
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import assign, split
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.schedule import learning_rate
-from deepmd.dpmodel.training.step import StepOptions, TrainStep
+from deepmd.dpmodel.schedule import learning_rate
 from deepmd.io.files import SINGLE, branch_params
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.step import StepOptions, TrainStep
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.statistics import Sample, keep_given_bias, table_widths
 from deepmd.train.trainer import Task, Trainer
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
 

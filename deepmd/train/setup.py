@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.dataset import Dataset
 from deepmd.data.neighbor_stat import (
     drop_close_pairs,
@@ -28,7 +29,6 @@ from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE
 from deepmd.train.statistics import observed_types, set_statistics
 from deepmd.train.trainer import Task
-from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 

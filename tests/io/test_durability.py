@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from infer.models import make_section, write
 
+from deepmd.base import files
+from deepmd.base.errors import OutputError
+from deepmd.data.path import DPPath
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.probes import model_file_dict, write_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.infer.model_devi import write_model_devi_out
 from deepmd.io import checkpoint as neutral
 from deepmd.io import load_model
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import model_file_dict, write_model
 from deepmd.train.checkpoints import CheckpointStore
 from deepmd.train.learning_curve import LearningCurve
-from deepmd.utils import files
-from deepmd.utils.errors import OutputError
-from deepmd.utils.path import DPPath
 
 
 def make_data(seed=1):
@@ -58,7 +58,7 @@ def data():
 
 def write_pt(path, data):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt.checkpoint import write_checkpoint
+    from deepmd.pt.checkpoint.checkpoint import write_checkpoint
 
     write_checkpoint(path, make_checkpoint(data))
 
@@ -214,7 +214,7 @@ COMPILED = (".pth", ".hlo")
 def writer(kind):
     """Return the function that writes a kind of file."""
     if kind == ".pth":
-        from deepmd.pt.export import write_pth
+        from deepmd.pt.torchscript.export import write_pth
 
         return write_pth
     if kind == ".hlo":
