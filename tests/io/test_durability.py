@@ -17,8 +17,8 @@ from deepmd.base.errors import OutputError
 from deepmd.data.path import DPPath
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.infer.model_devi import write_model_devi_out
-from deepmd.io import checkpoint as neutral
 from deepmd.io import load_model
+from deepmd.runtime import checkpoint_file as neutral
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.probes import model_file_dict, write_model
 from deepmd.train.checkpoints import CheckpointStore
@@ -66,7 +66,7 @@ def write_pt(path, data):
 def write_pth(path, data):
     """Without compiling, which has no part in what is tested here."""
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt import export
+    from deepmd.pt.torchscript import export
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "build_program", lambda *_: None)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel.nn.activation import activation  # noqa: E402
 from deepmd.dpmodel.nn.updates import activated_sum  # noqa: E402
-from deepmd.pt import blocks  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.fused.smooth import smooth  # noqa: E402
 
 

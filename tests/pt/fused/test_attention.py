@@ -13,7 +13,7 @@ from deepmd.dpmodel.nn.attention import (  # noqa: E402
     attention_layer,
     gated_softmax,
 )
-from deepmd.pt import blocks  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
-from deepmd.pt import blocks  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
