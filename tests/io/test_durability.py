@@ -275,7 +275,7 @@ def test_conversion_there_and_back_gives_the_same_bytes(tmp_path, data):
 
 def test_a_checkpoint_that_was_read_is_written_with_the_same_bytes(tmp_path, data):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt import checkpoint as torch_files
+    from deepmd.pt.checkpoint import checkpoint as torch_files
 
     for suffix, module in ((".dp", neutral), (".pt", torch_files)):
         WRITERS[f"c{suffix}"](tmp_path / f"a{suffix}", data)
