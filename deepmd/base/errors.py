@@ -74,7 +74,7 @@ def located(where: str | PathLike[str]) -> Iterator[None]:
         raise type(error)(error.what, where=where, fix=error.fix) from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most like ``name``, or None when none is close."""
     match = difflib.get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.6)
     return match[0] if match else None
@@ -83,7 +83,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return ``did you mean "x"?`` for the nearest known name, or a list of what there is."""
     known = sorted({str(k) for k in known})
-    match = nearest(name, known)
+    match = closest_name(name, known)
     if match is not None:
         return f'did you mean "{match}"?'
     return f"known: {', '.join(known)}" if known else None

@@ -25,8 +25,8 @@ def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:
     arrays = tree.get("@variables", {})
     kept["@variables"] = {k: v for k, v in arrays.items() if not _is_program(v)}
     if "constants" in tree:
-        nearest = tree["constants"].get("min_nbor_dist")
-        known = None if nearest is None else np.asarray(float(nearest))
+        min_dist = tree["constants"].get("min_nbor_dist")
+        known = None if min_dist is None else np.asarray(float(min_dist))
         kept["@variables"].setdefault("min_nbor_dist", known)
     return kept
 

@@ -59,12 +59,14 @@ class Checkpoint:
     def tree(self) -> dict[str, Any]:
         """Return the dictionary of all models: of a single one, that of a model file."""
         models = {task: model.serialize() for task, model in self.models.items()}
-        nearest = self.min_nbor_dist
+        min_dist = self.min_nbor_dist
         return {
             "software": "deepmd-kit",
             "version": __version__,
             "backend": self.backend,
             **({"model": models[SINGLE]} if set(models) == {SINGLE} else {"models": models}),
             "model_def_script": self.model_params,
-            "@variables": {} if nearest is None else {"min_nbor_dist": np.asarray(float(nearest))},
+            "@variables": {}
+            if min_dist is None
+            else {"min_nbor_dist": np.asarray(float(min_dist))},
         }

@@ -20,7 +20,7 @@ from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.io import dp
 from deepmd.io.digest import DIGEST, check_digest, digest_of
 from deepmd.io.dp import parsed, read_array, read_text
-from deepmd.io.files import YAML_SUFFIXES, load_model, models_of, nearest_of
+from deepmd.io.files import YAML_SUFFIXES, load_model, min_nbor_dist_of, models_of
 from deepmd.io.guard import Allowance, opening
 from deepmd.io.hdf5 import open_hdf5
 from deepmd.io.tree import map_leaves, plain
@@ -100,7 +100,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
             step=int(about["step"]),
             optimizer=optimizer,
             trainer=trainer,
-            min_nbor_dist=nearest_of(tree),
+            min_nbor_dist=min_nbor_dist_of(tree),
             backend=tree.get("backend", ""),
         )
 

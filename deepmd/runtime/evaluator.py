@@ -14,8 +14,8 @@ from deepmd.io.files import (
     SINGLE,
     branch_of,
     branch_params,
+    min_nbor_dist_of,
     models_of,
-    nearest_of,
 )
 from deepmd.io.guard import opening
 from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk, assemble, collect, partition
@@ -79,9 +79,9 @@ class Evaluator:
             model = Model.deserialize(models[branch])
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)
-            nearest = nearest_of(tree)
+            min_dist = min_nbor_dist_of(tree)
         # Outside: what a framework refuses is no fault of the file.
-        made = cls(model, model_def_script=section, min_nbor_dist=nearest)
+        made = cls(model, model_def_script=section, min_nbor_dist=min_dist)
         made.branch = branch
         return made
 

@@ -32,7 +32,7 @@ from deepmd.pt.checkpoint.names import (
     array_names,
     at,
     fill,
-    nearest_name,
+    min_nbor_dist_name,
     neutral,
     state_of,
     with_tables,
@@ -44,14 +44,14 @@ _MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; the file appears whole or not at all."""
-    nearest = checkpoint.min_nbor_dist
+    min_dist = checkpoint.min_nbor_dist
     state: dict[str, Any] = OrderedDict()
     skeletons = {}
     for task, model in checkpoint.models.items():
         prefix = f"model.{task}."
         data = model.serialize()
-        state[prefix + nearest_name(data)] = torch.tensor(
-            -1.0 if nearest is None else nearest, dtype=torch.float64
+        state[prefix + min_nbor_dist_name(data)] = torch.tensor(
+            -1.0 if min_dist is None else min_dist, dtype=torch.float64
         )
         state.update(state_of(data, prefix))
         skeletons[task] = json.dumps(_without_arrays(data))
@@ -139,9 +139,9 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
             data = build_model(section).serialize()
             fill(data, state, f"model.{task}.")
         models[task] = Model.deserialize(data)
-    nearest = state.get(f"model.{tasks[0]}.{nearest_name(models[tasks[0]].serialize())}")
-    known = nearest is not None and float(nearest) > 0
-    done = Checkpoint(models, dict(params), min_nbor_dist=float(nearest) if known else None)
+    min_dist = state.get(f"model.{tasks[0]}.{min_nbor_dist_name(models[tasks[0]].serialize())}")
+    known = min_dist is not None and float(min_dist) > 0
+    done = Checkpoint(models, dict(params), min_nbor_dist=float(min_dist) if known else None)
     if trainer is None:
         done.step = int(extra["train_infos"]["step"]) + 1
         done.backend = "PyTorch"

@@ -59,7 +59,7 @@ def _backbone(model: Mapping[str, Any]) -> tuple[Path, str]:
     return (), "atomic_model."
 
 
-def nearest_name(model: Mapping[str, Any]) -> str:
+def min_nbor_dist_name(model: Mapping[str, Any]) -> str:
     """Return the name of the smallest distance of the training data."""
     return _backbone(model)[1].replace("atomic_model.", "min_nbor_dist")
 

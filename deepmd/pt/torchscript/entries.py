@@ -68,7 +68,7 @@ def _answers(
     default_fparam = info.default_of("fparam") or []
     default_chg_spin = info.default_of("charge_spin") or []
     charges = info.size_of("charge_spin")
-    nearest = min_nbor_dist if min_nbor_dist is not None and min_nbor_dist > 0 else None
+    min_dist = min_nbor_dist if min_nbor_dist is not None and min_nbor_dist > 0 else None
     answers: dict[str, tuple[str, Any]] = {
         "get_rcut": ("float", info.rcut),
         "get_type_map": ("List[str]", type_map),
@@ -78,7 +78,7 @@ def _answers(
             list(script.get("info", {}).get("observed_type", type_map)),
         ),
         "get_model_def_script": ("str", json.dumps(script)),
-        "get_min_nbor_dist": ("Optional[float]", nearest),
+        "get_min_nbor_dist": ("Optional[float]", min_dist),
         "get_sel": ("List[int]", sel),
         "get_nnei": ("int", sum(sel)),
         "get_nsel": ("int", sum(sel)),

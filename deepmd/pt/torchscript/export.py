@@ -23,7 +23,7 @@ from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.io.archive import read_archive, read_npz
-from deepmd.io.files import check_frame, nearest_of
+from deepmd.io.files import check_frame, min_nbor_dist_of
 from deepmd.io.guard import check_model_tree, opening
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
@@ -168,7 +168,7 @@ def settings_of(
         "dim_fparam": info.size_of("fparam"),
         "dim_aparam": info.size_of("aparam"),
         "dim_chg_spin": info.size_of("charge_spin"),
-        "usual_fparam": _float64(info.default_of("fparam") or ()),
+        "default_fparam": _float64(info.default_of("fparam") or ()),
         "usual_chg_spin": _float64(info.default_of("charge_spin") or ()),
         "min_nbor_dist": _float64(-1.0 if min_nbor_dist is None else min_nbor_dist),
     }
@@ -224,7 +224,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """
     model = Model.deserialize(data["model"])
     script, probes = data.get("model_def_script") or {}, data.get("probes")
-    program = build_program(model, script, nearest_of(data), probes)
+    program = build_program(model, script, min_nbor_dist_of(data), probes)
     info = model.info(probes=len((probes or {}).get("frames", ())))
     arrays: dict[str, np.ndarray] = {}
 

@@ -56,7 +56,7 @@ class Program(torch.nn.Module):
     dim_fparam: int
     dim_aparam: int
     dim_chg_spin: int
-    usual_fparam: torch.Tensor
+    default_fparam: torch.Tensor
     usual_chg_spin: torch.Tensor
     min_nbor_dist: torch.Tensor
 
@@ -191,12 +191,12 @@ class Program(torch.nn.Module):
         charge_spin: torch.Tensor | None,
     ) -> Atoms:
         """Atoms with the inputs of frames and atoms, by name."""
-        nf, nothing = types.shape[0], self.usual_fparam[:0]
+        nf, nothing = types.shape[0], self.default_fparam[:0]
         frame_inputs: dict[str, torch.Tensor] = {}
         atom_inputs: dict[str, torch.Tensor] = {}
         if self.dim_fparam > 0:
             frame_inputs["fparam"] = given_or_usual(
-                fparam, self.dim_fparam, self.usual_fparam, "fparam", nf
+                fparam, self.dim_fparam, self.default_fparam, "fparam", nf
             )
         if self.dim_chg_spin > 0:
             frame_inputs["charge_spin"] = given_or_usual(

@@ -20,7 +20,7 @@ from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.np.evaluator import NumPyEvaluator  # noqa: E402
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from deepmd.pt.checkpoint.names import array_names, nearest_name, state_of  # noqa: E402
+from deepmd.pt.checkpoint.names import array_names, min_nbor_dist_name, state_of  # noqa: E402
 from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.runtime.checkpoint import Checkpoint  # noqa: E402
@@ -159,7 +159,7 @@ def test_names_are_those_of_deepmd_kit(name, reference):
     """Of models whose files can be opened without operations of DeePMD-kit."""
     data = load_model(reference_path(f"models/{name}.dp"))["model"]
     theirs = torch.jit.load(str(reference_path(f"models/{name}.pth"))).state_dict()
-    assert set(state_of(data)) == set(theirs) - {nearest_name(data)}
+    assert set(state_of(data)) == set(theirs) - {min_nbor_dist_name(data)}
 
 
 @pytest.mark.parametrize(
