@@ -15,7 +15,7 @@ RANKS = (
     ("schema", "io"),
     ("dpmodel",),
     ("runtime",),
-    ("data",),
+    ("data", "graphs"),
     ("np", "pt", "jax", "tf"),
     ("backend",),
     ("train", "infer"),
