@@ -309,6 +309,12 @@ def shape(x: Any) -> tuple:
 
 
 @op
+def times(x: Any, n: Any) -> Any:
+    """Return ``n x`` for a number or a size, which may be symbolic."""
+    return n * x
+
+
+@op
 def stop_gradient(x: Any) -> Any:
     """Return ``x`` as a constant."""
     return x

@@ -16,10 +16,10 @@ from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
+from deepmd.dpmodel.programs import architecture, shared
 from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings, part_of
 from deepmd.dpmodel.training.sharing import Sharing
 from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
-from deepmd.jax.cache import architecture, shared
 from deepmd.jax.shapes import Bucketing, pad_labels
 from deepmd.utils.fork import refuse_fork
 from deepmd.utils.memory import keep_freed_memory

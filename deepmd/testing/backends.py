@@ -11,6 +11,7 @@ EVALUATORS = {
     "numpy": ("deepmd.dpmodel.evaluator", "NumPyEvaluator"),
     "torch": ("deepmd.pt.evaluator", "TorchEvaluator"),
     "jax": ("deepmd.jax.evaluator", "JaxEvaluator"),
+    "tensorflow": ("deepmd.tf.evaluator", "TfEvaluator"),
 }
 
 
