@@ -126,6 +126,11 @@ def _(x: Any) -> tuple:
     return tuple(found[k] if size is None else size for k, size in enumerate(known))
 
 
+@register("row_numbers", "tensorflow")
+def _(x: Any) -> Any:
+    return tf.range(tf.cast(tf.shape(x)[0], tf.float64))
+
+
 @register("times", "tensorflow")
 def _(x: Any, n: Any) -> Any:
     return tf.cast(n, x.dtype) * x

@@ -158,7 +158,7 @@ class EnergyLoss(EnergyTerms):
 
     def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        n, q = difference.shape[0], self.numb_generalized_coord
+        n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
         projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, ops.shape(labels.natoms)[0])
