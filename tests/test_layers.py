@@ -14,7 +14,7 @@ RANKS = (
     ("utils",),
     ("schema", "io"),
     ("dpmodel",),
-    ("data",),
+    ("data", "graphs"),
     ("pt", "jax", "tf"),
     ("backend",),
     ("train", "infer"),
