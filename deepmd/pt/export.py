@@ -5,7 +5,6 @@ The archive holds the neutral dictionary (``model.json``, ``arrays.npz``) and wh
 (``metadata.json``), so that it converts into every other format without loss.
 """
 
-import io
 import json
 import operator
 import os
@@ -21,9 +20,10 @@ from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.dpmodel.probes import INPUTS, compare_probes
-from deepmd.io.archive import read_archive, read_npz
-from deepmd.io.files import check_frame, nearest_of
-from deepmd.io.guard import check_tree, opening
+from deepmd.io.archive import read_archive
+from deepmd.io.files import nearest_of
+from deepmd.io.guard import opening
+from deepmd.io.packed import pack_tree, unpack_tree
 from deepmd.pt.archive import archive_of, named_anew
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.example import example_inputs, widths
@@ -226,20 +226,10 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     script, probes = data.get("model_def_script") or {}, data.get("probes")
     program = build_program(model, script, nearest_of(data), probes)
     info = model.info(probes=len((probes or {}).get("frames", ())))
-    arrays: dict[str, np.ndarray] = {}
-
-    def store(value: Any) -> dict[str, str]:
-        if not isinstance(value, (np.ndarray, np.generic)):
-            raise TypeError(f"{type(value).__name__} found in a model dictionary")
-        name = f"array_{len(arrays):04d}"
-        arrays[name] = np.asarray(value)
-        return {"@array": name}
-
-    tree, packed = json.dumps(data, default=store), io.BytesIO()
-    np.savez(packed, **arrays)  # type: ignore[arg-type]
+    tree, arrays = pack_tree(data)
     extra: dict[str, str | bytes] = {
         "model.json": tree,
-        "arrays.npz": packed.getvalue(),
+        "arrays.npz": arrays,
         "metadata.json": json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
         "data_modifier.pth": "",
     }
@@ -271,17 +261,7 @@ def _stored_tree(records: Mapping[str, bytes]) -> dict[str, Any]:
             "holds no neutral model",
             fix="files made by DeePMD-kit: convert its .dp or .pt instead",
         )
-    arrays, text = read_npz(records["extra/arrays.npz"]), records["extra/model.json"]
-
-    def restored(node: dict[str, Any]) -> Any:
-        return arrays[node["@array"]] if "@array" in node else node
-
-    tree = json.loads(text, object_hook=restored)
-    check_tree(tree, len(text))
-    if not isinstance(tree, dict):
-        raise ModelFileError("holds no dictionary; no model")
-    check_frame(tree)
-    return tree
+    return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])
 
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
