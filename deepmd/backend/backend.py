@@ -42,6 +42,8 @@ class _Hook:
             return self
         backend.require(reading=self.reads)
         target = backend.hooks.get(self.name)
+        if self.reads and backend.why_not() is not None:
+            target = backend.reading_hooks.get(self.name, target)
         if target is None:
             raise NotAvailableError(
                 f"{self.meaning} is not built yet", where=f"backend {backend.name}"
@@ -75,6 +77,8 @@ class Backend:
         Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
+    reading_hooks : dict of str to str
+        Those that take their place where only ``reading_packages`` are installed.
     """
 
     Feature = Feature
@@ -86,6 +90,7 @@ class Backend:
     checkpoint_suffix: ClassVar[str | None] = None
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
+    reading_hooks: ClassVar[dict[str, str]] = {}
 
     # -- registry -----------------------------------------------------------------------------
 

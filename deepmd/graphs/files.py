@@ -9,6 +9,7 @@ from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.graphs.arrays import fill
+from deepmd.graphs.ours import is_ours, is_whole, own_tree
 from deepmd.graphs.section import model_section
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import Graph, read_graph
@@ -27,6 +28,8 @@ def read_pb(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     graph = read_graph(path)
     with opening(path):
+        if is_ours(graph):
+            is_whole(path)  # raises where the checksum differs
         return tree_of(graph)
 
 
@@ -43,7 +46,9 @@ def open_pb(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvalu
 
 
 def tree_of(graph: Graph) -> dict[str, Any]:
-    """Return the dictionary of a model file of a graph."""
+    """Return the dictionary of a model file of a graph, ours or of DeePMD-kit."""
+    if is_ours(graph):
+        return own_tree(graph)
     section = model_section(graph)
     model = model_of(section, graph, graph.constant, known=weights_of(graph))
     nearest = nearest_in(graph)

@@ -19,7 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
-from deepmd.dpmodel.probes import INPUTS, compare_probes
+from deepmd.dpmodel.probes import compare_probes, probe_arrays
 from deepmd.io.archive import read_archive
 from deepmd.io.files import nearest_of
 from deepmd.io.guard import opening
@@ -179,23 +179,6 @@ def _float64(values: Sequence[float] | float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
-    """Return the probes as C++ wants them: inputs, and value, force and virial of one output.
-
-    The first output of the model is meant; its components come first, (size, n_atoms, 3).
-    """
-    first = next(iter(model.output_def().get_data()))
-    out = []
-    for stored in (frame["@variables"] for frame in probes.get("frames", ())):
-        frame = {k: stored[k] for k in (*INPUTS, "virial") if stored.get(k) is not None}
-        frame["value"] = stored[first]
-        if stored.get("force") is not None:
-            n, force = len(stored["coord"]), np.asarray(stored["force"])
-            frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
-        out.append({k: torch.from_numpy(np.array(v)) for k, v in frame.items()})
-    return out
-
-
 def build_program(
     model: Model,
     script: Mapping[str, Any] | None = None,
@@ -207,7 +190,8 @@ def build_program(
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
         info, script = model.info(), script or {}
-        tensors = probe_tensors(model, probes or {})
+        frames = probe_arrays(model, probes or {})
+        tensors = [{k: torch.from_numpy(v) for k, v in frame.items()} for frame in frames]
         settings = settings_of(info, script, min_nbor_dist, tensors)
         program = torch.jit.script(Program(trace_core(model), settings))
         program.define(source_of(info, script, min_nbor_dist))

@@ -15,7 +15,15 @@ from deepmd.utils.fork import refuse_fork
 
 
 class TfEvaluator(Evaluator):
-    """Evaluation of a model with TensorFlow."""
+    """Evaluation of a model with TensorFlow.
+
+    Attributes
+    ----------
+    program : function or None
+        Program of a file, used instead of the model where it will do.
+    """
+
+    program: Callable[[Inputs], dict[str, np.ndarray]] | None = None
 
     def __init__(self, model: Model, **about: Any) -> None:
         refuse_fork("TensorFlow")
@@ -30,7 +38,9 @@ class TfEvaluator(Evaluator):
     ) -> Callable[[Inputs], dict[str, np.ndarray]]:
         """Return the function that evaluates a chunk; see :class:`Evaluator`."""
         refuse_fork("TensorFlow")
-        more, gradients = tuple(extra), bool(derivatives)
+        more, gradients, program = tuple(extra), bool(derivatives), self.program
+        if program is not None and gradients and not more:
+            return lambda inputs: program(inputs.only(self._names))
         run = shared(
             lambda: forward_of(self.model, self._leaves, more, gradients=gradients),
             "tensorflow",
