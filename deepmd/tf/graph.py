@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.tf.program import constants, input_specs
+from deepmd.io.guard import AGAIN
+from deepmd.tf.program import constants, input_specs, traced
 from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
@@ -112,26 +113,23 @@ def runner(graph: tf.compat.v1.GraphDef, model: Model) -> Callable[[Inputs], dic
         If the graph does more than compute, or is that of another model.
     """
     check_operators(graph)
-    outputs = {n.name.removeprefix(_OUT): n.name for n in graph.node if n.name.startswith(_OUT)}
     specs = input_specs(model)
     names = input_names(specs)
-    there = {node.name for node in graph.node if node.op == "Placeholder"}
-    lacking = sorted(set(names.flat()) - there)
-    if lacking:
-        raise ModelFileError(f"its program has no input {lacking[0]}", fix="freeze it again")
-    with tf.device(None):
-        whole = tf.compat.v1.wrap_function(
-            lambda: tf.graph_util.import_graph_def(graph, name=""), []
-        )
-    feeds = [whole.graph.get_tensor_by_name(f"{name}:0") for name in names.flat()]
-    for feed, spec, name in zip(feeds, specs.flat(), names.flat(), strict=True):
-        if feed.dtype != spec.dtype or not spec.shape.is_compatible_with(feed.shape):
-            raise ModelFileError(f"its program has another input {name}", fix="freeze it again")
-    fetches = {k: whole.graph.get_tensor_by_name(f"{name}:0") for k, name in outputs.items()}
-    run = whole.prune(feeds, fetches)
+    there = {node.name: node for node in graph.node if node.op == "Placeholder"}
+    for spec, name in zip(specs.flat(), names.flat(), strict=True):
+        if name not in there or tf.as_dtype(there[name].attr["dtype"].type) != spec.dtype:
+            raise ModelFileError(f"its program has no such input as {name}", fix=AGAIN)
+    outputs = [node.name for node in graph.node if node.name.startswith(_OUT)]
+
+    def program(*arrays: Any) -> dict[str, Any]:
+        given = dict(zip(names.flat(), arrays, strict=True))
+        wanted = [f"{name}:0" for name in outputs]
+        found = tf.graph_util.import_graph_def(graph, given, wanted, name="")
+        return {k.removeprefix(_OUT): v for k, v in zip(outputs, found, strict=True)}
+
+    run = traced(program, *specs.flat())
 
     def forward(inputs: Inputs) -> dict[str, np.ndarray]:
-        arrays = (tf.constant(x, s.dtype) for x, s in zip(inputs.flat(), specs.flat(), strict=True))
-        return {k: v.numpy() for k, v in run(*arrays).items()}
+        return {k: v.numpy() for k, v in run(*inputs.flat()).items()}
 
     return forward
