@@ -71,6 +71,8 @@ class Backend:
         Suffixes of its model files; the first is written by default.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
+    checkpoint_parts : tuple of str
+        Suffixes of further files that belong to one.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
@@ -88,6 +90,7 @@ class Backend:
     reading_packages: ClassVar[tuple[str, ...] | None] = None
     suffixes: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
+    checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
     reading_hooks: ClassVar[dict[str, str]] = {}

@@ -13,16 +13,17 @@ class TensorFlowBackend(Backend):
     reading_packages = ("google.protobuf",)
     suffixes = (".pb",)
     checkpoint_suffix = ".meta"
+    checkpoint_parts = (".data-00000-of-00001", ".index")
     features = EVERYTHING
     hooks = {
-        "deep_eval": "deepmd.tf.files:open_pb",
+        "deep_eval": "deepmd.tf.files:open_model",
         "train_step": "deepmd.tf.train_step:TfTrainStep",
         "read_checkpoint": "deepmd.graphs.checkpoints:read_checkpoint",
         "write_checkpoint": "deepmd.tf.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.graphs.files:read_pb",
+        "serialize_hook": "deepmd.graphs.models:read_model",
         "deserialize_hook": "deepmd.tf.files:write_pb",
     }
-    reading_hooks = {"deep_eval": "deepmd.graphs.files:open_pb"}
+    reading_hooks = {"deep_eval": "deepmd.graphs.models:open_model"}
 
 
 class _NotBuilt(Backend):

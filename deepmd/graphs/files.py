@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Frozen graphs of DeePMD-kit as model files: reading, and evaluation by NumPy."""
+"""Frozen graphs as model files: reading."""
 
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.graphs.arrays import fill
@@ -31,18 +30,6 @@ def read_pb(path: str | os.PathLike[str]) -> dict[str, Any]:
         if is_ours(graph):
             is_whole(path)  # raises where the checksum differs
         return tree_of(graph)
-
-
-def open_pb(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvaluator:
-    """Open a frozen graph for evaluation with NumPy.
-
-    Parameters
-    ----------
-    path : path
-    head : str, optional
-        Frozen graphs have no branches.
-    """
-    return NumPyEvaluator.of_tree(read_pb(path), path, head)
 
 
 def tree_of(graph: Graph) -> dict[str, Any]:

@@ -1,27 +1,41 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Frozen graphs of this program: the neutral dictionary that they carry, and their checksum.
+"""Frozen graphs and checkpoints of this program: what they carry, and their checksums.
 
-A file is a GraphDef without its last node, and that node: the checksum of what is before it.
+A frozen graph is a GraphDef without its last node, and that node: the checksum of what is before it.
+A checkpoint is a graph with a constant that tells what its tensors are, and these.
 """
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.io.digest import check_digest, digest_of
+from deepmd.io.files import check_frame, models_of, nearest_of
 from deepmd.io.graph import Graph
 from deepmd.io.graph.messages import message
-from deepmd.io.packed import unpack_tree
+from deepmd.io.packed import named_arrays, unpack_tree, with_arrays
 from deepmd.utils.errors import ModelFileError
 
 #: Constants with the description of the model, probes, its dictionary and the arrays of this.
 METADATA, PROBES = "deepmd/metadata", "deepmd/probes"
 MODEL, ARRAYS, DIGEST = "deepmd/model", "deepmd/arrays", "deepmd/digest"
+CHECKPOINT = "deepmd/checkpoint"
+#: Suffixes of the files of a checkpoint.
+META, INDEX, SHARD = ".meta", ".index", ".data-00000-of-00001"
+#: The tensor in which programs look for the number of steps.
+STEP = "global_step"
 
 
 def is_ours(graph: Graph) -> bool:
     """Whether a graph was written by this program."""
-    return MODEL in graph
+    return MODEL in graph or CHECKPOINT in graph
 
 
 def own_tree(graph: Graph) -> dict[str, Any]:
@@ -81,3 +95,53 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
             fix="copy or freeze it again",
         )
     return True
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+
+def checkpoint_parts(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]]:
+    """Return a checkpoint as JSON, in which arrays are named, and these arrays."""
+    state = {
+        "format": 1,
+        "tree": checkpoint.tree(),
+        "optimizer": checkpoint.optimizer,
+        "trainer": checkpoint.trainer,
+    }
+    text, arrays = named_arrays(state)
+    return text, {**arrays, STEP: np.array(checkpoint.step, dtype=np.int64)}
+
+
+def checkpoint_meta(text: str, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Return the bytes of the file ``.meta``."""
+    meta = message("MetaGraphDef")
+    digest = digest_of(text, [tensors[k] for k in sorted(tensors)])
+    for name, value in ((CHECKPOINT, text), (DIGEST, digest)):
+        meta.graph_def.node.append(text_node(name, value.encode()))
+    return meta.SerializeToString(deterministic=True)
+
+
+def own_checkpoint(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Checkpoint:
+    """Return the checkpoint in a graph and tensors of this program.
+
+    Raises
+    ------
+    ModelFileError
+        If they are damaged, or do not belong together; and others: call it inside of
+        :func:`deepmd.io.guard.opening`.
+    """
+    text = graph.text(CHECKPOINT) or ""
+    found = digest_of(text, [tensors[k] for k in sorted(tensors)])
+    check_digest(graph.text(DIGEST), found, "there is no remedy")
+    state = with_arrays(text, tensors)
+    tree = state["tree"]
+    check_frame(tree)
+    return Checkpoint(
+        models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+        model_params=tree["model_def_script"],
+        step=int(tensors[STEP]),
+        optimizer=state["optimizer"],
+        trainer=state["trainer"],
+        min_nbor_dist=nearest_of(tree),
+        backend=tree.get("backend", ""),
+    )

@@ -28,6 +28,14 @@ def pack_tree(tree: Mapping[str, Any]) -> tuple[str, bytes]:
     TypeError
         If it holds something else.
     """
+    text, arrays = named_arrays(tree)
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type]
+    return text, packed.getvalue()
+
+
+def named_arrays(tree: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return a dictionary as JSON, in which arrays are named, and these arrays by name."""
     arrays: dict[str, np.ndarray] = {}
 
     def store(value: Any) -> dict[str, str]:
@@ -37,9 +45,7 @@ def pack_tree(tree: Mapping[str, Any]) -> tuple[str, bytes]:
         arrays[name] = np.asarray(value)
         return {_ARRAY: name}
 
-    text, packed = json.dumps(tree, default=store), io.BytesIO()
-    np.savez(packed, **arrays)  # type: ignore[arg-type]
-    return text, packed.getvalue()
+    return json.dumps(tree, default=store), arrays
 
 
 def unpack_tree(text: str | bytes, packed: bytes) -> dict[str, Any]:
@@ -51,7 +57,13 @@ def unpack_tree(text: str | bytes, packed: bytes) -> dict[str, Any]:
         If it is no dictionary of a model; and others, for damaged pieces: call it inside of
         :func:`deepmd.io.guard.opening`.
     """
-    arrays = read_npz(packed)
+    tree = with_arrays(text, read_npz(packed))
+    check_frame(tree)
+    return tree
+
+
+def with_arrays(text: str | bytes, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the dictionary of :func:`named_arrays`; raises as :func:`unpack_tree`."""
 
     def restored(node: dict[str, Any]) -> Any:
         return arrays[node[_ARRAY]] if _ARRAY in node else node
@@ -60,5 +72,4 @@ def unpack_tree(text: str | bytes, packed: bytes) -> dict[str, Any]:
     check_tree(tree, len(text))
     if not isinstance(tree, dict):
         raise ModelFileError("holds no dictionary; no model")
-    check_frame(tree)
     return tree

@@ -13,7 +13,7 @@ import tensorflow as tf
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.probes import compare_probes, make_probes, probe_arrays
 from deepmd.graphs import ours
-from deepmd.graphs.files import read_pb
+from deepmd.graphs.models import is_checkpoint, read_models
 from deepmd.io.files import nearest_of
 from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree
@@ -47,7 +47,7 @@ def write_pb(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     graph = model_graph(model, _notes(model, tree, text, arrays))
     with replacing(path) as file:
         file.write(ours.closed(graph.SerializeToString(deterministic=True)))
-        worst = compare_probes(open_pb(file.path), tree["probes"])
+        worst = compare_probes(open_model(file.path), tree["probes"])
         if worst is not None:
             raise ModelFileError(worst, where=path, fix="no file was written")
 
@@ -79,20 +79,21 @@ def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> d
     return notes
 
 
-def open_pb(path: str | os.PathLike[str], head: str | None = None) -> TfEvaluator:
-    """Open a frozen graph for evaluation: ours by its program, others by the model that they hold.
+def open_model(path: str | os.PathLike[str], head: str | None = None) -> TfEvaluator:
+    """Open a frozen graph or a checkpoint for evaluation.
+
+    Frozen graphs of ours are evaluated by their program, all others by the model that they hold.
 
     Parameters
     ----------
     path : path
     head : str, optional
-        Frozen graphs have no branches.
+        Task of a checkpoint with several.
     """
-    tree = read_pb(path)
-    evaluator = TfEvaluator.of_tree(tree, path, head)
+    evaluator = TfEvaluator.of_tree(read_models(path), path, head)
     with opening(path):
         # The probes were compared with the dictionary; without a checksum nothing binds the two.
-        if ours.is_whole(path):
+        if not is_checkpoint(path) and ours.is_whole(path):
             graph = tf.compat.v1.GraphDef.FromString(Path(path).read_bytes())
             evaluator.program = runner(graph, evaluator.model)
     return evaluator
