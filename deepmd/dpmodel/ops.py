@@ -305,6 +305,18 @@ def shape(x: Any) -> tuple:
 
 
 @op
+def row_numbers(x: Any) -> Any:
+    """Return 0, 1, … for the rows of ``x``, (n,) float64."""
+    return like(np.arange(x.shape[0], dtype=np.float64), x)
+
+
+@op
+def times(x: Any, n: Any) -> Any:
+    """Return ``n x`` for a number or a size, which may be symbolic."""
+    return n * x
+
+
+@op
 def stop_gradient(x: Any) -> Any:
     """Return ``x`` as a constant."""
     return x
