@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from deepmd.utils.errors import InputError, NotAvailableError
-from deepmd.utils.plugin import Registry, file_under, load_entry_points
+from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
@@ -42,6 +42,8 @@ class _Hook:
             return self
         backend.require(reading=self.reads)
         target = backend.hooks.get(self.name)
+        if self.reads and backend.why_not() is not None:
+            target = backend.reading_hooks.get(self.name, target)
         if target is None:
             raise NotAvailableError(
                 f"{self.meaning} is not built yet", where=f"backend {backend.name}"
@@ -69,12 +71,16 @@ class Backend:
         Suffixes of its model files; the first is written by default.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
+    checkpoint_parts : tuple of str
+        Suffixes of further files that belong to one.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
         Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
+    reading_hooks : dict of str to str
+        Those that take their place where only ``reading_packages`` are installed.
     """
 
     Feature = Feature
@@ -84,8 +90,10 @@ class Backend:
     reading_packages: ClassVar[tuple[str, ...] | None] = None
     suffixes: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
+    checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
+    reading_hooks: ClassVar[dict[str, str]] = {}
 
     # -- registry -----------------------------------------------------------------------------
 
@@ -220,8 +228,8 @@ class Backend:
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
         """
-        from deepmd.dpmodel.probes import model_file_dict
         from deepmd.io.files import branch_of, branch_params
+        from deepmd.runtime.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head")
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.graphs.names import FITTING_ARRAYS, LAYER, Path, Source, sources
 from deepmd.graphs.tables import compress, descriptors
 from deepmd.io.graph import Graph
-from deepmd.utils.errors import ModelFileError
 
 #: Operators that hand on a constant, or set it before a training.
 PASSING = ("Identity", "Assign", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp")

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Frozen graphs of DeePMD-kit as model files: reading, and evaluation by NumPy."""
+"""Frozen graphs as model files: reading."""
 
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import ModelFileError
+from deepmd.base.reading import shown
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.graphs.arrays import fill
+from deepmd.graphs.ours import is_ours, is_whole, own_tree
 from deepmd.graphs.section import model_section
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import Graph, read_graph
 from deepmd.io.guard import opening
-from deepmd.utils.door import shown
-from deepmd.utils.errors import ModelFileError
+from deepmd.runtime.checkpoint import Checkpoint
 
 
 def read_pb(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,23 +27,15 @@ def read_pb(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     graph = read_graph(path)
     with opening(path):
+        if is_ours(graph):
+            is_whole(path)  # raises where the checksum differs
         return tree_of(graph)
 
 
-def open_pb(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvaluator:
-    """Open a frozen graph for evaluation with NumPy.
-
-    Parameters
-    ----------
-    path : path
-    head : str, optional
-        Frozen graphs have no branches.
-    """
-    return NumPyEvaluator.of_tree(read_pb(path), path, head)
-
-
 def tree_of(graph: Graph) -> dict[str, Any]:
-    """Return the dictionary of a model file of a graph."""
+    """Return the dictionary of a model file of a graph, ours or of DeePMD-kit."""
+    if is_ours(graph):
+        return own_tree(graph)
     section = model_section(graph)
     model = model_of(section, graph, graph.constant, known=weights_of(graph))
     nearest = nearest_in(graph)

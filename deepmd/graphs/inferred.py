@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph import Graph, Node
-from deepmd.utils.errors import ModelFileError
 
 #: Operators of the environment matrix, and the descriptors that use them; None for those that are
 #: younger than training scripts in graphs.

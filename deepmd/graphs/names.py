@@ -9,7 +9,7 @@ of an embedding for one type the neighbor's, of one for two types the center's a
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from deepmd.utils.errors import NotAvailableError
+from deepmd.base.errors import NotAvailableError
 
 Path = tuple[str | int, ...]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError, located
+from deepmd.base.reading import check_tree
 from deepmd.graphs.inferred import (
     environment_nodes,
     inferred_section,
@@ -16,8 +18,6 @@ from deepmd.graphs.inferred import (
 from deepmd.io.graph import Graph
 from deepmd.schema.check import normalize_model
 from deepmd.schema.legacy import upgrade
-from deepmd.utils.door import check_tree
-from deepmd.utils.errors import ModelFileError, located
 
 SCRIPT = "train_attr/training_script"
 #: Keys of the section that concern the training and the file only.

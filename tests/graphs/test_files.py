@@ -12,6 +12,7 @@ from golden.test_all_members import check_sets
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed")
 
+from deepmd.base.errors import ModelFileError
 from deepmd.graphs import section
 from deepmd.graphs.checkpoints import read_checkpoint
 from deepmd.graphs.files import read_pb, tree_of
@@ -19,7 +20,6 @@ from deepmd.infer import DeepEval
 from deepmd.io import load_model
 from deepmd.io.graph import graph_message, read_graph, write_graph
 from deepmd.io.tree import difference
-from deepmd.utils.errors import ModelFileError
 
 CASES = [pytest.param(c, id=c["name"]) for c in select() if "pb" in c["files"]]
 #: The graphs of these do not tell all: the bias of a dipole turns with nothing and is left out, that

@@ -9,10 +9,10 @@ from conftest import REFERENCE
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed")
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph import read_bundle, read_graph, read_meta_graph, write_graph
 from deepmd.io.graph.bundle import checksum
 from deepmd.io.graph.messages import MESSAGES, message
-from deepmd.utils.errors import ModelFileError
 
 FOLDER = REFERENCE / "checkpoints" / "tf_checkpoint" if REFERENCE else None
 

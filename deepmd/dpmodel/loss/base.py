@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
@@ -14,7 +15,6 @@ from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.cross import demand
 from deepmd.schema.registry import loss_args
 from deepmd.schema.settings import setting
-from deepmd.utils.plugin import Registry
 
 
 class Labels(NamedTuple):
@@ -348,7 +348,7 @@ def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
     if mask is None:
         return labels.natoms
-    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, labels.natoms.shape[0])
+    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, ops.shape(labels.natoms)[0])
 
 
 def _component_mean(x: Any) -> Any:

@@ -9,9 +9,11 @@ an edge belongs to its neighbour atom.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import constructing
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
@@ -21,9 +23,7 @@ from deepmd.dpmodel.model.modifier import Modifier
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
-from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.utils.plugin import Registry
 
 #: Key of a vector–Jacobian product among the results of :meth:`Model.forward_edges`.
 VJP = "vjp"
@@ -395,7 +395,8 @@ class Model(Module):
         space = ops.xp(g)
         if "force" in wanted:
             out["force"] = ops.segment_sum(g, inputs.i, n) - ops.segment_sum(g, inputs.j, n)
-        if "atom_virial" in wanted or ("virial" in wanted and n_frames != 1):
+        single = isinstance(n_frames, int) and n_frames == 1
+        if "atom_virial" in wanted or ("virial" in wanted and not single):
             pair = -1.0 * g[:, :, None] * inputs.vec[:, None, :]
             pair = space.reshape(pair, (ops.shape(g)[0], 9))
             atom = ops.segment_sum(pair, inputs.j, n)
@@ -422,7 +423,7 @@ class Model(Module):
         ModelFileError
             If it is of another form, whatever is wrong with it.
         """
-        with reading(data):
+        with constructing(data):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             return cls(AtomicModel.deserialize(data))

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph.messages import message
 from deepmd.io.graph.tensors import dtype_of, kind_of, shape_of
 from deepmd.io.guard import AGAIN, Allowance, opening, regular_size
-from deepmd.utils.errors import ModelFileError
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import replacing
 from deepmd.io.graph.messages import message
 from deepmd.io.graph.tensors import array_of, kind_of
 from deepmd.io.guard import AGAIN, Allowance, opening, regular_size
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
 
 #: The binary form, and the text form.
 GRAPH_SUFFIXES = (".pb", ".pbtxt")
