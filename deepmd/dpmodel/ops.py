@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from deepmd.base.plugin import file_under
 
 NAMES = (

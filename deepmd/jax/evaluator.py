@@ -12,7 +12,6 @@ import jax
 from deepmd.base.fork import refuse_fork
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.dpmodel.programs import architecture, shared
 from deepmd.io.dp import has_digest
 from deepmd.io.files import load_model
 from deepmd.io.guard import opening
@@ -21,6 +20,7 @@ from deepmd.jax.program import program_of
 from deepmd.runtime.bucketing import Sizes, pad_inputs, round_sizes, sizes_of
 from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk
 from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.programs import architecture, shared
 
 log = logging.getLogger(__name__)
 

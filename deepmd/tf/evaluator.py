@@ -9,8 +9,8 @@ import numpy as np
 from deepmd.base.fork import refuse_fork
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.dpmodel.programs import architecture, shared
 from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.programs import architecture, shared
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
 
 

@@ -17,7 +17,7 @@ from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
-from deepmd.dpmodel.programs import architecture, shared
+from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
