@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.io.graph import Graph, Node
-from deepmd.utils.errors import ModelFileError, NotAvailableError
 
 #: What the names of the operators of tables begin with.
 _PREFIX = "TabulateFusion"
@@ -80,12 +80,11 @@ def _in(name: str, s: str) -> bool:
 def _network(node: Node, graph: Graph, data: dict[str, Any], starts: np.ndarray, width: int) -> int:
     """Return the number of the network that a table stands for."""
     column = _first_column(node, graph) // width
-    (found,) = np.nonzero(starts[:-1] == column) if column in starts[:-1] else ([],)
-    neighbors = [b for b in found if data["sel"][b]]
+    neighbors = [b for b, n in enumerate(data["sel"]) if n and starts[b] == column]
     if len(neighbors) != 1:
         raise ModelFileError(f'the operator "{node.name}" reads columns of no type')
     center = re.match(r"filter_type_(\d+)", node.name)
-    number = int(neighbors[0])
+    number = neighbors[0]
     if center is None:
         return number
     return int(center[1]) + number * data["embeddings"]["ntypes"]
