@@ -14,6 +14,7 @@ from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
@@ -120,6 +121,14 @@ class StandardAtomicModel(AtomicModel):
         if order is not None:
             self.fitting.reorder_descriptor(order)
         super().change_types(change)
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks of the descriptor."""
+        return self.descriptor.compress(settings)
+
+    def uncompress(self) -> None:
+        """Drop the tables of the descriptor."""
+        self.descriptor.uncompress()
 
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
         """Return what a user should know of the physics of the descriptor and of ``atom_ener``."""
