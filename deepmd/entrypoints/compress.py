@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import backend_of, output_of, refuse_same_file, resolve_model
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat
 from deepmd.data.search import open_systems
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.nn.tabulation import TableSettings
-from deepmd.dpmodel.probes import make_probes, probe_errors
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
 from deepmd.io.files import check_head
-from deepmd.utils.errors import InputError
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.probes import make_probes, probe_errors
 
 log = logging.getLogger(__name__)
 

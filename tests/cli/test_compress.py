@@ -7,11 +7,11 @@ from infer.models import make_section
 from infer.models import write as write_model
 
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.entrypoints.compress import compress
 from deepmd.infer import DeepPot
 from deepmd.io import load_model, save_model
 from deepmd.io.tree import difference
+from deepmd.runtime.probes import model_file_dict
 
 TYPES = [0, 1, 1, 0, 1, 1]
 

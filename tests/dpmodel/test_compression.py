@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from members import section
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.neighbors import batch_edges
@@ -21,7 +22,6 @@ from deepmd.dpmodel.nn.tabulation import (
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.testing.backends import EVALUATORS, evaluator
 from deepmd.testing.systems import small_system
-from deepmd.utils.errors import InputError, ModelFileError
 
 SETTINGS = TableSettings(step=0.01, extrapolate=5.0, min_distance=0.6)
 ACTIVATIONS = ("tanh", "gelu", "gelu_tf", "softplus", "sigmoid", "silu", "silut", "linear")

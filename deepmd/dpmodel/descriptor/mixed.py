@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
@@ -20,7 +21,6 @@ from deepmd.schema.common import POSITIVE, one_of
 from deepmd.schema.descriptor import NEURON, CommonSettings, MixedCutoffSettings
 from deepmd.schema.network import ACTIVATION, timestep
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 class Neighbourhood(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import autograd
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork
-from deepmd.dpmodel.reading import claim
-from deepmd.utils.errors import InputError, ModelFileError
 
 #: Coefficients of an interval, in the order of the powers.
 COEFFICIENTS = 6
