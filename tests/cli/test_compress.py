@@ -6,7 +6,7 @@ import pytest
 from infer.models import make_section
 from infer.models import write as write_model
 
-from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.entrypoints.compress import compress
 from deepmd.infer import DeepPot
 from deepmd.io import load_model, save_model
@@ -36,7 +36,7 @@ def test_and_back(dp, tmp_path):
     assert result.code == 0, result.err
     assert "largest difference from the networks on small frames: energy " in result.log
     assert "compressed model written to c.dp" in result.log
-    assert DeepPot("c.dp").deep_eval.model.info().compressed
+    assert Model.deserialize(load_model("c.dp")["model"]).compressed()
     for found, want in zip(_forces("c.dp"), _forces("m.dp"), strict=True):
         np.testing.assert_allclose(found, want, rtol=0, atol=1e-7)
     assert dp("compress", "--undo", "-i", "c.dp", "-o", "back.dp").code == 0
