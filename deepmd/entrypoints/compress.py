@@ -18,7 +18,7 @@ from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
-from deepmd.io.files import check_head
+from deepmd.io.files import SINGLE, check_head
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import make_probes, probe_errors
 
@@ -51,7 +51,7 @@ def compress(
         raise InputError(
             "is a checkpoint of a training", where=path, fix="freeze it first, with dp freeze"
         )
-    check_head(None, head)
+    check_head(SINGLE, head)
     target_kind = (
         type(source) if backend is None else type(backend_of(resolve_model(input, backend)))
     )

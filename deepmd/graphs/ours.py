@@ -16,7 +16,7 @@ import numpy as np
 from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.model import Model
 from deepmd.io.digest import check_digest, digest_of
-from deepmd.io.files import check_frame, models_of, nearest_of
+from deepmd.io.files import check_frame, min_nbor_dist_of, models_of
 from deepmd.io.graph import Graph
 from deepmd.io.graph.messages import message
 from deepmd.io.packed import named_arrays, unpack_tree, with_arrays
@@ -141,6 +141,6 @@ def own_checkpoint(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Checkpoin
         step=int(tensors[STEP]),
         optimizer=state["optimizer"],
         trainer=state["trainer"],
-        min_nbor_dist=nearest_of(tree),
+        min_nbor_dist=min_nbor_dist_of(tree),
         backend=tree.get("backend", ""),
     )

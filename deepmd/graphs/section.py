@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.base.errors import ModelFileError, located
-from deepmd.base.reading import check_tree
+from deepmd.base.reading import check_input_tree
 from deepmd.graphs.inferred import (
     environment_nodes,
     inferred_section,
@@ -51,7 +51,7 @@ def script_of(graph: Graph) -> dict[str, Any] | None:
         given = json.loads(text)
     except ValueError as error:
         raise ModelFileError(f"{SCRIPT} is no JSON ({error})") from None
-    check_tree(given, SCRIPT)
+    check_input_tree(given, SCRIPT)
     if not isinstance(given, dict):
         raise ModelFileError(f"{SCRIPT} is no object with sections")
     return given

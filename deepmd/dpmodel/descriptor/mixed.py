@@ -170,6 +170,10 @@ class MixedDescriptor(MixedNeighbours):
         """Whether empty slots change the descriptor: where the environment has a mean."""
         return bool(np.asarray(self.davg).any())
 
+    def embedded_types(self, types: Any) -> Any:
+        """Output of the types' network for every kind of neighbor; (nt + 1, dim) -> (kinds, ng)."""
+        raise TypeError(f"{type(self).__name__} has no network of types")
+
     @property
     def geometry(self) -> Any:
         """Network of the geometry, or its table."""

@@ -301,12 +301,12 @@ class Tables(Module):
             If arrays are missing or do not fit each other.
         """
         arrays = {k: data["@variables"].get(k) for k in cls.serial.buffers}
-        tables = [[np.asarray(v) for v in arrays[k] or ()] for k in cls.serial.buffers[:2]]
-        if len(tables[0]) != len(tables[1]):
+        values, infos = ([np.asarray(v) for v in arrays[k] or ()] for k in cls.serial.buffers[:2])
+        if len(values) != len(infos):
             raise ModelFileError("there is not one description per compression table")
         types = arrays["type_embd_data"]
         types = None if types is None else np.asarray(types)
-        return cls(*tables, types, data.get("geo_compress"))
+        return cls(values, infos, types, data.get("geo_compress"))
 
 
 def _check(data: np.ndarray, info: np.ndarray) -> None:
