@@ -114,6 +114,20 @@ print(f('${name}').submodule_search_locations[0] if f('${name}') else '', end=''
   set(${result} "${where}" PARENT_SCOPE)
 endfunction()
 
+# Let a target read and write JSON: nlohmann's library, a package of the system (Debian:
+# nlohmann-json3-dev) or of Python (nlohmann-json).
+function(deepmd_use_json target)
+  if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+    deepmd_python_package(nlohmann_json root)
+    find_path(NLOHMANN_JSON_INCLUDE_DIR nlohmann/json.hpp HINTS ${root}/include)
+    if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+      message(FATAL_ERROR "There is no nlohmann/json.hpp: install Debian's package "
+                          "nlohmann-json3-dev, or pip install nlohmann-json")
+    endif()
+  endif()
+  target_include_directories(${target} SYSTEM PRIVATE ${NLOHMANN_JSON_INCLUDE_DIR})
+endfunction()
+
 # The target DeePMD::torch from the wheel, or from Torch_DIR (LIBTORCH/share/cmake/Torch).
 #
 # Not by PyTorch's own package file: that of a CUDA wheel wants the CUDA compiler, which a library

@@ -51,7 +51,7 @@ int open_model(const deepmd_source* source, deepmd_backend_model** model, char* 
 }
 
 int query(deepmd_backend_model* model, const deepmd_info** info, char* error, size_t error_size) {
-  return guarded(error, error_size, [&] { *info = &tb::facts_of(*model->program).info; });
+  return guarded(error, error_size, [&] { *info = &tb::info_of(*model->program); });
 }
 
 int evaluate(deepmd_backend_model* model, const deepmd_edges_request* request, char* error,
