@@ -136,8 +136,8 @@ TEST(Description, RefusesWhatNoModelCanBe) {
   const auto refuse = [](const std::string& text, const std::string& word) {
     expect_error([&] { read_description(text, "a.pth", true); }, {"a.pth: the desc", word, "; "});
   };
-  refuse("", "JSON");
-  refuse(description().substr(0, 300), "JSON");
+  refuse("", "parse error");
+  refuse(description().substr(0, 300), "parse error");
   refuse("[]", "schema");
   refuse(with("\"schema\": 1", "\"schema\": 2"), "has version 2; 1 is read here");
   refuse(with("\"rcut\": 6.0", "\"cutoff\": 6.0"), "\"rcut\" is missing");

@@ -3,17 +3,13 @@
 #pragma once
 
 #include <memory>
-#include <stdexcept>
 #include <string>
 
-#include "../arrays.h"
+#include "../entry.h"
 
 namespace deepmd::torch_backend {
 
-/** A message for the user: what, where, how to mend it. */
-struct Failure : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using backend::Failure;
 
 /** The program of a file on its device. */
 struct Program;
