@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from deepmd.utils.errors import InputError, did_you_mean
-from deepmd.utils.log import LEVELS
+from deepmd.base.errors import InputError, did_you_mean
+from deepmd.base.log import LEVELS
 
 
 class Option(NamedTuple):

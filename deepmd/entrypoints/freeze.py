@@ -7,9 +7,9 @@ from typing import Any
 
 from deepmd.backend.backend import Backend, choose_backend
 from deepmd.backend.detect import backend_of, output_of, refuse_same_file
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.io.files import branch_of, check_head
 from deepmd.train.checkpoints import find_checkpoints, read_newest
-from deepmd.utils.errors import InputError, NotAvailableError
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.utils.errors import InputError, ModelFileError, OutputError, did_you_mean
-from deepmd.utils.files import link_or_copy, remove_fragments, write_text
+from deepmd.base.errors import InputError, ModelFileError, OutputError, did_you_mean
+from deepmd.base.files import link_or_copy, remove_fragments, write_text
+from deepmd.runtime.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from deepmd.backend.detect import (
     output_of,
     resolve_model,
 )
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 

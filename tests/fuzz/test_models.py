@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict, write_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import model_file_dict, write_model
 
 #: Nothing that is opened takes longer [s], or more memory [MiB].
 SECONDS, MEMORY = 10.0, 1024
@@ -38,7 +38,7 @@ def write(path: Path) -> Path:
         data = model_file_dict(model, section(), 0.9, "NumPy")
         if path.suffix == ".pth":
             pytest.importorskip("torch", reason="torch is not installed")
-            from deepmd.pt.export import write_pth as write_kind
+            from deepmd.pt.torchscript.export import write_pth as write_kind
         elif path.suffix == ".hlo":
             pytest.importorskip("jax", reason="jax is not installed")
             from deepmd.jax.export import write_hlo as write_kind
@@ -48,9 +48,9 @@ def write(path: Path) -> Path:
         return path
     if path.suffix == ".pt":
         pytest.importorskip("torch", reason="torch is not installed")
-        from deepmd.pt.checkpoint import write_checkpoint
+        from deepmd.pt.checkpoint.checkpoint import write_checkpoint
     else:
-        from deepmd.io.checkpoint import write_checkpoint
+        from deepmd.runtime.checkpoint_file import write_checkpoint
     if path.suffix == ".jax":
         pytest.importorskip("jax", reason="jax is not installed")
     moments = {f"Default/{k}.w": np.ones((2, 3)) for k in ("first", "second")}
