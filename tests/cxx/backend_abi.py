@@ -133,7 +133,9 @@ class Handle:
         self.framework = info.contents.framework.decode()
         self.description = json.loads(info.contents.description)
         self.probes = json.loads(info.contents.probes or b"[]")
-        self.outputs = [Output(o["name"], o["size"], o["differentiable"]) for o in self.description["outputs"]]
+        self.outputs = [
+            Output(o["name"], o["size"], o["differentiable"]) for o in self.description["outputs"]
+        ]
 
     @staticmethod
     def _call(function: Any, *args: Any) -> None:

@@ -6,10 +6,16 @@ import pytest
 from crystal import rock_salt
 from pt.models import section
 
-from deepmd.dpmodel import neighbors
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import build_model, prepare
-from deepmd.dpmodel.neighbors import Overflow, Packing, batch_edges, pack, reference_edges
+from deepmd.dpmodel.neighbors import (
+    Overflow,
+    Packing,
+    batch_edges,
+    pack,
+    pairs,
+    reference_edges,
+)
 
 #: Shells of rock salt: 6 of the other type at a/2, 12 of the same at a/√2, 8 of the other at a √3/2.
 SEL = {"typed": (9, 4), "mixed": (11,), "flat": (20,)}
@@ -52,8 +58,8 @@ def test_every_finder_keeps_the_same(layout, finder, monkeypatch):
     assert {len(row) for row in expected} == numbers
     edges = None
     if finder == "vesin":
-        monkeypatch.setattr(neighbors, "_native", lambda: None)
-    elif finder == "native" and neighbors._native() is None:
+        monkeypatch.setattr(pairs, "_native", lambda: None)
+    elif finder == "native" and pairs._native() is None:
         pytest.skip("the C++ library was not built")
     elif finder in ("reference", "shuffled"):
         edges = reference_edges(coord, cell, RCUT)
@@ -68,7 +74,9 @@ def test_numbers_and_cells_do_not_matter(layout):
     packing, rng = Packing(layout, 2, RCUT, SEL[layout]), np.random.default_rng(1)
     coord, cell, atype = rock_salt((1, 1, 1))
     one = kept(batch_of(coord, cell, atype), packing)
-    assert all(row == one[0] if t == 0 else row == one[4] for row, t in zip(one, atype, strict=True))
+    assert all(
+        row == one[0] if t == 0 else row == one[4] for row, t in zip(one, atype, strict=True)
+    )
     for repeat in ((2, 1, 3), (3, 3, 2)):
         coord, cell, atype = rock_salt(repeat)
         order = rng.permutation(len(coord))
@@ -82,7 +90,9 @@ def test_numbers_and_cells_do_not_matter(layout):
 def test_the_nearest_are_kept_beside_ties():
     """Ties at the cut do not touch what is nearer or farther."""
     r = np.array([1.0, 2.0, 2.0 * (1 + 4e-11), 2.0, 2.0 * (1 - 4e-11), 2.0 * (1 + 1e-9), 3.0])
-    side = np.array([[1, 0, 0], [0, 1, 0], [0, 0, -1], [-1, 0, 0], [0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    side = np.array(
+        [[1, 0, 0], [0, 1, 0], [0, 0, -1], [-1, 0, 0], [0, -1, 0], [0, 0, -1], [1, 0, 0]]
+    )
     n = len(r)
     edges = Edges(np.zeros(n, int), np.arange(1, n + 1), np.zeros((n, 3)))
     expected = [0, 3, 4, 2, 1, 5, 6]  # by projection: -2, -1.51, -1.14, 1.51 among the ties
@@ -99,7 +109,7 @@ def test_energies_of_a_crystal(monkeypatch):
     coord, cell, atype = rock_salt()
     edges = [batch_edges(batch_of(coord, cell, atype), RCUT)]
     edges.append(shuffled(reference_edges(coord, cell, RCUT), np.random.default_rng(2)))
-    monkeypatch.setattr(neighbors, "_native", lambda: None)
+    monkeypatch.setattr(pairs, "_native", lambda: None)
     edges.append(batch_edges(batch_of(coord, cell, atype), RCUT))
     values = []
     for some in edges:
