@@ -157,7 +157,7 @@ TEST(Engine, SaysWhatIsWrongWithALibrary) {
   options.content = "rcut 4";
   const auto open = [&] { Model::open("fake.savedmodel", options); };
   use_backends("nowhere");
-  expect_error(open, {"Unable to load", "TensorFlow", "nowhere", "libdeepmd_backend_tf",
+  expect_error(open, {"Unable to load", "TensorFlow", "nowhere", "libdeepmd_backend_tensorflow",
                       "DP_BACKEND_PLUGIN_PATH"});
   use_backends("outdated");
   expect_error(open, {"version 999", "outdated/", "one release"});
