@@ -158,6 +158,24 @@ def _check_small(inputs: Mapping[str, Any], rcut: float) -> None:
         raise ModelFileError("the probes are no small frames of atoms", fix=AGAIN)
 
 
+def probe_arrays(model: Model, probes: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """Return the probes as programs in C++ want them: inputs, and results of one output.
+
+    The results are ``value``, ``force`` and ``virial`` of the first output of the model; its
+    components come first, (size, n_atoms, 3).
+    """
+    first = next(iter(model.output_def().get_data()))
+    out = []
+    for stored in (frame["@variables"] for frame in probes.get("frames", ())):
+        frame = {k: stored[k] for k in (*INPUTS, "virial") if stored.get(k) is not None}
+        frame["value"] = stored[first]
+        if stored.get("force") is not None:
+            n, force = len(stored["coord"]), np.asarray(stored["force"])
+            frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
+        out.append({k: np.array(v) for k, v in frame.items()})
+    return out
+
+
 def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:
     """Write a neutral model file that gives the results of the probes in it, if there are any.
 

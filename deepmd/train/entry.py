@@ -210,7 +210,11 @@ def _json(data: Mapping[str, Any]) -> str:
 
 def _make_store(training: Mapping[str, Any], suffix: str, backend: Any) -> CheckpointStore:
     return CheckpointStore(
-        training["save_ckpt"], suffix, backend.write_checkpoint, folder=training.get("save_dir")
+        training["save_ckpt"],
+        suffix,
+        backend.write_checkpoint,
+        folder=training.get("save_dir"),
+        parts=backend.checkpoint_parts,
     )
 
 

@@ -96,7 +96,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
                 network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
-        return self.symmetrised(sums[0] + near.more * sums[1])
+        return self.symmetrised(sums[0] + ops.times(sums[1], near.more))
 
     def sums(self, near: Neighbourhood, atoms: Atoms, types: Any) -> list[Any]:
         """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""

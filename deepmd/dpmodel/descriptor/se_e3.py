@@ -58,9 +58,9 @@ class DescrptSeT(TypedDescriptor):
         more_a, more_b = self.sel[a] - ops.shape(ra)[1], self.sel[b] - ops.shape(rb)[1]
         return (
             self.angles(a, b, ra, rb, order)
-            + more_b * self.angles(a, b, ra, empty, order)
-            + more_a * self.angles(a, b, empty, rb, order)
-            + (more_a * more_b) * self.angles(a, b, empty, empty, order)
+            + ops.times(self.angles(a, b, ra, empty, order), more_b)
+            + ops.times(self.angles(a, b, empty, rb, order), more_a)
+            + ops.times(self.angles(a, b, empty, empty, order), more_a * more_b)
         )
 
     def angles(self, a: int, b: int, ra: Any, rb: Any, order: int) -> Any:

@@ -395,7 +395,8 @@ class Model(Module):
         space = ops.xp(g)
         if "force" in wanted:
             out["force"] = ops.segment_sum(g, inputs.i, n) - ops.segment_sum(g, inputs.j, n)
-        if "atom_virial" in wanted or ("virial" in wanted and n_frames != 1):
+        single = isinstance(n_frames, int) and n_frames == 1
+        if "atom_virial" in wanted or ("virial" in wanted and not single):
             pair = -1.0 * g[:, :, None] * inputs.vec[:, None, :]
             pair = space.reshape(pair, (ops.shape(g)[0], 9))
             atom = ops.segment_sum(pair, inputs.j, n)
