@@ -146,7 +146,7 @@ class StandardAtomicModel(AtomicModel):
         """Descriptors of an isolated atom of every type, (ntypes, dim_out)."""
         n, descriptor = self.ntypes, self.descriptor
         atype = np.arange(n)
-        tables = pack(descriptor.packings(), empty_edges(), atype, np.zeros(0), None, atype)
+        tables = pack(descriptor.packings(), empty_edges(), atype, np.zeros((0, 3)), None, atype)
         slots, start = {}, 0
         for packing in descriptor.packings():
             slots[packing] = tables[start : start + packing.n_tables]

@@ -211,10 +211,9 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
         """Sum environment rows by centre type: number of slots, sum, sum of squares."""
         vec = batch.vectors()
-        r2 = np.einsum("ea,ea->e", vec, vec)
         layout = "mixed" if self.mixed_types else "typed"
         packing = Packing(layout, self.ntypes, self.rcut, tuple(self.sel))
-        tables = pack([packing], batch.edges, batch.atype, r2)
+        tables = pack([packing], batch.edges, batch.atype, vec)
         sums = {f"{kind}_{t}": np.zeros(3) for t in range(self.ntypes) for kind in "ra"}
         for t in range(self.ntypes):
             centres = int((batch.atype == t).sum())
