@@ -215,6 +215,10 @@ class Model(Module):
         """Inputs of the evaluation entry (:class:`Inputs`), by name."""
         return self.inputs()
 
+    def input_names(self) -> set[str]:
+        """Names of :meth:`entry_inputs`."""
+        return {one.name for one in self.entry_inputs()}
+
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
         self.atomic_model.change_types(change)
