@@ -11,7 +11,6 @@ from typing import Any
 from deepmd.base.errors import ModelFileError
 from deepmd.graphs.files import model_of, nearest_in
 from deepmd.graphs.ours import STEP, is_ours, own_checkpoint
-from deepmd.graphs.section import model_section
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import read_bundle, read_meta_graph
 from deepmd.io.guard import opening
@@ -46,12 +45,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     with opening(path):
         if STEP not in tensors:
             raise ModelFileError(f'has no "{STEP}": it is no checkpoint of a training')
-        section = model_section(graph)
 
         def find(name: str) -> Any:
             return tensors[name] if name in tensors else graph.constant(name)
 
-        model = model_of(section, graph, find, known=[n for n in tensors if n != STEP])
+        section, model = model_of(graph, find, known=[n for n in tensors if n != STEP])
         return Checkpoint(
             {SINGLE: model},
             section,
