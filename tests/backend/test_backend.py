@@ -66,16 +66,27 @@ def test_every_backend_on_the_command_line_is_registered():
 
 
 def test_not_built_backend_says_so():
-    with pytest.raises(NotAvailableError, match="TensorFlow: cannot be used: known but not built"):
-        backend_of("a.pb")
-    assert not Backend.get_backend("tf")().is_available()
+    with pytest.raises(NotAvailableError, match="Paddle: cannot be used: known but not built"):
+        backend_of("a.pd")
+    assert not Backend.get_backend("paddle")().is_available()
+
+
+def test_files_of_tensorflow_are_read_without_it(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "tensorflow" else True)
+    backend = backend_of("a.pb")
+    assert backend.deep_eval.__module__ == backend.read_checkpoint.__module__[:-11] + "models"
+    with pytest.raises(NotAvailableError, match="tensorflow is not installed"):
+        backend.train_step  # noqa: B018
 
 
 def test_choice_and_reasons(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else True)
+    missing = ("tensorflow", "torch")
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
     chosen, why = choose_backend(None)
     assert chosen.key == "jax"
-    assert "PyTorch: torch is not installed" in why
+    assert "TensorFlow: tensorflow is not installed; PyTorch: torch is not installed" in why
+    missing = ()
+    assert choose_backend(None)[0].key == "tensorflow"
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(NotAvailableError, match="numpy and autograd are not installed"):
         choose_backend(None)
@@ -86,7 +97,7 @@ def test_choice_and_reasons(monkeypatch):
 def test_choosing_imports_no_framework():
     code = (
         "import sys; from deepmd.backend.backend import choose_backend; choose_backend(None);"
-        "print([m for m in ('torch', 'jax', 'numpy') if m in sys.modules])"
+        "print([m for m in ('torch', 'jax', 'tensorflow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
