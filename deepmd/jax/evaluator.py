@@ -70,7 +70,7 @@ class JaxEvaluator(Evaluator):
             self.shapes.add(key)
             make_room()
             log.info("compiling program %d for %s", len(self.shapes), to)
-        names = {one.name for one in self.model.entry_inputs()}
+        names = self.model.input_names()
         for chunk in found:
             padded = pad_inputs(chunk.inputs.only(names), packings, n_frames, to, self.model.rcut)
             if self.program is not None and gradients and not more:

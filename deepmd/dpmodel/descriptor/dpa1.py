@@ -107,6 +107,11 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
             g, empty = self.attention_layers(g, empty, seen, order=atoms.order)
         return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
 
+    @property
+    def attends(self) -> bool:  # type: ignore[override]
+        """Whether there is attention."""
+        return self.attn_layer > 0
+
     def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
         """Row of a table over neighbour types, or pairs centre-neighbour, for every slot (n, K)."""
         if self.type_one_side:
@@ -125,7 +130,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
         space = ops.xp(rows)
-        s, network = rows[..., :1], self.embeddings.networks[0]
+        s, network = rows[..., :1], self.geometry
         n, k = ops.shape(neighbour)
         if self.tebd_input_mode == "concat":
             parts = [s, ops.take(types, neighbour)]
@@ -139,7 +144,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         g = network(s)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
+    def embedded_types(self, types: Any) -> Any:
         """Output of the types' network for every neighbour type, or pair centre-neighbour.
 
         Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.
