@@ -115,8 +115,7 @@ def test_smooth_type_embeddings_are_refused(tmp_path):
 def test_tensorflow_is_not_imported():
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"
-        "from deepmd.graphs.models import open_model
-from deepmd.infer import DeepPot\n"
+        "from deepmd.infer import DeepPot\n"
         f"print(DeepPot({str(CHECKPOINT / 'frozen.pb')!r}).get_type_map())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
