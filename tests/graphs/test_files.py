@@ -31,8 +31,9 @@ INPUTS = ("coord", "box", "atype", "fparam", "aparam")
 FILES = Path(__file__).parents[1] / "golden" / "files"
 #: Small models that DeePMD-kit 3.2.0 trained and froze, without the nodes of derivatives, each with
 #: two periodic and two open frames: attention; one-sided strip mode; a type embedding of the whole
-#: model; a fitting as wide as the descriptor; a hybrid with excluded pairs.
-BLACK_BOX = ("att2_concat", "att0_strip_one", "a_typ_two", "fit_width", "hyb_a_a_excl")
+#: model; a fitting as wide as the descriptor; a hybrid with excluded pairs; a
+#: full polarizability with a scale per type.
+BLACK_BOX = ("att2_concat", "att0_strip_one", "a_typ_two", "fit_width", "hyb_a_a_excl", "pol")
 CHECKPOINT = REFERENCE / "checkpoints" / "tf_checkpoint" if REFERENCE else None
 
 
