@@ -15,11 +15,12 @@ from deepmd.dpmodel.module import bind, split
 from deepmd.io.dp import has_digest
 from deepmd.io.files import load_model
 from deepmd.io.guard import opening
-from deepmd.jax.cache import architecture, make_room, shared
+from deepmd.jax.cache import make_room
 from deepmd.jax.program import program_of
 from deepmd.runtime.bucketing import Sizes, pad_inputs, round_sizes, sizes_of
 from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk
 from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.programs import architecture, shared
 
 log = logging.getLogger(__name__)
 

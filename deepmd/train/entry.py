@@ -92,7 +92,11 @@ def prepare(
     config = normalize(given, file=INPUT)
     training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
     store = CheckpointStore(
-        training["save_ckpt"], suffix, backend.write_checkpoint, folder=training.get("save_dir")
+        training["save_ckpt"],
+        suffix,
+        backend.write_checkpoint,
+        folder=training.get("save_dir"),
+        parts=backend.checkpoint_parts,
     )
     if folder is not None:
         folder.claim(store, [output, training.get("disp_file", "lcurve.out")])

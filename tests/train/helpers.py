@@ -24,6 +24,7 @@ class NumPyBackend:
     name = "NumPy"
     suffixes = (".dp",)
     checkpoint_suffix = ".dp"
+    checkpoint_parts = ()
     train_step = NumPyTrainStep
     read_checkpoint = staticmethod(read_checkpoint)
     write_checkpoint = staticmethod(write_checkpoint)

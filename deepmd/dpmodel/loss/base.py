@@ -353,7 +353,7 @@ def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
     if mask is None:
         return labels.natoms
-    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, labels.natoms.shape[0])
+    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, ops.shape(labels.natoms)[0])
 
 
 def _component_mean(x: Any) -> Any:
