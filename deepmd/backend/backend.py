@@ -199,7 +199,7 @@ class Backend:
 
     @property
     def neighbor_stat(self) -> Any:
-        """The function that counts neighbours of a data set; one for all backends."""
+        """The function that counts neighbors of a data set; one for all backends."""
         return import_module("deepmd.data.neighbor_stat").neighbor_stat
 
     @property

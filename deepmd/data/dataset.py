@@ -20,7 +20,7 @@ _LISTED = 50
 
 
 class Dataset:
-    """Systems, a sampler and a cache of neighbours.
+    """Systems, a sampler and a cache of neighbors.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ class Sampler:
 
     Random numbers depend on (seed, step) and (seed, system, pass) only. So the state is three small
     arrays of counters, it is the same on every rank, and a restart continues the exact stream. With
-    several ranks all draw the same system and take neighbouring parts of one shuffle, as one
+    several ranks all draw the same system and take neighboring parts of one shuffle, as one
     process with a ``world`` times larger batch would.
 
     A mixed batch, ``mixed:N`` or ``mix:N``, is put together of single frames: every one is drawn like

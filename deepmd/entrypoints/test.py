@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp test``: compare a model with labelled data."""
+"""``dp test``: compare a model with labeled data."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

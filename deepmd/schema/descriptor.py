@@ -42,13 +42,13 @@ def is_pairs(value: list[Any]) -> bool:
 
 
 class CutoffSettings(Settings):
-    """Which neighbours are seen."""
+    """Which neighbors are seen."""
 
     rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
     rcut_smth: float = setting(0.5, "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
     sel: list[int] = setting(
         "auto",
-        f"Slots for neighbours of each type inside rcut. {_AUTO}",
+        f"Slots for neighbors of each type inside rcut. {_AUTO}",
         kind=[list[int], str],
         rule=SEL,
         within="rcut",
@@ -56,11 +56,11 @@ class CutoffSettings(Settings):
 
 
 class MixedCutoffSettings(CutoffSettings):
-    """Which neighbours are seen, without regard to their types."""
+    """Which neighbors are seen, without regard to their types."""
 
     sel: list[int] = setting(
         "auto",
-        f"Slots for neighbours inside rcut; of a list only the sum matters. {_AUTO}",
+        f"Slots for neighbors inside rcut; of a list only the sum matters. {_AUTO}",
         kind=[int, list[int], str],
         rule=SEL,
         within="rcut",

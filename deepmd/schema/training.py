@@ -148,7 +148,7 @@ class RunKeys(Settings):
 
     sel_overflow: str = setting(
         "warn",
-        "What happens when atoms have more neighbours than sel holds: the farthest are "
+        "What happens when atoms have more neighbors than sel holds: the farthest are "
         "dropped with a warning, or the training stops.",
         rule=one_of("warn", "error"),
     )
@@ -189,7 +189,7 @@ class RunKeys(Settings):
     )
     neighbor_graph_method: str = setting(
         "auto",
-        "How neighbours are found; every choice gives the same neighbours.",
+        "How neighbors are found; every choice gives the same neighbors.",
         rule=one_of("auto", "dense", "nv"),
     )
     enable_compile: bool = setting(False, "Compile the training step.")

@@ -268,7 +268,7 @@ def _refuse_auto(branch: Branch) -> None:
     for one in model_selections(branch.model):
         if isinstance(one.value, str):
             raise InputError(
-                f'"{one.value}" needs the neighbour statistics',
+                f'"{one.value}" needs the neighbor statistics',
                 where=one.where,
                 fix="leave out --skip-neighbor-stat, or give numbers",
             )
