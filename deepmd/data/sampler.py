@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Which frames make up the next batch: rules of batch size and probability, reproducible draws."""
+"""Choice of the frames of the next batch: batch sizes, probabilities, reproducible draws."""
 
 import math
 from collections.abc import Sequence

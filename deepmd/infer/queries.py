@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What can be asked of an opened model."""
+"""Queries of an opened model."""
 
 import copy
 from collections.abc import Mapping

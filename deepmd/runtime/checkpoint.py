@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a training leaves behind, whatever the format of the file."""
+"""Checkpoint of a training, whatever the format of the file."""
 
 import dataclasses
 from typing import Any

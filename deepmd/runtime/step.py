@@ -19,7 +19,7 @@ Metrics = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """What a step may be told beside the optimizer section.
+    """Options of a step beside the optimizer section.
 
     Attributes
     ----------

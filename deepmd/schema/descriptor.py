@@ -42,7 +42,7 @@ def is_pairs(value: list[Any]) -> bool:
 
 
 class CutoffSettings(Settings):
-    """Which neighbors are seen."""
+    """Range and numbers of neighbors."""
 
     rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
     rcut_smth: float = setting(0.5, "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
@@ -56,7 +56,7 @@ class CutoffSettings(Settings):
 
 
 class MixedCutoffSettings(CutoffSettings):
-    """Which neighbors are seen, without regard to their types."""
+    """Range and number of neighbors, without regard to their types."""
 
     sel: list[int] = setting(
         "auto",
@@ -68,7 +68,7 @@ class MixedCutoffSettings(CutoffSettings):
 
 
 class CommonSettings(Settings):
-    """What a descriptor and the blocks that it is made of have in common."""
+    """Settings that a descriptor and its blocks have in common."""
 
     exclude_types: list[list[int]] = setting(
         (),
@@ -107,7 +107,7 @@ class Selection:
 
     @property
     def value(self) -> Any:
-        """What it says."""
+        """The value."""
         return self.section[self.key]
 
     @value.setter

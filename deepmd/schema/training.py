@@ -107,7 +107,7 @@ def _data_arguments() -> list[Argument]:
 
 
 class LengthKeys(Settings):
-    """How long to train."""
+    """Length of the training."""
 
     numb_steps: int = setting(
         None,
@@ -144,7 +144,7 @@ class StatisticsKeys(Settings):
 
 
 class RunKeys(Settings):
-    """What is written, how often, and how steps are taken."""
+    """Output of the training, and options of its steps."""
 
     sel_overflow: str = setting(
         "warn",
@@ -207,7 +207,7 @@ _WEIGHTS = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 
 
 
 class TaskKeys(Settings):
-    """How much of the training each branch has."""
+    """Share of each branch in the training."""
 
     model_prob: dict[str, float] = setting({}, "Weight of every branch.", rule=_WEIGHTS)
     num_epoch_dict: dict[str, float] = setting(

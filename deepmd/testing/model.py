@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every model that predicts an energy must do."""
+"""Tests of every model that predicts an energy."""
 
 from typing import Any, ClassVar
 

@@ -79,7 +79,7 @@ Systems = Mapping[str, tuple[list[System], list[System] | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a training does.
+    """Plan of a training.
 
     Attributes
     ----------

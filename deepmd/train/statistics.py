@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a model takes from its data before the first step: means, deviations, biases."""
+"""Statistics of the data for a new model: means, deviations, biases."""
 
 import dataclasses
 import logging

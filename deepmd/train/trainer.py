@@ -64,7 +64,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What became of a run: steps done, last checkpoint, the signal that ended it."""
+    """Outcome of a run: steps done, last checkpoint, the signal that ended it."""
 
     step: int
     path: Path | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every descriptor offers: its registry, its neighbors, its statistics."""
+"""Descriptor base class: registry, neighbors, statistics."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ PROTECTION = 0.01
 
 
 class Atoms(NamedTuple):
-    """What a model sees of a batch.
+    """Atoms of a batch, as a model evaluates them.
 
     Attributes
     ----------

@@ -119,7 +119,7 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
         return atoms.atype[:, None] * (self.ntypes + 1) + neighbor
 
     def first_layer(self, types: Any) -> Any:
-        """What the types give to the first layer of the embedding, bias included, per kind."""
+        """Contribution of the types to the first layer of the embedding, bias included, per kind."""
         layer = self.embeddings.networks[0].layers[0]
         if self.type_one_side:
             return ops.linear(types, layer.w[1:], layer.b)
@@ -156,7 +156,7 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
         return network(ops.xp(types).concat([neighbor, center], axis=-1))
 
     def attention_slots(self, near: Neighborhood) -> NeighborSlots:
-        """What the attention layers must know."""
+        """Geometry and masks for the attention layers."""
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
         squared = space.sum(angular * angular, axis=-1, keepdims=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors on the environment matrix share: normalization, exclusions, statistics."""
+"""Descriptors on the environment matrix: normalization, exclusions, statistics."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence

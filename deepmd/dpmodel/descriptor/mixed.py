@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors without distinguished types share: one list of neighbors, type embeddings."""
+"""Descriptors without distinguished types: one list of neighbors, type embeddings."""
 
 from typing import Any, NamedTuple
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors with distinguished neighbor types share: blocks per type, and padding."""
+"""Descriptors with distinguished neighbor types: blocks per type, and padding."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ from deepmd.dpmodel.batch import Edges
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How a part of a model wants its neighbors laid out.
+    """Layout of the neighbors of a part of a model.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Packing:
 
 
 class Slot(NamedTuple):
-    """What one index array in the slots of a model is.
+    """Meaning of one index array in the slots of a model.
 
     Attributes
     ----------

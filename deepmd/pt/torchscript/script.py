@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What surrounds the traced core in a TorchScript file: pairs, packing, assembly.
+"""Wrapper of the traced core in a TorchScript file: pairs, packing, assembly.
 
 Everything in this file is compiled by ``torch.jit.script``; hence loops over lists and no
 comprehension where a tensor decides. Packing follows :mod:`deepmd.dpmodel.neighbors`. The atoms of
@@ -209,7 +209,7 @@ class Program(torch.nn.Module):
         return Atoms(types, nloc, owner, frame_inputs, atom_inputs)
 
     def reach(self, shift: torch.Tensor) -> float:
-        """How far apart [Å] atoms may be that see each other, or each other's partners."""
+        """Largest distance [Å] of atoms that see each other, or each other's partners."""
         if shift.numel() == 0:
             return self.rcut
         farthest = float(torch.sqrt((shift * shift).sum(-1)).max().item())
