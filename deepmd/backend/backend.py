@@ -13,7 +13,7 @@ from deepmd.base.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
-    """What a backend can do."""
+    """Capabilities of a backend."""
 
     ENTRY_POINT = auto()
     DEEP_EVAL = auto()
@@ -167,11 +167,11 @@ class Backend:
         return self.why_not() is None
 
     def why_not(self) -> str | None:
-        """Why this backend cannot be used here, or None."""
+        """Return the reason this backend cannot be used here, or None."""
         return not_installed(self.packages)
 
     def why_not_read(self) -> str | None:
-        """Why files of this backend cannot be read here, or None."""
+        """Return the reason files of this backend cannot be read here, or None."""
         if self.reading_packages is None:
             return self.why_not()
         return not_installed(self.reading_packages)
@@ -199,7 +199,7 @@ class Backend:
 
     @property
     def neighbor_stat(self) -> Any:
-        """The function that counts neighbours of a data set; one for all backends."""
+        """The function that counts neighbors of a data set; one for all backends."""
         return import_module("deepmd.data.neighbor_stat").neighbor_stat
 
     @property

@@ -30,7 +30,7 @@ class _NotBuilt(Backend):
     """A backend that says so in one line."""
 
     def why_not(self) -> str | None:
-        """Why this backend cannot be used here."""
+        """Return the reason this backend cannot be used here."""
         return "known but not built yet"
 
 

@@ -27,7 +27,7 @@ _FRAMEWORKS = {
 }
 #: Other packages -> what they are for, and how to get them.
 _PACKAGES = {
-    "vesin": ("neighbour lists", "pip install vesin"),
+    "vesin": ("neighbor lists", "pip install vesin"),
     "ase": ("calculator", 'pip install "deepmd-kit[ase]"'),
     "dpdata": ("data of other programs", "pip install dpdata"),
 }

@@ -30,7 +30,7 @@ def _load(case: dict[str, Any]) -> tuple[dict[str, Any], Model]:
 def _stored_as(case: dict[str, Any], key: str, got: np.ndarray, want: np.ndarray) -> np.ndarray:
     """Bring a result into the shape of the file.
 
-    Derivatives of dipoles are labelled (frames, components, atoms, …) there, but lie in memory as
+    Derivatives of dipoles are labeled (frames, components, atoms, …) there, but lie in memory as
     (frames, atoms, components, …), as finite differences show.
     """
     assert got.size == want.size, (case["name"], key, got.shape, want.shape)
@@ -106,5 +106,5 @@ def test_outputs_of_one_program(case, quick_programs):
 
 @pytest.mark.exhaustive  # compiles programs for every set, as they are in use
 @pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
-def test_outputs_of_optimised_programs(case):
+def test_outputs_of_optimized_programs(case):
     check_sets(case, DeepEval.from_evaluator(evaluator("jax", _load(case)[1])))
