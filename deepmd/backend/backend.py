@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from deepmd.utils.errors import InputError, NotAvailableError
-from deepmd.utils.plugin import Registry, file_under, load_entry_points
+from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
@@ -228,8 +228,8 @@ class Backend:
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
         """
-        from deepmd.dpmodel.probes import model_file_dict
         from deepmd.io.files import branch_of, branch_params
+        from deepmd.runtime.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head")
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)

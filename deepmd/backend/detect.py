@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deepmd.backend.backend import Backend, choose_backend
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.base.errors import InputError, ModelFileError
 
 
 def backend_of(path: str | os.PathLike[str]) -> Backend:

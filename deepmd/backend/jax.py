@@ -16,8 +16,8 @@ class JAXBackend(Backend):
     hooks = {
         "deep_eval": "deepmd.jax.evaluator:open_hlo",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",
-        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
+        "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
+        "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",
         "serialize_hook": "deepmd.jax.export:read_hlo",
         "deserialize_hook": "deepmd.jax.export:write_hlo",
     }

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.graphs.names import LAYER, Path, Source, sources
+from deepmd.base.errors import ModelFileError
+from deepmd.graphs.names import FITTING_ARRAYS, LAYER, Path, Source, sources
+from deepmd.graphs.tables import compress, descriptors
 from deepmd.io.graph import Graph
-from deepmd.utils.errors import ModelFileError
 
+#: Operators that hand on a constant, or set it before a training.
+PASSING = ("Identity", "Assign", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp")
 #: Returns the array of a name, or None.
 Find = Callable[[str], Any]
 
@@ -37,6 +40,8 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
         If an array is missing, or has another size.
     """
     used: set[str] = set()
+    for part, s in descriptors(model["descriptor"]):
+        used |= compress(part, graph, s)
     for source in sources(model):
         names = [next((n for n in part if find(n) is not None), None) for part in source.parts]
         used |= {n for n in names if n is not None}
@@ -47,6 +52,7 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
         parts = [np.asarray(find(n)) for n in names if n is not None]
         holder[source.place[-1]] = _fitted(parts, holder[source.place[-1]], names)
     used |= _bias_of_polar(model, graph)
+    _drop_idle_bias(model, graph)
     _scale_outputs(model)
     return used
 
@@ -100,12 +106,39 @@ def _bias_of_polar(model: dict[str, Any], graph: Graph) -> set[str]:
     return set(found)
 
 
+def _drop_idle_bias(model: dict[str, Any], graph: Graph) -> None:
+    """Set the bias of a fitting to zero where the graph has it, but does not add it."""
+    name = FITTING_ARRAYS["bias_atom_e"]
+    users = [user for node in graph.users(name) for user in (node, *graph.users(node.name))]
+    if name in graph and not [user for user in users if user.op not in PASSING]:
+        bias = model["fitting"]["@variables"]["bias_atom_e"]
+        model["fitting"]["@variables"]["bias_atom_e"] = np.zeros_like(bias)
+
+
 def _scale_outputs(model: dict[str, Any]) -> None:
-    """Put the deviation of the output, by which graphs multiply, into the last layers."""
-    std = model["@variables"]["out_std"]
+    """Put the deviation of the output, by which graphs multiply, into the last layers.
+
+    Raises
+    ------
+    ModelFileError
+        If one network serves types with different deviations.
+    """
+    std = np.array(model["@variables"]["out_std"])[0]
     if (std == 1.0).all():
         return
-    raise ModelFileError("multiplies its output by a deviation that is not 1")
+    fitting = model["fitting"]
+    rows = std[:1] if fitting["mixed_types"] else std
+    if not (std == rows).all():
+        raise ModelFileError(
+            "multiplies the output of one network by deviations that differ between types",
+            fix="convert the file that it was made from",
+        )
+    for network, row in zip(fitting["nets"]["networks"], rows, strict=True):
+        last = network["layers"][-1]["@variables"]
+        last["w"] = last["w"] * row
+        last["b"] = last["b"] * row
+    fitting["@variables"]["bias_atom_e"] = fitting["@variables"]["bias_atom_e"] * std
+    model["@variables"]["out_std"] = np.ones_like(model["@variables"]["out_std"])
 
 
 def at(node: Any, place: Path) -> Any:

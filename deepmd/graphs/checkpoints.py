@@ -8,14 +8,13 @@ import os
 import re
 from typing import Any
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.base.errors import ModelFileError
 from deepmd.graphs.files import model_of, nearest_in
 from deepmd.graphs.ours import STEP, is_ours, own_checkpoint
-from deepmd.graphs.section import model_section
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import read_bundle, read_meta_graph
 from deepmd.io.guard import opening
-from deepmd.utils.errors import ModelFileError
+from deepmd.runtime.checkpoint import Checkpoint
 
 _SUFFIXES = r"\.(meta|index|data-\d+-of-\d+)$"
 #: What the optimizer keeps of every array, and of the training.
@@ -46,12 +45,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     with opening(path):
         if STEP not in tensors:
             raise ModelFileError(f'has no "{STEP}": it is no checkpoint of a training')
-        section = model_section(graph)
 
         def find(name: str) -> Any:
             return tensors[name] if name in tensors else graph.constant(name)
 
-        model = model_of(section, graph, find, known=[n for n in tensors if n != STEP])
+        section, model = model_of(graph, find, known=[n for n in tensors if n != STEP])
         return Checkpoint(
             {SINGLE: model},
             section,

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph import Graph, Node
-from deepmd.utils.errors import ModelFileError
 
-#: Operators of the environment matrix, and the descriptors that use them; ``T`` are embeddings of
-#: pairs of neighbors.
+#: Operators of the environment matrix, and the descriptors that use them; None for those that are
+#: younger than training scripts in graphs.
 ENVIRONMENTS = {
+    "ProdEnvMatAMix": None,
     "ProdEnvMatA": "se_e2_a",
     "DescrptSeA": "se_e2_a",
     "DescrptNorot": "se_e2_a",
@@ -56,11 +57,11 @@ def inferred_section(graph: Graph) -> dict[str, Any]:
     names = graph.text("model_attr/tmap")
     if names is None:
         raise ModelFileError("has neither a training script nor names of types (model_attr/tmap)")
-    found = [node for node in graph.values() if node.op in ENVIRONMENTS]
-    if not found:
-        known = ", ".join(sorted(ENVIRONMENTS))
+    found = environment_nodes(graph)
+    if not found or any(ENVIRONMENTS[node.op] is None for node in found):
+        known = ", ".join(sorted(op for op, kind in ENVIRONMENTS.items() if kind))
         raise ModelFileError(f"has no training script, and no operator of {known}")
-    suffixes = [_suffix(node) for node in found]
+    suffixes = [suffix_of(node) for node in found]
     parts = [_descriptor(graph, node, s) for node, s in zip(found, suffixes, strict=True)]
     fitting = _fitting(graph)
     given = _width(graph, "layer_0", 0) - fitting["numb_fparam"] - fitting["numb_aparam"]
@@ -73,7 +74,12 @@ def inferred_section(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _suffix(node: Node) -> str:
+def environment_nodes(graph: Graph) -> list[Node]:
+    """Return the operators of the environment matrix of a graph."""
+    return [node for node in graph.values() if node.op in ENVIRONMENTS]
+
+
+def suffix_of(node: Node) -> str:
     """Return the suffix of the scopes of an environment operator in a hybrid, ``_0``."""
     for name in node.inputs:
         match = re.match(r"descrpt_attr(_\d+)?/t_avg", name)
@@ -82,15 +88,20 @@ def _suffix(node: Node) -> str:
     raise ModelFileError(f'its operator "{node.name}" has no statistics')
 
 
-def _descriptor(graph: Graph, node: Node, s: str) -> dict[str, Any]:
-    """Section of the descriptor of an environment operator."""
-    kind, attrs = ENVIRONMENTS[node.op], node.attrs
-    section: dict[str, Any] = {}
+def settings_of(node: Node) -> dict[str, Any]:
+    """Return cutoffs [Å] and numbers of neighbors, which are attributes of an operator."""
+    attrs, section = node.attrs, {}
     for name, choices in ATTRIBUTES.items():
         found = next((attrs[c] for c in choices if c in attrs), None)
         if found is None:
             raise ModelFileError(f'its operator "{node.name}" does not state {name}')
         section[name] = _shortest(found) if isinstance(found, float) else found
+    return section
+
+
+def _descriptor(graph: Graph, node: Node, s: str) -> dict[str, Any]:
+    """Section of the descriptor of an environment operator."""
+    kind, section = ENVIRONMENTS[node.op], settings_of(node)
     scope = f"filter_type_all{s}"
     if f"{scope}/matrix_1_0_0" in graph:
         kind, first = "se_e3", f"{scope}/{{array}}_{{l}}_0_0"

@@ -4,10 +4,10 @@
 import os
 from typing import Any
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.graphs.checkpoints import read_checkpoint
 from deepmd.graphs.files import read_pb
 from deepmd.graphs.ours import META
+from deepmd.np.evaluator import NumPyEvaluator
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

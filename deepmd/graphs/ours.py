@@ -6,7 +6,6 @@ A checkpoint is a graph with a constant that tells what its tensors are, and the
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.io.digest import check_digest, digest_of
-from deepmd.io.files import check_frame, models_of, nearest_of
+from deepmd.io.files import check_frame, min_nbor_dist_of, models_of
 from deepmd.io.graph import Graph
 from deepmd.io.graph.messages import message
 from deepmd.io.packed import named_arrays, unpack_tree, with_arrays
-from deepmd.utils.errors import ModelFileError
+from deepmd.runtime.checkpoint import Checkpoint
 
 #: Constants with the description of the model, probes, its dictionary and the arrays of this.
 METADATA, PROBES = "deepmd/metadata", "deepmd/probes"
@@ -142,6 +141,6 @@ def own_checkpoint(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Checkpoin
         step=int(tensors[STEP]),
         optimizer=state["optimizer"],
         trainer=state["trainer"],
-        min_nbor_dist=nearest_of(tree),
+        min_nbor_dist=min_nbor_dist_of(tree),
         backend=tree.get("backend", ""),
     )

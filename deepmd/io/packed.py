@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import read_npz
 from deepmd.io.files import check_frame
-from deepmd.io.guard import check_tree
-from deepmd.utils.errors import ModelFileError
+from deepmd.io.guard import check_model_tree
 
 _ARRAY = "@array"
 
@@ -69,7 +69,7 @@ def with_arrays(text: str | bytes, arrays: Mapping[str, np.ndarray]) -> dict[str
         return arrays[node[_ARRAY]] if _ARRAY in node else node
 
     tree = json.loads(text, object_hook=restored)
-    check_tree(tree, len(text))
+    check_model_tree(tree, len(text))
     if not isinstance(tree, dict):
         raise ModelFileError("holds no dictionary; no model")
     return tree

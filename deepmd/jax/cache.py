@@ -4,6 +4,7 @@
 import gc
 import logging
 from pathlib import Path
+
 import jax
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
+from deepmd.base.errors import InputError, NotAvailableError, closest_name
 from deepmd.schema.cross import check_model_available, cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
@@ -30,7 +31,6 @@ from deepmd.schema.registry import (
     optimizer_args,
 )
 from deepmd.schema.tree import gen_args, load_components
-from deepmd.utils.errors import InputError, NotAvailableError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _resolve_alias(argument: Argument, value: dict[str, Any], path: list[str]) -
 def _unknown_key(key: Any, arguments: dict[str, Argument], path: list[str]) -> InputError:
     where = _where([*path, str(key)])
     names = [n for a in arguments.values() for n in (a.name, *a.alias)]
-    match = nearest(str(key), names)
+    match = closest_name(str(key), names)
     fix = f'did you mean "{match}"?' if match else None
     if match is None and len(arguments) <= 12:
         fix = f"known: {', '.join(sorted(arguments))}"

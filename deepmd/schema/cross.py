@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.schema.registry import loss_args
-from deepmd.utils.errors import InputError, NotAvailableError
 
 
 def cross_check(data: dict[str, Any]) -> None:

@@ -7,6 +7,6 @@ import os
 # once, when the library is loaded; a level that somebody chose stays.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from deepmd.tf import ops  # noqa: E402  (registers itself)
+from deepmd.tf import ops
 
 __all__ = ["ops"]

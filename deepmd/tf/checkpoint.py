@@ -12,9 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.base.files import replacing
 from deepmd.graphs.ours import INDEX, META, SHARD, checkpoint_meta, checkpoint_parts
-from deepmd.utils.files import replacing
+from deepmd.runtime.checkpoint import Checkpoint
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:

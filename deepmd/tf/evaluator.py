@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.base.fork import refuse_fork
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
-from deepmd.dpmodel.programs import architecture, shared
+from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.programs import architecture, shared
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
-from deepmd.utils.fork import refuse_fork
 
 
 class TfEvaluator(Evaluator):

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import replacing
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.probes import compare_probes, make_probes, probe_arrays
 from deepmd.graphs import ours
 from deepmd.graphs.models import is_checkpoint, read_models
-from deepmd.io.files import nearest_of
+from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree
+from deepmd.runtime.probes import compare_probes, make_probes, probe_arrays
 from deepmd.tf.evaluator import TfEvaluator
 from deepmd.tf.graph import ENTRY_VERSION, model_graph, runner
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
 
 #: What a protocol buffer can hold [bytes].
 _LARGEST = 1 << 31
@@ -58,7 +58,7 @@ def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> d
     frames = [
         {k: v.tolist() for k, v in frame.items()} for frame in probe_arrays(model, tree["probes"])
     ]
-    nearest, (kind, *_) = nearest_of(tree), model.kinds()
+    nearest, (kind, *_) = min_nbor_dist_of(tree), model.kinds()
     notes: dict[str, Any] = {
         ours.METADATA: json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
         ours.PROBES: json.dumps(frames),

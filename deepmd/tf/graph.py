@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.io.guard import AGAIN
 from deepmd.tf.program import constants, input_specs, traced
-from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 2
@@ -28,9 +28,13 @@ _OUT = f"{_ROOM}/out/"
 
 def input_names(inputs: Inputs) -> Inputs:
     """Return the names of the placeholders in the places of the arrays."""
-    fields = (f"{_ROOM}/{name}" for name in Inputs._fields[:5])
+    vec, i, j, atype, frame = (f"{_ROOM}/{name}" for name in Inputs._fields[:5])
     return Inputs(
-        *fields,
+        vec,
+        i,
+        j,
+        atype,
+        frame,
         {k: f"{_ROOM}/frame_inputs/{k}" for k in inputs.frame_inputs},
         {k: f"{_ROOM}/atom_inputs/{k}" for k in inputs.atom_inputs},
         [f"{_ROOM}/slots/{k}" for k in range(len(inputs.slots))],

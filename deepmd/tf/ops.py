@@ -45,9 +45,7 @@ class _Namespace(types.ModuleType):
     )
     log1p, maximum, minimum = (staticmethod(f) for f in (tf.math.log1p, tf.maximum, tf.minimum))
     float32, float64, int64 = tf.float32, tf.float64, tf.int64
-    asarray, clip, matmul, argsort = (
-        staticmethod(f) for f in (_asarray, _clip, _matmul, _argsort)
-    )
+    asarray, clip, matmul, argsort = (staticmethod(f) for f in (_asarray, _clip, _matmul, _argsort))
     astype, arange, where = (staticmethod(f) for f in (tf.cast, tf.range, tf.where))
 
     def __init__(self) -> None:
@@ -105,7 +103,9 @@ def _device(x: Any) -> str | None:
     where = getattr(x, "device", None)
     if not where:
         return None
-    return {"GPU": "cuda"}.get(kind := where.rpartition("device:")[2].partition(":")[0], kind.lower())
+    return {"GPU": "cuda"}.get(
+        kind := where.rpartition("device:")[2].partition(":")[0], kind.lower()
+    )
 
 
 for _prefix in ("tensorflow",):

@@ -53,7 +53,10 @@ def input_specs(model: Model) -> Inputs:
     numbers = tf.TensorSpec((None,), tf.int64)
     return Inputs(
         tf.TensorSpec((None, 3), tf.float64),
-        *[numbers] * 4,
+        numbers,
+        numbers,
+        numbers,
+        numbers,
         named(Level.FRAME),
         named(Level.ATOM),
         [tf.TensorSpec((None,) * len(axes), tf.int64) for axes in slot_axes(model.packings())],

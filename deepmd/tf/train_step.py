@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from deepmd.base.fork import refuse_fork
+from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.programs import architecture, shared
-from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings, part_of
-from deepmd.dpmodel.training.sharing import Sharing
-from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.runtime.programs import architecture, shared
+from deepmd.runtime.sharing import Sharing
+from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
-from deepmd.utils.fork import refuse_fork
-from deepmd.utils.memory import keep_freed_memory
 
 _SCALAR = tf.TensorSpec((), tf.float64)
 
@@ -166,7 +166,7 @@ class _Program:
         return [self._adam(h, g, lr) for h, g in zip(held, grads, strict=True)], metrics
 
     def _adam(self, held: Held, g: Any, lr: Any) -> Held:
-        """Take the step of :class:`deepmd.dpmodel.training.optimizer.Adam`."""
+        """Take the step of :class:`deepmd.dpmodel.optimizer.Adam`."""
         s, p = self.settings, held.values
         b1, b2, decay = s["adam_beta1"], s["adam_beta2"], s["weight_decay"]
         count = held.count + 1

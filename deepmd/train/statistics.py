@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.data.dataset import Dataset, count_observed
+from deepmd.base.errors import InputError
+from deepmd.base.log import with_progress
+from deepmd.data.dataset import Dataset
 from deepmd.data.statistics import (
     NoStatFile,
     StatFile,
@@ -19,11 +21,9 @@ from deepmd.data.statistics import (
     fit_common_bias,
 )
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.output_def import OutputVariableDef
-from deepmd.utils.errors import InputError
-from deepmd.utils.log import with_progress
+from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -128,20 +128,6 @@ def set_statistics(
     model.atomic_model.compute_statistics(sample)
     for k, variable in enumerate(model.output_def().get_data().values()):
         _set_bias(model, k, variable, sample)
-
-
-def observed_types(
-    data: Dataset, type_map: Sequence[str], stat_file: StatFile | None = None
-) -> list[str]:
-    """Return the types that occur in the data."""
-
-    def count() -> dict[str, np.ndarray]:
-        counts = count_observed(data.systems, len(type_map))
-        found = [name for name, n in zip(type_map, counts, strict=True) if n]
-        return {"observed_type": np.array(found, dtype="S")}
-
-    known = (stat_file or NoStatFile()).fetch({"observed_type": (-1,)}, count)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in known["observed_type"].tolist()]
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -347,7 +333,7 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
     """
-    evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
+    evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
         labelled = [fit for fit in fits if fit.has_label(batch)]

@@ -24,7 +24,10 @@ def test_ring(case, tmp_path):
     """.dp, .pth, .pb, .hlo, .yaml and back: the compiled files give the numbers, all the dictionary."""
     for framework in ("torch", "jax", "flatbuffers", "tensorflow"):
         pytest.importorskip(framework)
-    files = [path(case, "dp"), *(tmp_path / f"model.{s}" for s in ("pth", "pb", "hlo", "yaml", "dp"))]
+    files = [
+        path(case, "dp"),
+        *(tmp_path / f"model.{s}" for s in ("pth", "pb", "hlo", "yaml", "dp")),
+    ]
     for before, after in itertools.pairwise(files):
         convert_backend(INPUT=str(before), OUTPUT=str(after))
     assert difference(load_model(files[0])["model"], load_model(files[-1])["model"]) is None

@@ -13,6 +13,7 @@ import jax.numpy as jnp  # noqa: E402
 import deepmd.jax  # noqa: E402, F401
 from tests.dpmodel.op_cases import CASES, RNG, reference, slopes  # noqa: E402
 
+
 def test_every_form_is_tested():
     names = {name.split(",")[0].split(" ")[0] for name in CASES}
     here = {name for name, backend in ops.registered() if backend == "jax"}

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.graphs import models
 from deepmd.graphs.checkpoints import read_checkpoint
 from deepmd.io.tree import difference
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.tf.checkpoint import write_checkpoint
 from deepmd.tf.files import open_model
-from deepmd.utils.errors import ModelFileError
 from tests.tf.test_files import SECTION
 
 SUFFIXES = (".data-00000-of-00001", ".index", ".meta")
@@ -25,7 +25,12 @@ def made(step=4):
         {**SECTION, "type": "standard"},
         step=step,
         optimizer={"Default/count": np.array(step), "Default/first.a.w": rng.normal(size=(3, 2))},
-        trainer={"seed": 7, "text": "ä", "flags": np.array([True, False]), "none": np.zeros((0, 3))},
+        trainer={
+            "seed": 7,
+            "text": "ä",
+            "flags": np.array([True, False]),
+            "none": np.zeros((0, 3)),
+        },
         min_nbor_dist=0.9,
         backend="TensorFlow",
     )

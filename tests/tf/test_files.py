@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.dpmodel.probes import compare_probes, model_file_dict
 from deepmd.graphs import models, ours
 from deepmd.io.graph import read_graph
 from deepmd.io.tree import difference
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.probes import compare_probes, model_file_dict
 from deepmd.testing.systems import randomise
 from deepmd.tf import files
 from deepmd.tf.graph import allowed_operators, model_graph
-from deepmd.utils.errors import ModelFileError
 
 ALL = ("force", "virial", "atom_virial")
 SECTION = {

@@ -8,8 +8,8 @@ from deepmd.dpmodel.batch import join
 from deepmd.dpmodel.loss import EnergyLoss
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.dpmodel.training.step import StepOptions
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.step import StepOptions
 from deepmd.testing.systems import randomise
 from deepmd.tf.train_step import TfTrainStep
 from tests.tf.test_files import SECTION, make_batch
@@ -39,7 +39,8 @@ def loss():
     return EnergyLoss(1e-3, start_pref_f=10.0, start_pref_v=0.2, limit_pref_v=0.5)
 
 
-def both(models, optimizer, options=StepOptions()):
+def both(models, optimizer, options=None):
+    options = StepOptions() if options is None else options
     losses = {name: loss() for name in models}
     return [kind(models, losses, optimizer, options) for kind in (NumPyTrainStep, TfTrainStep)]
 

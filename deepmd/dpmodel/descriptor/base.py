@@ -8,18 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing, empty_edges
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection, selections_of
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.plugin import Registry
 
 #: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
 #: place, so that something must be added to their distance. It is what DeePMD-kit takes.
@@ -201,6 +202,29 @@ class Descriptor(Registered):
         """
         parts = [part for part in self.statistics_parts() if part is not self]
         return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
+
+    # -- compression --------------------------------------------------------------------------
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks, in place; the networks stay beside their tables.
+
+        Returns
+        -------
+        list of str
+            What stays as it was, a line each.
+
+        Raises
+        ------
+        InputError
+            If settings of the descriptor exclude it.
+        """
+        return [f"{self.serial.type} has no embedding network of one number"]
+
+    def uncompress(self) -> None:
+        """Drop the tables, in place."""
+        for part in self.statistics_parts():
+            if part is not self:
+                part.uncompress()
 
     # -- statistics ---------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ simulation", npj Comput. Mater. 10, 94 (2024).
 
 from typing import Any
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
@@ -20,7 +21,6 @@ from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 _LAYOUT = (
     "rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
@@ -107,6 +107,11 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
             g, empty = self.attention_layers(g, empty, seen, order=atoms.order)
         return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
 
+    @property
+    def attends(self) -> bool:  # type: ignore[override]
+        """Whether there is attention."""
+        return self.attn_layer > 0
+
     def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
         """Row of a table over neighbour types, or pairs centre-neighbour, for every slot (n, K)."""
         if self.type_one_side:
@@ -125,7 +130,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
         space = ops.xp(rows)
-        s, network = rows[..., :1], self.embeddings.networks[0]
+        s, network = rows[..., :1], self.geometry
         n, k = ops.shape(neighbour)
         if self.tebd_input_mode == "concat":
             parts = [s, ops.take(types, neighbour)]
@@ -139,7 +144,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         g = network(s)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
+    def embedded_types(self, types: Any) -> Any:
         """Output of the types' network for every neighbour type, or pair centre-neighbour.
 
         Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.

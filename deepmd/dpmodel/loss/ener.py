@@ -4,6 +4,7 @@
 Zhang et al., Phys. Rev. Lett. 120, 143001 (2018), eq. 10.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from deepmd.dpmodel import ops
@@ -68,6 +69,10 @@ class EnergyLoss(EnergyTerms):
             "must be one number or three, greater than 0",
         ),
     )
+
+    @classmethod
+    def wants_hessian(cls, section: Mapping[str, Any]) -> bool:
+        return bool(section.get("start_pref_h") or section.get("limit_pref_h"))
 
     def build(self) -> None:
         """Refuse what does not go together."""
@@ -161,7 +166,9 @@ class EnergyLoss(EnergyTerms):
         n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
-        projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, ops.shape(labels.natoms)[0])
+        projected = ops.segment_sum(
+            space.sum(along, axis=1), labels.frame, ops.shape(labels.natoms)[0]
+        )
         value = frame_mean(projected * projected, labels)
         return value, value.root()
 

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph.messages import message
 from deepmd.io.graph.tensors import dtype_of, kind_of, shape_of
 from deepmd.io.guard import AGAIN, Allowance, opening, regular_size
-from deepmd.utils.errors import ModelFileError
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
@@ -86,7 +86,7 @@ def _array(name: str, entry: Any, data: bytes, allowance: Allowance) -> np.ndarr
     """Return one array."""
     dtype, shape = dtype_of(entry.dtype, name), shape_of(entry.shape, name)
     size = math.prod(shape) * dtype.itemsize
-    inside = 0 <= entry.offset and entry.offset + size <= len(data)
+    inside = entry.offset >= 0 and entry.offset + size <= len(data)
     if entry.slices or size != entry.size or not inside:
         raise ModelFileError(
             f'the tensor "{name}" does not lie in the file as it should', fix=AGAIN

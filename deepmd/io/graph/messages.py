@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from deepmd.utils.errors import NotAvailableError
+from deepmd.base.errors import NotAvailableError
 
 #: Numbers of TensorFlow's data types.
 DATA_TYPES = (

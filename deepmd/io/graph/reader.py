@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import replacing
 from deepmd.io.graph.messages import message
 from deepmd.io.graph.tensors import array_of, kind_of
 from deepmd.io.guard import AGAIN, Allowance, opening, regular_size
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import replacing
 
 #: The binary form, and the text form.
 GRAPH_SUFFIXES = (".pb", ".pbtxt")
@@ -125,13 +125,25 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         If the file is missing, damaged or of another kind; NotAvailableError without ``protobuf``.
     """
     with opening(path):
-        return Graph(_parsed(path), regular_size(path))
+        return Graph(_parsed(path, _is_text(path)), regular_size(path))
 
 
-def graph_message(path: str | os.PathLike[str]) -> Any:
-    """Read a graph as a GraphDef, for :func:`write_graph`; raises as :func:`read_graph`."""
+def graph_message(path: str | os.PathLike[str], *, text: bool | None = None) -> Any:
+    """Read a graph as a GraphDef, for :func:`write_graph`.
+
+    Parameters
+    ----------
+    path : path
+    text : bool, optional
+        Whether the file has the text form; by default its suffix says so.
+
+    Raises
+    ------
+    ModelFileError
+        As :func:`read_graph`.
+    """
     with opening(path):
-        return _parsed(path)
+        return _parsed(path, _is_text(path) if text is None else text)
 
 
 def read_meta_graph(path: str | os.PathLike[str]) -> Graph:
@@ -142,10 +154,14 @@ def read_meta_graph(path: str | os.PathLike[str]) -> Graph:
         return Graph(raw.graph_def, size)
 
 
-def _parsed(path: str | os.PathLike[str]) -> Any:
+def _is_text(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(GRAPH_SUFFIXES[1])
+
+
+def _parsed(path: str | os.PathLike[str], is_text: bool) -> Any:
     regular_size(path)
     raw, data = message("GraphDef"), Path(path).read_bytes()
-    if os.fspath(path).lower().endswith(".pbtxt"):
+    if is_text:
         from google.protobuf import text_format
 
         text_format.Parse(data.decode(), raw, allow_unknown_field=True)
@@ -159,7 +175,7 @@ def _parsed(path: str | os.PathLike[str]) -> Any:
 def write_graph(path: str | os.PathLike[str], raw: Any) -> None:
     """Write a GraphDef in the text form to ``.pbtxt``, in the binary form to other files."""
     with replacing(path) as file:
-        if os.fspath(path).lower().endswith(".pbtxt"):
+        if _is_text(path):
             from google.protobuf import text_format
 
             with file.text() as text:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.graph.messages import DATA_TYPES
 from deepmd.io.guard import AGAIN, Allowance
-from deepmd.utils.errors import ModelFileError
 
 #: NumPy's name of a data type, and the field of a tensor that has its values one by one.
 KINDS = {
