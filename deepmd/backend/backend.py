@@ -65,6 +65,8 @@ class Backend:
         Packages that must be installed.
     suffixes : tuple of str
         Suffixes of its model files; the first is written by default.
+    folders : tuple of str
+        Those of the suffixes whose model files are folders.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
     features : Feature
@@ -80,6 +82,7 @@ class Backend:
     name: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}

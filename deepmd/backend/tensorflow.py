@@ -27,7 +27,7 @@ class TensorFlow2Backend(_NotBuilt):
     """Saved models of TensorFlow 2."""
 
     name = "TensorFlow 2"
-    suffixes = (".savedmodeltf", ".savedmodel")
+    suffixes = (".savedmodeltf",)
     checkpoint_suffix = ".tf2"
 
 

@@ -7,12 +7,13 @@ a ``.dp`` file, read without TensorFlow. The checksum of the program in it binds
 
 import hashlib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from deepmd.io.files import load_model
 from deepmd.io.guard import AGAIN, opening, regular_size
-from deepmd.utils.errors import ModelFileError
+from deepmd.utils.errors import ModelFileError, NotAvailableError
 
 #: Files of the folder: program, neutral model, its description.
 PROGRAM, MODEL = "saved_model.pb", "assets.extra/model.dp"
@@ -70,3 +71,13 @@ def program_bytes(path: Path) -> bytes:
 def program_digest(data: bytes) -> str:
     """Checksum of a program, as the model beside it has it."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def require_tensorflow(path: str | os.PathLike[str]) -> None:
+    """Raise NotAvailableError if TensorFlow is not installed."""
+    if find_spec("tensorflow") is None:
+        raise NotAvailableError(
+            "programs of SavedModels need TensorFlow, which is not installed",
+            where=path,
+            fix='pip install "deepmd-kit[tensorflow]"',
+        )

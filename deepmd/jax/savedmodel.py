@@ -11,7 +11,10 @@ from deepmd.dpmodel.model import Model
 from deepmd.jax.program import exported_program
 from deepmd.tf.saved.assembly import Core
 from deepmd.tf.saved.folder import write_saved
+from deepmd.tf.saved.foreign import open_foreign
 from deepmd.tf.saved.stablehlo import StableHLO, stablehlo_core
+
+__all__ = ["jax_core", "open_foreign", "write_savedmodel"]
 
 
 def jax_core(model: Model) -> Core:
@@ -21,7 +24,11 @@ def jax_core(model: Model) -> Core:
         jax.tree_util.tree_unflatten(exported.out_tree, exported.out_avals)
     )
     results = tuple(
-        (path[-1].key, aval.dtype.name, tuple(n if isinstance(n, int) else None for n in aval.shape))
+        (
+            path[-1].key,
+            aval.dtype.name,
+            tuple(n if isinstance(n, int) else None for n in aval.shape),
+        )
         for path, aval in names
     )
     program = StableHLO(

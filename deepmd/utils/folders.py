@@ -82,7 +82,9 @@ def _check_target(path: Path, mark: str) -> None:
         )
     if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
         raise OutputError(
-            f"is a folder without {mark}, which would be lost", where=path, fix="name another output"
+            f"is a folder without {mark}, which would be lost",
+            where=path,
+            fix="name another output",
         )
 
 

@@ -35,42 +35,66 @@ class Extended(NamedTuple):
     mapping: np.ndarray
 
 
-def extended(batch: Batch, frame: int, *, round_up: Callable[[int], int] = lambda n: n) -> Extended:
-    """Local atoms and ghosts of one frame of a batch, from its edges.
+def extended(batch: Batch) -> list[Extended]:
+    """Local atoms and ghosts of every frame of a batch, from its edges.
 
-    Parameters
-    ----------
-    batch : Batch
-        With edges.
-    frame : int
-    round_up : callable
-        Sizes to pad to, so that few programs are compiled: of extended atoms, and of the list.
+    Sizes are those of the largest frame, rounded up, so that few programs are compiled.
     """
-    one = batch.frames(frame, frame + 1)
+    parts = [_images(batch.frames(f, f + 1)) for f in range(batch.n_frames)]
+    width = _rounded(max((int(p.counts.max(initial=0)) for p in parts), default=0))
+    size = _rounded(max((len(p.owner) for p in parts), default=0))
+    return [_padded(part, size, width) for part in parts]
+
+
+class _Images(NamedTuple):
+    """Extended atoms of one frame, and its edges between them.
+
+    Attributes
+    ----------
+    coord : (n_all, 3) [Å]
+    atype, owner : (n_all,)
+        Owners are local atoms.
+    i, j : (n_edges,)
+    counts : (n_local,)
+        Edges of every local atom.
+    """
+
+    coord: np.ndarray
+    atype: np.ndarray
+    owner: np.ndarray
+    i: np.ndarray
+    j: np.ndarray
+    counts: np.ndarray
+
+
+def _images(one: Batch) -> _Images:
     edges, n = one.edges, one.n_atoms
     image = np.concatenate([edges.j[:, None], edges.shift.astype(np.int64)], axis=1)
     outside = image[:, 1:].any(axis=1)
     ghosts, place = np.unique(image[outside], axis=0, return_inverse=True)
     number = edges.j.copy()
     number[outside] = n + place.reshape(-1)
-    size = round_up(n + len(ghosts))
-    coord, atype = np.zeros((size, 3)), np.full(size, -1, np.int32)
-    mapping = np.zeros(size, np.int64)
-    mapping[: n + len(ghosts)] = np.concatenate([np.arange(n), ghosts[:, 0]])
-    owner = mapping[: n + len(ghosts)]
-    atype[: len(owner)] = one.atype[owner]
-    coord[: len(owner)] = one.coord[owner]
-    coord[n : len(owner)] += ghosts[:, 1:] @ one.cell[0]
+    owner = np.concatenate([np.arange(n), ghosts[:, 0]])
+    coord = one.coord[owner]
+    coord[n:] += ghosts[:, 1:] @ one.cell[0]
     counts = np.bincount(edges.i, minlength=n)
-    nlist = np.full((n, round_up(int(counts.max(initial=1)))), -1, np.int64)
-    nlist[edges.i, np.arange(len(edges)) - (np.cumsum(counts) - counts)[edges.i]] = number
+    return _Images(coord, one.atype[owner], owner, edges.i, number, counts)
+
+
+def _padded(part: _Images, size: int, width: int) -> Extended:
+    n, nall = len(part.counts), len(part.owner)
+    coord, atype = np.zeros((size, 3)), np.full(size, -1, np.int32)
+    mapping, nlist = np.zeros(size, np.int64), np.full((n, width), -1, np.int64)
+    coord[:nall], atype[:nall], mapping[:nall] = part.coord, part.atype, part.owner
+    column = np.arange(len(part.i)) - (np.cumsum(part.counts) - part.counts)[part.i]
+    nlist[part.i, column] = part.j
     return Extended(coord[None], atype[None], nlist[None], mapping[None])
 
 
-def rounded(n: int) -> int:
-    """Size rounded up by at most an eighth."""
-    step = max(8, 1 << max(n.bit_length() - 3, 0))
-    return -(-n // step) * step
+def _rounded(n: int) -> int:
+    """Size rounded up by at most a quarter."""
+    step = max(8, 1 << max(n.bit_length() - 2, 0))
+    return -(-max(n, 1) // step) * step
 
 
 class FunctionEvaluator(Evaluator):
@@ -104,18 +128,17 @@ class FunctionEvaluator(Evaluator):
         if extra:
             raise NotAvailableError(f"the program does not give {', '.join(extra)}", fix=_ASK)
         name = ENTRIES["call_lower_atomic_virial" if "atom_virial" in derivatives else "call_lower"]
-        parts = [self._frame(name, batch, f) for f in range(batch.n_frames)]
+        parts = [self._frame(name, batch, f, one) for f, one in enumerate(extended(batch))]
         return self._results(batch, parts, derivatives)
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives, which programs do not have."""
         raise NotAvailableError("the program has no second derivatives", fix=_ASK)
 
-    def _frame(self, name: str, batch: Batch, frame: int) -> dict[str, np.ndarray]:
+    def _frame(self, name: str, batch: Batch, frame: int, found: Extended) -> dict[str, np.ndarray]:
         """Results of one frame: for local atoms, those of ghosts added to them."""
         if name not in self._made:
             self._made[name] = self.functions.function(name)
-        found = extended(batch, frame, round_up=rounded)
         n = found.nlist.shape[1]
         arguments = self.functions.arguments(name)
         values = self._made[name](*found, *self._inputs(arguments[len(found) :], batch, frame))

@@ -14,7 +14,14 @@ from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import nearest_of
-from deepmd.io.saved_model import ABOUT, METADATA_FILE, MODEL, PROGRAM, program_bytes, program_digest
+from deepmd.io.saved_model import (
+    ABOUT,
+    METADATA_FILE,
+    MODEL,
+    PROGRAM,
+    program_bytes,
+    program_digest,
+)
 from deepmd.tf.saved.assembly import Core
 from deepmd.tf.saved.evaluator import EdgesEvaluator, FunctionEvaluator
 from deepmd.tf.saved.functions import EDGES, edge_arguments, saved_module

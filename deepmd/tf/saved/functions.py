@@ -72,6 +72,7 @@ def saved_module(
 
 def _traced(name: str, body: Callable[..., Any], signature: Sequence[tf.TensorSpec]) -> Any:
     """Function of TensorFlow, called ``name`` in the graph."""
+
     def named(*tensors: Tensor) -> Any:
         return body(*tensors)
 
@@ -136,9 +137,7 @@ def _edges_entry(model: Model, core: Core) -> Any:
     return _traced(EDGES, body, specs)
 
 
-def answers(
-    model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
-) -> dict[str, Any]:
+def answers(model: Model, script: Mapping[str, Any], min_nbor_dist: float | None) -> dict[str, Any]:
     """Answers to the questions that can be asked, by the name of the function."""
     info = model.info()
     charges = info.default_of("charge_spin") or []

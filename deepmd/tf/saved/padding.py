@@ -55,7 +55,9 @@ def padded(inputs: Inputs, packings: Sequence[Packing], ntypes: int, rcut: float
     n_atoms = rows_of(atype)
     edges_added = n_edges - rows_of(inputs.i)
     far = tf.tile(tf.constant([[rcut, 0.0, 0.0]], tf.float64), tf.stack([edges_added, 1]))
-    flat = [ladder(rows_of(s) + 1) for s, k in zip(inputs.slots, kinds, strict=True) if k.kind == "flat"]
+    flat = [
+        ladder(rows_of(s) + 1) for s, k in zip(inputs.slots, kinds, strict=True) if k.kind == "flat"
+    ]
     lists, slots = iter(flat), []
     for slot, (kind, t, sel, source) in zip(inputs.slots, kinds, strict=True):
         if kind == "rows":
