@@ -24,8 +24,8 @@ SIZES = (192, 1536, 5184, 20000)
 def write_model(path: Path) -> None:
     """Write the model with random weights as a neutral file."""
     from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.training.checkpoint import Checkpoint
     from deepmd.io import save_model
+    from deepmd.runtime.checkpoint import Checkpoint
     from deepmd.schema import normalize
 
     data = {

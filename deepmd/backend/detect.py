@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 from deepmd.backend.backend import Backend, choose_backend
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.base.errors import InputError, ModelFileError
 
 
 def backend_of(path: str | os.PathLike[str]) -> Backend:
-    """Return the backend that opens a file, by its suffix, if it can be used here."""
+    """Return the backend that opens a file, by its suffix, if its files can be read here."""
     if not has_known_suffix(path):
         refuse_other(Path(path))
     backend = Backend.detect_backend_by_model(path)()
-    backend.require()
+    backend.require(reading=True)
     return backend
 
 

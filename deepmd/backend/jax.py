@@ -17,8 +17,8 @@ class JAXBackend(Backend):
     hooks = {
         "deep_eval": "deepmd.jax.files:open_model",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",
-        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
+        "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
+        "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",
         "serialize_hook": "deepmd.jax.files:read_model",
         "deserialize_hook": "deepmd.jax.files:write_model",
     }

@@ -19,7 +19,13 @@ class TensorFlowBackend(_NotBuilt):
     name = "TensorFlow"
     suffixes = (".pb",)
     checkpoint_suffix = ".meta"
-    features = Feature.ENTRY_POINT
+    features = Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.IO
+    reading_packages = ("google.protobuf",)
+    hooks = {
+        "deep_eval": "deepmd.graphs.files:open_pb",
+        "read_checkpoint": "deepmd.graphs.checkpoints:read_checkpoint",
+        "serialize_hook": "deepmd.graphs.files:read_pb",
+    }
 
 
 @Backend.register("tensorflow2", "tf2")

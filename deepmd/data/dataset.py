@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from deepmd.base.errors import InputError, located
 from deepmd.data.cache import EdgeCache
 from deepmd.data.sampler import Sampler
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch, Edges, join, join_edges
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
-from deepmd.utils.errors import InputError, located
 
 #: Systems that a summary shows, at most.
 _LISTED = 50

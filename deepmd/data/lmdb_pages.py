@@ -12,7 +12,7 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from deepmd.utils.door import reading
+from deepmd.base.reading import reading
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF = 1, 2

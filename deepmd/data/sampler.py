@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepmd.utils.errors import DataError, InputError
+from deepmd.base.errors import DataError, InputError
 
 
 class Sampler:

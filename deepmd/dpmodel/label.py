@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.output_def import Level
-from deepmd.utils.errors import InputError
 
 #: Numbers of charges (from -100) and multiplicities (from 0) that models tell apart.
 CHARGES, MULTIPLICITIES = 200, 100

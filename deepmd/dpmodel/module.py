@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deepmd.dpmodel.reading import check_same, claim_module, fits
+from deepmd.base.errors import ModelFileError, did_you_mean
+from deepmd.base.plugin import Registry, file_under
+from deepmd.dpmodel.construction import check_same, claim_module, fits
 from deepmd.dpmodel.serial import SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
-from deepmd.utils.errors import ModelFileError, did_you_mean
-from deepmd.utils.plugin import Registry, file_under
 
 
 class _Checked(type):

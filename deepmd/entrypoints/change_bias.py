@@ -11,20 +11,20 @@ import numpy as np
 
 from deepmd.backend.backend import Backend
 from deepmd.backend.detect import backend_of, is_folder_kind, resolve_model
+from deepmd.base.errors import DataError, InputError, NotAvailableError
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.probes import make_probes
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
-from deepmd.io.checkpoint import has_training
 from deepmd.io.files import branch_of
+from deepmd.runtime.checkpoint_file import has_training
+from deepmd.runtime.probes import make_probes
 from deepmd.train import statistics
 from deepmd.train.checkpoints import find_checkpoints
-from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 log = logging.getLogger(__name__)
 

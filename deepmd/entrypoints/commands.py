@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from deepmd.utils.errors import InputError, did_you_mean
-from deepmd.utils.log import LEVELS
+from deepmd.base.errors import InputError, did_you_mean
+from deepmd.base.log import LEVELS
 
 
 class Option(NamedTuple):
@@ -240,6 +240,17 @@ DOC_TRAIN_INPUT: Options = [
     ),
     option("--multi-task", "describe multi-task inputs", False),
 ]
+CONVERT_FROM: Options = [
+    option(
+        "FROM",
+        "version that wrote the model, which its file tells; pbtxt marks the text form",
+        "auto",
+        nargs="?",
+        choices=["auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0", "pbtxt"],
+    ),
+    option("-i --input-model", "frozen TensorFlow model", "frozen_model.pb"),
+    option("-o --output-model", "model file, or .pbtxt for the text form", "convert_out.pb"),
+]
 
 #: Command -> what it does, and its options.
 COMMANDS: dict[str, tuple[str, Options]] = {
@@ -248,6 +259,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "test": ("compare a model with labelled data", TEST),
     "change-bias": ("fit the bias of a model to data, or set it", CHANGE_BIAS),
     "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
+    "convert-from": ("convert frozen TensorFlow models of old versions", CONVERT_FROM),
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
@@ -314,19 +326,6 @@ NOT_BUILT: dict[str, tuple[str, Options]] = {
             option("-r --raw-model", default="raw_frozen_model.pb"),
             option("-O --old-model", default="old_frozen_model.pb"),
             option("-o --output", default="frozen_model.pb"),
-        ],
-    ),
-    "convert-from": (
-        "convert model files of old versions",
-        [
-            option(
-                "FROM",
-                default="auto",
-                nargs="?",
-                choices=["auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0", "pbtxt"],
-            ),
-            option("-i --input-model", default="frozen_model.pb"),
-            option("-o --output-model", default="convert_out.pb"),
         ],
     ),
     "embed": (

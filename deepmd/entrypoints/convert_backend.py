@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from deepmd.backend.detect import backend_of, existing_model, refuse_same_file
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 log = logging.getLogger(__name__)
 

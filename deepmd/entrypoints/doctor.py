@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmd import __version__
+from deepmd.base import native
+from deepmd.base.errors import NotAvailableError
 from deepmd.entrypoints.ipi import driver
-from deepmd.utils import native
-from deepmd.utils.errors import NotAvailableError
 
 _BUILD = "install a C++ compiler, then build the package again (pip install ., or make native)"
 #: Packages of frameworks -> their names, how to get them, and the libraries of their backends.

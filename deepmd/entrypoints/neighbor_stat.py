@@ -4,9 +4,9 @@
 import logging
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
 from deepmd.data.search import open_systems
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def neighbor_stat(
                 fix="name the types with --type-map",
             )
     ntypes = len(type_map) if type_map else 1 + max(int(s.atype.max()) for s in systems)
-    nearest, most = count_neighbors(systems, rcut, ntypes, mixed_types=mixed_type)
-    log.info("min_nbor_dist: %f", nearest)
+    min_dist, most = count_neighbors(systems, rcut, ntypes, mixed_types=mixed_type)
+    log.info("min_nbor_dist: %f", min_dist)
     log.info("max_nbor_size: %s", most.tolist())
-    return nearest, most.tolist()
+    return min_dist, most.tolist()

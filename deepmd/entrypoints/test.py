@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import resolve_model
+from deepmd.base.errors import DataError, InputError
+from deepmd.base.files import appending, replacing
+from deepmd.base.log import with_progress
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
+from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
 from deepmd.entrypoints.data import batches, data_paths
-from deepmd.entrypoints.test_kinds import Form, Kind, Quantity, Rows, kind_of
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
-from deepmd.utils.errors import DataError, InputError
-from deepmd.utils.files import appending, replacing
-from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.infer.deep_eval import DeepEval
-from deepmd.utils.errors import NotAvailableError
 
 
 class DeepTensor(DeepEval):

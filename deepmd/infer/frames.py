@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, NotAvailableError, located
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import check_charge_spin
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
-from deepmd.utils.errors import InputError, NotAvailableError, located
 
 #: Inputs that a model may take beside positions, cells and types: of frames and of atoms.
 _OF_FRAMES, _OF_ATOMS = ("fparam", "charge_spin"), ("aparam", "spin")

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, Edges, join_edges
 from deepmd.dpmodel.neighbors import find_edges
-from deepmd.utils.errors import InputError
 
 
 def edges_from_ase(neighbor_list: Any, batch: Batch, rcut: float, *, check: bool) -> Edges:

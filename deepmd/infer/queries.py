@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
-from deepmd.utils.errors import NotAvailableError
+from deepmd.runtime.evaluator import Evaluator
 
 
 class Queries:

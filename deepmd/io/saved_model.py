@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.io.files import load_model
 from deepmd.io.guard import AGAIN, opening, regular_size
-from deepmd.utils.errors import ModelFileError, NotAvailableError
 
 #: Files of the folder: program, neutral model, its description.
 PROGRAM, MODEL = "saved_model.pb", "assets.extra/model.dp"

@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk
-from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.base.fork import refuse_fork
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.io.dp import has_digest
@@ -18,8 +17,9 @@ from deepmd.io.files import load_model
 from deepmd.io.guard import opening
 from deepmd.jax.cache import architecture, make_room, shared
 from deepmd.jax.program import program_of
-from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
-from deepmd.utils.fork import refuse_fork
+from deepmd.runtime.bucketing import Sizes, pad_inputs, round_sizes, sizes_of
+from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk
+from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 

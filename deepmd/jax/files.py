@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.io.saved_model import has_model, is_saved_model, load_saved, require_tensorflow
 from deepmd.jax.evaluator import JaxEvaluator, open_hlo
 from deepmd.jax.export import read_hlo, write_hlo
+from deepmd.runtime.evaluator import Evaluator
 
 
 def open_model(path: str | os.PathLike[str], head: str | None = None) -> Evaluator:

@@ -15,13 +15,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.reading import reason
+from deepmd.dpmodel.construction import FOREIGN
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.dpmodel.output_def import Level
-from deepmd.dpmodel.reading import FOREIGN
-from deepmd.utils.door import reason
-from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 2

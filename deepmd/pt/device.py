@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from deepmd.utils.fork import refuse_fork
+from deepmd.base.fork import refuse_fork
 
 
 def default_device() -> torch.device:

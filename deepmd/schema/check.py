@@ -15,10 +15,11 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
-from deepmd.schema.cross import cross_check
+from deepmd.base.errors import InputError, NotAvailableError, closest_name
+from deepmd.schema.cross import check_model_available, cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
-from deepmd.schema.model import resolve_shared
+from deepmd.schema.model import model_argument, resolve_shared
 from deepmd.schema.registry import (
     ArgsRegistry,
     descriptor_args,
@@ -29,8 +30,7 @@ from deepmd.schema.registry import (
     modifier_args,
     optimizer_args,
 )
-from deepmd.schema.tree import gen_args
-from deepmd.utils.errors import InputError, NotAvailableError, nearest
+from deepmd.schema.tree import gen_args, load_components
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,24 @@ def normalize(
         where = file if error.where is None else f"{file}: {error.where}"
         raise type(error)(error.what, where=where, fix=error.fix) from None
     return data
+
+
+def normalize_model(section: dict[str, Any]) -> dict[str, Any]:
+    """Check a model section of a file as :func:`normalize` does; the argument is not changed.
+
+    Raises
+    ------
+    InputError
+        Naming the JSON path and what would be right.
+    """
+    load_components()
+    data = {"model": drop_comments(section)}
+    resolve_shared(data["model"])
+    tree = Argument("input", dict, [model_argument()])
+    tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
+    data = tree.normalize_value(data, inplace=True, do_alias=False)
+    check_model_available(data)
+    return data["model"]
 
 
 def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +175,7 @@ def _resolve_alias(argument: Argument, value: dict[str, Any], path: list[str]) -
 def _unknown_key(key: Any, arguments: dict[str, Argument], path: list[str]) -> InputError:
     where = _where([*path, str(key)])
     names = [n for a in arguments.values() for n in (a.name, *a.alias)]
-    match = nearest(str(key), names)
+    match = closest_name(str(key), names)
     fix = f'did you mean "{match}"?' if match else None
     if match is None and len(arguments) <= 12:
         fix = f"known: {', '.join(sorted(arguments))}"

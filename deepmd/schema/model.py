@@ -6,10 +6,10 @@ from typing import Any
 
 from dargs import Argument
 
+from deepmd.base.errors import InputError, did_you_mean
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, choice, count, flag, option, unset
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
 from deepmd.schema.registry import fitting_args, model_args
-from deepmd.utils.errors import InputError, did_you_mean
 
 
 def common_model_arguments() -> list[Argument]:

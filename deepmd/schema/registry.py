@@ -15,8 +15,8 @@ from typing import Any
 
 from dargs import Argument, Variant
 
-from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
-from deepmd.utils.plugin import failed_plugins, file_under
+from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.base.plugin import failed_plugins, file_under
 
 Factory = Callable[[], "Argument | list[Argument]"]
 

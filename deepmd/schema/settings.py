@@ -19,8 +19,8 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from dargs import Argument
 
+from deepmd.base.errors import InputError
 from deepmd.schema.common import Rule, option, required, unset
-from deepmd.utils.errors import InputError
 
 _Part = TypeVar("_Part", bound="Settings")
 

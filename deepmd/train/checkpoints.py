@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.utils.errors import InputError, ModelFileError, OutputError, did_you_mean
-from deepmd.utils.files import link_or_copy, remove_fragments, write_text
+from deepmd.base.errors import InputError, ModelFileError, OutputError, did_you_mean
+from deepmd.base.files import link_or_copy, remove_fragments, write_text
+from deepmd.runtime.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ _OTHER_SUFFIXES = {".pt", ".jax", ".dp", ".pth", ".hlo", ".pb", ".yaml", ".yml",
 def _of_folder(folder: Path, suffix: str) -> list[Path]:
     pointer = folder / POINTER
     if pointer.is_file():
-        name = pointer.read_text(encoding="utf-8").strip()
+        name = _pointed(pointer.read_text(encoding="utf-8"))
         if not name.endswith(suffix):
             raise _of_another_backend(f'names "{name}", but ', pointer, suffix)
         return _and_older(folder / name, suffix)
@@ -159,6 +159,12 @@ def _of_folder(folder: Path, suffix: str) -> list[Path]:
     raise InputError(
         f'no file "{POINTER}" and no model.ckpt-*{suffix} here', where=folder, fix="name the file"
     )
+
+
+def _pointed(text: str) -> str:
+    """Return the file that a pointer names; those of TensorFlow name what its files begin with."""
+    match = re.match(r'\s*model_checkpoint_path: "(.*)"', text)
+    return text.strip() if match is None else f"{os.path.basename(match[1])}.meta"
 
 
 def _of_another_backend(found: str, where: Path, suffix: str) -> InputError:

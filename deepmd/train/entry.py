@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import write_text
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import assign, split
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.schedule import learning_rate
-from deepmd.dpmodel.training.step import StepOptions, TrainStep
+from deepmd.dpmodel.schedule import learning_rate
 from deepmd.io.files import SINGLE, branch_params
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.step import StepOptions, TrainStep
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore, read_newest, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.statistics import Sample, keep_given_bias, table_widths
 from deepmd.train.trainer import Task, Trainer
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def prepare(
     start, source = _read_start(backend, suffix, init_model, restart, init_frz_model)
     continued = start if restart else None
     systems = {b.name: setup.open_both(b) for b in setup.branches(config)}
-    nearest = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
+    min_dist = _resolve_neighbors(config, systems, continued, skip=skip_neighbor_stat)
     text = _json(config)
     seed = 0 if restart else setup.choose_seed(training)  # a checkpoint has its own
     tasks = setup.make_tasks(config, systems, seed=seed, scan=continued is None)
@@ -124,7 +124,7 @@ def prepare(
         training,
         numb_steps=numb_steps,
         model_params=config["model"],
-        min_nbor_dist=nearest if math.isfinite(nearest) else None,
+        min_nbor_dist=min_dist if math.isfinite(min_dist) else None,
         seed=seed,
         extra={"input": text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
         before_save=None if folder is None else folder.check,
@@ -240,14 +240,14 @@ def _resolve_neighbors(
     config: dict[str, Any], systems: Mapping[str, Any], start: Checkpoint | None, *, skip: bool
 ) -> float:
     """Resolve every ``sel`` and return the smallest distance; a restart knows both already."""
-    nearest = math.inf
+    min_dist = math.inf
     for branch in setup.branches(config):
         if start is not None:
             setup.take_over_sel(branch, branch_params(start.model_params, branch.name))
         elif not skip:
-            nearest = min(nearest, setup.count_neighbors(branch, systems[branch.name][0]))
+            min_dist = min(min_dist, setup.count_neighbors(branch, systems[branch.name][0]))
         setup.refuse_auto(branch)
-    return nearest if start is None or start.min_nbor_dist is None else start.min_nbor_dist
+    return min_dist if start is None or start.min_nbor_dist is None else start.min_nbor_dist
 
 
 # -- starting from files --------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from deepmd.base.files import calls
 from deepmd.train.checkpoints import POINTER, CheckpointStore, numbered
 from deepmd.train.lock import Lock
-from deepmd.utils.files import calls
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from deepmd.train.figures import Figures
+from deepmd.train.metrics import Figures
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.dataset import Dataset
 from deepmd.data.neighbor_stat import (
     drop_close_pairs,
@@ -28,7 +29,6 @@ from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE
 from deepmd.train.statistics import observed_types, set_statistics
 from deepmd.train.trainer import Task
-from deepmd.utils.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +161,11 @@ def count_neighbors(branch: Branch, systems: list[System]) -> float:
     names, spin = branch.model["type_map"], branch.model.get("spin")
     scale = spin_settings(spin, names)["virtual_scale"] if spin else None
     found = list(model_selections(branch.model))
-    nearest = update_sel(found, systems, len(names), virtual_scale=scale)
+    min_dist = update_sel(found, systems, len(names), virtual_scale=scale)
     for one in found:
         log.info("neighbor selection: %s", one.value)
-    log.info("minimal neighbor distance: %f", nearest)
-    return nearest
+    log.info("minimal neighbor distance: %f", min_dist)
+    return min_dist
 
 
 def take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
+from deepmd.base.log import with_progress
 from deepmd.data.dataset import Dataset, count_observed
 from deepmd.data.statistics import (
     NoStatFile,
@@ -19,11 +21,9 @@ from deepmd.data.statistics import (
     fit_common_bias,
 )
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.output_def import OutputVariableDef
-from deepmd.utils.errors import InputError
-from deepmd.utils.log import with_progress
+from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -347,7 +347,7 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
     """
-    evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
+    evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
         labelled = [fit for fit in fits if fit.has_label(batch)]

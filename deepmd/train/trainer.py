@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from deepmd import __version__
+from deepmd.base.errors import InputError, TrainingDivergedError
 from deepmd.data.dataset import Dataset, Prefetcher
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.distributed import ALONE, Distributed
-from deepmd.dpmodel.training.optimizer import part_of
-from deepmd.dpmodel.training.schedule import LearningRate
-from deepmd.dpmodel.training.step import Metrics, TrainStep
+from deepmd.dpmodel.optimizer import part_of
+from deepmd.dpmodel.schedule import LearningRate
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.distributed import ALONE, Distributed
+from deepmd.runtime.step import Metrics, TrainStep
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
-from deepmd.train.figures import Figures, StepFigures, nan_mean
-from deepmd.train.guard import NaNGuard, Taken
 from deepmd.train.learning_curve import LearningCurve
+from deepmd.train.metrics import Figures, StepFigures, nan_mean
+from deepmd.train.nan_guard import NaNGuard, Taken
 from deepmd.train.progress import Clock, log_row, progress_bar
 from deepmd.train.signals import StopRequest
 from deepmd.train.statistics import Sample, change_bias
 from deepmd.train.tensorboard import Events
-from deepmd.utils.errors import InputError, TrainingDivergedError
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from deepmd.backend.detect import (
     output_of,
     resolve_model,
 )
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,9 +66,24 @@ def test_every_backend_on_the_command_line_is_registered():
 
 
 def test_not_built_backend_says_so():
-    with pytest.raises(NotAvailableError, match="TensorFlow: cannot be used: known but not built"):
+    with pytest.raises(NotAvailableError, match="Paddle: cannot be used: known but not built"):
+        backend_of("a.pd")
+    assert not Backend.get_backend("pd")().is_available()
+
+
+def test_reading_may_need_less_than_the_rest(monkeypatch):
+    """Frozen graphs of TensorFlow are read without it."""
+    monkeypatch.setattr(
+        module, "find_spec", lambda name: None if name.startswith("tensorflow") else True
+    )
+    backend = backend_of("a.pb")
+    assert backend.why_not_read() is None and not backend.is_available()
+    assert callable(backend.serialize_hook) and callable(backend.deep_eval)
+    with pytest.raises(NotAvailableError, match="TensorFlow: cannot be used"):
+        _ = backend.deserialize_hook
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(NotAvailableError, match=r"google\.protobuf is not installed"):
         backend_of("a.pb")
-    assert not Backend.get_backend("tf")().is_available()
 
 
 def test_choice_and_reasons(monkeypatch):

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepmd.base.log import clear_logging
 from deepmd.main import main
-from deepmd.utils.log import clear_logging
 
 LOG_LINE = re.compile(r"(\[\d+\] )?\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] DEEPMD [A-Z]+ +\S")
 

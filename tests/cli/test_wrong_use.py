@@ -279,7 +279,6 @@ def test_negative_number_of_frames(fails):
 NOT_BUILT = [
     ["compress"],
     ["transfer"],
-    ["convert-from"],
     ["embed"],
     ["gui"],
     ["pretrained", "download", "X"],

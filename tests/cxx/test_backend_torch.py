@@ -17,10 +17,10 @@ from pt.models import batch, model, section  # noqa: E402
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
-from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
-from deepmd.pt.export import read_pth, write_pth  # noqa: E402
+from deepmd.pt.torchscript.export import read_pth, write_pth  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 
 LIBRARY = abi.find_library("libdeepmd_backend_torch.so")
 pytestmark = pytest.mark.skipif(

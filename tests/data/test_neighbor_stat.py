@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.neighbor_stat import (
     drop_close_pairs,
     model_selections,
@@ -20,7 +21,6 @@ from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
 from deepmd.entrypoints import neighbor_stat as command
 from deepmd.main import main_parser
-from deepmd.utils.errors import DataError, InputError
 
 
 def brute_force(coord: np.ndarray, cell: np.ndarray | None, types: np.ndarray, rcut: float):

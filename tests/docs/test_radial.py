@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from deepmd.base import plugin
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.tree import load_components
 from deepmd.testing import DescriptorTests
-from deepmd.utils import plugin
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "development" / "radial.py"
 

@@ -4,12 +4,12 @@
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.testing.systems import randomise, small_system
 from deepmd.train.statistics import given_bias
-from deepmd.utils.errors import InputError
 from tests.members import DESCRIPTORS, section
 
 

@@ -6,13 +6,13 @@ import itertools
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepPot
 from deepmd.testing import DescriptorTests
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomise, small_system
-from deepmd.utils.errors import InputError, NotAvailableError
 
 BASE = {"rcut": 4.0, "sel_a": [6, 9], "sel_r": [4, 6], "axis_rule": [0, 1, 0, 0, 1, 1] * 2}
 CASES = {

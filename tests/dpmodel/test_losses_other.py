@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from conftest import REFERENCE, reference_path
 
+from deepmd.base.errors import InputError
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.loss import DOSLoss, Labels, Loss, PropertyLoss, TensorLoss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.step import StepOptions
 from deepmd.schema import normalize
-from deepmd.utils.errors import InputError
 from tests.members import FITTINGS, section
 
 CLASSES = {"DOSLoss": DOSLoss, "PropertyLoss": PropertyLoss, "TensorLoss": TensorLoss}

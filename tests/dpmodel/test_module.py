@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.descriptor import DescrptSeA
 from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 
 class Pair(Module):

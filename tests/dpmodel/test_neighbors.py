@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, Edges, join
 from deepmd.dpmodel.neighbors import (
     Overflow,
@@ -15,7 +16,6 @@ from deepmd.dpmodel.neighbors import (
     pack,
     reference_edges,
 )
-from deepmd.utils.errors import InputError
 
 
 def _set(edges):

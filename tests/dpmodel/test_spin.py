@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from golden.cases import inputs, manifest, named, path
 
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.dpmodel.batch import Batch, join
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, SpinModel, build_model, prepare
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
 from deepmd.io.tree import difference
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema.model import model_argument
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CASES = [c for c in manifest()["cases"] if c["kind"] == "spin" and not c.get("crowded")]
 pytestmark = pytest.mark.golden

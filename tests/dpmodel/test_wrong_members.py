@@ -6,11 +6,11 @@ import copy
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.testing.systems import randomise, small_system
-from deepmd.utils.errors import InputError
 from tests.members import DESCRIPTORS, SE_A, section
 
 NOTHING = {f"update_g1_has_{name}": False for name in ("conv", "drrd", "grrg", "attn")}

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
 from deepmd.schema import load_input, normalize, upgrade
-from deepmd.utils.errors import InputError
 
 #: What a mutant may take: seconds, and bytes beside those of the libraries.
 SECONDS, BYTES = 10, 1 << 30

@@ -24,10 +24,10 @@ from members import MEMBERS, section
 from deepmd.backend.detect import backend_of
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
 from deepmd.io import save_model
 from deepmd.main import main as dp
+from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomise, small_system
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from golden.cases import _arrays, evaluate_joined, inputs, path, select
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.model import Model
 from deepmd.infer.deep_eval import DeepEval
 from deepmd.io import load_model
 from deepmd.io.tree import difference
 from deepmd.testing.backends import evaluator
-from deepmd.utils.errors import NotAvailableError
 
 CASES = [c for c in select() if c["descriptor"] != "se_e2_a" or c["kind"] != "ener"]
 LAST = "fitting_last_layer"

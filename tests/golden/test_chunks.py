@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from golden.cases import inputs, path, select
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.frames import make_frames
 from deepmd.io import load_model
-from deepmd.utils.errors import InputError
+from deepmd.np.evaluator import NumPyEvaluator
 
 CASES = [
     c

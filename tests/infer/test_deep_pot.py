@@ -11,9 +11,9 @@ from infer.models import make_section, write
 
 import deepmd
 import deepmd.infer
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.infer import DeepEval, DeepPot, DeepPotential
 from deepmd.infer.batch_size import VARIABLE, AutoBatchSize
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])
 TYPES = [0, 1, 1, 0, 1]

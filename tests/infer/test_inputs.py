@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from infer.models import make_section
 
+from deepmd.base.errors import InputError
+from deepmd.base.native import library
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepPot
 from deepmd.io import save_model
-from deepmd.utils.errors import InputError
-from deepmd.utils.native import library
+from deepmd.runtime.probes import model_file_dict
 
 NAMES, TYPES = ["O", "H", "H", "O", "H"], [0, 1, 1, 0, 1]
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])

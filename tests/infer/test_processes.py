@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from infer.models import write
 
+from deepmd.base.errors import ModelFileError
 from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.infer import DeepEval, DeepPot
-from deepmd.utils.errors import ModelFileError
 
 SUFFIXES = {".dp": "numpy", ".pth": "torch", ".hlo": "jax"}
 

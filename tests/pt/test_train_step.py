@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel.loss import EnergyLoss, EnergySpinLoss  # noqa: E402
 from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.module import split  # noqa: E402
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep  # noqa: E402
-from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
+from deepmd.np.train_step import NumPyTrainStep  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from deepmd.runtime.step import StepOptions  # noqa: E402
 from deepmd.testing.systems import randomise  # noqa: E402
 from tests.members import DESCRIPTORS  # noqa: E402
 from tests.members import section as member  # noqa: E402

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.schema import gen_args, normalize
 from deepmd.schema.registry import ArgsRegistry
-from deepmd.utils.errors import InputError, NotAvailableError
 
 GOOD: dict[str, Any] = {
     "model": {

@@ -10,9 +10,9 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
 
 TYPES = (0, 0, 0, 1, 1, 1, 1, 1)
 

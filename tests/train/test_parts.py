@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from train.helpers import NumPyBackend, same_checkpoints
 
-from deepmd.dpmodel.training.schedule import learning_rate
-from deepmd.dpmodel.training.step import StepOptions
-from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
+from deepmd.dpmodel.schedule import learning_rate
+from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
+from deepmd.runtime.step import StepOptions
 from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.checkpoints import CheckpointStore

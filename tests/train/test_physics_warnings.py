@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.np.evaluator import NumPyEvaluator
 
 SMALL = {"rcut": 4.0, "rcut_smth": 1.0, "sel": [12, 12], "neuron": [4, 8], "axis_neuron": 2}
 DPA1 = {"type": "dpa1", **SMALL, "sel": 24, "tebd_dim": 4, "attn_layer": 0}

@@ -6,12 +6,12 @@ import pytest
 from train.helpers import TYPES, same_checkpoints, write_system
 
 from deepmd.backend.backend import Backend
+from deepmd.base.errors import DataError
 from deepmd.data.statistics import StatFile
 from deepmd.dpmodel.model import SpinModel
 from deepmd.dpmodel.module import split
-from deepmd.train.guard import Taken, batch_arrays
+from deepmd.train.nan_guard import Taken, batch_arrays
 from deepmd.train.statistics import Sample, set_statistics, table_widths
-from deepmd.utils.errors import DataError
 
 BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
 

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.statistics import StatFile, descriptor_key
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.entrypoints.change_bias import change_bias as change_bias_command
 from deepmd.io import load_model
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.schema import normalize
 from deepmd.train import setup
 from deepmd.train.statistics import (
@@ -23,7 +24,6 @@ from deepmd.train.statistics import (
     set_statistics,
     table_widths,
 )
-from deepmd.utils.errors import DataError, InputError
 
 
 def tasks_of(config):

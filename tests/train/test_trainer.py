@@ -10,8 +10,8 @@ import pytest
 from train.helpers import QuickBackend, same_checkpoints
 
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.distributed import Distributed
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint
+from deepmd.runtime.distributed import Distributed
 from deepmd.train.statistics import Sample
 
 
@@ -190,7 +190,7 @@ def test_change_bias_after_training(work, run):
     trainer = run(config)
     changed = read_checkpoint("model.ckpt-2.dp").models["Default"]
     assert not np.array_equal(plain.atomic_model.out_bias, changed.atomic_model.out_bias)
-    from deepmd.dpmodel.evaluator import NumPyEvaluator
+    from deepmd.np.evaluator import NumPyEvaluator
 
     sample = list(Sample(trainer.tasks["Default"].data, 10).batches())
 

@@ -6,19 +6,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
-from deepmd.utils.plugin import Registry
 
 
 class AtomicModel(Registered):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import (
     AtomicModel,
@@ -27,7 +28,6 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 def _mean_weights(data: dict) -> dict:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
@@ -18,8 +20,6 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection, selections_of
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.plugin import Registry
 
 #: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
 #: place, so that something must be added to their distance. It is what DeePMD-kit takes.

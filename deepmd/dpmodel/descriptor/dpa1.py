@@ -7,6 +7,7 @@ simulation", npj Comput. Mater. 10, 94 (2024).
 
 from typing import Any
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
@@ -20,7 +21,6 @@ from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 _LAYOUT = (
     "rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
@@ -27,7 +28,6 @@ from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):

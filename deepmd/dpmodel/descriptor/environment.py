@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError, ModelFileError
 
 STD_FLOOR = 0.01
 STD_WITHOUT_DATA = 0.1

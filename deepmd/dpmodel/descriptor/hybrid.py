@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from dargs import Argument
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
@@ -19,7 +20,6 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection, descriptor_variant
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 @Descriptor.register("hybrid")

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import moments
 from deepmd.dpmodel.descriptor.typed import TypedNeighbours
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import pack
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, Rule
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 #: A second axis with a cosine this close to -1 is replaced by the next one.
 ANTIPARALLEL = 1e-4

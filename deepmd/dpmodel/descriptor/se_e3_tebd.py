@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.mixed import (
@@ -19,7 +20,6 @@ from deepmd.dpmodel.descriptor.mixed import (
 )
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 
 class ThreeBodyBlock(MixedDescriptor):

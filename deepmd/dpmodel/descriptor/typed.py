@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
@@ -17,7 +18,6 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import NEURON
 from deepmd.schema.network import ACTIVATION, timestep
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 class TypedNeighbours(Descriptor):

@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
@@ -16,15 +19,12 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef, Level
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
 from deepmd.schema.registry import fitting_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
-from deepmd.utils.plugin import Registry
 
 PARAM_STD_FLOOR = 0.01
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
@@ -14,7 +15,6 @@ from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.cross import demand
 from deepmd.schema.registry import loss_args
 from deepmd.schema.settings import setting
-from deepmd.utils.plugin import Registry
 
 
 class Labels(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 from dargs import Argument
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
     LinearAtomicModel,
@@ -22,7 +23,6 @@ from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.schema.common import POSITIVE, option, required
 from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
-from deepmd.utils.errors import InputError, NotAvailableError
 
 
 def build_model(section: dict[str, Any]) -> Model:

@@ -9,9 +9,11 @@ an edge belongs to its neighbour atom.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import constructing
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
@@ -21,9 +23,7 @@ from deepmd.dpmodel.model.modifier import Modifier
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
-from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.utils.plugin import Registry
 
 #: Key of a vector–Jacobian product among the results of :meth:`Model.forward_edges`.
 VJP = "vjp"
@@ -422,7 +422,7 @@ class Model(Module):
         ModelFileError
             If it is of another form, whatever is wrong with it.
         """
-        with reading(data):
+        with constructing(data):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             return cls(AtomicModel.deserialize(data))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch, Edges
@@ -21,7 +22,6 @@ from deepmd.dpmodel.model.model import Model, with_terms
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, of_level
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.utils.errors import InputError, ModelFileError
 
 
 def with_partners(batch: Batch, virtual_scale: Sequence[float]) -> Batch:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model
+from deepmd.runtime.evaluator import Evaluator
 from deepmd.tf.saved.functions import EDGES, ENTRIES, edge_arguments
 from deepmd.tf.saved.graph import Functions
-from deepmd.utils.errors import NotAvailableError
 
 
 class Extended(NamedTuple):

@@ -9,9 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import hdf5_bytes
+from deepmd.base.folders import replacing_folder
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
-from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import nearest_of
 from deepmd.io.saved_model import (
@@ -22,13 +24,11 @@ from deepmd.io.saved_model import (
     program_bytes,
     program_digest,
 )
+from deepmd.runtime.probes import compare_probes, make_probes
 from deepmd.tf.saved.assembly import Core
 from deepmd.tf.saved.evaluator import EdgesEvaluator, FunctionEvaluator
 from deepmd.tf.saved.functions import EDGES, edge_arguments, saved_module
 from deepmd.tf.saved.graph import Functions, canonical
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import hdf5_bytes
-from deepmd.utils.folders import replacing_folder
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 1

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef
@@ -17,7 +18,6 @@ from deepmd.io.saved_model import program_bytes
 from deepmd.tf.saved.evaluator import FunctionEvaluator
 from deepmd.tf.saved.functions import ENTRIES
 from deepmd.tf.saved.graph import Functions
-from deepmd.utils.errors import ModelFileError, NotAvailableError
 
 #: Outputs that are means over atoms, by their flag in the input; others are sums.
 _KNOWN = ("energy", "dipole", "polar", "dos", "wfc")

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from deepmd.utils.errors import ModelFileError
+from deepmd.base.errors import ModelFileError
 
 #: What TensorFlow puts before and after the names of functions.
 _PREFIX, _NUMBER = "__inference_", re.compile(r"[0-9_]*$")

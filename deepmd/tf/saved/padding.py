@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Padding of the arguments of an evaluation entry in TensorFlow, as :mod:`deepmd.jax.shapes`.
+"""Padding of the arguments of an evaluation entry in TensorFlow, as :mod:`deepmd.runtime.bucketing`.
 
 A program of XLA is compiled once per shape, so sizes are rounded up on a ladder.
 """

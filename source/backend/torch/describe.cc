@@ -10,7 +10,7 @@
 namespace deepmd::torch_backend {
 namespace {
 
-/** Version of the evaluation entry, deepmd/pt/export.py. */
+/** Version of the evaluation entry, deepmd/pt/torchscript/export.py. */
 constexpr int64_t kEntryVersion = 2;
 
 using torch::jit::IValue;

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Neighbor tables ("slots") through which models read the edges.
+
+Packing happens outside of the differentiated function.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Edges
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How a part of a model wants its neighbours laid out.
+
+    Parameters
+    ----------
+    layout : {"typed", "mixed", "flat", "angles", "centres", "first_type"}
+        ``typed``: one table per neighbour type; ``mixed``: one table of all neighbours; ``flat``:
+        the numbers of the edges that are kept; ``angles``: ordered pairs of edges of one centre,
+        as positions in the flat list of ``edge_rcut`` and ``edge_sel``; ``centres``: no neighbours, but the atoms of each
+        type. ``first_type``: for every atom the type of the first atom of its frame.
+    ntypes : int
+        Number of types.
+    rcut : float
+        Cutoff [Å] of this part, at most the model's.
+    sel : tuple of int
+        Largest numbers of neighbours, per type (``typed``) or one number.
+    by_centre : bool
+        Whether centres are grouped by their type.
+    exclude : tuple of (int, int)
+        Pairs of types that do not see each other. They count as neighbours when the nearest
+        ``sel`` are chosen, and are dropped then.
+    nearest : int
+        How many neighbours of all types are kept before types are looked at; 0: the sum of
+        ``sel``. A part of a hybrid starts from the longer list of the whole.
+    edge_rcut, edge_sel
+        Of ``angles``: the flat list that is numbered.
+    """
+
+    layout: str
+    ntypes: int
+    rcut: float = 0.0
+    sel: tuple[int, ...] = ()
+    by_centre: bool = False
+    exclude: tuple[tuple[int, int], ...] = ()
+    nearest: int = 0
+    edge_rcut: float = 0.0
+    edge_sel: int = 0
+
+    @property
+    def n_tables(self) -> int:
+        """Number of index arrays this packing takes in a model's flat list of slots."""
+        return len(slot_kinds([self]))
+
+
+class Slot(NamedTuple):
+    """What one index array in the slots of a model is.
+
+    Attributes
+    ----------
+    kind : {"rows", "atoms", "table", "flat", "angle"}
+        The atoms of a type; one number per atom; a neighbour table; a list of edges; a list of
+        positions in a list of edges.
+    type : int
+        Type of the rows of ``rows`` and ``table``; -1: all atoms.
+    sel : int
+        Largest width of a table.
+    list : int
+        Which of the lists of edges and of positions this is, or, of ``angle``, (also) refers to.
+    """
+
+    kind: str
+    type: int = -1
+    sel: int = 0
+    list: int = -1
+
+
+def slot_kinds(packings: Sequence[Packing]) -> list[Slot]:
+    """Say what every slot is."""
+    kinds: list[Slot] = []
+    lists: dict[Any, int] = {}
+    for p in packings:
+        if p.layout == "centres":
+            kinds += [Slot("rows", t) for t in range(p.ntypes)]
+        elif p.layout == "first_type":
+            kinds.append(Slot("atoms"))
+        elif p.layout == "flat":
+            lists[p.rcut, sum(p.sel), p.exclude] = len(lists)
+            kinds.append(Slot("flat", list=len(lists) - 1))
+        elif p.layout == "angles":
+            kinds += [Slot("angle", list=lists.get((p.edge_rcut, p.edge_sel, p.exclude), -1))] * 2
+        else:
+            limits = p.sel if p.layout == "typed" else (sum(p.sel),)
+            for t in range(p.ntypes) if p.by_centre else (-1,):
+                kinds += [Slot("rows", t)] * p.by_centre
+                kinds += [Slot("table", t, limit) for limit in limits]
+    return kinds
+
+
+def slot_axes(packings: Sequence[Packing]) -> list[tuple[str, ...]]:
+    """Name the sizes of every slot: what has one name has one size."""
+    axes: list[tuple[str, ...]] = []
+    angles = itertools.count()
+    for k, (kind, of_type, _, _) in enumerate(slot_kinds(packings)):
+        rows = "atoms" if of_type < 0 else f"t{of_type}"
+        if kind == "table":
+            axes.append((rows, f"s{k}"))
+        elif kind == "angle":  # both lists of a packing
+            axes.append((f"a{next(angles) // 2}",))
+        else:
+            axes.append((f"s{k}" if kind == "flat" else rows,))
+    return axes
+
+
+@dataclasses.dataclass
+class Overflow:
+    """Centres with more neighbours than ``sel``; the surplus, the farthest, was dropped."""
+
+    centres: int = 0
+    needed: np.ndarray | None = None
+
+
+def pack(
+    packings: list[Packing],
+    edges: Edges,
+    atype: np.ndarray,
+    r2: np.ndarray,
+    overflow: Overflow | None = None,
+    frame: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Make the slots of every packing: index arrays into the edges (-1: empty) or the atoms.
+
+    Parameters
+    ----------
+    packings : list of Packing
+    edges : Edges
+    atype : (n_atoms,) int
+    r2 : (n_edges,) [Å²]
+        Squared lengths of the edges.
+    overflow : Overflow, optional
+        Counts the centres that had more neighbours than ``sel``.
+    frame : (n_atoms,) int, optional
+        Frame of every atom, ascending; needed for ``first_type``.
+
+    Returns
+    -------
+    list of array
+        For ``typed`` and ``mixed``, per group of centres: with ``by_centre`` the atoms (n,), then
+        tables (n, K) of edge numbers with K the largest count found, at least 1. For ``flat``:
+        (n_kept,) edge numbers. For ``centres``: per type the atoms of that type.
+    """
+    slots: list[np.ndarray] = []
+    for p in packings:
+        if p.layout == "centres":
+            slots += [np.flatnonzero(atype == t) for t in range(p.ntypes)]
+            continue
+        if p.layout == "first_type":
+            if frame is None:
+                raise ValueError("the layout first_type needs the frames of the atoms")
+            slots.append(atype[np.searchsorted(frame, frame)])
+            continue
+        if p.layout == "angles":
+            slots += _angles(p, edges, atype, r2)
+            continue
+        kept = _nearest(p, edges, atype, r2, overflow)
+        if p.layout == "flat":
+            slots.append(kept)
+            continue
+        tables = _tables(p, kept, edges, atype)
+        if p.by_centre:
+            for t in range(p.ntypes):
+                rows = np.flatnonzero(atype == t)
+                slots.append(rows)
+                slots += [_trim(table[rows]) for table in tables]
+        else:
+            slots += tables
+    return slots
+
+
+def _angles(p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray) -> list[np.ndarray]:
+    """All ordered pairs of the edges of one centre that are nearer than the cutoff."""
+    flat = dataclasses.replace(p, layout="flat", rcut=p.edge_rcut, sel=(p.edge_sel,))
+    position = np.full(len(edges), -1, dtype=np.int64)
+    kept = _nearest(flat, edges, atype, r2, None)
+    position[kept] = np.arange(len(kept))
+    inner = _nearest(p, edges, atype, r2, None)
+    inner = inner[r2[inner] < p.rcut * p.rcut]
+    centre, where = edges.i[inner], position[inner]
+    counts = np.bincount(centre, minlength=len(atype))
+    starts = np.cumsum(counts) - counts
+    per_edge = counts[centre]
+    first = np.repeat(where, per_edge)
+    begin = np.cumsum(per_edge) - per_edge
+    offset = np.arange(len(first)) - np.repeat(begin, per_edge)
+    second = where[np.repeat(starts[centre], per_edge) + offset]
+    return [first, second]
+
+
+def _nearest(
+    p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray, overflow: Overflow | None
+) -> np.ndarray:
+    """Numbers of the edges within the packing's cutoff and its ``sel``, in the order of the list."""
+    n = len(atype)
+    kept = np.arange(len(edges), dtype=np.int64)
+    # Atoms on top of each other are no pair; a list made with a longer cutoff is cut to this one.
+    within = (r2 <= p.rcut * p.rcut) & (r2 > 0.0)
+    if not within.all():
+        kept = kept[within]
+    kept = _cut(kept, edges.i[kept], r2, p.nearest or sum(p.sel), n, overflow)
+    if p.layout == "typed":
+        nt = p.ntypes
+        key = edges.i[kept] * nt + atype[edges.j[kept]]
+        counts = np.bincount(key, minlength=n * nt).reshape(n, nt)
+        if overflow is not None and counts.size:
+            most = counts.max(axis=0)
+            overflow.needed = most if overflow.needed is None else np.maximum(overflow.needed, most)
+        if (counts > np.asarray(p.sel)).any():
+            if overflow is not None:
+                overflow.centres += int((counts > np.asarray(p.sel)).any(axis=1).sum())
+            limit = np.asarray(p.sel)[atype[edges.j[kept]]]
+            kept = np.sort(kept[_ranks(key, r2[kept]) < limit])
+    if p.exclude:
+        allowed = np.ones((p.ntypes, p.ntypes), dtype=bool)
+        for a, b in p.exclude:
+            allowed[a, b] = allowed[b, a] = False
+        kept = kept[allowed[atype[edges.i[kept]], atype[edges.j[kept]]]]
+    return kept
+
+
+def _cut(
+    kept: np.ndarray,
+    centre: np.ndarray,
+    r2: np.ndarray,
+    most: int,
+    n: int,
+    overflow: Overflow | None,
+) -> np.ndarray:
+    """Keep the ``most`` nearest edges of every centre."""
+    counts = np.bincount(centre, minlength=n)
+    full = counts > most
+    if not full.any():
+        return kept
+    if overflow is not None:
+        overflow.centres += int(full.sum())
+    crowded = full[centre]
+    part = kept[crowded]
+    part = part[_ranks(centre[crowded], r2[part]) < most]
+    return np.sort(np.concatenate([kept[~crowded], part]))
+
+
+def _ranks(key: np.ndarray, r2: np.ndarray) -> np.ndarray:
+    """Rank by distance of every edge among those with the same key, from 0."""
+    order = np.lexsort((r2, key))
+    sorted_key = key[order]
+    first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
+    length = np.diff(np.r_[first, len(key)])
+    ranks = np.empty(len(key), dtype=np.int64)
+    ranks[order] = np.arange(len(key)) - np.repeat(first, length)
+    return ranks
+
+
+def _tables(p: Packing, kept: np.ndarray, edges: Edges, atype: np.ndarray) -> list[np.ndarray]:
+    """One table (n_atoms, K) per neighbour type, or one of all."""
+    if p.layout == "mixed":
+        return [_table(kept, edges.i, len(atype))]
+    types = atype[edges.j[kept]]
+    return [_table(kept[types == t], edges.i, len(atype)) for t in range(p.ntypes)]
+
+
+def _table(kept: np.ndarray, centre: np.ndarray, n: int) -> np.ndarray:
+    """Lay edges, sorted by centre, out in rows: (n, K) with -1 where a row is short."""
+    rows = centre[kept]
+    counts = np.bincount(rows, minlength=n)
+    width = max(int(counts.max(initial=0)), 1)
+    table = np.full((n, width), -1, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    table[rows, np.arange(len(kept)) - starts[rows]] = kept
+    return table
+
+
+def _trim(table: np.ndarray) -> np.ndarray:
+    """Drop the columns on the right that are empty in every row, keeping at least one."""
+    used = int((table >= 0).sum(axis=1).max(initial=0))
+    return np.ascontiguousarray(table[:, : max(used, 1)])
