@@ -15,7 +15,7 @@ from deepmd.base.folders import replacing_folder
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
 from deepmd.io import dp
-from deepmd.io.files import nearest_of
+from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.saved_model import (
     ABOUT,
     METADATA_FILE,
@@ -58,7 +58,7 @@ def write_saved(
     info = model.info(probes=len(tree["probes"]["frames"]))
     tree[METADATA] = info.to_dict()
     script = data.get("model_def_script") or {}
-    module = saved_module(model, make_core(model), script, nearest_of(data))
+    module = saved_module(model, make_core(model), script, min_nbor_dist_of(data))
     files = program_files(module)
     tree[ABOUT] = {
         "entry": EDGES,

@@ -146,7 +146,7 @@ def _inputs(functions: Functions) -> list[InputDef]:
 
 
 def _outputs(shapes: Mapping[str, list[int | None]], script: Mapping[str, Any]) -> FittingOutputDef:
-    """Outputs by the results of the functions: ``x``, ``x_redu``, ``x_derv_r``, …"""
+    """Outputs, by the names of the results: ``x``, ``x_redu``, and ``x_derv_r``."""
     section = script.get("fitting_net") or {}
     found = []
     for name in [n.removesuffix("_redu") for n in shapes if n.endswith("_redu")]:
