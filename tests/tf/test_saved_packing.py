@@ -6,7 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-tf = pytest.importorskip("tensorflow")
+pytest.importorskip("tensorflow")
+
+import tensorflow as tf
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs
@@ -84,7 +86,9 @@ def test_padding_is_that_of_jax(name):
 
 def test_the_ladder_is_that_of_jax():
     sizes = np.arange(5000)
-    np.testing.assert_array_equal(padding.ladder(tf.constant(sizes)), [ladder(n) for n in range(5000)])
+    np.testing.assert_array_equal(
+        padding.ladder(tf.constant(sizes)), [ladder(n) for n in range(5000)]
+    )
 
 
 def in_order(i, j, vec):
