@@ -68,6 +68,7 @@ def test_the_dictionary_comes_back(model, data, folder, tmp_path):
     )
 
 
+@pytest.mark.slow  # traced and saved once more
 def test_equal_models_give_equal_bytes(data, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("deepmd.tf.saved.folder.compare_probes", lambda *given: None)
     files.write_model(tmp_path / "b.savedmodel", data)
@@ -91,10 +92,9 @@ def test_deep_pot(model, folder, quick_programs):
 
 @pytest.mark.parametrize("kind", [FunctionEvaluator, EdgesEvaluator])
 def test_programs_give_the_numbers_of_numpy(kind, model, functions):
-    for n_frames, n_atoms in ((2, 9), (1, 5)):
-        batch = make_batch(n_frames, n_atoms, fparam=1, aparam=2)
-        reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
-        assert_same(kind(model, functions).evaluate(batch, derivatives=ALL), reference)
+    batch = make_batch(2, 9, fparam=1, aparam=2)
+    reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
+    assert_same(kind(model, functions).evaluate(batch, derivatives=ALL), reference)
 
 
 def test_functions_of_deepmd_kit(model, folder):
@@ -207,6 +207,16 @@ def test_programs_that_do_more_than_compute_are_refused(tmp_path):
         check_operators([node])
 
 
+@pytest.fixture
+def made(folder, monkeypatch):
+    """Let writing take the program that is there: making one takes seconds."""
+    program = {PROGRAM: (folder / PROGRAM).read_bytes()}
+    monkeypatch.setattr("deepmd.jax.savedmodel.jax_core", lambda model: None)
+    monkeypatch.setattr("deepmd.tf.saved.folder.saved_module", lambda *given: None)
+    monkeypatch.setattr("deepmd.tf.saved.folder.program_files", lambda module: dict(program))
+
+
+@pytest.mark.usefixtures("made")
 def test_a_program_that_differs_is_not_left_behind(data, tmp_path, monkeypatch):
     monkeypatch.setattr("deepmd.tf.saved.folder.compare_probes", lambda *given: "differs")
     with pytest.raises(ModelFileError, match=r"a\.savedmodel: differs; no file was written"):
@@ -214,10 +224,10 @@ def test_a_program_that_differs_is_not_left_behind(data, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_something_else_stays(data, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("made")
+def test_a_folder_of_something_else_stays(data, tmp_path):
     (tmp_path / "a.savedmodel").mkdir()
     (tmp_path / "a.savedmodel" / "letters").write_text("dear")
-    monkeypatch.setattr("deepmd.tf.saved.folder.program_files", lambda module: {PROGRAM: b""})
     with pytest.raises(OutputError, match=r"is a folder without saved_model\.pb"):
         files.write_model(tmp_path / "a.savedmodel", data)
 
