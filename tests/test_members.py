@@ -63,13 +63,16 @@ def test_single_precision(name, tmp_path):
     assert any((first[key] != second[key]).any() for key in first)
 
 
-@pytest.mark.parametrize("suffix", ["pth", "hlo"])
+@pytest.mark.parametrize("suffix", ["pth", "hlo", "pb"])
 @pytest.mark.parametrize("name", MEMBERS)
 def test_compiled_file(name, suffix, tmp_path, request):
     if suffix == "hlo":
         pytest.importorskip("flatbuffers")
         export = pytest.importorskip("deepmd.jax.export").write_hlo
         request.getfixturevalue("quick_programs")
+    elif suffix == "pb":
+        pytest.importorskip("tensorflow")
+        export = pytest.importorskip("deepmd.tf.files").write_pb
     else:
         pytest.importorskip("torch")
         export = pytest.importorskip("deepmd.pt.torchscript.export").write_pth

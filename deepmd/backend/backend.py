@@ -42,6 +42,8 @@ class _Hook:
             return self
         backend.require(reading=self.reads)
         target = backend.hooks.get(self.name)
+        if self.reads and backend.why_not() is not None:
+            target = backend.reading_hooks.get(self.name, target)
         if target is None:
             raise NotAvailableError(
                 f"{self.meaning} is not built yet", where=f"backend {backend.name}"
@@ -71,12 +73,16 @@ class Backend:
         Those of the suffixes whose model files are folders.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
+    checkpoint_parts : tuple of str
+        Suffixes of further files that belong to one.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
         Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
+    reading_hooks : dict of str to str
+        Those that take their place where only ``reading_packages`` are installed.
     """
 
     Feature = Feature
@@ -87,8 +93,10 @@ class Backend:
     suffixes: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
+    checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
+    reading_hooks: ClassVar[dict[str, str]] = {}
 
     # -- registry -----------------------------------------------------------------------------
 

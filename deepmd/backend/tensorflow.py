@@ -1,7 +1,29 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Backends that are known but not built here."""
+"""The TensorFlow backend, and backends that are known but not built here."""
 
-from deepmd.backend.backend import Backend, Feature
+from deepmd.backend.backend import EVERYTHING, Backend
+
+
+@Backend.register("tensorflow", "tf")
+class TensorFlowBackend(Backend):
+    """Training, frozen graphs and checkpoints of TensorFlow."""
+
+    name = "TensorFlow"
+    packages = ("tensorflow",)
+    reading_packages = ("google.protobuf",)
+    suffixes = (".pb",)
+    checkpoint_suffix = ".meta"
+    checkpoint_parts = (".data-00000-of-00001", ".index")
+    features = EVERYTHING
+    hooks = {
+        "deep_eval": "deepmd.tf.files:open_model",
+        "train_step": "deepmd.tf.train_step:TfTrainStep",
+        "read_checkpoint": "deepmd.graphs.checkpoints:read_checkpoint",
+        "write_checkpoint": "deepmd.tf.checkpoint:write_checkpoint",
+        "serialize_hook": "deepmd.graphs.models:read_model",
+        "deserialize_hook": "deepmd.tf.files:write_pb",
+    }
+    reading_hooks = {"deep_eval": "deepmd.graphs.models:open_model"}
 
 
 class _NotBuilt(Backend):
@@ -10,22 +32,6 @@ class _NotBuilt(Backend):
     def why_not(self) -> str | None:
         """Why this backend cannot be used here."""
         return "known but not built yet"
-
-
-@Backend.register("tensorflow", "tf")
-class TensorFlowBackend(_NotBuilt):
-    """Frozen graphs of TensorFlow."""
-
-    name = "TensorFlow"
-    suffixes = (".pb",)
-    checkpoint_suffix = ".meta"
-    features = Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.IO
-    reading_packages = ("google.protobuf",)
-    hooks = {
-        "deep_eval": "deepmd.graphs.files:open_pb",
-        "read_checkpoint": "deepmd.graphs.checkpoints:read_checkpoint",
-        "serialize_hook": "deepmd.graphs.files:read_pb",
-    }
 
 
 @Backend.register("tensorflow2", "tf2")

@@ -90,7 +90,7 @@ class Module(Settings, metaclass=_Checked):
             if key == "@class":
                 out[key] = s.name
             elif key == "@version":
-                out[key] = s.version
+                out[key] = self.stored_version
             elif key == "type":
                 out[key] = s.type
             elif key == "@variables":
@@ -106,6 +106,11 @@ class Module(Settings, metaclass=_Checked):
                     of_part = children[key] in s.parts
                     out[key] = child._variables() if of_part else _serialize_child(child)
         return out
+
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary; one that depends on the content is a matter of the subclass."""
+        return self.serial.version
 
     def _variables(self) -> dict:
         """Return the dictionary of a part without its settings."""

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from deepmd.base.plugin import file_under
 
 NAMES = (
@@ -302,6 +304,18 @@ def sorted_rows(key: Any, table: Any) -> Any:
 def shape(x: Any) -> tuple:
     """Return the sizes of an array, symbolic ones included, fit for ``reshape``."""
     return x.shape
+
+
+@op
+def row_numbers(x: Any) -> Any:
+    """Return 0, 1, … for the rows of ``x``, (n,) float64."""
+    return like(np.arange(x.shape[0], dtype=np.float64), x)
+
+
+@op
+def times(x: Any, n: Any) -> Any:
+    """Return ``n x`` for a number or a size, which may be symbolic."""
+    return n * x
 
 
 @op

@@ -252,6 +252,23 @@ CONVERT_FROM: Options = [
     option("-o --output-model", "model file, or .pbtxt for the text form", "convert_out.pb"),
 ]
 
+COMPRESS: Options = [
+    option("-i --input", "model file", "frozen_model"),
+    option("-o --output", "file that is written", "frozen_model_compressed"),
+    option("-s --step", "length of the intervals of the tables", 0.01),
+    option("-e --extrapolate", "how many times farther than the data the tables reach", 5.0),
+    option("-f --frequency", "accepted for compatibility", -1),
+    option("-c --checkpoint-folder", "accepted for compatibility", "model-compression"),
+    option(
+        "-t --training-script",
+        "input of the training, whose data tell the smallest distance if the model does not",
+        metavar="INPUT",
+    ),
+    option("--undo", "write the model without its tables", False),
+    MPI_LOG,
+    HEAD,
+]
+
 #: Command -> what it does, and its options.
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
@@ -259,6 +276,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "test": ("compare a model with labelled data", TEST),
     "change-bias": ("fit the bias of a model to data, or set it", CHANGE_BIAS),
     "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
+    "compress": ("tabulate the embedding networks of a model file", COMPRESS),
     "convert-from": ("convert frozen TensorFlow models of old versions", CONVERT_FROM),
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
@@ -306,20 +324,6 @@ def alternatives(item: Option | list[Option]) -> list[Option]:
 
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {
-    "compress": (
-        "tabulate the embedding networks of a model file",
-        [
-            option("-i --input", default="frozen_model"),
-            option("-o --output", default="frozen_model_compressed"),
-            option("-s --step", default=0.01),
-            option("-e --extrapolate", default=5),
-            option("-f --frequency", default=-1),
-            option("-c --checkpoint-folder", default="model-compression"),
-            option("-t --training-script"),
-            MPI_LOG,
-            HEAD,
-        ],
-    ),
     "transfer": (
         "copy parameters between frozen TensorFlow models",
         [

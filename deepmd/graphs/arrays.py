@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmd.base.errors import ModelFileError
 from deepmd.graphs.names import FITTING_ARRAYS, LAYER, Path, Source, sources
+from deepmd.graphs.tables import compress, descriptors
 from deepmd.io.graph import Graph
 
 #: Operators that hand on a constant, or set it before a training.
@@ -39,6 +40,8 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
         If an array is missing, or has another size.
     """
     used: set[str] = set()
+    for part, s in descriptors(model["descriptor"]):
+        used |= compress(part, graph, s)
     for source in sources(model):
         names = [next((n for n in part if find(n) is not None), None) for part in source.parts]
         used |= {n for n in names if n is not None}

@@ -10,13 +10,12 @@ from typing import Any
 
 from deepmd.base.errors import ModelFileError
 from deepmd.graphs.files import model_of, nearest_in
-from deepmd.graphs.section import model_section
+from deepmd.graphs.ours import STEP, is_ours, own_checkpoint
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import read_bundle, read_meta_graph
 from deepmd.io.guard import opening
 from deepmd.runtime.checkpoint import Checkpoint
 
-STEP = "global_step"
 _SUFFIXES = r"\.(meta|index|data-\d+-of-\d+)$"
 #: What the optimizer keeps of every array, and of the training.
 _OPTIMIZER = re.compile(
@@ -25,7 +24,7 @@ _OPTIMIZER = re.compile(
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read the model of a checkpoint; the state of its optimizer is left behind.
+    """Read a checkpoint: ours with all that a restart needs, of DeePMD-kit's the model.
 
     Parameters
     ----------
@@ -39,16 +38,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     prefix = re.sub(_SUFFIXES, "", os.fspath(path))
     graph = read_meta_graph(f"{prefix}.meta")
+    if is_ours(graph):
+        with opening(path, "use the checkpoint before it"):
+            return own_checkpoint(graph, read_bundle(prefix))
     tensors = read_bundle(prefix, lambda name: not _OPTIMIZER.match(name))
     with opening(path):
         if STEP not in tensors:
             raise ModelFileError(f'has no "{STEP}": it is no checkpoint of a training')
-        section = model_section(graph)
 
         def find(name: str) -> Any:
             return tensors[name] if name in tensors else graph.constant(name)
 
-        model = model_of(section, graph, find, known=[n for n in tensors if n != STEP])
+        section, model = model_of(graph, find, known=[n for n in tensors if n != STEP])
         return Checkpoint(
             {SINGLE: model},
             section,

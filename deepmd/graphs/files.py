@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Frozen graphs of DeePMD-kit as model files: reading, and evaluation by NumPy."""
+"""Frozen graphs as model files: reading."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.graphs.arrays import fill
-from deepmd.graphs.section import model_section
+from deepmd.graphs.ours import is_ours, is_whole, own_tree
+from deepmd.graphs.section import describe
+from deepmd.graphs.types import Find, SharedNetworks
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import Graph, read_graph
 from deepmd.io.guard import opening
-from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.checkpoint import Checkpoint
 
 
@@ -27,38 +28,25 @@ def read_pb(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     graph = read_graph(path)
     with opening(path):
+        if is_ours(graph):
+            is_whole(path)  # raises where the checksum differs
         return tree_of(graph)
 
 
-def open_pb(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvaluator:
-    """Open a frozen graph for evaluation with NumPy.
-
-    Parameters
-    ----------
-    path : path
-    head : str, optional
-        Frozen graphs have no branches.
-    """
-    return NumPyEvaluator.of_tree(read_pb(path), path, head)
-
-
 def tree_of(graph: Graph) -> dict[str, Any]:
-    """Return the dictionary of a model file of a graph."""
-    section = model_section(graph)
-    model = model_of(section, graph, graph.constant, known=weights_of(graph))
+    """Return the dictionary of a model file of a graph, ours or of DeePMD-kit."""
+    if is_ours(graph):
+        return own_tree(graph)
+    section, model = model_of(graph, graph.constant, known=weights_of(graph))
     nearest = nearest_in(graph)
     return Checkpoint({SINGLE: model}, section, min_nbor_dist=nearest, backend="TensorFlow").tree()
 
 
-def model_of(
-    section: dict[str, Any], graph: Graph, find: Callable[[str], Any], known: Iterable[str]
-) -> Model:
-    """Return the model of a section with its arrays.
+def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, Any], Model]:
+    """Return the model section of a graph, and the model with its arrays.
 
     Parameters
     ----------
-    section : dict
-        Checked.
     graph : Graph
     find : callable
         Returns the array of a name, or None.
@@ -70,8 +58,10 @@ def model_of(
     ModelFileError
         If an array is missing, has another size, or would be left out.
     """
+    section, vectors, split, excluded = describe(graph, find)
     data = build_model(section).serialize()
-    used = fill(data, graph, find)
+    arrays = SharedNetworks(find, vectors, split, excluded, data["fitting"]["dim_descrpt"])
+    used = fill(data, graph, arrays) | arrays.used
     left = sorted(set(known) - used)
     if left:
         names = ", ".join(shown(name) for name in left[:5])
@@ -80,7 +70,7 @@ def model_of(
             f"holds arrays of a form that is not known: {names}{more}",
             fix="convert it with the program that wrote it",
         )
-    return Model.deserialize(data)
+    return section, Model.deserialize(data)
 
 
 def nearest_in(graph: Graph) -> float | None:

@@ -40,10 +40,20 @@ ATTENTION = {
     ),
     "out_proj": ("attention_layer_{l}{s}/c_out/{array}",),
 }
+#: Layer norms; Keras numbers its layers, where nobody names them.
 LAYER_NORM = {
-    "w": "attention_layer_{l}{s}/layer_normalization{_l}/gamma",
-    "b": "attention_layer_{l}{s}/layer_normalization{_l}/beta",
+    "w": (
+        "attention_layer_{l}{s}/layer_normalization/gamma",
+        "attention_layer_{l}{s}/layer_normalization_{l}/gamma",
+    ),
+    "b": (
+        "attention_layer_{l}{s}/layer_normalization/beta",
+        "attention_layer_{l}{s}/layer_normalization_{l}/beta",
+    ),
 }
+#: Division of the queries by the root of a number.
+ATTENTION_SCALE = "attention_layer_0{s}/truediv"
+LAYER_NORM_EPSILON = "attention_layer_0{s}/layer_normalization/add/y"
 #: Layers of a fitting: hidden ones and the last, of one type and of all.
 FITTING = {
     False: ("layer_{l}_type_{a}/{array}", "final_layer_type_{a}/{array}"),
@@ -103,7 +113,9 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
     template = EMBEDDINGS.get((kind, nets["ndim"]))
     if template is None:
         raise NotAvailableError(f'graphs with a descriptor of type "{kind}" are not read')
-    yield from _collection(nets, (*place, "embeddings"), template, s, unused_networks(data))
+    if "compress" not in data:
+        unused = unused_networks(data)
+        yield from _collection(nets, (*place, "embeddings"), template, s, unused)
     if "embeddings_strip" in data:
         one_side = STRIPPED[data["type_one_side"]]
         yield from _collection(data["embeddings_strip"], (*place, "embeddings_strip"), one_side, s)
@@ -119,15 +131,15 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
 
 
 def _attention_sources(data: Mapping[str, Any], place: Path, s: str, k: int) -> Iterator[Source]:
-    numbered = {"l": k, "_l": f"_{k}" if k else "", "s": s}
+    numbered = {"l": k, "s": s}
     for key, templates in ATTENTION.items():
         for name, array in LAYER.items():
             at = (*place, "attention_layer", key, "@variables", name)
             if data["attention_layer"][key]["@variables"][name] is not None:
                 yield Source(at, tuple((t.format(array=array, **numbered),) for t in templates))
-    for name, template in LAYER_NORM.items():
+    for name, templates in LAYER_NORM.items():
         at = (*place, "attn_layer_norm", "@variables", name)
-        yield Source(at, ((template.format(**numbered),),))
+        yield Source(at, (tuple(t.format(**numbered) for t in templates),))
 
 
 def _collection(

@@ -19,8 +19,9 @@ from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
-from deepmd.jax.cache import architecture, make_room, shared
+from deepmd.jax.cache import make_room
 from deepmd.runtime.bucketing import Bucketing, pad_labels
+from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 

@@ -51,7 +51,7 @@ class TorchTrainStep(TrainStep):
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: {one.name for one in m.entry_inputs()} for t, m in models.items()}
+        self._names = {t: m.input_names() for t, m in models.items()}
         self._optimizer = _adam(self._params, optimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()

@@ -241,7 +241,7 @@ class Bucketing:
         self.packings, self.rcut = model.packings(), model.rcut
         self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name, self.before_program = widths, name, before_program
-        self.names = {one.name for one in model.entry_inputs()}
+        self.names = model.input_names()
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import Inputs, Model, prepare
-from deepmd.dpmodel.model.inputs import atom_inputs, frame_inputs, squared_lengths
+from deepmd.dpmodel.model.inputs import atom_inputs, frame_inputs, shortest
 from deepmd.dpmodel.neighbors import Overflow, Packing, pack
 from deepmd.dpmodel.output_def import Level, of_level
 
@@ -104,11 +104,10 @@ def chunks(
         return
     first = np.concatenate([[0], np.cumsum(np.bincount(batch.edges.i, minlength=n))])
     vec = batch.vectors()
-    r2 = squared_lengths(batch, vec)
     for a, b in centre_ranges(batch, max_edges):
         edges = slice(int(first[a]), int(first[b]))
         yield Chunk(
-            _inputs(batch, packings, vec, r2, a, b, edges, ntypes, overflow), slice(a, b), edges
+            _inputs(batch, packings, vec, a, b, edges, ntypes, overflow), slice(a, b), edges
         )
 
 
@@ -116,7 +115,6 @@ def _inputs(
     batch: Batch,
     packings: Sequence[Packing],
     vec: np.ndarray,
-    r2: np.ndarray,
     a: int,
     b: int,
     edges: slice,
@@ -135,7 +133,7 @@ def _inputs(
             first = batch.atype[np.searchsorted(batch.frame, batch.frame[a:b])]
             slots.append(np.concatenate([first, np.arange(ntypes, dtype=np.int64)]))
         else:
-            slots += pack([p], pairs, atype, r2[edges], overflow)
+            slots += pack([p], pairs, atype, part, overflow, shortest=shortest(batch))
     frame = np.concatenate([batch.frame[a:b], np.zeros(ntypes, np.int64)])
     per_atom = {
         name: np.concatenate([value[a:b], np.zeros((ntypes, value.shape[1]))])

@@ -6,7 +6,7 @@ the neutral model. The probes travel in the file under the key ``probes``.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,32 @@ def compare_probes(
     ``derivatives`` says whether forces and virials are compared, too.
     """
     limit = TOLERANCE[lowest_precision(evaluator.model)]
+    for k, name, want, got in _results(evaluator, probes, derivatives):
+        if got is None or got.shape != want.shape:
+            return f"gives no {name} for probe {k}, or one of another shape"
+        scale = max(float(np.abs(want).max(initial=0.0)), SMALL)
+        error = float(np.abs(got - want).max(initial=0.0)) / scale
+        if not error <= limit:
+            return (
+                f"{name} of probe {k} differs from the source by {error:.1e} of its size, "
+                f"{limit:.0e} is allowed"
+            )
+    return None
+
+
+def probe_errors(evaluator: Evaluator, probes: Mapping[str, Any]) -> dict[str, float]:
+    """Largest absolute difference of each result from that of the probes."""
+    found: dict[str, float] = {}
+    for _, name, want, got in _results(evaluator, probes, True):
+        error = float(np.abs(np.asarray(got) - want).max(initial=0.0))
+        found[name] = max(found.get(name, 0.0), error)
+    return found
+
+
+def _results(
+    evaluator: Evaluator, probes: Mapping[str, Any], derivatives: bool
+) -> Iterator[tuple[int, str, np.ndarray, Any]]:
+    """Iterate over number of the probe, name of a result, stored value, and value."""
     for k, frame in enumerate(probes["frames"]):
         stored = frame["@variables"]
         names = [n for n in stored if n not in INPUTS and stored[n] is not None]
@@ -107,17 +133,7 @@ def compare_probes(
             names, wanted = [n for n in names if n.removeprefix("atom_") in kinds], []
         results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=wanted)
         for name in names:
-            want, got = np.asarray(stored[name]), results.get(name)
-            if got is None or got.shape != want.shape:
-                return f"gives no {name} for probe {k}, or one of another shape"
-            scale = max(float(np.abs(want).max(initial=0.0)), SMALL)
-            error = float(np.abs(got - want).max(initial=0.0)) / scale
-            if not error <= limit:
-                return (
-                    f"{name} of probe {k} differs from the source by {error:.1e} of its size, "
-                    f"{limit:.0e} is allowed"
-                )
-    return None
+            yield k, name, np.asarray(stored[name]), results.get(name)
 
 
 def check_probes(model: Model, probes: Mapping[str, Any] | None) -> None:
@@ -156,6 +172,24 @@ def _check_small(inputs: Mapping[str, Any], rcut: float) -> None:
         pairs *= images
     if coord.shape != (n, 3) or not n or not np.isfinite(coord).all() or not pairs < MOST_PAIRS:
         raise ModelFileError("the probes are no small frames of atoms", fix=AGAIN)
+
+
+def probe_arrays(model: Model, probes: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """Return the probes as programs in C++ want them: inputs, and results of one output.
+
+    The results are ``value``, ``force`` and ``virial`` of the first output of the model; its
+    components come first, (size, n_atoms, 3).
+    """
+    first = next(iter(model.output_def().get_data()))
+    out = []
+    for stored in (frame["@variables"] for frame in probes.get("frames", ())):
+        frame = {k: stored[k] for k in (*INPUTS, "virial") if stored.get(k) is not None}
+        frame["value"] = stored[first]
+        if stored.get("force") is not None:
+            n, force = len(stored["coord"]), np.asarray(stored["force"])
+            frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
+        out.append({k: np.array(v) for k, v in frame.items()})
+    return out
 
 
 def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:

@@ -23,6 +23,9 @@ ACTIVATIONS = (
 )
 PRECISIONS = ("default", "float64", "float32", "float16", "bfloat16")
 
+#: Documentation of the key ``info`` of model sections.
+INFO = "Anything; kept in the model file."
+
 
 def is_activation(name: Any) -> bool:
     """Whether this names an activation function, ``silut:3.0`` included."""

@@ -11,6 +11,7 @@ EVALUATORS = {
     "numpy": ("deepmd.np.evaluator", "NumPyEvaluator"),
     "torch": ("deepmd.pt.evaluator", "TorchEvaluator"),
     "jax": ("deepmd.jax.evaluator", "JaxEvaluator"),
+    "tensorflow": ("deepmd.tf.evaluator", "TfEvaluator"),
 }
 
 

@@ -25,7 +25,7 @@ class ModelTests:
         Model sections by name, without ``type_map``.
     type_map : list of str
     backends : tuple of str
-        Who evaluates them: ``numpy``, ``torch``, ``jax``. Those not installed are skipped.
+        Who evaluates them: ``numpy``, ``torch``, ``jax``, ``tensorflow``. Those not installed are skipped.
     tolerance : float
         By how much of max|x| equal results may differ.
     """

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Small systems and random numbers for tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,33 @@ def small_system(
     atype = np.arange(n) % ntypes
     rng.shuffle(atype)
     return coord, cell, atype
+
+
+def save_system(
+    path: Path,
+    atype: Sequence[int] | np.ndarray,
+    type_map: Sequence[str],
+    arrays: Mapping[str, np.ndarray | None],
+) -> Path:
+    """Write a system with one set of frames, and return its folder.
+
+    Parameters
+    ----------
+    path : path
+        New folder.
+    atype : (n_atoms,) int
+    type_map : sequence of str
+    arrays : dict of str to array
+        By file name, frames along the first axis; None leaves a file out.
+    """
+    (path / "set.000").mkdir(parents=True)
+    (path / "type.raw").write_text("".join(f"{t}\n" for t in atype))
+    (path / "type_map.raw").write_text("".join(f"{name}\n" for name in type_map))
+    for name, array in arrays.items():
+        if array is not None:
+            flat = array.reshape(len(array), -1) if array.ndim > 2 else array
+            np.save(path / "set.000" / f"{name}.npy", flat)
+    return path
 
 
 def rotation(seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmd.base.errors import InputError
 from deepmd.base.log import with_progress
-from deepmd.data.dataset import Dataset, count_observed
+from deepmd.data.dataset import Dataset
 from deepmd.data.statistics import (
     NoStatFile,
     StatFile,
@@ -128,20 +128,6 @@ def set_statistics(
     model.atomic_model.compute_statistics(sample)
     for k, variable in enumerate(model.output_def().get_data().values()):
         _set_bias(model, k, variable, sample)
-
-
-def observed_types(
-    data: Dataset, type_map: Sequence[str], stat_file: StatFile | None = None
-) -> list[str]:
-    """Return the types that occur in the data."""
-
-    def count() -> dict[str, np.ndarray]:
-        counts = count_observed(data.systems, len(type_map))
-        found = [name for name, n in zip(type_map, counts, strict=True) if n]
-        return {"observed_type": np.array(found, dtype="S")}
-
-    known = (stat_file or NoStatFile()).fetch({"observed_type": (-1,)}, count)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in known["observed_type"].tolist()]
 
 
 # -- shapes ---------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ struct Known {
 const std::vector<Known>& known_backends() {
   static const std::vector<Known> all = {
       {"torch", "PyTorch", "torch", {".pth"}},
-      {"tf", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
+      {"tensorflow", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
   };
   return all;
 }

@@ -87,10 +87,13 @@ def test_reading_may_need_less_than_the_rest(monkeypatch):
 
 
 def test_choice_and_reasons(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else True)
+    missing = ("tensorflow", "torch")
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
     chosen, why = choose_backend(None)
     assert chosen.key == "jax"
-    assert "PyTorch: torch is not installed" in why
+    assert "TensorFlow: tensorflow is not installed; PyTorch: torch is not installed" in why
+    missing = ()
+    assert choose_backend(None)[0].key == "tensorflow"
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(NotAvailableError, match="numpy and autograd are not installed"):
         choose_backend(None)
@@ -101,7 +104,7 @@ def test_choice_and_reasons(monkeypatch):
 def test_choosing_imports_no_framework():
     code = (
         "import sys; from deepmd.backend.backend import choose_backend; choose_backend(None);"
-        "print([m for m in ('torch', 'jax', 'numpy') if m in sys.modules])"
+        "print([m for m in ('torch', 'jax', 'tensorflow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -16,6 +16,7 @@ from pt.models import batch, model, section  # noqa: E402
 
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
+from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
@@ -109,21 +110,12 @@ def close(found, expected, tolerance=1e-14):
 def test_query(functions, small):
     built, path = small
     handle = abi.Handle(functions, path)
-    info = handle.info
-    assert info.entries == abi.EDGES
-    assert [info.type_map[k] for k in range(info.ntypes)] == [b"O", b"H"]
-    assert (info.rcut, info.has_spin, handle.sizes()) == (4.0, 0, {"fparam": 2, "aparam": 1})
-    assert [info.inputs[k].level for k in range(2)] == [abi.FRAME, abi.ATOM]
-    assert abi.numbers(info.sel, info.n_sel).tolist() == built.get_sel()
-    assert info.n_packings == len(built.packings())
-    for k, packing in enumerate(built.packings()):
-        found = info.packings[k]
-        assert abi.LAYOUTS[found.layout] == packing.layout
-        assert (found.rcut, found.by_centre) == (packing.rcut, packing.by_centre)
-        assert found.n_sel == len(packing.sel)
-        assert [found.sel[t] for t in range(found.n_sel)] == list(packing.sel)
-    assert [(o.name, o.size, o.differentiable) for o in handle.outputs] == [(b"energy", 1, 1)]
-    assert info.framework.decode().startswith(f"PyTorch {torch.__version__.split('+')[0]}")
+    assert handle.entries == abi.EDGES
+    # The text of the file, as Python reads it.
+    info = ModelInfo.from_dict(handle.description)
+    assert info == built.info(probes=len(handle.probes))
+    assert handle.sizes() == {"fparam": 2, "aparam": 1}
+    assert handle.framework.startswith(f"PyTorch {torch.__version__.split('+')[0]}")
     handle.close()
 
 
@@ -131,15 +123,13 @@ def test_probes_are_those_of_the_file(functions, small):
     _, path = small
     handle = abi.Handle(functions, path)
     frames = read_pth(path)["probes"]["frames"]
-    assert handle.info.n_probes == len(frames)
-    for k, frame in enumerate(frames):
-        probe, stored = handle.info.probes[k], frame["@variables"]
-        n = probe.natoms
-        assert np.array_equal(abi.numbers(probe.coord, 3 * n), stored["coord"].ravel())
-        assert np.array_equal(abi.numbers(probe.force, 3 * n), stored["force"].ravel())
-        assert np.array_equal(abi.numbers(probe.atype, n), stored["atype"])
-        assert abi.numbers(probe.value, 1) == stored["energy"].ravel()
-        assert bool(probe.cell) == (stored["cell"] is not None)
+    assert len(handle.probes) == len(frames) > 0
+    for probe, frame in zip(handle.probes, frames, strict=True):
+        stored = frame["@variables"]
+        for name in ("coord", "atype", "force", "virial", "fparam", "aparam"):
+            assert np.array_equal(np.ravel(probe[name]), stored[name].ravel()), name
+        assert probe["value"] == stored["energy"].ravel()
+        assert ("cell" in probe) == (stored["cell"] is not None)
     handle.close()
 
 
@@ -147,7 +137,7 @@ def test_single_precision_is_told(functions, tmp_path):
     path = tmp_path / "single.pth"
     write_pth(path, model_file_dict(model(precision="float32"), section(), None, "PyTorch"))
     handle = abi.Handle(functions, path)
-    assert handle.info.single_precision == 1
+    assert handle.description["precision"] == "float32"
     handle.close()
 
 
@@ -283,12 +273,12 @@ def edges_vectors(made, edges):
 def test_files_of_deepmd_kit(functions, reference, name):
     case = cases.named(name)
     handle = abi.Handle(functions, cases.path(case, "pth"))
-    assert handle.info.entries == abi.EXTENDED
-    kind = handle.outputs[0].name.decode()
+    assert handle.entries == abi.EXTENDED
+    kind = handle.outputs[0].name
     for chosen in [s for s in ("pbc", "dense") if s in case["sets"]]:
         made = frame_of(case, chosen)
-        width = int(abi.numbers(handle.info.sel, handle.info.n_sel).sum())
-        coord, atype, nlist, mapping = extended(made, handle.info.rcut, width)
+        width = sum(handle.description["sel"])
+        coord, atype, nlist, mapping = extended(made, handle.description["rcut"], width)
         chg_spin = cases.inputs(case, chosen).get("charge_spin")
         known = {"fparam": made.fparam, "charge_spin": chg_spin, "aparam": made.aparam}
         taken = {k: v for k, v in known.items() if k in handle.sizes() and v is not None}
@@ -372,12 +362,10 @@ def test_spins(functions, reference, tmp_path):
     convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(own))
     for path in (cases.path(case, "pth"), own):
         handle = abi.Handle(functions, path)
-        info = handle.info
-        assert info.has_spin and info.entries == 2
-        scale = abi.numbers(info.spin_scale, info.ntypes)
-        used = np.array([info.use_spin[t] for t in range(info.ntypes)])
+        assert handle.entries == abi.EXTENDED
+        scale = np.array(handle.description["spin_scale"])
         assert scale.max() > 0
-        assert np.array_equal(scale != 0, used != 0)
+        assert np.array_equal(scale != 0, handle.description["use_spin"])
         zero, nobody, alone = np.zeros((1, 3)), np.full((1, 1), -1), np.zeros(1)
         with pytest.raises(abi.BackendError, match="spins of the atoms"):
             handle.evaluate_extended(zero, alone, nobody, alone, {}, {})

@@ -29,7 +29,7 @@ def _radial():
 class TestRadial(DescriptorTests):
     descriptor = "radial"
     cases = {"plain": {"rcut": 4.0, "rcut_smth": 1.0, "sel": [30, 60], "bins": 6}}
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
 
 
 def test_the_page_shows_the_file():

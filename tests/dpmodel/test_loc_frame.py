@@ -26,7 +26,7 @@ CASES = {
 
 class TestLocFrame(DescriptorTests):
     descriptor = "loc_frame"
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
     cases = CASES
 
     @pytest.fixture

@@ -14,7 +14,7 @@ BASE = {
 
 class TestSeA(DescriptorTests):
     descriptor = "se_e2_a"
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
     cases = {
         "two_side": BASE,
         "one_side": {**BASE, "type_one_side": True},

@@ -29,7 +29,7 @@ from deepmd.io import save_model
 from deepmd.main import main as dp
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import randomise, small_system
+from deepmd.testing.systems import randomise, save_system, small_system
 
 OURS = Path(__file__).resolve().parent / "ours"
 TOLERANCE = 1e-10
@@ -157,11 +157,7 @@ def write_data(folder: Path, frames: int = 4) -> None:
         "force": 0.1 * rng.normal(size=(frames, coord.size)),
         "virial": 0.1 * rng.normal(size=(frames, 9)),
     }
-    (folder / "set.000").mkdir(parents=True)
-    np.savetxt(folder / "type.raw", atype, fmt="%d")
-    (folder / "type_map.raw").write_text("O\nH\n")
-    for name, value in arrays.items():
-        np.save(folder / "set.000" / f"{name}.npy", value)
+    save_system(folder, atype, ["O", "H"], arrays)
 
 
 def checkpoint_name(step: int, flag: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Every stored case on NumPy, eager torch and JAX."""
+"""Every stored case on NumPy, eager torch, TensorFlow and JAX."""
 
 from typing import Any
 
@@ -93,6 +93,11 @@ def check_sets(case: dict[str, Any], potential: DeepEval, *, inner: bool = True)
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 def test_outputs(backend, case):
     check_sets(case, DeepEval.from_evaluator(evaluator(backend, _load(case)[1])))
+
+
+@pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
+def test_outputs_of_tensorflow(case, eager_functions):
+    check_sets(case, DeepEval.from_evaluator(evaluator("tensorflow", _load(case)[1])))
 
 
 @pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])

@@ -21,12 +21,15 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_ring(case, tmp_path):
-    """.dp, .pth, .hlo, .yaml and back: the compiled files give the numbers, all the dictionary."""
-    for framework in ("torch", "jax", "flatbuffers"):
+    """.dp, .pth, .pb, .hlo, .yaml and back: the compiled files give the numbers, all the dictionary."""
+    for framework in ("torch", "jax", "flatbuffers", "tensorflow"):
         pytest.importorskip(framework)
-    files = [path(case, "dp"), *(tmp_path / f"model.{s}" for s in ("pth", "hlo", "yaml", "dp"))]
+    files = [
+        path(case, "dp"),
+        *(tmp_path / f"model.{s}" for s in ("pth", "pb", "hlo", "yaml", "dp")),
+    ]
     for before, after in itertools.pairwise(files):
         convert_backend(INPUT=str(before), OUTPUT=str(after))
     assert difference(load_model(files[0])["model"], load_model(files[-1])["model"]) is None
-    for file in files[1:3]:
+    for file in files[1:4]:
         check_sets(case, DeepEval(file))

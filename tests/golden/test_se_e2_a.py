@@ -62,6 +62,11 @@ def test_torch(case):
 
 
 @each
+def test_tensorflow(case, eager_functions):
+    check(in_backend(case, "tensorflow"), case)
+
+
+@each
 def test_jax(case, quick_programs):
     potential = in_backend(case, "jax")
     derivatives = ("force", "virial", "atom_virial")

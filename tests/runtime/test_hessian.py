@@ -120,7 +120,7 @@ def test_gradient_is_that_of_finite_differences(ragged: Batch) -> None:
         assert grads[name][at] == pytest.approx(slope, rel=1e-5, abs=1e-7), name
 
 
-@pytest.mark.parametrize("backend", ["pytorch", "jax"])
+@pytest.mark.parametrize("backend", ["pytorch", "jax", "tensorflow"])
 def test_every_backend_takes_the_same_step(
     backend: str, ragged: Batch, request: pytest.FixtureRequest
 ) -> None:

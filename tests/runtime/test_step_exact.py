@@ -21,6 +21,7 @@ STEPS = {
     "numpy": ("autograd", "deepmd.np.train_step", "NumPyTrainStep"),
     "torch": ("torch", "deepmd.pt.train_step", "TorchTrainStep"),
     "jax": ("jax", "deepmd.jax.train_step", "JaxTrainStep"),
+    "tensorflow": ("tensorflow", "deepmd.tf.train_step", "TfTrainStep"),
 }
 NAMES = ["step_se_e2_a", "step_se_e2_a_virial", "step_dpa1", "step_dpa1_mixed_padded"]
 

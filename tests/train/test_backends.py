@@ -16,7 +16,12 @@ from deepmd.base.errors import InputError
 from deepmd.train.checkpoints import find_checkpoints, read_newest
 
 # Modules that must be importable, and the backend's name.
-BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+BACKENDS = {
+    "dpmodel": ["autograd"],
+    "jax": ["jax", "optax"],
+    "pytorch": ["torch"],
+    "tensorflow": ["tensorflow"],
+}
 
 
 @pytest.fixture(params=list(BACKENDS))

@@ -13,7 +13,12 @@ from deepmd.dpmodel.module import split
 from deepmd.train.nan_guard import Taken, batch_arrays
 from deepmd.train.statistics import Sample, set_statistics, table_widths
 
-BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+BACKENDS = {
+    "dpmodel": ["autograd"],
+    "jax": ["jax", "optax"],
+    "pytorch": ["torch"],
+    "tensorflow": ["tensorflow"],
+}
 
 
 def spins(seed, frames):

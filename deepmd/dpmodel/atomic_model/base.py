@@ -14,6 +14,7 @@ from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
@@ -139,6 +140,16 @@ class AtomicModel(Registered):
             given = self.preset_out_bias.items()
             self.preset_out_bias = {k: None if v is None else change.values(v) for k, v in given}
         self.type_map = list(change.new)
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate embedding networks, in place; see :meth:`Descriptor.compress`."""
+        parts = {id(member): member for member in self.members()}  # one may serve twice
+        return [line for member in parts.values() for line in member.compress(settings)]
+
+    def uncompress(self) -> None:
+        """Drop the tables, in place."""
+        for member in self.members():
+            member.uncompress()
 
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
         """Return what a user should know of the physics; see :meth:`Descriptor.warnings`."""

@@ -15,6 +15,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing, empty_edges
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection, selections_of
@@ -201,6 +202,29 @@ class Descriptor(Registered):
         """
         parts = [part for part in self.statistics_parts() if part is not self]
         return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
+
+    # -- compression --------------------------------------------------------------------------
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks, in place; the networks stay beside their tables.
+
+        Returns
+        -------
+        list of str
+            What stays as it was, a line each.
+
+        Raises
+        ------
+        InputError
+            If settings of the descriptor exclude it.
+        """
+        return [f"{self.serial.type} has no embedding network of one number"]
+
+    def uncompress(self) -> None:
+        """Drop the tables, in place."""
+        for part in self.statistics_parts():
+            if part is not self:
+                part.uncompress()
 
     # -- statistics ---------------------------------------------------------------------------
 

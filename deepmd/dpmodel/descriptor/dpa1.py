@@ -96,7 +96,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
                 network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
-        return self.symmetrised(sums[0] + near.more * sums[1])
+        return self.symmetrised(sums[0] + ops.times(sums[1], near.more))
 
     def sums(self, near: Neighbourhood, atoms: Atoms, types: Any) -> list[Any]:
         """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""
@@ -106,6 +106,11 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
             seen = self.attention_slots(near)
             g, empty = self.attention_layers(g, empty, seen, order=atoms.order)
         return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
+
+    @property
+    def attends(self) -> bool:  # type: ignore[override]
+        """Whether there is attention."""
+        return self.attn_layer > 0
 
     def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
         """Row of a table over neighbour types, or pairs centre-neighbour, for every slot (n, K)."""
@@ -125,7 +130,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
         space = ops.xp(rows)
-        s, network = rows[..., :1], self.embeddings.networks[0]
+        s, network = rows[..., :1], self.geometry
         n, k = ops.shape(neighbour)
         if self.tebd_input_mode == "concat":
             parts = [s, ops.take(types, neighbour)]
@@ -139,7 +144,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         g = network(s)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
+    def embedded_types(self, types: Any) -> Any:
         """Output of the types' network for every neighbour type, or pair centre-neighbour.
 
         Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.

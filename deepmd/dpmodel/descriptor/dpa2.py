@@ -10,6 +10,7 @@ from typing import Any
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.dpa1 import SymmetrisedBlock
+from deepmd.dpmodel.descriptor.environment import with_tables
 from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbours
 from deepmd.dpmodel.descriptor.se_e3_tebd import ThreeBodyBlock
 from deepmd.dpmodel.module import Serial
@@ -53,12 +54,14 @@ class _Block(MixedNeighbours):
 class Repinit(_Block, SymmetrisedBlock):
     """The initial representation of DPA-2."""
 
-    serial = Serial(
-        layout="rcut rcut_smth nsel neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero"
-        " activation_function resnet_dt type_one_side use_three_body three_body_neuron"
-        " three_body_sel three_body_rcut three_body_rcut_smth"
-        " embeddings env_mat @variables embeddings_strip",
-        **_EMBEDDED,
+    serial = with_tables(
+        Serial(
+            layout="rcut rcut_smth nsel neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero"
+            " activation_function resnet_dt type_one_side use_three_body three_body_neuron"
+            " three_body_sel three_body_rcut three_body_rcut_smth"
+            " embeddings env_mat @variables embeddings_strip",
+            **_EMBEDDED,
+        )
     )
 
     smooth_type_embedding: bool = setting(False, key=False)
@@ -76,7 +79,9 @@ class Repinit(_Block, SymmetrisedBlock):
 class RepinitThreeBody(ThreeBodyBlock):
     """The three-body terms of the initial representation."""
 
-    serial = Serial(layout="embeddings env_mat @variables embeddings_strip", **_EMBEDDED)
+    serial = with_tables(
+        Serial(layout="embeddings env_mat @variables embeddings_strip", **_EMBEDDED)
+    )
 
 
 class Repformers(RepformerSettings, _Block):
@@ -142,7 +147,7 @@ class DescrptDPA2(EmbeddedTypes):
         name="Descriptor",
         type="dpa2",
         version=3,
-        accepts=(1, 2, 3),
+        accepts=(1, 2, 3, 4),
         grows=True,
         children=(
             "type_embedding",
@@ -213,6 +218,11 @@ class DescrptDPA2(EmbeddedTypes):
             smooth=self.smooth,
             seed=child_seed(self.seed, "three_body"),
         )
+
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary: a later one with tables."""
+        return self.serial.version + (self.repinit.tables is not None)
 
     # -- sizes --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
+from deepmd.dpmodel.nn.tabulation import Limits, Tables, TableSettings, tabulated
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
@@ -31,6 +33,9 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     """
 
     width = 4  # numbers in a row of the environment matrix
+    child_kinds = {"compress": Tables}
+    #: Tables of the embedding networks, where they are compressed.
+    tables: Any
     ntypes: int
 
     set_davg_zero: bool = setting(False, "Take the mean of the environment as 0.")
@@ -44,6 +49,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
                 fix='give numbers in place of "auto", which training finds in its data',
             )
         claim(self.ntypes, self.width)
+        self.tables = None
         self.davg = np.zeros((self.ntypes, self.width))
         self.dstd = np.ones((self.ntypes, self.width))
 
@@ -114,6 +120,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         """Reorder the statistics; those of new types change nothing."""
         self.davg = change.rows(self.davg, 0.0)
         self.dstd = change.rows(self.dstd, self.std_of_new_types)
+        self.tables = None  # their range and order follow from the types
 
     def excluded(self, a: int, b: int) -> bool:
         """Whether neighbours of type b count nothing for centres of type a."""
@@ -137,6 +144,56 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         """Row (n or 1, 1, width) of an empty slot, normalised, in the precision."""
         return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.dtype)
 
+    # -- tables ------------------------------------------------------------------------------------
+
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary: a later one with tables."""
+        return self.serial.version + (self.tables is not None)
+
+    def tabulated(
+        self,
+        network: Any,
+        limits: Limits,
+        settings: TableSettings,
+        *,
+        symmetric: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Table of a network, in the precision, and its description."""
+        data, info = tabulated(network, limits, settings, symmetric=symmetric)
+        return data.astype(self.dtype), info
+
+    def uncompress(self) -> None:
+        """Go back to the networks; see :class:`Descriptor`."""
+        self.tables = None
+
+    def radial_limits(self, centers: Sequence[int], settings: TableSettings) -> Limits:
+        """Limits of the components of rows that centers of some types have."""
+        davg, dstd = self.davg[list(centers)], self.dstd[list(centers)]
+
+        def largest(distance: float) -> float:
+            weight = self._row_at(distance)[0]
+            return float(np.ceil((weight - davg) / dstd).max())
+
+        end = () if settings.closest is None else (largest(settings.closest),)
+        lower = float(np.floor(-davg / dstd).min())
+        return Limits(lower, largest(settings.min_distance), *end)
+
+    def _row_at(self, distance: float) -> np.ndarray:
+        """Row of the environment matrix of a neighbor along x."""
+        d = np.array([max(distance, 1e-20), 0.0, 0.0])
+        return environment_matrix(d, self.rcut, self.rcut_smth, self.env_protection)
+
+    def angular_limits(self, settings: TableSettings) -> Limits:
+        """Limits of products of the angular components of two rows."""
+
+        def largest(distance: float) -> float:
+            return float(np.ceil(((self._row_at(distance)[1] / self.dstd[:, 1:]) ** 2).max()))
+
+        most = largest(settings.min_distance)
+        end = () if settings.closest is None else (largest(settings.closest),)
+        return Limits(-most, most, *end)
+
     # -- statistics: mean and deviation over all slots, the empty ones included ----------------
 
     def statistics_key(self) -> dict[str, Any]:
@@ -154,10 +211,9 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
         """Sum environment rows by centre type: number of slots, sum, sum of squares."""
         vec = batch.vectors()
-        r2 = np.einsum("ea,ea->e", vec, vec)
         layout = "mixed" if self.mixed_types else "typed"
         packing = Packing(layout, self.ntypes, self.rcut, tuple(self.sel))
-        tables = pack([packing], batch.edges, batch.atype, r2)
+        tables = pack([packing], batch.edges, batch.atype, vec)
         sums = {f"{kind}_{t}": np.zeros(3) for t in range(self.ntypes) for kind in "ra"}
         for t in range(self.ntypes):
             centres = int((batch.atype == t).sum())
@@ -257,8 +313,11 @@ def environment_serial(
     constants: tuple[str, ...] = ("env_mat", "spin"),
     **others: Any,
 ) -> Serial:
-    """Return the form of the dictionary of such a descriptor, in its second version."""
-    return Serial(
+    """Return the form of the dictionary of such a descriptor, in its second version.
+
+    The third has tables of the networks.
+    """
+    serial = Serial(
         layout=f"@class type @version {layout}",
         name="Descriptor",
         type=type_,
@@ -269,6 +328,19 @@ def environment_serial(
         constants=constants,
         upgrades={1: protected},
         **others,
+    )
+    return with_tables(serial)
+
+
+def with_tables(serial: Serial) -> Serial:
+    """Return the form of the dictionary of a descriptor whose networks may be tabulated."""
+    return dataclasses.replace(
+        serial,
+        layout=f"{serial.layout} compress",
+        children=(*serial.children, "tables"),
+        optional=(*serial.optional, "tables"),
+        keys={**serial.keys, "tables": "compress"},
+        accepts=(*serial.accepts, serial.version + 1),
     )
 
 

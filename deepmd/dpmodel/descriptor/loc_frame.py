@@ -212,7 +212,7 @@ class DescrptLocFrame(TypedNeighbours):
         vec = batch.vectors()
         padded = np.concatenate([vec, [[self.rcut, 0.0, 0.0]]])
         atoms = Atoms(padded, batch.edges.i, batch.edges.j, batch.atype, batch.frame)
-        tables = pack(self.packings(), batch.edges, batch.atype, np.einsum("ea,ea->e", vec, vec))
+        tables = pack(self.packings(), batch.edges, batch.atype, vec)
         sums = {}
         for a, _, part in self.groups(atoms, {self.packing: tables}):
             raw = self.rows(a, atoms, part)

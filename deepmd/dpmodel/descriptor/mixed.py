@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
@@ -13,6 +14,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, one_of
@@ -138,6 +140,8 @@ class MixedDescriptor(MixedNeighbours):
     embeddings: Any
     embeddings_strip: Any
     type_inputs = 2  # type embeddings that the networks see at a time
+    angular = False  # whether the network of the geometry sees angles
+    attends = False  # whether there is attention
 
     neuron: list[int] = NEURON
     activation_function: str = ACTIVATION
@@ -166,6 +170,47 @@ class MixedDescriptor(MixedNeighbours):
         """Whether empty slots change the descriptor: where the environment has a mean."""
         return bool(np.asarray(self.davg).any())
 
+    def embedded_types(self, types: Any) -> Any:
+        """Output of the types' network for every kind of neighbor; (nt + 1, dim) -> (kinds, ng)."""
+        raise TypeError(f"{type(self).__name__} has no network of types")
+
+    @property
+    def geometry(self) -> Any:
+        """Network of the geometry, or its table."""
+        network = self.embeddings.networks[0]
+        return (
+            network if self.tables is None else self.tables.of(0, network, symmetric=self.angular)
+        )
+
+    def type_gate(self, types: Any) -> Any:
+        """Output of the types' network, as a table if there is one, of which rows differ by kind."""
+        if self.tables is not None and self.tables.type_embd_data is not None:
+            return self.tables.type_embd_data
+        return self.embedded_types(types)
+
+    def compress_block(self, types: Any, settings: TableSettings) -> list[str]:
+        """Tabulate the networks; types (nt + 1, dim) are the embeddings of all types."""
+        if self.tebd_input_mode == "concat":
+            raise InputError(
+                "networks that see geometry and types side by side cannot be tabulated",
+                where="tebd_input_mode",
+                fix='train a model with "tebd_input_mode": "strip"',
+            )
+        gate = np.asarray(self.embedded_types(types))
+        if self.attends:
+            self.tables = Tables(type_embd_data=gate, geo_compress=False)
+            return ["attention needs the networks of the geometry: types only are tabulated"]
+        limits = (
+            self.angular_limits(settings)
+            if self.angular
+            else self.radial_limits(range(self.ntypes), settings)
+        )
+        data, info = self.tabulated(
+            self.embeddings.networks[0], limits, settings, symmetric=self.angular
+        )
+        self.tables = Tables([data], [info], gate, None if self.angular else True)
+        return []
+
     def _network(self, n: int, name: str) -> NetworkCollection:
         network = self.part(EmbeddingNetwork, in_dim=n, seed=child_seed(self.seed, name))
         return NetworkCollection(0, self.ntypes, "embedding_network", [network])
@@ -183,6 +228,14 @@ class EmbeddedTypes(CommonSettings, MixedTypes):
     def type_table(self) -> Any:
         """Return the type embedding, (ntypes + 1, width)."""
         return self.type_embedding()
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the networks of every block that embeds types; see :class:`Descriptor`."""
+        parts = [p for p in self.statistics_parts() if isinstance(p, MixedDescriptor)]
+        if not parts:
+            return super().compress(settings)
+        types = self.type_embedding()
+        return [line for part in parts for line in part.compress_block(types, settings)]
 
     def make_type_embedding(self, width: int) -> TypeEmbedding:
         """Return an embedding with the settings of this descriptor."""

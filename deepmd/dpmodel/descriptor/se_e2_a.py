@@ -56,4 +56,4 @@ class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
         t = network.contract(r, order=atoms.order)
         empty = self.padding_row(a, atoms)
         missing = self.sel[b] - ops.shape(table)[1]
-        return t + missing * network.contract(empty)
+        return t + ops.times(network.contract(empty), missing)

@@ -42,4 +42,5 @@ class DescrptSeR(TypedDescriptor):
         network = self.network(a, b)
         g = network(self.rows(a, atoms, table, b))
         missing = self.sel[b] - ops.shape(table)[1]
-        return ops.xp(g).sum(g, axis=1) + missing * network(self.padding_row(a, atoms))[:, 0, :]
+        empty = network(self.padding_row(a, atoms))[:, 0, :]
+        return ops.xp(g).sum(g, axis=1) + ops.times(empty, missing)

@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.environment import with_tables
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
@@ -32,6 +33,7 @@ class ThreeBodyBlock(MixedDescriptor):
     """
 
     empty_slots_contribute = False
+    angular = True
 
     smooth: bool = setting(True, "In strip mode, let the gate vanish at the cutoff.")
 
@@ -53,7 +55,7 @@ class ThreeBodyBlock(MixedDescriptor):
 
     def features(self, theta: Any, near: Neighbourhood, types: Any, n: Any, k: Any) -> Any:
         """Embed angles (n, K², 1) between neighbours: (n, K², ng)."""
-        space, network = ops.xp(theta), self.embeddings.networks[0]
+        space, network = ops.xp(theta), self.geometry
         if self.tebd_input_mode == "concat":
             a, shape = ops.take(types, near.types), (n, k, k, self.tebd_dim)
             first = space.broadcast_to(a[:, :, None, :], shape)
@@ -70,7 +72,7 @@ class ThreeBodyBlock(MixedDescriptor):
         g = network(theta)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
+    def embedded_types(self, types: Any) -> Any:
         """Output of the types' network for every pair of neighbour types: ((nt + 1)², ng)."""
         pairs = ops.xp(types).concat(list(type_pairs(types)), axis=-1)
         return self.embeddings_strip.networks[0](pairs)
@@ -86,17 +88,19 @@ class ThreeBodyBlock(MixedDescriptor):
 class DescrptSeTTebd(EmbeddedTypes, ThreeBodyBlock):
     """Three-body embedding of angles and types, see :class:`ThreeBodyBlock`."""
 
-    serial = Serial(
-        layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
-        " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
-        " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
-        " @variables trainable embeddings_strip",
-        name="Descriptor",
-        type="se_e3_tebd",
-        buffers=("davg", "dstd"),
-        children=("embeddings", "type_embedding", "embeddings_strip"),
-        constants=("env_mat",),
-        optional=("embeddings_strip",),
+    serial = with_tables(
+        Serial(
+            layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
+            " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
+            " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
+            " @variables trainable embeddings_strip",
+            name="Descriptor",
+            type="se_e3_tebd",
+            buffers=("davg", "dstd"),
+            children=("embeddings", "type_embedding", "embeddings_strip"),
+            constants=("env_mat",),
+            optional=("embeddings_strip",),
+        )
     )
     torch_prefix = "se_ttebd."
 

@@ -14,6 +14,7 @@ from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_cen
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.tabulation import Limits, Tables, TableSettings
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import NEURON
 from deepmd.schema.network import ACTIVATION, timestep
@@ -133,6 +134,29 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
                 nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
         return None
 
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the networks of all types, or pairs, that see each other."""
+        made = []
+        for k, network in enumerate(self.embeddings.networks):
+            limits = self.table_limits(k, settings)
+            none = np.zeros((0, 0)), np.zeros(0)
+            made.append(
+                none
+                if limits is None
+                else self.tabulated(network, limits, settings, symmetric=self.symmetric_networks)
+            )
+        self.tables = Tables([data for data, _ in made], [info for _, info in made])
+        return []
+
+    def table_limits(self, k: int, settings: TableSettings) -> Limits | None:
+        """Smallest and largest input of network k, or None where it has none but empty slots."""
+        b, every = k // self.ntypes, range(self.ntypes)
+        centers: Sequence[int] = [k % self.ntypes]
+        if self.type_one_side:
+            b, centers = k, [a for a in every if self.sel[a] > 0]
+        centers = [a for a in centers if not self.excluded(a, b)]
+        return self.radial_limits(centers, settings) if centers else None
+
     @property
     def ndim(self) -> int:
         """Number of types that a network is for."""
@@ -150,7 +174,9 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
 
     def network(self, a: int | None, b: int) -> Any:
         """Embedding network of neighbours of type b of centres of type a (None: of all types)."""
-        return self.embeddings.at(b) if a is None else self.embeddings.at(a, b)
+        k = b if a is None else a + b * self.ntypes
+        network = self.embeddings.networks[k]
+        return network if self.tables is None else self.tables.of(k, network)
 
     def rows(self, a: int | None, atoms: Atoms, table: Any, b: int) -> Any:
         """Normalised environment rows (n, K, width) of neighbours of type b, in the precision.

@@ -4,6 +4,7 @@
 Zhang et al., Phys. Rev. Lett. 120, 143001 (2018), eq. 10.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from deepmd.dpmodel import ops
@@ -68,6 +69,10 @@ class EnergyLoss(EnergyTerms):
             "must be one number or three, greater than 0",
         ),
     )
+
+    @classmethod
+    def wants_hessian(cls, section: Mapping[str, Any]) -> bool:
+        return bool(section.get("start_pref_h") or section.get("limit_pref_h"))
 
     def build(self) -> None:
         """Refuse what does not go together."""
@@ -158,10 +163,12 @@ class EnergyLoss(EnergyTerms):
 
     def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        n, q = difference.shape[0], self.numb_generalized_coord
+        n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
-        projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, labels.natoms.shape[0])
+        projected = ops.segment_sum(
+            space.sum(along, axis=1), labels.frame, ops.shape(labels.natoms)[0]
+        )
         value = frame_mean(projected * projected, labels)
         return value, value.root()
 
@@ -173,7 +180,7 @@ class EnergyLoss(EnergyTerms):
         space, absolute = ops.xp(difference), self.loss_func == "mae"
         error = space.abs(difference) if absolute else difference * difference
         of_atom = space.sum(error, axis=-1)
-        of_frame = ops.segment_sum(of_atom, labels.frame, labels.natoms.shape[0])
+        of_frame = ops.segment_sum(of_atom, labels.frame, ops.shape(labels.natoms)[0])
         per_element = labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms)
         value = Mean(space.sum(per_element), space.sum(labels.weight))
         return value, value if absolute else value.root()

@@ -20,7 +20,7 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
-from deepmd.schema.common import POSITIVE, option, required
+from deepmd.schema.common import INFO, POSITIVE, option, required, unset
 from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
 
@@ -164,6 +164,7 @@ def pairtab_arguments() -> list[Argument]:
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
         MixedCutoffSettings.settings["sel"].argument("sel"),
+        unset("info", dict, INFO),
     ]
 
 
@@ -189,4 +190,5 @@ def linear_arguments() -> list[Argument]:
             {},
             "Definitions that members name; each has parameters of its own.",
         ),
+        unset("info", dict, INFO),
     ]

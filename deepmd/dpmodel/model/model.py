@@ -9,6 +9,7 @@ an edge belongs to its neighbour atom.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from deepmd.base.errors import InputError
 from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
@@ -20,8 +21,9 @@ from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.info import ModelInfo, OutputInfo, lowest_precision
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.modifier import Modifier
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Module, Serial, modules
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
 from deepmd.dpmodel.type_map import TypeChange
 
@@ -110,8 +112,41 @@ class Model(Module):
             precision=lowest_precision(self),
             message_passing=self.message_passing(),
             mixed_types=self.mixed_types(),
+            compressed=self.compressed(),
             probes=probes,
         )
+
+    def compressed(self) -> bool:
+        """Whether embedding networks are tabulated."""
+        return any(isinstance(node, Tables) for node in modules(self))
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks, in place, which stay beside their tables.
+
+        Returns
+        -------
+        list of str
+            What stays as it was, a line each.
+
+        Raises
+        ------
+        InputError
+            If nothing can be tabulated.
+        """
+        if self.has_spin():  # without a spin, an atom and its partner are at one place
+            settings = settings._replace(closest=0.0)
+        lines = list(dict.fromkeys(self.atomic_model.compress(settings)))
+        if not self.compressed():
+            raise InputError(
+                "; ".join(lines) or "there is no embedding network",
+                where="dp compress",
+                fix="nothing of this model can be tabulated",
+            )
+        return lines
+
+    def uncompress(self) -> None:
+        """Drop the tables of embedding networks, in place."""
+        self.atomic_model.uncompress()
 
     def input_def(self, name: str) -> InputDef:
         """Return the definition of an input, of size 0 if the model does not take it."""
@@ -179,6 +214,10 @@ class Model(Module):
     def entry_inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the evaluation entry (:class:`Inputs`), by name."""
         return self.inputs()
+
+    def input_names(self) -> set[str]:
+        """Names of :meth:`entry_inputs`."""
+        return {one.name for one in self.entry_inputs()}
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
@@ -395,7 +434,8 @@ class Model(Module):
         space = ops.xp(g)
         if "force" in wanted:
             out["force"] = ops.segment_sum(g, inputs.i, n) - ops.segment_sum(g, inputs.j, n)
-        if "atom_virial" in wanted or ("virial" in wanted and n_frames != 1):
+        single = isinstance(n_frames, int) and n_frames == 1
+        if "atom_virial" in wanted or ("virial" in wanted and not single):
             pair = -1.0 * g[:, :, None] * inputs.vec[:, None, :]
             pair = space.reshape(pair, (ops.shape(g)[0], 9))
             atom = ops.segment_sum(pair, inputs.j, n)

@@ -118,6 +118,15 @@ def slot_axes(packings: Sequence[Packing]) -> list[tuple[str, ...]]:
     return axes
 
 
+#: Relative difference of squared distances up to which two neighbors are equally far. Distances in
+#: a crystal are equal up to rounding, which depends on the cell and on who adds the translations.
+TIE = 1e-10
+#: Of equally far neighbors those with the smallest projection on this vector are kept. Neighbors of
+#: one atom differ in direction, whatever their numbers; in no crystal are projections on powers of
+#: an irrational number (the plastic one) equal.
+TIE_DIRECTION = (1.0, 0.7548776662466927, 0.5698402909980532)
+
+
 @dataclasses.dataclass
 class Overflow:
     """Centres with more neighbours than ``sel``; the surplus, the farthest, was dropped."""
@@ -130,23 +139,32 @@ def pack(
     packings: list[Packing],
     edges: Edges,
     atype: np.ndarray,
-    r2: np.ndarray,
+    vec: np.ndarray,
     overflow: Overflow | None = None,
     frame: np.ndarray | None = None,
+    shortest: float = 0.0,
 ) -> list[np.ndarray]:
     """Make the slots of every packing: index arrays into the edges (-1: empty) or the atoms.
+
+    Where there are more neighbors than ``sel``, the nearest are kept. Of neighbors that are equally
+    far (:data:`TIE`), those with the smallest projection on :data:`TIE_DIRECTION`, and of atoms at
+    one place those that come first in the list: the same ones whoever found the pairs, in whatever
+    order, and however atoms are numbered.
 
     Parameters
     ----------
     packings : list of Packing
     edges : Edges
     atype : (n_atoms,) int
-    r2 : (n_edges,) [Å²]
-        Squared lengths of the edges.
+    vec : (n_edges, 3) [Å]
+        Edge vectors.
     overflow : Overflow, optional
         Counts the centres that had more neighbours than ``sel``.
     frame : (n_atoms,) int, optional
         Frame of every atom, ascending; needed for ``first_type``.
+    shortest : float
+        Distance [Å] that shorter ones count as. Atoms at the same place are no neighbors unless it
+        is positive.
 
     Returns
     -------
@@ -156,6 +174,8 @@ def pack(
         (n_kept,) edge numbers. For ``centres``: per type the atoms of that type.
     """
     slots: list[np.ndarray] = []
+    r2 = np.einsum("ea,ea->e", vec, vec)
+    lengths = _Lengths(vec, np.maximum(r2, shortest**2) if shortest else r2)
     for p in packings:
         if p.layout == "centres":
             slots += [np.flatnonzero(atype == t) for t in range(p.ntypes)]
@@ -166,9 +186,9 @@ def pack(
             slots.append(atype[np.searchsorted(frame, frame)])
             continue
         if p.layout == "angles":
-            slots += _angles(p, edges, atype, r2)
+            slots += _angles(p, edges, atype, lengths)
             continue
-        kept = _nearest(p, edges, atype, r2, overflow)
+        kept = _nearest(p, edges, atype, lengths, overflow)
         if p.layout == "flat":
             slots.append(kept)
             continue
@@ -183,14 +203,21 @@ def pack(
     return slots
 
 
-def _angles(p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray) -> list[np.ndarray]:
+class _Lengths(NamedTuple):
+    """Edge vectors (n, 3) [Å] and their squared lengths (n,) [Å²]."""
+
+    vec: np.ndarray
+    r2: np.ndarray
+
+
+def _angles(p: Packing, edges: Edges, atype: np.ndarray, lengths: _Lengths) -> list[np.ndarray]:
     """All ordered pairs of the edges of one centre that are nearer than the cutoff."""
     flat = dataclasses.replace(p, layout="flat", rcut=p.edge_rcut, sel=(p.edge_sel,))
     position = np.full(len(edges), -1, dtype=np.int64)
-    kept = _nearest(flat, edges, atype, r2, None)
+    kept = _nearest(flat, edges, atype, lengths, None)
     position[kept] = np.arange(len(kept))
-    inner = _nearest(p, edges, atype, r2, None)
-    inner = inner[r2[inner] < p.rcut * p.rcut]
+    inner = _nearest(p, edges, atype, lengths, None)
+    inner = inner[lengths.r2[inner] < p.rcut * p.rcut]
     centre, where = edges.i[inner], position[inner]
     counts = np.bincount(centre, minlength=len(atype))
     starts = np.cumsum(counts) - counts
@@ -203,16 +230,16 @@ def _angles(p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray) -> list
 
 
 def _nearest(
-    p: Packing, edges: Edges, atype: np.ndarray, r2: np.ndarray, overflow: Overflow | None
+    p: Packing, edges: Edges, atype: np.ndarray, lengths: _Lengths, overflow: Overflow | None
 ) -> np.ndarray:
     """Numbers of the edges within the packing's cutoff and its ``sel``, in the order of the list."""
-    n = len(atype)
+    n, r2 = len(atype), lengths.r2
     kept = np.arange(len(edges), dtype=np.int64)
     # Atoms on top of each other are no pair; a list made with a longer cutoff is cut to this one.
     within = (r2 <= p.rcut * p.rcut) & (r2 > 0.0)
     if not within.all():
         kept = kept[within]
-    kept = _cut(kept, edges.i[kept], r2, p.nearest or sum(p.sel), n, overflow)
+    kept = _cut(kept, edges.i[kept], lengths, p.nearest or sum(p.sel), n, overflow)
     if p.layout == "typed":
         nt = p.ntypes
         key = edges.i[kept] * nt + atype[edges.j[kept]]
@@ -224,7 +251,7 @@ def _nearest(
             if overflow is not None:
                 overflow.centres += int((counts > np.asarray(p.sel)).any(axis=1).sum())
             limit = np.asarray(p.sel)[atype[edges.j[kept]]]
-            kept = np.sort(kept[_ranks(key, r2[kept]) < limit])
+            kept = kept[_among_nearest(key, limit, kept, lengths)]
     if p.exclude:
         allowed = np.ones((p.ntypes, p.ntypes), dtype=bool)
         for a, b in p.exclude:
@@ -236,7 +263,7 @@ def _nearest(
 def _cut(
     kept: np.ndarray,
     centre: np.ndarray,
-    r2: np.ndarray,
+    lengths: _Lengths,
     most: int,
     n: int,
     overflow: Overflow | None,
@@ -250,19 +277,48 @@ def _cut(
         overflow.centres += int(full.sum())
     crowded = full[centre]
     part = kept[crowded]
-    part = part[_ranks(centre[crowded], r2[part]) < most]
+    part = part[_among_nearest(centre[crowded], np.full(len(part), most), part, lengths)]
     return np.sort(np.concatenate([kept[~crowded], part]))
 
 
-def _ranks(key: np.ndarray, r2: np.ndarray) -> np.ndarray:
-    """Rank by distance of every edge among those with the same key, from 0."""
+def _among_nearest(
+    key: np.ndarray, limit: np.ndarray, edges: np.ndarray, lengths: _Lengths
+) -> np.ndarray:
+    """Mark those of some edges, one ``limit`` per key, that are among the nearest of their key."""
+    r2 = lengths.r2[edges]
     order = np.lexsort((r2, key))
     sorted_key = key[order]
     first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
-    length = np.diff(np.r_[first, len(key)])
-    ranks = np.empty(len(key), dtype=np.int64)
-    ranks[order] = np.arange(len(key)) - np.repeat(first, length)
-    return ranks
+    length, most = np.diff(np.r_[first, len(key)]), limit[order[first]]
+    ties = _ties(r2[order], first, length, most)
+    if len(ties):
+        tied = order[ties]
+        x, y, z = lengths.vec[edges[tied]].T
+        # Term by term, so that equal vectors have equal projections.
+        side = x * TIE_DIRECTION[0] + y * TIE_DIRECTION[1] + z * TIE_DIRECTION[2]
+        order[ties] = tied[np.lexsort((tied, side, key[tied]))]
+    marks = np.empty(len(key), dtype=bool)
+    marks[order] = np.arange(len(key)) - np.repeat(first, length) < np.repeat(most, length)
+    return marks
+
+
+def _ties(r2: np.ndarray, first: np.ndarray, length: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Places of entries, sorted by ``r2`` in every group, that are as far as the first beyond ``most``.
+
+    Of groups in which one of these is among the first ``most``.
+    """
+    full = np.flatnonzero((length > most) & (most > 0))
+    last = first[full] + most[full] - 1
+    low = r2[last + 1] * (1.0 - TIE)
+    some = r2[last] >= low
+    if not some.any():
+        return np.zeros(0, dtype=np.int64)
+    group, low = full[some], low[some]
+    high = r2[last[some] + 1] * (1.0 + TIE)
+    n = length[group]
+    places = np.repeat(first[group], n) + np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+    here = r2[places]
+    return places[(here >= np.repeat(low, n)) & (here <= np.repeat(high, n))]
 
 
 def _tables(p: Packing, kept: np.ndarray, edges: Edges, atype: np.ndarray) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ both parts of a residual are contiguous.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -32,31 +32,28 @@ def _are_tanh(layers: Layers, options: Options) -> bool:
     )
 
 
-def _fits(
-    r: Tensor,
-    layers: Layers,
-    options: Options,
-    table: Tensor | None = None,
-    index: Tensor | None = None,
-    *,
-    order: int = 3,
-) -> bool:
-    return in_blocks(r, order) and _are_tanh(layers, options)
+def _tanh_and(runs: Callable[[Tensor, Tensor | None, int], bool]) -> Callable[..., bool]:
+    """Return a condition of a form: all layers are activated by tanh, and ``runs(r, table, order)``."""
+
+    def fits(
+        r: Tensor,
+        layers: Layers,
+        options: Options,
+        table: Tensor | None = None,
+        index: Tensor | None = None,
+        *,
+        order: int = 3,
+    ) -> bool:
+        return runs(r, table, order) and _are_tanh(layers, options)
+
+    return fits
 
 
-def _fits_file(
-    r: Tensor,
-    layers: Layers,
-    options: Options,
-    table: Tensor | None = None,
-    index: Tensor | None = None,
-    *,
-    order: int = 3,
-) -> bool:
-    return in_file(order) and table is None and _are_tanh(layers, options)
-
-
-@register("embed_contract", "torch", when=_fits_file)
+@register(
+    "embed_contract",
+    "torch",
+    when=_tanh_and(lambda r, table, order: in_file(order) and table is None),
+)
 def _(
     r: Tensor,
     layers: Layers,
@@ -69,7 +66,12 @@ def _(
     return traced_embed_contract(r, layers, options)
 
 
-@register("embed_contract", "torch", device="cpu", when=_fits)
+@register(
+    "embed_contract",
+    "torch",
+    device="cpu",
+    when=_tanh_and(lambda r, table, order: in_blocks(r, order)),
+)
 def _(
     r: Tensor,
     layers: Layers,

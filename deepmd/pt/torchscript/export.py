@@ -5,7 +5,6 @@ The archive holds the neutral dictionary (``model.json``, ``arrays.npz``) and wh
 (``metadata.json``), so that it converts into every other format without loss.
 """
 
-import io
 import json
 import operator
 import os
@@ -13,7 +12,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -22,9 +20,10 @@ from deepmd.base.files import replacing
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
-from deepmd.io.archive import read_archive, read_npz
-from deepmd.io.files import check_frame, min_nbor_dist_of
-from deepmd.io.guard import check_model_tree, opening
+from deepmd.io.archive import read_archive
+from deepmd.io.files import min_nbor_dist_of
+from deepmd.io.guard import opening
+from deepmd.io.packed import pack_tree, unpack_tree
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
 from deepmd.pt.torchscript.archive import archive_of, named_anew
@@ -33,7 +32,7 @@ from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
 from deepmd.pt.torchscript.loading import load_program
 from deepmd.pt.torchscript.script import Program
-from deepmd.runtime.probes import INPUTS, compare_probes
+from deepmd.runtime.probes import compare_probes, probe_arrays
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 2
@@ -179,23 +178,6 @@ def _float64(values: Sequence[float] | float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def probe_tensors(model: Model, probes: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
-    """Return the probes as C++ wants them: inputs, and value, force and virial of one output.
-
-    The first output of the model is meant; its components come first, (size, n_atoms, 3).
-    """
-    first = next(iter(model.output_def().get_data()))
-    out = []
-    for stored in (frame["@variables"] for frame in probes.get("frames", ())):
-        frame = {k: stored[k] for k in (*INPUTS, "virial") if stored.get(k) is not None}
-        frame["value"] = stored[first]
-        if stored.get("force") is not None:
-            n, force = len(stored["coord"]), np.asarray(stored["force"])
-            frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
-        out.append({k: torch.from_numpy(np.array(v)) for k, v in frame.items()})
-    return out
-
-
 def build_program(
     model: Model,
     script: Mapping[str, Any] | None = None,
@@ -207,7 +189,8 @@ def build_program(
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
         info, script = model.info(), script or {}
-        tensors = probe_tensors(model, probes or {})
+        frames = probe_arrays(model, probes or {})
+        tensors = [{k: torch.from_numpy(v) for k, v in frame.items()} for frame in frames]
         settings = settings_of(info, script, min_nbor_dist, tensors)
         program = torch.jit.script(Program(trace_core(model), settings))
         program.define(source_of(info, script, min_nbor_dist))
@@ -226,20 +209,10 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     script, probes = data.get("model_def_script") or {}, data.get("probes")
     program = build_program(model, script, min_nbor_dist_of(data), probes)
     info = model.info(probes=len((probes or {}).get("frames", ())))
-    arrays: dict[str, np.ndarray] = {}
-
-    def store(value: Any) -> dict[str, str]:
-        if not isinstance(value, (np.ndarray, np.generic)):
-            raise TypeError(f"{type(value).__name__} found in a model dictionary")
-        name = f"array_{len(arrays):04d}"
-        arrays[name] = np.asarray(value)
-        return {"@array": name}
-
-    tree, packed = json.dumps(data, default=store), io.BytesIO()
-    np.savez(packed, **arrays)  # type: ignore[arg-type]
+    tree, arrays = pack_tree(data)
     extra: dict[str, str | bytes] = {
         "model.json": tree,
-        "arrays.npz": packed.getvalue(),
+        "arrays.npz": arrays,
         "metadata.json": json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
         "data_modifier.pth": "",
     }
@@ -271,17 +244,7 @@ def _stored_tree(records: Mapping[str, bytes]) -> dict[str, Any]:
             "holds no neutral model",
             fix="files made by DeePMD-kit: convert its .dp or .pt instead",
         )
-    arrays, text = read_npz(records["extra/arrays.npz"]), records["extra/model.json"]
-
-    def restored(node: dict[str, Any]) -> Any:
-        return arrays[node["@array"]] if "@array" in node else node
-
-    tree = json.loads(text, object_hook=restored)
-    check_model_tree(tree, len(text))
-    if not isinstance(tree, dict):
-        raise ModelFileError("holds no dictionary; no model")
-    check_frame(tree)
-    return tree
+    return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])
 
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:

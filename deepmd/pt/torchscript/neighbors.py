@@ -21,12 +21,13 @@ class Packing(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Edges, sorted by centre, with squared lengths [Å²], and at least one atom, by frame."""
+    """Edges, sorted by centre, with vectors [Å] and squared lengths [Å²]; at least one atom, by frame."""
 
     i: torch.Tensor
     j: torch.Tensor
     atype: torch.Tensor
     frame: torch.Tensor
+    vec: torch.Tensor
     r2: torch.Tensor
 
 
@@ -130,15 +131,32 @@ def _images(
     return found[:, 0], grid[found[:, 1]]
 
 
-def ranks(key: torch.Tensor, r2: torch.Tensor) -> torch.Tensor:
-    """Rank by distance of every edge among those with the same key, from 0."""
+def among_nearest(
+    key: torch.Tensor, limit: torch.Tensor, edges: torch.Tensor, e: Pairs
+) -> torch.Tensor:
+    """Mark those of some edges, one ``limit`` per key, that are among the nearest of their key.
+
+    Of equally far ones as :func:`deepmd.dpmodel.neighbors.pack` chooses.
+    """
+    tie, y, z = 1e-10, 0.7548776662466927, 0.5698402909980532  # TIE, TIE_DIRECTION
+    r2 = e.r2[edges]
     order = torch.argsort(r2, stable=True)
     order = order[torch.argsort(key[order], stable=True)]
-    ordered = key[order]
+    ordered, most, r2 = key[order], limit[order], r2[order]
     first = torch.searchsorted(ordered, ordered)
-    out = torch.zeros_like(order)
-    out[order] = torch.arange(order.shape[0], device=key.device) - first
-    return out
+    end = torch.searchsorted(ordered, ordered, right=True)
+    last = (first + most - 1).clamp(min=0)
+    beyond = r2[torch.minimum(first + most, end - 1)]
+    low, high = beyond * (1.0 - tie), beyond * (1.0 + tie)
+    tied = (end - first > most) & (most > 0) & (r2[last] >= low) & (r2 >= low) & (r2 <= high)
+    if bool(tied.any()):
+        some, _ = torch.sort(order[tied])
+        d = e.vec[edges[some]]
+        some = some[torch.argsort(d[:, 0] + d[:, 1] * y + d[:, 2] * z, stable=True)]
+        order[tied] = some[torch.argsort(key[some], stable=True)]
+    marks = torch.zeros_like(order, dtype=torch.bool)
+    marks[order] = torch.arange(order.shape[0], device=key.device) - first < most
+    return marks
 
 
 def _kept(p: Packing, e: Pairs) -> torch.Tensor:
@@ -151,14 +169,14 @@ def _kept(p: Packing, e: Pairs) -> torch.Tensor:
     n = e.atype.shape[0]
     centre = e.i[kept]
     if bool((torch.bincount(centre, minlength=n) > most).any()):
-        kept = kept[ranks(centre, e.r2[kept]) < most]
+        kept = kept[among_nearest(centre, torch.full_like(centre, most), kept, e)]
     types = e.atype[e.j[kept]]
     if p.layout == "typed":
         limit = torch.tensor(p.sel, dtype=torch.int64, device=kept.device)
         key = e.i[kept] * p.ntypes + types
         counts = torch.bincount(key, minlength=n * p.ntypes).reshape(n, p.ntypes)
         if bool((counts > limit).any()):
-            kept = kept[ranks(key, e.r2[kept]) < limit[types]]
+            kept = kept[among_nearest(key, limit[types], kept, e)]
             types = e.atype[e.j[kept]]
     if len(p.exclude) > 0:
         allowed = torch.ones((p.ntypes, p.ntypes), dtype=torch.bool, device=kept.device)

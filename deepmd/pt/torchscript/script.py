@@ -78,11 +78,12 @@ class Program(torch.nn.Module):
         j: torch.Tensor,
         atype: torch.Tensor,
         frame: torch.Tensor,
-        r2: torch.Tensor,
+        vec: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Pack edges, sorted by centre, of atoms, sorted by frame, as the model wants them."""
         slots: list[torch.Tensor] = []
-        pairs = Pairs(i, j, atype, frame, r2)
+        r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
+        pairs = Pairs(i, j, atype, frame, vec, r2)
         for k in range(len(self.layouts)):
             packing = Packing(
                 self.layouts[k],
@@ -290,8 +291,7 @@ class Program(torch.nn.Module):
             rows = value.flatten(0, 1)[place]
             atom_inputs[name] = torch.cat([rows, rows.new_zeros((self.core_types, rows.shape[1]))])
         first, second = number[i], torch.where(known >= 0, known, n + flat[j])
-        r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
-        slots = self.make_slots(first, second, every, frames, r2)
+        slots = self.make_slots(first, second, every, frames, vec)
         raw = self.core(vec, first, second, every, frames, atoms.frame_inputs, atom_inputs, slots)
         counted = torch.tensor(self.counted, device=flat.device)
         out: dict[str, torch.Tensor] = {}

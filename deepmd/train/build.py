@@ -1,91 +1,39 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""From a checked input to what a trainer needs: data, models, losses, numbers of steps."""
+"""From a plan to what a trainer needs: models, losses, data, the step of the backend."""
 
-import contextlib
-import copy
-import dataclasses
 import logging
 import math
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from deepmd.base.errors import DataError, InputError
 from deepmd.data.dataset import Dataset
-from deepmd.data.neighbor_stat import (
-    drop_close_pairs,
-    longest_shift,
-    model_selections,
-    update_sel,
-)
-from deepmd.data.sampler import Sampler, read_blocks
-from deepmd.data.search import open_systems
+from deepmd.data.neighbor_stat import longest_shift
+from deepmd.data.sampler import Sampler
 from deepmd.data.statistics import StatFile
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.model.spin_section import spin_settings
+from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
-from deepmd.train.statistics import observed_types, set_statistics
+from deepmd.runtime.step import StepOptions, TrainStep
+from deepmd.train.plan import Branch, Plan, branches, within
+from deepmd.train.start import differing_keys, model_of, take_parameters
+from deepmd.train.statistics import Sample, keep_given_bias, set_statistics, table_widths
 from deepmd.train.trainer import Task
 
 log = logging.getLogger(__name__)
 
-
-@dataclasses.dataclass
-class Branch:
-    """The sections of one task, references into the whole input."""
-
-    name: str
-    model: dict[str, Any]
-    loss: dict[str, Any]
-    data: dict[str, Any]
-    where: str = "training"
-
-
-def branches(config: Mapping[str, Any]) -> list[Branch]:
-    """Return the tasks of a normalised input."""
-    training, model = config["training"], config["model"]
-    if "model_dict" not in model:
-        return [Branch(SINGLE, model, config["loss"], training)]
-    return [
-        Branch(
-            name,
-            section,
-            config["loss_dict"][name],
-            training["data_dict"][name],
-            f"training/data_dict/{name}",
-        )
-        for name, section in model["model_dict"].items()
-    ]
+#: Options that change no number and are not built.
+_WITHOUT_EFFECT = ("profiling", "enable_profiler")
+#: Batches per system in which neighbors are counted for the widths of tables.
+_WIDTH_BATCHES = 10
 
 
 # -- data -----------------------------------------------------------------------------------------
-
-
-def open_data(branch: Branch, kind: str) -> list[System]:
-    """Open the systems of ``training_data`` or ``validation_data``."""
-    section = branch.data[kind]
-    type_map = branch.model.get("type_map")
-    if not type_map:
-        raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
-    with _within(f"{branch.where}/{kind}"):
-        blocks = read_blocks(section.get("auto_prob", "prob_sys_size"))
-        systems = open_systems(
-            section["systems"],
-            type_map=type_map,
-            patterns=section.get("rglob_patterns"),
-            blocks=[(first, end) for first, end, _ in blocks],
-        )
-        drop_close_pairs(systems, section.get("min_pair_dist", 0.0))
-        return systems
-
-
-def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
-    """Open training and validation data; the latter may be absent."""
-    train, given = open_data(branch, "training_data"), branch.data.get("validation_data")
-    return train, open_data(branch, "validation_data") if given else None
 
 
 def make_dataset(
@@ -153,71 +101,20 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
             )
 
 
-# -- neighbours -----------------------------------------------------------------------------------
-
-
-def count_neighbors(branch: Branch, systems: list[System]) -> float:
-    """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
-    names, spin = branch.model["type_map"], branch.model.get("spin")
-    scale = spin_settings(spin, names)["virtual_scale"] if spin else None
-    found = list(model_selections(branch.model))
-    min_dist = update_sel(found, systems, len(names), virtual_scale=scale)
-    for one in found:
-        log.info("neighbor selection: %s", one.value)
-    log.info("minimal neighbor distance: %f", min_dist)
-    return min_dist
-
-
-def take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:
-    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
-    before = {one.where: one.value for one in model_selections(known)}
-    for one in model_selections(branch.model):
-        if isinstance(one.value, str):
-            one.value = copy.deepcopy(before.get(one.where, one.value))
-
-
-def refuse_auto(branch: Branch) -> None:
-    """Raise InputError if a ``sel`` of the branch's model section is still ``"auto"``."""
-    for one in model_selections(branch.model):
-        if isinstance(one.value, str):
-            raise InputError(
-                f'"{one.value}" needs the neighbour statistics',
-                where=one.where,
-                fix="leave out --skip-neighbor-stat, or give numbers",
-            )
-
-
 # -- everything together --------------------------------------------------------------------------
 
 
-def choose_seed(training: Mapping[str, Any]) -> int:
-    """Return the seed of the order of the data; a new one, which is logged, if none is given."""
-    seed = training.get("seed")
-    if seed is None:
-        seed = secrets.randbelow(2**31)
-        log.info("training/seed is not given; %d is used", seed)
-    return int(seed)
-
-
-def make_tasks(
-    config: Mapping[str, Any],
-    systems: Mapping[str, tuple[list[System], list[System] | None]],
-    *,
-    seed: int,
-    scan: bool = False,
-) -> dict[str, Task]:
+def make_tasks(plan: Plan) -> dict[str, Task]:
     """Build the models, losses and data of all tasks; statistics are not yet set.
 
-    With ``scan`` all frames are read once, so that a bad one is found now and not after days.
+    Before a new training all frames are read once, so that a bad one is found now and not after days.
     """
-    tasks = {}
+    tasks, config, seed = {}, plan.config, plan.seed
     for k, branch in enumerate(branches(config)):
         model = build_model(branch.model)
         loss = build_loss(branch.loss, config["learning_rate"]["start_lr"], model)
         labels = [*loss.label_requirements(), *parameter_labels(model)]
-        if any(label.pairwise for label in labels):
-            branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
-        train, valid = systems[branch.name]
+        train, valid = plan.systems[branch.name]
         data = make_dataset(branch, "training_data", train, model, labels, seed + k)
         check_labels(data, loss, f"{branch.where}/training_data")
         task = tasks[branch.name] = Task(
@@ -227,7 +124,7 @@ def make_tasks(
             kind = "validation_data"
             task.validation = make_dataset(branch, kind, valid, model, labels, seed + k)
             task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
-        if scan:
+        if plan.continued is None:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
     return tasks
@@ -239,18 +136,8 @@ def _scan(task: Task, where: str) -> None:
         if data is None:
             continue
         for system in data.systems:
-            with _within(f"{where}/{kind}"):
+            with within(f"{where}/{kind}"):
                 system.scan(data.labels)
-
-
-@contextlib.contextmanager
-def _within(section: str) -> Iterator[None]:
-    """Put the section of the input before the place of an error in the data."""
-    try:
-        yield
-    except DataError as error:
-        where = f"{section}: {error.where}"
-        raise DataError(error.what, where=where, fix=error.fix) from None
 
 
 def _set_weights(tasks: dict[str, Task], training: Mapping[str, Any]) -> None:
@@ -275,9 +162,9 @@ def count_steps(training: Mapping[str, Any], tasks: Mapping[str, Task]) -> int:
     return steps
 
 
-def set_all_statistics(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> None:
-    """Set the statistics of new models, and note the types that occur."""
-    for branch in branches(config):
+def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
+    """Set the statistics of new models."""
+    for branch in branches(plan.config):
         task, training = tasks[branch.name], branch.data
         stat_file = None
         if training.get("stat_file"):
@@ -286,10 +173,79 @@ def set_all_statistics(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> 
                 task.model.get_type_map(),
                 training.get("stat_file_mode", "update"),
             )
+            stat_file.put("observed_type", np.array(branch.model["info"]["observed_type"], "S"))
         nbatch = int(branch.model.get("data_stat_nbatch", 10))
         set_statistics(task.model, task.data, nbatch=nbatch, stat_file=stat_file)
-        seen = observed_types(task.data, task.model.get_type_map(), stat_file)
-        missing = [name for name in task.model.get_type_map() if name not in seen]
-        if missing:
-            log.warning("no atom of type %s is in the training data", ", ".join(missing))
-        branch.model.setdefault("info", {})["observed_type"] = seen
+
+
+def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
+    """Put the parameters of a checkpoint or model file, or new statistics, into the models.
+
+    A new training (not a restart) has the biases that its input fixes, wherever it starts from.
+    """
+    if plan.start is None:
+        set_all_statistics(plan, tasks)
+    else:
+        known = plan.start.checkpoint
+        keys = differing_keys(known.model_params, plan.config["model"], "model")
+        for name, task in tasks.items():
+            take_parameters(task.model, model_of(known, name), keys=keys, force=force)
+            if not plan.start.restart:
+                keep_given_bias(task.model)
+    for task in tasks.values():
+        for line in task.model.warnings():
+            log.warning(line)
+
+
+# -- the step -------------------------------------------------------------------------------------
+
+
+def make_step(
+    plan: Plan, backend: Any, tasks: Mapping[str, Task], widths: Mapping[str, list[int]]
+) -> TrainStep:
+    """Give models and losses to the backend."""
+    training, optimizer = plan.config["training"], plan.config["optimizer"]
+    for name in _WITHOUT_EFFECT:
+        if training.get(name):
+            log.warning("training/%s is not built yet and has no effect", name)
+    models = {name: task.model for name, task in tasks.items()}
+    total, trained = count_parameters(models)
+    log.info("Model Params: %.3f M   (Trainable: %.3f M)", total / 1e6, trained / 1e6)
+    for task in tasks.values():
+        task.loss.take_statistics(task.model)
+    return backend.train_step(
+        models,
+        {name: task.loss for name, task in tasks.items()},
+        optimizer,
+        StepOptions(
+            gradient_max_norm=training.get("gradient_max_norm"),
+            compile=bool(training.get("enable_compile", False)),
+            widths=dict(widths) or None,
+        ),
+    )
+
+
+def make_widths(
+    plan: Plan, tasks: Mapping[str, Task], step: type[TrainStep]
+) -> dict[str, list[int]]:
+    """Return the widths of the neighbor tables for backends that want them; a restart keeps them."""
+    if not step.uses_widths:
+        return {}
+    out, start = {}, plan.continued
+    for name, task in tasks.items():
+        known = None if start is None else start.trainer.get(f"widths.{name}")
+        if known is None:
+            known = table_widths(task.model, Sample(task.data, _WIDTH_BATCHES).batches())
+        out[name] = [int(n) for n in known]
+    return out
+
+
+def count_parameters(models: Mapping[str, Model]) -> tuple[int, int]:
+    """Count numbers of all models, and those that are trained; shared ones once."""
+    sizes: dict[int, int] = {}
+    trained: dict[int, int] = {}
+    for model in models.values():
+        params, fixed = split(model)
+        sizes |= {id(v): int(np.size(v)) for v in (*params.values(), *fixed.values())}
+        trained |= {id(v): int(np.size(v)) for v in params.values()}
+    return sum(sizes.values()), sum(trained.values())
