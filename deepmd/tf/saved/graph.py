@@ -5,11 +5,9 @@ Functions are taken out of ``saved_model.pb`` by their names, as programs in C++
 TensorFlow, which restores objects and runs initializers, takes no part.
 """
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +16,7 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, n
 from tensorflow.core.protobuf import saved_model_pb2
 
 from deepmd.base.errors import ModelFileError
+from deepmd.tf.graph import allowed_operators
 
 #: What TensorFlow puts before and after the names of functions.
 _PREFIX, _NUMBER = "__inference_", re.compile(r"[0-9_]*$")
@@ -67,6 +66,8 @@ def _rename(graph: Any) -> None:
     for function in library.function:  # the conditions of loops have numbers in unused arguments
         for argument in function.signature.input_arg:
             argument.name = re.sub(r"_[0-9]+(___redundant_)", r"\1", argument.name)
+    for node in _nodes(graph):  # of derivatives that nobody takes
+        node.attr.pop("_gradient_op_type", None)
     rename(graph, order)
     ordered = sorted(library.function, key=lambda f: list(order.values()).index(f.signature.name))
     copies = [function_pb2.FunctionDef.FromString(f.SerializeToString()) for f in ordered]
@@ -230,9 +231,9 @@ class Functions:
 
 def check_operators(nodes: Iterable[node_def_pb2.NodeDef]) -> None:
     """Raise ModelFileError if nodes have operators that do more than compute."""
-    wrong = set()
+    wrong, allowed = set(), allowed_operators()
     for node in nodes:
-        if node.op not in allowed_operators():
+        if node.op not in allowed:
             wrong.add(node.op)
         if node.op == "XlaCallModule" and _CALLBACK.search(node.attr["module"].s):
             wrong.add("callbacks of XLA")
@@ -241,11 +242,3 @@ def check_operators(nodes: Iterable[node_def_pb2.NodeDef]) -> None:
             f"its program uses {', '.join(sorted(wrong)[:5])}, which no model needs",
             fix="the file was not opened; ask whoever made it",
         )
-
-
-@functools.cache
-def allowed_operators() -> frozenset[str]:
-    """Operators that programs may use, the lines of ``allowed_operators.txt``."""
-    text = (Path(__file__).parent / "allowed_operators.txt").read_text(encoding="utf-8")
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line)
