@@ -47,7 +47,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def quick_programs():
-    """Let XLA compile without most of its optimisations: the same numbers in half the time."""
+    """Let XLA compile without most of its optimizations: the same numbers in half the time."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
@@ -59,7 +59,7 @@ def quick_programs():
 def eager_functions(monkeypatch):
     """Let TensorFlow run functions as they are, without tracing: the same numbers in less time."""
     tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from deepmd.dpmodel import programs
+    from deepmd.runtime import programs
     from deepmd.tf import evaluator, train_step
 
     def eager(function, *specs):

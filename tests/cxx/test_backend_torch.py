@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     LIBRARY is None, reason="libdeepmd_backend_torch is not built, or DEEPMD_TEST_LIB not set"
 )
 
-#: One golden case per descriptor and per form of neighbour tables.
+#: One golden case per descriptor and per form of neighbor tables.
 DESCRIPTORS = [
     "se_e2_a_twoside",
     *(
