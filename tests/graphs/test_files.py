@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Frozen graphs of DeePMD-kit's TensorFlow, read without TensorFlow, give what they gave there."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,20 @@ def test_deviations_of_the_output_go_into_the_last_layers(changed):
         )
         assert np.array_equal(new["w"], factor * old["w"])
         assert np.array_equal(new["b"], factor * old["b"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("use_srtab", "table"), ("modifier", {"type": "dipole_charge"}), ("type", "pairtab")],
+)
+def test_parts_that_are_not_read_are_named(changed, key, value):
+    """A pair table must not be taken from a file of the name in the script, wherever that is."""
+
+    def extend(nodes, raw):
+        text = nodes[section.SCRIPT].attr["value"].tensor.string_val
+        script = json.loads(text[0])
+        script["model"][key] = value
+        text[0] = json.dumps(script).encode()
+
+    named = f"type {value}" if key == "type" else key
+    assert f"models with {named} are not read" in refused(changed(extend), NotAvailableError)
