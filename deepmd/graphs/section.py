@@ -16,6 +16,7 @@ from deepmd.graphs.inferred import (
     suffix_of,
 )
 from deepmd.graphs.names import ATTENTION_SCALE, LAYER_NORM_EPSILON, STATISTICS, STRIPPED
+from deepmd.graphs.tables import TYPES
 from deepmd.graphs.types import Find, TypeVectors
 from deepmd.io.graph import Graph
 from deepmd.schema.check import normalize_model
@@ -168,8 +169,10 @@ def _adapt(part: dict[str, Any], s: str, graph: Graph) -> None:
     if part["type"] != "se_atten":
         return
     if part["tebd_input_mode"] == "strip":
-        one_side = STRIPPED[True].format(array="matrix", l=1, s=s)
-        part["type_one_side"] = one_side in graph
+        table, n = graph.constant(TYPES.format(s=s)), graph.constant("descrpt_attr/ntypes")
+        one_side = STRIPPED[True].format(array="matrix", l=1, s=s) in graph
+        # A table has rows for neighbors, or for pairs.
+        part["type_one_side"] = one_side if table is None else len(table) == int(n) + 1
     gated = part["tebd_input_mode"] == "strip" or part["attn_layer"]
     if part["smooth_type_embedding"] and gated:
         raise NotAvailableError(
