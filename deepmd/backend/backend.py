@@ -69,6 +69,8 @@ class Backend:
         Packages that suffice for reading and evaluating its files, where these are fewer.
     suffixes : tuple of str
         Suffixes of its model files; the first is written by default.
+    folders : tuple of str
+        Those of the suffixes whose model files are folders.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
     checkpoint_parts : tuple of str
@@ -89,6 +91,7 @@ class Backend:
     packages: ClassVar[tuple[str, ...]] = ()
     reading_packages: ClassVar[tuple[str, ...] | None] = None
     suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
     checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)

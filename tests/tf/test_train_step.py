@@ -39,8 +39,11 @@ def loss():
     return EnergyLoss(1e-3, start_pref_f=10.0, start_pref_v=0.2, limit_pref_v=0.5)
 
 
-def both(models, optimizer, options=None):
-    options = StepOptions() if options is None else options
+#: Nothing is clipped or compiled.
+PLAIN = StepOptions()
+
+
+def both(models, optimizer, options=PLAIN):
     losses = {name: loss() for name in models}
     return [kind(models, losses, optimizer, options) for kind in (NumPyTrainStep, TfTrainStep)]
 

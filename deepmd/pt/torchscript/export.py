@@ -26,8 +26,8 @@ from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree, unpack_tree
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
+from deepmd.pt.torchscript import embedding, table
 from deepmd.pt.torchscript.archive import archive_of, named_anew
-from deepmd.pt.torchscript.embedding import SCRIPTED
 from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
 from deepmd.pt.torchscript.loading import load_program
@@ -95,6 +95,8 @@ def _name_inputs(graph: torch.fx.GraphModule, inputs: Inputs) -> None:
             graph.graph.erase_node(node)
 
 
+#: Functions that nodes of traced graphs stand for.
+_SCRIPTED = {**embedding.SCRIPTED, **table.SCRIPTED}
 _SAME = ("lift_fresh_copy", "detach", "alias", "lift_fresh")
 _PLACES = ("device", "layout", "pin_memory")
 
@@ -107,8 +109,8 @@ def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         return
     full_name = node.target._schema.name
     name = full_name.split("::")[1]
-    if full_name in SCRIPTED:
-        node.target = SCRIPTED[full_name]
+    if full_name in _SCRIPTED:
+        node.target = _SCRIPTED[full_name]
     elif name in _SAME:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         graph.graph.erase_node(node)
