@@ -16,9 +16,10 @@ RANKS = (
     ("dpmodel",),
     ("runtime",),
     ("data",),
-    ("np", "pt", "jax"),
+    ("np", "pt"),
     ("graphs",),
     ("tf",),
+    ("jax",),  # its SavedModels are files of TensorFlow
     ("backend",),
     ("train", "infer"),
     ("entrypoints",),

@@ -96,7 +96,7 @@ def _entry(program: Program, name: str) -> Any:
     def body(*tensors: Tensor) -> dict[str, Tensor]:
         inputs = zip(columns, tensors[n_fixed:], strict=True)
         taken = {given: x for (given, _, _), x in inputs if given in sizes}
-        evaluate = program.extended if lower else program.frames
+        evaluate: Any = program.extended if lower else program.frames
         out = evaluate(*tensors[:n_fixed], taken)
         # As DeePMD-kit's: per-atom virials of extended atoms are there in any case.
         return {k: v for k, v in out.items() if lower or atomic or not k.endswith("_derv_c")}
@@ -109,13 +109,12 @@ def edge_arguments(model: Model) -> list[tuple[str, Any, list[int | None]]]:
     """Names, dtypes and shapes of the arguments of ``forward_edges``, in their order."""
     # Those of frames first.
     named = sorted(model.entry_inputs(), key=lambda one: one.level is Level.ATOM)
-    slots = slot_axes(model.packings())
-    return [
-        ("vec", tf.float64, [None, 3]),
-        *((name, tf.int64, [None]) for name in ("i", "j", "atype", "frame")),
-        *((one.name, tf.float64, [None, one.size]) for one in named),
-        *((f"slot_{k:03d}", tf.int64, [None] * len(axes)) for k, axes in enumerate(slots)),
-    ]
+    arguments: list[tuple[str, Any, list[int | None]]] = [("vec", tf.float64, [None, 3])]
+    arguments += [(name, tf.int64, [None]) for name in ("i", "j", "atype", "frame")]
+    arguments += [(one.name, tf.float64, [None, one.size]) for one in named]
+    slots = enumerate(slot_axes(model.packings()))
+    arguments += [(f"slot_{k:03d}", tf.int64, [None] * len(axes)) for k, axes in slots]
+    return arguments
 
 
 def _edges_entry(model: Model, core: Core) -> Any:
