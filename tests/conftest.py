@@ -59,7 +59,7 @@ def quick_programs():
 def eager_functions(monkeypatch):
     """Let TensorFlow run functions as they are, without tracing: the same numbers in less time."""
     tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from deepmd.dpmodel import programs
+    from deepmd.runtime import programs
     from deepmd.tf import evaluator, train_step
 
     def eager(function, *specs):
