@@ -97,13 +97,24 @@ def _fitted(parts: list[np.ndarray], old: Any, names: list[str | None]) -> np.nd
 
 
 def _bias_of_polar(model: dict[str, Any], graph: Graph) -> set[str]:
-    """Take the means of diagonals of polarizabilities, whose node has no name of its own.
+    """Take the constants of a polarizability in the form that they have here.
+
+    The node with the means of diagonals has no name of its own.
 
     It is the only constant with a number per type that is reshaped.
     """
     if model["fitting"]["type"] != "polar":
         return set()
-    out_bias = model["@variables"]["out_bias"]
+    out_bias, variables = model["@variables"]["out_bias"], model["fitting"]["@variables"]
+    scale = variables["scale"][:, 0]
+    if not scale.all():
+        raise ModelFileError("a scale of the polarizability is 0")
+    # Here constants are multiplied by the scale, too.
+    variables["constant_matrix"] = variables["constant_matrix"] / scale
+    if not model["fitting"]["fit_diag"]:  # there Y + Yᵀ, here half of it
+        for network in model["fitting"]["nets"]["networks"]:
+            last = network["layers"][-1]["@variables"]
+            last["w"], last["b"] = 2.0 * last["w"], 2.0 * last["b"]
     found = [
         name
         for name, node in graph.items()
@@ -114,7 +125,7 @@ def _bias_of_polar(model: dict[str, Any], graph: Graph) -> set[str]:
     if len(found) > 1:
         raise ModelFileError(f"has several biases of the polarizability: {', '.join(found)}")
     for name in found:
-        out_bias[0, :, [0, 4, 8]] = graph.constant(name)
+        out_bias[0, :, [0, 4, 8]] = graph.constant(name) / scale
     return set(found)
 
 

@@ -22,6 +22,8 @@ from deepmd.schema.check import normalize_model
 from deepmd.schema.legacy import upgrade
 
 SCRIPT = "train_attr/training_script"
+#: Keys of models with parts that are not read from graphs.
+NOT_READ = ("modifier", "spin", "use_srtab")
 #: Keys of the section that concern the training and the file only.
 _IGNORED = ("compress", "finetune_head", "data_stat_protect", "data_stat_nbatch")
 
@@ -64,6 +66,13 @@ def describe(graph: Graph, find: Find) -> Description:
     given = script_of(graph)
     raw = inferred_section(graph) if given is None else _raw_section(given)
     types = raw.pop("type_embedding", None)
+    kind = raw.get("type", "standard")
+    found = [k for k in NOT_READ if k in raw] + ([f"type {kind}"] if kind != "standard" else [])
+    if found:
+        raise NotAvailableError(
+            f"graphs of models with {', '.join(found)} are not read",
+            fix="convert the model before it is frozen, or train it again",
+        )
     with located(SCRIPT):
         section = normalize_model(raw)
     parts = list(descriptor_parts(section))
