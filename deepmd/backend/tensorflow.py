@@ -35,7 +35,7 @@ class TensorFlow2Backend(Backend):
     suffixes = (".savedmodeltf",)
     folders = (".savedmodeltf",)
     checkpoint_suffix = ".tf2"
-    features = Feature.ENTRY_POINT | Feature.DEEP_EVAL | Feature.IO
+    features = Feature.DEEP_EVAL | Feature.IO
     hooks = {
         "deep_eval": "deepmd.tf.savedmodel:open_model",
         "serialize_hook": "deepmd.io.saved_model:load_saved",

@@ -34,7 +34,10 @@ def _check(name, model, backend):
 
 @pytest.mark.parametrize("backend", EVALUATORS)
 @pytest.mark.parametrize("name", CASES)
-def test_tables_of_ours(name, backend, quick_programs):
+def test_tables_of_ours(name, backend, request):
+    quick = {"jax": "quick_programs", "tensorflow": "eager_functions"}
+    if backend in quick:
+        request.getfixturevalue(quick[backend])
     model = Model.deserialize(load_model(REFERENCE / "models" / f"{name}.dp")["model"])
     model.compress(SETTINGS)
     _check(name, Model.deserialize(model.serialize()), backend)

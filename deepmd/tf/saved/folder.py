@@ -82,7 +82,9 @@ def write_saved(
 def program_files(module: tf.Module) -> dict[str, bytes]:
     """Files of a SavedModel, made in memory, by their paths in its folder."""
     root = f"ram://{uuid.uuid4().hex}"
-    tf.saved_model.save(module, root)
+    # Derivatives are in the functions; gradients of functions are nobody's.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, root, options=options)
     files = {}
     for folder, _, names in tf.io.gfile.walk(root):
         for name in names:
