@@ -44,7 +44,11 @@ def frame_pairs(
         first = frame * size[1]
         return [tf.gather(here, i) + first, tf.gather(here, j) + first, vec]
 
-    kinds = [(tf.int64, [None]), (tf.int64, [None]), (tf.float64, [None, 3])]
+    kinds: list[tuple[Any, list[int | None]]] = [
+        (tf.int64, [None]),
+        (tf.int64, [None]),
+        (tf.float64, [None, 3]),
+    ]
     i, j, vec = _joined(size[0], of_frame, kinds)
     return i, j, vec
 
