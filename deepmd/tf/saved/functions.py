@@ -96,7 +96,7 @@ def _entry(program: Program, name: str) -> Any:
     def body(*tensors: Tensor) -> dict[str, Tensor]:
         inputs = zip(columns, tensors[n_fixed:], strict=True)
         taken = {given: x for (given, _, _), x in inputs if given in sizes}
-        evaluate: Any = program.extended if lower else program.frames
+        evaluate: Callable[..., dict[str, Tensor]] = program.extended if lower else program.frames
         out = evaluate(*tensors[:n_fixed], taken)
         # As DeePMD-kit's: per-atom virials of extended atoms are there in any case.
         return {k: v for k, v in out.items() if lower or atomic or not k.endswith("_derv_c")}
@@ -105,7 +105,7 @@ def _entry(program: Program, name: str) -> Any:
     return _traced(ENTRIES[name], body, specs)
 
 
-def edge_arguments(model: Model) -> list[tuple[str, Any, list[int | None]]]:
+def edge_arguments(model: Model) -> list[tuple[str, Any, Sequence[int | None]]]:
     """Names, dtypes and shapes of the arguments of ``forward_edges``, in their order."""
     # Those of frames first.
     named = sorted(model.entry_inputs(), key=lambda one: one.level is Level.ATOM)

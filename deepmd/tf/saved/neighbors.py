@@ -44,7 +44,7 @@ def frame_pairs(
         first = frame * size[1]
         return [tf.gather(here, i) + first, tf.gather(here, j) + first, vec]
 
-    kinds: list[tuple[Any, list[Any]]] = [
+    kinds: list[tuple[Any, list[int | None]]] = [
         (tf.int64, [None]),
         (tf.int64, [None]),
         (tf.float64, [None, 3]),
@@ -81,7 +81,7 @@ def list_pairs(
 
 
 def _joined(
-    n: Tensor, part: Callable[[Tensor], list[Tensor]], kinds: Sequence[tuple[Any, list]]
+    n: Tensor, part: Callable[[Tensor], list[Tensor]], kinds: Sequence[tuple[Any, list[int | None]]]
 ) -> list[Tensor]:
     """Results of ``part(0)`` … ``part(n - 1)``, concatenated; ``kinds`` are dtypes and shapes."""
     arrays = [
@@ -124,7 +124,8 @@ def _find_pairs(coord: Tensor, cell: Tensor, rcut: float) -> tuple[Tensor, Tenso
 
     # At least one block, since nothing cannot be concatenated.
     blocks = tf.maximum((n + step - 1) // step, 1)
-    i, k = _joined(blocks, block, [(tf.int64, [None]), (tf.int64, [None])])
+    indices: list[tuple[Any, list[int | None]]] = [(tf.int64, [None]), (tf.int64, [None])]
+    i, k = _joined(blocks, block, indices)
     j = tf.gather(owner, k)
     # From the positions as they were given: folding must not cost digits.
     lattice = tf.gather(shift, k) - tf.gather(fold, j) + tf.gather(fold, i)
