@@ -145,7 +145,7 @@ def among_nearest(
     ordered, most, r2 = key[order], limit[order], r2[order]
     first = torch.searchsorted(ordered, ordered)
     end = torch.searchsorted(ordered, ordered, right=True)
-    last = (first + most - 1).clamp(min=0)
+    last = torch.minimum((first + most - 1).clamp(min=0), end - 1)
     beyond = r2[torch.minimum(first + most, end - 1)]
     low, high = beyond * (1.0 - tie), beyond * (1.0 + tie)
     tied = (end - first > most) & (most > 0) & (r2[last] >= low) & (r2 >= low) & (r2 <= high)
