@@ -109,7 +109,7 @@ def edge_arguments(model: Model) -> list[tuple[str, Any, Sequence[int | None]]]:
     """Names, dtypes and shapes of the arguments of ``forward_edges``, in their order."""
     # Those of frames first.
     named = sorted(model.entry_inputs(), key=lambda one: one.level is Level.ATOM)
-    arguments: list[tuple[str, Any, list[int | None]]] = [("vec", tf.float64, [None, 3])]
+    arguments: list[tuple[str, Any, Sequence[int | None]]] = [("vec", tf.float64, [None, 3])]
     arguments += [(name, tf.int64, [None]) for name in ("i", "j", "atype", "frame")]
     arguments += [(one.name, tf.float64, [None, one.size]) for one in named]
     slots = enumerate(slot_axes(model.packings()))
