@@ -2,7 +2,7 @@
 """Time of an evaluation of energy, forces and virial, from positions on, per atom.
 
 A model with random weights is written once, and opened by one process per kind of file and size.
-The search for neighbours is part of the time; its share, and that of the packing, are measured
+The search for neighbors is part of the time; its share, and that of the packing, are measured
 apart where the program is this one.
 """
 

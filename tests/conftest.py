@@ -47,7 +47,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def quick_programs():
-    """Let XLA compile without most of its optimisations: the same numbers in half the time."""
+    """Let XLA compile without most of its optimizations: the same numbers in half the time."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)

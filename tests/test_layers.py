@@ -16,9 +16,10 @@ RANKS = (
     ("dpmodel",),
     ("runtime",),
     ("data",),
-    ("np", "pt", "jax"),
+    ("np", "pt"),
     ("graphs",),
     ("tf",),
+    ("jax",),  # its SavedModels are files of TensorFlow
     ("backend",),
     ("train", "infer"),
     ("entrypoints",),
@@ -42,6 +43,7 @@ ALLOWED = {
         "dpmodel/ops.py",
         "deepmd.np.ops",
     ): "NumPy is the reference: its forms come with its first array",
+    ("jax/savedmodel.py", "deepmd.tf.saved"): "SavedModels of JAX are programs of TensorFlow",
     ("schema/tree.py", "deepmd.dpmodel"): "components register their arguments on import",
 }
 COMPAT = set((ROOT / "tests/compat_paths.txt").read_text().split())

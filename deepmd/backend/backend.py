@@ -13,7 +13,7 @@ from deepmd.base.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
-    """What a backend can do."""
+    """Capabilities of a backend."""
 
     ENTRY_POINT = auto()
     DEEP_EVAL = auto()
@@ -69,6 +69,8 @@ class Backend:
         Packages that suffice for reading and evaluating its files, where these are fewer.
     suffixes : tuple of str
         Suffixes of its model files; the first is written by default.
+    folders : tuple of str
+        Those of the suffixes whose model files are folders.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
     checkpoint_parts : tuple of str
@@ -89,6 +91,7 @@ class Backend:
     packages: ClassVar[tuple[str, ...]] = ()
     reading_packages: ClassVar[tuple[str, ...] | None] = None
     suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
     checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
@@ -167,11 +170,11 @@ class Backend:
         return self.why_not() is None
 
     def why_not(self) -> str | None:
-        """Why this backend cannot be used here, or None."""
+        """Return the reason this backend cannot be used here, or None."""
         return not_installed(self.packages)
 
     def why_not_read(self) -> str | None:
-        """Why files of this backend cannot be read here, or None."""
+        """Return the reason files of this backend cannot be read here, or None."""
         if self.reading_packages is None:
             return self.why_not()
         return not_installed(self.reading_packages)
@@ -199,7 +202,7 @@ class Backend:
 
     @property
     def neighbor_stat(self) -> Any:
-        """The function that counts neighbours of a data set; one for all backends."""
+        """The function that counts neighbors of a data set; one for all backends."""
         return import_module("deepmd.data.neighbor_stat").neighbor_stat
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The TensorFlow backend, and backends that are known but not built here."""
 
-from deepmd.backend.backend import EVERYTHING, Backend
+from deepmd.backend.backend import EVERYTHING, Backend, Feature
 
 
 @Backend.register("tensorflow", "tf")
@@ -26,21 +26,29 @@ class TensorFlowBackend(Backend):
     reading_hooks = {"deep_eval": "deepmd.graphs.models:open_model"}
 
 
+@Backend.register("tensorflow2", "tf2")
+class TensorFlow2Backend(Backend):
+    """SavedModels of TensorFlow; trainings are those of the TensorFlow backend."""
+
+    name = "TensorFlow 2"
+    packages = ("tensorflow",)
+    suffixes = (".savedmodeltf",)
+    folders = (".savedmodeltf",)
+    checkpoint_suffix = ".tf2"
+    features = Feature.DEEP_EVAL | Feature.IO
+    hooks = {
+        "deep_eval": "deepmd.tf.savedmodel:open_model",
+        "serialize_hook": "deepmd.io.saved_model:load_saved",
+        "deserialize_hook": "deepmd.tf.savedmodel:write_savedmodeltf",
+    }
+
+
 class _NotBuilt(Backend):
     """A backend that says so in one line."""
 
     def why_not(self) -> str | None:
-        """Why this backend cannot be used here."""
+        """Return the reason this backend cannot be used here."""
         return "known but not built yet"
-
-
-@Backend.register("tensorflow2", "tf2")
-class TensorFlow2Backend(_NotBuilt):
-    """Saved models of TensorFlow 2."""
-
-    name = "TensorFlow 2"
-    suffixes = (".savedmodeltf", ".savedmodel")
-    checkpoint_suffix = ".tf2"
 
 
 @Backend.register("pytorch-exportable", "pt-expt")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a log should say about the program and the machine before any work."""
+"""Lines about the program and the machine at the beginning of a log."""
 
 import os
 import platform

@@ -156,7 +156,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Output]:
     """
     path = Path(path)
     with errors_name(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         direct = path.exists() and not path.is_file()
@@ -165,7 +165,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Output]:
         try:
             yield file
         except InputError as error:
-            raise _renamed(error, file.path, path) from error.__cause__
+            raise renamed(error, file.path, path) from error.__cause__
         if not direct:
             with errors_name(path):
                 calls.write_done(file.path)
@@ -190,7 +190,7 @@ def appending(path: str | os.PathLike[str]) -> Iterator[Output]:
     """
     path = Path(path)
     with errors_name(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         new = not path.exists()
         file = Output(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), path, path)
     size = os.fstat(file.handle).st_size
@@ -259,7 +259,8 @@ def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str])
         temporary.unlink(missing_ok=True)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it lies in."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -280,7 +281,7 @@ def errors_name(path: Path) -> Iterator[None]:
         raise OutputError.of(error, path, _FIXES.get(error.errno or 0)) from error
 
 
-def _renamed(error: InputError, temporary: Path, path: Path) -> InputError:
+def renamed(error: InputError, temporary: Path, path: Path) -> InputError:
     """Return an error that names ``path`` where it named the file beside it."""
     if temporary == path:
         return error
@@ -329,7 +330,7 @@ def _claim(path: Path) -> int | None:
                 continue
             except OSError:  # of another user, or no file
                 return None
-        locked = _lock(handle)
+        locked = try_lock(handle)
         if locked or (created and locked is None):
             # Its last owner may have renamed it in the meantime: then it is somebody's target.
             with contextlib.suppress(FileNotFoundError):
@@ -342,7 +343,7 @@ def _claim(path: Path) -> int | None:
         return None
 
 
-def _lock(handle: int) -> bool | None:
+def try_lock(handle: int) -> bool | None:
     """Lock an open file; return whether it could be, or None where there are no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -393,7 +394,7 @@ def _remove_if_abandoned(path: Path) -> None:
             return
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            locked = _lock(handle)
+            locked = try_lock(handle)
             old = time.time() - os.fstat(handle).st_mtime > 3600.0
             if locked or (locked is None and old):
                 path.unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How the C library keeps memory."""
+"""Settings of the allocator of the C library."""
 
 import ctypes
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where the compiled libraries, headers and programs of this package lie.
+"""Paths of the compiled libraries, headers and programs of this package.
 
 They are inside of the package, in wheels as well as in a checkout after ``make native``; a package
 that was installed without a compiler has none.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a trainer asks of data: the next batch, fixed batches, batches for statistics, a state."""
+"""Data set of a trainer: the next batch, fixed batches, batches for statistics, a state."""
 
 import collections
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _LISTED = 50
 
 
 class Dataset:
-    """Systems, a sampler and a cache of neighbours.
+    """Systems, a sampler and a cache of neighbors.
 
     Parameters
     ----------

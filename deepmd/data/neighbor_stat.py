@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Smallest distance and largest numbers of neighbours of a data set, and ``sel: "auto"``."""
+"""Smallest distance and largest numbers of neighbors of a data set, and ``sel: "auto"``."""
 
 import logging
 import math
@@ -41,7 +41,7 @@ def neighbor_stat(
     ntypes : int
         Number of types.
     mixed_types : bool
-        Count neighbours of all types together.
+        Count neighbors of all types together.
     virtual_scale : sequence of float, optional
         Displacement of virtual atoms per unit of spin [Å], by types: they are counted, too; of a
         type and its virtual one the larger number is returned.
@@ -49,9 +49,9 @@ def neighbor_stat(
     Returns
     -------
     min_nbor_dist : float
-        Smallest distance [Å]; infinite when no atom has a neighbour.
+        Smallest distance [Å]; infinite when no atom has a neighbor.
     max_nbor_size : (ntypes,) int64, or (1,) with ``mixed_types``
-        Largest number of neighbours, of each type, any atom has.
+        Largest number of neighbors, of each type, any atom has.
     """
     min_dist, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
     for system in with_progress(systems, "counted neighbors in %d of %d systems"):
@@ -126,7 +126,7 @@ def _batch_stat(
 def _count_with_partners(
     batch: Batch, rcut: float, virtual_scale: Sequence[float], mixed_types: bool
 ) -> np.ndarray:
-    """Largest numbers of neighbours among atoms and their virtual partners."""
+    """Largest numbers of neighbors among atoms and their virtual partners."""
     ntypes, twice = len(virtual_scale), with_partners(batch, virtual_scale)
     twice.edges = edges = batch_edges(twice, rcut)
     counts = np.zeros((twice.n_atoms, 2 * ntypes), dtype=np.int64)
@@ -170,7 +170,7 @@ def resolve_sel(
             given = given.sum(keepdims=True)
         if given.shape == counts.shape and (given < counts).any():
             log.warning(
-                "%s is %s, but the data have up to %s neighbours: the farthest will be left out",
+                "%s is %s, but the data have up to %s neighbors: the farthest will be left out",
                 where,
                 given.tolist(),
                 counts.tolist(),
@@ -185,7 +185,7 @@ def resolve_sel(
         raise InputError(f'"{sel}" is not understood', where=where, fix='use "auto" or "auto:1.1"')
     if not counts.any():
         raise InputError(
-            "no atom of the data has a neighbour within the cutoff",
+            "no atom of the data has a neighbor within the cutoff",
             where=where,
             fix='give numbers instead of "auto", or a larger cutoff',
         )

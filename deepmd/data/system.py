@@ -275,7 +275,8 @@ class System:
                 fix="remove or recompute the frame",
             )
         length = np.linalg.norm(cell, axis=2).prod(axis=1)
-        flat = (length > 0) & (np.abs(np.linalg.det(cell)) < 1e-8 * length)
+        with np.errstate(all="ignore"):  # subnormal numbers, which damaged files hold
+            flat = (length > 0) & ~(np.abs(np.linalg.det(cell)) >= 1e-8 * length)
         flat |= (length == 0) & (np.abs(cell).max(axis=(1, 2)) > 0)
         if flat.any():
             raise DataError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What may be read from a data set besides positions, cells and types."""
+"""Labels and parameters of a data set, besides positions, cells and types."""
 
 import dataclasses
 from typing import Any

@@ -50,7 +50,7 @@ class LearningRate:
 
 
 class Decay(Settings):
-    """How the rate falls after the warm-up."""
+    """Decay of the rate after the warm-up."""
 
     def value(self, step: int, rate: LearningRate) -> float:
         """Return the rate after ``step`` steps of the decay."""

@@ -9,7 +9,7 @@ SPECIAL = ("@class", "@version", "@variables", "type")
 
 @dataclasses.dataclass(frozen=True)
 class Serial:
-    """What a class of modules holds, and the dictionary it is stored as.
+    """Contents of a class of modules, and the dictionary it is stored as.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.backend import Backend
-from deepmd.backend.detect import backend_of, resolve_model
+from deepmd.backend.detect import backend_of, is_folder_kind, resolve_model
 from deepmd.base.errors import DataError, InputError, NotAvailableError
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
@@ -85,7 +85,7 @@ def _text(bias: np.ndarray) -> list[Any]:
 def find_input(given: str, backend: str | None) -> tuple[Path, Backend]:
     """Return the file the user means, and the backend that opens it."""
     path = Path(given)
-    if path.is_dir():
+    if path.is_dir() and not is_folder_kind(path):
         source = checkpoint_backend(given, backend)
         source.require()
         return find_checkpoints(path, source.checkpoint_suffix or "")[0], source

@@ -94,7 +94,7 @@ TRAIN: Options = [
     ),
     option(
         "--skip-neighbor-stat",
-        'do not count neighbours first; sel must be numbers, not "auto"',
+        'do not count neighbors first; sel must be numbers, not "auto"',
         False,
     ),
     MPI_LOG,
@@ -229,7 +229,7 @@ NEIGHBOR_STAT: Options = [
         "names of the types; by default those of type_map.raw in order of appearance",
         nargs="+",
     ),
-    option("--mixed-type --one-type", "count neighbours of all types together", False),
+    option("--mixed-type --one-type", "count neighbors of all types together", False),
 ]
 DOC_TRAIN_INPUT: Options = [
     option(
@@ -273,7 +273,7 @@ COMPRESS: Options = [
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
     "freeze": ("write the model of a checkpoint as a model file", FREEZE),
-    "test": ("compare a model with labelled data", TEST),
+    "test": ("compare a model with labeled data", TEST),
     "change-bias": ("fit the bias of a model to data, or set it", CHANGE_BIAS),
     "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
     "compress": ("tabulate the embedding networks of a model file", COMPRESS),
@@ -281,7 +281,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
-    "neighbor-stat": ("smallest distance and numbers of neighbours of data", NEIGHBOR_STAT),
+    "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "doctor": ("say what of this installation works", []),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What ``dp test`` compares: for every kind of model a table of quantities, lines and files."""
+"""Quantities that ``dp test`` compares, with lines and files, for every kind of model."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -23,11 +23,15 @@ _BUILD = "install a C++ compiler, then build the package again (pip install ., o
 _FRAMEWORKS = {
     "torch": ("PyTorch", 'pip install "deepmd-kit[torch]"', "deepmd_backend_torch"),
     "jax": ("JAX", 'pip install "deepmd-kit[jax]"', None),
-    "tensorflow": ("TensorFlow", 'pip install "deepmd-kit[tensorflow]"', "deepmd_backend_tensorflow"),
+    "tensorflow": (
+        "TensorFlow",
+        'pip install "deepmd-kit[tensorflow]"',
+        "deepmd_backend_tensorflow",
+    ),
 }
 #: Other packages -> what they are for, and how to get them.
 _PACKAGES = {
-    "vesin": ("neighbour lists", "pip install vesin"),
+    "vesin": ("neighbor lists", "pip install vesin"),
     "ase": ("calculator", 'pip install "deepmd-kit[ase]"'),
     "dpdata": ("data of other programs", "pip install dpdata"),
 }

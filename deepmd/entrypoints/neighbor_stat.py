@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp neighbor-stat``: smallest distance and largest numbers of neighbours of a data set."""
+"""``dp neighbor-stat``: smallest distance and largest numbers of neighbors of a data set."""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ def neighbor_stat(
     mixed_type: bool = False,
     **_: Any,
 ) -> tuple[float, list[int]]:
-    """Log and return the smallest distance [Å] and the largest numbers of neighbours."""
+    """Log and return the smallest distance [Å] and the largest numbers of neighbors."""
     if not 0.0 < rcut < float("inf"):
         raise InputError(f"found {rcut}, expected a positive length", where="--rcut")
     systems = open_systems(system, type_map=type_map)

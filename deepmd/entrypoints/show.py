@@ -50,7 +50,7 @@ def show(*, INPUT: str, ATTRIBUTES: list[str], **_: Any) -> None:
 
 
 def lines(name: str, of: str, model: dict[str, Any], script: dict[str, Any]) -> Iterator[str]:
-    """What is said of an attribute.
+    """Lines about an attribute.
 
     Parameters
     ----------

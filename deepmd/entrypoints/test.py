@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp test``: compare a model with labelled data."""
+"""``dp test``: compare a model with labeled data."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -173,7 +173,7 @@ def errors(kind: Kind, found: Mapping[str, Rows]) -> Metrics:
 
 
 def lines(kind: Kind, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-    """How errors are reported."""
+    """Lines of the report of errors."""
     for form in (f for q in kind.quantities for f in q.forms if f.averaged or not average):
         for measure in kind.measures:
             key = f"{measure.lower()}_{form.name}"

@@ -42,6 +42,7 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
     used: set[str] = set()
     for part, s in descriptors(model["descriptor"]):
         used |= compress(part, graph, s)
+    _without_residuals(model["fitting"])
     for source in sources(model):
         names = [next((n for n in part if find(n) is not None), None) for part in source.parts]
         used |= {n for n in names if n is not None}
@@ -57,14 +58,25 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
     return used
 
 
+def _without_residuals(fitting: dict[str, Any]) -> None:
+    """Take residuals from the layers of a fitting that have none in TensorFlow.
+
+    There only layers behind the first that keep the width add their input, and have a time step.
+    """
+    for network in fitting["nets"]["networks"]:
+        for k, layer in enumerate(network["layers"][:-1]):
+            arrays = layer["@variables"]
+            n_in, n_out = arrays["w"].shape
+            if n_out in (n_in, 2 * n_in) and not (k and n_in == n_out):
+                layer["resnet"] = layer["use_timestep"] = False
+                arrays["idt"] = None
+
+
 def _without(source: Source, names: list[str | None], model: dict[str, Any]) -> None:
     """Leave an array that the graph does not have as it is, or zero, if the model can do without."""
     missing = source.parts[names.index(None)][0]
     holder, key = at(model, source.place[:-1]), source.place[-1]
-    first = source.place[:1] == ("fitting",) and source.place[-3:] == (0, "@variables", "idt")
-    if first:  # the first layer of a fitting has no residual there, hence no time step
-        holder[key], at(model, source.place[:-2])["use_timestep"] = None, False
-    elif source.needed:
+    if source.needed:
         raise ModelFileError(
             f'has no node "{missing}", which its model needs',
             fix="it is damaged, or of a form that is not known here",
@@ -85,13 +97,24 @@ def _fitted(parts: list[np.ndarray], old: Any, names: list[str | None]) -> np.nd
 
 
 def _bias_of_polar(model: dict[str, Any], graph: Graph) -> set[str]:
-    """Take the means of diagonals of polarizabilities, whose node has no name of its own.
+    """Take the constants of a polarizability in the form that they have here.
+
+    The node with the means of diagonals has no name of its own.
 
     It is the only constant with a number per type that is reshaped.
     """
     if model["fitting"]["type"] != "polar":
         return set()
-    out_bias = model["@variables"]["out_bias"]
+    out_bias, variables = model["@variables"]["out_bias"], model["fitting"]["@variables"]
+    scale = variables["scale"][:, 0]
+    if not scale.all():
+        raise ModelFileError("a scale of the polarizability is 0")
+    # Here constants are multiplied by the scale, too.
+    variables["constant_matrix"] = variables["constant_matrix"] / scale
+    if not model["fitting"]["fit_diag"]:  # there Y + Yᵀ, here half of it
+        for network in model["fitting"]["nets"]["networks"]:
+            last = network["layers"][-1]["@variables"]
+            last["w"], last["b"] = 2.0 * last["w"], 2.0 * last["b"]
     found = [
         name
         for name, node in graph.items()
@@ -102,7 +125,7 @@ def _bias_of_polar(model: dict[str, Any], graph: Graph) -> set[str]:
     if len(found) > 1:
         raise ModelFileError(f"has several biases of the polarizability: {', '.join(found)}")
     for name in found:
-        out_bias[0, :, [0, 4, 8]] = graph.constant(name)
+        out_bias[0, :, [0, 4, 8]] = graph.constant(name) / scale
     return set(found)
 
 

@@ -116,7 +116,7 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
     if "compress" not in data:
         unused = unused_networks(data)
         yield from _collection(nets, (*place, "embeddings"), template, s, unused)
-    if "embeddings_strip" in data:
+    if "embeddings_strip" in data and "compress" not in data:
         one_side = STRIPPED[data["type_one_side"]]
         yield from _collection(data["embeddings_strip"], (*place, "embeddings_strip"), one_side, s)
     for name, node in STATISTICS.items():

@@ -16,12 +16,15 @@ from deepmd.graphs.inferred import (
     suffix_of,
 )
 from deepmd.graphs.names import ATTENTION_SCALE, LAYER_NORM_EPSILON, STATISTICS, STRIPPED
+from deepmd.graphs.tables import TYPES
 from deepmd.graphs.types import Find, TypeVectors
 from deepmd.io.graph import Graph
 from deepmd.schema.check import normalize_model
 from deepmd.schema.legacy import upgrade
 
 SCRIPT = "train_attr/training_script"
+#: Keys of models with parts that are not read from graphs.
+NOT_READ = ("modifier", "spin", "use_srtab")
 #: Keys of the section that concern the training and the file only.
 _IGNORED = ("compress", "finetune_head", "data_stat_protect", "data_stat_nbatch")
 
@@ -64,6 +67,13 @@ def describe(graph: Graph, find: Find) -> Description:
     given = script_of(graph)
     raw = inferred_section(graph) if given is None else _raw_section(given)
     types = raw.pop("type_embedding", None)
+    kind = raw.get("type", "standard")
+    found = [k for k in NOT_READ if k in raw] + ([f"type {kind}"] if kind != "standard" else [])
+    if found:
+        raise NotAvailableError(
+            f"graphs of models with {', '.join(found)} are not read",
+            fix="convert the model before it is frozen, or train it again",
+        )
     with located(SCRIPT):
         section = normalize_model(raw)
     parts = list(descriptor_parts(section))
@@ -159,8 +169,10 @@ def _adapt(part: dict[str, Any], s: str, graph: Graph) -> None:
     if part["type"] != "se_atten":
         return
     if part["tebd_input_mode"] == "strip":
-        one_side = STRIPPED[True].format(array="matrix", l=1, s=s)
-        part["type_one_side"] = one_side in graph
+        table, n = graph.constant(TYPES.format(s=s)), graph.constant("descrpt_attr/ntypes")
+        one_side = STRIPPED[True].format(array="matrix", l=1, s=s) in graph
+        # A table has rows for neighbors, or for pairs.
+        part["type_one_side"] = one_side if table is None else len(table) == int(n) + 1
     gated = part["tebd_input_mode"] == "strip" or part["attn_layer"]
     if part["smooth_type_embedding"] and gated:
         raise NotAvailableError(

@@ -16,6 +16,8 @@ from deepmd.io.graph import Graph, Node
 
 #: What the names of the operators of tables begin with.
 _PREFIX = "TabulateFusion"
+#: Output of the network of the types, for all pairs of them.
+TYPES = "filter_type_all{s}/embedding_lookup/params_0"
 
 
 def is_compressed(graph: Graph) -> bool:
@@ -47,19 +49,14 @@ def compress(data: dict[str, Any], graph: Graph, s: str) -> set[str]:
     if not nodes:
         return set()
     networks = data["embeddings"]["networks"]
-    if data["embeddings"]["ndim"] == 0 or data["type"] == "se_e3":
+    if data.get("attention_layers", {}).get("layer_num"):
         raise NotAvailableError(
-            f'compressed graphs with a descriptor of type "{data["type"]}" are not read',
+            "compressed graphs with attention are not read",
             fix="convert the model before it is compressed, then compress the result",
         )
-    starts = np.cumsum([0, *data["sel"]])
-    width = 4 if data["type"] == "se_e2_a" else 1
-    found: dict[int, Node] = {}
-    for node in nodes:
-        number = _network(node, graph, data, starts, width)
-        if number in found:
-            raise ModelFileError(f'the operators "{found[number].name}" and "{node.name}" are one')
-        found[number] = node
+    found = dict(zip(_numbers(nodes, graph, data), nodes, strict=True))
+    if len(found) != len(nodes):
+        raise ModelFileError("has two tables of one network")
     tables, infos, used = [], [], set()
     for number, network in enumerate(networks):
         table, info, names = _table(found.get(number), graph, network["neuron"][-1])
@@ -67,9 +64,34 @@ def compress(data: dict[str, Any], graph: Graph, s: str) -> set[str]:
         infos.append(info)
         used |= names
         _forget(network)
-    data["compress"] = {"@variables": {"compress_data": tables, "compress_info": infos}}
+    variables = {"compress_data": tables, "compress_info": infos}
+    data["compress"] = {"@variables": variables}
+    if "embeddings_strip" in data:
+        name = TYPES.format(s=s)
+        variables["type_embd_data"] = graph.constant(name)
+        data["compress"]["geo_compress"] = True
+        if np.ndim(variables["type_embd_data"]) != 2:
+            raise ModelFileError(f'has no table "{name}", which its model needs')
+        used.add(name)
+        _forget(data["embeddings_strip"]["networks"][0])
     data["@version"] += 1
     return used
+
+
+def _numbers(nodes: list[Node], graph: Graph, data: dict[str, Any]) -> list[int]:
+    """Return the numbers of the networks that the tables of operators stand for."""
+    n, ndim = data["embeddings"]["ntypes"], data["embeddings"]["ndim"]
+    if ndim == 0:
+        expected = [0]
+    elif data["type"] == "se_e3":  # in the order of the pairs of types of neighbors
+        expected = [a + b * n for a in range(n) for b in range(a, n)]
+    else:
+        starts = np.cumsum([0, *data["sel"]])
+        width = 4 if data["type"] == "se_e2_a" else 1
+        return [_network(node, graph, data, starts, width) for node in nodes]
+    if len(nodes) != len(expected):
+        raise ModelFileError(f"has {len(nodes)} tables, its model needs {len(expected)}")
+    return expected
 
 
 def _in(name: str, s: str) -> bool:

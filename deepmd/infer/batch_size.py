@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How many frames are evaluated at a time. It changes the time and memory, never a result."""
+"""Number of frames evaluated at a time. It changes the time and memory, never a result."""
 
 import logging
 import os

@@ -279,11 +279,11 @@ class DeepEval(Queries):
 
     def _warn_of_overflow(self) -> None:
         overflow = self.evaluator.overflow
-        if overflow.centres and not self._warned:
+        if overflow.centers and not self._warned:
             self._warned = True
             needed = "" if overflow.needed is None else f", {overflow.needed.tolist()} would do"
             log.warning(
-                "atoms have more neighbours than the model's sel %s; the farthest are left out%s",
+                "atoms have more neighbors than the model's sel %s; the farthest are left out%s",
                 self.model.get_sel(),
                 needed,
             )

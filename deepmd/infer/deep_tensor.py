@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Dipoles, polarizabilities and Wannier centres."""
+"""Dipoles, polarizabilities and Wannier centers."""
 
 from typing import Any
 
@@ -86,6 +86,6 @@ class DeepGlobalPolar(DeepPolar):
 
 
 class DeepWFC(DeepTensor):
-    """Displacements of Wannier centres."""
+    """Displacements of Wannier centers."""
 
     output = "wfc"

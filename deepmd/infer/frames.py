@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a caller hands over for evaluation, checked and in one form."""
+"""Frames that a caller hands over for evaluation, checked and in one form."""
 
 import dataclasses
 import math
@@ -55,7 +55,7 @@ class Frames:
 
     @property
     def real(self) -> np.ndarray:
-        """Which atoms are real: (n_frames, n_atoms) bool."""
+        """Mask of the real atoms: (n_frames, n_atoms) bool."""
         return self.atype >= 0
 
     def batch(self, frames: slice | np.ndarray) -> Batch:

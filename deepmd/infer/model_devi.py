@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How much several models disagree about the same frames."""
+"""Deviation of several models on the same frames."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Evaluation with JAX: compiled, in chunks of centres of one shape."""
+"""Evaluation with JAX: compiled, in chunks of centers of one shape."""
 
 import functools
 import logging

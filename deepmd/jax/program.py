@@ -59,6 +59,11 @@ def arguments(model: Model) -> Inputs:
 
 def export_program(model: Model) -> bytes:
     """Trace ``forward_edges`` for all sizes and serialize it."""
+    return bytes(exported_program(model).serialize())
+
+
+def exported_program(model: Model) -> jax.export.Exported:
+    """Trace ``forward_edges`` for all sizes."""
     params, fixed = split(model)
     leaves = {k: jnp.asarray(v) for k, v in (params | fixed).items()}
 
@@ -67,8 +72,7 @@ def export_program(model: Model) -> bytes:
         return bind(model, leaves).forward_edges(Inputs(*inputs))
 
     with _without_places():
-        exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
-    return bytes(exported.serialize())
+        return jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ class _Program:
 
 
 class _Task:
-    """What belongs to one model: its arrays on the device, and how it is compiled."""
+    """State of one model: its arrays on the device, and its compiled functions."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from deepmd.runtime.evaluator import Evaluator
 
 
 class NumPyEvaluator(Evaluator):
-    """Evaluation of the neutral tree itself, a range of centres at a time."""
+    """Evaluation of the neutral tree itself, a range of centers at a time."""
 
 
 def open_model(path: str | os.PathLike[str], head: str | None = None) -> NumPyEvaluator:

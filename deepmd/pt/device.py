@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where tensors live, and the way from NumPy to them."""
+"""Device of tensors, and the way from NumPy to it."""
 
 import functools
 import os

@@ -20,7 +20,7 @@ MAX_EDGES = {"cpu": EDGES_PER_CHUNK, "cuda": 1 << 20}
 
 
 class TorchEvaluator(Evaluator):
-    """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centres.
+    """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centers.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ class Sizes:
     types : tuple of int
         Atoms of each type; of all types together when no slot lists the atoms of a type.
     widths : tuple of int
-        Columns of the neighbour tables, in the order of the slots.
+        Columns of the neighbor tables, in the order of the slots.
     flat, angles : tuple of int
         Lengths of the lists of edges, and of positions in them.
     """
@@ -119,7 +119,7 @@ def round_sizes(
     """
     limits = [slot.sel for slot in slot_kinds(packings) if slot.kind == "table"]
     if widths is not None and len(widths) != len(limits):
-        raise InputError(f"{len(widths)} widths given for {len(limits)} neighbour tables")
+        raise InputError(f"{len(widths)} widths given for {len(limits)} neighbor tables")
     rounded = []
     for k, (need, limit) in enumerate(zip(sizes.widths, limits, strict=True)):
         up = ladder(need) if coarse else round_width(need)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a training leaves behind, whatever the format of the file."""
+"""Checkpoint of a training, whatever the format of the file."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ class Checkpoint:
     models : dict of str to Model
         Neutral models by task; the only task of an ordinary training is ``Default``.
     model_params : dict
-        The normalised ``model`` section, as in ``out.json``.
+        The normalized ``model`` section, as in ``out.json``.
     step : int
         Steps that were taken.
     optimizer : dict of str to array

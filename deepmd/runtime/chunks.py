@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Evaluation in ranges of centres, so that the working set of a large system stays bounded.
+"""Evaluation in ranges of centers, so that the working set of a large system stays bounded.
 
 In a local model an atom's contribution is a function of its own edges and of the types of their
-neighbours, nothing else. A chunk is therefore a range of atoms with their edges; all neighbours
-outside of it are replaced by one placeholder atom per type, which comes after the centres and has
-no edges. The forces on neighbours are assembled afterwards, from the edge gradients of all chunks.
+neighbors, nothing else. A chunk is therefore a range of atoms with their edges; all neighbors
+outside of it are replaced by one placeholder atom per type, which comes after the centers and has
+no edges. The forces on neighbors are assembled afterwards, from the edge gradients of all chunks.
 
 An evaluator divides a batch (:func:`partition`), runs the chunks on its backend, and puts the
 results together (:func:`collect`, :func:`assemble`).
@@ -30,7 +30,7 @@ _EDGES_PER_SUM = 1 << 20
 
 
 class Chunk(NamedTuple):
-    """A range of centres, ready to be evaluated.
+    """A range of centers, ready to be evaluated.
 
     Attributes
     ----------
@@ -47,18 +47,18 @@ class Chunk(NamedTuple):
 
     @property
     def n_atoms(self) -> int:
-        """Number of centres."""
+        """Number of centers."""
         at = self.atoms
         return at.stop - at.start if isinstance(at, slice) else len(at)
 
 
-def centre_ranges(batch: Batch, max_edges: int) -> list[tuple[int, int]]:
+def center_ranges(batch: Batch, max_edges: int) -> list[tuple[int, int]]:
     """Divide the atoms into successive ranges of at most ``max_edges`` edges, and of atoms.
 
     An atom with more edges than that is a range of its own.
     """
     n = batch.n_atoms
-    # One is added per atom, so that atoms without neighbours do not pile up without bound.
+    # One is added per atom, so that atoms without neighbors do not pile up without bound.
     ends = np.cumsum(np.bincount(batch.edges.i, minlength=n) + 1)
     ranges, start, done = [], 0, 0
     while start < n:
@@ -82,7 +82,7 @@ def chunks(
     Parameters
     ----------
     batch : Batch
-        With its edges, sorted by centre.
+        With its edges, sorted by center.
     packings : sequence of Packing
         Of the model.
     ntypes : int
@@ -92,7 +92,7 @@ def chunks(
     max_edges : int
         Largest number of edges (and of atoms) in a chunk.
     overflow : Overflow, optional
-        Counts centres with more neighbours than ``sel``.
+        Counts centers with more neighbors than ``sel``.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def chunks(
         return
     first = np.concatenate([[0], np.cumsum(np.bincount(batch.edges.i, minlength=n))])
     vec = batch.vectors()
-    for a, b in centre_ranges(batch, max_edges):
+    for a, b in center_ranges(batch, max_edges):
         edges = slice(int(first[a]), int(first[b]))
         yield Chunk(
             _inputs(batch, packings, vec, a, b, edges, ntypes, overflow), slice(a, b), edges
@@ -121,7 +121,7 @@ def _inputs(
     ntypes: int,
     overflow: Overflow | None,
 ) -> Inputs:
-    """Arrays of the centres a to b, followed by the placeholders."""
+    """Arrays of the centers a to b, followed by the placeholders."""
     part = vec[edges]
     atype = np.concatenate([batch.atype[a:b], np.arange(ntypes, dtype=np.int64)])
     # The placeholder of type t has number b - a + t.

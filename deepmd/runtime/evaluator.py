@@ -29,7 +29,7 @@ class Evaluator:
     model : Model
         The neutral model: cutoff, types, dimensions, output definition.
     overflow : Overflow
-        How often an atom had more neighbours than ``sel``.
+        How often an atom had more neighbors than ``sel``.
     model_def_script : dict
         The model section of the input it was trained with; empty if the file does not say.
     min_nbor_dist : float or None

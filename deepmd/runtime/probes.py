@@ -46,7 +46,7 @@ def make_probes(model: Model) -> dict[str, Any]:
             inputs = _frame(model, periodic, size, np.random.default_rng(k))
             results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
             # Images on both sides are equally far: which of them a full list drops is not defined.
-            if not evaluator.overflow.centres:
+            if not evaluator.overflow.centers:
                 break
         frames.append({"@variables": {**inputs, **results}})
     return {"frames": frames}
@@ -55,7 +55,7 @@ def make_probes(model: Model) -> dict[str, Any]:
 def _frame(model: Model, periodic: bool, size: float, rng: np.random.Generator) -> dict[str, Any]:
     """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell.
 
-    ``size`` is the cell's, in cutoffs: below 1, own images are neighbours.
+    ``size`` is the cell's, in cutoffs: below 1, own images are neighbors.
     """
     ntypes, rcut = model.get_ntypes(), model.get_rcut()
     n = min(max(ntypes, 6), 20)
@@ -227,7 +227,7 @@ def model_file_dict(
     model : Model
         The neutral model.
     model_def_script : dict
-        The normalised ``model`` section of the input.
+        The normalized ``model`` section of the input.
     min_nbor_dist : float or None
         Smallest distance of the training data [Å]; needed for compression.
     backend : str

@@ -19,7 +19,7 @@ Metrics = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """What a step may be told beside the optimizer section.
+    """Options of a step beside the optimizer section.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class StepOptions:
     compile : bool
         Compile the step where the backend has a compiler that is not always on.
     widths : dict of str to sequence of int, optional
-        Per task, the widths of the neighbour tables that serve every frame of the training data,
+        Per task, the widths of the neighbor tables that serve every frame of the training data,
         for backends that compile one program per shape.
     ranks : Distributed
         Processes that train together.
@@ -50,7 +50,7 @@ class TrainStep(ABC):
     losses : dict of str to Loss
         Loss of each task.
     optimizer : dict
-        The normalised ``optimizer`` section.
+        The normalized ``optimizer`` section.
     options : StepOptions
     """
 

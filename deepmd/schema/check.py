@@ -155,7 +155,7 @@ def _check_choice(section: str, variant: Any, value: dict[str, Any], path: list[
 
 
 def _registry_key(section: str, path: list[str]) -> str:
-    """Which registry the choices of a section come from: list items are named by their list."""
+    """Return the name of the registry of a section's choices: list items are named by their list."""
     for name in [section, *reversed(path)]:
         if name in _REGISTRY_OF:
             return name
@@ -209,7 +209,7 @@ Mismatch = tuple[list[str], Any, str]
 
 
 def _mismatch_of_all(value: Any, dtypes: Iterable[Any], path: list[str]) -> Mismatch | None:
-    """Where ``value`` has none of the types; None if it has one."""
+    """Return the place at which ``value`` has none of the types; None if it has one."""
     found = []
     for dtype in dtypes:
         one = _mismatch(value, dtype, path)
@@ -225,7 +225,7 @@ def _mismatch_of_all(value: Any, dtypes: Iterable[Any], path: list[str]) -> Mism
 
 
 def _mismatch(value: Any, dtype: Any, path: list[str]) -> Mismatch | None:
-    """Where ``value`` does not have type ``dtype``; None if it has."""
+    """Return the place at which ``value`` does not have type ``dtype``; None if it has."""
     origin, inner = typing.get_origin(dtype), typing.get_args(dtype)
     if origin in (typing.Union, types.UnionType):
         return _mismatch_of_all(value, inner, path)

@@ -40,7 +40,7 @@ def is_activation(name: Any) -> bool:
 
 
 def is_sel(value: Any) -> bool:
-    """Whether this is a neighbour selection: positive numbers, "auto" or "auto:factor"."""
+    """Whether this is a neighbor selection: positive numbers, "auto" or "auto:factor"."""
     if isinstance(value, str):
         factor = re.fullmatch(r"auto(?::(\d+(?:\.\d*)?))?", value)
         return factor is not None and (factor[1] is None or float(factor[1]) >= 1.0)

@@ -9,7 +9,7 @@ from deepmd.schema.registry import loss_args
 
 
 def cross_check(data: dict[str, Any]) -> None:
-    """Check a normalised input as a whole.
+    """Check a normalized input as a whole.
 
     Raises
     ------

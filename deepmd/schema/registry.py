@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where components and plugins declare the input keys they understand.
+"""Registries of the input keys of components and plugins.
 
 A descriptor, fitting or loss is filed with its settings when its class is registered
 (:meth:`deepmd.dpmodel.module.Registered.register`); others register a function::

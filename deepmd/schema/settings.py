@@ -27,7 +27,7 @@ _Part = TypeVar("_Part", bound="Settings")
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What :func:`setting` was told, and the annotation of its attribute."""
+    """Arguments of :func:`setting`, and the annotation of its attribute."""
 
     default: Any
     doc: str | None

@@ -33,7 +33,7 @@ def load_components() -> None:
 def gen_args(multi_task: bool = False) -> list[Argument]:
     """Return the sections of the input; built anew, since plugins may have registered more."""
     load_components()
-    loss, doc = "loss", "What is minimised; follows from the fitting network if absent."
+    loss, doc = "loss", "What is minimized; follows from the fitting network if absent."
     if multi_task:
         loss, doc = "loss_dict", "The loss of every branch."
     return [

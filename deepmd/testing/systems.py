@@ -83,20 +83,20 @@ def gradient(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, h: float = 1e
     return (values @ np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)).reshape(x.shape)
 
 
-def randomise(model: Model, seed: int = 0) -> Model:
+def randomize(model: Model, seed: int = 0) -> Model:
     """Give a model statistics and biases that are not trivial, so that a term left out shows."""
     rng = np.random.default_rng(seed)
     for node in modules(model):
         names = node.serial.buffers
         if "dstd" in names:
-            _randomise_statistics(node, rng)
+            _randomize_statistics(node, rng)
         for name in ("out_bias", "bias_atom_e"):
             if name in names and getattr(node, name) is not None:
                 setattr(node, name, rng.normal(size=getattr(node, name).shape))
     return model
 
 
-def _randomise_statistics(node: Any, rng: np.random.Generator) -> None:
+def _randomize_statistics(node: Any, rng: np.random.Generator) -> None:
     if node.dstd is None:
         return
     node.dstd = rng.uniform(0.5, 1.5, node.dstd.shape)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Evaluation with TensorFlow: one traced function for all sizes, in chunks of centres."""
+"""Evaluation with TensorFlow: one traced function for all sizes, in chunks of centers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -21,7 +21,7 @@ def nan_mean(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Figures
 
 
 class StepFigures:
-    """What a row shows of the training batches: the last one of every task, or means.
+    """Metrics of the training batches in a row: the last one of every task, or means.
 
     Values of steps are numbers of the framework and are not waited for before a row asks.
 

@@ -79,7 +79,7 @@ Systems = Mapping[str, tuple[list[System], list[System] | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a training does.
+    """Plan of a training.
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ def _refuse_auto(branch: Branch) -> None:
     for one in model_selections(branch.model):
         if isinstance(one.value, str):
             raise InputError(
-                f'"{one.value}" needs the neighbour statistics',
+                f'"{one.value}" needs the neighbor statistics',
                 where=one.where,
                 fix="leave out --skip-neighbor-stat, or give numbers",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a model takes from its data before the first step: means, deviations, biases."""
+"""Statistics of the data for a new model: means, deviations, biases."""
 
 import dataclasses
 import logging
@@ -78,11 +78,11 @@ class Sample:
         for index, frames in self._frames():
             batch = self.data.load(index, frames)
             if self.model is not None:
-                batch = self.model.expand(batch, all_centres=True)
+                batch = self.model.expand(batch, all_centers=True)
             yield self._numbered(batch)
 
     def without_edges(self) -> Iterator[Batch]:
-        """Iterate over the same batches without looking for neighbours."""
+        """Iterate over the same batches without looking for neighbors."""
         for index, frames in self._frames():
             yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
 
@@ -134,7 +134,7 @@ def set_statistics(
 
 
 def table_widths(model: Model, batches: Iterable[Batch]) -> list[int]:
-    """Return widths of the neighbour tables, in the order of the slots, that serve these batches.
+    """Return widths of the neighbor tables, in the order of the slots, that serve these batches.
 
     They are the largest ones found and a twentieth more, rounded up to multiples of 4, but not
     above ``sel``.
@@ -336,9 +336,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
-        labelled = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if labelled else {}
-        for fit in labelled:
+        labeled = [fit for fit in fits if fit.has_label(batch)]
+        predicted = evaluator.evaluate(batch, derivatives=()) if labeled else {}
+        for fit in labeled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
     for k, fit in enumerate(fits):

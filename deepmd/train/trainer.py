@@ -48,7 +48,7 @@ class Task:
     numb_btch : int
         Validation batches averaged for a row.
     weight : float
-        Probability that a step belongs to this task, up to normalisation.
+        Probability that a step belongs to this task, up to normalization.
     bias_batches : int
         Batches per system for the fit of the bias after training.
     """
@@ -64,7 +64,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What became of a run: steps done, last checkpoint, the signal that ended it."""
+    """Outcome of a run: steps done, last checkpoint, the signal that ended it."""
 
     step: int
     path: Path | None
@@ -82,11 +82,11 @@ class Trainer:
     schedule : LearningRate
     store : CheckpointStore
     training : mapping
-        The normalised ``training`` section.
+        The normalized ``training`` section.
     numb_steps : int
         Steps in all, earlier runs included.
     model_params : dict
-        The normalised ``model`` section, for checkpoints.
+        The normalized ``model`` section, for checkpoints.
     min_nbor_dist : float, optional
         Smallest distance of the data [Å], for checkpoints.
     seed : int
@@ -187,7 +187,7 @@ class Trainer:
         One exchange between the processes per step carries both.
         """
         overflow = self.stepper.overflow
-        centers = 0 if overflow is None else overflow.centres
+        centers = 0 if overflow is None else overflow.centers
         number, found = self.ranks.agree(int(stop.signal or 0), centers)
         if overflow is not None and found:
             self._report_overflow(overflow, int(found), name)
@@ -243,14 +243,14 @@ class Trainer:
         """Warn once, or stop, when atoms have more neighbors than ``sel``."""
         if self.training.get("sel_overflow", "warn") == "error":
             raise InputError(
-                f"step {self.step}: atoms have up to {_listed(overflow.needed)} neighbours within "
+                f"step {self.step}: atoms have up to {_listed(overflow.needed)} neighbors within "
                 f"the cutoff, sel is {self.tasks[name].model.get_sel()}",
                 where="model/descriptor/sel",
                 fix='raise sel (or "auto"), or set training/sel_overflow to "warn"',
             )
         if not self._overflow_seen:
             log.warning(
-                "atoms have up to %s neighbours within the cutoff, sel is %s: the farthest are "
+                "atoms have up to %s neighbors within the cutoff, sel is %s: the farthest are "
                 "left out, and forces jump when they change",
                 _listed(overflow.needed),
                 self.tasks[name].model.get_sel(),

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("model.ckpt.pt", "pytorch"),
         ("a.hlo", "jax"),
         ("model.ckpt-4.jax", "jax"),
-        ("dir/a.savedmodel/", "tensorflow2"),
+        ("dir/a.savedmodel/", "jax"),
         ("A.DP", "dpmodel"),
         ("a.yaml", "dpmodel"),
         ("a.yml", "dpmodel"),

@@ -103,11 +103,11 @@ def test_packing_is_that_of_python(library, seed):
     packings = [random_packing(rng, ntypes) for _ in range(rng.integers(1, 5))]
     overflow = Overflow()
     expected = pack(packings, edges, atype, vec, overflow, frame)
-    found, centres, needed = cxx_pack(library, packings, edges, atype, vec, frame)
+    found, centers, needed = cxx_pack(library, packings, edges, atype, vec, frame)
     assert [f.shape for f in found] == [e.shape for e in expected]
     for f, e in zip(found, expected, strict=True):
         assert np.array_equal(f, e)
-    assert centres == overflow.centres
+    assert centers == overflow.centers
     if overflow.needed is not None:
         assert np.array_equal(needed, overflow.needed)
 
@@ -123,7 +123,7 @@ def test_packing_cases_are_not_trivial():
         p = random_packing(rng, ntypes)
         overflow = Overflow()
         pack([p], edges, atype, vec, overflow, frame)
-        full += overflow.centres > 0
+        full += overflow.centers > 0
         excluded += bool(p.exclude)
         layouts.add((p.layout, p.by_centre))
     assert full > 5 and excluded > 5 and len(layouts) == 8

@@ -264,7 +264,7 @@ def test_types_excluded_by_the_fitting_alone_have_no_shift():
     ],
     ids=lambda o: o["type"],
 )
-def test_ranges_of_centres_and_files(options):
+def test_ranges_of_centers_and_files(options):
     """Chunks give what the whole gives, and so does the model read back."""
     model = built(**options)
     whole = predict(model, frames(), DERIVATIVES)

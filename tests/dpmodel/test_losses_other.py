@@ -72,7 +72,7 @@ def _worst(got, want):
 def test_five_steps(kind, reference):
     """Losses, figures, gradients and parameters of DeePMD-kit 3.2.0 on stored batches.
 
-    Nothing that is minimised here is divided by a number of atoms, so its single precision of
+    Nothing that is minimized here is divided by a number of atoms, so its single precision of
     1/natoms does not show.
     """
     folder = reference_path(f"train/step_{kind}")
@@ -104,7 +104,7 @@ def test_five_steps(kind, reference):
             assert _worst(split(step.model("a"))[0], after) < 1e-10
 
 
-# -- behaviour --------------------------------------------------------------------------------------
+# -- behavior --------------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 

@@ -112,10 +112,10 @@ def test_typed_packing_keeps_the_nearest(sel):
         for t, table in enumerate(tables):
             expected = mine[batch.atype[batch.edges.j[mine]] == t][: sel[t]]
             assert sorted(table[i][table[i] >= 0]) == sorted(expected)
-    assert (overflow.centres > 0) == (sum(sel) < 50)
+    assert (overflow.centers > 0) == (sum(sel) < 50)
 
 
-def test_packing_by_centre_and_exclusion():
+def test_packing_by_center_and_exclusion():
     batch, vec = _frame(1)
     packing = Packing("typed", 3, 4.0, (50, 50, 50), by_centre=True, exclude=((0, 2),))
     slots = pack([packing], batch.edges, batch.atype, vec)
@@ -131,17 +131,17 @@ def test_packing_by_centre_and_exclusion():
             assert (kept.size == 0) == ({t, u} == {0, 2})
 
 
-def test_mixed_flat_and_centres():
+def test_mixed_flat_and_centers():
     batch, vec = _frame(2)
     packings = [
         Packing("mixed", 3, 3.0, (4,)),
         Packing("flat", 3, 3.0, (4,)),
         Packing("centres", 3),
     ]
-    mixed, flat, *centres = pack(packings, batch.edges, batch.atype, vec)
+    mixed, flat, *centers = pack(packings, batch.edges, batch.atype, vec)
     assert mixed.shape[1] <= 4 and sorted(mixed[mixed >= 0]) == flat.tolist()
     assert ((vec[flat] ** 2).sum(axis=1) <= 9.0).all()
-    assert sorted(np.concatenate(centres)) == list(range(batch.n_atoms))
+    assert sorted(np.concatenate(centers)) == list(range(batch.n_atoms))
 
 
 def test_coincident_atoms_are_no_pair():

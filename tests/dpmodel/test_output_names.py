@@ -15,7 +15,7 @@ from deepmd.infer.frames import make_frames
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import EVALUATORS, evaluator
-from deepmd.testing.systems import randomise, small_system
+from deepmd.testing.systems import randomize, small_system
 
 NAMES = (
     "force_constant", "force", "force_grad", "band_grad", "atom_band", "virial", "energy",
@@ -26,7 +26,7 @@ NAMES = (
 def property_model(name, folder):
     given = section("property", folder)
     given["fitting_net"]["property_name"] = name
-    return randomise(build_model(given))
+    return randomize(build_model(given))
 
 
 def system():

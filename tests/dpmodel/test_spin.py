@@ -80,7 +80,7 @@ def test_dictionary_round_trip(case):
 
 
 @each
-def test_divided_centres(case):
+def test_divided_centers(case):
     model = model_of(case)
     batch = batch_of(case, "pbc")
     whole, parts = evaluate(model, batch), evaluate(model, batch, max_edges=60)
@@ -89,11 +89,11 @@ def test_divided_centres(case):
 
 
 @each
-def test_partners_as_centres_change_nothing(case):
+def test_partners_as_centers_change_nothing(case):
     model, batch = model_of(case), batch_of(case, "pbc")
     outs = []
-    for all_centres in (False, True):
-        twice = model.expand(batch, all_centres=all_centres)
+    for all_centers in (False, True):
+        twice = model.expand(batch, all_centers=all_centers)
         assert model.expand(twice) is twice
         outs.append(model.predict(prepare(twice, model.packings()), 3, derivatives=ALL))
     for key, value in outs[0].items():

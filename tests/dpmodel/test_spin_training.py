@@ -124,7 +124,7 @@ def test_statistics(training):
         type_map=about["model"]["type_map"],
     )
     model, fresh = read(folder, "init"), read(folder, "init")
-    batch = fresh.expand(system.load(range(10), [SPIN]), all_centres=True)
+    batch = fresh.expand(system.load(range(10), [SPIN]), all_centers=True)
     descriptor = fresh.atomic_model.descriptor
     descriptor.set_statistics(descriptor.environment_sums(batch))
     want = model.atomic_model.descriptor

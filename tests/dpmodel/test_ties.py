@@ -32,7 +32,7 @@ def kept(batch, packing):
     """Vectors [pm] of the neighbors that are kept, of every atom."""
     vec, overflow = batch.vectors(), Overflow()
     slots = pack([packing], batch.edges, batch.atype, vec, overflow)
-    assert overflow.centres >= batch.n_atoms
+    assert overflow.centers >= batch.n_atoms
     found = np.concatenate([s[s >= 0] for s in slots])
     rows = [set() for _ in range(batch.n_atoms)]
     for e in found:

@@ -239,7 +239,7 @@ OLD_INPUT: dict[str, Any] = {
 
 
 def open_data(path: Path) -> None:
-    """Open, read everything, and count neighbours; what is read must be finite and complete."""
+    """Open, read everything, and count neighbors; what is read must be finite and complete."""
     for system in open_systems([str(path)], type_map=TYPES):
         system.check(LABELS)
         system.scan(LABELS)

@@ -29,7 +29,7 @@ from deepmd.io import save_model
 from deepmd.main import main as dp
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import randomise, save_system, small_system
+from deepmd.testing.systems import randomize, save_system, small_system
 
 OURS = Path(__file__).resolve().parent / "ours"
 TOLERANCE = 1e-10
@@ -129,7 +129,7 @@ def write_models(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as tables:
             given = model_section(name, Path(tables))
-            model = randomise(build_model(given), seed=2)
+            model = randomize(build_model(given), seed=2)
         data = model_file_dict(model, {}, 0.5, "NumPy")
         for suffix in ("dp", *FORMATS.get(name, ())):
             file = folder / "models" / f"{name}.{suffix}"

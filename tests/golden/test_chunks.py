@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Models of every descriptor that is built give the same when their centres are divided."""
+"""Models of every descriptor that is built give the same when their centers are divided."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ ALL = ("force", "virial", "atom_virial")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
-def test_divided_centres(case):
+def test_divided_centers(case):
     try:
         model = Model.deserialize(load_model(path(case, "dp"))["model"])
     except InputError as error:

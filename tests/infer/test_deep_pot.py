@@ -89,7 +89,7 @@ def test_queries(dp, parameter_file, default_file):
     assert dp.has_default_fparam() is False
     assert dp.get_numb_dos() == 0
     assert dp.get_model_def_script() == make_section()
-    # two nets per centre type: 1 -> 4 -> 8; descriptor 8 * 3 -> 6 -> 6 -> 1 (one idt)
+    # two nets per center type: 1 -> 4 -> 8; descriptor 8 * 3 -> 6 -> 6 -> 1 (one idt)
     embedding, fitting = 4 * (4 + 4 + 32 + 8), 2 * (24 * 6 + 6 + 36 + 6 + 6 + 6 + 1)
     assert dp.get_model_size() == {
         "descriptor": embedding,

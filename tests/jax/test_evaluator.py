@@ -73,7 +73,7 @@ def test_overflow_is_counted():
     two.max_edges = 300
     one.evaluate(batch)
     two.evaluate(batch)
-    assert one.overflow.centres == two.overflow.centres > 0
+    assert one.overflow.centers == two.overflow.centers > 0
 
 
 #: The rest is in tests/golden, for all backends.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Results do not depend on how the centres are divided."""
+"""Results do not depend on how the centers are divided."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from deepmd.dpmodel.descriptor import DescrptSeA
 from deepmd.dpmodel.model import build_model, prepare
 from deepmd.dpmodel.neighbors import Overflow, batch_edges
 from deepmd.np.evaluator import NumPyEvaluator
-from deepmd.runtime.chunks import centre_ranges, chunks, interleave_types, partition
+from deepmd.runtime.chunks import center_ranges, chunks, interleave_types, partition
 
 ALL = ("force", "virial", "atom_virial")
 
@@ -84,7 +84,7 @@ def test_without_derivatives():
 def test_ranges_cover_all_atoms_and_respect_the_limit():
     batch = make_batch()
     counts = np.bincount(batch.edges.i, minlength=batch.n_atoms) + 1
-    ranges = centre_ranges(batch, 90)
+    ranges = center_ranges(batch, 90)
     assert ranges[0][0] == 0
     assert ranges[-1][1] == batch.n_atoms
     assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
@@ -100,13 +100,13 @@ def test_models_that_pass_messages_stay_whole():
     assert len(parts[0].inputs.atype) == batch.n_atoms
 
 
-def test_overflow_is_counted_once_per_centre():
+def test_overflow_is_counted_once_per_center():
     model, batch = make_model(sel=[2, 3]), make_batch()
     whole, divided = Overflow(), Overflow()
     prepare(batch, model.packings(), whole)
     list(chunks(batch, model.packings(), ntypes=2, max_edges=50, overflow=divided))
-    assert whole.centres > 0
-    assert divided.centres == whole.centres
+    assert whole.centers > 0
+    assert divided.centers == whole.centers
     np.testing.assert_array_equal(divided.needed, whole.needed)
 
 

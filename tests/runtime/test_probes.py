@@ -107,6 +107,6 @@ def test_no_atom_of_a_probe_has_too_many_neighbors(sel):
     evaluator = NumPyEvaluator(model)
     probes = make_probes(model)
     assert compare_probes(evaluator, probes) is None
-    assert evaluator.overflow.centres == 0
+    assert evaluator.overflow.centers == 0
     for frame in probes["frames"]:
         assert np.abs(frame["@variables"]["force"]).max() > 1e-9

@@ -17,7 +17,7 @@ from deepmd.io.graph import read_graph
 from deepmd.io.tree import difference
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import compare_probes, model_file_dict
-from deepmd.testing.systems import randomise
+from deepmd.testing.systems import randomize
 from deepmd.tf import files
 from deepmd.tf.graph import allowed_operators, model_graph
 
@@ -34,7 +34,7 @@ SECTION = {
 
 @pytest.fixture(scope="module")
 def model():
-    return randomise(build_model(SECTION))
+    return randomize(build_model(SECTION))
 
 
 @pytest.fixture(scope="module")

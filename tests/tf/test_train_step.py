@@ -10,7 +10,7 @@ from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
 from deepmd.np.train_step import NumPyTrainStep
 from deepmd.runtime.step import StepOptions
-from deepmd.testing.systems import randomise
+from deepmd.testing.systems import randomize
 from deepmd.tf.train_step import TfTrainStep
 from tests.tf.test_files import SECTION, make_batch
 
@@ -21,10 +21,10 @@ def model(precision="float64", **fitting):
         "descriptor": {**SECTION["descriptor"], "precision": precision},
         "fitting_net": {**SECTION["fitting_net"], "precision": precision, **fitting},
     }
-    return randomise(build_model(section))
+    return randomize(build_model(section))
 
 
-def labelled(n_frames, n_atoms, seed=0):
+def labeled(n_frames, n_atoms, seed=0):
     batch, rng = make_batch(n_frames, n_atoms, seed), np.random.default_rng(seed)
     batch.labels = {
         "energy": rng.normal(size=(n_frames, 1)),
@@ -39,8 +39,11 @@ def loss():
     return EnergyLoss(1e-3, start_pref_f=10.0, start_pref_v=0.2, limit_pref_v=0.5)
 
 
-def both(models, optimizer, options=None):
-    options = StepOptions() if options is None else options
+#: Nothing is clipped or compiled.
+PLAIN = StepOptions()
+
+
+def both(models, optimizer, options=PLAIN):
     losses = {name: loss() for name in models}
     return [kind(models, losses, optimizer, options) for kind in (NumPyTrainStep, TfTrainStep)]
 
@@ -65,22 +68,22 @@ def test_the_optimizers_are_those_of_numpy(optimizer, norm, precision, eager_fun
     steppers = both({"t": model(precision)}, optimizer, StepOptions(gradient_max_norm=norm))
     rtol = 1e-10 if precision == "float64" else 1e-4
     for k in range(3):
-        a, b = (s.step("t", labelled(1, 8, k), 1e-3) for s in steppers)
+        a, b = (s.step("t", labeled(1, 8, k), 1e-3) for s in steppers)
         assert float(b["loss"]) == pytest.approx(float(a["loss"]), rel=rtol)
         assert np.isnan(float(b["rmse_v"]))
     assert_same(*(split(s.model("t"))[0] for s in steppers), rtol)
     assert_same(*(s.state() for s in steppers), rtol)
-    assert_same(*(s.gradients("t", labelled(1, 8), 1e-3)[1] for s in steppers), rtol)
+    assert_same(*(s.gradients("t", labeled(1, 8), 1e-3)[1] for s in steppers), rtol)
 
 
 def test_one_tracing_serves_all_sizes():
     step = TfTrainStep({"t": model(seed=11)}, {"t": loss()}, {"type": "Adam"}, StepOptions())
     for n_frames, n_atoms in ((1, 8), (2, 5), (1, 1), (3, 12)):
-        metrics = step.step("t", labelled(n_frames, n_atoms), 1e-3)
+        metrics = step.step("t", labeled(n_frames, n_atoms), 1e-3)
         assert np.isfinite(float(metrics["loss"]))
-    step.step("t", join([labelled(1, 3), labelled(2, 4)]), 1e-3)
+    step.step("t", join([labeled(1, 3), labeled(2, 4)]), 1e-3)
     assert step.tracings == 1
-    step.evaluate("t", labelled(1, 8), 1e-3)
+    step.evaluate("t", labeled(1, 8), 1e-3)
     assert step.tracings == 2
 
 
@@ -93,7 +96,7 @@ def test_tasks_that_share_parameters(eager_functions):
     steppers = both(pair(), {"type": "Adam"})
     for k, task in enumerate("abbab"):
         for s in steppers:
-            s.step(task, labelled(1, 8, k), 1e-3)
+            s.step(task, labeled(1, 8, k), 1e-3)
     for task in "ab":
         assert_same(*(split(s.model(task))[0] for s in steppers), 1e-10)
     assert_same(*(s.state() for s in steppers), 1e-10)

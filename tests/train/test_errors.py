@@ -45,10 +45,10 @@ def test_no_type_map(work):
     fails(work, "model: no type_map; name the types", config)
 
 
-def test_auto_sel_without_neighbour_statistics(work):
+def test_auto_sel_without_neighbor_statistics(work):
     config = work.config()
     config["model"]["descriptor"]["sel"] = "auto"
-    message = r'model/descriptor/sel: "auto" needs the neighbour statistics; leave out --skip'
+    message = r'model/descriptor/sel: "auto" needs the neighbor statistics; leave out --skip'
     fails(work, message, config, skip_neighbor_stat=True)
     nothing_written(work)
 

@@ -46,7 +46,7 @@ def energy(model, coord, atype):
         ({**DPA1, **EXCLUDE, "set_davg_zero": False}, 0.3, True),
     ],
 )  # fmt: skip
-def test_jumps_of_excluded_neighbours(descriptor, mean, jumps):
+def test_jumps_of_excluded_neighbors(descriptor, mean, jumps):
     model = made(descriptor, mean)
     at = [energy(model, [[0, 0, 0], [1, 0, 0], [0, 0, z]], [0, 0, 1]) for z in (3.999, 4.001)]
     assert (abs(at[0] - at[1]) > 1e-6) == jumps

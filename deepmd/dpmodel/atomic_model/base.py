@@ -30,7 +30,7 @@ class AtomicModel(Registered):
 
     type_map: list[str] = setting(..., "Names of the types.")
     atom_exclude_types: list[int] = setting((), "Types whose atoms contribute nothing.")
-    pair_exclude_types: list[list[int]] = setting((), "Pairs of types that are not neighbours.")
+    pair_exclude_types: list[list[int]] = setting((), "Pairs of types that are not neighbors.")
     rcond: float | None = setting(
         None, "Singular values below this fraction of the largest are dropped in the bias fit."
     )
@@ -52,8 +52,8 @@ class AtomicModel(Registered):
 
     @property
     def sel(self) -> Any:
-        """Largest numbers of neighbours."""
-        raise TypeError(f"{type(self).__name__} does not state its neighbours")
+        """Largest numbers of neighbors."""
+        raise TypeError(f"{type(self).__name__} does not state its neighbors")
 
     @property
     def mixed_types(self) -> bool:
@@ -164,7 +164,7 @@ class AtomicModel(Registered):
         return []
 
     def packings(self) -> list[Packing]:
-        """Return the layouts of neighbours of all parts, in a fixed order, each once."""
+        """Return the layouts of neighbors of all parts, in a fixed order, each once."""
         raise TypeError(f"{type(self).__name__} does not state its packings")
 
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class AtomicModel(Registered):
         Parameters
         ----------
         atoms, slots
-            The batch, and its neighbours packed as :meth:`packings` says.
+            The batch, and its neighbors packed as :meth:`packings` says.
         extra : sequence of str
             ``descriptor`` and ``fitting_last_layer`` are returned too when named here.
 
@@ -215,7 +215,7 @@ def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> di
 
 
 def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
-    """Set the contributions of excluded centre types to zero."""
+    """Set the contributions of excluded center types to zero."""
     if not model.atom_exclude_types:
         return values
     excluded, n = model.atom_exclude_types, model.ntypes
@@ -223,5 +223,5 @@ def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -
 
 
 def total(sel: int | Sequence[int]) -> int:
-    """Return the largest number of neighbours of all types."""
+    """Return the largest number of neighbors of all types."""
     return int(sel) if isinstance(sel, int) else int(sum(sel))

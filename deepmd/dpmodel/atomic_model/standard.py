@@ -61,7 +61,7 @@ class StandardAtomicModel(AtomicModel):
 
     @property
     def sel(self) -> Any:
-        """Largest numbers of neighbours."""
+        """Largest numbers of neighbors."""
         return self.descriptor.sel
 
     @property
@@ -173,7 +173,7 @@ class StandardAtomicModel(AtomicModel):
         return [*self.descriptor.packings(), *self.fitting.packings()]
 
     def _layout(self, packing: Packing) -> Packing:
-        """Leave the excluded pairs out of a packing of neighbours."""
+        """Leave the excluded pairs out of a packing of neighbors."""
         if not self.pair_exclude_types or packing.layout == "centres":
             return packing
         pairs = tuple((int(a), int(b)) for a, b in self.pair_exclude_types)

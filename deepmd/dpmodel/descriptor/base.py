@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every descriptor offers: its registry, its neighbours, its statistics."""
+"""Descriptor base class: registry, neighbors, statistics."""
 
 import dataclasses
 import functools
@@ -28,14 +28,14 @@ PROTECTION = 0.01
 
 
 class Atoms(NamedTuple):
-    """What a model sees of a batch.
+    """Atoms of a batch, as a model evaluates them.
 
     Attributes
     ----------
     padded : (n_edges + 1, 3) float64 [Å]
         Edge vectors; the last row belongs to empty slots and is as long as the cutoff.
     i, j : (n_edges,) int64
-        Centre and neighbour of every edge.
+        Center and neighbor of every edge.
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size)
     atom_inputs : dict of str to (n_atoms, size)
@@ -57,7 +57,7 @@ Slots = Mapping[Packing, list[Any]]
 
 
 def edge_ends(atoms: Atoms, index: Any) -> tuple[Any, Any]:
-    """Return centre and neighbour of edges by number, in the shape of ``index``; atom 0 for -1."""
+    """Return center and neighbor of edges by number, in the shape of ``index``; atom 0 for -1."""
     space = ops.xp(atoms.padded)
     first = ops.like(np.zeros(1, dtype=np.int64), atoms.i)
     i, j = (space.concat([end, first], axis=0) for end in (atoms.i, atoms.j))
@@ -153,7 +153,7 @@ class Descriptor(Registered):
 
     @property
     def message_passing(self) -> bool:
-        """Whether an atom's descriptor depends on atoms beyond its neighbours."""
+        """Whether an atom's descriptor depends on atoms beyond its neighbors."""
         return False
 
     @property
@@ -171,7 +171,7 @@ class Descriptor(Registered):
         return False
 
     def packings(self) -> list[Packing]:
-        """Layouts of neighbours this descriptor reads."""
+        """Layouts of neighbors this descriptor reads."""
         raise TypeError(f"{type(self).__name__} does not state its packings")
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:

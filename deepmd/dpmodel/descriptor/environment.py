@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
+"""Descriptors on the environment matrix: normalization, exclusions, statistics."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -26,9 +26,9 @@ STD_WITHOUT_DATA = 0.1
 
 
 class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
-    """A descriptor that reads rows of the environment matrix, normalised by centre type.
+    """A descriptor that reads rows of the environment matrix, normalized by center type.
 
-    The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalisation,
+    The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalization,
     ``-davg/dstd`` after. Files repeat ``davg`` and ``dstd`` for every slot.
     """
 
@@ -44,7 +44,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         super().build()
         if any(isinstance(n, str) for n in self.sel):
             raise InputError(
-                "the numbers of neighbours are not known",
+                "the numbers of neighbors are not known",
                 where="model/descriptor",
                 fix='give numbers in place of "auto", which training finds in its data',
             )
@@ -123,13 +123,13 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         self.tables = None  # their range and order follow from the types
 
     def excluded(self, a: int, b: int) -> bool:
-        """Whether neighbours of type b count nothing for centres of type a."""
+        """Whether neighbors of type b count nothing for centers of type a."""
         return [a, b] in self.exclude_types or [b, a] in self.exclude_types
 
-    def normalised(self, a: int | None, atoms: Atoms, table: Any) -> Any:
-        """Environment rows (n, K, width) of the slots of a table, normalised, float64.
+    def normalized(self, a: int | None, atoms: Atoms, table: Any) -> Any:
+        """Environment rows (n, K, width) of the slots of a table, normalized, float64.
 
-        ``a`` is the type of all centres, or None when ``table`` has a row for every atom.
+        ``a`` is the type of all centers, or None when ``table`` has a row for every atom.
         """
         r = environment_matrix(
             ops.take(atoms.padded, table),
@@ -138,11 +138,11 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
             self.env_protection,
             radial=self.width == 1,
         )
-        return (r - per_centre(self.davg, a, atoms)) / per_centre(self.dstd, a, atoms)
+        return (r - per_center(self.davg, a, atoms)) / per_center(self.dstd, a, atoms)
 
     def padding_row(self, a: int | None, atoms: Atoms) -> Any:
-        """Row (n or 1, 1, width) of an empty slot, normalised, in the precision."""
-        return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.dtype)
+        """Row (n or 1, 1, width) of an empty slot, normalized, in the precision."""
+        return ops.cast(per_center(-self.davg / self.dstd, a, atoms), self.dtype)
 
     # -- tables ------------------------------------------------------------------------------------
 
@@ -209,24 +209,24 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         }
 
     def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Sum environment rows by centre type: number of slots, sum, sum of squares."""
+        """Sum environment rows by center type: number of slots, sum, sum of squares."""
         vec = batch.vectors()
         layout = "mixed" if self.mixed_types else "typed"
         packing = Packing(layout, self.ntypes, self.rcut, tuple(self.sel))
         tables = pack([packing], batch.edges, batch.atype, vec)
         sums = {f"{kind}_{t}": np.zeros(3) for t in range(self.ntypes) for kind in "ra"}
         for t in range(self.ntypes):
-            centres = int((batch.atype == t).sum())
-            sums[f"r_{t}"][0], sums[f"a_{t}"][0] = centres * self.nnei, 3 * centres * self.nnei
+            centers = int((batch.atype == t).sum())
+            sums[f"r_{t}"][0], sums[f"a_{t}"][0] = centers * self.nnei, 3 * centers * self.nnei
         pairs = np.array(
             [[self.excluded(a, b) for b in range(self.ntypes)] for a in range(self.ntypes)]
         )
         edge = np.concatenate([table[table >= 0] for table in tables])
-        centre, neighbour = batch.atype[batch.edges.i[edge]], batch.atype[batch.edges.j[edge]]
+        center, neighbor = batch.atype[batch.edges.i[edge]], batch.atype[batch.edges.j[edge]]
         r = environment_matrix(vec[edge], self.rcut, self.rcut_smth, self.env_protection)
-        r = r * ~pairs[centre, neighbour][:, None]
+        r = r * ~pairs[center, neighbor][:, None]
         for t in range(self.ntypes):
-            mine = r[centre == t]
+            mine = r[center == t]
             for kind, values in (("r", mine[:, :1]), ("a", mine[:, 1:])):
                 sums[f"{kind}_{t}"][1:] += values.sum(), (values * values).sum()
         return sums
@@ -268,7 +268,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         return super().restore_array(name, value)
 
 
-class SymmetrisedSums(EnvironmentDescriptor):
+class SymmetrizedSums(EnvironmentDescriptor):
     """A descriptor ``T T_<ᵀ`` of ``T = (1/N) Σ_j G_ij ⊗ R_ij``, G being wide as the last layer."""
 
     neuron: list[int]
@@ -285,7 +285,7 @@ class SymmetrisedSums(EnvironmentDescriptor):
         """Width of the rotation matrix."""
         return self.neuron[-1]
 
-    def symmetrised(self, sums: Any) -> DescriptorOutput:
+    def symmetrized(self, sums: Any) -> DescriptorOutput:
         """Value (n, ng * axis_neuron) and rotation (n, ng, 3) of the sums over slots (n, ng, 4)."""
         t = sums * (1.0 / self.nnei)
         d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
@@ -298,8 +298,8 @@ def sorted_pairs(pairs: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
     return {(min(pair), max(pair)) for pair in pairs}
 
 
-def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:
-    """Rows of a table per type, for centres of one type (1, 1, w) or every atom (n, 1, w)."""
+def per_center(table: Any, a: int | None, atoms: Atoms) -> Any:
+    """Rows of a table per type, for centers of one type (1, 1, w) or every atom (n, 1, w)."""
     if a is not None:
         return table[a : a + 1, None, :]
     return ops.take(table, atoms.atype)[:, None, :]

@@ -93,7 +93,7 @@ class DescrptHybrid(Descriptor):
 
     @property
     def sel(self) -> Any:  # type: ignore[override]
-        """Largest numbers of neighbours of the members; one sum if a member mixes types."""
+        """Largest numbers of neighbors of the members; one sum if a member mixes types."""
         if self.mixed_types:
             return [max(sum(m.sel) for m in self.list)]
         return [max(column) for column in zip(*(m.sel for m in self.list), strict=True)]

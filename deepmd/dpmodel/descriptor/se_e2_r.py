@@ -18,7 +18,7 @@ SCALE = 0.2
 
 @Descriptor.register("se_e2_r", "se_r")
 class DescrptSeR(TypedDescriptor):
-    r"""``D_i = 1/5 (1/N) Σ_j G(s_ij)``, G the embedding of the normalised radial component s."""
+    r"""``D_i = 1/5 (1/N) Σ_j G(s_ij)``, G the embedding of the normalized radial component s."""
 
     serial = environment_serial(
         "se_r",

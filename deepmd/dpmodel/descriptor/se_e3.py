@@ -18,7 +18,7 @@ from deepmd.dpmodel.nn.tabulation import Limits, TableSettings
 class DescrptSeT(TypedDescriptor):
     r"""``D_i = Σ_{a≤b} 1/(N_a N_b) Σ_{j∈a, k∈b} θ_jk G_ab(θ_jk)``, ``θ_jk = R_j · R_k``.
 
-    R_j are the angular components of the normalised environment matrix; the sum over pairs of one
+    R_j are the angular components of the normalized environment matrix; the sum over pairs of one
     type runs over all ordered pairs, j = k included.
     """
 
@@ -30,8 +30,8 @@ class DescrptSeT(TypedDescriptor):
         constants=("env_mat",),
     )
     torch_prefix = "seat."
-    type_one_side = True  # centres of all types are treated alike
-    ndim = 2  # types of the two neighbours
+    type_one_side = True  # centers of all types are treated alike
+    ndim = 2  # types of the two neighbors
     symmetric_networks = True
     empty_slots_contribute = False  # their angles are 0
 

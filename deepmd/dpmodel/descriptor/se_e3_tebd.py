@@ -16,7 +16,7 @@ from deepmd.dpmodel.descriptor.environment import with_tables
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
-    Neighbourhood,
+    Neighborhood,
     type_pairs,
 )
 from deepmd.dpmodel.module import Serial
@@ -26,7 +26,7 @@ from deepmd.schema.settings import setting
 class ThreeBodyBlock(MixedDescriptor):
     r"""``D_i = 1/N² Σ_jk θ_jk G(θ_jk, types)``, ``θ_jk = R_j · R_k``.
 
-    R_j are the angular components of the normalised environment. With ``concat`` the network sees
+    R_j are the angular components of the normalized environment. With ``concat`` the network sees
     the angle and both type embeddings; with ``strip`` a network of the types gates that of the
     angle, ``G = N_s(θ) (1 + N_t)``. The angular mean is zero, so that empty slots have the angle 0
     and count nothing.
@@ -44,7 +44,7 @@ class ThreeBodyBlock(MixedDescriptor):
 
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> Any:
         """Evaluate every atom, given the embeddings of all types (nt + 1, dim): (n_atoms, ng)."""
-        near = self.neighbourhood(atoms, slots)
+        near = self.neighborhood(atoms, slots)
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
         theta = space.matmul(angular, ops.matrix_transpose(angular))
@@ -53,8 +53,8 @@ class ThreeBodyBlock(MixedDescriptor):
         g = self.features(theta, near, types, n, k)
         return ops.contract(g, theta)[:, :, 0] * (1.0 / self.nnei**2)
 
-    def features(self, theta: Any, near: Neighbourhood, types: Any, n: Any, k: Any) -> Any:
-        """Embed angles (n, K², 1) between neighbours: (n, K², ng)."""
+    def features(self, theta: Any, near: Neighborhood, types: Any, n: Any, k: Any) -> Any:
+        """Embed angles (n, K², 1) between neighbors: (n, K², ng)."""
         space, network = ops.xp(theta), self.geometry
         if self.tebd_input_mode == "concat":
             a, shape = ops.take(types, near.types), (n, k, k, self.tebd_dim)
@@ -73,7 +73,7 @@ class ThreeBodyBlock(MixedDescriptor):
         return g * gate + g
 
     def embedded_types(self, types: Any) -> Any:
-        """Output of the types' network for every pair of neighbour types: ((nt + 1)², ng)."""
+        """Output of the types' network for every pair of neighbor types: ((nt + 1)², ng)."""
         pairs = ops.xp(types).concat(list(type_pairs(types)), axis=-1)
         return self.embeddings_strip.networks[0](pairs)
 

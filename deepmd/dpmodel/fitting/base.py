@@ -32,7 +32,7 @@ PARAM_STD_FLOOR = 0.01
 class Fitting(Registered):
     """Base of all fittings: ``y_i = N([D_i, fparam, aparam, case]) + bias``.
 
-    One network per centre type, or one for all with ``mixed_types``. Frame and atomic parameters
+    One network per center type, or one for all with ``mixed_types``. Frame and atomic parameters
     are shifted and scaled by their statistics.
     """
 
@@ -250,11 +250,11 @@ class Fitting(Registered):
         """Apply ``f(type, network, rows of x)`` to the atoms of every type: (n_atoms, …)."""
         if self.mixed_types:
             return f(-1, self.nets.at(), x)
-        centres = slots[self.packings()[0]]
-        parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centres)]
+        centers = slots[self.packings()[0]]
+        parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centers)]
         space = ops.xp(x)
         n = ops.shape(atoms.atype)[0]
-        return ops.scatter_rows(space.concat(parts, axis=0), space.concat(centres, axis=0), n)
+        return ops.scatter_rows(space.concat(parts, axis=0), space.concat(centers, axis=0), n)
 
     def last_layer(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> Any:
         """Output of the last hidden layer, (n_atoms, neuron[-1])."""

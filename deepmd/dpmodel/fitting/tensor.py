@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What fittings of vectors and tensors share."""
+"""Base of the fittings of vectors and tensors."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

@@ -30,7 +30,7 @@ def build_loss(section: dict[str, Any], start_lr: float, model: Any = None) -> L
     Parameters
     ----------
     section : dict
-        The normalised section.
+        The normalized section.
     start_lr : float
         Learning rate at which the prefactors have their start values.
     model : Model, optional

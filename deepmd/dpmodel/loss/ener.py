@@ -42,7 +42,7 @@ class EnergyLoss(EnergyTerms):
         "v": Term("virial error"),
         "ae": Term("error of atomic energies"),
         "pf": Term("force error weighted by atom_pref.npy"),
-        "gf": Term("error of generalised forces"),
+        "gf": Term("error of generalized forces"),
         "h": Term("Hessian error"),
     }
     serial = scheduled_serial(
@@ -57,7 +57,7 @@ class EnergyLoss(EnergyTerms):
 
     use_default_pf: bool = setting(False, "Systems without atom_pref.npy count with weight 1.")
     numb_generalized_coord: int = setting(
-        0, "Number of generalised coordinates.", rule=NOT_NEGATIVE
+        0, "Number of generalized coordinates.", rule=NOT_NEGATIVE
     )
     use_huber: bool = setting(False, "Huber's loss in place of squares.")
     f_use_norm: bool = setting(False, "Take the length of each force error (mae or Huber).")
@@ -94,7 +94,7 @@ class EnergyLoss(EnergyTerms):
         demand(not relative, "excludes relative_f", "loss/use_huber")
         demand(
             not self.has("gf") or self.numb_generalized_coord >= 1,
-            "must be 1 or greater for generalised forces",
+            "must be 1 or greater for generalized forces",
             "loss/numb_generalized_coord",
         )
 
@@ -113,7 +113,7 @@ class EnergyLoss(EnergyTerms):
             "f": (self._force, [force]),
             "pf": (self._weighted_force, [force, weight]),
             "gf": (
-                self._generalised_force,
+                self._generalized_force,
                 [force, Label("drdq", 3 * self.numb_generalized_coord, True)],
             ),
             "h": (self._hessian, [Label("hessian", 1, True, pairwise=True)]),
@@ -161,7 +161,7 @@ class EnergyLoss(EnergyTerms):
         value = atom_mean(weight * difference * difference, labels)
         return value, value.root()
 
-    def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
+    def _generalized_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
         n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What losses of energies and their derivatives share."""
+"""Terms of losses of energies and their derivatives."""
 
 import math
 from collections.abc import Callable

@@ -39,7 +39,7 @@ class PropertyLoss(Loss):
     var_name: str = setting(..., "Name of the output and of the label.", key=False)
     loss_func: str = setting(
         "smooth_mae",
-        f"Measure that is minimised: {', '.join(MEASURES)}.",
+        f"Measure that is minimized: {', '.join(MEASURES)}.",
         rule=one_of(*MEASURES),
     )
     metric: list[str] = setting(

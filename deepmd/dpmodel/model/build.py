@@ -31,7 +31,7 @@ def build_model(section: dict[str, Any]) -> Model:
     Parameters
     ----------
     section : dict
-        The normalised section; ``sel`` must be numbers.
+        The normalized section; ``sel`` must be numbers.
 
     Raises
     ------

@@ -16,7 +16,7 @@ class Inputs(NamedTuple):
     Attributes
     ----------
     vec : (n_edges, 3) float64 [Å]
-        Neighbour minus centre: the only array that is differentiated.
+        Neighbor minus center: the only array that is differentiated.
     i, j : (n_edges,) int64
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size) float64

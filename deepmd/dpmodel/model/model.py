@@ -3,7 +3,7 @@
 
 Everything is a function of the edge vectors ``vec = r_j - r_i``. With ``g = ∂(Σ output)/∂vec`` the
 force is ``F_i = Σ g(out of i) - Σ g(into i)``, the virial ``W_ab = -Σ g_a vec_b``, and the part of
-an edge belongs to its neighbour atom.
+an edge belongs to its neighbor atom.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Model(Module):
         return len(self.type_map)
 
     def get_sel(self) -> list[int]:
-        """Return the largest numbers of neighbours."""
+        """Return the largest numbers of neighbors."""
         sel = self.atomic_model.sel
         return [sel] if isinstance(sel, int) else list(sel)
 
@@ -196,7 +196,7 @@ class Model(Module):
         return self.atomic_model.kinds()
 
     def packings(self) -> list[Packing]:
-        """Return the layouts of neighbours, in the order of ``Inputs.slots``."""
+        """Return the layouts of neighbors, in the order of ``Inputs.slots``."""
         return self.atomic_model.packings()
 
     def has_spin(self) -> bool:
@@ -229,7 +229,7 @@ class Model(Module):
 
     # -- evaluation ---------------------------------------------------------------------------
 
-    def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
+    def expand(self, batch: Batch, *, all_centers: bool = False) -> Batch:
         """Return the batch that is prepared and evaluated in place of the given one.
 
         Its types are numbered by ``atomic_model.type_map``. Expanding it again changes nothing.
@@ -239,8 +239,8 @@ class Model(Module):
         ----------
         batch : Batch
             With edges.
-        all_centres : bool
-            Keep neighbours of atoms that add nothing to the result; statistics need them.
+        all_centers : bool
+            Keep neighbors of atoms that add nothing to the result; statistics need them.
         """
         return batch
 

@@ -16,28 +16,28 @@ from deepmd.dpmodel.batch import Edges
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How a part of a model wants its neighbours laid out.
+    """Layout of the neighbors of a part of a model.
 
     Parameters
     ----------
     layout : {"typed", "mixed", "flat", "angles", "centres", "first_type"}
-        ``typed``: one table per neighbour type; ``mixed``: one table of all neighbours; ``flat``:
-        the numbers of the edges that are kept; ``angles``: ordered pairs of edges of one centre,
-        as positions in the flat list of ``edge_rcut`` and ``edge_sel``; ``centres``: no neighbours, but the atoms of each
+        ``typed``: one table per neighbor type; ``mixed``: one table of all neighbors; ``flat``:
+        the numbers of the edges that are kept; ``angles``: ordered pairs of edges of one center,
+        as positions in the flat list of ``edge_rcut`` and ``edge_sel``; ``centers``: no neighbors, but the atoms of each
         type. ``first_type``: for every atom the type of the first atom of its frame.
     ntypes : int
         Number of types.
     rcut : float
         Cutoff [Å] of this part, at most the model's.
     sel : tuple of int
-        Largest numbers of neighbours, per type (``typed``) or one number.
+        Largest numbers of neighbors, per type (``typed``) or one number.
     by_centre : bool
-        Whether centres are grouped by their type.
+        Whether centers are grouped by their type.
     exclude : tuple of (int, int)
-        Pairs of types that do not see each other. They count as neighbours when the nearest
+        Pairs of types that do not see each other. They count as neighbors when the nearest
         ``sel`` are chosen, and are dropped then.
     nearest : int
-        How many neighbours of all types are kept before types are looked at; 0: the sum of
+        How many neighbors of all types are kept before types are looked at; 0: the sum of
         ``sel``. A part of a hybrid starts from the longer list of the whole.
     edge_rcut, edge_sel
         Of ``angles``: the flat list that is numbered.
@@ -60,12 +60,12 @@ class Packing:
 
 
 class Slot(NamedTuple):
-    """What one index array in the slots of a model is.
+    """Meaning of one index array in the slots of a model.
 
     Attributes
     ----------
     kind : {"rows", "atoms", "table", "flat", "angle"}
-        The atoms of a type; one number per atom; a neighbour table; a list of edges; a list of
+        The atoms of a type; one number per atom; a neighbor table; a list of edges; a list of
         positions in a list of edges.
     type : int
         Type of the rows of ``rows`` and ``table``; -1: all atoms.
@@ -129,9 +129,9 @@ TIE_DIRECTION = (1.0, 0.7548776662466927, 0.5698402909980532)
 
 @dataclasses.dataclass
 class Overflow:
-    """Centres with more neighbours than ``sel``; the surplus, the farthest, was dropped."""
+    """Centers with more neighbors than ``sel``; the surplus, the farthest, was dropped."""
 
-    centres: int = 0
+    centers: int = 0
     needed: np.ndarray | None = None
 
 
@@ -159,7 +159,7 @@ def pack(
     vec : (n_edges, 3) [Å]
         Edge vectors.
     overflow : Overflow, optional
-        Counts the centres that had more neighbours than ``sel``.
+        Counts the centers that had more neighbors than ``sel``.
     frame : (n_atoms,) int, optional
         Frame of every atom, ascending; needed for ``first_type``.
     shortest : float
@@ -169,9 +169,9 @@ def pack(
     Returns
     -------
     list of array
-        For ``typed`` and ``mixed``, per group of centres: with ``by_centre`` the atoms (n,), then
+        For ``typed`` and ``mixed``, per group of centers: with ``by_centre`` the atoms (n,), then
         tables (n, K) of edge numbers with K the largest count found, at least 1. For ``flat``:
-        (n_kept,) edge numbers. For ``centres``: per type the atoms of that type.
+        (n_kept,) edge numbers. For ``centers``: per type the atoms of that type.
     """
     slots: list[np.ndarray] = []
     r2 = np.einsum("ea,ea->e", vec, vec)
@@ -211,21 +211,21 @@ class _Lengths(NamedTuple):
 
 
 def _angles(p: Packing, edges: Edges, atype: np.ndarray, lengths: _Lengths) -> list[np.ndarray]:
-    """All ordered pairs of the edges of one centre that are nearer than the cutoff."""
+    """All ordered pairs of the edges of one center that are nearer than the cutoff."""
     flat = dataclasses.replace(p, layout="flat", rcut=p.edge_rcut, sel=(p.edge_sel,))
     position = np.full(len(edges), -1, dtype=np.int64)
     kept = _nearest(flat, edges, atype, lengths, None)
     position[kept] = np.arange(len(kept))
     inner = _nearest(p, edges, atype, lengths, None)
     inner = inner[lengths.r2[inner] < p.rcut * p.rcut]
-    centre, where = edges.i[inner], position[inner]
-    counts = np.bincount(centre, minlength=len(atype))
+    center, where = edges.i[inner], position[inner]
+    counts = np.bincount(center, minlength=len(atype))
     starts = np.cumsum(counts) - counts
-    per_edge = counts[centre]
+    per_edge = counts[center]
     first = np.repeat(where, per_edge)
     begin = np.cumsum(per_edge) - per_edge
     offset = np.arange(len(first)) - np.repeat(begin, per_edge)
-    second = where[np.repeat(starts[centre], per_edge) + offset]
+    second = where[np.repeat(starts[center], per_edge) + offset]
     return [first, second]
 
 
@@ -249,7 +249,7 @@ def _nearest(
             overflow.needed = most if overflow.needed is None else np.maximum(overflow.needed, most)
         if (counts > np.asarray(p.sel)).any():
             if overflow is not None:
-                overflow.centres += int((counts > np.asarray(p.sel)).any(axis=1).sum())
+                overflow.centers += int((counts > np.asarray(p.sel)).any(axis=1).sum())
             limit = np.asarray(p.sel)[atype[edges.j[kept]]]
             kept = kept[_among_nearest(key, limit, kept, lengths)]
     if p.exclude:
@@ -262,22 +262,22 @@ def _nearest(
 
 def _cut(
     kept: np.ndarray,
-    centre: np.ndarray,
+    center: np.ndarray,
     lengths: _Lengths,
     most: int,
     n: int,
     overflow: Overflow | None,
 ) -> np.ndarray:
-    """Keep the ``most`` nearest edges of every centre."""
-    counts = np.bincount(centre, minlength=n)
+    """Keep the ``most`` nearest edges of every center."""
+    counts = np.bincount(center, minlength=n)
     full = counts > most
     if not full.any():
         return kept
     if overflow is not None:
-        overflow.centres += int(full.sum())
-    crowded = full[centre]
+        overflow.centers += int(full.sum())
+    crowded = full[center]
     part = kept[crowded]
-    part = part[_among_nearest(centre[crowded], np.full(len(part), most), part, lengths)]
+    part = part[_among_nearest(center[crowded], np.full(len(part), most), part, lengths)]
     return np.sort(np.concatenate([kept[~crowded], part]))
 
 
@@ -322,16 +322,16 @@ def _ties(r2: np.ndarray, first: np.ndarray, length: np.ndarray, most: np.ndarra
 
 
 def _tables(p: Packing, kept: np.ndarray, edges: Edges, atype: np.ndarray) -> list[np.ndarray]:
-    """One table (n_atoms, K) per neighbour type, or one of all."""
+    """One table (n_atoms, K) per neighbor type, or one of all."""
     if p.layout == "mixed":
         return [_table(kept, edges.i, len(atype))]
     types = atype[edges.j[kept]]
     return [_table(kept[types == t], edges.i, len(atype)) for t in range(p.ntypes)]
 
 
-def _table(kept: np.ndarray, centre: np.ndarray, n: int) -> np.ndarray:
-    """Lay edges, sorted by centre, out in rows: (n, K) with -1 where a row is short."""
-    rows = centre[kept]
+def _table(kept: np.ndarray, center: np.ndarray, n: int) -> np.ndarray:
+    """Lay edges, sorted by center, out in rows: (n, K) with -1 where a row is short."""
+    rows = center[kept]
     counts = np.bincount(rows, minlength=n)
     width = max(int(counts.max(initial=0)), 1)
     table = np.full((n, width), -1, dtype=np.int64)

@@ -96,7 +96,7 @@ def _walk(
 
 
 def _names(kind: type[Module]) -> dict[str, str]:
-    """What a class and its bases declare."""
+    """Names that a class and its bases declare."""
     return {
         key: name
         for base in reversed(kind.__mro__)

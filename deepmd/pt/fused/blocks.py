@@ -21,6 +21,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from deepmd.pt.recording import is_recording
+
 Tensor = torch.Tensor
 
 #: Elements of the largest intermediate array in a block.
@@ -29,7 +31,7 @@ BLOCK = 1 << 18
 
 def traced() -> bool:
     """Whether a trace is being made. Loops over blocks would fix its sizes."""
-    return get_proxy_mode() is not None or torch.compiler.is_compiling()
+    return is_recording() or get_proxy_mode() is not None or torch.compiler.is_compiling()
 
 
 def in_blocks(x: Tensor, order: int) -> bool:

@@ -16,7 +16,7 @@ from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
 Tensor = torch.Tensor
 
 
-def _block_centers(r: Tensor) -> int:
+def block_centers(r: Tensor) -> int:
     """Centers in a block: all on a GPU, else as many as keep 640 rows, which stay in the cache."""
     if r.is_cuda:
         return max(1, r.shape[0])
@@ -71,7 +71,7 @@ def contract(
     sums = r.new_empty([n, r.shape[2], width])
     value = r.new_empty([n * k * width])
     slope = torch.empty_like(value)
-    step = _block_centers(r)
+    step = block_centers(r)
     for start in range(0, n, step):
         stop = min(start + step, n)
         part = r[start:stop]
@@ -88,7 +88,7 @@ def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """Adjoint of the rows (n, k, c), from that of the sums, a (n, c, width)."""
     n, k, width = r.shape[0], r.shape[1], a.shape[2]
     out = torch.empty_like(r)
-    step = _block_centers(r)
+    step = block_centers(r)
     for start in range(0, n, step):
         stop = min(start + step, n)
         here = slice(start * k * width, stop * k * width)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What other programs call in a TorchScript file: the entries, and questions about the model.
+"""Methods of a TorchScript file for other programs: entries, and queries about the model.
 
 TorchScript wants every method spelled out. The entries of files with and without spins differ in
 one argument, and answers never change: hence they are made as text.

@@ -31,6 +31,7 @@ def example_inputs(
     n_frames: int | None = None,
     sites: int = 1,
     device: torch.device | None = None,
+    sizes: Iterator[int] | None = None,
 ) -> Inputs:
     """Return inputs of the evaluation entry, all sizes different.
 
@@ -48,8 +49,10 @@ def example_inputs(
         The number of atoms is a multiple of this: 2 where every atom has a virtual partner.
     device : torch.device, optional
         Where the model is.
+    sizes : iterator of int, optional
+        Sizes to be used; primes that are not taken by default.
     """
-    sizes = _primes(set(taken) | {one.size for one in inputs})
+    sizes = sizes or _primes(set(taken) | {one.size for one in inputs})
     edges = next(sizes)
     atoms = sites * next(n for n in sizes if sites * n not in taken)
     frames = next(sizes) if n_frames is None else n_frames

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -26,8 +27,9 @@ from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree, unpack_tree
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
+from deepmd.pt.recording import NotRecordedError, record
+from deepmd.pt.torchscript import embedding, table
 from deepmd.pt.torchscript.archive import archive_of, named_anew
-from deepmd.pt.torchscript.embedding import SCRIPTED
 from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
 from deepmd.pt.torchscript.loading import load_program
@@ -45,9 +47,7 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     """Return ``forward_edges`` as a plain graph of 5 arrays, two dictionaries and a list."""
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
-        model.packings(),
-        inputs=model.entry_inputs(),
-        taken=sorted(widths(lifted)),
+        model.packings(), inputs=model.entry_inputs(), taken=sorted(widths(lifted))
     )
     names = list(model.output_def().get_data())
     names += [f"{v.name}_grad" for v in model.differentiable()]
@@ -56,7 +56,12 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
         raw = lifted.forward_edges(inputs.with_arrays(arrays))
         return {name: raw[name] for name in names}
 
-    graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs.flat())
+    try:
+        graph = record(function, [one.flat() for one in _examples(model)])
+    except NotRecordedError:
+        graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+            *inputs.flat()
+        )
     _name_inputs(graph, inputs)
     for node in list(graph.graph.nodes):
         _for_torchscript(graph, node)
@@ -66,6 +71,15 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     core.graph.eliminate_dead_code()
     core.recompile()
     return core
+
+
+def _examples(model: Model) -> list[Inputs]:
+    """Return inputs to record with; small ones, because all results stay in memory."""
+    rng = np.random.default_rng(0)
+    sizes = iter(lambda: int(rng.integers(3, 19)), None)
+    return [
+        example_inputs(model.packings(), inputs=model.entry_inputs(), sizes=sizes) for _ in range(6)
+    ]
 
 
 def _name_inputs(graph: torch.fx.GraphModule, inputs: Inputs) -> None:
@@ -95,6 +109,8 @@ def _name_inputs(graph: torch.fx.GraphModule, inputs: Inputs) -> None:
             graph.graph.erase_node(node)
 
 
+#: Functions that nodes of traced graphs stand for.
+_SCRIPTED = {**embedding.SCRIPTED, **table.SCRIPTED}
 _SAME = ("lift_fresh_copy", "detach", "alias", "lift_fresh")
 _PLACES = ("device", "layout", "pin_memory")
 
@@ -107,8 +123,8 @@ def _for_torchscript(graph: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         return
     full_name = node.target._schema.name
     name = full_name.split("::")[1]
-    if full_name in SCRIPTED:
-        node.target = SCRIPTED[full_name]
+    if full_name in _SCRIPTED:
+        node.target = _SCRIPTED[full_name]
     elif name in _SAME:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         graph.graph.erase_node(node)

@@ -46,7 +46,9 @@ def load_program(
         warnings.simplefilter("ignore", DeprecationWarning)
         module = open_in(unit, packed(needed, path).getvalue(), device, {}, False)
         check_operators(f.graph for f in unit.get_functions())
-        return torch.jit._recursive.wrap_cpp_module(module)
+        program = torch.jit._recursive.wrap_cpp_module(module)
+        check_arrays([*program.parameters(), *program.buffers()])
+        return program
 
 
 def check_records(records: Mapping[str, bytes]) -> None:
@@ -82,6 +84,16 @@ def check_operators(graphs: Iterable[Any]) -> None:
     wrong = sorted(k for k in found - exact if not k.startswith(prefixes))
     if wrong:
         raise _refused(f"its program uses {', '.join(wrong[:5])}")
+
+
+def check_arrays(arrays: Iterable[torch.Tensor]) -> None:
+    """Raise ModelFileError if an array reaches beyond its memory, which PyTorch does not check."""
+    for x in arrays:
+        steps = [(n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True)]
+        last = x.storage_offset() + sum(steps)
+        beyond = (last + 1) * x.element_size() > x.untyped_storage().nbytes()
+        if x.numel() and (beyond or min([x.storage_offset(), *steps]) < 0):
+            raise _refused(f"an array of shape {tuple(x.shape)} reaches beyond its record")
 
 
 @functools.cache

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Pairs of neighbours and their packing in TorchScript, as :mod:`deepmd.dpmodel.neighbors`."""
+"""Pairs of neighbors and their packing in TorchScript, as :mod:`deepmd.dpmodel.neighbors`."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Packing(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Edges, sorted by centre, with vectors [Å] and squared lengths [Å²]; at least one atom, by frame."""
+    """Edges, sorted by center, with vectors [Å] and squared lengths [Å²]; at least one atom, by frame."""
 
     i: torch.Tensor
     j: torch.Tensor
@@ -37,7 +37,7 @@ def frame_pairs(
     box: torch.Tensor | None,
     reach: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Places of centres and neighbours, and vectors, of all pairs of real atoms.
+    """Places of centers and neighbors, and vectors, of all pairs of real atoms.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def among_nearest(
     ordered, most, r2 = key[order], limit[order], r2[order]
     first = torch.searchsorted(ordered, ordered)
     end = torch.searchsorted(ordered, ordered, right=True)
-    last = (first + most - 1).clamp(min=0)
+    last = torch.minimum((first + most - 1).clamp(min=0), end - 1)
     beyond = r2[torch.minimum(first + most, end - 1)]
     low, high = beyond * (1.0 - tie), beyond * (1.0 + tie)
     tied = (end - first > most) & (most > 0) & (r2[last] >= low) & (r2 >= low) & (r2 <= high)
@@ -167,9 +167,9 @@ def _kept(p: Packing, e: Pairs) -> torch.Tensor:
             most += s
     kept = torch.nonzero((e.r2 <= p.rcut * p.rcut) & (e.r2 > 0.0)).reshape(-1)
     n = e.atype.shape[0]
-    centre = e.i[kept]
-    if bool((torch.bincount(centre, minlength=n) > most).any()):
-        kept = kept[among_nearest(centre, torch.full_like(centre, most), kept, e)]
+    center = e.i[kept]
+    if bool((torch.bincount(center, minlength=n) > most).any()):
+        kept = kept[among_nearest(center, torch.full_like(center, most), kept, e)]
     types = e.atype[e.j[kept]]
     if p.layout == "typed":
         limit = torch.tensor(p.sel, dtype=torch.int64, device=kept.device)
@@ -187,9 +187,9 @@ def _kept(p: Packing, e: Pairs) -> torch.Tensor:
     return kept
 
 
-def _table(kept: torch.Tensor, centre: torch.Tensor, n: int) -> torch.Tensor:
-    """Lay edges, sorted by centre, out in rows (n, K), -1 where a row is short."""
-    rows = centre[kept]
+def _table(kept: torch.Tensor, center: torch.Tensor, n: int) -> torch.Tensor:
+    """Lay edges, sorted by center, out in rows (n, K), -1 where a row is short."""
+    rows = center[kept]
     counts = torch.bincount(rows, minlength=n)
     width = max(int(counts.max().item()), 1)
     table = torch.full((n * width,), -1, dtype=torch.int64, device=kept.device)
@@ -207,22 +207,22 @@ def _trim(table: torch.Tensor) -> torch.Tensor:
 
 
 def _angles(p: Packing, e: Pairs) -> list[torch.Tensor]:
-    """All ordered pairs of edges of one centre, as positions in the flat list of the edges."""
+    """All ordered pairs of edges of one center, as positions in the flat list of the edges."""
     flat = Packing("flat", p.ntypes, p.edge_rcut, [p.edge_sel], False, p.exclude, 0, 0.0, 0)
     kept = _kept(flat, e)
     position = torch.full_like(e.i, -1)
     position[kept] = torch.arange(kept.shape[0], device=kept.device)
     inner = _kept(p, e)
     inner = inner[e.r2[inner] < p.rcut * p.rcut]
-    centre, where = e.i[inner], position[inner]
-    counts = torch.bincount(centre, minlength=e.atype.shape[0])
+    center, where = e.i[inner], position[inner]
+    counts = torch.bincount(center, minlength=e.atype.shape[0])
     starts = counts.cumsum(0) - counts
-    per_edge = counts[centre]
+    per_edge = counts[center]
     first = torch.repeat_interleave(where, per_edge)
     begin = per_edge.cumsum(0) - per_edge
     offset = torch.arange(first.shape[0], device=first.device)
     offset = offset - torch.repeat_interleave(begin, per_edge)
-    second = where[torch.repeat_interleave(starts[centre], per_edge) + offset]
+    second = where[torch.repeat_interleave(starts[center], per_edge) + offset]
     return [first, second]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What surrounds the traced core in a TorchScript file: pairs, packing, assembly.
+"""Wrapper of the traced core in a TorchScript file: pairs, packing, assembly.
 
 Everything in this file is compiled by ``torch.jit.script``; hence loops over lists and no
 comprehension where a tensor decides. Packing follows :mod:`deepmd.dpmodel.neighbors`. The atoms of
@@ -28,7 +28,7 @@ class Program(torch.nn.Module):
     entry_version: int
     rcut: float
     core_types: int
-    #: Atoms without spin and their partners are at the same place, and neighbours.
+    #: Atoms without spin and their partners are at the same place, and neighbors.
     shortest: float
     message_passing: bool
     precision: str
@@ -80,7 +80,7 @@ class Program(torch.nn.Module):
         frame: torch.Tensor,
         vec: torch.Tensor,
     ) -> list[torch.Tensor]:
-        """Pack edges, sorted by centre, of atoms, sorted by frame, as the model wants them."""
+        """Pack edges, sorted by center, of atoms, sorted by frame, as the model wants them."""
         slots: list[torch.Tensor] = []
         r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
         pairs = Pairs(i, j, atype, frame, vec, r2)
@@ -145,7 +145,7 @@ class Program(torch.nn.Module):
         comm_dict: dict[str, torch.Tensor] | None,
         charge_spin: torch.Tensor | None,
     ) -> dict[str, torch.Tensor]:
-        """Evaluate local atoms among ghosts, with a given neighbour list.
+        """Evaluate local atoms among ghosts, with a given neighbor list.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Program(torch.nn.Module):
         spin : as coord, optional
         nlist : (n_frames, n_local, any width)
             Numbers of extended atoms in any order, -1 where there is none; may reach beyond the
-            cutoff. With spins it must hold the neighbours within the cutoff and the longest
+            cutoff. With spins it must hold the neighbors within the cutoff and the longest
             displacement.
         mapping : (n_frames, n_all), optional
             Local atom of every extended one; needed by models that exchange messages.
@@ -209,7 +209,7 @@ class Program(torch.nn.Module):
         return Atoms(types, nloc, owner, frame_inputs, atom_inputs)
 
     def reach(self, shift: torch.Tensor) -> float:
-        """How far apart [Å] atoms may be that see each other, or each other's partners."""
+        """Largest distance [Å] of atoms that see each other, or each other's partners."""
         if shift.numel() == 0:
             return self.rcut
         farthest = float(torch.sqrt((shift * shift).sum(-1)).max().item())
@@ -245,9 +245,9 @@ class Program(torch.nn.Module):
         else:
             shift = torch.stack([0.0 * shift, shift], 1).reshape(-1, 3)
             rows = torch.nonzero(mask)
-            centres = rows[:, 0] * atoms.types.shape[1] + rows[:, 1]
+            centers = rows[:, 0] * atoms.types.shape[1] + rows[:, 1]
             i, j, vec, between = with_partners(
-                i, j, vec, centres, shift, self.rcut, self.message_passing
+                i, j, vec, centers, shift, self.rcut, self.message_passing
             )
             twice = doubled(atoms, shift, len(self.use_spin))
             out = self.assembled(i, j, vec, between, twice, prefix, do_atomic_virial)
@@ -267,8 +267,8 @@ class Program(torch.nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Evaluate atoms: their values and those of frames, in the order of the input.
 
-        The core gets the real centres, followed by one atom per type that has no edges: these
-        stand for neighbours of which nothing but the type is known. An intensive value of a frame
+        The core gets the real centers, followed by one atom per type that has no edges: these
+        stand for neighbors of which nothing but the type is known. An intensive value of a frame
         is the mean over its atoms of types that are ``counted``.
 
         Parameters
@@ -280,12 +280,12 @@ class Program(torch.nn.Module):
         flat = atoms.types.reshape(-1)
         rows = torch.nonzero(atoms.types[:, :nloc] >= 0)
         n, frame, place = rows.shape[0], rows[:, 0], rows[:, 0] * nloc + rows[:, 1]
-        centres = frame * nall + rows[:, 1]
+        centers = frame * nall + rows[:, 1]
         number = torch.full_like(flat, -1)
-        number[centres] = torch.arange(n, device=flat.device)
+        number[centers] = torch.arange(n, device=flat.device)
         known = number[atoms.owner[j]]
         kinds = torch.arange(self.core_types, dtype=torch.int64, device=flat.device)
-        every, frames = torch.cat([flat[centres], kinds]), torch.cat([frame, 0 * kinds + nf - 1])
+        every, frames = torch.cat([flat[centers], kinds]), torch.cat([frame, 0 * kinds + nf - 1])
         atom_inputs: dict[str, torch.Tensor] = {}
         for name, value in atoms.atom_inputs.items():
             rows = value.flatten(0, 1)[place]

@@ -18,7 +18,7 @@ class Atoms(NamedTuple):
     types : (n_frames, n_all)
         -1 for virtual atoms.
     nloc : int
-        The first atoms of a frame are centres, the others ghosts.
+        The first atoms of a frame are centers, the others ghosts.
     owner : (n_frames * n_all,)
         Place of the atom of which the one in a place is an image.
     frame_inputs : dict of str to (n_frames, d)
@@ -61,14 +61,14 @@ def with_partners(
     i: torch.Tensor,
     j: torch.Tensor,
     vec: torch.Tensor,
-    centres: torch.Tensor,
+    centers: torch.Tensor,
     shift: torch.Tensor,
     rcut: float,
     message_passing: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pairs of atoms and partners within the cutoff, sorted by centre.
+    """Pairs of atoms and partners within the cutoff, sorted by center.
 
-    Partners are centres in models that exchange messages only. They come before the atoms, as
+    Partners are centers in models that exchange messages only. They come before the atoms, as
     in :meth:`deepmd.dpmodel.model.SpinModel.expand`.
 
     Parameters
@@ -76,7 +76,7 @@ def with_partners(
     i, j : (n_pairs,)
         Places of atoms.
     vec : (n_pairs, 3) [Å]
-    centres : (n_centres,)
+    centers : (n_centers,)
         Places of atoms.
     shift : (2 n_places, 3) [Å]
         From the atom to itself or its partner.
@@ -97,9 +97,9 @@ def with_partners(
             j_parts.append(2 * j + b)
             parts.append(vec)
             if a != b:
-                i_parts.append(2 * centres + a)
-                j_parts.append(2 * centres + b)
-                parts.append(vec.new_zeros((centres.shape[0], 3)))
+                i_parts.append(2 * centers + a)
+                j_parts.append(2 * centers + b)
+                parts.append(vec.new_zeros((centers.shape[0], 3)))
     i, j, between = torch.cat(i_parts), torch.cat(j_parts), torch.cat(parts)
     order = torch.argsort(i, stable=True)
     i, j, between = i[order], j[order], between[order]

@@ -2,7 +2,6 @@
 /** Opening files, and saying what is wrong with them. */
 #include <tensorflow/c/c_api.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <unordered_set>
@@ -144,8 +143,6 @@ const std::string& framework_name() {
 }
 
 std::shared_ptr<Program> open_program(const deepmd_source& source) {
-  // Hints about instruction sets and devices are no messages of a model.
-  setenv("TF_CPP_MIN_LOG_LEVEL", "2", 0);
   std::string path = source.path == nullptr ? "the given content" : source.path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   const auto ends = [&](const std::string& end) {

@@ -194,8 +194,8 @@ constexpr const char* kLowerAtomic = "call_lower_atomic_virial";
 
 /** Round a size up: programs that are compiled for each size are compiled a few times only. */
 int64_t rounded(int64_t n) {
-  int64_t step = 8;
-  while (n > 8 * step) step *= 2;
+  int64_t step = 16;
+  while (n > 4 * step) step *= 2;
   return (n + step - 1) / step * step;
 }
 

@@ -25,7 +25,7 @@ from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.runtime.checkpoint import Checkpoint  # noqa: E402
 from deepmd.runtime.step import StepOptions  # noqa: E402
-from deepmd.testing.systems import randomise  # noqa: E402
+from deepmd.testing.systems import randomize  # noqa: E402
 from tests.members import MEMBERS  # noqa: E402
 from tests.members import section as member_section  # noqa: E402
 from tests.pt.models import batch, model, section  # noqa: E402
@@ -143,7 +143,7 @@ def test_the_head_is_needed_and_found(tmp_path):
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_array_finds_its_way_back(name, tmp_path):
-    model = randomise(build_model(member_section(name, tmp_path)))
+    model = randomize(build_model(member_section(name, tmp_path)))
     data = model.serialize()
     state = state_of(data)
     places = array_names(data)
@@ -202,7 +202,7 @@ def test_a_checkpoint_with_a_pair_table_but_without_its_file(member, short, tmp_
     table = tmp_path / "table.txt"
     if short:  # continued to the cutoff
         np.savetxt(table, np.loadtxt(table)[:-9])
-    wanted = randomise(build_model(given))
+    wanted = randomize(build_model(given))
     table.unlink()
     state = state_of(wanted.serialize(), "model.Default.")
     splines = state["model.Default.atomic_model.models.1.tab_data"]
@@ -223,7 +223,7 @@ def test_a_checkpoint_with_a_pair_table_but_without_its_file(member, short, tmp_
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_parameters_of_every_member_are_arrays_again(name, tmp_path):
-    model = randomise(build_model(member_section(name, tmp_path)))
+    model = randomize(build_model(member_section(name, tmp_path)))
     write_checkpoint(tmp_path / "m.pt", Checkpoint({"Default": model}, {}))
     found = read_checkpoint(tmp_path / "m.pt").models["Default"]
     for here, there in zip(split(model), split(found), strict=True):

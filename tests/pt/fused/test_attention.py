@@ -77,7 +77,7 @@ def _layer(precision="float64", **settings):
 def _slots(n, precision):
     mask = np.ones((n, 3))
     mask[:1, 1:] = 0.0
-    mask[1:2] = 0.0  # an atom without neighbours
+    mask[1:2] = 0.0  # an atom without neighbors
     vec = torch.tensor(np.random.default_rng(5).normal(size=(n, 3, 3)))
     return (x.to(getattr(torch, precision)) for x in (vec, torch.tensor(mask)))
 

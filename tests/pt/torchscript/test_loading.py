@@ -9,7 +9,12 @@ import torch
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import packed, read_archive
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint
-from deepmd.pt.torchscript.loading import allowed_operators, check_records, load_program
+from deepmd.pt.torchscript.loading import (
+    allowed_operators,
+    check_arrays,
+    check_records,
+    load_program,
+)
 
 CPU = torch.device("cpu")
 
@@ -109,3 +114,14 @@ def test_what_is_checked_is_what_is_opened(tmp_path):
     assert isinstance(whole, io.BytesIO)
     path.write_bytes(whole.getvalue())
     assert read_archive(path) == records
+
+
+@pytest.mark.parametrize(("shape", "stride", "offset"), [((3, 4), (4, 1), 1), ((2,), (100,), 0)])
+def test_arrays_beyond_their_memory_are_refused(shape, stride, offset):
+    memory = torch.zeros(12)
+    whole = torch.as_strided(memory, (3, 4), (4, 1))
+    check_arrays([memory, whole, whole.t(), torch.zeros(0), torch.zeros(())])
+    made = torch.as_strided(torch.zeros(1000), shape, stride, offset)
+    made.untyped_storage().resize_(12 * 4)
+    with pytest.raises(ModelFileError, match="beyond its record"):
+        check_arrays([made])
