@@ -27,6 +27,7 @@ BACKENDS = {
     "pt": ("--pt", {}, 1.0),
     "pt-compiled": ("--pt", {"enable_compile": True}, 1.0),
     "jax": ("--jax", {}, 1.0),
+    "tf": ("--tf", {}, 1.0),
     "numpy": ("--dp", {}, 0.2),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepmd.dpmodel.ops import register, register_package
+from deepmd.dpmodel.ops import register, register_package, shape
 
 #: More gradients than this (of Hessians) are taken in a loop, or tracing would take minutes.
 _UNROLLED = 9
@@ -180,15 +180,17 @@ def _(x: Any, w: Any, b: Any = None) -> Any:
         flat = tf.reshape(x, (-1, w.shape[0]))
         y = tf.linalg.matmul(flat, w)
         y = y if b is None else tf.nn.bias_add(y, b)
-        return tf.reshape(y, (*_shape(x)[:-1], w.shape[1]))
+        return tf.reshape(y, (*shape(x)[:-1], w.shape[1]))
     y = tf.linalg.matmul(x, w)
     return y if b is None else y + b
 
 
-def _shape(x: Any) -> tuple:
-    from deepmd.dpmodel.ops import shape
-
-    return shape(x)
+@register("add_twice", "tensorflow")
+def _(y: Any, x: Any) -> Any:
+    # The derivatives of a concatenation are slices, and those of these copy them into zeros.
+    wide = shape(y)
+    pairs = tf.reshape(y, (*wide[:-1], 2, x.shape[-1]))
+    return tf.reshape(pairs + x[..., None, :], wide)
 
 
 @register("matrix_transpose", "tensorflow")

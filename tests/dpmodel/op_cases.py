@@ -20,6 +20,8 @@ CASES = {
     "scatter_rows": (lambda x, c: ops.scatter_rows(x, c(ORDER), 6), (4, 2)),
     "linear": (lambda x, c: ops.linear(x, c(W), c(B)), (2, 4, 3)),
     "linear without bias": (lambda x, c: ops.linear(x, c(W)), (4, 3)),
+    "add_twice": (lambda x, c: ops.add_twice(c(G[0][:, :4]), x), (4, 2)),
+    "add_twice, left": (lambda x, c: ops.add_twice(x, c(G[:, :, :2])), (2, 4, 4)),
     "matrix_transpose": (lambda x, c: ops.matrix_transpose(x), (2, 4, 3)),
     "contract": (lambda x, c: ops.contract(c(G), x), (2, 4, 3)),
     "contract, left": (lambda x, c: ops.contract(x, c(G)), (2, 4, 3)),
