@@ -8,6 +8,7 @@ into a copy of the tree with :func:`bind`.
 
 import copy
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -142,7 +143,7 @@ class Module(Settings, metaclass=_Checked):
         version = data.get("@version", 1)
         if version not in s.accepts:
             raise ModelFileError(
-                f"{s.name} {s.type or ''} has version {version}; this program reads "
+                f"{s.name} {s.type or ''} has version {reprlib.repr(version)}; this program reads "
                 f"{', '.join(map(str, s.accepts))}".replace("  ", " ")
             )
         for v in range(version, s.version):
