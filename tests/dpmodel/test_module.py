@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.descriptor import DescrptSeA
-from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk
+from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk, short
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import ModelFileError
@@ -163,3 +163,8 @@ def test_statistics_that_vary_along_slots_are_refused():
     data["@variables"]["davg"][0, 1, 0] = 1.0
     with pytest.raises(ModelFileError, match="differs between the slots"):
         DescrptSeA.deserialize(data)
+
+
+def test_values_in_messages_are_short_and_in_one_line():
+    assert short(np.zeros((9, 9))) == "array([[0., 0., 0., 0., 0., 0., 0., 0., 0.], [0., 0., 0"
+    assert short(None) == "None"
