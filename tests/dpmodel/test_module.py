@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.descriptor import DescrptSeA
-from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk, short
+from deepmd.dpmodel.module import Module, Serial, assign, bind, short, split, walk
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
 from deepmd.schema.settings import setting
 from deepmd.utils.errors import ModelFileError
@@ -166,5 +166,6 @@ def test_statistics_that_vary_along_slots_are_refused():
 
 
 def test_values_in_messages_are_short_and_in_one_line():
-    assert short(np.zeros((9, 9))) == "array([[0., 0., 0., 0., 0., 0., 0., 0., 0.], [0., 0., 0"
+    text = short(np.zeros((9, 9)))
+    assert text.startswith("array([[0., 0.") and len(text) <= 60 and "\n" not in text
     assert short(None) == "None"
