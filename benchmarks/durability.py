@@ -21,8 +21,8 @@ from pathlib import Path
 
 from common import write_system
 
+from deepmd.base import files
 from deepmd.main import main
-from deepmd.utils import files
 
 MODEL = {
     "type_map": ["O", "H"],
@@ -196,7 +196,7 @@ def start() -> int:
     options = parser.parse_args()
     # Imported before the forks, so that each of them starts at once.
     import deepmd.jax.export
-    import deepmd.pt.export  # noqa: F401
+    import deepmd.pt.torchscript.export  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         table(options.suffixes.split(","))

@@ -14,11 +14,11 @@ from models import model
 def freeze(descriptor: str, ntypes: int, suffix: str) -> tuple[float, float, float]:
     """Return wall time [s], processor time [s] and size of the file [MiB]."""
     from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.training.checkpoint import Checkpoint
+    from deepmd.runtime.checkpoint import Checkpoint
     from deepmd.schema import normalize
 
     if suffix == ".pth":
-        from deepmd.pt.export import write_pth as write
+        from deepmd.pt.torchscript.export import write_pth as write
     else:
         from deepmd.jax.export import write_hlo as write
 

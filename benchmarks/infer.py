@@ -2,7 +2,7 @@
 """Time of an evaluation of energy, forces and virial, from positions on, per atom.
 
 A model with random weights is written once, and opened by one process per kind of file and size.
-The search for neighbours is part of the time; its share, and that of the packing, are measured
+The search for neighbors is part of the time; its share, and that of the packing, are measured
 apart where the program is this one.
 """
 
@@ -24,8 +24,8 @@ SIZES = (192, 1536, 5184, 20000)
 def write_model(path: Path) -> None:
     """Write the model with random weights as a neutral file."""
     from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.training.checkpoint import Checkpoint
     from deepmd.io import save_model
+    from deepmd.runtime.checkpoint import Checkpoint
     from deepmd.schema import normalize
 
     data = {

@@ -23,7 +23,7 @@ from infer import write_model
 
 SIZES = (192, 1536, 12288)
 LAYOUTS = ((1, 2), (2, 1))  # ranks, threads
-WARM = 4  # the first calls of a TorchScript model optimise it
+WARM = 4  # the first calls of a TorchScript model optimize it
 
 INPUT = """\
 units        metal

@@ -13,10 +13,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, all_properties
 from ase.outputs import Properties
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.infer import DeepPot
 from deepmd.infer.frames import PARAMETERS, numbered
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def spins(atoms: Atoms) -> np.ndarray:
 def periodic_cell(
     cell: np.ndarray, pbc: Sequence[bool], positions: np.ndarray, rcut: float
 ) -> np.ndarray | None:
-    """Return a cell (3, 3) [Å] that is periodic in all directions and gives the same neighbours.
+    """Return a cell (3, 3) [Å] that is periodic in all directions and gives the same neighbors.
 
     The vectors of open directions are put at right angles to all others, and made so long that no
     image is near. None if every direction is open.
@@ -170,9 +170,9 @@ def periodic_cell(
 
 
 def _report(overflow: Overflow) -> None:
-    """Say how often atoms had more neighbours than the model looks at."""
-    if overflow.centres:
+    """Say how often atoms had more neighbors than the model looks at."""
+    if overflow.centers:
         log.warning(
-            "in all, %d times an atom had more neighbours than sel; the farthest were left out",
-            overflow.centres,
+            "in all, %d times an atom had more neighbors than sel; the farthest were left out",
+            overflow.centers,
         )

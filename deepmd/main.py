@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from deepmd import __version__
+from deepmd.base.errors import InputError, closest_name
 from deepmd.entrypoints.commands import (
     COMMANDS,
     LOG,
@@ -22,7 +23,6 @@ from deepmd.entrypoints.commands import (
     option,
 )
 from deepmd.entrypoints.main import backend_key, dispatch
-from deepmd.utils.errors import InputError, nearest
 
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         """Print usage and message, and exit with 2."""
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong is not None:
-            match = nearest(wrong[1], re.findall(r"[\w.-]+", wrong[2]))
+            match = closest_name(wrong[1], re.findall(r"[\w.-]+", wrong[2]))
             message += f'; did you mean "{match}"?' if match else ""
         super().error(message)
 
@@ -121,7 +121,7 @@ def _suggestion(parsed: argparse.Namespace, unknown: Sequence[str]) -> str:
     options = [*(COMMANDS | NOT_BUILT)[parsed.command][1], *LOG] if parsed.command else []
     flags = [f for item in options for o in alternatives(item) for f in o.flags if f[0] == "-"]
     first = next((a.partition("=")[0] for a in unknown if a.startswith("--")), "")
-    match = nearest(first, flags) if first else None
+    match = closest_name(first, flags) if first else None
     return f'; did you mean "{match}"?' if match else ""
 
 

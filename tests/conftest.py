@@ -47,9 +47,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def quick_programs():
-    """Let XLA compile without most of its optimisations: the same numbers in half the time."""
+    """Let XLA compile without most of its optimizations: the same numbers in half the time."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def eager_functions(monkeypatch):
+    """Let TensorFlow run functions as they are, without tracing: the same numbers in less time."""
+    tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    from deepmd.runtime import programs
+    from deepmd.tf import evaluator, train_step
+
+    def eager(function, *specs):
+        return lambda *args: function(*tf.nest.map_structure(tf.convert_to_tensor, args))
+
+    monkeypatch.setattr(programs, "_made", type(programs._made)())
+    for module in (evaluator, train_step):
+        monkeypatch.setattr(module, "traced", eager)

@@ -71,11 +71,11 @@ START = {
     "deepmd.entrypoints",
     "deepmd.entrypoints.commands",
     "deepmd.entrypoints.main",
-    "deepmd.utils",
-    "deepmd.utils.errors",
-    "deepmd.utils.files",
-    "deepmd.utils.launcher",
-    "deepmd.utils.log",
+    "deepmd.base",
+    "deepmd.base.errors",
+    "deepmd.base.files",
+    "deepmd.base.launcher",
+    "deepmd.base.log",
 }
 #: Parts of the standard library that take long to load.
 SLOW = {"asyncio", "dataclasses", "importlib.metadata", "inspect", "multiprocessing", "subprocess"}

@@ -7,10 +7,10 @@ import pytest
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
+from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import randomise, small_system
+from deepmd.testing.systems import randomize, small_system
 from tests.members import DESCRIPTORS, FITTINGS, MEMBERS, section
 
 
@@ -54,7 +54,7 @@ def test_every_component_is_a_member():
 @pytest.mark.parametrize("name", MEMBERS)
 def test_single_precision(name, tmp_path):
     pytest.importorskip("torch")
-    model = randomise(build_model(section(name, tmp_path, "float32")))
+    model = randomize(build_model(section(name, tmp_path, "float32")))
     data = model.serialize()
     exact = Model.deserialize(doubled(data))
     single, double = (DeepEval.from_evaluator(evaluator("torch", m)) for m in (model, exact))
@@ -63,17 +63,20 @@ def test_single_precision(name, tmp_path):
     assert any((first[key] != second[key]).any() for key in first)
 
 
-@pytest.mark.parametrize("suffix", ["pth", "hlo"])
+@pytest.mark.parametrize("suffix", ["pth", "hlo", "pb"])
 @pytest.mark.parametrize("name", MEMBERS)
 def test_compiled_file(name, suffix, tmp_path, request):
     if suffix == "hlo":
         pytest.importorskip("flatbuffers")
         export = pytest.importorskip("deepmd.jax.export").write_hlo
         request.getfixturevalue("quick_programs")
+    elif suffix == "pb":
+        pytest.importorskip("tensorflow")
+        export = pytest.importorskip("deepmd.tf.files").write_pb
     else:
         pytest.importorskip("torch")
-        export = pytest.importorskip("deepmd.pt.export").write_pth
-    model = randomise(build_model(section(name, tmp_path)))
+        export = pytest.importorskip("deepmd.pt.torchscript.export").write_pth
+    model = randomize(build_model(section(name, tmp_path)))
     file = tmp_path / f"model.{suffix}"
     export(file, model_file_dict(model, {}, None, "NumPy"))  # compares probes
     opened, neutral = DeepEval(file), DeepEval.from_evaluator(evaluator("numpy", model))

@@ -8,12 +8,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from deepmd.utils.errors import InputError, NotAvailableError
-from deepmd.utils.plugin import Registry, file_under, load_entry_points
+from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.plugin import Registry, file_under, load_entry_points
 
 
 class Feature(Flag):
-    """What a backend can do."""
+    """Capabilities of a backend."""
 
     ENTRY_POINT = auto()
     DEEP_EVAL = auto()
@@ -31,8 +31,8 @@ EVERYTHING = (
 class _Hook:
     """A function of a backend, imported when it is asked for."""
 
-    def __init__(self, meaning: str) -> None:
-        self.meaning = meaning
+    def __init__(self, meaning: str, *, reads: bool = False) -> None:
+        self.meaning, self.reads = meaning, reads
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -40,8 +40,10 @@ class _Hook:
     def __get__(self, backend: "Backend | None", owner: type) -> Any:
         if backend is None:
             return self
-        backend.require()
+        backend.require(reading=self.reads)
         target = backend.hooks.get(self.name)
+        if self.reads and backend.why_not() is not None:
+            target = backend.reading_hooks.get(self.name, target)
         if target is None:
             raise NotAvailableError(
                 f"{self.meaning} is not built yet", where=f"backend {backend.name}"
@@ -63,26 +65,38 @@ class Backend:
         Name for people: ``"PyTorch"``.
     packages : tuple of str
         Packages that must be installed.
+    reading_packages : tuple of str, optional
+        Packages that suffice for reading and evaluating its files, where these are fewer.
     suffixes : tuple of str
         Suffixes of its model files; the first is written by default.
+    folders : tuple of str
+        Those of the suffixes whose model files are folders.
     checkpoint_suffix : str, optional
         Suffix of its training checkpoints.
+    checkpoint_parts : tuple of str
+        Suffixes of further files that belong to one.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
         Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
+    reading_hooks : dict of str to str
+        Those that take their place where only ``reading_packages`` are installed.
     """
 
     Feature = Feature
     key: ClassVar[str] = ""
     name: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
+    reading_packages: ClassVar[tuple[str, ...] | None] = None
     suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
+    checkpoint_parts: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
+    reading_hooks: ClassVar[dict[str, str]] = {}
 
     # -- registry -----------------------------------------------------------------------------
 
@@ -156,36 +170,39 @@ class Backend:
         return self.why_not() is None
 
     def why_not(self) -> str | None:
-        """Why this backend cannot be used here, or None."""
-        missing = [p for p in self.packages if find_spec(p) is None]
-        if missing:
-            return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
-        return None
+        """Return the reason this backend cannot be used here, or None."""
+        return not_installed(self.packages)
 
-    def require(self) -> None:
-        """Raise NotAvailableError if this backend cannot be used here."""
-        reason = self.why_not()
+    def why_not_read(self) -> str | None:
+        """Return the reason files of this backend cannot be read here, or None."""
+        if self.reading_packages is None:
+            return self.why_not()
+        return not_installed(self.reading_packages)
+
+    def require(self, *, reading: bool = False) -> None:
+        """Raise NotAvailableError if this backend, or the reading of its files, is not available."""
+        reason = self.why_not_read() if reading else self.why_not()
         if reason is not None:
             raise NotAvailableError(f"cannot be used: {reason}", where=f"backend {self.name}")
 
     # -- hooks --------------------------------------------------------------------------------
 
     #: ``(path, head=None)``: open a model file or checkpoint; an Evaluator. ``head`` names a branch.
-    deep_eval = _Hook("evaluating models")
+    deep_eval = _Hook("evaluating models", reads=True)
     #: The subclass of TrainStep.
     train_step = _Hook("training")
     #: ``(path)``: a Checkpoint.
-    read_checkpoint = _Hook("reading checkpoints")
+    read_checkpoint = _Hook("reading checkpoints", reads=True)
     #: ``(path, checkpoint)``
     write_checkpoint = _Hook("writing checkpoints")
     #: ``(path)``: the neutral model dictionary out of a file.
-    serialize_hook = _Hook("reading this kind of model file")
+    serialize_hook = _Hook("reading this kind of model file", reads=True)
     #: ``(path, data)``: write a file from the neutral model dictionary.
     deserialize_hook = _Hook("writing this kind of model file")
 
     @property
     def neighbor_stat(self) -> Any:
-        """The function that counts neighbours of a data set; one for all backends."""
+        """The function that counts neighbors of a data set; one for all backends."""
         return import_module("deepmd.data.neighbor_stat").neighbor_stat
 
     @property
@@ -214,8 +231,8 @@ class Backend:
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
         """
-        from deepmd.dpmodel.probes import model_file_dict
         from deepmd.io.files import branch_of, branch_params
+        from deepmd.runtime.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head")
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)
@@ -234,6 +251,16 @@ class Backend:
             checkpoint.backend,
         )
         self.deserialize_hook(output, data)
+
+
+def not_installed(packages: tuple[str, ...]) -> str | None:
+    """Return a sentence that names the packages that are not installed, or None."""
+    missing = [
+        p for p in packages if find_spec(p.partition(".")[0]) is None or find_spec(p) is None
+    ]
+    if missing:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+    return None
 
 
 _Feature = Feature

@@ -6,22 +6,22 @@ import re
 from pathlib import Path
 
 from deepmd.backend.backend import Backend, choose_backend
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.base.errors import InputError, ModelFileError
 
 
 def backend_of(path: str | os.PathLike[str]) -> Backend:
-    """Return the backend that opens a file, by its suffix, if it can be used here."""
+    """Return the backend that opens a file, by its suffix, if its files can be read here."""
     if not has_known_suffix(path):
         refuse_other(Path(path))
     backend = Backend.detect_backend_by_model(path)()
-    backend.require()
+    backend.require(reading=True)
     return backend
 
 
 def existing_model(path: str | os.PathLike[str]) -> Path:
     """Return the path of a model file the user named, if it is there."""
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_folder_kind(path):
         raise _a_folder(path)
     if not path.exists():
         beside = sorted(p.name for p in path.parent.glob(f"{path.stem}.*")) if path.stem else []
@@ -50,11 +50,19 @@ def refuse_other(path: Path) -> None:
 
 
 def _a_folder(path: Path) -> ModelFileError:
-    inside = sorted(p.name for p in path.iterdir() if p.is_file() and has_known_suffix(p))
+    inside = sorted(
+        p.name for p in path.iterdir() if (p.is_file() or is_folder_kind(p)) and has_known_suffix(p)
+    )
     files = [n for n in inside if not n.startswith(".") and not n.endswith((".yaml", ".yml"))]
     named = f": {', '.join(files[:5])}{', …' * (len(files) > 5)}" if files else ""
     fix = f"name the file{named}" if files else "name a model file or checkpoint"
     return ModelFileError("is a folder, a model file was expected", where=path, fix=fix)
+
+
+def is_folder_kind(path: str | os.PathLike[str]) -> bool:
+    """Whether model files of this name are folders."""
+    kinds = tuple(s for b in Backend.get_backends().values() for s in b.folders)
+    return Path(path).name.lower().endswith(kinds)
 
 
 def has_known_suffix(path: str | os.PathLike[str]) -> bool:

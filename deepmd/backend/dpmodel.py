@@ -14,10 +14,10 @@ class DPModelBackend(Backend):
     checkpoint_suffix = ".dp"
     features = EVERYTHING
     hooks = {
-        "deep_eval": "deepmd.dpmodel.evaluator:open_model",
-        "train_step": "deepmd.dpmodel.training.numpy_step:NumPyTrainStep",
-        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
+        "deep_eval": "deepmd.np.evaluator:open_model",
+        "train_step": "deepmd.np.train_step:NumPyTrainStep",
+        "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
+        "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",
         "serialize_hook": "deepmd.io:load_model",
-        "deserialize_hook": "deepmd.dpmodel.probes:write_model",
+        "deserialize_hook": "deepmd.runtime.probes:write_model",
     }

@@ -10,14 +10,15 @@ class JAXBackend(Backend):
 
     name = "JAX"
     packages = ("jax",)
-    suffixes = (".hlo",)
+    suffixes = (".hlo", ".savedmodel")
+    folders = (".savedmodel",)
     checkpoint_suffix = ".jax"
     features = EVERYTHING
     hooks = {
-        "deep_eval": "deepmd.jax.evaluator:open_hlo",
+        "deep_eval": "deepmd.jax.files:open_model",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",
-        "read_checkpoint": "deepmd.io.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.io.checkpoint:write_checkpoint",
-        "serialize_hook": "deepmd.jax.export:read_hlo",
-        "deserialize_hook": "deepmd.jax.export:write_hlo",
+        "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
+        "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",
+        "serialize_hook": "deepmd.jax.files:read_model",
+        "deserialize_hook": "deepmd.jax.files:write_model",
     }

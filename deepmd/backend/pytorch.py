@@ -16,8 +16,8 @@ class PyTorchBackend(Backend):
     hooks = {
         "deep_eval": "deepmd.pt.files:open_model",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
-        "read_checkpoint": "deepmd.pt.checkpoint:read_checkpoint",
-        "write_checkpoint": "deepmd.pt.checkpoint:write_checkpoint",
+        "read_checkpoint": "deepmd.pt.checkpoint.checkpoint:read_checkpoint",
+        "write_checkpoint": "deepmd.pt.checkpoint.checkpoint:write_checkpoint",
         "serialize_hook": "deepmd.pt.files:read_model",
-        "deserialize_hook": "deepmd.pt.export:write_pth",
+        "deserialize_hook": "deepmd.pt.torchscript.export:write_pth",
     }

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import DataError
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import expand_systems, open_systems
 from deepmd.data.system import FIELDS
 from deepmd.dpmodel.label import Label
-from deepmd.utils.errors import DataError
 
 
 class DeepmdData:

@@ -10,7 +10,7 @@ from deepmd.dpmodel.batch import Edges
 
 @dataclasses.dataclass(frozen=True)
 class PackedEdges:
-    """Edges of one frame: neighbours per centre, neighbour numbers, shifts as small integers."""
+    """Edges of one frame: neighbors per center, neighbor numbers, shifts as small integers."""
 
     counts: np.ndarray
     j: np.ndarray
@@ -23,7 +23,7 @@ class PackedEdges:
 
     @classmethod
     def pack(cls, edges: Edges, natoms: int) -> "PackedEdges":
-        """Pack edges, which must be sorted by centre, without loss."""
+        """Pack edges, which must be sorted by center, without loss."""
         counts = np.bincount(edges.i, minlength=natoms).astype(np.int32)
         most = np.abs(edges.shift).max(initial=0.0)
         # Only atoms absurdly far outside of their cell need the last one.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a trainer asks of data: the next batch, fixed batches, batches for statistics, a state."""
+"""Data set of a trainer: the next batch, fixed batches, batches for statistics, a state."""
 
 import collections
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from deepmd.base.errors import InputError, located
 from deepmd.data.cache import EdgeCache
 from deepmd.data.sampler import Sampler
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch, Edges, join, join_edges
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import find_edges
-from deepmd.utils.errors import InputError, located
 
 #: Systems that a summary shows, at most.
 _LISTED = 50
 
 
 class Dataset:
-    """Systems, a sampler and a cache of neighbours.
+    """Systems, a sampler and a cache of neighbors.
 
     Parameters
     ----------

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import DataError, NotAvailableError
+from deepmd.base.reading import reading, reason, shown
 from deepmd.data.lmdb_pages import check_pages
 from deepmd.data.storage import LARGEST, describe_odd
 from deepmd.data.system import COORD, TYPES, System, match_types
 from deepmd.dpmodel.label import Label
-from deepmd.utils.door import reading, reason, shown
-from deepmd.utils.errors import DataError, NotAvailableError
 
 #: Names of arrays in a frame that are called otherwise here.
 NAMES = {

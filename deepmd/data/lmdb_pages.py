@@ -12,7 +12,7 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from deepmd.utils.door import reading
+from deepmd.base.reading import reading
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF = 1, 2
@@ -22,7 +22,7 @@ _HEADER, _NODE, _MOST_LEVELS = 16, 8, 32
 
 
 class _Root(NamedTuple):
-    """What a reader starts from: bytes per page, first page of the tree, last page in use."""
+    """Start of a reader: bytes per page, first page of the tree, last page in use."""
 
     page_size: int
     page: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Smallest distance and largest numbers of neighbours of a data set, and ``sel: "auto"``."""
+"""Smallest distance and largest numbers of neighbors of a data set, and ``sel: "auto"``."""
 
 import logging
 import math
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import DataError, InputError, located
+from deepmd.base.log import with_progress
 from deepmd.data.system import System
 from deepmd.dpmodel.atomic_model import AtomicModel
 from deepmd.dpmodel.batch import Batch
@@ -15,8 +17,6 @@ from deepmd.dpmodel.label import SPIN
 from deepmd.dpmodel.model.spin import farthest_partner, with_partners
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.schema.descriptor import Selection
-from deepmd.utils.errors import DataError, InputError, located
-from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def neighbor_stat(
     ntypes : int
         Number of types.
     mixed_types : bool
-        Count neighbours of all types together.
+        Count neighbors of all types together.
     virtual_scale : sequence of float, optional
         Displacement of virtual atoms per unit of spin [Å], by types: they are counted, too; of a
         type and its virtual one the larger number is returned.
@@ -49,11 +49,11 @@ def neighbor_stat(
     Returns
     -------
     min_nbor_dist : float
-        Smallest distance [Å]; infinite when no atom has a neighbour.
+        Smallest distance [Å]; infinite when no atom has a neighbor.
     max_nbor_size : (ntypes,) int64, or (1,) with ``mixed_types``
-        Largest number of neighbours, of each type, any atom has.
+        Largest number of neighbors, of each type, any atom has.
     """
-    nearest, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
+    min_dist, most = math.inf, np.zeros(1 if mixed_types else ntypes, dtype=np.int64)
     for system in with_progress(systems, "counted neighbors in %d of %d systems"):
         system.count_types(ntypes)  # raises on a type outside of the type map
         for frames in _frame_ranges(system):
@@ -69,8 +69,8 @@ def neighbor_stat(
                 distance, counts = _batch_stat(batch, rcut, ntypes, mixed_types)
                 if virtual_scale is not None:
                     counts = _count_with_partners(batch, rcut, virtual_scale, mixed_types)
-            nearest, most = min(nearest, distance), np.maximum(most, counts)
-    return nearest, most
+            min_dist, most = min(min_dist, distance), np.maximum(most, counts)
+    return min_dist, most
 
 
 def drop_close_pairs(systems: Sequence[System], shortest: float) -> None:
@@ -117,16 +117,16 @@ def _batch_stat(
 ) -> tuple[float, np.ndarray]:
     batch.edges = edges = batch_edges(batch, rcut)
     vec = batch.vectors()
-    nearest = math.sqrt(float(np.einsum("ea,ea->e", vec, vec).min(initial=math.inf)))
+    min_dist = math.sqrt(float(np.einsum("ea,ea->e", vec, vec).min(initial=math.inf)))
     n, width = batch.n_atoms, 1 if mixed_types else ntypes
     key = edges.i if mixed_types else edges.i * ntypes + batch.atype[edges.j]
-    return nearest, np.bincount(key, minlength=n * width).reshape(n, width).max(axis=0)
+    return min_dist, np.bincount(key, minlength=n * width).reshape(n, width).max(axis=0)
 
 
 def _count_with_partners(
     batch: Batch, rcut: float, virtual_scale: Sequence[float], mixed_types: bool
 ) -> np.ndarray:
-    """Largest numbers of neighbours among atoms and their virtual partners."""
+    """Largest numbers of neighbors among atoms and their virtual partners."""
     ntypes, twice = len(virtual_scale), with_partners(batch, virtual_scale)
     twice.edges = edges = batch_edges(twice, rcut)
     counts = np.zeros((twice.n_atoms, 2 * ntypes), dtype=np.int64)
@@ -170,7 +170,7 @@ def resolve_sel(
             given = given.sum(keepdims=True)
         if given.shape == counts.shape and (given < counts).any():
             log.warning(
-                "%s is %s, but the data have up to %s neighbours: the farthest will be left out",
+                "%s is %s, but the data have up to %s neighbors: the farthest will be left out",
                 where,
                 given.tolist(),
                 counts.tolist(),
@@ -185,7 +185,7 @@ def resolve_sel(
         raise InputError(f'"{sel}" is not understood', where=where, fix='use "auto" or "auto:1.1"')
     if not counts.any():
         raise InputError(
-            "no atom of the data has a neighbour within the cutoff",
+            "no atom of the data has a neighbor within the cutoff",
             where=where,
             fix='give numbers instead of "auto", or a larger cutoff',
         )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Which frames make up the next batch: rules of batch size and probability, reproducible draws."""
+"""Choice of the frames of the next batch: batch sizes, probabilities, reproducible draws."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from deepmd.utils.errors import DataError, InputError
+from deepmd.base.errors import DataError, InputError
 
 
 class Sampler:
@@ -19,7 +19,7 @@ class Sampler:
 
     Random numbers depend on (seed, step) and (seed, system, pass) only. So the state is three small
     arrays of counters, it is the same on every rank, and a restart continues the exact stream. With
-    several ranks all draw the same system and take neighbouring parts of one shuffle, as one
+    several ranks all draw the same system and take neighboring parts of one shuffle, as one
     process with a ``world`` times larger batch would.
 
     A mixed batch, ``mixed:N`` or ``mix:N``, is put together of single frames: every one is drawn like

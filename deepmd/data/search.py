@@ -5,11 +5,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from deepmd.base.errors import DataError
+from deepmd.base.log import with_progress
 from deepmd.data.lmdb import is_lmdb, open_lmdb
+from deepmd.data.path import DPH5Path, DPPath
 from deepmd.data.system import System
-from deepmd.utils.errors import DataError
-from deepmd.utils.log import with_progress
-from deepmd.utils.path import DPH5Path, DPPath
 
 
 def expand_systems(paths: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.utils.errors import DataError, InputError
-from deepmd.utils.path import DPPath
+from deepmd.base.errors import DataError, InputError
+from deepmd.data.path import DPPath
 
 
 def fit_bias(

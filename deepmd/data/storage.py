@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.utils.errors import DataError
-from deepmd.utils.path import DPPath
+from deepmd.base.errors import DataError
+from deepmd.data.path import DPPath
 
 #: Larger numbers are no physics, and overflow when they are squared.
 LARGEST = 1e100

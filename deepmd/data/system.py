@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import DataError, InputError, did_you_mean
+from deepmd.base.reading import shown
+from deepmd.data.path import DPPath
 from deepmd.data.storage import FrameArray, count_frames
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label, check_charge_spin
-from deepmd.utils.door import shown
-from deepmd.utils.errors import DataError, InputError, did_you_mean
-from deepmd.utils.path import DPPath
 
 COORD = Label("coord", 3, True, required=True)
 BOX = Label("box", 9, False, required=True)

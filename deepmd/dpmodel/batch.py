@@ -10,15 +10,15 @@ import numpy as np
 
 @dataclasses.dataclass
 class Edges:
-    """Directed pairs of neighbours, sorted by centre.
+    """Directed pairs of neighbors, sorted by center.
 
     Attributes
     ----------
     i, j : (n_edges,) int64
-        Centre and neighbour. Every pair within the cutoff appears in both directions, and an atom
-        may be a neighbour of its own periodic images.
+        Center and neighbor. Every pair within the cutoff appears in both directions, and an atom
+        may be a neighbor of its own periodic images.
     shift : (n_edges, 3) float64
-        Lattice translation of the neighbour, in cell vectors:
+        Lattice translation of the neighbor, in cell vectors:
         ``vec = coord[j] - coord[i] + shift @ cell[frame[i]]`` [Å].
     """
 
@@ -123,7 +123,7 @@ class Batch:
         return dataclasses.replace(self, **parts)
 
     def coincident(self) -> np.ndarray:
-        """Pairs of atoms (n, 2) that are at the same place, which no list of neighbours has."""
+        """Pairs of atoms (n, 2) that are at the same place, which no list of neighbors has."""
         place = self.coord
         if self.periodic.any():
             cell = np.where(self.periodic[:, None, None], self.cell, np.eye(3))
@@ -139,14 +139,14 @@ class Batch:
         return np.stack([first, second], axis=1)[same]
 
     def vectors(self) -> np.ndarray:
-        """Edge vectors (n_edges, 3) [Å], neighbour minus centre."""
+        """Edge vectors (n_edges, 3) [Å], neighbor minus center."""
         e = self.edges
         vec = np.take(self.coord, e.j, axis=0)
         vec -= np.take(self.coord, e.i, axis=0)
         ends = np.searchsorted(e.i, self.offsets())
         in_order = (np.diff(self.frame) >= 0).all()
         for f in np.flatnonzero(self.periodic):
-            # A cell for every edge would take longer. Edges are sorted by centre; so they are by
+            # A cell for every edge would take longer. Edges are sorted by center; so they are by
             # frame, unless somebody mixed the atoms.
             part = slice(ends[f], ends[f + 1]) if in_order else self.frame[e.i] == f
             vec[part] += e.shift[part] @ self.cell[f]

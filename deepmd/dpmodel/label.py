@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What may be read from a data set besides positions, cells and types."""
+"""Labels and parameters of a data set, besides positions, cells and types."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.output_def import Level
-from deepmd.utils.errors import InputError
 
 #: Numbers of charges (from -100) and multiplicities (from 0) that models tell apart.
 CHARGES, MULTIPLICITIES = 200, 100

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deepmd.dpmodel.reading import check_same, claim_module, fits
+from deepmd.base.errors import ModelFileError, did_you_mean
+from deepmd.base.plugin import Registry, file_under
+from deepmd.dpmodel.construction import check_same, claim_module, fits
 from deepmd.dpmodel.serial import SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
-from deepmd.utils.errors import ModelFileError, did_you_mean
-from deepmd.utils.plugin import Registry, file_under
 
 
 class _Checked(type):
@@ -95,7 +95,7 @@ class Module(Settings, metaclass=_Checked):
             if key == "@class":
                 out[key] = s.name
             elif key == "@version":
-                out[key] = s.version
+                out[key] = self.stored_version
             elif key == "type":
                 out[key] = s.type
             elif key == "@variables":
@@ -111,6 +111,11 @@ class Module(Settings, metaclass=_Checked):
                     of_part = children[key] in s.parts
                     out[key] = child._variables() if of_part else _serialize_child(child)
         return out
+
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary; one that depends on the content is a matter of the subclass."""
+        return self.serial.version
 
     def _variables(self) -> dict:
         """Return the dictionary of a part without its settings."""

@@ -10,7 +10,7 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 
 class Level(enum.StrEnum):

@@ -9,7 +9,7 @@ SPECIAL = ("@class", "@version", "@variables", "type")
 
 @dataclasses.dataclass(frozen=True)
 class Serial:
-    """What a class of modules holds, and the dictionary it is stored as.
+    """Contents of a class of modules, and the dictionary it is stored as.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ class Serial:
     parts : mapping of str to (str or None, str)
         Children that the constructor makes, with the keys of their settings, where they have such,
         and of the rest. They have no dictionary of their own.
+    keys : mapping of str to str
+        Keys of children that differ from their names.
     arguments : mapping of str to str
         Keys of settings of parts, and what the constructor calls them.
     rows : tuple of str
@@ -58,6 +60,7 @@ class Serial:
     constants: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str | None, str]] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rows: tuple[str, ...] = ()
     grows: bool = False
@@ -72,7 +75,8 @@ class Serial:
     @property
     def child_keys(self) -> dict[str, str]:
         """Key of every child."""
-        return {name: self.parts[name][1] if name in self.parts else name for name in self.children}
+        keys = {**self.keys, **{name: keys[1] for name, keys in self.parts.items()}}
+        return {name: keys.get(name, name) for name in self.children}
 
     @property
     def config(self) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.utils.errors import InputError
 
 _Kind = TypeVar("_Kind", bound=Any)
 

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.backend import Backend
-from deepmd.backend.detect import backend_of, resolve_model
+from deepmd.backend.detect import backend_of, is_folder_kind, resolve_model
+from deepmd.base.errors import DataError, InputError, NotAvailableError
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.probes import make_probes
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
-from deepmd.io.checkpoint import has_training
 from deepmd.io.files import branch_of
+from deepmd.runtime.checkpoint_file import has_training
+from deepmd.runtime.probes import make_probes
 from deepmd.train import statistics
 from deepmd.train.checkpoints import find_checkpoints
-from deepmd.utils.errors import DataError, InputError, NotAvailableError
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _text(bias: np.ndarray) -> list[Any]:
 def find_input(given: str, backend: str | None) -> tuple[Path, Backend]:
     """Return the file the user means, and the backend that opens it."""
     path = Path(given)
-    if path.is_dir():
+    if path.is_dir() and not is_folder_kind(path):
         source = checkpoint_backend(given, backend)
         source.require()
         return find_checkpoints(path, source.checkpoint_suffix or "")[0], source

@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from deepmd.utils.errors import InputError, did_you_mean
-from deepmd.utils.log import LEVELS
+from deepmd.base.errors import InputError, did_you_mean
+from deepmd.base.log import LEVELS
 
 
 class Option(NamedTuple):
@@ -94,7 +94,7 @@ TRAIN: Options = [
     ),
     option(
         "--skip-neighbor-stat",
-        'do not count neighbours first; sel must be numbers, not "auto"',
+        'do not count neighbors first; sel must be numbers, not "auto"',
         False,
     ),
     MPI_LOG,
@@ -229,7 +229,7 @@ NEIGHBOR_STAT: Options = [
         "names of the types; by default those of type_map.raw in order of appearance",
         nargs="+",
     ),
-    option("--mixed-type --one-type", "count neighbours of all types together", False),
+    option("--mixed-type --one-type", "count neighbors of all types together", False),
 ]
 DOC_TRAIN_INPUT: Options = [
     option(
@@ -240,18 +240,48 @@ DOC_TRAIN_INPUT: Options = [
     ),
     option("--multi-task", "describe multi-task inputs", False),
 ]
+CONVERT_FROM: Options = [
+    option(
+        "FROM",
+        "version that wrote the model, which its file tells; pbtxt marks the text form",
+        "auto",
+        nargs="?",
+        choices=["auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0", "pbtxt"],
+    ),
+    option("-i --input-model", "frozen TensorFlow model", "frozen_model.pb"),
+    option("-o --output-model", "model file, or .pbtxt for the text form", "convert_out.pb"),
+]
+
+COMPRESS: Options = [
+    option("-i --input", "model file", "frozen_model"),
+    option("-o --output", "file that is written", "frozen_model_compressed"),
+    option("-s --step", "length of the intervals of the tables", 0.01),
+    option("-e --extrapolate", "how many times farther than the data the tables reach", 5.0),
+    option("-f --frequency", "accepted for compatibility", -1),
+    option("-c --checkpoint-folder", "accepted for compatibility", "model-compression"),
+    option(
+        "-t --training-script",
+        "input of the training, whose data tell the smallest distance if the model does not",
+        metavar="INPUT",
+    ),
+    option("--undo", "write the model without its tables", False),
+    MPI_LOG,
+    HEAD,
+]
 
 #: Command -> what it does, and its options.
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
     "freeze": ("write the model of a checkpoint as a model file", FREEZE),
-    "test": ("compare a model with labelled data", TEST),
+    "test": ("compare a model with labeled data", TEST),
     "change-bias": ("fit the bias of a model to data, or set it", CHANGE_BIAS),
     "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
+    "compress": ("tabulate the embedding networks of a model file", COMPRESS),
+    "convert-from": ("convert frozen TensorFlow models of old versions", CONVERT_FROM),
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
-    "neighbor-stat": ("smallest distance and numbers of neighbours of data", NEIGHBOR_STAT),
+    "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "doctor": ("say what of this installation works", []),
 }
@@ -294,39 +324,12 @@ def alternatives(item: Option | list[Option]) -> list[Option]:
 
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {
-    "compress": (
-        "tabulate the embedding networks of a model file",
-        [
-            option("-i --input", default="frozen_model"),
-            option("-o --output", default="frozen_model_compressed"),
-            option("-s --step", default=0.01),
-            option("-e --extrapolate", default=5),
-            option("-f --frequency", default=-1),
-            option("-c --checkpoint-folder", default="model-compression"),
-            option("-t --training-script"),
-            MPI_LOG,
-            HEAD,
-        ],
-    ),
     "transfer": (
         "copy parameters between frozen TensorFlow models",
         [
             option("-r --raw-model", default="raw_frozen_model.pb"),
             option("-O --old-model", default="old_frozen_model.pb"),
             option("-o --output", default="frozen_model.pb"),
-        ],
-    ),
-    "convert-from": (
-        "convert model files of old versions",
-        [
-            option(
-                "FROM",
-                default="auto",
-                nargs="?",
-                choices=["auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0", "pbtxt"],
-            ),
-            option("-i --input-model", default="frozen_model.pb"),
-            option("-o --output-model", default="convert_out.pb"),
         ],
     ),
     "embed": (

@@ -5,15 +5,16 @@ import logging
 from typing import Any
 
 from deepmd.backend.detect import backend_of, existing_model, refuse_same_file
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
 def convert_backend(*, INPUT: str, OUTPUT: str, **_: Any) -> None:
     """Convert the model file ``INPUT`` into ``OUTPUT``; the suffixes say which kinds they are."""
+    OUTPUT = str(OUTPUT).rstrip("/")  # of folders
     target, source = backend_of(OUTPUT), backend_of(INPUT)
-    if not str(OUTPUT).lower().endswith(target.suffixes):
+    if not OUTPUT.lower().endswith(target.suffixes):
         raise InputError(
             "training checkpoints cannot be written by a conversion",
             where=OUTPUT,

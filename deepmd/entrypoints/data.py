@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
 from deepmd.infer.batch_size import atoms_per_call
 from deepmd.schema import load_input, upgrade
 from deepmd.schema.load import read_text
-from deepmd.utils.errors import InputError
 
 
 def data_paths(

@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from deepmd import __version__
+from deepmd.base import native
+from deepmd.base.errors import NotAvailableError
 from deepmd.entrypoints.ipi import driver
-from deepmd.utils import native
-from deepmd.utils.errors import NotAvailableError
 
 _BUILD = "install a C++ compiler, then build the package again (pip install ., or make native)"
 #: Packages of frameworks -> their names, how to get them, and the libraries of their backends.
 _FRAMEWORKS = {
     "torch": ("PyTorch", 'pip install "deepmd-kit[torch]"', "deepmd_backend_torch"),
     "jax": ("JAX", 'pip install "deepmd-kit[jax]"', None),
-    "tensorflow": ("TensorFlow", "pip install tensorflow", "deepmd_backend_tf"),
+    "tensorflow": (
+        "TensorFlow",
+        'pip install "deepmd-kit[tensorflow]"',
+        "deepmd_backend_tensorflow",
+    ),
 }
 #: Other packages -> what they are for, and how to get them.
 _PACKAGES = {
-    "vesin": ("neighbour lists", "pip install vesin"),
+    "vesin": ("neighbor lists", "pip install vesin"),
     "ase": ("calculator", 'pip install "deepmd-kit[ase]"'),
     "dpdata": ("data of other programs", "pip install dpdata"),
 }

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import resolve_model
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.files import replacing
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import parameter_labels
@@ -18,8 +20,6 @@ from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.files import replacing
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from deepmd.backend.backend import Backend, choose_backend
 from deepmd.backend.detect import backend_of, output_of, refuse_same_file
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.io.files import branch_of, check_head
 from deepmd.train.checkpoints import find_checkpoints, read_newest
-from deepmd.utils.errors import InputError, NotAvailableError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def freeze(
     source = checkpoint_backend(checkpoint_folder, backend)
     target = target_backend(output, backend, source)
     path = str(output_of(output, type(target)))
-    source.require()
+    source.require(reading=True)
     suffix = source.checkpoint_suffix or ""
     checkpoint, origin = read_newest(checkpoint_folder, suffix, source.read_checkpoint)
     refuse_same_file(origin, path)
@@ -71,7 +71,7 @@ def checkpoint_backend(given: str | os.PathLike[str], preferred: str | None = No
         Name of the backend that is tried first where ``given`` does not tell.
     """
     given = os.fspath(given)
-    backends = [b for b in Backend.get_backends().values() if b.features & Backend.Feature.TRAIN]
+    backends = [b for b in Backend.get_backends().values() if "read_checkpoint" in b.hooks]
     for backend in backends:
         if backend.checkpoint_suffix and given.endswith(backend.checkpoint_suffix):
             return backend()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deepmd.utils.native import bin_dir
+from deepmd.base.native import bin_dir
 
 
 def driver() -> Path | None:

@@ -5,9 +5,9 @@ import argparse
 import os
 from importlib import import_module
 
+from deepmd.base.errors import InputError, NotAvailableError, located
+from deepmd.base.log import set_up_logging
 from deepmd.entrypoints.commands import NOT_BUILT
-from deepmd.utils.errors import InputError, NotAvailableError, located
-from deepmd.utils.log import set_up_logging
 
 #: Commands whose function is not in a module of its name.
 _MODULES = {"doc_train_input": "doc"}

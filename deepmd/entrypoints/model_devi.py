@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import resolve_model
+from deepmd.base.errors import DataError, NotAvailableError
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label, parameter_labels
@@ -19,7 +20,6 @@ from deepmd.infer.model_devi import (
     check_models,
     write_model_devi_out,
 )
-from deepmd.utils.errors import DataError, NotAvailableError
 
 log = logging.getLogger(__name__)
 

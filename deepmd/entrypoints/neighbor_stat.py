@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp neighbor-stat``: smallest distance and largest numbers of neighbours of a data set."""
+"""``dp neighbor-stat``: smallest distance and largest numbers of neighbors of a data set."""
 
 import logging
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat as count_neighbors
 from deepmd.data.search import open_systems
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def neighbor_stat(
     mixed_type: bool = False,
     **_: Any,
 ) -> tuple[float, list[int]]:
-    """Log and return the smallest distance [Å] and the largest numbers of neighbours."""
+    """Log and return the smallest distance [Å] and the largest numbers of neighbors."""
     if not 0.0 < rcut < float("inf"):
         raise InputError(f"found {rcut}, expected a positive length", where="--rcut")
     systems = open_systems(system, type_map=type_map)
@@ -35,7 +35,7 @@ def neighbor_stat(
                 fix="name the types with --type-map",
             )
     ntypes = len(type_map) if type_map else 1 + max(int(s.atype.max()) for s in systems)
-    nearest, most = count_neighbors(systems, rcut, ntypes, mixed_types=mixed_type)
-    log.info("min_nbor_dist: %f", nearest)
+    min_dist, most = count_neighbors(systems, rcut, ntypes, mixed_types=mixed_type)
+    log.info("min_nbor_dist: %f", min_dist)
     log.info("max_nbor_size: %s", most.tolist())
-    return nearest, most.tolist()
+    return min_dist, most.tolist()

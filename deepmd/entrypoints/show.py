@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import Model
 from deepmd.entrypoints.commands import check_choices
 from deepmd.infer.queries import model_size, observed_types
 from deepmd.io.files import branch_params, models_of
-from deepmd.utils.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def show(*, INPUT: str, ATTRIBUTES: list[str], **_: Any) -> None:
 
 
 def lines(name: str, of: str, model: dict[str, Any], script: dict[str, Any]) -> Iterator[str]:
-    """What is said of an attribute.
+    """Lines about an attribute.
 
     Parameters
     ----------

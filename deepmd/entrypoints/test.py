@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp test``: compare a model with labelled data."""
+"""``dp test``: compare a model with labeled data."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import resolve_model
+from deepmd.base.errors import DataError, InputError
+from deepmd.base.files import appending, replacing
+from deepmd.base.log import with_progress
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
+from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
 from deepmd.entrypoints.data import batches, data_paths
-from deepmd.entrypoints.test_kinds import Form, Kind, Quantity, Rows, kind_of
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
-from deepmd.utils.errors import DataError, InputError
-from deepmd.utils.files import appending, replacing
-from deepmd.utils.log import with_progress
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def errors(kind: Kind, found: Mapping[str, Rows]) -> Metrics:
 
 
 def lines(kind: Kind, metrics: Metrics, *, average: bool = False) -> Iterator[str]:
-    """How errors are reported."""
+    """Lines of the report of errors."""
     for form in (f for q in kind.quantities for f in q.forms if f.averaged or not average):
         for measure in kind.measures:
             key = f"{measure.lower()}_{form.name}"

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from deepmd.backend.backend import choose_backend
+from deepmd.base.banner import banner
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.launcher import processes
 from deepmd.schema import load_input, normalize
-from deepmd.utils.banner import banner
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.launcher import processes
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How many frames are evaluated at a time. It changes the time and memory, never a result."""
+"""Number of frames evaluated at a time. It changes the time and memory, never a result."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 log = logging.getLogger(__name__)
 

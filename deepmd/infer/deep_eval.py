@@ -11,16 +11,16 @@ from typing import Any, Self
 import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
+from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.base.plugin import file_under
 from deepmd.dpmodel.batch import Batch, widened
-from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import Level, of_derivatives
 from deepmd.infer.batch_size import AutoBatchSize
 from deepmd.infer.frames import PARAMETERS, check_batch, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
-from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
-from deepmd.utils.plugin import file_under
+from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -279,11 +279,11 @@ class DeepEval(Queries):
 
     def _warn_of_overflow(self) -> None:
         overflow = self.evaluator.overflow
-        if overflow.centres and not self._warned:
+        if overflow.centers and not self._warned:
             self._warned = True
             needed = "" if overflow.needed is None else f", {overflow.needed.tolist()} would do"
             log.warning(
-                "atoms have more neighbours than the model's sel %s; the farthest are left out%s",
+                "atoms have more neighbors than the model's sel %s; the farthest are left out%s",
                 self.model.get_sel(),
                 needed,
             )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Dipoles, polarizabilities and Wannier centres."""
+"""Dipoles, polarizabilities and Wannier centers."""
 
 from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.infer.deep_eval import DeepEval
-from deepmd.utils.errors import NotAvailableError
 
 
 class DeepTensor(DeepEval):
@@ -86,6 +86,6 @@ class DeepGlobalPolar(DeepPolar):
 
 
 class DeepWFC(DeepTensor):
-    """Displacements of Wannier centres."""
+    """Displacements of Wannier centers."""
 
     output = "wfc"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a caller hands over for evaluation, checked and in one form."""
+"""Frames that a caller hands over for evaluation, checked and in one form."""
 
 import dataclasses
 import math
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, NotAvailableError, located
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import check_charge_spin
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import check_cell
-from deepmd.utils.errors import InputError, NotAvailableError, located
 
 #: Inputs that a model may take beside positions, cells and types: of frames and of atoms.
 _OF_FRAMES, _OF_ATOMS = ("fparam", "charge_spin"), ("aparam", "spin")
@@ -55,7 +55,7 @@ class Frames:
 
     @property
     def real(self) -> np.ndarray:
-        """Which atoms are real: (n_frames, n_atoms) bool."""
+        """Mask of the real atoms: (n_frames, n_atoms) bool."""
         return self.atype >= 0
 
     def batch(self, frames: slice | np.ndarray) -> Batch:

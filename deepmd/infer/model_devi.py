@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""How much several models disagree about the same frames."""
+"""Deviation of several models on the same frames."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from deepmd.base.errors import InputError
+from deepmd.base.files import appending
 from deepmd.dpmodel.batch import Batch
 from deepmd.infer.deep_pot import DeepPot
-from deepmd.utils.errors import InputError
-from deepmd.utils.files import appending
 
 _COLUMNS = [f"{kind}_devi_{of}" for of in "vf" for kind in ("max", "min", "avg")] + ["devi_e"]
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Pairs out of a neighbour list of ASE, for callers that bring their own."""
+"""Pairs out of a neighbor list of ASE, for callers that bring their own."""
 
 from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, Edges, join_edges
 from deepmd.dpmodel.neighbors import find_edges
-from deepmd.utils.errors import InputError
 
 
 def edges_from_ase(neighbor_list: Any, batch: Batch, rcut: float, *, check: bool) -> Edges:
-    """Return the pairs of every frame of a batch as an ASE neighbour list finds them.
+    """Return the pairs of every frame of a batch as an ASE neighbor list finds them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _update(primitive: Any, periodic: bool, cell: np.ndarray, coord: np.ndarray)
 
 
 def _edges(primitive: Any, coord: np.ndarray, cell: np.ndarray, rcut: float) -> Edges:
-    """Pairs of one frame in both directions, sorted by centre."""
+    """Pairs of one frame in both directions, sorted by center."""
     found = [primitive.get_neighbors(a) for a in range(len(coord))]
     i = np.repeat(np.arange(len(coord), dtype=np.int64), [len(n) for n, _ in found])
     j = np.concatenate([np.zeros(0, np.int64), *(n for n, _ in found)]).astype(np.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What can be asked of an opened model."""
+"""Queries of an opened model."""
 
 import copy
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.nn.electronic_configuration import ELEMENTS
-from deepmd.utils.errors import NotAvailableError
+from deepmd.runtime.evaluator import Evaluator
 
 
 class Queries:
@@ -43,7 +43,7 @@ class Queries:
         return self.model.get_type_map()
 
     def get_sel(self) -> list[int]:
-        """Return the largest numbers of neighbours."""
+        """Return the largest numbers of neighbors."""
         return self.model.get_sel()
 
     def get_dim_fparam(self) -> int:

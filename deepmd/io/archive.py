@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.guard import AGAIN, UNPACKED, regular_size
-from deepmd.utils.errors import ModelFileError
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SECOND = (1980, 1, 1, 0, 0, 0)

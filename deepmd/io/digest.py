@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deepmd.utils.errors import ModelFileError
+from deepmd.base.errors import ModelFileError
 
 #: Name of the attribute, and first words of the line of a YAML file.
 DIGEST, DIGEST_LINE = "digest", "# digest: "

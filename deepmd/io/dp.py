@@ -15,11 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.digest import DIGEST, check_digest, digest_of
-from deepmd.io.guard import Allowance, check_tree
+from deepmd.io.guard import Allowance, check_model_tree
 from deepmd.io.hdf5 import open_hdf5
 from deepmd.io.tree import map_leaves, plain
-from deepmd.utils.errors import ModelFileError
 
 
 def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def parsed(text: str, size: int) -> dict[str, Any]:
         raise ModelFileError(f'the attribute "json" cannot be read ({error})') from None
     if not isinstance(tree, dict):
         raise ModelFileError('the attribute "json" holds no dictionary; no model')
-    check_tree(tree, size)
+    check_model_tree(tree, size)
     return tree
 
 

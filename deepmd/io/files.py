@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepmd.base.errors import InputError, ModelFileError, did_you_mean
+from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.io.guard import opening, regular_size
 from deepmd.io.tree import difference
-from deepmd.utils.errors import InputError, ModelFileError, did_you_mean
-from deepmd.utils.files import hdf5_bytes, replacing
 
 #: HDF5 files that hold the tree of a model. Compiled ones have programs beside it.
 HDF5_SUFFIXES = (".dp", ".hlo", ".jax")
@@ -53,8 +53,8 @@ def check_frame(tree: Mapping[str, Any]) -> None:
         raise ModelFileError("models: a model is no dictionary")
     if "models" in tree and not tree["models"]:
         raise ModelFileError("holds no model")
-    nearest = nearest_of(tree)
-    if nearest is not None and not nearest == nearest:
+    min_dist = min_nbor_dist_of(tree)
+    if min_dist is not None and not min_dist == min_dist:
         raise ModelFileError("min_nbor_dist is no number")
 
 
@@ -131,7 +131,7 @@ def models_of(tree: Mapping[str, Any]) -> dict[str, dict]:
     return dict(tree["models"]) if "models" in tree else {SINGLE: tree["model"]}
 
 
-def nearest_of(tree: Mapping[str, Any]) -> float | None:
+def min_nbor_dist_of(tree: Mapping[str, Any]) -> float | None:
     """Return the smallest distance of the training data [Å] that a stored tree tells."""
     for group in ("@variables", "constants"):  # of files of this program, of DeePMD-kit's JAX
         value = tree.get(group, {}).get("min_nbor_dist")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The door through which every model file and checkpoint is read.
 
-Readers work inside of :func:`opening`, the door of model files (see :mod:`deepmd.utils.door`), and
+Readers work inside of :func:`opening`, the door of model files (see :mod:`deepmd.base.reading`), and
 check sizes before they take memory.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmd.utils.door import MAX_DEPTH, reading
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.base.errors import InputError, ModelFileError
+from deepmd.base.reading import MAX_DEPTH, reading
 
 AGAIN = "copy or freeze it again"
 #: Bytes that a small file may unpack to; larger ones may grow by the factor.
@@ -78,7 +78,7 @@ class Allowance:
             )
 
 
-def check_tree(tree: Any, size: int) -> None:
+def check_model_tree(tree: Any, size: int) -> None:
     """Raise ModelFileError for a tree that is nested too deeply, or has too many entries.
 
     Parts that are referred to repeatedly count as often. ``size`` is that of the file [bytes].

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import h5py
 
+from deepmd.base.errors import ModelFileError
 from deepmd.io.guard import AGAIN, regular_size
-from deepmd.utils.errors import ModelFileError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Of global heaps, which hold the texts of attributes: name, version and three zeros.

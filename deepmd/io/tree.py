@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What the formats of model files share: plain values, and passages through trees."""
+"""Trees of model files: plain values, mapping over leaves, differences."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -7,11 +7,11 @@ from typing import Any, TextIO
 import numpy as np
 import yaml
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.reading import MAX_DEPTH
 from deepmd.io.digest import DIGEST_LINE, check_digest, digest_of_lines
-from deepmd.io.guard import check_tree
+from deepmd.io.guard import check_model_tree
 from deepmd.io.tree import VARIABLES, map_leaves, plain
-from deepmd.utils.door import MAX_DEPTH
-from deepmd.utils.errors import ModelFileError
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -76,7 +76,7 @@ def read_tree(handle: TextIO) -> dict[str, Any]:
         raise ModelFileError(f"cannot be read as YAML, it is no text ({error.reason})") from None
     if not isinstance(tree, dict):
         raise ModelFileError("holds no dictionary; no model")
-    check_tree(tree, len(text))
+    check_model_tree(tree, len(text))
     return _arrays(tree, False)
 
 

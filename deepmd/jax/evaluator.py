@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Evaluation with JAX: compiled, in chunks of centres of one shape."""
+"""Evaluation with JAX: compiled, in chunks of centers of one shape."""
 
 import functools
 import logging
@@ -9,17 +9,18 @@ from typing import Any
 
 import jax
 
-from deepmd.dpmodel.chunks import EDGES_PER_CHUNK, Chunk
-from deepmd.dpmodel.evaluator import Evaluator
+from deepmd.base.fork import refuse_fork
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.io.dp import has_digest
 from deepmd.io.files import load_model
 from deepmd.io.guard import opening
-from deepmd.jax.cache import architecture, make_room, shared
+from deepmd.jax.cache import make_room
 from deepmd.jax.program import program_of
-from deepmd.jax.shapes import Sizes, pad_inputs, round_sizes, sizes_of
-from deepmd.utils.fork import refuse_fork
+from deepmd.runtime.bucketing import Sizes, pad_inputs, round_sizes, sizes_of
+from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk
+from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.programs import architecture, shared
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class JaxEvaluator(Evaluator):
             self.shapes.add(key)
             make_room()
             log.info("compiling program %d for %s", len(self.shapes), to)
-        names = {one.name for one in self.model.entry_inputs()}
+        names = self.model.input_names()
         for chunk in found:
             padded = pad_inputs(chunk.inputs.only(names), packings, n_frames, to, self.model.rcut)
             if self.program is not None and gradients and not more:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
-from deepmd.dpmodel.probes import compare_probes, make_probes
 from deepmd.io import dp
 from deepmd.io.files import load_model
 from deepmd.jax.evaluator import open_hlo
 from deepmd.jax.program import ABOUT, BLOB, describe, export_program
-from deepmd.utils.errors import ModelFileError
-from deepmd.utils.files import hdf5_bytes, replacing
+from deepmd.runtime.probes import compare_probes, make_probes
 
 
 def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def read_hlo(path: str | os.PathLike[str]) -> dict[str, Any]:
     arrays = tree.get("@variables", {})
     kept["@variables"] = {k: v for k, v in arrays.items() if not _is_program(v)}
     if "constants" in tree:
-        nearest = tree["constants"].get("min_nbor_dist")
-        known = None if nearest is None else np.asarray(float(nearest))
+        min_dist = tree["constants"].get("min_nbor_dist")
+        known = None if min_dist is None else np.asarray(float(min_dist))
         kept["@variables"].setdefault("min_nbor_dist", known)
     return kept
 

@@ -15,13 +15,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.reading import reason
+from deepmd.dpmodel.construction import FOREIGN
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import bind, split
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.dpmodel.output_def import Level
-from deepmd.dpmodel.reading import FOREIGN
-from deepmd.utils.door import reason
-from deepmd.utils.errors import ModelFileError
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 2
@@ -59,6 +59,11 @@ def arguments(model: Model) -> Inputs:
 
 def export_program(model: Model) -> bytes:
     """Trace ``forward_edges`` for all sizes and serialize it."""
+    return bytes(exported_program(model).serialize())
+
+
+def exported_program(model: Model) -> jax.export.Exported:
+    """Trace ``forward_edges`` for all sizes."""
     params, fixed = split(model)
     leaves = {k: jnp.asarray(v) for k, v in (params | fixed).items()}
 
@@ -67,8 +72,7 @@ def export_program(model: Model) -> bytes:
         return bind(model, leaves).forward_edges(Inputs(*inputs))
 
     with _without_places():
-        exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
-    return bytes(exported.serialize())
+        return jax.export.export(jax.jit(forward), platforms=PLATFORMS)(*arguments(model))
 
 
 @contextlib.contextmanager

@@ -11,24 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from deepmd.base.fork import refuse_fork
+from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings, part_of
-from deepmd.dpmodel.training.sharing import Sharing
-from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
-from deepmd.jax.cache import architecture, shared
-from deepmd.jax.shapes import Bucketing, pad_labels
-from deepmd.utils.fork import refuse_fork
-from deepmd.utils.memory import keep_freed_memory
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.jax.cache import make_room
+from deepmd.runtime.bucketing import Bucketing, pad_labels
+from deepmd.runtime.programs import architecture, shared
+from deepmd.runtime.sharing import Sharing
+from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 Leaves = dict[str, Any]
 
 
 def transform(settings: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Return the optax form of :class:`deepmd.dpmodel.training.optimizer.Adam`.
+    """Return the optax form of :class:`deepmd.dpmodel.optimizer.Adam`.
 
     Its result is subtracted after multiplication with the learning rate.
     """
@@ -102,7 +103,7 @@ class _Program:
 
 
 class _Task:
-    """What belongs to one model: its arrays on the device, and how it is compiled."""
+    """State of one model: its arrays on the device, and its compiled functions."""
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class JaxTrainStep(TrainStep):
                 losses[task],
                 settings,
                 options.gradient_max_norm,
-                Bucketing(model, widths.get(task), name=task),
+                Bucketing(model, widths.get(task), name=task, before_program=make_room),
                 functools.partial(self._sharing.groups, task),
             )
             for task, model in models.items()

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs
-from deepmd.pt.example import example_inputs, widths
-from deepmd.utils.errors import NotAvailableError
+from deepmd.pt.torchscript.example import example_inputs, widths
 
 Tensor = torch.Tensor
 

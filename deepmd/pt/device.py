@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where tensors live, and the way from NumPy to them."""
+"""Device of tensors, and the way from NumPy to it."""
 
 import functools
 import os
@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from deepmd.utils.fork import refuse_fork
+from deepmd.base.fork import refuse_fork
 
 
 def default_device() -> torch.device:

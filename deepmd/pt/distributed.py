@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from deepmd.dpmodel.training.distributed import Distributed
+from deepmd.runtime.distributed import Distributed
 
 Tensor = torch.Tensor
 

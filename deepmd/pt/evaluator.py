@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.chunks import EDGES_PER_CHUNK
-from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.lift import convert
+from deepmd.runtime.chunks import EDGES_PER_CHUNK
+from deepmd.runtime.evaluator import Evaluator
 
 #: Edges in a chunk, by kind of device. On the CPU the working set should stay near the caches.
 MAX_EDGES = {"cpu": EDGES_PER_CHUNK, "cuda": 1 << 20}
 
 
 class TorchEvaluator(Evaluator):
-    """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centres.
+    """Evaluation on the CUDA device if there is one, else on the CPU, in ranges of centers.
 
     Attributes
     ----------

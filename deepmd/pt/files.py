@@ -4,9 +4,9 @@
 import os
 from typing import Any
 
-from deepmd.pt.checkpoint import read_checkpoint
+from deepmd.pt.checkpoint.checkpoint import read_checkpoint
 from deepmd.pt.evaluator import TorchEvaluator
-from deepmd.pt.export import open_program, read_pth
+from deepmd.pt.torchscript.export import open_program, read_pth
 
 
 def open_model(path: str | os.PathLike[str], head: str | None = None) -> TorchEvaluator:

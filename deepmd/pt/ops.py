@@ -14,7 +14,7 @@ import torch
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_package
-from deepmd.pt import activated_sum, attention, embedding  # noqa: F401
+from deepmd.pt.fused import activated_sum, attention, embedding, tables  # noqa: F401
 
 Tensor = torch.Tensor
 

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.training.optimizer import EPSILON, adam_settings
-from deepmd.dpmodel.training.step import Metrics, StepOptions, TrainStep
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.memory import keep_freed_memory
+from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 Tensor = torch.Tensor
 
@@ -51,7 +51,7 @@ class TorchTrainStep(TrainStep):
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: {one.name for one in m.entry_inputs()} for t, m in models.items()}
+        self._names = {t: m.input_names() for t, m in models.items()}
         self._optimizer = _adam(self._params, optimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()

@@ -15,10 +15,11 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
-from deepmd.schema.cross import cross_check
+from deepmd.base.errors import InputError, NotAvailableError, closest_name
+from deepmd.schema.cross import check_model_available, cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
-from deepmd.schema.model import resolve_shared
+from deepmd.schema.model import model_argument, resolve_shared
 from deepmd.schema.registry import (
     ArgsRegistry,
     descriptor_args,
@@ -29,8 +30,7 @@ from deepmd.schema.registry import (
     modifier_args,
     optimizer_args,
 )
-from deepmd.schema.tree import gen_args
-from deepmd.utils.errors import InputError, NotAvailableError, nearest
+from deepmd.schema.tree import gen_args, load_components
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,24 @@ def normalize(
         where = file if error.where is None else f"{file}: {error.where}"
         raise type(error)(error.what, where=where, fix=error.fix) from None
     return data
+
+
+def normalize_model(section: dict[str, Any]) -> dict[str, Any]:
+    """Check a model section of a file as :func:`normalize` does; the argument is not changed.
+
+    Raises
+    ------
+    InputError
+        Naming the JSON path and what would be right.
+    """
+    load_components()
+    data = {"model": drop_comments(section)}
+    resolve_shared(data["model"])
+    tree = Argument("input", dict, [model_argument()])
+    tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
+    data = tree.normalize_value(data, inplace=True, do_alias=False)
+    check_model_available(data)
+    return data["model"]
 
 
 def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def _check_choice(section: str, variant: Any, value: dict[str, Any], path: list[
 
 
 def _registry_key(section: str, path: list[str]) -> str:
-    """Which registry the choices of a section come from: list items are named by their list."""
+    """Return the name of the registry of a section's choices: list items are named by their list."""
     for name in [section, *reversed(path)]:
         if name in _REGISTRY_OF:
             return name
@@ -157,7 +175,7 @@ def _resolve_alias(argument: Argument, value: dict[str, Any], path: list[str]) -
 def _unknown_key(key: Any, arguments: dict[str, Argument], path: list[str]) -> InputError:
     where = _where([*path, str(key)])
     names = [n for a in arguments.values() for n in (a.name, *a.alias)]
-    match = nearest(str(key), names)
+    match = closest_name(str(key), names)
     fix = f'did you mean "{match}"?' if match else None
     if match is None and len(arguments) <= 12:
         fix = f"known: {', '.join(sorted(arguments))}"
@@ -191,7 +209,7 @@ Mismatch = tuple[list[str], Any, str]
 
 
 def _mismatch_of_all(value: Any, dtypes: Iterable[Any], path: list[str]) -> Mismatch | None:
-    """Where ``value`` has none of the types; None if it has one."""
+    """Return the place at which ``value`` has none of the types; None if it has one."""
     found = []
     for dtype in dtypes:
         one = _mismatch(value, dtype, path)
@@ -207,7 +225,7 @@ def _mismatch_of_all(value: Any, dtypes: Iterable[Any], path: list[str]) -> Mism
 
 
 def _mismatch(value: Any, dtype: Any, path: list[str]) -> Mismatch | None:
-    """Where ``value`` does not have type ``dtype``; None if it has."""
+    """Return the place at which ``value`` does not have type ``dtype``; None if it has."""
     origin, inner = typing.get_origin(dtype), typing.get_args(dtype)
     if origin in (typing.Union, types.UnionType):
         return _mismatch_of_all(value, inner, path)

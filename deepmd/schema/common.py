@@ -23,6 +23,9 @@ ACTIVATIONS = (
 )
 PRECISIONS = ("default", "float64", "float32", "float16", "bfloat16")
 
+#: Documentation of the key ``info`` of model sections.
+INFO = "Anything; kept in the model file."
+
 
 def is_activation(name: Any) -> bool:
     """Whether this names an activation function, ``silut:3.0`` included."""
@@ -37,7 +40,7 @@ def is_activation(name: Any) -> bool:
 
 
 def is_sel(value: Any) -> bool:
-    """Whether this is a neighbour selection: positive numbers, "auto" or "auto:factor"."""
+    """Whether this is a neighbor selection: positive numbers, "auto" or "auto:factor"."""
     if isinstance(value, str):
         factor = re.fullmatch(r"auto(?::(\d+(?:\.\d*)?))?", value)
         return factor is not None and (factor[1] is None or float(factor[1]) >= 1.0)

@@ -4,12 +4,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.schema.registry import loss_args
-from deepmd.utils.errors import InputError, NotAvailableError
 
 
 def cross_check(data: dict[str, Any]) -> None:
-    """Check a normalised input as a whole.
+    """Check a normalized input as a whole.
 
     Raises
     ------
@@ -155,8 +155,16 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def check_available(data: dict[str, Any]) -> None:
-    """Raise NotAvailableError for a known feature that is not built yet, never ignore it."""
+def check_available(data: dict[str, Any], section: str = "") -> None:
+    """Raise NotAvailableError for a known feature that is not built yet, never ignore it.
+
+    ``section`` names the only one that the input has.
+    """
     for where, asked in NOT_BUILT.items():
-        if asked(data):
+        if where.startswith(section) and asked(data):
             raise NotAvailableError("known but not built yet", where=where, fix="leave it out")
+
+
+def check_model_available(data: dict[str, Any]) -> None:
+    """Raise NotAvailableError for a feature of the section ``model`` that is not built yet."""
+    check_available(data, "model/")

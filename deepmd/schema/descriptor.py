@@ -42,13 +42,13 @@ def is_pairs(value: list[Any]) -> bool:
 
 
 class CutoffSettings(Settings):
-    """Which neighbours are seen."""
+    """Range and numbers of neighbors."""
 
     rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
     rcut_smth: float = setting(0.5, "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
     sel: list[int] = setting(
         "auto",
-        f"Slots for neighbours of each type inside rcut. {_AUTO}",
+        f"Slots for neighbors of each type inside rcut. {_AUTO}",
         kind=[list[int], str],
         rule=SEL,
         within="rcut",
@@ -56,11 +56,11 @@ class CutoffSettings(Settings):
 
 
 class MixedCutoffSettings(CutoffSettings):
-    """Which neighbours are seen, without regard to their types."""
+    """Range and number of neighbors, without regard to their types."""
 
     sel: list[int] = setting(
         "auto",
-        f"Slots for neighbours inside rcut; of a list only the sum matters. {_AUTO}",
+        f"Slots for neighbors inside rcut; of a list only the sum matters. {_AUTO}",
         kind=[int, list[int], str],
         rule=SEL,
         within="rcut",
@@ -68,7 +68,7 @@ class MixedCutoffSettings(CutoffSettings):
 
 
 class CommonSettings(Settings):
-    """What a descriptor and the blocks that it is made of have in common."""
+    """Settings that a descriptor and its blocks have in common."""
 
     exclude_types: list[list[int]] = setting(
         (),
@@ -107,7 +107,7 @@ class Selection:
 
     @property
     def value(self) -> Any:
-        """What it says."""
+        """The value."""
         return self.section[self.key]
 
     @value.setter

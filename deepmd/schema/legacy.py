@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from deepmd.base.errors import InputError
+from deepmd.base.files import write_text
 from deepmd.schema.load import drop_comments
-from deepmd.utils.errors import InputError
-from deepmd.utils.files import write_text
 
 log = logging.getLogger(__name__)
 

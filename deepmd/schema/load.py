@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from deepmd.utils.door import MAX_DEPTH, check_tree, read_small_text, reading
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
+from deepmd.base.reading import MAX_DEPTH, check_input_tree, read_small_text, reading
 
 
 def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def load_input(path: str | os.PathLike[str]) -> dict[str, Any]:
     text = read_text(path)
     with reading(path, InputError, fix="check its syntax"):
         data = parse(text, path)
-    check_tree(data, path)
+    check_input_tree(data, path)
     if not isinstance(data, dict):
         raise InputError(
             f"one object with sections is expected, found {describe_value(data)}", where=path

@@ -6,10 +6,20 @@ from typing import Any
 
 from dargs import Argument
 
-from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, choice, count, flag, option, unset
+from deepmd.base.errors import InputError, did_you_mean
+from deepmd.schema.common import (
+    INFO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Rule,
+    choice,
+    count,
+    flag,
+    option,
+    unset,
+)
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
 from deepmd.schema.registry import fitting_args, model_args
-from deepmd.utils.errors import InputError, did_you_mean
 
 
 def common_model_arguments() -> list[Argument]:
@@ -55,6 +65,7 @@ def common_model_arguments() -> list[Argument]:
             'Bias per output and type; null is fitted: {"energy": [null, 0.0]}.',
         ),
         *_section_arguments(),
+        unset("hessian_mode", bool, "Give second derivatives by default; follows from the loss."),
         unset(
             "finetune_head",
             str,
@@ -119,7 +130,7 @@ def standard_model_arguments() -> list[Argument]:
             doc="From the descriptor to the output.",
         ),
         option("model_branch_alias", list[str], [], "Other names of this branch."),
-        option("info", dict, {}, "Anything; kept in the model file."),
+        option("info", dict, {}, INFO),
         choice("bridging_method", "Analytic potential at short distances.", "None", "ZBL"),
         option(
             "bridging_r_inner",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where components and plugins declare the input keys they understand.
+"""Registries of the input keys of components and plugins.
 
 A descriptor, fitting or loss is filed with its settings when its class is registered
 (:meth:`deepmd.dpmodel.module.Registered.register`); others register a function::
@@ -15,8 +15,8 @@ from typing import Any
 
 from dargs import Argument, Variant
 
-from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
-from deepmd.utils.plugin import failed_plugins, file_under
+from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
+from deepmd.base.plugin import failed_plugins, file_under
 
 Factory = Callable[[], "Argument | list[Argument]"]
 

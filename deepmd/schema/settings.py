@@ -19,15 +19,15 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from dargs import Argument
 
+from deepmd.base.errors import InputError
 from deepmd.schema.common import Rule, option, required, unset
-from deepmd.utils.errors import InputError
 
 _Part = TypeVar("_Part", bound="Settings")
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What :func:`setting` was told, and the annotation of its attribute."""
+    """Arguments of :func:`setting`, and the annotation of its attribute."""
 
     default: Any
     doc: str | None

@@ -107,7 +107,7 @@ def _data_arguments() -> list[Argument]:
 
 
 class LengthKeys(Settings):
-    """How long to train."""
+    """Length of the training."""
 
     numb_steps: int = setting(
         None,
@@ -144,11 +144,11 @@ class StatisticsKeys(Settings):
 
 
 class RunKeys(Settings):
-    """What is written, how often, and how steps are taken."""
+    """Output of the training, and options of its steps."""
 
     sel_overflow: str = setting(
         "warn",
-        "What happens when atoms have more neighbours than sel holds: the farthest are "
+        "What happens when atoms have more neighbors than sel holds: the farthest are "
         "dropped with a warning, or the training stops.",
         rule=one_of("warn", "error"),
     )
@@ -189,7 +189,7 @@ class RunKeys(Settings):
     )
     neighbor_graph_method: str = setting(
         "auto",
-        "How neighbours are found; every choice gives the same neighbours.",
+        "How neighbors are found; every choice gives the same neighbors.",
         rule=one_of("auto", "dense", "nv"),
     )
     enable_compile: bool = setting(False, "Compile the training step.")
@@ -207,7 +207,7 @@ _WEIGHTS = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 
 
 
 class TaskKeys(Settings):
-    """How much of the training each branch has."""
+    """Share of each branch in the training."""
 
     model_prob: dict[str, float] = setting({}, "Weight of every branch.", rule=_WEIGHTS)
     num_epoch_dict: dict[str, float] = setting(

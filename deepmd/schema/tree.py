@@ -5,12 +5,12 @@ from importlib import import_module
 
 from dargs import Argument
 
+from deepmd.base.plugin import load_entry_points
 from deepmd.schema.learning_rate import learning_rate_argument
 from deepmd.schema.model import model_argument, multi_task_model_argument
 from deepmd.schema.registry import ArgsRegistry, loss_args, optimizer_args
 from deepmd.schema.training import training_argument
 from deepmd.schema.validating import validating_argument
-from deepmd.utils.plugin import load_entry_points
 
 #: Packages whose import registers the components and their arguments.
 COMPONENTS = (
@@ -18,8 +18,8 @@ COMPONENTS = (
     "deepmd.dpmodel.fitting",
     "deepmd.dpmodel.loss",
     "deepmd.dpmodel.model",
-    "deepmd.dpmodel.training.optimizer",
-    "deepmd.dpmodel.training.schedule",
+    "deepmd.dpmodel.optimizer",
+    "deepmd.dpmodel.schedule",
 )
 
 
@@ -33,7 +33,7 @@ def load_components() -> None:
 def gen_args(multi_task: bool = False) -> list[Argument]:
     """Return the sections of the input; built anew, since plugins may have registered more."""
     load_components()
-    loss, doc = "loss", "What is minimised; follows from the fitting network if absent."
+    loss, doc = "loss", "What is minimized; follows from the fitting network if absent."
     if multi_task:
         loss, doc = "loss_dict", "The loss of every branch."
     return [

@@ -3,14 +3,15 @@
 
 import pytest
 
-from deepmd.dpmodel.evaluator import Evaluator
 from deepmd.dpmodel.model import Model
+from deepmd.runtime.evaluator import Evaluator
 
 #: Name of a backend and where its evaluator of neutral models is.
 EVALUATORS = {
-    "numpy": ("deepmd.dpmodel.evaluator", "NumPyEvaluator"),
+    "numpy": ("deepmd.np.evaluator", "NumPyEvaluator"),
     "torch": ("deepmd.pt.evaluator", "TorchEvaluator"),
     "jax": ("deepmd.jax.evaluator", "JaxEvaluator"),
+    "tensorflow": ("deepmd.tf.evaluator", "TfEvaluator"),
 }
 
 

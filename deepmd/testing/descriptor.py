@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every descriptor must do; it is tested inside of a model with a small energy fitting."""
+"""Tests of every descriptor, inside of a model with a small energy fitting."""
 
 from typing import Any, ClassVar
 

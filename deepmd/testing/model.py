@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every model that predicts an energy must do."""
+"""Tests of every model that predicts an energy."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from deepmd.dpmodel.model import Model, build_model
 from deepmd.infer import DeepPot
 from deepmd.io.tree import difference
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import gradient, randomise, rotation, small_system
+from deepmd.testing.systems import gradient, randomize, rotation, small_system
 
 NAMES = ("energy", "force", "virial", "atom_energy", "atom_virial")
 OF_ATOMS = ("force", "atom_energy", "atom_virial")
@@ -25,7 +25,7 @@ class ModelTests:
         Model sections by name, without ``type_map``.
     type_map : list of str
     backends : tuple of str
-        Who evaluates them: ``numpy``, ``torch``, ``jax``. Those not installed are skipped.
+        Who evaluates them: ``numpy``, ``torch``, ``jax``, ``tensorflow``. Those not installed are skipped.
     tolerance : float
         By how much of max|x| equal results may differ.
     """
@@ -44,7 +44,7 @@ class ModelTests:
     @pytest.fixture
     def model(self, case: dict[str, Any]) -> Model:
         """The neutral model, with random statistics."""
-        return randomise(build_model(self.section(case)))
+        return randomize(build_model(self.section(case)))
 
     @pytest.fixture
     def potential(self, model: Model, backend: str) -> DeepPot:
@@ -218,14 +218,14 @@ class ModelTests:
         self.assert_same(force[0, 0], -force[0, 1])
         self.assert_same(np.cross(force[0, 0], d), np.zeros(3))
 
-    def test_more_neighbours_than_sel(self, potential: DeepPot) -> None:
+    def test_more_neighbors_than_sel(self, potential: DeepPot) -> None:
         """The farthest are left out, and the order of the atoms still does not matter."""
         rcut, ntypes = potential.get_rcut(), potential.get_ntypes()
         n = min(2 * sum(potential.get_sel()) + 4, 120)
         coord, _, atype = small_system(ntypes, 0.6 * rcut, n=n, seed=3)
         out = self.evaluate(potential, coord, None, atype)
         assert all(np.isfinite(v).all() for v in out.values())
-        assert potential.evaluator.overflow.centres > 0
+        assert potential.evaluator.overflow.centers > 0
         order = np.random.default_rng(4).permutation(n)
         again = self.evaluate(potential, coord[order], None, atype[order])
         self.assert_same(again, {"energy": out["energy"], "force": out["force"][:, order]})

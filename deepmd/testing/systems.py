@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Small systems and random numbers for tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,33 @@ def small_system(
     atype = np.arange(n) % ntypes
     rng.shuffle(atype)
     return coord, cell, atype
+
+
+def save_system(
+    path: Path,
+    atype: Sequence[int] | np.ndarray,
+    type_map: Sequence[str],
+    arrays: Mapping[str, np.ndarray | None],
+) -> Path:
+    """Write a system with one set of frames, and return its folder.
+
+    Parameters
+    ----------
+    path : path
+        New folder.
+    atype : (n_atoms,) int
+    type_map : sequence of str
+    arrays : dict of str to array
+        By file name, frames along the first axis; None leaves a file out.
+    """
+    (path / "set.000").mkdir(parents=True)
+    (path / "type.raw").write_text("".join(f"{t}\n" for t in atype))
+    (path / "type_map.raw").write_text("".join(f"{name}\n" for name in type_map))
+    for name, array in arrays.items():
+        if array is not None:
+            flat = array.reshape(len(array), -1) if array.ndim > 2 else array
+            np.save(path / "set.000" / f"{name}.npy", flat)
+    return path
 
 
 def rotation(seed: int = 0) -> np.ndarray:
@@ -55,20 +83,20 @@ def gradient(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, h: float = 1e
     return (values @ np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)).reshape(x.shape)
 
 
-def randomise(model: Model, seed: int = 0) -> Model:
+def randomize(model: Model, seed: int = 0) -> Model:
     """Give a model statistics and biases that are not trivial, so that a term left out shows."""
     rng = np.random.default_rng(seed)
     for node in modules(model):
         names = node.serial.buffers
         if "dstd" in names:
-            _randomise_statistics(node, rng)
+            _randomize_statistics(node, rng)
         for name in ("out_bias", "bias_atom_e"):
             if name in names and getattr(node, name) is not None:
                 setattr(node, name, rng.normal(size=getattr(node, name).shape))
     return model
 
 
-def _randomise_statistics(node: Any, rng: np.random.Generator) -> None:
+def _randomize_statistics(node: Any, rng: np.random.Generator) -> None:
     if node.dstd is None:
         return
     node.dstd = rng.uniform(0.5, 1.5, node.dstd.shape)

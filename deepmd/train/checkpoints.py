@@ -5,16 +5,18 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.utils.errors import InputError, ModelFileError, OutputError, did_you_mean
-from deepmd.utils.files import link_or_copy, remove_fragments, write_text
+from deepmd.base.errors import InputError, ModelFileError, OutputError, did_you_mean
+from deepmd.base.files import link_or_copy, remove_fragments, write_text
+from deepmd.runtime.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
 POINTER = "checkpoint"
+#: Keys of such a file of TensorFlow.
+_TENSORFLOW = ("model_checkpoint_path", "all_model_checkpoint_paths")
 
 
 class CheckpointStore:
@@ -36,6 +38,8 @@ class CheckpointStore:
         Number of files that stay.
     folder : str or path, optional
         ``save_dir``: where the files lie when not beside the link.
+    parts : sequence of str
+        Suffixes of further files of a checkpoint, which is then named without a suffix.
     """
 
     def __init__(
@@ -46,7 +50,9 @@ class CheckpointStore:
         *,
         keep: int = 5,
         folder: str | os.PathLike[str] | None = None,
+        parts: Sequence[str] = (),
     ) -> None:
+        self.parts = tuple(parts)
         self.prefix, self.suffix, self.keep = Path(prefix), suffix, keep
         self._write = write
         self.folder = self.prefix.parent if folder is None else Path(folder)
@@ -60,6 +66,11 @@ class CheckpointStore:
         """Return the name of the file of a step."""
         return self.folder / f"{self.prefix.name}-{step}{self.suffix}"
 
+    def files(self, path: Path) -> list[Path]:
+        """Return all files of a checkpoint, or links to them; that of ``path`` comes last."""
+        stem = path.name.removesuffix(self.suffix)
+        return [path.with_name(stem + part) for part in (*self.parts, self.suffix)]
+
     def steps(self) -> list[int]:
         """Steps of the files that are there, ascending."""
         return list(numbered(self.folder, self.prefix.name, self.suffix))
@@ -70,25 +81,36 @@ class CheckpointStore:
         try:
             self._write(path, checkpoint)
             self.link.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(path, self.link)
-            # No line end: this file is read as a name by other programs.
+            for source, link in zip(self.files(path), self.files(self.link), strict=True):
+                link_or_copy(source, link)
             name = os.path.relpath(path, self.link.parent)
-            write_text(self.link.with_name(POINTER), name)
+            write_text(self.link.with_name(POINTER), self._pointer(name))
         except OSError as error:
             failed = error if isinstance(error, OutputError) else OutputError.of(error, path)
             fix = "free or repair the disk; the checkpoint before it is complete"
             raise OutputError(failed.what, where=failed.where, fix=fix) from error
         # Files of later steps belong to an earlier run, which is not ours to delete.
         for old in [s for s in self.steps() if s <= checkpoint.step][: -self.keep]:
-            with contextlib.suppress(FileNotFoundError):
-                self.path(old).unlink()
+            for file in reversed(self.files(self.path(old))):
+                with contextlib.suppress(FileNotFoundError):
+                    file.unlink()
         log.info("Saved model to %s", path)
         return path
 
+    def _pointer(self, name: str) -> str:
+        """Return what the file ``checkpoint`` says, as other programs read it."""
+        if not self.parts:
+            return name  # no line end: it is read as a name
+        name = name.removesuffix(self.suffix)
+        return "".join(f'{key}: "{name}"\n' for key in _TENSORFLOW)
+
     def remove_fragments(self) -> None:
         """Remove temporary files that a killed run of the same prefix left."""
-        remove_fragments(self.folder, rf"{re.escape(self.prefix.name)}-\d+", self.suffix)
-        remove_fragments(self.link.parent, re.escape(self.link.name), "")
+        for suffix in (*self.parts, self.suffix):
+            stem = rf"{re.escape(self.prefix.name)}-\d+"
+            remove_fragments(self.folder, stem, suffix)
+        for link in self.files(self.link):
+            remove_fragments(self.link.parent, re.escape(link.name), "")
         remove_fragments(self.link.parent, POINTER, "")
 
 
@@ -143,13 +165,24 @@ def find_checkpoints(given: str | os.PathLike[str], suffix: str) -> list[Path]:
     raise InputError("there is no such checkpoint", where=given, fix=_what_there_is(path, suffix))
 
 
-_OTHER_SUFFIXES = {".pt", ".jax", ".dp", ".pth", ".hlo", ".pb", ".yaml", ".yml", ".savedmodel"}
+_OTHER_SUFFIXES = {
+    ".pt",
+    ".meta",
+    ".jax",
+    ".dp",
+    ".pth",
+    ".hlo",
+    ".pb",
+    ".yaml",
+    ".yml",
+    ".savedmodel",
+}
 
 
 def _of_folder(folder: Path, suffix: str) -> list[Path]:
     pointer = folder / POINTER
     if pointer.is_file():
-        name = pointer.read_text(encoding="utf-8").strip()
+        name = _pointed(pointer.read_text(encoding="utf-8"))
         if not name.endswith(suffix):
             raise _of_another_backend(f'names "{name}", but ', pointer, suffix)
         return _and_older(folder / name, suffix)
@@ -161,11 +194,17 @@ def _of_folder(folder: Path, suffix: str) -> list[Path]:
     )
 
 
+def _pointed(text: str) -> str:
+    """Return the file that a pointer names; those of TensorFlow name what its files begin with."""
+    match = re.match(r'\s*model_checkpoint_path: "(.*)"', text)
+    return text.strip() if match is None else f"{os.path.basename(match[1])}.meta"
+
+
 def _of_another_backend(found: str, where: Path, suffix: str) -> InputError:
     return InputError(
         f"{found}checkpoints of this backend end in {suffix}",
         where=where,
-        fix="choose the backend that wrote it (--pt, --jax, --dp)",
+        fix="choose the backend that wrote it (--tf, --pt, --jax, --dp)",
     )
 
 

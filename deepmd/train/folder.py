@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from deepmd.base.files import calls
 from deepmd.train.checkpoints import POINTER, CheckpointStore, numbered
 from deepmd.train.lock import Lock
-from deepmd.utils.files import calls
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,8 @@ def results(store: CheckpointStore, curve: Path) -> list[Path]:
     return [
         curve,
         store.link.with_name(POINTER),
-        store.link,
-        *steps.values(),
+        *store.files(store.link),
+        *(file for path in steps.values() for file in store.files(path)),
         *sorted(store.link.parent.glob("diverged-step-*.npz")),
     ]
 
@@ -156,7 +156,12 @@ def later_results(store: CheckpointStore, curve: Path, source: Path, step: int) 
         later = [path for number, path in steps.items() if number > step]
     else:
         later = [store.link.with_name(POINTER), store.link, *steps.values()]
-    later = [path for path in later if os.path.lexists(path)]
+    later = [
+        file
+        for path in later
+        for file in (store.files(path) if path.name.endswith(store.suffix) else [path])
+        if os.path.lexists(file)
+    ]
     return [curve, *later] if later else []
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from deepmd.train.figures import Figures
-from deepmd.utils.files import append_text, write_text
+from deepmd.base.files import append_text, write_text
+from deepmd.train.metrics import Figures
 
 log = logging.getLogger(__name__)
 

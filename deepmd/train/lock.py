@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a user sees of the progress: lines in the log, and on a terminal a bar below them."""
+"""Progress of a training: lines in the log, and on a terminal a bar below them."""
 
 import contextlib
 import datetime
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from deepmd.train.figures import Figures
+from deepmd.train.metrics import Figures
 
 log = logging.getLogger(__name__)
 

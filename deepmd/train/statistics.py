@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a model takes from its data before the first step: means, deviations, biases."""
+"""Statistics of the data for a new model: means, deviations, biases."""
 
 import dataclasses
 import logging
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.data.dataset import Dataset, count_observed
+from deepmd.base.errors import InputError
+from deepmd.base.log import with_progress
+from deepmd.data.dataset import Dataset
 from deepmd.data.statistics import (
     NoStatFile,
     StatFile,
@@ -19,11 +21,9 @@ from deepmd.data.statistics import (
     fit_common_bias,
 )
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import Evaluator, NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.output_def import OutputVariableDef
-from deepmd.utils.errors import InputError
-from deepmd.utils.log import with_progress
+from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +78,11 @@ class Sample:
         for index, frames in self._frames():
             batch = self.data.load(index, frames)
             if self.model is not None:
-                batch = self.model.expand(batch, all_centres=True)
+                batch = self.model.expand(batch, all_centers=True)
             yield self._numbered(batch)
 
     def without_edges(self) -> Iterator[Batch]:
-        """Iterate over the same batches without looking for neighbours."""
+        """Iterate over the same batches without looking for neighbors."""
         for index, frames in self._frames():
             yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
 
@@ -130,25 +130,11 @@ def set_statistics(
         _set_bias(model, k, variable, sample)
 
 
-def observed_types(
-    data: Dataset, type_map: Sequence[str], stat_file: StatFile | None = None
-) -> list[str]:
-    """Return the types that occur in the data."""
-
-    def count() -> dict[str, np.ndarray]:
-        counts = count_observed(data.systems, len(type_map))
-        found = [name for name, n in zip(type_map, counts, strict=True) if n]
-        return {"observed_type": np.array(found, dtype="S")}
-
-    known = (stat_file or NoStatFile()).fetch({"observed_type": (-1,)}, count)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in known["observed_type"].tolist()]
-
-
 # -- shapes ---------------------------------------------------------------------------------------
 
 
 def table_widths(model: Model, batches: Iterable[Batch]) -> list[int]:
-    """Return widths of the neighbour tables, in the order of the slots, that serve these batches.
+    """Return widths of the neighbor tables, in the order of the slots, that serve these batches.
 
     They are the largest ones found and a twentieth more, rounded up to multiples of 4, but not
     above ``sel``.
@@ -347,12 +333,12 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
     """
-    evaluator = NumPyEvaluator(model) if evaluator is None else evaluator
+    evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
-        labelled = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if labelled else {}
-        for fit in labelled:
+        labeled = [fit for fit in fits if fit.has_label(batch)]
+        predicted = evaluator.evaluate(batch, derivatives=()) if labeled else {}
+        for fit in labeled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
     for k, fit in enumerate(fits):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmd.train.figures import Figures
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.files import errors_name
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.files import errors_name
+from deepmd.train.metrics import Figures
 
 # Package that must be there, module with the class ``SummaryWriter``.
 _WRITERS = (("tensorboard", "torch.utils.tensorboard"), ("tensorboardX", "tensorboardX"))

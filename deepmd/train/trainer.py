@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from deepmd import __version__
+from deepmd.base.errors import InputError, TrainingDivergedError
 from deepmd.data.dataset import Dataset, Prefetcher
-from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.distributed import ALONE, Distributed
-from deepmd.dpmodel.training.optimizer import part_of
-from deepmd.dpmodel.training.schedule import LearningRate
-from deepmd.dpmodel.training.step import Metrics, TrainStep
+from deepmd.dpmodel.neighbors import Overflow
+from deepmd.dpmodel.optimizer import part_of
+from deepmd.dpmodel.schedule import LearningRate
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.distributed import ALONE, Distributed
+from deepmd.runtime.step import Metrics, TrainStep
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
-from deepmd.train.figures import Figures, StepFigures, nan_mean
-from deepmd.train.guard import NaNGuard, Taken
 from deepmd.train.learning_curve import LearningCurve
+from deepmd.train.metrics import Figures, StepFigures, nan_mean
+from deepmd.train.nan_guard import NaNGuard, Taken
 from deepmd.train.progress import Clock, log_row, progress_bar
 from deepmd.train.signals import StopRequest
 from deepmd.train.statistics import Sample, change_bias
 from deepmd.train.tensorboard import Events
-from deepmd.utils.errors import InputError, TrainingDivergedError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Task:
     numb_btch : int
         Validation batches averaged for a row.
     weight : float
-        Probability that a step belongs to this task, up to normalisation.
+        Probability that a step belongs to this task, up to normalization.
     bias_batches : int
         Batches per system for the fit of the bias after training.
     """
@@ -64,7 +64,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What became of a run: steps done, last checkpoint, the signal that ended it."""
+    """Outcome of a run: steps done, last checkpoint, the signal that ended it."""
 
     step: int
     path: Path | None
@@ -82,11 +82,11 @@ class Trainer:
     schedule : LearningRate
     store : CheckpointStore
     training : mapping
-        The normalised ``training`` section.
+        The normalized ``training`` section.
     numb_steps : int
         Steps in all, earlier runs included.
     model_params : dict
-        The normalised ``model`` section, for checkpoints.
+        The normalized ``model`` section, for checkpoints.
     min_nbor_dist : float, optional
         Smallest distance of the data [Å], for checkpoints.
     seed : int
@@ -167,10 +167,10 @@ class Trainer:
             clock = Clock(self.numb_steps, self.step)
             while self.step < self.numb_steps and ended is None:
                 with self._saving_on_error():
-                    lr = self._take_step(clock)
+                    lr, name = self._take_step(clock)
+                    ended = self._agree(stop, name)
                     self._show(lr, curve, events, clock)
                 advance(self.step, "training")
-                ended = self._signal(stop)  # asked once: it may come between two lines
                 if ended is not None:
                     log.info("%s received: a checkpoint is written", ended.name)
                 last = self.step == self.numb_steps or ended is not None
@@ -181,9 +181,16 @@ class Trainer:
             log.info("Trained model has been saved to: %s", path)
         return Run(self.step, path, ended if self.step < self.numb_steps else None)
 
-    def _signal(self, stop: StopRequest) -> Signals | None:
-        """Return the signal that any of the processes got."""
-        (number,) = self.ranks.agree(int(stop.signal or 0))
+    def _agree(self, stop: StopRequest, name: str) -> Signals | None:
+        """Return the signal that any of the processes got; look at overflow, too.
+
+        One exchange between the processes per step carries both.
+        """
+        overflow = self.stepper.overflow
+        centers = 0 if overflow is None else overflow.centers
+        number, found = self.ranks.agree(int(stop.signal or 0), centers)
+        if overflow is not None and found:
+            self._report_overflow(overflow, int(found), name)
         return Signals(int(number)) if number else None
 
     def _freq(self, name: str) -> int:
@@ -203,8 +210,8 @@ class Trainer:
             stack.callback(events.close)
         return curve, events
 
-    def _take_step(self, clock: Clock) -> float:
-        """Queue one step; return its learning rate."""
+    def _take_step(self, clock: Clock) -> tuple[float, str]:
+        """Queue one step; return its learning rate and its task."""
         name = self.choose_task(self.step)
         feed = self._feeds[name]
         before = feed.state()
@@ -221,9 +228,8 @@ class Trainer:
             Taken(self.step, name, batch, metrics["loss"], self.tasks[name].data, before)
         )
         self.figures.add(name, metrics)
-        self._look_at_overflow(batch, name)
         clock.tick(self.step)
-        return lr
+        return lr, name
 
     def choose_task(self, step: int) -> str:
         """Task of the step that follows ``step`` steps; depends on the seed and the step only."""
@@ -233,27 +239,23 @@ class Trainer:
         u = np.random.default_rng([self.seed, 3, step]).random()
         return names[int(np.searchsorted(self._cumulative, u, side="right"))]
 
-    def _look_at_overflow(self, batch: Batch, name: str) -> None:
-        """Warn once, or stop, when atoms have more neighbours than ``sel``."""
-        overflow = self.stepper.overflow
-        (found,) = self.ranks.agree(0 if overflow is None else overflow.centres)
-        if overflow is None or not found:
-            return
+    def _report_overflow(self, overflow: Overflow, found: int, name: str) -> None:
+        """Warn once, or stop, when atoms have more neighbors than ``sel``."""
         if self.training.get("sel_overflow", "warn") == "error":
             raise InputError(
-                f"step {self.step}: atoms have up to {_listed(overflow.needed)} neighbours within "
+                f"step {self.step}: atoms have up to {_listed(overflow.needed)} neighbors within "
                 f"the cutoff, sel is {self.tasks[name].model.get_sel()}",
                 where="model/descriptor/sel",
                 fix='raise sel (or "auto"), or set training/sel_overflow to "warn"',
             )
         if not self._overflow_seen:
             log.warning(
-                "atoms have up to %s neighbours within the cutoff, sel is %s: the farthest are "
+                "atoms have up to %s neighbors within the cutoff, sel is %s: the farthest are "
                 "left out, and forces jump when they change",
                 _listed(overflow.needed),
                 self.tasks[name].model.get_sel(),
             )
-        self._overflow_seen = int(found)
+        self._overflow_seen = found
 
     # -- what is shown ------------------------------------------------------------------------
 

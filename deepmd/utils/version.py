@@ -1,14 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Versions of serialized objects."""
+"""Check of versions under the name that clients import; see :mod:`deepmd.base.version`."""
 
+from deepmd.base.version import check_version_compatibility
 
-def check_version_compatibility(current: int, maximum: int, minimal: int = 1) -> None:
-    """Check that the version of stored data can be read.
-
-    Raises
-    ------
-    ValueError
-        If ``current`` lies outside of ``minimal`` … ``maximum``.
-    """
-    if not minimal <= current <= maximum:
-        raise ValueError(f"version {current} cannot be read, {minimal} to {maximum} can")
+__all__ = ["check_version_compatibility"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A complete descriptor: soft histograms of the distances to neighbours of each type.
+"""A complete descriptor: soft histograms of the distances to neighbors of each type.
 
 It is the example of ``docs/development/adding_a_component.md``, and its tests run with the others.
 """
@@ -31,7 +31,7 @@ class Radial(CutoffSettings, Descriptor):
         type="radial",
     )
 
-    bins: int = setting(8, "Number of centres between 0 and the cutoff.", rule=POSITIVE)
+    bins: int = setting(8, "Number of centers between 0 and the cutoff.", rule=POSITIVE)
     seed: Seed = setting(None, "No numbers are drawn here.", key=False)
 
     @property
@@ -46,11 +46,11 @@ class Radial(CutoffSettings, Descriptor):
 
     @property
     def packing(self) -> Packing:
-        """One table of neighbours per type."""
+        """One table of neighbors per type."""
         return Packing("typed", self.ntypes, self.rcut, tuple(self.sel))
 
     def packings(self) -> list[Packing]:
-        """Layouts of neighbours this descriptor reads."""
+        """Layouts of neighbors this descriptor reads."""
         return [self.packing]
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
@@ -59,13 +59,13 @@ class Radial(CutoffSettings, Descriptor):
         return DescriptorOutput(ops.xp(atoms.padded).concat(parts, axis=-1))
 
     def histogram(self, d: Any) -> Any:
-        """Histogram (n_atoms, bins) of neighbours d (n_atoms, K, 3) [Å].
+        """Histogram (n_atoms, bins) of neighbors d (n_atoms, K, 3) [Å].
 
         An empty slot holds a vector as long as the cutoff, where the switch is 0.
         """
         space = ops.xp(d)
         r = space.sqrt(space.sum(d * d, axis=-1, keepdims=True))
         h = self.rcut / (self.bins - 1)
-        centres = ops.like([k * h for k in range(self.bins)], d)
-        x = (r - centres) / h
+        centers = ops.like([k * h for k in range(self.bins)], d)
+        x = (r - centers) / h
         return space.sum(switch(r, self.rcut, self.rcut_smth) * space.exp(-0.5 * x * x), axis=1)

@@ -125,8 +125,8 @@ def random_start(strain: np.ndarray, rng: np.random.Generator) -> Atoms:
     sites = rng.permutation(side**3)[:N_MOLECULES]
     positions = []
     for site in sites:
-        centre = (np.array(np.unravel_index(site, (side,) * 3)) + 0.5) / side @ cell
-        positions.append(centre + molecule @ random_turn(rng).T)
+        center = (np.array(np.unravel_index(site, (side,) * 3)) + 0.5) / side @ cell
+        positions.append(center + molecule @ random_turn(rng).T)
     return Atoms("OHH" * N_MOLECULES, positions=np.concatenate(positions), cell=cell, pbc=True)
 
 

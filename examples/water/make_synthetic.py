@@ -13,7 +13,7 @@ so that a model can learn them from few frames and a wrong one shows:
 Single molecules get energy.npy [eV], force.npy [eV/Å] and hessian.npy [eV/Å²] of three springs.
 
 Run it in this folder: ``python make_synthetic.py``. From every second frame of data/ it cuts one
-molecule out, with its three nearest neighbours; the clusters have open boundaries.
+molecule out, with its three nearest neighbors; the clusters have open boundaries.
 """
 
 import argparse

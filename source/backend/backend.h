@@ -31,9 +31,14 @@
 extern "C" {
 #endif
 
-/** Version of this interface. A library and a backend of different versions do not work together.
+/**
+ * Version of this interface. A library and a backend of different versions do not work together;
+ * the library says so in one line.
+ *
+ * 2: structures copied by size, arrays with device and type, inputs by name.
+ * 3: the description of a model and its probes are JSON; results carry the names of outputs.
  */
-#define DEEPMD_BACKEND_VERSION 2
+#define DEEPMD_BACKEND_VERSION 3
 
 /** Copy a structure of any release into one of this release, of `size` bytes. */
 static inline void deepmd_read(void* to, size_t size, const void* from) {
@@ -71,120 +76,68 @@ typedef struct deepmd_array {
 
 /* -- what is in a model file ------------------------------------------------------------------- */
 
-/** How a part of a model reads its neighbors: see deepmd_packing. */
-enum deepmd_layout {
-  DEEPMD_TYPED = 0,      /**< one table (n, K) per neighbor type */
-  DEEPMD_MIXED = 1,      /**< one table (n, K) of all neighbors */
-  DEEPMD_FLAT = 2,       /**< the numbers (n_kept) of the edges that are kept */
-  DEEPMD_ANGLES = 3,     /**< two arrays (n_angles): pairs of positions in a flat list */
-  DEEPMD_CENTRES = 4,    /**< per type the atoms (n) of that type */
-  DEEPMD_FIRST_TYPE = 5, /**< for every atom the type of the first atom of its frame */
-};
-
-/**
- * One request for tables of edge numbers ("slots"). -1 marks an empty place.
- *
- * Edges beyond `rcut` are dropped; of each center the nearest `nearest` (0: the sum of `sel`) are
- * kept, then (typed) the nearest `sel[t]` of each type t; then pairs of excluded types are dropped.
- * K is the largest count found, at least 1. With `by_centre`, each type of centers comes as its
- * atom numbers (n), followed by its tables.
- */
-typedef struct deepmd_packing {
-  size_t struct_size;
-  int32_t layout;
-  int32_t by_centre;
-  double rcut;
-  int64_t nearest;
-  const int64_t* sel;
-  int32_t n_sel;
-  int32_t n_exclude;
-  const int32_t* exclude; /**< (n_exclude, 2) */
-  double edge_rcut;       /**< of angles: the flat list whose positions are numbered */
-  int64_t edge_sel;
-} deepmd_packing;
-
-/** What an input belongs to. */
-enum deepmd_level { DEEPMD_FRAME = 0, DEEPMD_ATOM = 1 };
-
-/** One input of a model beside coordinates, cells and types. */
-typedef struct deepmd_input_info {
-  size_t struct_size;
-  const char* name; /**< "fparam", "charge_spin", "aparam", ... */
-  int32_t level;    /**< one of deepmd_level */
-  int32_t reserved;
-  int64_t size;                /**< numbers per frame or atom */
-  const double* default_value; /**< (size), or NULL: required */
-} deepmd_input_info;
-
-/** Value of one input. */
-typedef struct deepmd_input {
-  size_t struct_size;
-  const char* name;
-  int32_t level;
-  int32_t reserved;
-  deepmd_array data; /**< float64: (frames or atoms, size) */
-} deepmd_input;
-
-/** One thing a model predicts for every atom. */
-typedef struct deepmd_output {
-  size_t struct_size;
-  const char* name;       /**< "energy", "dipole", "polar", "dos", "property", ... */
-  int64_t size;           /**< components per atom */
-  int32_t differentiable; /**< whether there is a gradient by edge vectors */
-  int32_t intensive;      /**< whether the value of a frame is a mean rather than a sum */
-} deepmd_output;
-
-/** A small frame with results that travels in a model file, to be checked when it is opened. */
-typedef struct deepmd_probe {
-  size_t struct_size;
-  int64_t natoms;
-  const double* coord;        /**< (natoms, 3) */
-  const int32_t* atype;       /**< (natoms), -1 for virtual atoms */
-  const double* cell;         /**< (9), or NULL for an open system */
-  const double* value;        /**< (size): the first output, of the frame */
-  const double* force;        /**< (size, natoms, 3), or NULL */
-  const double* virial;       /**< (size, 9), or NULL */
-  const deepmd_input* inputs; /**< of one frame and its natoms atoms */
-  int32_t n_inputs;
-} deepmd_probe;
-
 /** The ways in which a model file can be evaluated. */
 enum deepmd_entry {
   DEEPMD_EDGES = 1,    /**< evaluate: edge vectors and tables */
   DEEPMD_EXTENDED = 2, /**< evaluate_extended: coordinates with ghosts and a neighbor list */
 };
 
-/** What is in a model file. */
+/**
+ * Contents of a model file.
+ *
+ * `description` is the ModelInfo that every file written by this project holds as `metadata`; a
+ * backend passes its text on as it is, and writes one for files of other origin. It is a JSON
+ * object with
+ *
+ *   schema              1
+ *   type_map            names of the types
+ *   rcut                cutoff [Angstrom]
+ *   interaction_range   beyond it atoms do not influence each other [Angstrom]; null: infinite
+ *   sel                 largest numbers of neighbors, one per type or one in all
+ *   inputs              list of {name, level: "frame" or "atom", size, default: list or null}
+ *   outputs             list of {name, level: "atom", size, differentiable, intensive, magnetic};
+ *                       differentiable: there is a gradient by edge vectors; intensive: the value
+ *                       of a frame is a mean; magnetic: there is a derivative by spins
+ *   packings            tables of the EDGES entry, in the order of the slots; see below
+ *   core_types          number of types that the EDGES entry knows
+ *   contributing_types  (core_types): whether atoms of a type count in means
+ *   selected_types      types that are predicted; []: all
+ *   use_spin            (ntypes): which types carry spins; []: no spins. EXTENDED only
+ *   spin_scale          (ntypes): how far a spin of length 1 reaches beyond its atom [Angstrom].
+ *                       Neighbors matter up to the cutoff and the longest such reach, twice it with
+ *                       message_passing
+ *   precision           lowest one of its arrays: "float64", or a coarser check of the probes
+ *   message_passing     whether atoms beyond the cutoff matter: neighbors must be owners
+ *   mixed_types         EXTENDED: whether the neighbor list is one of all types
+ *
+ * and others, which the library does not look at. A packing, a request for tables of edge numbers
+ * ("slots", -1 marks an empty place), is {layout, ntypes, rcut, sel, by_centre, exclude, nearest,
+ * edge_rcut, edge_sel} with these layouts:
+ *
+ *   typed       one table (n, K) per neighbor type
+ *   mixed       one table (n, K) of all neighbors
+ *   flat        the numbers (n_kept) of the edges that are kept
+ *   angles      two arrays (n_angles): pairs of positions in a flat list, that of edge_rcut,
+ * edge_sel centres     per type the atoms (n) of that type first_type  for every atom the type of
+ * the first atom of its frame
+ *
+ * Edges beyond `rcut` are dropped; of each center the nearest `nearest` (0: the sum of `sel`) are
+ * kept, then (typed) the nearest sel[t] of each type t; then pairs of excluded types are dropped.
+ * K is the largest count found, at least 1. With `by_centre`, each type of centers comes as its
+ * atom numbers (n), followed by its tables.
+ *
+ * `probes` are small frames with results, to be checked when the file is opened: a JSON list of
+ * objects with coord (natoms, 3), atype (natoms; -1: virtual), cell (3, 3) unless open, the first
+ * output of the frame as value (size), force (size, natoms, 3) and virial (size, 9) if known, and
+ * inputs by their names; arrays are lists, nested or flat.
+ */
 typedef struct deepmd_info {
   size_t struct_size;
-  uint32_t entries; /**< bits of deepmd_entry */
-  int32_t ntypes;
-  const char* const* type_map; /**< (ntypes) */
-  double rcut;
-  const int64_t* sel; /**< largest numbers of neighbors, one per type or one in all */
-  int32_t n_sel;
-  int32_t n_packings;
-  const deepmd_packing* packings; /**< in the order of the slots; EDGES only */
-  const deepmd_output* outputs;
-  int32_t n_outputs;
-  int32_t n_inputs;
-  const deepmd_input_info* inputs;
-  int32_t message_passing;  /**< whether atoms beyond the cutoff matter: neighbors must be owners */
-  int32_t mixed_types;      /**< EXTENDED: whether the list is one of all types */
-  int32_t single_precision; /**< whether networks are float32: a coarser probe check */
-  int32_t n_sel_type;
-  const int32_t* sel_type; /**< types that are predicted; n_sel_type 0: all */
-  const char* framework;   /**< "PyTorch 2.13.0", for messages; NULL: the name of the backend */
-  const deepmd_probe* probes;
-  int32_t n_probes;
-  int32_t has_spin; /**< whether atoms carry spins; EXTENDED only */
-  /** With has_spin: which types carry spins (ntypes), and how far a spin of length 1 reaches beyond
-      its atom (ntypes) [Angstrom]: neighbors matter up to the cutoff and the longest such reach,
-      twice it with message_passing. */
-  const int32_t* use_spin;
-  const double* spin_scale;
-  /** (ntypes): whether atoms of a type count in means, for intensive outputs; NULL: all do. */
-  const int32_t* counted;
+  const char* description; /**< JSON, see above */
+  uint32_t entries;        /**< bits of deepmd_entry */
+  uint32_t reserved;
+  const char* framework; /**< "PyTorch 2.13.0", for messages; NULL: the name of the backend */
+  const char* probes;    /**< JSON, see above; NULL: none */
   /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
       caches of a processor. For accelerators, which want more, and calls one after the other. */
   int64_t chunk_edges;
@@ -192,9 +145,22 @@ typedef struct deepmd_info {
 
 /* -- evaluation -------------------------------------------------------------------------------- */
 
+/** What an input belongs to. */
+enum deepmd_level { DEEPMD_FRAME = 0, DEEPMD_ATOM = 1 };
+
+/** Value of one input of a model beside coordinates, cells and types. */
+typedef struct deepmd_input {
+  size_t struct_size;
+  const char* name; /**< "fparam", "charge_spin", "aparam", ... */
+  int32_t level;    /**< one of deepmd_level */
+  int32_t reserved;
+  deepmd_array data; /**< float64: (frames or atoms, size) */
+} deepmd_input;
+
 /** Where one output goes: float64 arrays, without data if not wanted or not differentiable. */
 typedef struct deepmd_result {
   size_t struct_size;
+  const char* name;         /**< of the output: "energy", "dipole", "polar", "dos", ... */
   deepmd_array value;       /**< (n_atoms or nloc, size) */
   deepmd_array gradient;    /**< EDGES: (n_edges, size, 3) */
   deepmd_array force;       /**< EXTENDED: (size, nall, 3) */
@@ -235,11 +201,11 @@ typedef struct deepmd_edges_request {
   deepmd_array j;             /**< int64 (n_edges) */
   deepmd_array atype;         /**< int64 (n_atoms) */
   deepmd_array frame;         /**< int64 (n_atoms) */
-  const deepmd_input* inputs; /**< all of info.inputs, in their order */
+  const deepmd_input* inputs; /**< all inputs of the model, in its order */
   const deepmd_array* slots;  /**< int64 (n) or (n, K) */
   int32_t n_inputs;
   int32_t n_slots;
-  const deepmd_result* results; /**< in the order of info.outputs */
+  const deepmd_result* results; /**< in the order of the outputs */
   int32_t n_results;
   int32_t threads;                 /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_exchange* exchange; /**< NULL: there is one rank */
@@ -257,10 +223,10 @@ typedef struct deepmd_extended_request {
       matter, see spin_scale; the model counts partners and cuts to `sel` by itself. */
   deepmd_array nlist;
   deepmd_array mapping; /**< int64 (nall): local atom of every atom; or no data */
-  deepmd_array spin;    /**< float64 (nall, 3), with has_spin */
+  deepmd_array spin;    /**< float64 (nall, 3), for models with spins */
   const deepmd_input*
-      inputs; /**< all of info.inputs, in their order; those of atoms (nloc, size) */
-  const deepmd_result* results; /**< in the order of info.outputs */
+      inputs; /**< all inputs of the model, in its order; those of atoms (nloc, size) */
+  const deepmd_result* results; /**< in the order of the outputs */
   int32_t n_inputs;
   int32_t n_results;
   int32_t threads;

@@ -114,6 +114,62 @@ print(f('${name}').submodule_search_locations[0] if f('${name}') else '', end=''
   set(${result} "${where}" PARENT_SCOPE)
 endfunction()
 
+# Let a target read and write JSON: nlohmann's library, a package of the system (Debian:
+# nlohmann-json3-dev) or of Python (nlohmann-json).
+function(deepmd_use_json target)
+  if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+    deepmd_python_package(nlohmann_json root)
+    find_path(NLOHMANN_JSON_INCLUDE_DIR nlohmann/json.hpp HINTS ${root}/include)
+    if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+      message(FATAL_ERROR "There is no nlohmann/json.hpp: install Debian's package "
+                          "nlohmann-json3-dev, or pip install nlohmann-json")
+    endif()
+  endif()
+  target_include_directories(${target} SYSTEM PRIVATE ${NLOHMANN_JSON_INCLUDE_DIR})
+endfunction()
+
+# Write the lines of a text file as strings in C++ to allowed_operators.inc of this build folder.
+function(deepmd_operator_list file)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+  file(STRINGS ${file} lines REGEX "^[A-Za-z]")
+  list(TRANSFORM lines REPLACE "(.+)" "\"\\1\",")
+  list(JOIN lines "\n" lines)
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/allowed_operators.inc CONTENT "${lines}\n")
+endfunction()
+
+# The target DeePMD::tensorflow, its C interface: of the wheel, or of TENSORFLOW_ROOT, which has
+# include/ and the libraries, in lib/ if not beside it.
+function(deepmd_find_tensorflow result)
+  set(root ${TENSORFLOW_ROOT})
+  if(NOT root)
+    deepmd_python_package(tensorflow root)
+  endif()
+  set(${result} FALSE PARENT_SCOPE)
+  if(NOT root OR NOT EXISTS ${root}/include/tensorflow/c/c_api.h)
+    return()
+  endif()
+  # Wheels have no names without a version; the C library of TensorFlow's own archives has one.
+  set(libraries "")
+  foreach(name tensorflow_cc tensorflow_framework tensorflow)
+    file(GLOB found ${root}/lib${name}.so.2 ${root}/lib${name}.2.dylib ${root}/lib/lib${name}.so.2
+         ${root}/lib/lib${name}.2.dylib)
+    if(found AND NOT (name STREQUAL "tensorflow" AND libraries MATCHES "tensorflow_cc"))
+      list(GET found 0 first)
+      list(APPEND libraries ${first})
+    endif()
+  endforeach()
+  if(NOT libraries MATCHES "tensorflow(_cc)?[.]")
+    return()
+  endif()
+  message(STATUS "TensorFlow: ${root}")
+  set(${result} TRUE PARENT_SCOPE)
+  if(NOT TARGET DeePMD::tensorflow)
+    add_library(DeePMD::tensorflow INTERFACE IMPORTED GLOBAL)
+    target_include_directories(DeePMD::tensorflow SYSTEM INTERFACE ${root}/include)
+    target_link_libraries(DeePMD::tensorflow INTERFACE ${libraries})
+  endif()
+endfunction()
+
 # The target DeePMD::torch from the wheel, or from Torch_DIR (LIBTORCH/share/cmake/Torch).
 #
 # Not by PyTorch's own package file: that of a CUDA wheel wants the CUDA compiler, which a library
@@ -180,6 +236,11 @@ macro(deepmd_part folder)
       deepmd_find_torch(part_found)
       if(NOT part_found)
         set(part_why "this Python has no PyTorch; pip install torch, or give Torch_DIR")
+      endif()
+    elseif("${part_NEEDS}" STREQUAL "tensorflow")
+      deepmd_find_tensorflow(part_found)
+      if(NOT part_found)
+        set(part_why "this Python has no TensorFlow; pip install tensorflow, or give TENSORFLOW_ROOT")
       endif()
     elseif("${part_NEEDS}" STREQUAL "lammps")
       deepmd_find_lammps(part_found)

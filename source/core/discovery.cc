@@ -38,7 +38,7 @@ struct Known {
 const std::vector<Known>& known_backends() {
   static const std::vector<Known> all = {
       {"torch", "PyTorch", "torch", {".pth"}},
-      {"tf", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
+      {"tensorflow", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
   };
   return all;
 }
@@ -135,6 +135,8 @@ std::map<std::string, std::string> libraries() {
 
 /** Load a library, or throw what is missing. `known` may be null. */
 void* load(const std::string& where, const Known* known) {
+  // TensorFlow reads this when it is loaded: its hints about processors are no messages of a model.
+  if (known && std::string_view(known->key) == "tensorflow") setenv("TF_CPP_MIN_LOG_LEVEL", "2", 0);
   // Never closed: frameworks do not survive it. They must not see each other's symbols either.
   if (void* handle = dlopen(where.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
   const char* reason = dlerror();

@@ -42,13 +42,13 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
   for (size_t k = 0; k < predictions.size(); ++k) {
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
-    int64_t counted = 0;
+    int64_t contributing = 0;
     for (const int64_t a : system.centres) {
       for (int64_t c = 0; c < size; ++c) p.value[c] += p.atom_value[a * size + c];
-      counted += info.counted[system.frame->atype[a]];
+      contributing += info.contributing[system.frame->atype[a]];
     }
-    if (info.outputs[k].intensive && counted > 0) {
-      for (double& x : p.value) x /= static_cast<double>(counted);
+    if (info.outputs[k].intensive && contributing > 0) {
+      for (double& x : p.value) x /= static_cast<double>(contributing);
     }
   }
 }
@@ -167,9 +167,9 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   const auto n_atoms = static_cast<int64_t>(w.atype.size());
   w.overflow = {};
   const std::vector<Slot>& slots =
-      w.packer.pack(backend_->packings(),
-                    {n_edges, w.i.data(), w.j.data(), w.pairs.r2.data(), n_atoms, w.atype.data(),
-                     w.first_type.data()},
+      w.packer.pack(info().packings,
+                    {n_edges, w.i.data(), w.j.data(), w.pairs.vec.data(), w.pairs.r2.data(),
+                     n_atoms, w.atype.data(), w.first_type.data()},
                     &w.overflow);
   w.slots.clear();
   w.slots.reserve(slots.size());
@@ -212,6 +212,7 @@ void Engine::prepare_results(bool gradients, int64_t n_edges, int64_t n_atoms, W
     w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * size * 3) : 0);
     deepmd_result result{};
     result.struct_size = sizeof(result);
+    result.name = outputs[k].name.c_str();
     result.value = array_of(w.values[k].data(), {n_atoms, size});
     // A pointer that is not null says that the gradient is wanted, even without edges.
     if (gradient && n_edges == 0) w.gradients[k].reserve(1);

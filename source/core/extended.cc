@@ -73,20 +73,20 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
 }
 
 /** The neighbours (n, width) of the centres, the nearest first, cut to `sel`; -1: none. */
-void ExtendedChunk::fill_table(const BackendModel& backend, const System& system, int64_t n) {
-  const Info& info = backend.info();
+void ExtendedChunk::fill_table(const Info& info, const System& system, int64_t n) {
   Packing packing;
-  packing.layout = backend.mixed_types() || info.has_spin ? Layout::mixed : Layout::typed;
+  packing.layout = info.mixed_types || info.has_spin ? Layout::mixed : Layout::typed;
   packing.ntypes = static_cast<int64_t>(info.type_map.size());
   packing.rcut = system.reach;
   // Which partners of the neighbours are among the nearest is seen inside, hence all of them.
   packing.sel = info.has_spin ? std::vector<int64_t>{pairs_.size()} : info.sel;
   overflow_ = {};
   // In the numbers of this chunk there are more atoms than centres; only these have edges.
-  const std::vector<Slot>& slots = packer_.pack({packing},
-                                                {pairs_.size(), centre_.data(), neighbor_.data(),
-                                                 pairs_.r2.data(), n, atype_.data(), nullptr},
-                                                &overflow_);
+  const std::vector<Slot>& slots =
+      packer_.pack({packing},
+                   {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.vec.data(),
+                    pairs_.r2.data(), n, atype_.data(), nullptr},
+                   &overflow_);
   width_ = info.has_spin ? slots.front().columns
                          : std::accumulate(info.sel.begin(), info.sel.end(), int64_t{0});
   width_ = std::max<int64_t>(width_, 1);
@@ -116,6 +116,7 @@ void ExtendedChunk::prepare_results(const Info& info, const Wanted& wanted, int6
     const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
     deepmd_result result{};
     result.struct_size = sizeof(result);
+    result.name = output.name.c_str();
     result.value = zeros(value_[k], true, {n, output.size});
     result.force = zeros(force_[k], derivatives, {output.size, n_atoms(), 3});
     result.virial = zeros(virial_[k], derivatives, {output.size, 9});
@@ -132,7 +133,7 @@ void ExtendedChunk::run(const BackendModel& model, const System& system, Range r
   const Info& info = model.info();
   const int64_t n = range.last - range.first;
   find_atoms(system, range, info.message_passing);
-  fill_table(model, system, n);
+  fill_table(info, system, n);
   inputs_.gather(system.inputs, system.centres.data() + range.first, n, 0);
   spin_.clear();
   for (int64_t a = 0; info.has_spin && a < n_atoms(); ++a) {

@@ -39,7 +39,7 @@ class ExtendedChunk {
   int64_t n_atoms() const { return static_cast<int64_t>(atom_.size()); }
   void find_atoms(const System& system, Range range, bool message_passing);
   void add_atom(const System& system, Range range, int64_t atom, const double* position);
-  void fill_table(const BackendModel& backend, const System& system, int64_t n);
+  void fill_table(const Info& info, const System& system, int64_t n);
   void prepare_results(const Info& info, const Wanted& wanted, int64_t n);
   void fold(const std::vector<double>& from, int64_t size, int64_t width, int64_t n_all,
             std::vector<double>& to) const;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "packing.h"
 
 namespace deepmd::core {
 
@@ -34,21 +35,23 @@ struct Input {
   std::vector<double> default_value;  ///< empty: required
 };
 
-/** Facts about a model that do not change. */
+/** Facts about a model that do not change, parsed once (description.h); all getters ask here. */
 struct Info {
   std::string path;
   std::string framework;  ///< "PyTorch 2.13.0"
   std::vector<std::string> type_map;
   double rcut = 0.0;  ///< cutoff [Å]
   std::vector<int64_t> sel;
-  std::vector<Output> outputs;  ///< the first one is the main one
-  std::vector<int> sel_type;    ///< types with predictions; empty: all
-  std::vector<Input> inputs;    ///< beside coordinates, cells and types
+  std::vector<Output> outputs;    ///< the first one is the main one
+  std::vector<int> sel_type;      ///< types with predictions; empty: all
+  std::vector<Input> inputs;      ///< beside coordinates, cells and types
+  std::vector<Packing> packings;  ///< tables of the evaluation by edges
   bool message_passing = false;
+  bool mixed_types = false;  ///< whether lists of neighbors are one of all types
   bool has_spin = false;
   std::vector<bool> use_spin;      ///< (ntypes) with has_spin: types that carry spins
   std::vector<double> spin_scale;  ///< (ntypes) with has_spin: see Info::reach [Å]
-  std::vector<bool> counted;       ///< (ntypes): types that count in means
+  std::vector<bool> contributing;  ///< (ntypes): types that count in means
   bool single_precision = false;
 
   /** The input of a name; null: the model does not take it. */

@@ -6,6 +6,22 @@
 
 namespace deepmd::core {
 
+namespace {
+
+/**
+ * Relative difference of squared distances up to which two neighbors are equally far: those in a
+ * crystal are equal up to rounding, which depends on where positions of images come from. It and
+ * the direction of `projection` are those of deepmd/dpmodel, TIE and TIE_DIRECTION.
+ */
+constexpr double kTie = 1e-10;
+
+/** Projection by which neighbors that are equally far are ordered; see kTie. */
+double projection(const double* d) {
+  return d[0] + d[1] * 0.7548776662466927 + d[2] * 0.5698402909980532;
+}
+
+}  // namespace
+
 int64_t Packing::n_slots() const {
   switch (layout) {
     case Layout::centres:
@@ -96,7 +112,14 @@ void Packer::select(const Packing& p, bool typed, double rcut, int64_t most, con
       overflow->most = std::max(overflow->most, n);
       overflow->centres += n > most;
     }
-    if (n > most) n = keep_nearest(mine, n, most, edges.r2);
+    if (n > most) {
+      ranked_.clear();
+      for (int64_t k = 0; k < n; ++k) ranked_.emplace_back(edges.r2[mine[k]], mine[k]);
+      const Limit nearest = limit_of_ranked(most, edges);
+      n = std::remove_if(mine, mine + n,
+                         [&](int64_t e) { return is_beyond(nearest, e, edges.r2); }) -
+          mine;
+    }
     if (typed && n > 0) n = cut_types(p, mine, n, edges, overflow);
     if (!p.exclude.empty()) {
       const char* allowed = allowed_.data() + edges.atype[a] * p.ntypes;
@@ -110,15 +133,33 @@ void Packer::select(const Packing& p, bool typed, double rcut, int64_t most, con
   kept.edges.resize(static_cast<size_t>(end));
 }
 
-/** Keep the nearest of n edges in their order; of equally far ones those that come first. */
-int64_t Packer::keep_nearest(int64_t* first, int64_t n, int64_t most, const double* r2) {
-  ranked_.resize(static_cast<size_t>(n));
-  for (int64_t k = 0; k < n; ++k) ranked_[k] = {r2[first[k]], first[k]};
+/**
+ * Find where the `most` nearest of the ranked edges end.
+ *
+ * Of neighbors that are equally far those with the smallest projection are chosen, and of atoms at
+ * one place those that come first, as the packer in Python does.
+ */
+Packer::Limit Packer::limit_of_ranked(int64_t most, const Edges& edges) {
+  chosen_.clear();
   std::nth_element(ranked_.begin(), ranked_.begin() + most, ranked_.end());
-  const std::pair<double, int64_t> limit = ranked_[most];
-  return std::remove_if(first, first + n,
-                        [&](int64_t e) { return std::make_pair(r2[e], e) >= limit; }) -
-         first;
+  const double cut = ranked_[most].first, low = cut * (1.0 - kTie), high = cut * (1.0 + kTie);
+  const int64_t nearer = std::count_if(ranked_.begin(), ranked_.begin() + most,
+                                       [&](const auto& edge) { return edge.first < low; });
+  if (nearer == most) return {low, high};
+  tied_.clear();
+  for (const auto& [r2, e] : ranked_) {
+    if (r2 >= low && r2 <= high) tied_.emplace_back(projection(edges.vec + 3 * e), e);
+  }
+  std::sort(tied_.begin(), tied_.end());
+  for (int64_t k = 0; k < most - nearer; ++k) chosen_.push_back(tied_[k].second);
+  std::sort(chosen_.begin(), chosen_.end());
+  return {low, high};
+}
+
+/** Whether an edge is beyond the nearest ones. */
+bool Packer::is_beyond(const Limit& limit, int64_t e, const double* r2) const {
+  return r2[e] > limit.high ||
+         (r2[e] >= limit.low && !std::binary_search(chosen_.begin(), chosen_.end(), e));
 }
 
 /** Keep the nearest sel[t] of each type t of the n edges of one centre. */
@@ -140,12 +181,10 @@ int64_t Packer::cut_types(const Packing& p, int64_t* first, int64_t n, const Edg
       const int64_t e = first[k];
       if (edges.atype[edges.j[e]] == t) ranked_.emplace_back(edges.r2[e], e);
     }
-    std::nth_element(ranked_.begin(), ranked_.begin() + p.sel[t], ranked_.end());
-    const std::pair<double, int64_t> limit = ranked_[p.sel[t]];
+    const Limit nearest = limit_of_ranked(p.sel[t], edges);
     n = std::remove_if(first, first + n,
                        [&](int64_t e) {
-                         return edges.atype[edges.j[e]] == t &&
-                                std::make_pair(edges.r2[e], e) >= limit;
+                         return edges.atype[edges.j[e]] == t && is_beyond(nearest, e, edges.r2);
                        }) -
         first;
   }

@@ -32,7 +32,8 @@ struct Edges {
   int64_t n_edges = 0;
   const int64_t* i = nullptr;
   const int64_t* j = nullptr;
-  const double* r2 = nullptr;  ///< [Å²]
+  const double* vec = nullptr;  ///< (n_edges, 3) [Å]
+  const double* r2 = nullptr;   ///< squared lengths [Å²]
   int64_t n_atoms = 0;
   const int64_t* atype = nullptr;
   const int64_t* first_type = nullptr;  ///< (n_atoms): type of the first atom of the frame
@@ -66,9 +67,15 @@ class Packer {
     std::vector<int64_t> starts;
   };
 
+  /** Where the nearest edges of a center end; of those in between `chosen_` are kept. */
+  struct Limit {
+    double low, high;  ///< squared distances [Å²]
+  };
+
   void select(const Packing& p, bool typed, double rcut, int64_t most, const Edges& edges,
               Kept& kept, Overflow* overflow);
-  int64_t keep_nearest(int64_t* first, int64_t n, int64_t most, const double* r2);
+  Limit limit_of_ranked(int64_t most, const Edges& edges);
+  bool is_beyond(const Limit& limit, int64_t e, const double* r2) const;
   int64_t cut_types(const Packing& p, int64_t* first, int64_t n, const Edges& edges,
                     Overflow* overflow);
   void fill_tables(const Packing& p, const Edges& edges, Slot* slots);
@@ -76,8 +83,10 @@ class Packer {
 
   std::vector<Slot> slots_;
   Kept kept_, flat_;
-  std::vector<int64_t> first_edge_;  ///< per atom, and the end
-  std::vector<std::pair<double, int64_t>> ranked_;
+  std::vector<int64_t> first_edge_;                 ///< per atom, and the end
+  std::vector<std::pair<double, int64_t>> ranked_;  ///< squared distances and edges of a center
+  std::vector<std::pair<double, int64_t>> tied_;
+  std::vector<int64_t> chosen_;
   std::vector<int64_t> counts_, widths_, rows_, position_, per_type_;
   std::vector<char> allowed_;
 };

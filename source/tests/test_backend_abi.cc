@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "backend/arrays.h"
-#include "core/packing.h"
+#include "core/description.h"
 #include "fake_model.h"
 
 namespace {
@@ -19,26 +19,27 @@ using namespace fake;
 // -- structures and arrays ----------------------------------------------------------------------
 
 TEST(BackendAbi, ReadsStructuresOfAnySize) {
-  deepmd_output whole{sizeof(deepmd_output), "energy", 3, 1, 1};
-  for (const size_t size : {offsetof(deepmd_output, differentiable), sizeof(deepmd_output)}) {
+  deepmd_input whole{sizeof(deepmd_input), "fparam", 3, 0, {}};
+  whole.data.n_dims = 2;
+  for (const size_t size : {offsetof(deepmd_input, data), sizeof(deepmd_input)}) {
     // No byte more than the writer knows.
     std::vector<char> block(2 * size);
     whole.struct_size = size;
     for (size_t k = 0; k < 2; ++k) {
-      whole.size = 3 + static_cast<int64_t>(k);
+      whole.level = 3 + static_cast<int32_t>(k);
       std::memcpy(block.data() + k * size, &whole, size);
     }
-    const auto* array = reinterpret_cast<const deepmd_output*>(block.data());
-    const deepmd_output second = deepmd::backend::element(array, 1);
-    EXPECT_EQ(second.size, 4);
-    EXPECT_EQ(second.differentiable, size == sizeof(deepmd_output));
+    const auto* array = reinterpret_cast<const deepmd_input*>(block.data());
+    const deepmd_input second = deepmd::backend::element(array, 1);
+    EXPECT_EQ(second.level, 4);
+    EXPECT_EQ(second.data.n_dims, size == sizeof(deepmd_input) ? 2 : 0);
   }
   // A later release has more behind.
   struct {
-    deepmd_output known;
+    deepmd_input known;
     int64_t later;
-  } longer{{sizeof(longer), "energy", 3, 1, 0}, 7};
-  EXPECT_EQ(deepmd::backend::read(&longer.known).size, 3);
+  } longer{{sizeof(longer), "fparam", 3, 0, {}}, 7};
+  EXPECT_EQ(deepmd::backend::read(&longer.known).level, 3);
 }
 
 TEST(BackendAbi, TakesArraysOfItsKindOnly) {
@@ -64,9 +65,116 @@ TEST(BackendAbi, TakesArraysOfItsKindOnly) {
   EXPECT_NE(message(array).find("5 dimensions"), std::string::npos);
 }
 
-TEST(BackendAbi, LayoutsHaveTheirNumbers) {
-  EXPECT_EQ(static_cast<int>(Layout::typed), DEEPMD_TYPED);
-  EXPECT_EQ(static_cast<int>(Layout::first_type), DEEPMD_FIRST_TYPE);
+// -- the description of a model ------------------------------------------------------------------
+
+/** A description that every part of is read. */
+std::string description() {
+  return R"({"schema": 1, "type_map": ["O", "H"], "rcut": 6.0, "interaction_range": 12.0,
+    "sel": [46, 92], "core_types": 2, "contributing_types": [true, false], "probes": 0,
+    "inputs": [{"name": "fparam", "level": "frame", "size": 2, "default": [0.1, 1e-17]},
+               {"name": "aparam", "level": "atom", "size": 1, "default": null}],
+    "outputs": [{"name": "property", "level": "atom", "size": 5, "differentiable": false,
+                 "intensive": true, "magnetic": false}],
+    "packings": [{"layout": "typed", "ntypes": 2, "rcut": 6.0, "sel": [46, 92], "by_centre": true,
+                  "exclude": [[0, 1]], "nearest": 7, "edge_rcut": 1.5, "edge_sel": 3},
+                 {"layout": "first_type", "ntypes": 2, "rcut": 0.0, "sel": [], "by_centre": false,
+                  "exclude": [], "nearest": 0, "edge_rcut": 0.0, "edge_sel": 0}],
+    "selected_types": [1], "use_spin": [], "spin_scale": [], "precision": "float32",
+    "message_passing": true, "mixed_types": true, "compressed": false, "of_a_later_release": 3})";
+}
+
+/** The description with one text in it replaced. */
+std::string with(const std::string& old_text, const std::string& new_text) {
+  std::string text = description();
+  const size_t place = text.find(old_text);
+  EXPECT_NE(place, std::string::npos) << old_text;
+  return text.replace(place, old_text.size(), new_text);
+}
+
+TEST(Description, IsReadOnce) {
+  const Info info = read_description(description(), "a.pth", true);
+  EXPECT_EQ(info.path, "a.pth");
+  EXPECT_EQ(info.type_map, (std::vector<std::string>{"O", "H"}));
+  EXPECT_EQ(info.rcut, 6.0);
+  EXPECT_EQ(info.sel, (std::vector<int64_t>{46, 92}));
+  EXPECT_EQ(info.input("fparam")->default_value, (std::vector<double>{0.1, 1e-17}));
+  EXPECT_TRUE(info.input("aparam")->per_atom && info.input("aparam")->default_value.empty());
+  EXPECT_EQ(info.outputs[0].name, "property");
+  EXPECT_EQ(info.outputs[0].size, 5);
+  EXPECT_TRUE(info.outputs[0].intensive && !info.outputs[0].differentiable);
+  EXPECT_EQ(info.sel_type, std::vector<int>{1});
+  EXPECT_EQ(info.contributing, (std::vector<bool>{true, false}));
+  EXPECT_TRUE(info.message_passing && info.mixed_types && info.single_precision && !info.has_spin);
+  ASSERT_EQ(info.packings.size(), 2u);
+  const Packing& p = info.packings[0];
+  EXPECT_EQ(p.layout, Layout::typed);
+  EXPECT_EQ(p.exclude, (std::vector<std::pair<int, int>>{{0, 1}}));
+  EXPECT_TRUE(p.by_centre && p.rcut == 6.0 && p.nearest == 7 && p.edge_rcut == 1.5);
+  EXPECT_EQ(p.edge_sel, 3);
+  EXPECT_EQ(info.packings[1].layout, Layout::first_type);
+  // Without an entry for edges nobody packs.
+  EXPECT_TRUE(read_description(description(), "a.pth", false).packings.empty());
+  const Info all = read_description(with("[1], \"use", "[0, 1], \"use"), "a.pth", true);
+  EXPECT_TRUE(all.sel_type.empty());
+}
+
+TEST(Description, OfSpinsIsThatOfAtoms) {
+  std::string text = with("\"use_spin\": [], \"spin_scale\": []",
+                          "\"use_spin\": [true, false], \"spin_scale\": [0.3, 0.0]");
+  text.replace(text.find("[true, false], \"probes\""), 13, "[true, true, false, false]");
+  text.replace(text.find("aparam\", \"level\": \"atom\", \"size\": 1"), 6, "spin");
+  const Info info = read_description(text, "a.pth", true);
+  EXPECT_TRUE(info.has_spin);
+  EXPECT_EQ(info.use_spin, (std::vector<bool>{true, false}));
+  EXPECT_EQ(info.contributing, (std::vector<bool>{true, true}));
+  EXPECT_EQ(info.reach_of_spins(2.0), 6.0 + 2 * 2.0 * 0.3);
+  EXPECT_EQ(info.input("spin"), nullptr);  // comes with the positions
+  EXPECT_TRUE(info.packings.empty());
+}
+
+TEST(Description, RefusesWhatNoModelCanBe) {
+  const auto refuse = [](const std::string& text, const std::string& word) {
+    expect_error([&] { read_description(text, "a.pth", true); }, {"a.pth: the desc", word, "; "});
+  };
+  refuse("", "parse error");
+  refuse(description().substr(0, 300), "parse error");
+  refuse("[]", "schema");
+  refuse(with("\"schema\": 1", "\"schema\": 2"), "has version 2; 1 is read here");
+  refuse(with("\"rcut\": 6.0", "\"cutoff\": 6.0"), "\"rcut\" is missing");
+  refuse(with("\"rcut\": 6.0", "\"rcut\": -6.0"), "no cutoff");
+  refuse(with("\"rcut\": 6.0", "\"rcut\": \"6\""), "\"rcut\" is \"6\"");
+  refuse(with("[\"O\", \"H\"]", "[]"), "no types");
+  refuse(with("\"interaction_range\": 12.0", "\"interaction_range\": null"), "no range");
+  refuse(with("\"sel\": [46, 92]", "\"sel\": [46, -1]"), "holds -1");
+  refuse(with("\"size\": 2", "\"size\": 99999999999"), "99999999999");
+  refuse(with("\"size\": 2", "\"size\": 3"), "another size");
+  refuse(with("\"frame\"", "\"edge\""), "\"edge\"");
+  refuse(with("\"size\": 5", "\"size\": 0"), "property");
+  refuse(with("\"typed\"", "\"odd\""), "\"odd\"");
+  refuse(with("\"ntypes\": 2", "\"ntypes\": 3"), "another number of types");
+  refuse(with("[[0, 1]]", "[[0, 2]]"), "out of range");
+  refuse(with("[[0, 1]]", "[[0]]"), "exclude");
+  refuse(with("\"selected_types\": [1]", "\"selected_types\": [2]"), "holds 2");
+  refuse(with("[true, false]", "[true]"), "1 entries for 2 types");
+}
+
+TEST(Description, HasProbes) {
+  const Info info = read_description(description(), "a.pth", true);
+  const auto probes = read_probes(R"([{"coord": [[0, 0.5, 0], [1, 2, 3]], "atype": [0, -1],
+    "value": [1, 2, 3, 4, 5], "fparam": [[0.25, 0.5]], "aparam": [[1], [2]], "force": null}])",
+                                  info);
+  ASSERT_EQ(probes.size(), 1u);
+  EXPECT_EQ(probes[0].natoms, 2);
+  EXPECT_EQ(probes[0].atype, (std::vector<int>{0, -1}));
+  EXPECT_EQ(probes[0].coord, (std::vector<double>{0, 0.5, 0, 1, 2, 3}));
+  EXPECT_TRUE(probes[0].cell.empty() && probes[0].force.empty());
+  EXPECT_EQ(probes[0].input("fparam")[1], 0.5);
+  EXPECT_EQ(probes[0].input("aparam")[1], 2.0);
+  EXPECT_TRUE(read_probes("[]", info).empty());
+  for (const char* text : {"[", R"([{"atype": [0]}])", R"([{"atype": [0], "coord": [1, 2]}])",
+                           R"([{"atype": [0], "coord": [1, 2, "x"]}])"}) {
+    expect_error([&] { read_probes(text, info); }, {"a.pth: the frames", "freeze"});
+  }
 }
 
 // -- a backend in C of an earlier release -------------------------------------------------------

@@ -22,6 +22,7 @@ class PackingByHand : public testing::Test {
  protected:
   const Numbers i = {0, 0, 0, 0, 1}, j = {1, 2, 3, 2, 0};
   const Numbers atype = {0, 1, 0, 1}, first = {0, 0, 0, 0};
+  const std::vector<double> vec = {2, 0, 0, 0, 1, 0, 0, 0, 1.5, -3, 0, 0, -2, 0, 0};
   const std::vector<double> r2 = {4.0, 1.0, 2.25, 9.0, 4.0};
   Packer packer;
   Overflow overflow;
@@ -35,8 +36,9 @@ class PackingByHand : public testing::Test {
     p.sel = std::move(sel);
     p.by_centre = by_centre;
     p.exclude = std::move(exclude);
-    return packer.pack({p}, {5, i.data(), j.data(), r2.data(), 4, atype.data(), first.data()},
-                       &overflow);
+    return packer.pack(
+        {p}, {5, i.data(), j.data(), vec.data(), r2.data(), 4, atype.data(), first.data()},
+        &overflow);
   }
 };
 

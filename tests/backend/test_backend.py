@@ -16,7 +16,7 @@ from deepmd.backend.detect import (
     output_of,
     resolve_model,
 )
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("model.ckpt.pt", "pytorch"),
         ("a.hlo", "jax"),
         ("model.ckpt-4.jax", "jax"),
-        ("dir/a.savedmodel/", "tensorflow2"),
+        ("dir/a.savedmodel/", "jax"),
         ("A.DP", "dpmodel"),
         ("a.yaml", "dpmodel"),
         ("a.yml", "dpmodel"),
@@ -66,16 +66,34 @@ def test_every_backend_on_the_command_line_is_registered():
 
 
 def test_not_built_backend_says_so():
-    with pytest.raises(NotAvailableError, match="TensorFlow: cannot be used: known but not built"):
+    with pytest.raises(NotAvailableError, match="Paddle: cannot be used: known but not built"):
+        backend_of("a.pd")
+    assert not Backend.get_backend("pd")().is_available()
+
+
+def test_reading_may_need_less_than_the_rest(monkeypatch):
+    """Frozen graphs of TensorFlow are read without it."""
+    monkeypatch.setattr(
+        module, "find_spec", lambda name: None if name.startswith("tensorflow") else True
+    )
+    backend = backend_of("a.pb")
+    assert backend.why_not_read() is None and not backend.is_available()
+    assert callable(backend.serialize_hook) and callable(backend.deep_eval)
+    with pytest.raises(NotAvailableError, match="TensorFlow: cannot be used"):
+        _ = backend.deserialize_hook
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(NotAvailableError, match=r"google\.protobuf is not installed"):
         backend_of("a.pb")
-    assert not Backend.get_backend("tf")().is_available()
 
 
 def test_choice_and_reasons(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else True)
+    missing = ("tensorflow", "torch")
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
     chosen, why = choose_backend(None)
     assert chosen.key == "jax"
-    assert "PyTorch: torch is not installed" in why
+    assert "TensorFlow: tensorflow is not installed; PyTorch: torch is not installed" in why
+    missing = ()
+    assert choose_backend(None)[0].key == "tensorflow"
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(NotAvailableError, match="numpy and autograd are not installed"):
         choose_backend(None)
@@ -86,7 +104,7 @@ def test_choice_and_reasons(monkeypatch):
 def test_choosing_imports_no_framework():
     code = (
         "import sys; from deepmd.backend.backend import choose_backend; choose_backend(None);"
-        "print([m for m in ('torch', 'jax', 'numpy') if m in sys.modules])"
+        "print([m for m in ('torch', 'jax', 'tensorflow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepmd.base.log import clear_logging
 from deepmd.main import main
-from deepmd.utils.log import clear_logging
+from deepmd.testing.systems import save_system
 
 LOG_LINE = re.compile(r"(\[\d+\] )?\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] DEEPMD [A-Z]+ +\S")
 
@@ -93,9 +94,6 @@ def _write_system():
 def write_system(path: Path, *, nframes: int = 8, seed: int = 0, virial: bool = True) -> Path:
     """Write a periodic system of six atoms with random labels."""
     rng = np.random.default_rng(seed)
-    (path / "set.000").mkdir(parents=True)
-    (path / "type.raw").write_text("0\n1\n1\n0\n1\n1\n")
-    (path / "type_map.raw").write_text("O\nH\n")
     grid = np.array([[x, y, z] for x in (0, 2) for y in (0, 2) for z in (0, 2)][:6], dtype=float)
     arrays = {
         "coord": (grid + rng.uniform(0, 1.4, (nframes, 6, 3))).reshape(nframes, 18),
@@ -105,9 +103,7 @@ def write_system(path: Path, *, nframes: int = 8, seed: int = 0, virial: bool = 
     }
     if virial:
         arrays["virial"] = rng.normal(size=(nframes, 9))
-    for name, values in arrays.items():
-        np.save(path / "set.000" / f"{name}.npy", values)
-    return path
+    return save_system(path, [0, 1, 1, 0, 1, 1], ["O", "H"], arrays)
 
 
 def small_input(systems: list[str], **training: Any) -> dict[str, Any]:

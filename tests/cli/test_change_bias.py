@@ -10,11 +10,11 @@ from infer.models import write as write_model
 
 from deepmd.backend.backend import Backend
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.entrypoints.change_bias import change_bias
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.io import load_model, save_model
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import model_file_dict
 
 TYPES = [0, 1, 1, 0, 1, 1]
 

@@ -95,7 +95,7 @@ def test_which_backend_trains_is_logged(dp, write, good, monkeypatch):
     result = dp("train", write("in.json", good))
     assert result.code == 0
     assert (
-        "Backend: NumPy (the first that can be used here (TensorFlow: known but not built yet; "
+        "Backend: NumPy (the first that can be used here (TensorFlow: tensorflow is not installed; "
         "PyTorch: torch is not installed; JAX: jax is not installed))"
     ) in result.log
 

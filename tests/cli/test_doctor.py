@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from deepmd import __version__
+from deepmd.base import native
 from deepmd.entrypoints import doctor
-from deepmd.utils import native
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from infer.models import write as write_model
 
+from deepmd.base.errors import InputError
 from deepmd.entrypoints.change_bias import change_bias
 from deepmd.entrypoints.commands import COMMANDS, Option
 from deepmd.entrypoints.convert_backend import convert_backend
@@ -24,7 +25,6 @@ from deepmd.infer import DeepPot, calc_model_devi
 from deepmd.schema import load_input
 from deepmd.utils.argcheck import normalize
 from deepmd.utils.compat import update_deepmd_input
-from deepmd.utils.errors import InputError
 
 
 def options_of(command):

@@ -22,7 +22,7 @@ ARGUMENTS = [
     (["train", "in.json", "-v", "LOUD"], "invalid choice: 'LOUD'"),
     (["test", "-n", "many"], "invalid int value: 'many'"),
     (["test", "-s", "a", "-f", "b"], "not allowed with argument"),
-    (["show", "model.dp", "colour"], "invalid choice: 'colour'"),
+    (["show", "model.dp", "color"], "invalid choice: 'color'"),
     (["convert-backend", "a.dp"], "the following arguments are required: OUTPUT"),
     (["neighbor-stat"], "the following arguments are required: -r/--rcut"),
 ]
@@ -161,7 +161,7 @@ def test_missing_system(fails, write, good):
     assert "dat: there is no such system or folder" in text
 
 
-def test_auto_sel_without_neighbour_statistics(fails, write, good):
+def test_auto_sel_without_neighbor_statistics(fails, write, good):
     good["model"]["descriptor"]["sel"] = "auto"
     text = fails("--dp", "train", write("in.json", good), "--skip-neighbor-stat")
     assert "model/descriptor/sel" in text
@@ -279,7 +279,6 @@ def test_negative_number_of_frames(fails):
 NOT_BUILT = [
     ["compress"],
     ["transfer"],
-    ["convert-from"],
     ["embed"],
     ["gui"],
     ["pretrained", "download", "X"],

@@ -2,14 +2,14 @@
 """The structures of source/backend/backend.h for ctypes, and a handle of an open model."""
 
 import ctypes as ct
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 D, I32, I64, S, P = ct.c_double, ct.c_int32, ct.c_int64, ct.c_char_p, ct.POINTER
-LAYOUTS = ("typed", "mixed", "flat", "angles", "centres", "first_type")
 EDGES, EXTENDED = 1, 2
 FRAME, ATOM = 0, 1
 CPU, CUDA = 1, 2
@@ -20,37 +20,19 @@ def _structure(title: str, /, **fields: Any) -> type[ct.Structure]:
 
 
 # fmt: off
-Packing = _structure(
-    "Packing", struct_size=ct.c_size_t, layout=I32, by_centre=I32, rcut=D, nearest=I64, sel=P(I64),
-    n_sel=I32, n_exclude=I32, exclude=P(I32), edge_rcut=D, edge_sel=I64,
-)
-Output = _structure(
-    "Output", struct_size=ct.c_size_t, name=S, size=I64, differentiable=I32, intensive=I32,
-)
 Array = _structure(
     "Array", data=ct.c_void_p, shape=I64 * 4, n_dims=I32, dtype=I32, device=I32, device_index=I32,
     stream=ct.c_void_p,
 )
-InputInfo = _structure(
-    "InputInfo", struct_size=ct.c_size_t, name=S, level=I32, reserved=I32, size=I64,
-    default_value=P(D),
-)
 Input = _structure(
     "Input", struct_size=ct.c_size_t, name=S, level=I32, reserved=I32, data=Array,
 )
-Probe = _structure(
-    "Probe", struct_size=ct.c_size_t, natoms=I64, coord=P(D), atype=P(I32), cell=P(D),
-    value=P(D), force=P(D), virial=P(D), inputs=P(Input), n_inputs=I32,
-)
 Info = _structure(
-    "Info", struct_size=ct.c_size_t, entries=ct.c_uint32, ntypes=I32, type_map=P(S), rcut=D,
-    sel=P(I64), n_sel=I32, n_packings=I32, packings=P(Packing), outputs=P(Output), n_outputs=I32,
-    n_inputs=I32, inputs=P(InputInfo), message_passing=I32, mixed_types=I32, single_precision=I32,
-    n_sel_type=I32, sel_type=P(I32), framework=S, probes=P(Probe), n_probes=I32, has_spin=I32,
-    use_spin=P(I32), spin_scale=P(D), counted=P(I32), chunk_edges=I64,
+    "Info", struct_size=ct.c_size_t, description=S, entries=ct.c_uint32, reserved=ct.c_uint32,
+    framework=S, probes=S, chunk_edges=I64,
 )
 Result = _structure(
-    "Result", struct_size=ct.c_size_t, value=Array, gradient=Array, force=Array, virial=Array,
+    "Result", struct_size=ct.c_size_t, name=S, value=Array, gradient=Array, force=Array, virial=Array,
     atom_virial=Array, force_mag=Array,
 )
 EdgesRequest = _structure(
@@ -103,11 +85,6 @@ def view(array: np.ndarray | None) -> Array:
     return Array(array.ctypes.data, array.shape, array.ndim, kind, CPU, 0, None)
 
 
-def numbers(where: Any, n: int) -> np.ndarray | None:
-    """Copy of n numbers behind a pointer, or None."""
-    return np.ctypeslib.as_array(where, (n,)).copy() if where and n else None
-
-
 def given(
     frame_inputs: dict[str, np.ndarray], atom_inputs: dict[str, np.ndarray]
 ) -> tuple[Any, list[np.ndarray]]:
@@ -120,6 +97,14 @@ def given(
         one.struct_size, one.name, one.level = ct.sizeof(Input), name.encode(), level
         one.data = view(array)
     return named, arrays
+
+
+class Output(NamedTuple):
+    """An output in the description of a model."""
+
+    name: str
+    size: int
+    differentiable: bool
 
 
 class BackendError(Exception):
@@ -144,8 +129,13 @@ class Handle:
         self._call(functions.open, ct.byref(source), ct.byref(self.model))
         info = P(Info)()
         self._call(functions.query, self.model, ct.byref(info))
-        self.info = info.contents
-        self.outputs = [self.info.outputs[k] for k in range(self.info.n_outputs)]
+        self.entries = info.contents.entries
+        self.framework = info.contents.framework.decode()
+        self.description = json.loads(info.contents.description)
+        self.probes = json.loads(info.contents.probes or b"[]")
+        self.outputs = [
+            Output(o["name"], o["size"], o["differentiable"]) for o in self.description["outputs"]
+        ]
 
     @staticmethod
     def _call(function: Any, *args: Any) -> None:
@@ -159,8 +149,7 @@ class Handle:
 
     def sizes(self) -> dict[str, int]:
         """Return the size of every input."""
-        found = [self.info.inputs[k] for k in range(self.info.n_inputs)]
-        return {i.name.decode(): i.size for i in found}
+        return {i["name"]: i["size"] for i in self.description["inputs"]}
 
     def evaluate(
         self, inputs: Any, *, gradients: bool = True, threads: int = 1, **changes: Any
@@ -178,8 +167,8 @@ class Handle:
         out = {}
         results = (Result * len(self.outputs))()
         for k, output in enumerate(self.outputs):
-            name = output.name.decode()
-            results[k].struct_size = ct.sizeof(Result)
+            name = output.name
+            results[k].struct_size, results[k].name = ct.sizeof(Result), name.encode()
             out[name] = np.full((n, output.size), np.nan)
             results[k].value = view(out[name])
             if output.differentiable and gradients:
@@ -226,7 +215,7 @@ class Handle:
             if output.differentiable:
                 shapes |= {"force": (c, nall, 3), "virial": (c, 9), "atom_virial": (c, nall, 9)}
             out.append({name: np.full(shape, np.nan) for name, shape in shapes.items()})
-            results[k].struct_size = ct.sizeof(Result)
+            results[k].struct_size, results[k].name = ct.sizeof(Result), output.name.encode()
             for name, array in out[-1].items():
                 setattr(results[k], name, view(array))
         names = ("coord", "atype", "nlist", "mapping")

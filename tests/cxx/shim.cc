@@ -35,10 +35,10 @@ void add_packing(int layout, int64_t ntypes, double rcut, const int64_t* sel, in
 }
 
 /** Number of slots; packings are forgotten. */
-int64_t pack(int64_t n_edges, const int64_t* i, const int64_t* j, const double* r2, int64_t n_atoms,
-             const int64_t* atype, const int64_t* first_type) {
+int64_t pack(int64_t n_edges, const int64_t* i, const int64_t* j, const double* vec,
+             const double* r2, int64_t n_atoms, const int64_t* atype, const int64_t* first_type) {
   overflow = {};
-  slots = &packer.pack(packings, {n_edges, i, j, r2, n_atoms, atype, first_type}, &overflow);
+  slots = &packer.pack(packings, {n_edges, i, j, vec, r2, n_atoms, atype, first_type}, &overflow);
   packings.clear();
   return static_cast<int64_t>(slots->size());
 }

@@ -17,10 +17,10 @@ from golden import cases  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
 from deepmd.dpmodel.model import build_model  # noqa: E402
-from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
-from deepmd.pt.export import write_pth  # noqa: E402
+from deepmd.pt.torchscript.export import write_pth  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = backend_abi.find_library("libdeepmd_c.so")

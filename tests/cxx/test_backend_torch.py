@@ -11,23 +11,24 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cxx import backend_abi as abi  # noqa: E402
+from cxx.frames import check_extended, close, frame_of  # noqa: E402
 from golden import cases  # noqa: E402
 from pt.models import batch, model, section  # noqa: E402
 
-from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
+from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
-from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
-from deepmd.pt.export import read_pth, write_pth  # noqa: E402
+from deepmd.pt.torchscript.export import read_pth, write_pth  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 
 LIBRARY = abi.find_library("libdeepmd_backend_torch.so")
 pytestmark = pytest.mark.skipif(
     LIBRARY is None, reason="libdeepmd_backend_torch is not built, or DEEPMD_TEST_LIB not set"
 )
 
-#: One golden case per descriptor and per form of neighbour tables.
+#: One golden case per descriptor and per form of neighbor tables.
 DESCRIPTORS = [
     "se_e2_a_twoside",
     *(
@@ -95,35 +96,18 @@ def reference_results(path, inputs):
     return {k: v.numpy() for k, v in raw.items()}
 
 
-def close(found, expected, tolerance=1e-14):
-    assert set(found) == set(expected)
-    for key, value in expected.items():
-        scale = max(float(np.abs(value).max(initial=0.0)), 0.01)
-        assert found[key].shape == value.shape
-        assert float(np.abs(found[key] - value).max(initial=0.0)) <= tolerance * scale, key
-
-
 # -- our own files --------------------------------------------------------------------------------
 
 
 def test_query(functions, small):
     built, path = small
     handle = abi.Handle(functions, path)
-    info = handle.info
-    assert info.entries == abi.EDGES
-    assert [info.type_map[k] for k in range(info.ntypes)] == [b"O", b"H"]
-    assert (info.rcut, info.has_spin, handle.sizes()) == (4.0, 0, {"fparam": 2, "aparam": 1})
-    assert [info.inputs[k].level for k in range(2)] == [abi.FRAME, abi.ATOM]
-    assert abi.numbers(info.sel, info.n_sel).tolist() == built.get_sel()
-    assert info.n_packings == len(built.packings())
-    for k, packing in enumerate(built.packings()):
-        found = info.packings[k]
-        assert abi.LAYOUTS[found.layout] == packing.layout
-        assert (found.rcut, found.by_centre) == (packing.rcut, packing.by_centre)
-        assert found.n_sel == len(packing.sel)
-        assert [found.sel[t] for t in range(found.n_sel)] == list(packing.sel)
-    assert [(o.name, o.size, o.differentiable) for o in handle.outputs] == [(b"energy", 1, 1)]
-    assert info.framework.decode().startswith(f"PyTorch {torch.__version__.split('+')[0]}")
+    assert handle.entries == abi.EDGES
+    # The text of the file, as Python reads it.
+    info = ModelInfo.from_dict(handle.description)
+    assert info == built.info(probes=len(handle.probes))
+    assert handle.sizes() == {"fparam": 2, "aparam": 1}
+    assert handle.framework.startswith(f"PyTorch {torch.__version__.split('+')[0]}")
     handle.close()
 
 
@@ -131,15 +115,13 @@ def test_probes_are_those_of_the_file(functions, small):
     _, path = small
     handle = abi.Handle(functions, path)
     frames = read_pth(path)["probes"]["frames"]
-    assert handle.info.n_probes == len(frames)
-    for k, frame in enumerate(frames):
-        probe, stored = handle.info.probes[k], frame["@variables"]
-        n = probe.natoms
-        assert np.array_equal(abi.numbers(probe.coord, 3 * n), stored["coord"].ravel())
-        assert np.array_equal(abi.numbers(probe.force, 3 * n), stored["force"].ravel())
-        assert np.array_equal(abi.numbers(probe.atype, n), stored["atype"])
-        assert abi.numbers(probe.value, 1) == stored["energy"].ravel()
-        assert bool(probe.cell) == (stored["cell"] is not None)
+    assert len(handle.probes) == len(frames) > 0
+    for probe, frame in zip(handle.probes, frames, strict=True):
+        stored = frame["@variables"]
+        for name in ("coord", "atype", "force", "virial", "fparam", "aparam"):
+            assert np.array_equal(np.ravel(probe[name]), stored[name].ravel()), name
+        assert probe["value"] == stored["energy"].ravel()
+        assert ("cell" in probe) == (stored["cell"] is not None)
     handle.close()
 
 
@@ -147,7 +129,7 @@ def test_single_precision_is_told(functions, tmp_path):
     path = tmp_path / "single.pth"
     write_pth(path, model_file_dict(model(precision="float32"), section(), None, "PyTorch"))
     handle = abi.Handle(functions, path)
-    assert handle.info.single_precision == 1
+    assert handle.description["precision"] == "float32"
     handle.close()
 
 
@@ -237,75 +219,11 @@ def test_memory_does_not_grow(functions, small):
 # -- files of DeePMD-kit --------------------------------------------------------------------------
 
 
-def frame_of(case, name):
-    """First frame of a set of a golden case."""
-    given = cases.inputs(case, name)
-    coord = np.asarray(given["coords"])[:1]
-    n = coord.size // 3
-    cell = given.get("cells")
-    atype = np.asarray(given["atom_types"])
-    made = Batch.from_arrays(
-        coord.reshape(1, n, 3),
-        None if cell is None else np.asarray(cell)[:1].reshape(1, 3, 3),
-        atype[0] if atype.ndim == 2 else atype,
-    )
-    for key, rows in (("fparam", 1), ("aparam", n)):
-        if given.get(key) is not None:
-            setattr(made, key, np.asarray(given[key])[0].reshape(rows, -1))
-    return made
-
-
-def extended(made, rcut, width):
-    """Coordinates with ghosts, types, list (nearest first), mapping."""
-    edges = batch_edges(made, rcut)
-    vec = edges_vectors(made, edges)
-    keys = np.concatenate([edges.j[:, None], edges.shift], axis=1)
-    ghosts, where = np.unique(keys[np.any(edges.shift != 0, axis=1)], axis=0, return_inverse=True)
-    j = edges.j.copy()
-    j[np.any(edges.shift != 0, axis=1)] = made.n_atoms + where.reshape(-1)
-    owner, shift = ghosts[:, 0].astype(np.int64), ghosts[:, 1:]
-    mapping = np.concatenate([np.arange(made.n_atoms), owner])
-    coord = np.concatenate([made.coord, made.coord[owner] + shift @ made.cell[0]])
-    nlist = np.full((made.n_atoms, width), -1)
-    for a in range(made.n_atoms):
-        mine = np.flatnonzero(edges.i == a)
-        mine = mine[np.argsort((vec[mine] ** 2).sum(-1), kind="stable")][:width]
-        nlist[a, : len(mine)] = j[mine]
-    return coord, made.atype[mapping], nlist, mapping
-
-
-def edges_vectors(made, edges):
-    made.edges = edges
-    return made.vectors()
-
-
 @pytest.mark.parametrize("name", FOREIGN)
 def test_files_of_deepmd_kit(functions, reference, name):
     case = cases.named(name)
     handle = abi.Handle(functions, cases.path(case, "pth"))
-    assert handle.info.entries == abi.EXTENDED
-    kind = handle.outputs[0].name.decode()
-    for chosen in [s for s in ("pbc", "dense") if s in case["sets"]]:
-        made = frame_of(case, chosen)
-        width = int(abi.numbers(handle.info.sel, handle.info.n_sel).sum())
-        coord, atype, nlist, mapping = extended(made, handle.info.rcut, width)
-        chg_spin = cases.inputs(case, chosen).get("charge_spin")
-        known = {"fparam": made.fparam, "charge_spin": chg_spin, "aparam": made.aparam}
-        taken = {k: v for k, v in known.items() if k in handle.sizes() and v is not None}
-        atoms = {"aparam": taken.pop("aparam")} if "aparam" in taken else {}
-        frames = {k: v[:1] for k, v in taken.items()}
-        (out,) = handle.evaluate_extended(coord, atype, nlist, mapping, frames, atoms)
-        stored, n = cases._arrays(case["npz"]), made.n_atoms
-        found = {f"atom_{kind}": out["value"].reshape(n, -1)}
-        if "force" in out:
-            folded = np.zeros((out["force"].shape[0], n, 3))
-            np.add.at(folded, (slice(None), mapping), out["force"])
-            # In memory the stored forces of dipoles are (atoms, components, 3).
-            found |= {"force": folded.swapaxes(0, 1), "virial": out["virial"]}
-            close({"v": out["atom_virial"].sum(1)}, {"v": out["virial"]}, 1e-10)
-        for key, value in found.items():
-            want = stored.get(f"{chosen}/out/{key}", stored.get(f"{chosen}/out/atom_property"))
-            close({key: value.ravel()}, {key: want[0].ravel()}, 1e-10)
+    check_extended(handle, case, [s for s in ("pbc", "dense") if s in case["sets"]])
     handle.close()
 
 
@@ -372,12 +290,10 @@ def test_spins(functions, reference, tmp_path):
     convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(own))
     for path in (cases.path(case, "pth"), own):
         handle = abi.Handle(functions, path)
-        info = handle.info
-        assert info.has_spin and info.entries == 2
-        scale = abi.numbers(info.spin_scale, info.ntypes)
-        used = np.array([info.use_spin[t] for t in range(info.ntypes)])
+        assert handle.entries == abi.EXTENDED
+        scale = np.array(handle.description["spin_scale"])
         assert scale.max() > 0
-        assert np.array_equal(scale != 0, used != 0)
+        assert np.array_equal(scale != 0, handle.description["use_spin"])
         zero, nobody, alone = np.zeros((1, 3)), np.full((1, 1), -1), np.zeros(1)
         with pytest.raises(abi.BackendError, match="spins of the atoms"):
             handle.evaluate_extended(zero, alone, nobody, alone, {}, {})

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 from cxx import backend_abi as abi  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
-from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
-from deepmd.pt.export import write_pth  # noqa: E402
+from deepmd.pt.torchscript.export import write_pth  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 
 LIBRARY = abi.find_library("libdeepmd_backend_torch.so")
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the C++ libraries were not built")
@@ -121,7 +121,7 @@ def test_operators_of_the_list_exist():
 def torch_list() -> Path:
     import deepmd.pt
 
-    return Path(deepmd.pt.__file__).with_name("allowed_operators.txt")
+    return Path(deepmd.pt.__file__).parent / "torchscript" / "allowed_operators.txt"
 
 
 # -- archives that are not what they say ----------------------------------------------------------

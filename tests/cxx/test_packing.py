@@ -26,7 +26,7 @@ def _ints(values):
     return array, array.ctypes.data_as(INT)
 
 
-def cxx_pack(library, packings, edges, atype, r2, frame):
+def cxx_pack(library, packings, edges, atype, vec, frame):
     """What ``pack`` returns, made by the C++ library."""
     for p in packings:
         exclude = np.array(p.exclude, dtype=np.int32).reshape(-1, 2)
@@ -47,7 +47,9 @@ def cxx_pack(library, packings, edges, atype, r2, frame):
     kept = [_ints(a) for a in (edges.i, edges.j, atype, atype[np.searchsorted(frame, frame)])]
     i, j, types, first = (pointer for _, pointer in kept)
     n, n_atoms = ctypes.c_int64(len(edges)), ctypes.c_int64(len(atype))
-    count = library.pack(n, i, j, r2.ctypes.data_as(REAL), n_atoms, types, first)
+    r2 = np.einsum("ea,ea->e", vec, vec)
+    lengths = (vec.ctypes.data_as(REAL), r2.ctypes.data_as(REAL))
+    count = library.pack(n, i, j, *lengths, n_atoms, types, first)
     slots = []
     for k in range(count):
         rows, columns = ctypes.c_int64(), ctypes.c_int64()
@@ -66,10 +68,10 @@ def random_edges(rng, n_atoms, n_frames, mean):
     frame = np.sort(rng.integers(0, n_frames, n_atoms))
     i = np.sort(rng.integers(0, n_atoms, int(mean * n_atoms))) if n_atoms else np.zeros(0, int)
     j = np.array([rng.choice(np.flatnonzero(frame == frame[a])) for a in i], dtype=np.int64)
-    r2 = rng.uniform(0.0, 30.0, len(i))
-    if rng.random() < 0.5:
-        r2 = np.round(r2)  # equally far ones: those that come first are kept
-    return Edges(i.astype(np.int64), j, np.zeros((len(i), 3))), r2, frame
+    vec = rng.uniform(-3.2, 3.2, (len(i), 3))
+    if rng.random() < 0.5:  # many are equally far up to rounding, some at one place
+        vec = np.round(vec) * (1.0 + 1e-13 * rng.integers(-9, 10, (len(i), 1)))
+    return Edges(i.astype(np.int64), j, np.zeros((len(i), 3))), vec, frame
 
 
 def random_packing(rng, ntypes):
@@ -96,16 +98,16 @@ def test_packing_is_that_of_python(library, seed):
     rng = np.random.default_rng(seed)
     ntypes = int(rng.integers(1, 5))
     n_atoms = int(rng.integers(0, 3)) if seed % 10 == 0 else int(rng.integers(1, 25))
-    edges, r2, frame = random_edges(rng, n_atoms, int(rng.integers(1, 4)), rng.uniform(0, 15))
+    edges, vec, frame = random_edges(rng, n_atoms, int(rng.integers(1, 4)), rng.uniform(0, 15))
     atype = rng.integers(0, ntypes, n_atoms)
     packings = [random_packing(rng, ntypes) for _ in range(rng.integers(1, 5))]
     overflow = Overflow()
-    expected = pack(packings, edges, atype, r2, overflow, frame)
-    found, centres, needed = cxx_pack(library, packings, edges, atype, r2, frame)
+    expected = pack(packings, edges, atype, vec, overflow, frame)
+    found, centers, needed = cxx_pack(library, packings, edges, atype, vec, frame)
     assert [f.shape for f in found] == [e.shape for e in expected]
     for f, e in zip(found, expected, strict=True):
         assert np.array_equal(f, e)
-    assert centres == overflow.centres
+    assert centers == overflow.centers
     if overflow.needed is not None:
         assert np.array_equal(needed, overflow.needed)
 
@@ -116,12 +118,12 @@ def test_packing_cases_are_not_trivial():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         ntypes = int(rng.integers(1, 5))
-        edges, r2, frame = random_edges(rng, 20, 2, 8.0)
+        edges, vec, frame = random_edges(rng, 20, 2, 8.0)
         atype = rng.integers(0, ntypes, 20)
         p = random_packing(rng, ntypes)
         overflow = Overflow()
-        pack([p], edges, atype, r2, overflow, frame)
-        full += overflow.centres > 0
+        pack([p], edges, atype, vec, overflow, frame)
+        full += overflow.centers > 0
         excluded += bool(p.exclude)
         layouts.add((p.layout, p.by_centre))
     assert full > 5 and excluded > 5 and len(layouts) == 8

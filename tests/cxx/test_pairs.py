@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from deepmd.dpmodel import neighbors
-from deepmd.utils.errors import InputError
+from deepmd.base.errors import InputError
+from deepmd.dpmodel.neighbors import pairs as neighbors
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from deepmd.utils.batch_size import AutoBatchSize
 from deepmd.utils.data import DeepmdData
 from deepmd.utils.data_system import DeepmdDataSystem
 from deepmd.utils.errors import InputError
+from deepmd.utils.path import DPPath
 from deepmd.utils.plugin import make_plugin_registry
+from deepmd.utils.version import check_version_compatibility
 
 
 def test_one_system_with_sorted_atoms(make: Callable) -> None:
@@ -102,3 +104,11 @@ def test_ewald_sum_has_its_derivatives() -> None:
     assert ewald.eval(coord.reshape(1, -1), 2 * charge[None], cell.reshape(1, 9))[
         0
     ] == pytest.approx(4 * e)
+
+
+def test_names_of_clients_are_those_used_here(tmp_path) -> None:
+    """An error caught under a client's name is the one that is raised."""
+    with pytest.raises(InputError, match="missing"):
+        (DPPath(str(tmp_path)) / "type.raw").load_txt()
+    with pytest.raises(ValueError, match="version 3 cannot be read, 1 to 2 can"):
+        check_version_compatibility(3, 2)

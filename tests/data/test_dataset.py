@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError
 from deepmd.data.cache import EdgeCache, PackedEdges
 from deepmd.data.dataset import Dataset, Prefetcher, count_observed
 from deepmd.data.sampler import Sampler
@@ -16,7 +17,6 @@ from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.train.statistics import Sample
-from deepmd.utils.errors import DataError
 
 LABELS = [
     Label("energy", 1, atomic=False, required=True),

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.search import expand_systems, open_systems
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label
-from deepmd.utils.errors import DataError, InputError
 
 LABELS = [
     Label("energy", 1, atomic=False, required=True),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError
 from deepmd.data.dataset import Dataset
 from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
-from deepmd.utils.errors import DataError
 
 lmdb = pytest.importorskip("lmdb")
 msgpack = pytest.importorskip("msgpack")

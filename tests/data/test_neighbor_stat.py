@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Neighbour statistics, ``sel: "auto"`` and the command."""
+"""Neighbor statistics, ``sel: "auto"`` and the command."""
 
 import itertools
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.neighbor_stat import (
     drop_close_pairs,
     model_selections,
@@ -20,11 +21,10 @@ from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
 from deepmd.entrypoints import neighbor_stat as command
 from deepmd.main import main_parser
-from deepmd.utils.errors import DataError, InputError
 
 
 def brute_force(coord: np.ndarray, cell: np.ndarray | None, types: np.ndarray, rcut: float):
-    """Count neighbours by types with explicit images: (smallest distance, (n, 2) counts)."""
+    """Count neighbors by types with explicit images: (smallest distance, (n, 2) counts)."""
     images = [np.zeros(3)]
     if cell is not None:
         images = [np.array(s) @ cell for s in itertools.product(range(-3, 4), repeat=3)]
@@ -52,7 +52,7 @@ def test_against_brute_force(make: Callable, pbc: bool) -> None:
     assert total.tolist() == [max(r[1].sum(axis=1).max() for r in results)]
 
 
-def test_no_neighbours(make: Callable) -> None:
+def test_no_neighbors(make: Callable) -> None:
     systems = open_systems(make(pbc=False).path)
     nearest, most = neighbor_stat(systems, 1e-6, 2)
     assert nearest == np.inf
@@ -98,8 +98,8 @@ def test_wrong_sel(sel: str) -> None:
         resolve_sel(sel, np.array([10]))
 
 
-def test_auto_without_any_neighbour() -> None:
-    with pytest.raises(InputError, match="no atom of the data has a neighbour"):
+def test_auto_without_any_neighbor() -> None:
+    with pytest.raises(InputError, match="no atom of the data has a neighbor"):
         resolve_sel("auto", np.array([0, 0]))
 
 

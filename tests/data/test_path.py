@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmd.utils.errors import DataError
-from deepmd.utils.path import DPH5Path, DPPath
+from deepmd.base.errors import DataError
+from deepmd.data.path import DPH5Path, DPPath
 
 
 @pytest.fixture(params=["dir", "file.h5", "file.hdf5#/base"])
@@ -75,7 +75,7 @@ def test_replaced_file_is_read_anew(root: DPPath) -> None:
 
 
 def test_failed_write_leaves_the_old_file(root: DPPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepmd.utils.files import calls
+    from deepmd.base.files import calls
 
     (root / "x").save_numpy(np.ones(2))
 

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.sampler import Sampler, batch_sizes
-from deepmd.utils.errors import DataError, InputError
 
 NFRAMES = [10, 7, 3]
 NATOMS = [6, 40, 3]

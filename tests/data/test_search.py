@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import pytest
 
+from deepmd.base.errors import DataError
+from deepmd.data.path import DPPath
 from deepmd.data.search import expand_systems
-from deepmd.utils.errors import DataError
-from deepmd.utils.path import DPPath
 
 
 class Tree:

@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.search import open_systems
 from deepmd.data.statistics import StatFile, descriptor_key, fit_atomic_bias, fit_bias
 from deepmd.dpmodel.descriptor import DescrptSeA, DescrptSeR
 from deepmd.dpmodel.label import Label
-from deepmd.utils.errors import DataError, InputError
 
 RNG = np.random.default_rng(0)
 

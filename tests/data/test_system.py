@@ -190,7 +190,7 @@ def test_opening_reads_no_frames(make: Callable) -> None:
 
 
 def test_many_files_do_not_exhaust_descriptors(make: Callable) -> None:
-    from deepmd.utils.path import _memory_map
+    from deepmd.data.path import _memory_map
 
     for k in range(60):
         System(make(f"s{k}").path).load([0], [ENERGY, FORCE])

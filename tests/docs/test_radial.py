@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from deepmd.base import plugin
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.tree import load_components
 from deepmd.testing import DescriptorTests
-from deepmd.utils import plugin
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "development" / "radial.py"
 
@@ -29,7 +29,7 @@ def _radial():
 class TestRadial(DescriptorTests):
     descriptor = "radial"
     cases = {"plain": {"rcut": 4.0, "rcut_smth": 1.0, "sel": [30, 60], "bins": 6}}
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
 
 
 def test_the_page_shows_the_file():

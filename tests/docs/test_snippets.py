@@ -10,7 +10,7 @@ import pytest
 
 from deepmd.backend.backend import Backend
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.schema import load_input, normalize
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel.batch import Batch, join
 from deepmd.dpmodel.descriptor import Descriptor
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.fitting import Fitting, InvarFitting
 from deepmd.dpmodel.model import Model, build_model, prepare
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema import normalize
-from deepmd.utils.errors import InputError, ModelFileError
 
 KINDS = ("dipole", "polar", "dos", "property")
 DERIVATIVES = ("force", "virial", "atom_virial")
@@ -264,7 +264,7 @@ def test_types_excluded_by_the_fitting_alone_have_no_shift():
     ],
     ids=lambda o: o["type"],
 )
-def test_ranges_of_centres_and_files(options):
+def test_ranges_of_centers_and_files(options):
     """Chunks give what the whole gives, and so does the model read back."""
     model = built(**options)
     whole = predict(model, frames(), DERIVATIVES)

@@ -4,18 +4,18 @@
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
-from deepmd.testing.systems import randomise, small_system
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.testing.systems import randomize, small_system
 from deepmd.train.statistics import given_bias
-from deepmd.utils.errors import InputError
 from tests.members import DESCRIPTORS, section
 
 
 def _energies(given, **more):
     coord, cell, atype = small_system(2, 4.0, n=6)
-    model = DeepPot.from_evaluator(NumPyEvaluator(randomise(build_model(given))))
+    model = DeepPot.from_evaluator(NumPyEvaluator(randomize(build_model(given))))
     return [float(model.eval(coord[None], cell, atype, **m)[0][0, 0]) for m in (more, {})]
 
 

@@ -6,18 +6,18 @@ import itertools
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepPot
 from deepmd.testing import DescriptorTests
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import randomise, small_system
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.testing.systems import randomize, small_system
 
 BASE = {"rcut": 4.0, "sel_a": [6, 9], "sel_r": [4, 6], "axis_rule": [0, 1, 0, 0, 1, 1] * 2}
 CASES = {
     "plain": BASE,
-    # The first axis from the far list, the second to any type but the centre's own.
+    # The first axis from the far list, the second to any type but the center's own.
     "far_and_any": {**BASE, "axis_rule": [1, 0, 1, 0, -1, 2, 0, 0, 0, 0, -2, 0]},
     "no_directions": {**BASE, "sel_a": [0, 2], "sel_r": [9, 0]},
     "short": {**BASE, "sel_a": [1, 2], "sel_r": [1, 0]},
@@ -26,7 +26,7 @@ CASES = {
 
 class TestLocFrame(DescriptorTests):
     descriptor = "loc_frame"
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
     cases = CASES
 
     @pytest.fixture
@@ -42,7 +42,7 @@ class TestLocFrame(DescriptorTests):
         assert abs(energy[2] - energy[1]) > 1e-4
 
     def test_two_atoms(self, potential):
-        """Forces of a dimer are opposite and along the bond, where it is a neighbour at all."""
+        """Forces of a dimer are opposite and along the bond, where it is a neighbor at all."""
         d = np.array([0.3, -0.4, 0.5]) * 2.0
         force = potential.eval([[0, 0, 0], d], None, [0, 1])[1][0]
         np.testing.assert_allclose(force[0], -force[1], atol=1e-12)
@@ -50,17 +50,17 @@ class TestLocFrame(DescriptorTests):
 
 
 def dense(section, coord, cell, atype):
-    """The definition, atom by atom, before it is normalised."""
+    """The definition, atom by atom, before it is normalized."""
     rcut, sel_a, sel_r = section["rcut"], section["sel_a"], section["sel_r"]
     images = [np.zeros(3)]
     if cell is not None:
         images = [np.array(n) @ cell for n in itertools.product((-1, 0, 1), repeat=3)]
     rows = []
-    for i, centre in enumerate(coord):
+    for i, center in enumerate(coord):
         found = [
             (np.linalg.norm(v), atype[j], v)
             for j in range(len(coord))
-            for v in (coord[j] + s - centre for s in images)
+            for v in (coord[j] + s - center for s in images)
             if 0 < np.linalg.norm(v) <= rcut
         ]
         found = sorted(found, key=lambda x: x[0])[: sum(sel_a) + sum(sel_r)]
@@ -110,7 +110,7 @@ def section_of(case):
 @pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_definition(case, backend):
-    model = randomise(build_model(section_of(CASES[case])))
+    model = randomize(build_model(section_of(CASES[case])))
     part = model.atomic_model.descriptor
     rng = np.random.default_rng(0)
     part.davg = rng.normal(size=part.davg.shape)
@@ -124,7 +124,7 @@ def test_definition(case, backend):
 
 
 def test_axes_on_one_line():
-    """Opposite to the first axis the next neighbour is taken; along it there is no frame."""
+    """Opposite to the first axis the next neighbor is taken; along it there is no frame."""
     case = {**BASE, "axis_rule": [0, 1, 0, 0, 1, 1] * 2}
     part = build_model(section_of(case))
     potential = DeepPot.from_evaluator(evaluator("numpy", part))
@@ -144,7 +144,7 @@ def test_types_in_another_order(case, names):
     if case == "hybrid":
         pairs = {"type": "se_e2_r", "rcut": 4.0, "sel": [30, 30], "neuron": [4]}
         section["descriptor"] = {"type": "hybrid", "list": [pairs, section["descriptor"]]}
-    model = randomise(build_model(section))
+    model = randomize(build_model(section))
     rng = np.random.default_rng(0)
     for part in model.atomic_model.descriptor.statistics_parts():
         part.davg = rng.normal(size=part.davg.shape)

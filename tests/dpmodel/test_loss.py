@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.loss import EnergyLoss, Labels
-from deepmd.utils.errors import InputError
 
 
 def _cases():

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from conftest import REFERENCE, reference_path
 
+from deepmd.base.errors import InputError
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.loss import DOSLoss, Labels, Loss, PropertyLoss, TensorLoss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.step import StepOptions
 from deepmd.schema import normalize
-from deepmd.utils.errors import InputError
 from tests.members import FITTINGS, section
 
 CLASSES = {"DOSLoss": DOSLoss, "PropertyLoss": PropertyLoss, "TensorLoss": TensorLoss}
@@ -72,7 +72,7 @@ def _worst(got, want):
 def test_five_steps(kind, reference):
     """Losses, figures, gradients and parameters of DeePMD-kit 3.2.0 on stored batches.
 
-    Nothing that is minimised here is divided by a number of atoms, so its single precision of
+    Nothing that is minimized here is divided by a number of atoms, so its single precision of
     1/natoms does not show.
     """
     folder = reference_path(f"train/step_{kind}")
@@ -104,7 +104,7 @@ def test_five_steps(kind, reference):
             assert _worst(split(step.model("a"))[0], after) < 1e-10
 
 
-# -- behaviour --------------------------------------------------------------------------------------
+# -- behavior --------------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 

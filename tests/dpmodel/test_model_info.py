@@ -7,13 +7,13 @@ import zipfile
 
 import pytest
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.model.info import METADATA, ModelInfo
 from deepmd.dpmodel.output_def import Level
-from deepmd.dpmodel.probes import model_file_dict, write_model
 from deepmd.io import load_model
-from deepmd.utils.errors import ModelFileError
+from deepmd.runtime.probes import model_file_dict, write_model
 from tests.members import MEMBERS, section
 
 FRAME, ATOM = Level.FRAME, Level.ATOM
@@ -85,7 +85,9 @@ def test_every_file_has_it(suffix, tmp_path):
     data, path = model_file_dict(model, config, 0.9, "NumPy"), tmp_path / f"m{suffix}"
     info = model.info(probes=2)
     if suffix == ".pth":
-        export = pytest.importorskip("deepmd.pt.export", reason="torch is not installed")
+        export = pytest.importorskip(
+            "deepmd.pt.torchscript.export", reason="torch is not installed"
+        )
         export.write_pth(path, data)
         with zipfile.ZipFile(path) as archive:
             (name,) = [n for n in archive.namelist() if n.endswith("extra/metadata.json")]

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.ewald import EwaldRecp
 from deepmd.dpmodel.model import build_model, prepare
 from deepmd.dpmodel.model.modifier import FrameEnergy, Modifier
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.np.evaluator import NumPyEvaluator
 from tests.members import section
 
 CHARGES = np.array([0.5, -0.3])

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.descriptor import DescrptSeA
 from deepmd.dpmodel.module import Module, Serial, assign, bind, short, split, walk
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 
 class Pair(Module):
@@ -123,7 +123,7 @@ class Cart(Module):
     """A whole whose keys grew in number."""
 
     serial = Serial(
-        layout="@class width colour wheel_args wheel_variable",
+        layout="@class width color wheel_args wheel_variable",
         name="Cart",
         children=("wheel",),
         parts={"wheel": ("wheel_args", "wheel_variable")},
@@ -132,7 +132,7 @@ class Cart(Module):
     )
     wheel: Any = setting(..., "Its wheel.", part=Wheel)
     width: int = setting(4, "Of the wheel.")
-    colour: str = setting("red", "What it is painted in.")
+    color: str = setting("red", "What it is painted in.")
 
     def build(self):
         self.wheel = self.part(Wheel, **self.wheel)
@@ -141,14 +141,14 @@ class Cart(Module):
 def test_parts_are_stored_in_two_sections():
     cart = Cart(wheel={"spokes": 5}, width=3)
     data = cart.serialize()
-    assert list(data) == ["@class", "width", "colour", "wheel_args", "wheel_variable"]
+    assert list(data) == ["@class", "width", "color", "wheel_args", "wheel_variable"]
     assert data["wheel_args"] == {"spokes": 5} and list(data["wheel_variable"]) == ["rim"]
     data["wheel_variable"]["rim"]["@variables"]["w"] += 1.0
     again = Cart.deserialize(data)
     np.testing.assert_array_equal(again.wheel.rim.w, cart.wheel.rim.w + 1.0)
     assert [path for path, _, _ in walk(again)] == ["wheel.rim.w", "wheel.rim.b"]
-    del data["colour"]
-    assert Cart.deserialize(data).colour == "red"
+    del data["color"]
+    assert Cart.deserialize(data).color == "red"
     for change, message in (
         ({"wheel_args": {"spokes": 5, "tyre": True}}, "unknown key wheel_args/tyre"),
         ({"wheel_variable": {}}, "key rim is missing"),

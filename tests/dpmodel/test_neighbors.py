@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, Edges, join
 from deepmd.dpmodel.neighbors import (
     Overflow,
@@ -15,7 +16,6 @@ from deepmd.dpmodel.neighbors import (
     pack,
     reference_edges,
 )
-from deepmd.utils.errors import InputError
 
 
 def _set(edges):
@@ -97,29 +97,28 @@ def _frame(seed, n=20, nt=3, box=7.0):
         rng.uniform(0, box, (1, n, 3)), np.eye(3)[None] * box, rng.integers(0, nt, n)
     )
     batch.edges = batch_edges(batch, 4.0)
-    vec = batch.vectors()
-    return batch, np.einsum("ea,ea->e", vec, vec)
+    return batch, batch.vectors()
 
 
 @pytest.mark.parametrize("sel", [(50, 50, 50), (4, 3, 5)])
 def test_typed_packing_keeps_the_nearest(sel):
     """First the nearest sum(sel) of all types, then the nearest sel[t] of each."""
-    batch, r2 = _frame(0)
-    overflow = Overflow()
-    tables = pack([Packing("typed", 3, 4.0, sel)], batch.edges, batch.atype, r2, overflow)
+    batch, vec = _frame(0)
+    overflow, r2 = Overflow(), (vec * vec).sum(axis=1)
+    tables = pack([Packing("typed", 3, 4.0, sel)], batch.edges, batch.atype, vec, overflow)
     for i in range(batch.n_atoms):
         mine = np.flatnonzero(batch.edges.i == i)
         mine = mine[np.argsort(r2[mine])][: sum(sel)]
         for t, table in enumerate(tables):
             expected = mine[batch.atype[batch.edges.j[mine]] == t][: sel[t]]
             assert sorted(table[i][table[i] >= 0]) == sorted(expected)
-    assert (overflow.centres > 0) == (sum(sel) < 50)
+    assert (overflow.centers > 0) == (sum(sel) < 50)
 
 
-def test_packing_by_centre_and_exclusion():
-    batch, r2 = _frame(1)
+def test_packing_by_center_and_exclusion():
+    batch, vec = _frame(1)
     packing = Packing("typed", 3, 4.0, (50, 50, 50), by_centre=True, exclude=((0, 2),))
-    slots = pack([packing], batch.edges, batch.atype, r2)
+    slots = pack([packing], batch.edges, batch.atype, vec)
     assert len(slots) == packing.n_tables == 12
     for t in range(3):
         rows = slots[4 * t]
@@ -132,23 +131,23 @@ def test_packing_by_centre_and_exclusion():
             assert (kept.size == 0) == ({t, u} == {0, 2})
 
 
-def test_mixed_flat_and_centres():
-    batch, r2 = _frame(2)
+def test_mixed_flat_and_centers():
+    batch, vec = _frame(2)
     packings = [
         Packing("mixed", 3, 3.0, (4,)),
         Packing("flat", 3, 3.0, (4,)),
         Packing("centres", 3),
     ]
-    mixed, flat, *centres = pack(packings, batch.edges, batch.atype, r2)
+    mixed, flat, *centers = pack(packings, batch.edges, batch.atype, vec)
     assert mixed.shape[1] <= 4 and sorted(mixed[mixed >= 0]) == flat.tolist()
-    assert (r2[flat] <= 9.0).all()
-    assert sorted(np.concatenate(centres)) == list(range(batch.n_atoms))
+    assert ((vec[flat] ** 2).sum(axis=1) <= 9.0).all()
+    assert sorted(np.concatenate(centers)) == list(range(batch.n_atoms))
 
 
 def test_coincident_atoms_are_no_pair():
     batch = Batch.from_arrays(np.zeros((1, 2, 3)), None, [0, 0])
     batch.edges = Edges(np.array([0, 1]), np.array([1, 0]), np.zeros((2, 3)))
-    (flat,) = pack([Packing("flat", 1, 3.0, (4,))], batch.edges, batch.atype, np.zeros(2))
+    (flat,) = pack([Packing("flat", 1, 3.0, (4,))], batch.edges, batch.atype, np.zeros((2, 3)))
     assert len(flat) == 0
 
 

@@ -6,16 +6,16 @@ import pytest
 from members import section
 
 from deepmd.backend.backend import Backend
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import RESERVED, Level, OutputVariableDef
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepProperty
 from deepmd.infer.frames import make_frames
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import EVALUATORS, evaluator
-from deepmd.testing.systems import randomise, small_system
-from deepmd.utils.errors import InputError
+from deepmd.testing.systems import randomize, small_system
 
 NAMES = (
     "force_constant", "force", "force_grad", "band_grad", "atom_band", "virial", "energy",
@@ -26,7 +26,7 @@ NAMES = (
 def property_model(name, folder):
     given = section("property", folder)
     given["fitting_net"]["property_name"] = name
-    return randomise(build_model(given))
+    return randomize(build_model(given))
 
 
 def system():

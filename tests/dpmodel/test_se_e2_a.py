@@ -14,13 +14,13 @@ BASE = {
 
 class TestSeA(DescriptorTests):
     descriptor = "se_e2_a"
-    backends = ("numpy", "torch")
+    backends = ("numpy", "torch", "tensorflow")
     cases = {
         "two_side": BASE,
         "one_side": {**BASE, "type_one_side": True},
         "resnet_dt": {**BASE, "resnet_dt": True, "neuron": [4, 4, 8]},
-        # An excluded neighbour counts nothing, an empty slot counts the mean: with a mean that is
-        # not zero, energies jump where an excluded neighbour crosses the cutoff. So it is defined.
+        # An excluded neighbor counts nothing, an empty slot counts the mean: with a mean that is
+        # not zero, energies jump where an excluded neighbor crosses the cutoff. So it is defined.
         "exclude": {**BASE, "exclude_types": [[0, 1]], "set_davg_zero": True},
         "exclude_one_side": {
             **BASE,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from golden.cases import inputs, manifest, named, path
 
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.dpmodel.batch import Batch, join
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, SpinModel, build_model, prepare
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
 from deepmd.io.tree import difference
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema.model import model_argument
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CASES = [c for c in manifest()["cases"] if c["kind"] == "spin" and not c.get("crowded")]
 pytestmark = pytest.mark.golden
@@ -80,7 +80,7 @@ def test_dictionary_round_trip(case):
 
 
 @each
-def test_divided_centres(case):
+def test_divided_centers(case):
     model = model_of(case)
     batch = batch_of(case, "pbc")
     whole, parts = evaluate(model, batch), evaluate(model, batch, max_edges=60)
@@ -89,11 +89,11 @@ def test_divided_centres(case):
 
 
 @each
-def test_partners_as_centres_change_nothing(case):
+def test_partners_as_centers_change_nothing(case):
     model, batch = model_of(case), batch_of(case, "pbc")
     outs = []
-    for all_centres in (False, True):
-        twice = model.expand(batch, all_centres=all_centres)
+    for all_centers in (False, True):
+        twice = model.expand(batch, all_centers=all_centers)
         assert model.expand(twice) is twice
         outs.append(model.predict(prepare(twice, model.packings()), 3, derivatives=ALL))
     for key, value in outs[0].items():

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from golden.cases import named, path
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.data.system import System
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss import EnergySpinLoss, Labels, build_loss
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.dpmodel.training.step import StepOptions
 from deepmd.io import load_model
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.step import StepOptions
 from deepmd.schema.cross import check_loss
-from deepmd.utils.errors import InputError, NotAvailableError
 
 #: DeePMD-kit's class takes 0 for prefactors that are not given, its input something else.
 NOTHING = {f"{when}_pref_{t}": 0.0 for when in ("start", "limit") for t in EnergySpinLoss.terms}
@@ -124,7 +124,7 @@ def test_statistics(training):
         type_map=about["model"]["type_map"],
     )
     model, fresh = read(folder, "init"), read(folder, "init")
-    batch = fresh.expand(system.load(range(10), [SPIN]), all_centres=True)
+    batch = fresh.expand(system.load(range(10), [SPIN]), all_centers=True)
     descriptor = fresh.atomic_model.descriptor
     descriptor.set_statistics(descriptor.environment_sums(batch))
     want = model.atomic_model.descriptor

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from golden.cases import inputs, named, path, select
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import walk
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepEval
 from deepmd.io import load_model
 from deepmd.io.tree import difference
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema import normalize
-from deepmd.utils.errors import InputError
 
 OLD = ["O", "H", "C"]
 _TEBD = {"sel": 20, "rcut": 3.0, "rcut_smth": 0.5, "neuron": [4, 8], "tebd_dim": 4}

@@ -6,11 +6,11 @@ import copy
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
-from deepmd.testing.systems import randomise, small_system
-from deepmd.utils.errors import InputError
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.testing.systems import randomize, small_system
 from tests.members import DESCRIPTORS, SE_A, section
 
 NOTHING = {f"update_g1_has_{name}": False for name in ("conv", "drrd", "grrg", "attn")}
@@ -52,7 +52,7 @@ def test_charge_and_spin_of_a_member_of_a_hybrid(tmp_path):
     given = section("hybrid", tmp_path)
     charged = DESCRIPTORS["dpa3"] | {"add_chg_spin_ebd": True, "default_chg_spin": [0.0, 1.0]}
     given["descriptor"]["list"] = [copy.deepcopy(SE_A), charged | {"precision": "float64"}]
-    model = DeepPot.from_evaluator(NumPyEvaluator(randomise(build_model(given))))
+    model = DeepPot.from_evaluator(NumPyEvaluator(randomize(build_model(given))))
     coord, cell, atype = small_system(2, 4.0, n=6)
     charge, default = (
         model.eval(coord[None], cell, atype, charge_spin=c)[0] for c in ([[1.0, 2.0]], None)

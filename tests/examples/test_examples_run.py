@@ -41,7 +41,7 @@ def shortened(given: dict[str, Any], *, steps: int = STEPS) -> dict[str, Any]:
     """Return an input with fewer steps and less data; the model stays as it is."""
     given["model"]["data_stat_nbatch"] = 2
     given["training"] |= {"numb_steps": steps, "disp_freq": 1, "save_freq": 1}
-    # The slots of an example hold all neighbours of its data.
+    # The slots of an example hold all neighbors of its data.
     given["training"]["sel_overflow"] = "error"
     for kind, more in (("training_data", {}), ("validation_data", {"numb_btch": 1})):
         data = given["training"][kind]

@@ -18,7 +18,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("name", INPUTS)
 def test_input_is_accepted(name):
     data = normalize(load_input(EXAMPLES / name), file=name)
-    # Normalising is idempotent: what training writes to out.json is an input again.
+    # Normalizing is idempotent: what training writes to out.json is an input again.
     assert normalize(data) == data
 
 

@@ -151,7 +151,7 @@ def test_virial_is_minus_strain_derivative(row, column):
 
 
 def test_input_fits_the_data():
-    """The neighbour slots of the input file hold every neighbourhood of the data."""
+    """The neighbor slots of the input file hold every neighborhood of the data."""
     section = json.loads((EXAMPLE / "se_e2_a" / "input.json").read_text())
     descriptor = section["model"]["descriptor"]
     assert section["model"]["type_map"] == ["O", "H"]
@@ -164,12 +164,12 @@ def test_input_fits_the_data():
         arrays = load(path.name)
         types = np.loadtxt(path / "type.raw", dtype=int)
         for box, coord in zip(arrays["box"], arrays["coord"], strict=True):
-            most = np.maximum(most, count_neighbours(box, coord, types, descriptor["rcut"]))
+            most = np.maximum(most, count_neighbors(box, coord, types, descriptor["rcut"]))
     assert (most <= descriptor["sel"]).all()
 
 
-def count_neighbours(box, coord, types, rcut) -> list[int]:
-    """Return the largest number of neighbours of each type, all periodic images counted."""
+def count_neighbors(box, coord, types, rcut) -> list[int]:
+    """Return the largest number of neighbors of each type, all periodic images counted."""
     cell = box.reshape(3, 3)
     fractional = coord.reshape(-1, 3) @ np.linalg.inv(cell)
     wrapped = (fractional - np.floor(fractional)) @ cell

@@ -20,8 +20,8 @@ from pathlib import Path
 import mutants  # beside this file
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.infer import DeepEval
-from deepmd.utils.errors import InputError
 
 COORD = np.array([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0], [1.5, 1.6, 1.7]]])
 

@@ -174,7 +174,32 @@ def edit_zip(data: bytes, rng: Rng) -> bytes:
     return buffer.getvalue()
 
 
+def edit_graph(data: bytes, rng: Rng) -> bytes:
+    """Change a node of a frozen graph: its name, shape, type or values, or the script inside."""
+    from deepmd.io.graph.messages import message
+
+    raw = message("GraphDef")
+    raw.ParseFromString(data)
+    constants = [n for n in raw.node if n.op == "Const" and not n.name.startswith("gradients")]
+    node = constants[int(rng.integers(len(constants)))]
+    tensor, choice = node.attr["value"].tensor, int(rng.integers(7))
+    if choice < 3:
+        (node,) = [n for n in raw.node if n.name == "train_attr/training_script"]
+        script = node.attr["value"].tensor.string_val
+        script[0] = json.dumps(edited(json.loads(script[0]), rng)).encode()
+    elif choice == 3:
+        node.name = constants[int(rng.integers(len(constants)))].name
+    elif choice == 4:
+        tensor.tensor_shape.dim.add(size=int(10 ** float(rng.integers(0, 18))))
+    elif choice == 5:
+        tensor.dtype = int(rng.integers(24))
+    else:
+        tensor.tensor_content = rng.bytes(8)
+    return raw.SerializeToString()
+
+
 EDITS: dict[str, Mutator] = {
+    ".pb": edit_graph,
     ".dp": edit_hdf5,
     ".hlo": edit_hdf5,
     ".jax": edit_hdf5,

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label
 from deepmd.schema import load_input, normalize, upgrade
-from deepmd.utils.errors import InputError
+from deepmd.testing.systems import save_system
 
 #: What a mutant may take: seconds, and bytes beside those of the libraries.
 SECONDS, BYTES = 10, 1 << 30
@@ -152,12 +153,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def write_folder(path: Path) -> Path:
-    (path / "set.000").mkdir(parents=True)
-    (path / "type.raw").write_text("0\n1\n1\n0\n")
-    (path / "type_map.raw").write_text("A\nB\n")
-    for name, value in arrays().items():
-        np.save(path / f"set.000/{name}.npy", value)
-    return path
+    return save_system(path, [0, 1, 1, 0], ["A", "B"], arrays())
 
 
 def write_mixed(path: Path) -> Path:
@@ -243,7 +239,7 @@ OLD_INPUT: dict[str, Any] = {
 
 
 def open_data(path: Path) -> None:
-    """Open, read everything, and count neighbours; what is read must be finite and complete."""
+    """Open, read everything, and count neighbors; what is read must be finite and complete."""
     for system in open_systems([str(path)], type_map=TYPES):
         system.check(LABELS)
         system.scan(LABELS)

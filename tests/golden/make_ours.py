@@ -24,12 +24,12 @@ from members import MEMBERS, section
 from deepmd.backend.detect import backend_of
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepEval
 from deepmd.io import save_model
 from deepmd.main import main as dp
+from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
-from deepmd.testing.systems import randomise, small_system
+from deepmd.testing.systems import randomize, save_system, small_system
 
 OURS = Path(__file__).resolve().parent / "ours"
 TOLERANCE = 1e-10
@@ -129,7 +129,7 @@ def write_models(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as tables:
             given = model_section(name, Path(tables))
-            model = randomise(build_model(given), seed=2)
+            model = randomize(build_model(given), seed=2)
         data = model_file_dict(model, {}, 0.5, "NumPy")
         for suffix in ("dp", *FORMATS.get(name, ())):
             file = folder / "models" / f"{name}.{suffix}"
@@ -157,11 +157,7 @@ def write_data(folder: Path, frames: int = 4) -> None:
         "force": 0.1 * rng.normal(size=(frames, coord.size)),
         "virial": 0.1 * rng.normal(size=(frames, 9)),
     }
-    (folder / "set.000").mkdir(parents=True)
-    np.savetxt(folder / "type.raw", atype, fmt="%d")
-    (folder / "type_map.raw").write_text("O\nH\n")
-    for name, value in arrays.items():
-        np.save(folder / "set.000" / f"{name}.npy", value)
+    save_system(folder, atype, ["O", "H"], arrays)
 
 
 def checkpoint_name(step: int, flag: str) -> str:

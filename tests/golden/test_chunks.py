@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Models of every descriptor that is built give the same when their centres are divided."""
+"""Models of every descriptor that is built give the same when their centers are divided."""
 
 import numpy as np
 import pytest
 from golden.cases import inputs, path, select
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer.frames import make_frames
 from deepmd.io import load_model
-from deepmd.utils.errors import InputError
+from deepmd.np.evaluator import NumPyEvaluator
 
 CASES = [
     c
@@ -21,7 +21,7 @@ ALL = ("force", "virial", "atom_virial")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
-def test_divided_centres(case):
+def test_divided_centers(case):
     try:
         model = Model.deserialize(load_model(path(case, "dp"))["model"])
     except InputError as error:

@@ -12,6 +12,7 @@ from deepmd.infer import DeepEval
 from deepmd.io import load_model
 from deepmd.io.tree import difference
 
+COMPILED = ("pth", "pb", "hlo", "savedmodel", "savedmodeltf")
 QUICK = ("se_e2_a_oneside",)
 CASES = [
     pytest.param(c, id=c["name"], marks=() if c["name"] in QUICK else pytest.mark.exhaustive)
@@ -21,12 +22,15 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_ring(case, tmp_path):
-    """.dp, .pth, .hlo, .yaml and back: the compiled files give the numbers, all the dictionary."""
-    for framework in ("torch", "jax", "flatbuffers"):
+    """.dp, all compiled files, .yaml and back: they give the numbers, and all the dictionary."""
+    for framework in ("torch", "jax", "flatbuffers", "tensorflow"):
         pytest.importorskip(framework)
-    files = [path(case, "dp"), *(tmp_path / f"model.{s}" for s in ("pth", "hlo", "yaml", "dp"))]
+    files = [
+        path(case, "dp"),
+        *(tmp_path / f"model.{s}" for s in (*COMPILED, "yaml", "dp")),
+    ]
     for before, after in itertools.pairwise(files):
         convert_backend(INPUT=str(before), OUTPUT=str(after))
     assert difference(load_model(files[0])["model"], load_model(files[-1])["model"]) is None
-    for file in files[1:3]:
+    for file in files[1:-2]:
         check_sets(case, DeepEval(file))

@@ -62,6 +62,11 @@ def test_torch(case):
 
 
 @each
+def test_tensorflow(case, eager_functions):
+    check(in_backend(case, "tensorflow"), case)
+
+
+@each
 def test_jax(case, quick_programs):
     potential = in_backend(case, "jax")
     derivatives = ("force", "virial", "atom_virial")
@@ -73,7 +78,7 @@ def test_jax(case, quick_programs):
 
 @pytest.mark.slow  # compiles a program per shape and result
 @pytest.mark.parametrize("case", SOME, ids=[c["name"] for c in SOME])
-def test_jax_optimised(case):
+def test_jax_optimized(case):
     check(in_backend(case, "jax"), case)
 
 

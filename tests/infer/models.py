@@ -4,8 +4,8 @@
 import numpy as np
 
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.io import save_model
+from deepmd.runtime.probes import model_file_dict
 
 
 def make_section(*, type_map=("O", "H"), sel=(8, 16), rcut=4.0, seed=1, **fitting):

@@ -18,12 +18,12 @@ from ase.calculators.fd import calculate_numerical_stress
 from ase.neighborlist import NeighborList, NewPrimitiveNeighborList
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from deepmd.base.errors import InputError
 from deepmd.calculator import DP, periodic_cell
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepPot
 from deepmd.io import save_model
-from deepmd.utils.errors import InputError
+from deepmd.runtime.probes import model_file_dict
 
 
 @pytest.fixture

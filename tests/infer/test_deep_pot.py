@@ -11,9 +11,9 @@ from infer.models import make_section, write
 
 import deepmd
 import deepmd.infer
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.infer import DeepEval, DeepPot, DeepPotential
 from deepmd.infer.batch_size import VARIABLE, AutoBatchSize
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
 
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])
 TYPES = [0, 1, 1, 0, 1]
@@ -89,7 +89,7 @@ def test_queries(dp, parameter_file, default_file):
     assert dp.has_default_fparam() is False
     assert dp.get_numb_dos() == 0
     assert dp.get_model_def_script() == make_section()
-    # two nets per centre type: 1 -> 4 -> 8; descriptor 8 * 3 -> 6 -> 6 -> 1 (one idt)
+    # two nets per center type: 1 -> 4 -> 8; descriptor 8 * 3 -> 6 -> 6 -> 1 (one idt)
     embedding, fitting = 4 * (4 + 4 + 32 + 8), 2 * (24 * 6 + 6 + 36 + 6 + 6 + 6 + 1)
     assert dp.get_model_size() == {
         "descriptor": embedding,

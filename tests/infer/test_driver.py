@@ -8,8 +8,8 @@ import types
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError
 from deepmd.infer import DeepPot
-from deepmd.utils.errors import InputError
 
 CELL = np.diag([5.0, 5.5, 6.0])
 

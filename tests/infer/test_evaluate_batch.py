@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from infer.models import write
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, join
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.infer import DeepPot, calc_model_devi
 from deepmd.infer.model_devi import batch_model_devi
-from deepmd.utils.errors import InputError
 
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])
 SIZES = (3, 5, 1, 4)

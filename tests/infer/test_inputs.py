@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from infer.models import make_section
 
+from deepmd.base.errors import InputError
+from deepmd.base.native import library
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import model_file_dict
 from deepmd.infer import DeepPot
 from deepmd.io import save_model
-from deepmd.utils.errors import InputError
-from deepmd.utils.native import library
+from deepmd.runtime.probes import model_file_dict
+from deepmd.testing.systems import save_system
 
 NAMES, TYPES = ["O", "H", "H", "O", "H"], [0, 1, 1, 0, 1]
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])
@@ -114,13 +115,9 @@ def labeled_by_driver(file, given, monkeypatch):
 
 
 def write_data(folder, given):
-    (folder / "set.000").mkdir(parents=True)
-    (folder / "type.raw").write_text("\n".join(map(str, TYPES)))
-    (folder / "type_map.raw").write_text("O\nH\n")
     arrays = {"coord": COORD, "box": np.tile(CELL, (N_FRAMES, 1, 1)), "energy": np.zeros(N_FRAMES)}
-    arrays |= given
-    for name, values in arrays.items():
-        np.save(folder / f"set.000/{name}.npy", np.reshape(values, (N_FRAMES, -1)))
+    rows = {name: np.reshape(v, (N_FRAMES, -1)) for name, v in {**arrays, **given}.items()}
+    save_system(folder, TYPES, ["O", "H"], rows)
 
 
 def by_dp_test(file, given):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from infer.models import write
 
+from deepmd.base.errors import InputError
 from deepmd.infer import DeepPot, calc_model_devi
 from deepmd.infer.model_devi import calc_model_devi_f, calc_model_devi_v, write_model_devi_out
-from deepmd.utils.errors import InputError
 
 CELL = np.diag([5.0, 5.5, 6.0])
 TYPES = [0, 1, 1, 0]

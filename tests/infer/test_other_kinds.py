@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from golden.cases import inputs, path, select
 
+from deepmd.base.errors import InputError
 from deepmd.infer import DeepDipole, DeepDOS, DeepEval, DeepGlobalPolar, DeepPolar, DeepPot
 from deepmd.infer.deep_property import DeepProperty
-from deepmd.utils.errors import InputError
 
 CASES = {c["name"]: c for c in select()}
 pytestmark = pytest.mark.golden

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from infer.models import write
 
+from deepmd.base.errors import ModelFileError
 from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.infer import DeepEval, DeepPot
-from deepmd.utils.errors import ModelFileError
 
-SUFFIXES = {".dp": "numpy", ".pth": "torch", ".hlo": "jax"}
+SUFFIXES = {".dp": "numpy", ".pth": "torch", ".hlo": "jax", ".pb": "tensorflow"}
 
 
 @pytest.fixture(scope="module", params=SUFFIXES)
@@ -61,7 +61,7 @@ FORK = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_forked_processes(file):
-    """They evaluate; JAX, whose threads are lost, says so instead of waiting for them."""
+    """They evaluate; those whose threads are lost say so instead of waiting for them."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FORK), str(file)],
         capture_output=True,
@@ -71,8 +71,9 @@ def test_forked_processes(file):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    if file.suffix == ".hlo":
-        text = "InputError JAX was started before this process was forked"
+    name = {".hlo": "JAX", ".pb": "TensorFlow"}.get(file.suffix)
+    if name:
+        text = f"InputError {name} was started before this process was forked"
         assert len(lines) == 2 and all(line.startswith(text) for line in lines)
     else:
         assert lines == ["same True", "same True"]

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from infer.models import make_section, write
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.model import build_model
-from deepmd.dpmodel.probes import compare_probes, model_file_dict
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.io import load_model, save_model
-from deepmd.utils.errors import InputError, NotAvailableError
+from deepmd.runtime.probes import compare_probes, model_file_dict
 
 TYPES = [0, 1, 1, 0, 1]
 CELL = np.array([[5.0, 0.2, 0.1], [0.3, 5.4, 0.0], [0.0, -0.4, 5.2]])
@@ -126,8 +126,8 @@ def test_probes(file, dp):
     assert compare_probes(dp.evaluator, probes) is None
     other = load_model(file)["model"]
     other["spin"]["virtual_scale"][0] += 1e-6
-    from deepmd.dpmodel.evaluator import NumPyEvaluator
     from deepmd.dpmodel.model import Model
+    from deepmd.np.evaluator import NumPyEvaluator
 
     assert compare_probes(NumPyEvaluator(Model.deserialize(other)), probes)
 

@@ -7,16 +7,16 @@ import h5py
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import open_model
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.probes import model_file_dict, write_model
 from deepmd.io import load_model
 from deepmd.io.archive import packed, read_archive, read_npz
-from deepmd.io.guard import check_tree, opening
+from deepmd.io.guard import check_model_tree, opening
 from deepmd.io.hdf5 import check_heaps
 from deepmd.io.tree import difference
 from deepmd.io.yaml import load
-from deepmd.utils.errors import InputError, ModelFileError
+from deepmd.np.evaluator import open_model
+from deepmd.runtime.probes import model_file_dict, write_model
 
 SECTION = {
     "type_map": ["O", "H"],
@@ -233,13 +233,13 @@ def test_trees_are_bounded():
     for _ in range(100):
         deep = [deep]
     with pytest.raises(ModelFileError, match="deeply"):
-        check_tree(deep, 10**9)
+        check_model_tree(deep, 10**9)
     wide: list = [0] * 1000
     for _ in range(4):
         wide = [wide] * 100
     with pytest.raises(ModelFileError, match="too often"):
-        check_tree(wide, 1000)
-    check_tree({"a": [1, {"b": 2}]}, 10)
+        check_model_tree(wide, 1000)
+    check_model_tree({"a": [1, {"b": 2}]}, 10)
 
 
 def test_a_heap_that_never_ends():

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from infer.models import make_section, write
 
+from deepmd.base import files
+from deepmd.base.errors import OutputError
+from deepmd.data.path import DPPath
 from deepmd.dpmodel.model import Model, build_model
-from deepmd.dpmodel.probes import model_file_dict, write_model
-from deepmd.dpmodel.training.checkpoint import Checkpoint
 from deepmd.infer.model_devi import write_model_devi_out
-from deepmd.io import checkpoint as neutral
 from deepmd.io import load_model
+from deepmd.runtime import checkpoint_file as neutral
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import model_file_dict, write_model
 from deepmd.train.checkpoints import CheckpointStore
 from deepmd.train.learning_curve import LearningCurve
-from deepmd.utils import files
-from deepmd.utils.errors import OutputError
-from deepmd.utils.path import DPPath
 
 
 def make_data(seed=1):
@@ -58,7 +58,7 @@ def data():
 
 def write_pt(path, data):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt.checkpoint import write_checkpoint
+    from deepmd.pt.checkpoint.checkpoint import write_checkpoint
 
     write_checkpoint(path, make_checkpoint(data))
 
@@ -66,7 +66,7 @@ def write_pt(path, data):
 def write_pth(path, data):
     """Without compiling, which has no part in what is tested here."""
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt import export
+    from deepmd.pt.torchscript import export
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "build_program", lambda *_: None)
@@ -214,7 +214,7 @@ COMPILED = (".pth", ".hlo")
 def writer(kind):
     """Return the function that writes a kind of file."""
     if kind == ".pth":
-        from deepmd.pt.export import write_pth
+        from deepmd.pt.torchscript.export import write_pth
 
         return write_pth
     if kind == ".hlo":
@@ -275,7 +275,7 @@ def test_conversion_there_and_back_gives_the_same_bytes(tmp_path, data):
 
 def test_a_checkpoint_that_was_read_is_written_with_the_same_bytes(tmp_path, data):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from deepmd.pt import checkpoint as torch_files
+    from deepmd.pt.checkpoint import checkpoint as torch_files
 
     for suffix, module in ((".dp", neutral), (".pt", torch_files)):
         WRITERS[f"c{suffix}"](tmp_path / f"a{suffix}", data)

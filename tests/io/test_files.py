@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+from deepmd.base.errors import InputError, ModelFileError
+from deepmd.base.files import calls
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.io import load_model, save_model
 from deepmd.io.tree import difference
-from deepmd.utils.errors import InputError, ModelFileError
-from deepmd.utils.files import calls
 
 SECTION = {
     "type_map": ["O", "H", "No"],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from infer.models import make_section
 
-from deepmd.utils.native import bin_dir
+from deepmd.base.native import bin_dir
 
 #: The driver's Å per bohr and eV per Hartree.
 BOHR, HARTREE = 0.52917721, 27.21138602
@@ -30,8 +30,8 @@ def program():
 def model_file(tmp_path_factory):
     pytest.importorskip("torch")
     from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.probes import model_file_dict
-    from deepmd.pt.export import write_pth
+    from deepmd.pt.torchscript.export import write_pth
+    from deepmd.runtime.probes import model_file_dict
 
     path = tmp_path_factory.mktemp("ipi") / "model.pth"
     section = make_section(sel=(40, 40))

@@ -7,11 +7,11 @@ import pytest
 pytest.importorskip("jax")
 
 from deepmd.dpmodel.batch import Batch, join
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
 from deepmd.jax.evaluator import JaxEvaluator
+from deepmd.np.evaluator import NumPyEvaluator
 from tests.jax.conftest import make_batch, make_model
 
 ALL = ("force", "virial", "atom_virial")
@@ -73,7 +73,7 @@ def test_overflow_is_counted():
     two.max_edges = 300
     one.evaluate(batch)
     two.evaluate(batch)
-    assert one.overflow.centres == two.overflow.centres > 0
+    assert one.overflow.centers == two.overflow.centers > 0
 
 
 #: The rest is in tests/golden, for all backends.

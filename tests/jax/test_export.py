@@ -8,18 +8,18 @@ import pytest
 pytest.importorskip("jax")
 pytest.importorskip("flatbuffers")
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.dpmodel.probes import compare_probes, make_probes, model_file_dict
 from deepmd.io import dp, load_model, save_model
 from deepmd.io.tree import difference
 from deepmd.jax import export
 from deepmd.jax.evaluator import JaxEvaluator, open_hlo
 from deepmd.jax.export import read_hlo, write_hlo
 from deepmd.jax.program import export_program
-from deepmd.utils.errors import ModelFileError
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.probes import compare_probes, make_probes, model_file_dict
 from tests.jax.conftest import SPIN, make_batch, make_model
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

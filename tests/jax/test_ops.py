@@ -11,32 +11,7 @@ import autograd  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 import deepmd.jax  # noqa: E402, F401
-
-RNG = np.random.default_rng(5)
-INDEX = np.array([[0, 3, -1], [2, 2, -1]])
-SEGMENT = np.array([2, 0, 0, 3])
-ORDER = np.array([3, 0, 5, 1])
-W, B = RNG.normal(size=(3, 2)), RNG.normal(size=2)
-G = RNG.normal(size=(2, 4, 5))
-
-# name: (function of x and of a converter of constants, shape of x)
-CASES = {
-    "take": (lambda x, c: ops.take(x, c(INDEX)), (4, 3)),
-    "segment_sum": (lambda x, c: ops.segment_sum(x, c(SEGMENT), 5), (4, 3)),
-    "scatter_rows": (lambda x, c: ops.scatter_rows(x, c(ORDER), 6), (4, 2)),
-    "linear": (lambda x, c: ops.linear(x, c(W), c(B)), (2, 4, 3)),
-    "linear without bias": (lambda x, c: ops.linear(x, c(W)), (4, 3)),
-    "matrix_transpose": (lambda x, c: ops.matrix_transpose(x), (2, 4, 3)),
-    "contract": (lambda x, c: ops.contract(c(G), x), (2, 4, 3)),
-    "contract, left": (lambda x, c: ops.contract(x, c(G)), (2, 4, 3)),
-    "softmax": (lambda x, c: ops.softmax(x), (2, 5)),
-    "amax": (lambda x, c: ops.amax(x), (3, 5)),
-    "layer_norm": (lambda x, c: ops.layer_norm(x, c(W[0]), c(B), 1e-5), (4, 2)),
-    "cast": (lambda x, c: ops.cast(x, "float64"), (3,)),
-    "shape": (lambda x, c: ops.xp(x).reshape(x, (ops.shape(x)[0] * 2,)), (3, 2)),
-    "stop_gradient": (lambda x, c: x * ops.stop_gradient(x), (3,)),
-    "like": (lambda x, c: x * ops.like([[2.0, 3.0]], x), (3, 2)),
-}
+from tests.dpmodel.op_cases import CASES, RNG, reference, slopes  # noqa: E402
 
 
 def test_every_form_is_tested():
@@ -47,33 +22,17 @@ def test_every_form_is_tested():
 
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_derivatives(name):
-    function, shape = CASES[name]
-    x = RNG.normal(size=shape)
-    weight = RNG.normal(size=np.shape(function(x, np.asarray)))
-    second = RNG.normal(size=shape)
-
-    def total(convert, x):
-        y = function(x, convert)
-        return ops.xp(y).sum(weight * y * y)
-
-    def slope(grad, convert, x):
-        g = grad(lambda v: total(convert, v))(x)
-        return ops.xp(x).sum(second * g * g)
-
+    x, weights, wanted = reference(name)
+    function, total, slope = slopes(name, weights)
     mine = jnp.asarray(x)
-    for reference, value in (
-        (function(x, np.asarray), function(mine, jnp.asarray)),
-        (
-            autograd.grad(lambda v: total(np.asarray, v))(x),
-            jax.grad(lambda v: total(jnp.asarray, v))(mine),
-        ),
-        (
-            autograd.grad(lambda v: slope(autograd.grad, np.asarray, v))(x),
-            jax.jit(jax.grad(lambda v: slope(jax.grad, jnp.asarray, v)))(mine),
-        ),
-    ):
-        assert value.dtype == reference.dtype
-        np.testing.assert_allclose(value, reference, rtol=1e-12, atol=1e-13)
+    found = (
+        function(mine, jnp.asarray),
+        jax.grad(lambda v: total(jnp.asarray, v))(mine),
+        jax.jit(jax.grad(lambda v: slope(jax.grad, jnp.asarray, v)))(mine),
+    )
+    for value, want in zip(found, wanted, strict=True):
+        assert value.dtype == want.dtype
+        np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-13)
 
 
 def test_empty_arrays():

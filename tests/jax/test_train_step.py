@@ -9,9 +9,9 @@ pytest.importorskip("jax")
 from deepmd.dpmodel.loss import EnergySpinLoss
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.dpmodel.training.step import StepOptions
 from deepmd.jax.train_step import JaxTrainStep
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.step import StepOptions
 from tests.jax.conftest import SPIN, make_batch, make_loss, make_model
 
 TASK = "Default"

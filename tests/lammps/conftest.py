@@ -133,9 +133,9 @@ def write_random_model(
 ) -> str:
     """Write a small model of O and H with random weights as .pth; return its path."""
     from deepmd.dpmodel.model import build_model
-    from deepmd.dpmodel.training.checkpoint import Checkpoint
     from deepmd.entrypoints.convert_backend import convert_backend
     from deepmd.io import save_model
+    from deepmd.runtime.checkpoint import Checkpoint
     from deepmd.schema import normalize
 
     descriptor = descriptor or {

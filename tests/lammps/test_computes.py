@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The computes, and what is said about neighbours beyond sel; with small random models."""
+"""The computes, and what is said about neighbors beyond sel; with small random models."""
 
 import numpy as np
 import pytest

@@ -117,8 +117,7 @@ class Shells(Descriptor):
         vec = batch.vectors()
         padded = np.concatenate([vec, [[self.reach, 0.0, 0.0]]])
         atoms = Atoms(padded, batch.edges.i, batch.edges.j, batch.atype, batch.frame)
-        r2 = np.einsum("ea,ea->e", vec, vec)
-        (table,) = pack(self.packings(), batch.edges, batch.atype, r2)
+        (table,) = pack(self.packings(), batch.edges, batch.atype, vec)
         if not len(batch.atype):
             return {f"shells_{t}": np.zeros(3) for t in range(self.ntypes)}
         raw = self.shells(atoms, table)

@@ -10,16 +10,16 @@ import pytest
 from train.helpers import Workspace
 
 from deepmd.backend.backend import Backend
+from deepmd.base import plugin
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.descriptor import Descriptor
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepPot
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.tree import load_components
 from deepmd.testing import DescriptorTests
-from deepmd.utils import plugin
-from deepmd.utils.errors import NotAvailableError
 
 FILE = Path(__file__).with_name("shells.py")
 SECTION = {"type": "shells", "reach": 3.5, "slots": 40}

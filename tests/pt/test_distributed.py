@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.batch import join  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
-from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
+from deepmd.runtime.step import StepOptions  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
 _RANK = """

@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepmd.dpmodel.probes import model_file_dict  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
 from deepmd.io import save_model  # noqa: E402
-from deepmd.pt.export import write_pth  # noqa: E402
+from deepmd.pt.torchscript.export import write_pth  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 from tests.pt.models import model, section  # noqa: E402
 
 

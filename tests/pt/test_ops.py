@@ -17,7 +17,7 @@ from deepmd.dpmodel.nn.layers import (  # noqa: E402
     EmbeddingNetwork,
     embed_contract,
 )
-from deepmd.pt import blocks  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.members import section  # noqa: E402
 from tests.pt.models import batch  # noqa: E402

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel.loss import EnergyLoss, EnergySpinLoss  # noqa: E402
 from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.dpmodel.module import split  # noqa: E402
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep  # noqa: E402
-from deepmd.dpmodel.training.step import StepOptions  # noqa: E402
+from deepmd.np.train_step import NumPyTrainStep  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
-from deepmd.testing.systems import randomise  # noqa: E402
+from deepmd.runtime.step import StepOptions  # noqa: E402
+from deepmd.testing.systems import randomize  # noqa: E402
 from tests.members import DESCRIPTORS  # noqa: E402
 from tests.members import section as member  # noqa: E402
 from tests.pt.models import batch, model, section  # noqa: E402
@@ -20,7 +20,7 @@ from tests.pt.models import batch, model, section  # noqa: E402
 ADAMW = {"type": "AdamW", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.02}
 
 
-def _labelled(seed=5):
+def _labeled(seed=5):
     b = batch(seed=seed)
     rng = np.random.default_rng(seed)
     b.labels = {
@@ -69,7 +69,7 @@ def test_fifty_steps(section, max_norm):
         neuron=[2, 4],
         type_one_side=True,
     )
-    batches = [_labelled(seed) for seed in range(3)]
+    batches = [_labeled(seed) for seed in range(3)]
     for k in range(50):
         lr = 1e-2 * 0.95**k
         a = reference.step("Default", batches[k % 3], lr)
@@ -81,7 +81,7 @@ def test_fifty_steps(section, max_norm):
 
 def test_figures_gradients_and_evaluation():
     reference, tested = _pair({"type": "Adam"})
-    b = _labelled()
+    b = _labeled()
     expected, grads = reference.gradients("Default", b, 5e-3)
     figures, found = tested.gradients("Default", b, 5e-3)
     assert list(figures) == list(expected)
@@ -98,19 +98,19 @@ def test_figures_gradients_and_evaluation():
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_a_step_of_every_descriptor(name, tmp_path):
-    built = randomise(build_model(member(name, tmp_path)))
+    built = randomize(build_model(member(name, tmp_path)))
     given = ({"Default": built}, {"Default": _loss()}, {"type": "Adam"}, PLAIN)
     after = []
     for kind in (NumPyTrainStep, TorchTrainStep):
         trained = kind(*given)
-        trained.step("Default", _labelled(), 1e-3)
+        trained.step("Default", _labeled(), 1e-3)
         after.append(split(trained.model("Default"))[0])
     _same(after[1], after[0], 1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_restart_continues_bit_for_bit(precision):
-    batches = [_labelled(seed) for seed in range(3)]
+    batches = [_labeled(seed) for seed in range(3)]
     _, whole = _pair(ADAMW, precision=precision)
     for k in range(6):
         whole.step("Default", batches[k % 3], 1e-3)
@@ -130,7 +130,7 @@ def test_a_restart_continues_bit_for_bit(precision):
 
 def test_the_state_of_numpy_is_understood():
     reference, _tested = _pair(ADAMW)
-    b = _labelled()
+    b = _labeled()
     for _ in range(3):
         reference.step("Default", b, 1e-3)
     other = TorchTrainStep(
@@ -147,9 +147,9 @@ def test_tasks_share_what_they_share():
     b.atomic_model.descriptor = a.atomic_model.descriptor
     step = TorchTrainStep({"a": a, "b": b}, {"a": _loss(), "b": _loss()}, ADAMW, StepOptions())
     assert step.lifted["a"].atomic_model.descriptor is step.lifted["b"].atomic_model.descriptor
-    step.step("a", _labelled(), 1e-2)
-    step.step("b", _labelled(), 1e-2)
-    step.step("a", _labelled(), 1e-2)
+    step.step("a", _labeled(), 1e-2)
+    step.step("b", _labeled(), 1e-2)
+    step.step("a", _labeled(), 1e-2)
     one = step.model("a").atomic_model.descriptor.serialize()
     np.testing.assert_equal(one, step.model("b").atomic_model.descriptor.serialize())
     state = step.state()
@@ -169,7 +169,7 @@ def test_numpy_shares_what_they_share():
         steps.append(kind({"a": a, "b": b}, {"a": _loss(), "b": _loss()}, ADAMW, StepOptions()))
     for task in "aba":
         for step in steps:
-            step.step(task, _labelled(), 1e-2)
+            step.step(task, _labeled(), 1e-2)
     tested, reference = steps
     for task in "ab":
         trained = [split(step.model(task))[0] for step in steps]
@@ -184,7 +184,7 @@ def test_nothing_trained():
     built = model()
     built.atomic_model.trainable = False
     step = TorchTrainStep({"Default": built}, {"Default": _loss()}, ADAMW, StepOptions())
-    assert float(step.step("Default", _labelled(), 1e-3)["loss"]) > 0
+    assert float(step.step("Default", _labeled(), 1e-3)["loss"]) > 0
     np.testing.assert_equal(step.model("Default").serialize(), built.serialize())
 
 
@@ -194,15 +194,15 @@ def test_the_traced_loss_has_the_gradients_of_the_eager_one(monkeypatch):
     eager, traced = _traced_pair()
     # Other frames, other numbers of edges and slots: one trace serves them.
     for seed in (5, 6, 7):
-        _compare(eager, traced, _labelled(seed))
+        _compare(eager, traced, _labeled(seed))
     assert len(traced._compiled["Default"]._programs) == 1
 
 
 @pytest.mark.slow  # the compiler takes a minute
 def test_the_compiled_loss_has_the_gradients_of_the_eager_one():
     eager, compiled = _traced_pair()
-    _compare(eager, compiled, _labelled(5))
-    _compare(eager, compiled, _labelled(6))
+    _compare(eager, compiled, _labeled(5))
+    _compare(eager, compiled, _labeled(6))
 
 
 def _traced_pair():
@@ -223,7 +223,7 @@ def _with_spins(seed=5):
     """A small model with spins, and a batch with its labels."""
     described = {**section(type_one_side=True, neuron=[2, 4], sel=[40, 40])}
     described["spin"] = {"use_spin": ["O"], "virtual_scale": [0.3]}
-    b, rng = _labelled(seed), np.random.default_rng(seed)
+    b, rng = _labeled(seed), np.random.default_rng(seed)
     b.spin = rng.normal(size=(b.n_atoms, 3))
     b.labels["force_mag"], b.find["force_mag"] = rng.normal(size=(b.n_atoms, 3)), 1.0
     b.find["virial"] = 1.0

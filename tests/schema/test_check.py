@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Normalisation of the input: defaults, aliases, and every kind of mistake on one line."""
+"""Normalization of the input: defaults, aliases, and every kind of mistake on one line."""
 
 import copy
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.schema import gen_args, normalize
 from deepmd.schema.registry import ArgsRegistry
-from deepmd.utils.errors import InputError, NotAvailableError
 
 GOOD: dict[str, Any] = {
     "model": {
@@ -69,7 +69,7 @@ def test_defaults_are_filled_in_and_given_values_kept():
     assert "seed" not in data["training"]
 
 
-def test_the_given_input_is_not_changed_and_normalising_twice_changes_nothing():
+def test_the_given_input_is_not_changed_and_normalizing_twice_changes_nothing():
     before = copy.deepcopy(GOOD)
     once = normalize(GOOD)
     assert before == GOOD

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from deepmd.base.errors import InputError
 from deepmd.schema import load_input, normalize, upgrade
-from deepmd.utils.errors import InputError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from deepmd.base.errors import InputError
 from deepmd.schema.common import POSITIVE
 from deepmd.schema.settings import Settings, setting
-from deepmd.utils.errors import InputError
 
 
 class Shape(Settings):

@@ -10,9 +10,10 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.checkpoint import Checkpoint
-from deepmd.dpmodel.training.numpy_step import NumPyTrainStep
-from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
+from deepmd.np.train_step import NumPyTrainStep
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
+from deepmd.testing.systems import save_system
 
 TYPES = (0, 0, 0, 1, 1, 1, 1, 1)
 
@@ -23,6 +24,7 @@ class NumPyBackend:
     name = "NumPy"
     suffixes = (".dp",)
     checkpoint_suffix = ".dp"
+    checkpoint_parts = ()
     train_step = NumPyTrainStep
     read_checkpoint = staticmethod(read_checkpoint)
     write_checkpoint = staticmethod(write_checkpoint)
@@ -59,12 +61,7 @@ def write_system(path: Path, *, frames: int = 6, seed: int = 0, **more: Any) -> 
         "force": 0.1 * rng.normal(size=(frames, 24)),
         **more,
     }
-    (path / "set.000").mkdir(parents=True)
-    (path / "type.raw").write_text("\n".join(map(str, TYPES)) + "\n")
-    (path / "type_map.raw").write_text("A\nB\n")
-    for name, value in arrays.items():
-        if value is not None:
-            np.save(path / "set.000" / f"{name}.npy", value)
+    save_system(path, TYPES, ["A", "B"], arrays)
 
 
 CONFIG: dict[str, Any] = {

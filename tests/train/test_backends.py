@@ -12,11 +12,16 @@ import pytest
 from train.helpers import same_checkpoints
 
 from deepmd.backend.backend import Backend
+from deepmd.base.errors import InputError
 from deepmd.train.checkpoints import find_checkpoints, read_newest
-from deepmd.utils.errors import InputError
 
 # Modules that must be importable, and the backend's name.
-BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+BACKENDS = {
+    "dpmodel": ["autograd"],
+    "jax": ["jax", "optax"],
+    "pytorch": ["torch"],
+    "tensorflow": ["tensorflow"],
+}
 
 
 @pytest.fixture(params=list(BACKENDS))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deepmd.dpmodel.training.checkpoint import Checkpoint
+from deepmd.base.errors import InputError, ModelFileError
+from deepmd.base.files import write_text
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.train.checkpoints import CheckpointStore, find_checkpoints, read_newest
-from deepmd.utils.errors import InputError, ModelFileError
-from deepmd.utils.files import write_text
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:

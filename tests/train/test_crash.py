@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from train.helpers import NumPyBackend, QuickBackend, same_checkpoints
 
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.base import files
+from deepmd.base.errors import InputError
+from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.train.checkpoints import find_checkpoints, read_newest
-from deepmd.utils import files
-from deepmd.utils.errors import InputError
 
 LAST = "model.ckpt-12.dp"
 

@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.train.checkpoints import read_newest
 from deepmd.train.folder import LOCK
 

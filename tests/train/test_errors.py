@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from train.helpers import write_system
 
-from deepmd.utils.errors import DataError, InputError, ModelFileError, NotAvailableError
+from deepmd.base.errors import DataError, InputError, ModelFileError, NotAvailableError
 
 
 def fails(work, message, config=None, kind=InputError, **options):
@@ -45,10 +45,10 @@ def test_no_type_map(work):
     fails(work, "model: no type_map; name the types", config)
 
 
-def test_auto_sel_without_neighbour_statistics(work):
+def test_auto_sel_without_neighbor_statistics(work):
     config = work.config()
     config["model"]["descriptor"]["sel"] = "auto"
-    message = r'model/descriptor/sel: "auto" needs the neighbour statistics; leave out --skip'
+    message = r'model/descriptor/sel: "auto" needs the neighbor statistics; leave out --skip'
     fails(work, message, config, skip_neighbor_stat=True)
     nothing_written(work)
 
@@ -156,7 +156,7 @@ def test_restart_with_other_data(work, run):
 
 def test_restart_from_a_plain_model(work, run):
     from deepmd.io import save_model
-    from deepmd.io.checkpoint import read_checkpoint
+    from deepmd.runtime.checkpoint_file import read_checkpoint
 
     run(work.config(numb_steps=1))
     save_model("model.dp", read_checkpoint("model.ckpt.dp").model_data())
@@ -166,7 +166,7 @@ def test_restart_from_a_plain_model(work, run):
 def test_init_frz_model(work, run):
     from deepmd.dpmodel.module import split
     from deepmd.io import save_model
-    from deepmd.io.checkpoint import read_checkpoint
+    from deepmd.runtime.checkpoint_file import read_checkpoint
 
     run(work.config(numb_steps=2))
     checkpoint = read_checkpoint("model.ckpt.dp")

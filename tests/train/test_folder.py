@@ -11,11 +11,11 @@ import time
 import pytest
 from train.helpers import QuickBackend
 
+from deepmd.base.errors import InputError
 from deepmd.train import lock as lock_module
 from deepmd.train.entry import train
 from deepmd.train.folder import LOCK
 from deepmd.train.lock import Lock, begin_of, identity
-from deepmd.utils.errors import InputError
 
 RESULTS = ("checkpoint", "lcurve.out", "model.ckpt-3.dp", "model.ckpt-6.dp", "model.ckpt.dp")
 

@@ -13,7 +13,7 @@ from deepmd.train.statistics import change_bias, keep_given_bias, output_bias
 NAMES = ("se_e2_a", "dos", "polar", "property", "linear_ener", "zbl", "spin")
 
 
-def labelled(model, variable):
+def labeled(model, variable):
     """Batches of two compositions, with labels of frames."""
     rng = np.random.default_rng(0)
     for types in ([0, 1, 1, 0], [0, 1, 1, 1]):
@@ -46,13 +46,13 @@ def checked(model, bias):
 
 def test_fitted(model):
     (variable,) = model.output_def().get_data().values()
-    bias, _ = output_bias(model, variable, list(labelled(model, variable)))
+    bias, _ = output_bias(model, variable, list(labeled(model, variable)))
     assert checked(model, bias).any()
 
 
 def test_changed(model):
     (variable,) = model.output_def().get_data().values()
-    change_bias(model, labelled(model, variable))
+    change_bias(model, labeled(model, variable))
     first = checked(model, model.atomic_model.out_bias[0, :, : variable.size])
     assert first.any()
 

@@ -5,9 +5,9 @@ import members
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.train.statistics import keep_given_bias
 
 GIVEN = [-3.0, -1.0]

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.launcher import LAUNCHERS, processes
 from deepmd.entrypoints import train as command
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.launcher import LAUNCHERS, processes
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from deepmd.train.figures import StepFigures, nan_mean
 from deepmd.train.learning_curve import LearningCurve
+from deepmd.train.metrics import StepFigures, nan_mean
 
 NAMES = {"Default": ["rmse", "rmse_e", "rmse_f"]}
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from train.helpers import NumPyBackend, same_checkpoints
 
-from deepmd.dpmodel.training.schedule import learning_rate
-from deepmd.dpmodel.training.step import StepOptions
-from deepmd.io.checkpoint import read_checkpoint, write_checkpoint
+from deepmd.dpmodel.schedule import learning_rate
+from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
+from deepmd.runtime.step import StepOptions
 from deepmd.schema import normalize
-from deepmd.train import setup
+from deepmd.train.build import make_tasks, set_all_statistics
 from deepmd.train.checkpoints import CheckpointStore
-from deepmd.train.entry import differing_keys
+from deepmd.train.plan import make_plan
 from deepmd.train.progress import Clock, progress_bar
+from deepmd.train.start import differing_keys
 from deepmd.train.trainer import Trainer
 
 
@@ -24,11 +25,11 @@ def two_tasks(work, start=None, **training):
     """Return a trainer of two models, on systems a and b."""
     tasks = {}
     for name, system, weight in (("one", "a", 3.0), ("two", "b", 1.0)):
-        config = normalize(work.config(training_data={"systems": [system], "batch_size": 1}))
-        branch = setup.branches(config)[0]
-        systems = {"Default": (setup.open_data(branch, "training_data"), None)}
-        task = setup.make_tasks(config, systems, seed=1)["Default"]
-        setup.set_all_statistics(config, {"Default": task})
+        data = {"systems": [system], "batch_size": 1}
+        config = work.config(training_data=data, validation_data=None, seed=1)
+        plan = make_plan(normalize(config))
+        task = make_tasks(plan)["Default"]
+        set_all_statistics(plan, {"Default": task})
         task.weight = weight
         tasks[name] = task
     if start is not None:

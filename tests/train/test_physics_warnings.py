@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.np.evaluator import NumPyEvaluator
 
 SMALL = {"rcut": 4.0, "rcut_smth": 1.0, "sel": [12, 12], "neuron": [4, 8], "axis_neuron": 2}
 DPA1 = {"type": "dpa1", **SMALL, "sel": 24, "tebd_dim": 4, "attn_layer": 0}
@@ -46,7 +46,7 @@ def energy(model, coord, atype):
         ({**DPA1, **EXCLUDE, "set_davg_zero": False}, 0.3, True),
     ],
 )  # fmt: skip
-def test_jumps_of_excluded_neighbours(descriptor, mean, jumps):
+def test_jumps_of_excluded_neighbors(descriptor, mean, jumps):
     model = made(descriptor, mean)
     at = [energy(model, [[0, 0, 0], [1, 0, 0], [0, 0, z]], [0, 0, 1]) for z in (3.999, 4.001)]
     assert (abs(at[0] - at[1]) > 1e-6) == jumps

@@ -7,10 +7,10 @@ import os
 import pytest
 from train.helpers import NumPyBackend, QuickBackend, same_checkpoints
 
+from deepmd.base.errors import DataError, InputError, TrainingDivergedError
 from deepmd.data.dataset import Dataset
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.train.learning_curve import LearningCurve
-from deepmd.utils.errors import DataError, InputError, TrainingDivergedError
 
 LATE = {"save_freq": 100, "disp_freq": 1, "numb_steps": 6}
 

@@ -6,14 +6,19 @@ import pytest
 from train.helpers import TYPES, same_checkpoints, write_system
 
 from deepmd.backend.backend import Backend
+from deepmd.base.errors import DataError
 from deepmd.data.statistics import StatFile
 from deepmd.dpmodel.model import SpinModel
 from deepmd.dpmodel.module import split
-from deepmd.train.guard import Taken, batch_arrays
+from deepmd.train.nan_guard import Taken, batch_arrays
 from deepmd.train.statistics import Sample, set_statistics, table_widths
-from deepmd.utils.errors import DataError
 
-BACKENDS = {"dpmodel": ["autograd"], "jax": ["jax", "optax"], "pytorch": ["torch"]}
+BACKENDS = {
+    "dpmodel": ["autograd"],
+    "jax": ["jax", "optax"],
+    "pytorch": ["torch"],
+    "tensorflow": ["tensorflow"],
+}
 
 
 def spins(seed, frames):
@@ -82,7 +87,7 @@ def test_statistics_are_those_of_atoms_and_partners(magnetic):
     task = trainer.tasks["Default"]
     model = task.model
     assert isinstance(model, SpinModel)
-    whole = [model.expand(b, all_centres=True) for b in Sample(task.data, 10).batches()]
+    whole = [model.expand(b, all_centers=True) for b in Sample(task.data, 10).batches()]
     descriptor = SpinModel.deserialize(model.serialize()).atomic_model.descriptor
     sums = None
     for batch in whole:
@@ -118,7 +123,7 @@ def test_widths_hold_the_partners(magnetic):
     task = trainer.tasks["Default"]
     widths = table_widths(task.model, Sample(task.data, 10).batches())
     assert len(widths) == 4
-    assert widths[2] >= widths[0] > 0  # partners of A are neighbours where A is, and of it
+    assert widths[2] >= widths[0] > 0  # partners of A are neighbors where A is, and of it
 
 
 def test_data_without_spins(magnetic):
@@ -145,7 +150,7 @@ def test_no_pairs_are_searched_in_a_step(magnetic, run, monkeypatch):
     assert trainer.run().step == 4
 
 
-def test_neighbours_of_virtual_atoms_are_counted(magnetic):
+def test_neighbors_of_virtual_atoms_are_counted(magnetic):
     config = spin_config(magnetic)
     config["model"]["descriptor"]["sel"] = "auto:1.0"
     trainer = magnetic.prepare(config, backend=backend_named("dpmodel"))

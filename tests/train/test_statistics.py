@@ -7,14 +7,16 @@ import math
 import numpy as np
 import pytest
 
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.statistics import StatFile, descriptor_key
-from deepmd.dpmodel.evaluator import NumPyEvaluator
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.entrypoints.change_bias import change_bias as change_bias_command
 from deepmd.io import load_model
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.schema import normalize
-from deepmd.train import setup
+from deepmd.train.build import make_tasks, set_all_statistics
+from deepmd.train.plan import make_plan
 from deepmd.train.statistics import (
     Sample,
     change_bias,
@@ -23,13 +25,12 @@ from deepmd.train.statistics import (
     set_statistics,
     table_widths,
 )
-from deepmd.utils.errors import DataError, InputError
 
 
 def tasks_of(config):
-    config = normalize(config)
-    systems = {b.name: (setup.open_data(b, "training_data"), None) for b in setup.branches(config)}
-    return config, setup.make_tasks(config, systems, seed=0)
+    config["training"].pop("validation_data", None)
+    plan = make_plan(normalize(config))
+    return plan, make_tasks(plan)
 
 
 @pytest.mark.parametrize("case", ["step_se_e2_a", "step_se_e2_a_virial"])
@@ -38,8 +39,8 @@ def test_reference_statistics(case, reference, monkeypatch):
     monkeypatch.chdir(folder)
     config = json.loads((folder / "input.json").read_text())
     config.pop("_batches")
-    config, tasks = tasks_of(config)
-    setup.set_all_statistics(config, tasks)
+    plan, tasks = tasks_of(config)
+    set_all_statistics(plan, tasks)
     ours = tasks["Default"].model.atomic_model
     theirs = Model.deserialize(load_model(folder / "init.dp")["model"]).atomic_model
     for a, b in (
@@ -49,12 +50,12 @@ def test_reference_statistics(case, reference, monkeypatch):
         (ours.out_std, theirs.out_std),
     ):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    assert config["model"]["info"]["observed_type"] == ["O", "H"]
+    assert plan.config["model"]["info"]["observed_type"] == ["O", "H"]
 
 
 def test_statistics_are_cached(work, caplog):
     config = work.config(validation_data=None)
-    config, tasks = tasks_of(config)
+    _, tasks = tasks_of(config)
     first = tasks["Default"]
     stat_file = StatFile("stat", ["A", "B"])
     set_statistics(first.model, first.data, stat_file=stat_file)

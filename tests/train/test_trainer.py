@@ -10,8 +10,8 @@ import pytest
 from train.helpers import QuickBackend, same_checkpoints
 
 from deepmd.dpmodel.module import split
-from deepmd.dpmodel.training.distributed import Distributed
-from deepmd.io.checkpoint import read_checkpoint
+from deepmd.runtime.checkpoint_file import read_checkpoint
+from deepmd.runtime.distributed import Distributed
 from deepmd.train.statistics import Sample
 
 
@@ -190,7 +190,7 @@ def test_change_bias_after_training(work, run):
     trainer = run(config)
     changed = read_checkpoint("model.ckpt-2.dp").models["Default"]
     assert not np.array_equal(plain.atomic_model.out_bias, changed.atomic_model.out_bias)
-    from deepmd.dpmodel.evaluator import NumPyEvaluator
+    from deepmd.np.evaluator import NumPyEvaluator
 
     sample = list(Sample(trainer.tasks["Default"].data, 10).batches())
 
@@ -213,8 +213,9 @@ class _OtherRank(Distributed):
         self.calls = 0
 
     def agree(self, *numbers):
-        self.calls += len(numbers) == 1
-        return tuple(max(n, int(SIGTERM) * (self.calls >= 6)) for n in numbers)
+        self.calls += 1
+        signal, *others = numbers
+        return (int(SIGTERM) if self.calls >= 3 else signal, *others)
 
 
 def test_a_second_process_writes_nothing_and_stops_with_the_first(work):
@@ -223,5 +224,6 @@ def test_a_second_process_writes_nothing_and_stops_with_the_first(work):
     trainer.ranks = _OtherRank()
     ended = trainer.run()
     assert (ended.step, ended.signal) == (3, SIGTERM)
+    assert trainer.ranks.calls == ended.step, "one exchange per step"
     assert not work.names()
     assert not (work.path / "lcurve.out").exists()

@@ -6,19 +6,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
-from deepmd.utils.plugin import Registry
 
 
 class AtomicModel(Registered):
@@ -29,7 +30,7 @@ class AtomicModel(Registered):
 
     type_map: list[str] = setting(..., "Names of the types.")
     atom_exclude_types: list[int] = setting((), "Types whose atoms contribute nothing.")
-    pair_exclude_types: list[list[int]] = setting((), "Pairs of types that are not neighbours.")
+    pair_exclude_types: list[list[int]] = setting((), "Pairs of types that are not neighbors.")
     rcond: float | None = setting(
         None, "Singular values below this fraction of the largest are dropped in the bias fit."
     )
@@ -51,8 +52,8 @@ class AtomicModel(Registered):
 
     @property
     def sel(self) -> Any:
-        """Largest numbers of neighbours."""
-        raise TypeError(f"{type(self).__name__} does not state its neighbours")
+        """Largest numbers of neighbors."""
+        raise TypeError(f"{type(self).__name__} does not state its neighbors")
 
     @property
     def mixed_types(self) -> bool:
@@ -140,6 +141,16 @@ class AtomicModel(Registered):
             self.preset_out_bias = {k: None if v is None else change.values(v) for k, v in given}
         self.type_map = list(change.new)
 
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate embedding networks, in place; see :meth:`Descriptor.compress`."""
+        parts = {id(member): member for member in self.members()}  # one may serve twice
+        return [line for member in parts.values() for line in member.compress(settings)]
+
+    def uncompress(self) -> None:
+        """Drop the tables, in place."""
+        for member in self.members():
+            member.uncompress()
+
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
         """Return what a user should know of the physics; see :meth:`Descriptor.warnings`."""
         return []
@@ -153,7 +164,7 @@ class AtomicModel(Registered):
         return []
 
     def packings(self) -> list[Packing]:
-        """Return the layouts of neighbours of all parts, in a fixed order, each once."""
+        """Return the layouts of neighbors of all parts, in a fixed order, each once."""
         raise TypeError(f"{type(self).__name__} does not state its packings")
 
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
@@ -162,7 +173,7 @@ class AtomicModel(Registered):
         Parameters
         ----------
         atoms, slots
-            The batch, and its neighbours packed as :meth:`packings` says.
+            The batch, and its neighbors packed as :meth:`packings` says.
         extra : sequence of str
             ``descriptor`` and ``fitting_last_layer`` are returned too when named here.
 
@@ -204,7 +215,7 @@ def add_out_bias(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> di
 
 
 def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
-    """Set the contributions of excluded centre types to zero."""
+    """Set the contributions of excluded center types to zero."""
     if not model.atom_exclude_types:
         return values
     excluded, n = model.atom_exclude_types, model.ntypes
@@ -212,5 +223,5 @@ def without_excluded(model: AtomicModel, values: dict[str, Any], atoms: Atoms) -
 
 
 def total(sel: int | Sequence[int]) -> int:
-    """Return the largest number of neighbours of all types."""
+    """Return the largest number of neighbors of all types."""
     return int(sel) if isinstance(sel, int) else int(sum(sel))

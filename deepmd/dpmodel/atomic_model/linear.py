@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import (
     AtomicModel,
@@ -27,7 +28,6 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 def _mean_weights(data: dict) -> dict:
@@ -95,7 +95,7 @@ class LinearAtomicModel(AtomicModel):
 
     @property
     def sel(self) -> Any:
-        """Largest number of neighbours of the members."""
+        """Largest number of neighbors of the members."""
         return max(total(m.sel) for m in self.models)
 
     @property
@@ -197,7 +197,7 @@ class ZBLAtomicModel(LinearAtomicModel):
     """A network that gives way to a pair table at short distances.
 
     ``e_i = (1 - w_i) e_i^net + w_i e_i^table + bias``, where ``w_i`` falls from 1 to 0 between
-    ``sw_rmin`` and ``sw_rmax`` as a function of the softmin of the neighbours' distances,
+    ``sw_rmin`` and ``sw_rmax`` as a function of the softmin of the neighbors' distances,
     ``σ_i = Σ_j r e^(-r/α) / Σ_j e^(-r/α)``.
 
     Wang et al., Appl. Phys. Lett. 114, 244101 (2019).
@@ -219,7 +219,7 @@ class ZBLAtomicModel(LinearAtomicModel):
         return (1.0 - w) * network + w * table
 
     def table_weight(self, atoms: Atoms, slots: Slots) -> Any:
-        """Weight of the table for every atom (n_atoms,); 0 for an atom without neighbours."""
+        """Weight of the table for every atom (n_atoms,); 0 for an atom without neighbors."""
         (packing,) = self.models[1].packings()
         i, _, r = edges_of(atoms, slots[self._layout(1, packing)][0])
         space, n = ops.xp(r), ops.shape(atoms.atype)[0]

@@ -30,7 +30,7 @@ class PairTabAtomicModel(AtomicModel):
     rcut : float
         Cutoff [Å].
     sel : int or list of int
-        Largest number of neighbours; only the sum matters.
+        Largest number of neighbors; only the sum matters.
     type_map : list of str
     """
 
@@ -62,7 +62,7 @@ class PairTabAtomicModel(AtomicModel):
 
     @property
     def sel(self) -> Any:
-        """Largest number of neighbours."""
+        """Largest number of neighbors."""
         return self._sel
 
     def change_types(self, change: TypeChange) -> None:
@@ -97,7 +97,7 @@ class PairTabAtomicModel(AtomicModel):
 
 
 def edges_of(atoms: Atoms, flat: Any) -> tuple[Any, Any, Any]:
-    """Centre (n,), neighbour (n,) and length (n,) [Å] of the edges of a flat list."""
+    """Center (n,), neighbor (n,) and length (n,) [Å] of the edges of a flat list."""
     space = ops.xp(atoms.padded)
     i, j = edge_ends(atoms, flat)
     d = ops.take(atoms.padded, flat)

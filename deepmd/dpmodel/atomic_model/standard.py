@@ -14,6 +14,7 @@ from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
@@ -60,7 +61,7 @@ class StandardAtomicModel(AtomicModel):
 
     @property
     def sel(self) -> Any:
-        """Largest numbers of neighbours."""
+        """Largest numbers of neighbors."""
         return self.descriptor.sel
 
     @property
@@ -121,6 +122,14 @@ class StandardAtomicModel(AtomicModel):
             self.fitting.reorder_descriptor(order)
         super().change_types(change)
 
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks of the descriptor."""
+        return self.descriptor.compress(settings)
+
+    def uncompress(self) -> None:
+        """Drop the tables of the descriptor."""
+        self.descriptor.uncompress()
+
     def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
         """Return what a user should know of the physics of the descriptor and of ``atom_ener``."""
         found = self.descriptor.warnings({*hidden, *sorted_pairs(self.pair_exclude_types)})
@@ -137,7 +146,7 @@ class StandardAtomicModel(AtomicModel):
         """Descriptors of an isolated atom of every type, (ntypes, dim_out)."""
         n, descriptor = self.ntypes, self.descriptor
         atype = np.arange(n)
-        tables = pack(descriptor.packings(), empty_edges(), atype, np.zeros(0), None, atype)
+        tables = pack(descriptor.packings(), empty_edges(), atype, np.zeros((0, 3)), None, atype)
         slots, start = {}, 0
         for packing in descriptor.packings():
             slots[packing] = tables[start : start + packing.n_tables]
@@ -164,7 +173,7 @@ class StandardAtomicModel(AtomicModel):
         return [*self.descriptor.packings(), *self.fitting.packings()]
 
     def _layout(self, packing: Packing) -> Packing:
-        """Leave the excluded pairs out of a packing of neighbours."""
+        """Leave the excluded pairs out of a packing of neighbors."""
         if not self.pair_exclude_types or packing.layout == "centres":
             return packing
         pairs = tuple((int(a), int(b)) for a, b in self.pair_exclude_types)

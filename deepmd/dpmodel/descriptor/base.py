@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What every descriptor offers: its registry, its neighbours, its statistics."""
+"""Descriptor base class: registry, neighbors, statistics."""
 
 import dataclasses
 import functools
@@ -8,18 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing, empty_edges
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection, selections_of
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import NotAvailableError
-from deepmd.utils.plugin import Registry
 
 #: Taken for ``env_protection`` 0 [Å]: an atom whose spin is zero and its partner are at the same
 #: place, so that something must be added to their distance. It is what DeePMD-kit takes.
@@ -27,14 +28,14 @@ PROTECTION = 0.01
 
 
 class Atoms(NamedTuple):
-    """What a model sees of a batch.
+    """Atoms of a batch, as a model evaluates them.
 
     Attributes
     ----------
     padded : (n_edges + 1, 3) float64 [Å]
         Edge vectors; the last row belongs to empty slots and is as long as the cutoff.
     i, j : (n_edges,) int64
-        Centre and neighbour of every edge.
+        Center and neighbor of every edge.
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size)
     atom_inputs : dict of str to (n_atoms, size)
@@ -56,7 +57,7 @@ Slots = Mapping[Packing, list[Any]]
 
 
 def edge_ends(atoms: Atoms, index: Any) -> tuple[Any, Any]:
-    """Return centre and neighbour of edges by number, in the shape of ``index``; atom 0 for -1."""
+    """Return center and neighbor of edges by number, in the shape of ``index``; atom 0 for -1."""
     space = ops.xp(atoms.padded)
     first = ops.like(np.zeros(1, dtype=np.int64), atoms.i)
     i, j = (space.concat([end, first], axis=0) for end in (atoms.i, atoms.j))
@@ -152,7 +153,7 @@ class Descriptor(Registered):
 
     @property
     def message_passing(self) -> bool:
-        """Whether an atom's descriptor depends on atoms beyond its neighbours."""
+        """Whether an atom's descriptor depends on atoms beyond its neighbors."""
         return False
 
     @property
@@ -170,7 +171,7 @@ class Descriptor(Registered):
         return False
 
     def packings(self) -> list[Packing]:
-        """Layouts of neighbours this descriptor reads."""
+        """Layouts of neighbors this descriptor reads."""
         raise TypeError(f"{type(self).__name__} does not state its packings")
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
@@ -201,6 +202,29 @@ class Descriptor(Registered):
         """
         parts = [part for part in self.statistics_parts() if part is not self]
         return list(dict.fromkeys(line for part in parts for line in part.warnings(hidden)))
+
+    # -- compression --------------------------------------------------------------------------
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks, in place; the networks stay beside their tables.
+
+        Returns
+        -------
+        list of str
+            What stays as it was, a line each.
+
+        Raises
+        ------
+        InputError
+            If settings of the descriptor exclude it.
+        """
+        return [f"{self.serial.type} has no embedding network of one number"]
+
+    def uncompress(self) -> None:
+        """Drop the tables, in place."""
+        for part in self.statistics_parts():
+            if part is not self:
+                part.uncompress()
 
     # -- statistics ---------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""DPA-1: attention over neighbours, types through an embedding.
+"""DPA-1: attention over neighbors, types through an embedding.
 
 Zhang et al., "Pretraining of attention-based deep learning potential model for molecular
 simulation", npj Comput. Mater. 10, 94 (2024).
@@ -7,20 +7,20 @@ simulation", npj Comput. Mater. 10, 94 (2024).
 
 from typing import Any
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
+from deepmd.dpmodel.descriptor.environment import SymmetrizedSums, environment_serial
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
-    Neighbourhood,
+    Neighborhood,
     type_pairs,
 )
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 _LAYOUT = (
     "rcut rcut_smth sel ntypes neuron axis_neuron tebd_dim tebd_input_mode"
@@ -33,7 +33,7 @@ _LAYOUT = (
 _CHILDREN = ("embeddings", "attention_layers", "type_embedding", "embeddings_strip")
 
 
-class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
+class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G_ij ⊗ R_ij``; G embeds geometry and types.
 
     With ``concat`` the network of G sees the radial component and the type embeddings side by
@@ -41,7 +41,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
     ``G = N_s(s) (1 + N_t)``.
     """
 
-    type_one_side: bool = setting(False, "Put in the neighbour's type only.")
+    type_one_side: bool = setting(False, "Put in the neighbor's type only.")
     smooth_type_embedding: bool = setting(
         False,
         "Let attention, and in strip mode the gate, vanish at the cutoff.",
@@ -85,7 +85,7 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
         DescriptorOutput
             value (n_atoms, ng * axis_neuron), rotation (n_atoms, ng, 3).
         """
-        near = self.neighbourhood(atoms, slots)
+        near = self.neighborhood(atoms, slots)
         network = self.embeddings.networks[0]
         residual = network.layers[0].adds_input
         if self.attn_layer or self.tebd_input_mode != "concat" or residual:
@@ -96,9 +96,9 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
                 network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
-        return self.symmetrised(sums[0] + near.more * sums[1])
+        return self.symmetrized(sums[0] + ops.times(sums[1], near.more))
 
-    def sums(self, near: Neighbourhood, atoms: Atoms, types: Any) -> list[Any]:
+    def sums(self, near: Neighborhood, atoms: Atoms, types: Any) -> list[Any]:
         """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""
         g = self.features(near.rows, near.types, near.switch, atoms, types)
         empty = self.features(near.empty, near.empty_type, 0.0 * near.switch[:, :1], atoms, types)
@@ -107,51 +107,56 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
             g, empty = self.attention_layers(g, empty, seen, order=atoms.order)
         return [ops.contract(g, near.rows), ops.contract(empty, near.empty)]
 
-    def kinds(self, atoms: Atoms, neighbour: Any) -> Any:
-        """Row of a table over neighbour types, or pairs centre-neighbour, for every slot (n, K)."""
+    @property
+    def attends(self) -> bool:  # type: ignore[override]
+        """Whether there is attention."""
+        return self.attn_layer > 0
+
+    def kinds(self, atoms: Atoms, neighbor: Any) -> Any:
+        """Row of a table over neighbor types, or pairs center-neighbor, for every slot (n, K)."""
         if self.type_one_side:
-            return neighbour
-        return atoms.atype[:, None] * (self.ntypes + 1) + neighbour
+            return neighbor
+        return atoms.atype[:, None] * (self.ntypes + 1) + neighbor
 
     def first_layer(self, types: Any) -> Any:
-        """What the types give to the first layer of the embedding, bias included, per kind."""
+        """Contribution of the types to the first layer of the embedding, bias included, per kind."""
         layer = self.embeddings.networks[0].layers[0]
         if self.type_one_side:
             return ops.linear(types, layer.w[1:], layer.b)
-        centre, neighbour = type_pairs(types)
-        both = ops.xp(types).concat([neighbour, centre], axis=-1)
+        center, neighbor = type_pairs(types)
+        both = ops.xp(types).concat([neighbor, center], axis=-1)
         return ops.linear(both, layer.w[1:], layer.b)
 
-    def features(self, rows: Any, neighbour: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
-        """Embed geometry (n, K, 4) and neighbour types (n, K): (n, K, ng)."""
+    def features(self, rows: Any, neighbor: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
+        """Embed geometry (n, K, 4) and neighbor types (n, K): (n, K, ng)."""
         space = ops.xp(rows)
-        s, network = rows[..., :1], self.embeddings.networks[0]
-        n, k = ops.shape(neighbour)
+        s, network = rows[..., :1], self.geometry
+        n, k = ops.shape(neighbor)
         if self.tebd_input_mode == "concat":
-            parts = [s, ops.take(types, neighbour)]
+            parts = [s, ops.take(types, neighbor)]
             if not self.type_one_side:
                 own = ops.take(types, atoms.atype)[:, None, :]
                 parts.append(space.broadcast_to(own, (n, k, self.tebd_dim)))
             return network(space.concat(parts, axis=-1))
-        gate = ops.take(self.type_gate(types), self.kinds(atoms, neighbour))
+        gate = ops.take(self.type_gate(types), self.kinds(atoms, neighbor))
         if self.smooth_type_embedding:
             gate = gate * sw[..., None]
         g = network(s)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
-        """Output of the types' network for every neighbour type, or pair centre-neighbour.
+    def embedded_types(self, types: Any) -> Any:
+        """Output of the types' network for every neighbor type, or pair center-neighbor.
 
-        Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``centre (nt + 1) + neighbour``.
+        Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``center (nt + 1) + neighbor``.
         """
         network = self.embeddings_strip.networks[0]
         if self.type_one_side:
             return network(types)
-        centre, neighbour = type_pairs(types)
-        return network(ops.xp(types).concat([neighbour, centre], axis=-1))
+        center, neighbor = type_pairs(types)
+        return network(ops.xp(types).concat([neighbor, center], axis=-1))
 
-    def attention_slots(self, near: Neighbourhood) -> NeighborSlots:
-        """What the attention layers must know."""
+    def attention_slots(self, near: Neighborhood) -> NeighborSlots:
+        """Geometry and masks for the attention layers."""
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
         squared = space.sum(angular * angular, axis=-1, keepdims=True)
@@ -162,10 +167,10 @@ class SymmetrisedBlock(SymmetrisedSums, MixedDescriptor):
 
 
 @Descriptor.register("se_atten", "dpa1")
-class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
-    """Attention over neighbours, types through an embedding.
+class DescrptDPA1(EmbeddedTypes, SymmetrizedBlock):
+    """Attention over neighbors, types through an embedding.
 
-    Attention layers mix the G of an atom's neighbours, see :class:`SymmetrisedBlock`.
+    Attention layers mix the G of an atom's neighbors, see :class:`SymmetrizedBlock`.
     """
 
     serial = environment_serial("dpa1", _LAYOUT, children=_CHILDREN, optional=("embeddings_strip",))
@@ -179,7 +184,7 @@ class DescrptDPA1(EmbeddedTypes, SymmetrisedBlock):
     )
     attn: int = setting(128, "Width of the attention.", rule=POSITIVE)
     attn_layer: int = setting(2, "Number of attention layers.", rule=NOT_NEGATIVE)
-    attn_dotr: bool = setting(True, "Multiply weights by cosines between neighbours.")
+    attn_dotr: bool = setting(True, "Multiply weights by cosines between neighbors.")
     attn_mask: bool = setting(
         False,
         "Must be false.",

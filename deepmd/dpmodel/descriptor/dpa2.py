@@ -9,8 +9,9 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
-from deepmd.dpmodel.descriptor.dpa1 import SymmetrisedBlock
-from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbours
+from deepmd.dpmodel.descriptor.dpa1 import SymmetrizedBlock
+from deepmd.dpmodel.descriptor.environment import with_tables
+from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbors
 from deepmd.dpmodel.descriptor.se_e3_tebd import ThreeBodyBlock
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -34,31 +35,33 @@ _EMBEDDED: dict[str, Any] = {
 }
 
 
-class _Block(MixedNeighbours):
+class _Block(MixedNeighbors):
     """A part of DPA-2 with a cutoff of its own."""
 
     rcut: float = setting(..., "Cutoff radius, Å.", rule=POSITIVE)
     rcut_smth: float = setting(..., "Start of the smooth switch, Å.", rule=NOT_NEGATIVE)
     nsel: int = setting(
-        ..., 'Number of neighbours, or "auto".', kind=[int, str], rule=SEL, within="rcut"
+        ..., 'Number of neighbors, or "auto".', kind=[int, str], rule=SEL, within="rcut"
     )
     set_davg_zero: bool = setting(True)
 
     @property
     def sel(self) -> list[int]:  # type: ignore[override]
-        """The number of neighbours in a list."""
+        """The number of neighbors in a list."""
         return [self.nsel]
 
 
-class Repinit(_Block, SymmetrisedBlock):
+class Repinit(_Block, SymmetrizedBlock):
     """The initial representation of DPA-2."""
 
-    serial = Serial(
-        layout="rcut rcut_smth nsel neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero"
-        " activation_function resnet_dt type_one_side use_three_body three_body_neuron"
-        " three_body_sel three_body_rcut three_body_rcut_smth"
-        " embeddings env_mat @variables embeddings_strip",
-        **_EMBEDDED,
+    serial = with_tables(
+        Serial(
+            layout="rcut rcut_smth nsel neuron axis_neuron tebd_dim tebd_input_mode set_davg_zero"
+            " activation_function resnet_dt type_one_side use_three_body three_body_neuron"
+            " three_body_sel three_body_rcut three_body_rcut_smth"
+            " embeddings env_mat @variables embeddings_strip",
+            **_EMBEDDED,
+        )
     )
 
     smooth_type_embedding: bool = setting(False, key=False)
@@ -67,7 +70,7 @@ class Repinit(_Block, SymmetrisedBlock):
     use_three_body: bool = setting(False, "Append a three-body block.")
     three_body_neuron: list[int] = widths((2, 4, 8), "Widths of its network.", least=1)
     three_body_sel: int = setting(
-        40, "Its number of neighbours.", kind=[int, str], rule=SEL, within="three_body_rcut"
+        40, "Its number of neighbors.", kind=[int, str], rule=SEL, within="three_body_rcut"
     )
     three_body_rcut: float = setting(4.0, "Its cutoff radius, Å.", rule=POSITIVE)
     three_body_rcut_smth: float = setting(0.5, "Start of its switch, Å.", rule=NOT_NEGATIVE)
@@ -76,7 +79,9 @@ class Repinit(_Block, SymmetrisedBlock):
 class RepinitThreeBody(ThreeBodyBlock):
     """The three-body terms of the initial representation."""
 
-    serial = Serial(layout="embeddings env_mat @variables embeddings_strip", **_EMBEDDED)
+    serial = with_tables(
+        Serial(layout="embeddings env_mat @variables embeddings_strip", **_EMBEDDED)
+    )
 
 
 class Repformers(RepformerSettings, _Block):
@@ -114,7 +119,7 @@ class Repformers(RepformerSettings, _Block):
 
     def call(self, atoms: Atoms, slots: Slots, g1: Any) -> tuple[Any, Any]:  # type: ignore[override]
         """Refine atom features (n, g1_dim); return them and the equivariant part (n, g2_dim, 3)."""
-        near = self.neighbourhood(atoms, slots)
+        near = self.neighborhood(atoms, slots)
         table = slots[self.packing][0]
         space, act = ops.xp(g1), activation(self.activation_function)
         _, j = edge_ends(atoms, table)
@@ -142,7 +147,7 @@ class DescrptDPA2(EmbeddedTypes):
         name="Descriptor",
         type="dpa2",
         version=3,
-        accepts=(1, 2, 3),
+        accepts=(1, 2, 3, 4),
         grows=True,
         children=(
             "type_embedding",
@@ -214,6 +219,11 @@ class DescrptDPA2(EmbeddedTypes):
             seed=child_seed(self.seed, "three_body"),
         )
 
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary: a later one with tables."""
+        return self.serial.version + (self.repinit.tables is not None)
+
     # -- sizes --------------------------------------------------------------------------------
 
     @property
@@ -233,7 +243,7 @@ class DescrptDPA2(EmbeddedTypes):
 
     @property
     def sel(self) -> list[int]:  # type: ignore[override]
-        """Largest number of neighbours."""
+        """Largest number of neighbors."""
         return [max(b.nnei for b in self._blocks())]
 
     @property
@@ -251,7 +261,7 @@ class DescrptDPA2(EmbeddedTypes):
         """Whether atoms beyond the cutoff matter."""
         return True
 
-    def _blocks(self) -> list[MixedNeighbours]:
+    def _blocks(self) -> list[MixedNeighbors]:
         three = [] if self.three_body is None else [self.three_body]
         return [self.repinit, *three, self.repformers]
 

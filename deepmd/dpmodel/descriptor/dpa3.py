@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor
@@ -27,7 +28,6 @@ from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
@@ -136,7 +136,7 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
 
     @property
     def angle_packing(self) -> Packing:
-        """Pairs of edges of one centre within the angular cutoff."""
+        """Pairs of edges of one center within the angular cutoff."""
         edges = self.edge_packing
         return Packing(
             "angles",
@@ -197,7 +197,7 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
         a_rcut, a_smth = self.a_rcut, self.a_rcut_smth
         k, l = slots[self.angle_packing]  # noqa: E741
         asw = ops.cast(self._switch(r, a_rcut, a_smth)[:, 0], self.dtype)
-        # Every angle neighbour makes an angle with itself, so that k names all of them.
+        # Every angle neighbor makes an angle with itself, so that k names all of them.
         ones = ops.cast(k * 0 + 1, self.dtype)
         taking_part = ops.segment_sum(ops.cast(k == l, self.dtype) * ones, k, ops.shape(i)[0])
         return Graph(i, j, h2, sw, k, l, ops.take(asw, k), ops.take(asw, l), taking_part, n_atoms)

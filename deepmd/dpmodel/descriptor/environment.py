@@ -1,36 +1,41 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors on the environment matrix share: normalisation, exclusions, statistics."""
+"""Descriptors on the environment matrix: normalization, exclusions, statistics."""
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing, pack
 from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
-from deepmd.dpmodel.reading import claim
+from deepmd.dpmodel.nn.tabulation import Limits, Tables, TableSettings, tabulated
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError, ModelFileError
 
 STD_FLOOR = 0.01
 STD_WITHOUT_DATA = 0.1
 
 
 class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
-    """A descriptor that reads rows of the environment matrix, normalised by centre type.
+    """A descriptor that reads rows of the environment matrix, normalized by center type.
 
-    The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalisation,
+    The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalization,
     ``-davg/dstd`` after. Files repeat ``davg`` and ``dstd`` for every slot.
     """
 
     width = 4  # numbers in a row of the environment matrix
+    child_kinds = {"compress": Tables}
+    #: Tables of the embedding networks, where they are compressed.
+    tables: Any
     ntypes: int
 
     set_davg_zero: bool = setting(False, "Take the mean of the environment as 0.")
@@ -39,11 +44,12 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         super().build()
         if any(isinstance(n, str) for n in self.sel):
             raise InputError(
-                "the numbers of neighbours are not known",
+                "the numbers of neighbors are not known",
                 where="model/descriptor",
                 fix='give numbers in place of "auto", which training finds in its data',
             )
         claim(self.ntypes, self.width)
+        self.tables = None
         self.davg = np.zeros((self.ntypes, self.width))
         self.dstd = np.ones((self.ntypes, self.width))
 
@@ -114,15 +120,16 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         """Reorder the statistics; those of new types change nothing."""
         self.davg = change.rows(self.davg, 0.0)
         self.dstd = change.rows(self.dstd, self.std_of_new_types)
+        self.tables = None  # their range and order follow from the types
 
     def excluded(self, a: int, b: int) -> bool:
-        """Whether neighbours of type b count nothing for centres of type a."""
+        """Whether neighbors of type b count nothing for centers of type a."""
         return [a, b] in self.exclude_types or [b, a] in self.exclude_types
 
-    def normalised(self, a: int | None, atoms: Atoms, table: Any) -> Any:
-        """Environment rows (n, K, width) of the slots of a table, normalised, float64.
+    def normalized(self, a: int | None, atoms: Atoms, table: Any) -> Any:
+        """Environment rows (n, K, width) of the slots of a table, normalized, float64.
 
-        ``a`` is the type of all centres, or None when ``table`` has a row for every atom.
+        ``a`` is the type of all centers, or None when ``table`` has a row for every atom.
         """
         r = environment_matrix(
             ops.take(atoms.padded, table),
@@ -131,11 +138,61 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
             self.env_protection,
             radial=self.width == 1,
         )
-        return (r - per_centre(self.davg, a, atoms)) / per_centre(self.dstd, a, atoms)
+        return (r - per_center(self.davg, a, atoms)) / per_center(self.dstd, a, atoms)
 
     def padding_row(self, a: int | None, atoms: Atoms) -> Any:
-        """Row (n or 1, 1, width) of an empty slot, normalised, in the precision."""
-        return ops.cast(per_centre(-self.davg / self.dstd, a, atoms), self.dtype)
+        """Row (n or 1, 1, width) of an empty slot, normalized, in the precision."""
+        return ops.cast(per_center(-self.davg / self.dstd, a, atoms), self.dtype)
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    @property
+    def stored_version(self) -> int:
+        """Version of the dictionary: a later one with tables."""
+        return self.serial.version + (self.tables is not None)
+
+    def tabulated(
+        self,
+        network: Any,
+        limits: Limits,
+        settings: TableSettings,
+        *,
+        symmetric: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Table of a network, in the precision, and its description."""
+        data, info = tabulated(network, limits, settings, symmetric=symmetric)
+        return data.astype(self.dtype), info
+
+    def uncompress(self) -> None:
+        """Go back to the networks; see :class:`Descriptor`."""
+        self.tables = None
+
+    def radial_limits(self, centers: Sequence[int], settings: TableSettings) -> Limits:
+        """Limits of the components of rows that centers of some types have."""
+        davg, dstd = self.davg[list(centers)], self.dstd[list(centers)]
+
+        def largest(distance: float) -> float:
+            weight = self._row_at(distance)[0]
+            return float(np.ceil((weight - davg) / dstd).max())
+
+        end = () if settings.closest is None else (largest(settings.closest),)
+        lower = float(np.floor(-davg / dstd).min())
+        return Limits(lower, largest(settings.min_distance), *end)
+
+    def _row_at(self, distance: float) -> np.ndarray:
+        """Row of the environment matrix of a neighbor along x."""
+        d = np.array([max(distance, 1e-20), 0.0, 0.0])
+        return environment_matrix(d, self.rcut, self.rcut_smth, self.env_protection)
+
+    def angular_limits(self, settings: TableSettings) -> Limits:
+        """Limits of products of the angular components of two rows."""
+
+        def largest(distance: float) -> float:
+            return float(np.ceil(((self._row_at(distance)[1] / self.dstd[:, 1:]) ** 2).max()))
+
+        most = largest(settings.min_distance)
+        end = () if settings.closest is None else (largest(settings.closest),)
+        return Limits(-most, most, *end)
 
     # -- statistics: mean and deviation over all slots, the empty ones included ----------------
 
@@ -152,25 +209,24 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         }
 
     def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Sum environment rows by centre type: number of slots, sum, sum of squares."""
+        """Sum environment rows by center type: number of slots, sum, sum of squares."""
         vec = batch.vectors()
-        r2 = np.einsum("ea,ea->e", vec, vec)
         layout = "mixed" if self.mixed_types else "typed"
         packing = Packing(layout, self.ntypes, self.rcut, tuple(self.sel))
-        tables = pack([packing], batch.edges, batch.atype, r2)
+        tables = pack([packing], batch.edges, batch.atype, vec)
         sums = {f"{kind}_{t}": np.zeros(3) for t in range(self.ntypes) for kind in "ra"}
         for t in range(self.ntypes):
-            centres = int((batch.atype == t).sum())
-            sums[f"r_{t}"][0], sums[f"a_{t}"][0] = centres * self.nnei, 3 * centres * self.nnei
+            centers = int((batch.atype == t).sum())
+            sums[f"r_{t}"][0], sums[f"a_{t}"][0] = centers * self.nnei, 3 * centers * self.nnei
         pairs = np.array(
             [[self.excluded(a, b) for b in range(self.ntypes)] for a in range(self.ntypes)]
         )
         edge = np.concatenate([table[table >= 0] for table in tables])
-        centre, neighbour = batch.atype[batch.edges.i[edge]], batch.atype[batch.edges.j[edge]]
+        center, neighbor = batch.atype[batch.edges.i[edge]], batch.atype[batch.edges.j[edge]]
         r = environment_matrix(vec[edge], self.rcut, self.rcut_smth, self.env_protection)
-        r = r * ~pairs[centre, neighbour][:, None]
+        r = r * ~pairs[center, neighbor][:, None]
         for t in range(self.ntypes):
-            mine = r[centre == t]
+            mine = r[center == t]
             for kind, values in (("r", mine[:, :1]), ("a", mine[:, 1:])):
                 sums[f"{kind}_{t}"][1:] += values.sum(), (values * values).sum()
         return sums
@@ -212,7 +268,7 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         return super().restore_array(name, value)
 
 
-class SymmetrisedSums(EnvironmentDescriptor):
+class SymmetrizedSums(EnvironmentDescriptor):
     """A descriptor ``T T_<ᵀ`` of ``T = (1/N) Σ_j G_ij ⊗ R_ij``, G being wide as the last layer."""
 
     neuron: list[int]
@@ -229,7 +285,7 @@ class SymmetrisedSums(EnvironmentDescriptor):
         """Width of the rotation matrix."""
         return self.neuron[-1]
 
-    def symmetrised(self, sums: Any) -> DescriptorOutput:
+    def symmetrized(self, sums: Any) -> DescriptorOutput:
         """Value (n, ng * axis_neuron) and rotation (n, ng, 3) of the sums over slots (n, ng, 4)."""
         t = sums * (1.0 / self.nnei)
         d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
@@ -242,8 +298,8 @@ def sorted_pairs(pairs: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
     return {(min(pair), max(pair)) for pair in pairs}
 
 
-def per_centre(table: Any, a: int | None, atoms: Atoms) -> Any:
-    """Rows of a table per type, for centres of one type (1, 1, w) or every atom (n, 1, w)."""
+def per_center(table: Any, a: int | None, atoms: Atoms) -> Any:
+    """Rows of a table per type, for centers of one type (1, 1, w) or every atom (n, 1, w)."""
     if a is not None:
         return table[a : a + 1, None, :]
     return ops.take(table, atoms.atype)[:, None, :]
@@ -257,8 +313,11 @@ def environment_serial(
     constants: tuple[str, ...] = ("env_mat", "spin"),
     **others: Any,
 ) -> Serial:
-    """Return the form of the dictionary of such a descriptor, in its second version."""
-    return Serial(
+    """Return the form of the dictionary of such a descriptor, in its second version.
+
+    The third has tables of the networks.
+    """
+    serial = Serial(
         layout=f"@class type @version {layout}",
         name="Descriptor",
         type=type_,
@@ -269,6 +328,19 @@ def environment_serial(
         constants=constants,
         upgrades={1: protected},
         **others,
+    )
+    return with_tables(serial)
+
+
+def with_tables(serial: Serial) -> Serial:
+    """Return the form of the dictionary of a descriptor whose networks may be tabulated."""
+    return dataclasses.replace(
+        serial,
+        layout=f"{serial.layout} compress",
+        children=(*serial.children, "tables"),
+        optional=(*serial.optional, "tables"),
+        keys={**serial.keys, "tables": "compress"},
+        accepts=(*serial.accepts, serial.version + 1),
     )
 
 

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from dargs import Argument
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection, descriptor_variant
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 @Descriptor.register("hybrid")
@@ -92,7 +93,7 @@ class DescrptHybrid(Descriptor):
 
     @property
     def sel(self) -> Any:  # type: ignore[override]
-        """Largest numbers of neighbours of the members; one sum if a member mixes types."""
+        """Largest numbers of neighbors of the members; one sum if a member mixes types."""
         if self.mixed_types:
             return [max(sum(m.sel) for m in self.list)]
         return [max(column) for column in zip(*(m.sel for m in self.list), strict=True)]
@@ -156,6 +157,15 @@ class DescrptHybrid(Descriptor):
             orders.append(begin + (np.arange(member.dim_out) if order is None else order))
             begin += member.dim_out
         return np.concatenate(orders)
+
+    def compress(self, settings: TableSettings) -> Any:
+        """Tabulate the networks of every member that has such."""
+        return [line for m in self.list for line in m.compress(settings)]
+
+    def uncompress(self) -> None:
+        """Drop the tables of all members."""
+        for m in self.list:
+            m.uncompress()
 
     def statistics_parts(self) -> Any:
         """Return the members' parts."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Descriptor of the neighbours' positions in a frame that two neighbours span.
+"""Descriptor of the neighbors' positions in a frame that two neighbors span.
 
 Zhang et al., "Deep potential molecular dynamics: a scalable model with the accuracy of quantum
 mechanics", Phys. Rev. Lett. 120, 143001 (2018).
@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import moments
-from deepmd.dpmodel.descriptor.typed import TypedNeighbours
+from deepmd.dpmodel.descriptor.typed import TypedNeighbors
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import pack
 from deepmd.dpmodel.nn.random import Seed
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, Rule
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 #: A second axis with a cosine this close to -1 is replaced by the next one.
 ANTIPARALLEL = 1e-4
-#: How many neighbours of each type compete for an axis of "any type but one".
+#: How many neighbors of each type compete for an axis of "any type but one".
 CANDIDATES = 3
 #: Distance [Å] by which empty slots are sorted: behind everything.
 FAR = 1e30
@@ -37,14 +37,14 @@ COUNTS = Rule(
 
 
 @Descriptor.register("loc_frame")
-class DescrptLocFrame(TypedNeighbours):
-    r"""Neighbours sorted by type and distance, ``(1/r, z'/r², x'/r², y'/r²)`` or ``1/r`` of each.
+class DescrptLocFrame(TypedNeighbors):
+    r"""Neighbors sorted by type and distance, ``(1/r, z'/r², x'/r², y'/r²)`` or ``1/r`` of each.
 
-    The axes of an atom's frame point to two of its neighbours: ``e1 ∥ d_a``, ``e2`` along the part
-    of ``d_b`` across ``e1``, ``e3 = e1 × e2``; ``x' = d·e1``, and so on. Where a neighbour that
+    The axes of an atom's frame point to two of its neighbors: ``e1 ∥ d_a``, ``e2`` along the part
+    of ``d_b`` across ``e1``, ``e3 = e1 × e2``; ``x' = d·e1``, and so on. Where a neighbor that
     spans the frame is missing, components along the axes that it defines are 0.
 
-    There is no switch, and the order of the neighbours matters: the energy jumps when a neighbour
+    There is no switch, and the order of the neighbors matters: the energy jumps when a neighbor
     crosses the cutoff, and when two of them change places.
     """
 
@@ -56,14 +56,14 @@ class DescrptLocFrame(TypedNeighbours):
     )
 
     sel_a: list[int] = setting(
-        ..., "Nearest neighbours of each type that give distance and direction.", rule=COUNTS
+        ..., "Nearest neighbors of each type that give distance and direction.", rule=COUNTS
     )
     sel_r: list[int] = setting(
-        ..., "Further neighbours of each type, which give their distance only.", rule=COUNTS
+        ..., "Further neighbors of each type, which give their distance only.", rule=COUNTS
     )
     axis_rule: list[int] = setting(
         ...,
-        "Six numbers per type: list (0: sel_a, 1: sel_r), type and place of the neighbour the "
+        "Six numbers per type: list (0: sel_a, 1: sel_r), type and place of the neighbor the "
         "first axis points to, and the same of the second. Type -(k + 1): any but k.",
     )
     rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
@@ -78,7 +78,7 @@ class DescrptLocFrame(TypedNeighbours):
 
     @property
     def sel(self) -> list[int]:  # type: ignore[override]
-        """Neighbours of each type, those with and without direction together."""
+        """Neighbors of each type, those with and without direction together."""
         return [a + r for a, r in zip(self.sel_a, self.sel_r, strict=True)]
 
     @property
@@ -101,7 +101,7 @@ class DescrptLocFrame(TypedNeighbours):
         return self.assemble(atoms, parts)
 
     def rows(self, a: int, atoms: Atoms, tables: Sequence[Any]) -> Any:
-        """Descriptor (n, dim_out) of centres of type a before it is normalised."""
+        """Descriptor (n, dim_out) of centers of type a before it is normalized."""
         space = ops.xp(atoms.padded)
         nearest = [self.ordered(atoms, table, n) for table, n in zip(tables, self.sel, strict=True)]
         full = [table[:, :n] for table, n in zip(nearest, self.sel_a, strict=True)]
@@ -136,7 +136,7 @@ class DescrptLocFrame(TypedNeighbours):
     # -- the frame ----------------------------------------------------------------------------
 
     def axes(self, a: int, atoms: Atoms, lists: tuple[list[Any], list[Any]]) -> tuple[Any, ...]:
-        """Unit vectors e1, e2, e3 of the frame, (n, 3) each; 0 where a neighbour is missing."""
+        """Unit vectors e1, e2, e3 of the frame, (n, 3) each; 0 where a neighbor is missing."""
         space = ops.xp(atoms.padded)
         rule = self.axis_rule[6 * a : 6 * a + 6]
         d1, inverse, there = self.vectors(atoms, self.candidates(atoms, lists, rule[:3])[:, :1])
@@ -161,7 +161,7 @@ class DescrptLocFrame(TypedNeighbours):
     def candidates(
         self, atoms: Atoms, lists: tuple[list[Any], list[Any]], rule: Sequence[int]
     ) -> Any:
-        """Neighbour (n, 2) that a rule (list, type, place) names, and the one after it."""
+        """Neighbor (n, 2) that a rule (list, type, place) names, and the one after it."""
         space = ops.xp(atoms.padded)
         kind, t, place = rule
         if t >= 0:
@@ -208,11 +208,11 @@ class DescrptLocFrame(TypedNeighbours):
         }
 
     def environment_sums(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Sum descriptors by centre type: number, sum and sum of squares, (dim_out, 3) each."""
+        """Sum descriptors by center type: number, sum and sum of squares, (dim_out, 3) each."""
         vec = batch.vectors()
         padded = np.concatenate([vec, [[self.rcut, 0.0, 0.0]]])
         atoms = Atoms(padded, batch.edges.i, batch.edges.j, batch.atype, batch.frame)
-        tables = pack(self.packings(), batch.edges, batch.atype, np.einsum("ea,ea->e", vec, vec))
+        tables = pack(self.packings(), batch.edges, batch.atype, vec)
         sums = {}
         for a, _, part in self.groups(atoms, {self.packing: tables}):
             raw = self.rows(a, atoms, part)
@@ -252,7 +252,7 @@ def check_lengths(sel_a: list[int], sel_r: list[int], rules: list[int]) -> None:
             allowed = sum(min(m, CANDIDATES) for u, m in enumerate(slots) if u != -t - 1)
         if not 0 <= place < allowed:
             raise InputError(
-                f"axis {1 + k // 3 % 2} of type {k // 6}, {[kind, t, place]}, is no neighbour",
+                f"axis {1 + k // 3 % 2} of type {k // 6}, {[kind, t, place]}, is no neighbor",
                 where=f"{where}/axis_rule",
                 fix="list 0 or 1, a type, and a place below its number in sel_a or sel_r",
             )

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors without distinguished types share: one list of neighbours, type embeddings."""
+"""Descriptors without distinguished types: one list of neighbors, type embeddings."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
-from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
+from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_center
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, one_of
@@ -21,19 +23,19 @@ from deepmd.schema.network import ACTIVATION, timestep
 from deepmd.schema.settings import setting
 
 
-class Neighbourhood(NamedTuple):
+class Neighborhood(NamedTuple):
     """The slots of every atom, in the model's precision.
 
     Attributes
     ----------
     rows : (n, K, 4)
-        Normalised environment.
+        Normalized environment.
     switch : (n, K)
         0 in empty slots.
     mask : (n, K)
-        1 for a neighbour, 0 for an empty slot.
+        1 for a neighbor, 0 for an empty slot.
     types : (n, K) int
-        Type of the neighbour; for an empty slot the type whose embedding it takes.
+        Type of the neighbor; for an empty slot the type whose embedding it takes.
     empty : (n, 1, 4)
         Row of an empty slot.
     empty_type : (n, 1) int
@@ -72,27 +74,27 @@ class MixedTypes(Descriptor):
         return None
 
 
-class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
-    """A descriptor that reads one list of neighbours of all types."""
+class MixedNeighbors(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
+    """A descriptor that reads one list of neighbors of all types."""
 
     @property
     def packing(self) -> Packing:
-        """One table of all neighbours."""
+        """One table of all neighbors."""
         return Packing("mixed", self.ntypes, self.rcut, (self.nnei,))
 
     def packings(self) -> list[Packing]:
-        """One table of all neighbours, and where it matters the frames' first types."""
+        """One table of all neighbors, and where it matters the frames' first types."""
         first = [Packing("first_type", self.ntypes)] if self.depends_on_order else []
         return [self.packing, *first]
 
-    def neighbourhood(self, atoms: Atoms, slots: Slots) -> Neighbourhood:
+    def neighborhood(self, atoms: Atoms, slots: Slots) -> Neighborhood:
         """Look at the slots of every atom."""
         table = slots[self.packing][0]
         space = ops.xp(atoms.padded)
         env = environment(
             ops.take(atoms.padded, table), self.rcut, self.rcut_smth, self.env_protection
         )
-        davg, dstd = per_centre(self.davg, None, atoms), per_centre(self.dstd, None, atoms)
+        davg, dstd = per_center(self.davg, None, atoms), per_center(self.dstd, None, atoms)
         rows = (env.rows - davg) / dstd
         mask = ops.cast(table >= 0, "float64")
         pad = ops.like(np.array([self.ntypes], dtype=np.int64), atoms.atype)
@@ -112,7 +114,7 @@ class MixedNeighbours(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
         if self.depends_on_order:
             empty_type = slots[Packing("first_type", self.ntypes)][0][:, None]
             types = space.where(table < 0, empty_type, types)
-        return Neighbourhood(
+        return Neighborhood(
             ops.cast(rows, self.dtype),
             ops.cast(env.switch[:, :, 0] * mask, self.dtype),
             ops.cast(mask, self.dtype),
@@ -132,12 +134,14 @@ def type_pairs(types: Any) -> tuple[Any, Any]:
     return space.reshape(first, (m * m, dim)), space.reshape(second, (m * m, dim))
 
 
-class MixedDescriptor(MixedNeighbours):
+class MixedDescriptor(MixedNeighbors):
     """Embeddings of geometry and types; those of the types are given from outside."""
 
     embeddings: Any
     embeddings_strip: Any
     type_inputs = 2  # type embeddings that the networks see at a time
+    angular = False  # whether the network of the geometry sees angles
+    attends = False  # whether there is attention
 
     neuron: list[int] = NEURON
     activation_function: str = ACTIVATION
@@ -166,6 +170,47 @@ class MixedDescriptor(MixedNeighbours):
         """Whether empty slots change the descriptor: where the environment has a mean."""
         return bool(np.asarray(self.davg).any())
 
+    def embedded_types(self, types: Any) -> Any:
+        """Output of the types' network for every kind of neighbor; (nt + 1, dim) -> (kinds, ng)."""
+        raise TypeError(f"{type(self).__name__} has no network of types")
+
+    @property
+    def geometry(self) -> Any:
+        """Network of the geometry, or its table."""
+        network = self.embeddings.networks[0]
+        return (
+            network if self.tables is None else self.tables.of(0, network, symmetric=self.angular)
+        )
+
+    def type_gate(self, types: Any) -> Any:
+        """Output of the types' network, as a table if there is one, of which rows differ by kind."""
+        if self.tables is not None and self.tables.type_embd_data is not None:
+            return self.tables.type_embd_data
+        return self.embedded_types(types)
+
+    def compress_block(self, types: Any, settings: TableSettings) -> list[str]:
+        """Tabulate the networks; types (nt + 1, dim) are the embeddings of all types."""
+        if self.tebd_input_mode == "concat":
+            raise InputError(
+                "networks that see geometry and types side by side cannot be tabulated",
+                where="tebd_input_mode",
+                fix='train a model with "tebd_input_mode": "strip"',
+            )
+        gate = np.asarray(self.embedded_types(types))
+        if self.attends:
+            self.tables = Tables(type_embd_data=gate, geo_compress=False)
+            return ["attention needs the networks of the geometry: types only are tabulated"]
+        limits = (
+            self.angular_limits(settings)
+            if self.angular
+            else self.radial_limits(range(self.ntypes), settings)
+        )
+        data, info = self.tabulated(
+            self.embeddings.networks[0], limits, settings, symmetric=self.angular
+        )
+        self.tables = Tables([data], [info], gate, None if self.angular else True)
+        return []
+
     def _network(self, n: int, name: str) -> NetworkCollection:
         network = self.part(EmbeddingNetwork, in_dim=n, seed=child_seed(self.seed, name))
         return NetworkCollection(0, self.ntypes, "embedding_network", [network])
@@ -174,7 +219,7 @@ class MixedDescriptor(MixedNeighbours):
 class EmbeddedTypes(CommonSettings, MixedTypes):
     """A descriptor with a type embedding of its own."""
 
-    concat_output_tebd: bool = setting(True, "Append the centre's type embedding.")
+    concat_output_tebd: bool = setting(True, "Append the center's type embedding.")
     use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
 
@@ -183,6 +228,14 @@ class EmbeddedTypes(CommonSettings, MixedTypes):
     def type_table(self) -> Any:
         """Return the type embedding, (ntypes + 1, width)."""
         return self.type_embedding()
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the networks of every block that embeds types; see :class:`Descriptor`."""
+        parts = [p for p in self.statistics_parts() if isinstance(p, MixedDescriptor)]
+        if not parts:
+            return super().compress(settings)
+        types = self.type_embedding()
+        return [line for part in parts for line in part.compress_block(types, settings)]
 
     def make_type_embedding(self, width: int) -> TypeEmbedding:
         """Return an embedding with the settings of this descriptor."""
@@ -198,5 +251,5 @@ class EmbeddedTypes(CommonSettings, MixedTypes):
         )
 
     def with_types(self, value: Any, own: Any) -> Any:
-        """Append the type embeddings of the centres, where this is wanted."""
+        """Append the type embeddings of the centers, where this is wanted."""
         return ops.xp(own).concat([value, own], axis=-1) if self.concat_output_tebd else value

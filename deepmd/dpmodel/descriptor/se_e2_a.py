@@ -10,15 +10,15 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import SymmetrisedSums, environment_serial
+from deepmd.dpmodel.descriptor.environment import SymmetrizedSums, environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
 
 
 @Descriptor.register("se_e2_a", "se_a")
-class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
+class DescrptSeA(SymmetrizedSums, TypedDescriptor):  # type: ignore[override]
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G(s_ij) ⊗ R_ij``.
 
-    R is the normalised environment matrix, G the embedding of its radial component, ``T_<`` the
+    R is the normalized environment matrix, G the embedding of its radial component, ``T_<`` the
     first ``axis_neuron`` rows of T.
     """
 
@@ -45,15 +45,15 @@ class DescrptSeA(SymmetrisedSums, TypedDescriptor):  # type: ignore[override]
         return self.assemble(atoms, parts)
 
     def group(self, a: int | None, atoms: Atoms, tables: Sequence[Any]) -> DescriptorOutput:
-        """Descriptor of the centres of type ``a``, or of all; tables[b] (n, K_b) has type b."""
+        """Descriptor of the centers of type ``a``, or of all; tables[b] (n, K_b) has type b."""
         pairs = (self.pair(a, b, atoms, table) for b, table in enumerate(tables))
-        return self.symmetrised(sum(pairs))
+        return self.symmetrized(sum(pairs))
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
-        """Sum over the neighbours of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
+        """Sum over the neighbors of type b of G ⊗ R, empty slots included: (n, ng, 4)."""
         network = self.network(a, b)
         r = self.rows(a, atoms, table, b)
         t = network.contract(r, order=atoms.order)
         empty = self.padding_row(a, atoms)
         missing = self.sel[b] - ops.shape(table)[1]
-        return t + missing * network.contract(empty)
+        return t + ops.times(network.contract(empty), missing)

@@ -18,7 +18,7 @@ SCALE = 0.2
 
 @Descriptor.register("se_e2_r", "se_r")
 class DescrptSeR(TypedDescriptor):
-    r"""``D_i = 1/5 (1/N) Σ_j G(s_ij)``, G the embedding of the normalised radial component s."""
+    r"""``D_i = 1/5 (1/N) Σ_j G(s_ij)``, G the embedding of the normalized radial component s."""
 
     serial = environment_serial(
         "se_r",
@@ -42,4 +42,5 @@ class DescrptSeR(TypedDescriptor):
         network = self.network(a, b)
         g = network(self.rows(a, atoms, table, b))
         missing = self.sel[b] - ops.shape(table)[1]
-        return ops.xp(g).sum(g, axis=1) + missing * network(self.padding_row(a, atoms))[:, 0, :]
+        empty = network(self.padding_row(a, atoms))[:, 0, :]
+        return ops.xp(g).sum(g, axis=1) + ops.times(empty, missing)

@@ -11,13 +11,14 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.dpmodel.nn.tabulation import Limits, TableSettings
 
 
 @Descriptor.register("se_e3", "se_at", "se_a_3be", "se_t")
 class DescrptSeT(TypedDescriptor):
     r"""``D_i = Σ_{a≤b} 1/(N_a N_b) Σ_{j∈a, k∈b} θ_jk G_ab(θ_jk)``, ``θ_jk = R_j · R_k``.
 
-    R_j are the angular components of the normalised environment matrix; the sum over pairs of one
+    R_j are the angular components of the normalized environment matrix; the sum over pairs of one
     type runs over all ordered pairs, j = k included.
     """
 
@@ -29,8 +30,8 @@ class DescrptSeT(TypedDescriptor):
         constants=("env_mat",),
     )
     torch_prefix = "seat."
-    type_one_side = True  # centres of all types are treated alike
-    ndim = 2  # types of the two neighbours
+    type_one_side = True  # centers of all types are treated alike
+    ndim = 2  # types of the two neighbors
     symmetric_networks = True
     empty_slots_contribute = False  # their angles are 0
 
@@ -58,9 +59,9 @@ class DescrptSeT(TypedDescriptor):
         more_a, more_b = self.sel[a] - ops.shape(ra)[1], self.sel[b] - ops.shape(rb)[1]
         return (
             self.angles(a, b, ra, rb, order)
-            + more_b * self.angles(a, b, ra, empty, order)
-            + more_a * self.angles(a, b, empty, rb, order)
-            + (more_a * more_b) * self.angles(a, b, empty, empty, order)
+            + ops.times(self.angles(a, b, ra, empty, order), more_b)
+            + ops.times(self.angles(a, b, empty, rb, order), more_a)
+            + ops.times(self.angles(a, b, empty, empty, order), more_a * more_b)
         )
 
     def angles(self, a: int, b: int, ra: Any, rb: Any, order: int) -> Any:
@@ -69,4 +70,17 @@ class DescrptSeT(TypedDescriptor):
         theta = space.matmul(ra, ops.matrix_transpose(rb))
         n, ka, kb = ops.shape(theta)
         theta = space.reshape(theta, (n, ka * kb, 1))
-        return self.embeddings.at(a, b).contract(theta, order=order)[:, :, 0]
+        return self.network(a, b).contract(theta, order=order)[:, :, 0]
+
+    def network(self, a: int | None, b: int) -> Any:
+        """Embedding network of angles between neighbors of types a <= b."""
+        k = (a or 0) + b * self.ntypes
+        network = self.embeddings.networks[k]
+        return network if self.tables is None else self.tables.of(k, network, symmetric=True)
+
+    def table_limits(self, k: int, settings: TableSettings) -> Limits | None:
+        """Limits of the products of angular components, or None for networks that are not used."""
+        a, b = k % self.ntypes, k // self.ntypes
+        if a > b or not (self.sel[a] and self.sel[b]):
+            return None
+        return self.angular_limits(settings)

@@ -9,29 +9,31 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
+from deepmd.dpmodel.descriptor.environment import with_tables
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
-    Neighbourhood,
+    Neighborhood,
     type_pairs,
 )
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import ModelFileError
 
 
 class ThreeBodyBlock(MixedDescriptor):
     r"""``D_i = 1/N² Σ_jk θ_jk G(θ_jk, types)``, ``θ_jk = R_j · R_k``.
 
-    R_j are the angular components of the normalised environment. With ``concat`` the network sees
+    R_j are the angular components of the normalized environment. With ``concat`` the network sees
     the angle and both type embeddings; with ``strip`` a network of the types gates that of the
     angle, ``G = N_s(θ) (1 + N_t)``. The angular mean is zero, so that empty slots have the angle 0
     and count nothing.
     """
 
     empty_slots_contribute = False
+    angular = True
 
     smooth: bool = setting(True, "In strip mode, let the gate vanish at the cutoff.")
 
@@ -42,7 +44,7 @@ class ThreeBodyBlock(MixedDescriptor):
 
     def block(self, atoms: Atoms, slots: Slots, types: Any) -> Any:
         """Evaluate every atom, given the embeddings of all types (nt + 1, dim): (n_atoms, ng)."""
-        near = self.neighbourhood(atoms, slots)
+        near = self.neighborhood(atoms, slots)
         space = ops.xp(near.rows)
         angular = near.rows[..., 1:]
         theta = space.matmul(angular, ops.matrix_transpose(angular))
@@ -51,9 +53,9 @@ class ThreeBodyBlock(MixedDescriptor):
         g = self.features(theta, near, types, n, k)
         return ops.contract(g, theta)[:, :, 0] * (1.0 / self.nnei**2)
 
-    def features(self, theta: Any, near: Neighbourhood, types: Any, n: Any, k: Any) -> Any:
-        """Embed angles (n, K², 1) between neighbours: (n, K², ng)."""
-        space, network = ops.xp(theta), self.embeddings.networks[0]
+    def features(self, theta: Any, near: Neighborhood, types: Any, n: Any, k: Any) -> Any:
+        """Embed angles (n, K², 1) between neighbors: (n, K², ng)."""
+        space, network = ops.xp(theta), self.geometry
         if self.tebd_input_mode == "concat":
             a, shape = ops.take(types, near.types), (n, k, k, self.tebd_dim)
             first = space.broadcast_to(a[:, :, None, :], shape)
@@ -70,8 +72,8 @@ class ThreeBodyBlock(MixedDescriptor):
         g = network(theta)
         return g * gate + g
 
-    def type_gate(self, types: Any) -> Any:
-        """Output of the types' network for every pair of neighbour types: ((nt + 1)², ng)."""
+    def embedded_types(self, types: Any) -> Any:
+        """Output of the types' network for every pair of neighbor types: ((nt + 1)², ng)."""
         pairs = ops.xp(types).concat(list(type_pairs(types)), axis=-1)
         return self.embeddings_strip.networks[0](pairs)
 
@@ -86,17 +88,19 @@ class ThreeBodyBlock(MixedDescriptor):
 class DescrptSeTTebd(EmbeddedTypes, ThreeBodyBlock):
     """Three-body embedding of angles and types, see :class:`ThreeBodyBlock`."""
 
-    serial = Serial(
-        layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
-        " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
-        " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
-        " @variables trainable embeddings_strip",
-        name="Descriptor",
-        type="se_e3_tebd",
-        buffers=("davg", "dstd"),
-        children=("embeddings", "type_embedding", "embeddings_strip"),
-        constants=("env_mat",),
-        optional=("embeddings_strip",),
+    serial = with_tables(
+        Serial(
+            layout="@class type @version rcut rcut_smth sel ntypes neuron tebd_dim tebd_input_mode"
+            " set_davg_zero activation_function resnet_dt concat_output_tebd use_econf_tebd type_map"
+            " precision embeddings env_mat type_embedding exclude_types env_protection smooth"
+            " @variables trainable embeddings_strip",
+            name="Descriptor",
+            type="se_e3_tebd",
+            buffers=("davg", "dstd"),
+            children=("embeddings", "type_embedding", "embeddings_strip"),
+            constants=("env_mat",),
+            optional=("embeddings_strip",),
+        )
     )
     torch_prefix = "se_ttebd."
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What descriptors with distinguished neighbour types share: blocks per type, and padding."""
+"""Descriptors with distinguished neighbor types: blocks per type, and padding."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,21 +7,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_centre
+from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_center
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
+from deepmd.dpmodel.nn.tabulation import Limits, Tables, TableSettings
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import NEURON
 from deepmd.schema.network import ACTIVATION, timestep
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
-class TypedNeighbours(Descriptor):
-    """A descriptor that reads one block of neighbours per type."""
+class TypedNeighbors(Descriptor):
+    """A descriptor that reads one block of neighbors per type."""
 
     type_one_side: bool = False
 
@@ -31,16 +32,16 @@ class TypedNeighbours(Descriptor):
         return len(self.sel)
 
     def packings(self) -> list[Packing]:
-        """One table per neighbour type; centres grouped by type when these differ."""
+        """One table per neighbor type; centers grouped by type when these differ."""
         return [self.packing]
 
     @property
     def packing(self) -> Packing:
-        """The layout of the neighbours."""
+        """The layout of the neighbors."""
         return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), not self.type_one_side)
 
     def groups(self, atoms: Atoms, slots: Slots) -> Iterator[tuple[Any, Any, list[Any]]]:
-        """Iterate over (centre type or None, rows or None, tables per neighbour type)."""
+        """Iterate over (center type or None, rows or None, tables per neighbor type)."""
         tables = slots[self.packing]
         if self.type_one_side:
             yield None, None, tables
@@ -73,7 +74,7 @@ class TypedNeighbours(Descriptor):
 
     @staticmethod
     def assemble(atoms: Atoms, parts: Sequence[tuple[Any, DescriptorOutput]]) -> DescriptorOutput:
-        """Put the outputs of groups of centres, (rows, output), into the order of the atoms."""
+        """Put the outputs of groups of centers, (rows, output), into the order of the atoms."""
         if len(parts) == 1 and parts[0][0] is None:
             return parts[0][1]
         n = ops.shape(atoms.atype)[0]
@@ -89,10 +90,10 @@ class TypedNeighbours(Descriptor):
         return DescriptorOutput(merge("value"), merge("rotation"))
 
 
-class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[override]
-    """A descriptor on the environment matrix, one block of neighbours per type.
+class TypedDescriptor(TypedNeighbors, EnvironmentDescriptor):  # type: ignore[override]
+    """A descriptor on the environment matrix, one block of neighbors per type.
 
-    The definition has ``sel[b]`` slots for neighbours of type b. A block holds ``K`` of them, as
+    The definition has ``sel[b]`` slots for neighbors of type b. A block holds ``K`` of them, as
     many as the batch needs; the other ``sel[b] - K`` are a constant, which :meth:`padding_row`
     supplies.
     """
@@ -103,7 +104,7 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
 
     neuron: list[int] = NEURON
     type_one_side: bool = setting(
-        False, "Embedding networks depend on the neighbour's type only, not on the centre's."
+        False, "Embedding networks depend on the neighbor's type only, not on the center's."
     )
     activation_function: str = ACTIVATION
     resnet_dt: bool = timestep(False)
@@ -133,6 +134,29 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
                 nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
         return None
 
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the networks of all types, or pairs, that see each other."""
+        made = []
+        for k, network in enumerate(self.embeddings.networks):
+            limits = self.table_limits(k, settings)
+            none = np.zeros((0, 0)), np.zeros(0)
+            made.append(
+                none
+                if limits is None
+                else self.tabulated(network, limits, settings, symmetric=self.symmetric_networks)
+            )
+        self.tables = Tables([data for data, _ in made], [info for _, info in made])
+        return []
+
+    def table_limits(self, k: int, settings: TableSettings) -> Limits | None:
+        """Smallest and largest input of network k, or None where it has none but empty slots."""
+        b, every = k // self.ntypes, range(self.ntypes)
+        centers: Sequence[int] = [k % self.ntypes]
+        if self.type_one_side:
+            b, centers = k, [a for a in every if self.sel[a] > 0]
+        centers = [a for a in centers if not self.excluded(a, b)]
+        return self.radial_limits(centers, settings) if centers else None
+
     @property
     def ndim(self) -> int:
         """Number of types that a network is for."""
@@ -149,19 +173,21 @@ class TypedDescriptor(TypedNeighbours, EnvironmentDescriptor):  # type: ignore[o
         return self.neuron[-1]
 
     def network(self, a: int | None, b: int) -> Any:
-        """Embedding network of neighbours of type b of centres of type a (None: of all types)."""
-        return self.embeddings.at(b) if a is None else self.embeddings.at(a, b)
+        """Embedding network of neighbors of type b of centers of type a (None: of all types)."""
+        k = b if a is None else a + b * self.ntypes
+        network = self.embeddings.networks[k]
+        return network if self.tables is None else self.tables.of(k, network)
 
     def rows(self, a: int | None, atoms: Atoms, table: Any, b: int) -> Any:
-        """Normalised environment rows (n, K, width) of neighbours of type b, in the precision.
+        """Normalized environment rows (n, K, width) of neighbors of type b, in the precision.
 
-        ``a`` is the type of all centres, or None when ``table`` has a row for every atom.
+        ``a`` is the type of all centers, or None when ``table`` has a row for every atom.
         """
-        r = self.normalised(a, atoms, table)
+        r = self.normalized(a, atoms, table)
         if any(self.excluded(t, b) for t in range(self.ntypes)):
-            # An excluded neighbour counts nothing, but an empty slot beside it still does.
+            # An excluded neighbor counts nothing, but an empty slot beside it still does.
             seen = np.array([[float(not self.excluded(t, b))] for t in range(self.ntypes)])
             empty = ops.cast(table < 0, "float64")[:, :, None]
-            seen = per_centre(ops.like(seen, r), a, atoms)
+            seen = per_center(ops.like(seen, r), a, atoms)
             r = r * (seen + (1.0 - seen) * empty)
         return ops.cast(r, self.dtype)

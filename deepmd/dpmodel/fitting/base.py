@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered, Serial
@@ -16,15 +19,12 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.layers import FittingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.output_def import FittingOutputDef, Level
-from deepmd.dpmodel.reading import claim
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep, widths
 from deepmd.schema.registry import fitting_args
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError, ModelFileError, NotAvailableError
-from deepmd.utils.plugin import Registry
 
 PARAM_STD_FLOOR = 0.01
 
@@ -32,7 +32,7 @@ PARAM_STD_FLOOR = 0.01
 class Fitting(Registered):
     """Base of all fittings: ``y_i = N([D_i, fparam, aparam, case]) + bias``.
 
-    One network per centre type, or one for all with ``mixed_types``. Frame and atomic parameters
+    One network per center type, or one for all with ``mixed_types``. Frame and atomic parameters
     are shifted and scaled by their statistics.
     """
 
@@ -250,11 +250,11 @@ class Fitting(Registered):
         """Apply ``f(type, network, rows of x)`` to the atoms of every type: (n_atoms, …)."""
         if self.mixed_types:
             return f(-1, self.nets.at(), x)
-        centres = slots[self.packings()[0]]
-        parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centres)]
+        centers = slots[self.packings()[0]]
+        parts = [f(t, self.nets.at(t), ops.take(x, rows)) for t, rows in enumerate(centers)]
         space = ops.xp(x)
         n = ops.shape(atoms.atype)[0]
-        return ops.scatter_rows(space.concat(parts, axis=0), space.concat(centres, axis=0), n)
+        return ops.scatter_rows(space.concat(parts, axis=0), space.concat(centers, axis=0), n)
 
     def last_layer(self, output: DescriptorOutput, atoms: Atoms, slots: Slots) -> Any:
         """Output of the last hidden layer, (n_atoms, neuron[-1])."""

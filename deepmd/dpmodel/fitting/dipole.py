@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A vector per atom, such as a dipole or the displacement of a Wannier centre.
+"""A vector per atom, such as a dipole or the displacement of a Wannier center.
 
 Zhang et al., "Deep neural network for the dielectric response of insulators", Phys. Rev. B 102,
 041121 (2020).

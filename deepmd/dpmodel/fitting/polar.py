@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, DescriptorOutput, Slots
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
@@ -16,7 +17,6 @@ from deepmd.dpmodel.fitting.tensor import TensorFitting
 from deepmd.dpmodel.output_def import FittingOutputDef, OutputVariableDef
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 @Fitting.register("polar")

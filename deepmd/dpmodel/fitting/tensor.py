@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What fittings of vectors and tensors share."""
+"""Base of the fittings of vectors and tensors."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from dargs import Argument
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Descriptor, DescriptorOutput
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.schema.common import Rule, unset
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 class TensorFitting(Fitting):

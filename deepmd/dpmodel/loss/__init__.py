@@ -3,13 +3,13 @@
 
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.loss.base import Labels, Loss, labels_of
 from deepmd.dpmodel.loss.dos import DOSLoss
 from deepmd.dpmodel.loss.ener import EnergyLoss
 from deepmd.dpmodel.loss.ener_spin import EnergySpinLoss
 from deepmd.dpmodel.loss.property import PropertyLoss
 from deepmd.dpmodel.loss.tensor import TensorLoss
-from deepmd.utils.errors import InputError
 
 __all__ = [
     "DOSLoss",
@@ -30,7 +30,7 @@ def build_loss(section: dict[str, Any], start_lr: float, model: Any = None) -> L
     Parameters
     ----------
     section : dict
-        The normalised section.
+        The normalized section.
     start_lr : float
         Learning rate at which the prefactors have their start values.
     model : Model, optional

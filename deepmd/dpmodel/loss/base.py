@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Loss base class, its terms, and the labels of a batch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label
@@ -14,7 +15,6 @@ from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.cross import demand
 from deepmd.schema.registry import loss_args
 from deepmd.schema.settings import setting
-from deepmd.utils.plugin import Registry
 
 
 class Labels(NamedTuple):
@@ -76,6 +76,11 @@ class Loss(Registered):
             Says what is predicted; losses that must know it refuse None.
         """
         return cls(starter_learning_rate=start_lr, **section)
+
+    @classmethod
+    def wants_hessian(cls, section: Mapping[str, Any]) -> bool:
+        """Whether the loss of a checked section compares second derivatives of the energy."""
+        return False
 
     def take_statistics(self, model: Any) -> None:
         """Take over what follows from a model's output statistics, once these are set."""
@@ -348,7 +353,7 @@ def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     """Return the number of atoms, or of those in the mask (n_atoms, 1): (n_frames,)."""
     if mask is None:
         return labels.natoms
-    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, labels.natoms.shape[0])
+    return ops.segment_sum(1.0 * mask[:, 0], labels.frame, ops.shape(labels.natoms)[0])
 
 
 def _component_mean(x: Any) -> Any:

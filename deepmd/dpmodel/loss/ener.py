@@ -4,6 +4,7 @@
 Zhang et al., Phys. Rev. Lett. 120, 143001 (2018), eq. 10.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from deepmd.dpmodel import ops
@@ -41,7 +42,7 @@ class EnergyLoss(EnergyTerms):
         "v": Term("virial error"),
         "ae": Term("error of atomic energies"),
         "pf": Term("force error weighted by atom_pref.npy"),
-        "gf": Term("error of generalised forces"),
+        "gf": Term("error of generalized forces"),
         "h": Term("Hessian error"),
     }
     serial = scheduled_serial(
@@ -56,7 +57,7 @@ class EnergyLoss(EnergyTerms):
 
     use_default_pf: bool = setting(False, "Systems without atom_pref.npy count with weight 1.")
     numb_generalized_coord: int = setting(
-        0, "Number of generalised coordinates.", rule=NOT_NEGATIVE
+        0, "Number of generalized coordinates.", rule=NOT_NEGATIVE
     )
     use_huber: bool = setting(False, "Huber's loss in place of squares.")
     f_use_norm: bool = setting(False, "Take the length of each force error (mae or Huber).")
@@ -68,6 +69,10 @@ class EnergyLoss(EnergyTerms):
             "must be one number or three, greater than 0",
         ),
     )
+
+    @classmethod
+    def wants_hessian(cls, section: Mapping[str, Any]) -> bool:
+        return bool(section.get("start_pref_h") or section.get("limit_pref_h"))
 
     def build(self) -> None:
         """Refuse what does not go together."""
@@ -89,7 +94,7 @@ class EnergyLoss(EnergyTerms):
         demand(not relative, "excludes relative_f", "loss/use_huber")
         demand(
             not self.has("gf") or self.numb_generalized_coord >= 1,
-            "must be 1 or greater for generalised forces",
+            "must be 1 or greater for generalized forces",
             "loss/numb_generalized_coord",
         )
 
@@ -108,7 +113,7 @@ class EnergyLoss(EnergyTerms):
             "f": (self._force, [force]),
             "pf": (self._weighted_force, [force, weight]),
             "gf": (
-                self._generalised_force,
+                self._generalized_force,
                 [force, Label("drdq", 3 * self.numb_generalized_coord, True)],
             ),
             "h": (self._hessian, [Label("hessian", 1, True, pairwise=True)]),
@@ -156,12 +161,14 @@ class EnergyLoss(EnergyTerms):
         value = atom_mean(weight * difference * difference, labels)
         return value, value.root()
 
-    def _generalised_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
+    def _generalized_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        n, q = difference.shape[0], self.numb_generalized_coord
+        n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]
-        projected = ops.segment_sum(space.sum(along, axis=1), labels.frame, labels.natoms.shape[0])
+        projected = ops.segment_sum(
+            space.sum(along, axis=1), labels.frame, ops.shape(labels.natoms)[0]
+        )
         value = frame_mean(projected * projected, labels)
         return value, value.root()
 
@@ -173,7 +180,7 @@ class EnergyLoss(EnergyTerms):
         space, absolute = ops.xp(difference), self.loss_func == "mae"
         error = space.abs(difference) if absolute else difference * difference
         of_atom = space.sum(error, axis=-1)
-        of_frame = ops.segment_sum(of_atom, labels.frame, labels.natoms.shape[0])
+        of_frame = ops.segment_sum(of_atom, labels.frame, ops.shape(labels.natoms)[0])
         per_element = labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms)
         value = Mean(space.sum(per_element), space.sum(labels.weight))
         return value, value if absolute else value.root()

@@ -3,10 +3,10 @@
 
 from typing import Any
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import Labels, Loss, Mean, Term, scheduled_serial
 from deepmd.dpmodel.loss.energy_terms import Compare, EnergyTerms
-from deepmd.utils.errors import InputError, NotAvailableError
 
 
 def _filled(data: dict) -> dict:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What losses of energies and their derivatives share."""
+"""Terms of losses of energies and their derivatives."""
 
 import math
 from collections.abc import Callable
@@ -102,7 +102,7 @@ class EnergyTerms(ScheduledLoss):
         energy = pred["energy"]
         if self.enable_atom_ener_coeff:
             weighted = labels.values["atom_ener_coeff"] * pred["atom_energy"]
-            energy = ops.segment_sum(weighted, labels.frame, labels.natoms.shape[0])
+            energy = ops.segment_sum(weighted, labels.frame, ops.shape(labels.natoms)[0])
         return self.of_frame(energy - labels.values["energy"], labels, 0)
 
     def _virial(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:

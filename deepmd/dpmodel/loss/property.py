@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import Labels, Loss, LossTerm, Mean, frame_mean, only_output
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 MEASURES = ("smooth_mae", "mae", "mse", "rmse", "mape")
 
@@ -39,7 +39,7 @@ class PropertyLoss(Loss):
     var_name: str = setting(..., "Name of the output and of the label.", key=False)
     loss_func: str = setting(
         "smooth_mae",
-        f"Measure that is minimised: {', '.join(MEASURES)}.",
+        f"Measure that is minimized: {', '.join(MEASURES)}.",
         rule=one_of(*MEASURES),
     )
     metric: list[str] = setting(

@@ -3,12 +3,12 @@
 
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.label import Label
 from deepmd.dpmodel.loss.base import Labels, Loss, LossTerm, mean_square, only_output
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 
 @Loss.register("tensor")

@@ -6,6 +6,7 @@ from typing import Any
 
 from dargs import Argument
 
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
     LinearAtomicModel,
@@ -19,10 +20,9 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
-from deepmd.schema.common import POSITIVE, option, required
+from deepmd.schema.common import INFO, POSITIVE, option, required, unset
 from deepmd.schema.descriptor import MixedCutoffSettings
 from deepmd.schema.registry import model_args
-from deepmd.utils.errors import InputError, NotAvailableError
 
 
 def build_model(section: dict[str, Any]) -> Model:
@@ -31,7 +31,7 @@ def build_model(section: dict[str, Any]) -> Model:
     Parameters
     ----------
     section : dict
-        The normalised section; ``sel`` must be numbers.
+        The normalized section; ``sel`` must be numbers.
 
     Raises
     ------
@@ -164,6 +164,7 @@ def pairtab_arguments() -> list[Argument]:
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
         MixedCutoffSettings.settings["sel"].argument("sel"),
+        unset("info", dict, INFO),
     ]
 
 
@@ -189,4 +190,5 @@ def linear_arguments() -> list[Argument]:
             {},
             "Definitions that members name; each has parameters of its own.",
         ),
+        unset("info", dict, INFO),
     ]

@@ -4,8 +4,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
@@ -68,8 +66,7 @@ def predict_with_hessian(
 
 def _places(inputs: Inputs, n_frames: int) -> Any:
     """Return the number of every atom in its frame: (n_atoms,) float64."""
-    n = ops.shape(inputs.atype)[0]
-    number = ops.like(np.arange(n, dtype=np.float64), inputs.vec)
+    number = ops.row_numbers(inputs.atype)
     space = ops.xp(number)
     count = ops.segment_sum(number * 0.0 + 1.0, inputs.frame, n_frames)
     # The numbers of a frame's atoms follow each other: their sum tells the first one.

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, walk
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import Level
-from deepmd.utils.errors import ModelFileError
 
 #: Version of the dictionary; files of later versions are refused.
 SCHEMA = 1

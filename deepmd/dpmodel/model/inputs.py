@@ -16,7 +16,7 @@ class Inputs(NamedTuple):
     Attributes
     ----------
     vec : (n_edges, 3) float64 [Å]
-        Neighbour minus centre: the only array that is differentiated.
+        Neighbor minus center: the only array that is differentiated.
     i, j : (n_edges,) int64
     atype, frame : (n_atoms,) int64
     frame_inputs : dict of str to (n_frames, size) float64
@@ -65,14 +65,13 @@ class Inputs(NamedTuple):
 SHORTEST = 1e-20
 
 
-def squared_lengths(batch: Batch, vec: np.ndarray) -> np.ndarray:
-    """Squared lengths (n_edges,) [Å²] by which neighbours are chosen.
+def shortest(batch: Batch) -> float:
+    """Distance [Å] that shorter ones count as where neighbors are chosen.
 
-    Atoms at the same place are no neighbours, but a displaced atom and the one on its site are,
+    Atoms at the same place are no neighbors, but a displaced atom and the one on its site are,
     however small the displacement.
     """
-    r2 = np.einsum("ea,ea->e", vec, vec)
-    return r2 if batch.displacement is None else np.maximum(r2, SHORTEST**2)
+    return 0.0 if batch.displacement is None else SHORTEST
 
 
 def frame_inputs(batch: Batch) -> dict[str, np.ndarray]:
@@ -92,8 +91,9 @@ def _present(batch: Batch, *names: str) -> dict[str, np.ndarray]:
 def prepare(batch: Batch, packings: Sequence[Packing], overflow: Overflow | None = None) -> Inputs:
     """Compute the edge vectors of a batch and pack its neighbors."""
     vec = batch.vectors()
-    r2 = squared_lengths(batch, vec)
-    slots = pack(list(packings), batch.edges, batch.atype, r2, overflow, batch.frame)
+    slots = pack(
+        list(packings), batch.edges, batch.atype, vec, overflow, batch.frame, shortest(batch)
+    )
     i, j, per_frame, per_atom = (
         batch.edges.i,
         batch.edges.j,

@@ -3,27 +3,29 @@
 
 Everything is a function of the edge vectors ``vec = r_j - r_i``. With ``g = ∂(Σ output)/∂vec`` the
 force is ``F_i = Σ g(out of i) - Σ g(into i)``, the virial ``W_ab = -Σ g_a vec_b``, and the part of
-an edge belongs to its neighbour atom.
+an edge belongs to its neighbor atom.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from deepmd.base.errors import InputError
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.construction import constructing
 from deepmd.dpmodel.descriptor.base import Atoms
 from deepmd.dpmodel.fitting.base import kept_atoms
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.info import ModelInfo, OutputInfo, lowest_precision
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.modifier import Modifier
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Module, Serial, modules
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, OutputVariableDef, of_level
-from deepmd.dpmodel.reading import reading
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.utils.plugin import Registry
 
 #: Key of a vector–Jacobian product among the results of :meth:`Model.forward_edges`.
 VJP = "vjp"
@@ -71,7 +73,7 @@ class Model(Module):
         return len(self.type_map)
 
     def get_sel(self) -> list[int]:
-        """Return the largest numbers of neighbours."""
+        """Return the largest numbers of neighbors."""
         sel = self.atomic_model.sel
         return [sel] if isinstance(sel, int) else list(sel)
 
@@ -110,8 +112,41 @@ class Model(Module):
             precision=lowest_precision(self),
             message_passing=self.message_passing(),
             mixed_types=self.mixed_types(),
+            compressed=self.compressed(),
             probes=probes,
         )
+
+    def compressed(self) -> bool:
+        """Whether embedding networks are tabulated."""
+        return any(isinstance(node, Tables) for node in modules(self))
+
+    def compress(self, settings: TableSettings) -> list[str]:
+        """Tabulate the embedding networks, in place, which stay beside their tables.
+
+        Returns
+        -------
+        list of str
+            What stays as it was, a line each.
+
+        Raises
+        ------
+        InputError
+            If nothing can be tabulated.
+        """
+        if self.has_spin():  # without a spin, an atom and its partner are at one place
+            settings = settings._replace(closest=0.0)
+        lines = list(dict.fromkeys(self.atomic_model.compress(settings)))
+        if not self.compressed():
+            raise InputError(
+                "; ".join(lines) or "there is no embedding network",
+                where="dp compress",
+                fix="nothing of this model can be tabulated",
+            )
+        return lines
+
+    def uncompress(self) -> None:
+        """Drop the tables of embedding networks, in place."""
+        self.atomic_model.uncompress()
 
     def input_def(self, name: str) -> InputDef:
         """Return the definition of an input, of size 0 if the model does not take it."""
@@ -161,7 +196,7 @@ class Model(Module):
         return self.atomic_model.kinds()
 
     def packings(self) -> list[Packing]:
-        """Return the layouts of neighbours, in the order of ``Inputs.slots``."""
+        """Return the layouts of neighbors, in the order of ``Inputs.slots``."""
         return self.atomic_model.packings()
 
     def has_spin(self) -> bool:
@@ -180,6 +215,10 @@ class Model(Module):
         """Inputs of the evaluation entry (:class:`Inputs`), by name."""
         return self.inputs()
 
+    def input_names(self) -> set[str]:
+        """Names of :meth:`entry_inputs`."""
+        return {one.name for one in self.entry_inputs()}
+
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
         self.atomic_model.change_types(change)
@@ -190,7 +229,7 @@ class Model(Module):
 
     # -- evaluation ---------------------------------------------------------------------------
 
-    def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
+    def expand(self, batch: Batch, *, all_centers: bool = False) -> Batch:
         """Return the batch that is prepared and evaluated in place of the given one.
 
         Its types are numbered by ``atomic_model.type_map``. Expanding it again changes nothing.
@@ -200,8 +239,8 @@ class Model(Module):
         ----------
         batch : Batch
             With edges.
-        all_centres : bool
-            Keep neighbours of atoms that add nothing to the result; statistics need them.
+        all_centers : bool
+            Keep neighbors of atoms that add nothing to the result; statistics need them.
         """
         return batch
 
@@ -395,7 +434,8 @@ class Model(Module):
         space = ops.xp(g)
         if "force" in wanted:
             out["force"] = ops.segment_sum(g, inputs.i, n) - ops.segment_sum(g, inputs.j, n)
-        if "atom_virial" in wanted or ("virial" in wanted and n_frames != 1):
+        single = isinstance(n_frames, int) and n_frames == 1
+        if "atom_virial" in wanted or ("virial" in wanted and not single):
             pair = -1.0 * g[:, :, None] * inputs.vec[:, None, :]
             pair = space.reshape(pair, (ops.shape(g)[0], 9))
             atom = ops.segment_sum(pair, inputs.j, n)
@@ -422,7 +462,7 @@ class Model(Module):
         ModelFileError
             If it is of another form, whatever is wrong with it.
         """
-        with reading(data):
+        with constructing(data):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             return cls(AtomicModel.deserialize(data))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel
 from deepmd.dpmodel.batch import Batch, Edges
@@ -21,7 +22,6 @@ from deepmd.dpmodel.model.model import Model, with_terms
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, of_level
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.utils.errors import InputError, ModelFileError
 
 
 def with_partners(batch: Batch, virtual_scale: Sequence[float]) -> Batch:
@@ -127,7 +127,7 @@ class SpinModel(Model):
 
     # -- evaluation ---------------------------------------------------------------------------
 
-    def expand(self, batch: Batch, *, all_centres: bool = False) -> Batch:
+    def expand(self, batch: Batch, *, all_centers: bool = False) -> Batch:
         """Return the batch of atoms and partners; see :class:`Model`.
 
         A partner may be within the cutoff where its atom is not: the pairs are found anew unless
@@ -142,16 +142,16 @@ class SpinModel(Model):
                 fix="give three numbers per atom, zero for types without spin",
             )
         twice = with_partners(batch, self.virtual_scale)
-        all_centres = all_centres or self.message_passing()
-        reach = self.rcut + (1 + all_centres) * farthest_partner(batch, self.virtual_scale)
+        all_centers = all_centers or self.message_passing()
+        reach = self.rcut + (1 + all_centers) * farthest_partner(batch, self.virtual_scale)
         sites = batch.edges if batch.reach >= reach else batch_edges(batch, reach)
-        twice.edges = self._edges(sites, twice, all_centres)
+        twice.edges = self._edges(sites, twice, all_centers)
         return twice
 
-    def _edges(self, sites: Edges, twice: Batch, all_centres: bool) -> Edges:
+    def _edges(self, sites: Edges, twice: Batch, all_centers: bool) -> Edges:
         """All pairs of the expanded batch within the cutoff, and those of atom and partner.
 
-        Without ``all_centres`` partners are neighbours but have none: in a local model their
+        Without ``all_centers`` partners are neighbors but have none: in a local model their
         surroundings do not matter. An atom without spin and its partner are at the same distance:
         where one of them is the last of ``sel``, the partner, which is hidden, is kept, for it is
         first. DeePMD-kit leaves the choice to an unstable sort of all periodic images.
@@ -160,7 +160,7 @@ class SpinModel(Model):
         none = np.zeros((len(atoms), 3))
         parts = []
         for b in (1, 0):
-            for a in (0, 1) if all_centres else (0,):
+            for a in (0, 1) if all_centers else (0,):
                 parts.append((2 * sites.i + a, 2 * sites.j + b, sites.shift))
                 if a != b:
                     parts.append((2 * atoms + a, 2 * atoms + b, none))
@@ -177,7 +177,7 @@ class SpinModel(Model):
         return Edges(i[kept], j[kept], shift[kept])
 
     def _visible(self) -> np.ndarray:
-        """Whether atoms of a type are neighbours of any others: (2 n_types,)."""
+        """Whether atoms of a type are neighbors of any others: (2 n_types,)."""
         return np.array([True] * len(self.use_spin) + self.use_spin)
 
     def _crowded(self, i: np.ndarray, r2: np.ndarray, n_atoms: int) -> bool:

@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
 from deepmd.dpmodel.descriptor import Descriptor
-from deepmd.utils.errors import InputError, NotAvailableError, did_you_mean
 
 
 def spin_settings(section: dict[str, Any], type_map: Sequence[str]) -> dict[str, list]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, did_you_mean
 from deepmd.dpmodel.ops import xp
-from deepmd.utils.errors import InputError, did_you_mean
 
 
 def _sigmoid(x: Any) -> Any:

@@ -79,7 +79,7 @@ def gated_softmax(s: Any, pair: Any, gate: Any, more: Any, scale: float, *, orde
     s = (s * scale + SHIFT) * pair - SHIFT
     top = ops.stop_gradient(space.maximum(ops.amax(s), 0.0 * ops.amax(s) - SHIFT))
     e = space.exp(s - top)
-    total = space.sum(e, axis=-1, keepdims=True) + more * space.exp(-SHIFT - top)
+    total = space.sum(e, axis=-1, keepdims=True) + ops.times(space.exp(-SHIFT - top), more)
     return e / total * gate
 
 

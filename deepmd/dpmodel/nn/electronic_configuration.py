@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from deepmd.utils.errors import InputError, did_you_mean
+from deepmd.base.errors import InputError, did_you_mean
 
 ELEMENTS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br"

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
-from deepmd.dpmodel.reading import claim
 from deepmd.schema.network import PRECISION, SEED, timestep
 from deepmd.schema.settings import setting
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import numpy_dtype
-from deepmd.dpmodel.reading import claim
 from deepmd.schema.network import PRECISION
 from deepmd.schema.settings import setting
 

@@ -187,7 +187,8 @@ class LocalAttention(_HiddenHeads):
             s = (s + SHIFT) * sw - SHIFT
             top = ops.stop_gradient(space.maximum(ops.amax(s), 0.0 * ops.amax(s) - SHIFT))
             e = space.exp(s - top)
-            total = space.sum(e, axis=-1, keepdims=True) + pairs.more * space.exp(-SHIFT - top)
+            total = space.sum(e, axis=-1, keepdims=True)
+            total = total + ops.times(space.exp(-SHIFT - top), pairs.more)
             return e / total * mask * sw
         low = s * mask + (mask - 1.0) * 1e30
         e = space.exp((s - ops.stop_gradient(ops.amax(low))) * mask) * mask

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.module import Module, Serial
-from deepmd.dpmodel.reading import claim
-from deepmd.utils.errors import InputError, ModelFileError
 
 
 class PairTable(Module):

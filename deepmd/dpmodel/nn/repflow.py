@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.nn.activation import activation
@@ -17,7 +18,6 @@ from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 SILU = dataclasses.replace(ACTIVATION, default="silu")
 

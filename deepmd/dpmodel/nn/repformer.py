@@ -7,6 +7,7 @@ Zhang et al., "DPA-2: a large atomic model as a multi-task learner", npj Comput.
 
 from typing import Any
 
+from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import activation
@@ -24,7 +25,6 @@ from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import InputError
 
 #: Parts that exist only where the settings need them.
 _OPTIONAL = (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.module import Module, Serial
 from deepmd.dpmodel.nn.activation import precision_name
@@ -13,7 +14,6 @@ from deepmd.dpmodel.nn.layers import EmbeddingNetwork
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.schema.network import PRECISION, SEED, timestep
 from deepmd.schema.settings import setting
-from deepmd.utils.errors import NotAvailableError
 
 
 def _with_bias(data: dict) -> dict:

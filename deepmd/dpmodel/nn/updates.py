@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from deepmd.dpmodel import ops
+from deepmd.dpmodel.construction import claim
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.layers import Dense
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
-from deepmd.dpmodel.reading import claim
 from deepmd.schema.common import POSITIVE, one_of
 from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import Settings, setting

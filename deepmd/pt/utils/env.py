@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Where and in which number format PyTorch works."""
+"""Device and number format of PyTorch."""
 
 import torch
 

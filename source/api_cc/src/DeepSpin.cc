@@ -5,6 +5,20 @@
 
 namespace deepmd {
 
+namespace {
+
+/** Frames with spins, as `compute` gets them. */
+template <typename VALUETYPE>
+Inputs<VALUETYPE> given(const std::vector<VALUETYPE>& coord, const std::vector<VALUETYPE>& spin,
+                        const std::vector<int>& atype, const std::vector<VALUETYPE>& box,
+                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
+                        const std::vector<double>& charge_spin, int nghost = 0,
+                        const InputNlist* list = nullptr) {
+  return {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, list, &spin};
+}
+
+}  // namespace
+
 DeepSpin::DeepSpin() = default;
 DeepSpin::~DeepSpin() = default;
 
@@ -44,7 +58,7 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                       given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -55,7 +69,7 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                       given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -67,7 +81,7 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                       given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -79,7 +93,7 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const std::vector<VALUETYPE>& fparam, const std::vector<VALUETYPE>& aparam,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-                       {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                       given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -92,7 +106,7 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(
       session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 template <typename VALUETYPE>
@@ -105,7 +119,7 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(
       session_, ener, {force, virial, nullptr, nullptr, &force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 template <typename VALUETYPE>
@@ -119,7 +133,7 @@ void DeepSpin::compute(ENERGYTYPE& ener, std::vector<VALUETYPE>& force,
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(
       session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 template <typename VALUETYPE>
@@ -133,7 +147,7 @@ void DeepSpin::compute(std::vector<ENERGYTYPE>& ener, std::vector<VALUETYPE>& fo
                        const std::vector<double>& charge_spin) {
   potential<VALUETYPE>(
       session_, ener, {force, virial, &atom_energy, &atom_virial, &force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 DeepSpinModelDevi::DeepSpinModelDevi() = default;
@@ -171,7 +185,7 @@ void DeepSpinModelDevi::compute(
     const std::vector<VALUETYPE>& aparam, const std::vector<double>& charge_spin) {
   potentials<VALUETYPE>(sessions_, all_ener,
                         {all_force, all_virial, nullptr, nullptr, &all_force_mag},
-                        {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                        given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -186,7 +200,7 @@ void DeepSpinModelDevi::compute(
     const std::vector<VALUETYPE>& aparam, const std::vector<double>& charge_spin) {
   potentials<VALUETYPE>(sessions_, all_ener,
                         {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
-                        {coord, atype, box, fparam, aparam, charge_spin, -1, 0, nullptr, &spin});
+                        given(coord, spin, atype, box, fparam, aparam, charge_spin));
 }
 
 template <typename VALUETYPE>
@@ -200,7 +214,7 @@ void DeepSpinModelDevi::compute(
     const std::vector<double>& charge_spin) {
   potentials<VALUETYPE>(
       sessions_, all_ener, {all_force, all_virial, nullptr, nullptr, &all_force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 template <typename VALUETYPE>
@@ -217,7 +231,7 @@ void DeepSpinModelDevi::compute(
   potentials<VALUETYPE>(
       sessions_, all_ener,
       {all_force, all_virial, &all_atom_energy, &all_atom_virial, &all_force_mag},
-      {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list, &spin});
+      given(coord, spin, atype, box, fparam, aparam, charge_spin, nghost, &lmp_list));
 }
 
 #define DEEPMD_SPIN(T)                                                                             \

@@ -70,10 +70,9 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
       program.module.get_method("forward_edges")(std::move(inputs)).toGenericDict();
   for (int32_t k = 0; k < q.n_results; ++k) {
     const deepmd_result result = backend::element(q.results, k);
-    const deepmd_output& output = program.facts.outputs.at(k);
-    const std::string name = output.name;
+    const std::string name = result.name;
     write(result.value, results.at(name).toTensor());
-    if (output.differentiable) write(result.gradient, results.at(name + "_grad").toTensor());
+    if (result.gradient.data) write(result.gradient, results.at(name + "_grad").toTensor());
   }
 }
 
@@ -92,7 +91,7 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
       {"nlist", put(view<int64_t>(q.nlist, "nlist"))},
       {"do_atomic_virial", atom_virial},
   };
-  if (program.facts.info.has_spin) {
+  if (program.has_spin) {
     if (q.spin.data == nullptr) {
       throw Failure(program.path + ": the model needs the spins of the atoms");
     }
@@ -120,21 +119,19 @@ void evaluate_extended(const Program& program, const deepmd_extended_request& q)
                   [](const deepmd_result& result) { return result.atom_virial.data != nullptr; });
   const auto results = call_extended(program, q, atom_virial);
   const at::NoGradGuard no_gradients;
-  for (size_t k = 0; k < wanted.size(); ++k) {
-    const deepmd_output& output = program.facts.outputs.at(k);
-    const std::string name = output.name;
+  for (const deepmd_result& result : wanted) {
+    const std::string name = result.name;
     const std::string key = results.contains("atom_" + name) ? "atom_" + name : name;
-    write(wanted[k].value, results.at(key));
-    if (!output.differentiable) continue;
+    write(result.value, results.at(key));
     // The files put atoms first: (1, nall, [size,] 3).
     const auto derivative = [&](const deepmd_array& to, const char* from, int64_t width) {
       if (to.data == nullptr) return;
-      write(to, results.at(from).reshape({q.nall, output.size, width}).transpose(0, 1));
+      write(to, results.at(from).reshape({q.nall, to.shape[0], width}).transpose(0, 1));
     };
-    derivative(wanted[k].force, "extended_force", 3);
-    derivative(wanted[k].atom_virial, "extended_virial", 9);
-    if (program.facts.info.has_spin) derivative(wanted[k].force_mag, "extended_force_mag", 3);
-    if (wanted[k].virial.data != nullptr) write(wanted[k].virial, results.at("virial"));
+    derivative(result.force, "extended_force", 3);
+    derivative(result.atom_virial, "extended_virial", 9);
+    derivative(result.force_mag, "extended_force_mag", 3);
+    if (result.virial.data != nullptr) write(result.virial, results.at("virial"));
   }
 }
 

@@ -189,10 +189,13 @@ at::Device choose_device(int gpu_rank) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
-/** Read the program; throws Failure. */
-torch::jit::Module load(std::istream& stream, const std::string& path, at::Device device) {
+/** Read the program, and the record of the archive that describes it; throws Failure. */
+torch::jit::Module load(std::istream& stream, const std::string& path, at::Device device,
+                        std::string& metadata) {
   try {
-    auto module = torch::jit::load(stream, device, /*load_debug_files=*/false);
+    torch::jit::ExtraFilesMap extra = {{"metadata.json", ""}};
+    auto module = torch::jit::load(stream, device, extra, /*load_debug_files=*/false);
+    metadata = extra["metadata.json"];
     module.eval();
     return module;
   } catch (const std::exception& error) {
@@ -227,7 +230,7 @@ const std::string& framework_name() {
   return name;
 }
 
-const Facts& facts_of(const Program& program) { return program.facts; }
+const deepmd_info& info_of(const Program& program) { return program.info; }
 
 std::shared_ptr<Program> open_program(const deepmd_source& source) {
   auto program = std::make_shared<Program>();
@@ -251,12 +254,13 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
   const std::vector<Record> records = check_kind(stream, program->path);
   prepare_process();
   declare_foreign_operators();
-  program->module = load(stream, program->path, program->device);
+  std::string metadata;
+  program->module = load(stream, program->path, program->device, metadata);
   try {
     check_operators(program->module);
     check_tensors(program->module, records);
     if (program->module.find_method("forward_edges")) {
-      describe_own(*program);
+      describe_own(*program, metadata);
     } else {
       describe_foreign(*program);
     }
@@ -267,8 +271,6 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
          "the file is not a model of this release (" + first_words(error.what()) + ")",
          "convert its .dp file, or freeze it again");
   }
-  program->facts.info.framework = framework_name().c_str();
-  program->facts.info.chunk_edges = program->device.is_cpu() ? 0 : int64_t{1} << 20;
   return program;
 }
 

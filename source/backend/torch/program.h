@@ -12,14 +12,16 @@ struct Program {
   torch::jit::Module module;
   at::Device device{at::kCPU};
   std::string path;
-  Facts facts;
+  bool has_spin = false;
+  std::string description, probes;  ///< JSON
+  deepmd_info info{};               ///< points to them
 };
 
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
 void check_operators(const torch::jit::Module& module);
 
-/** Fill the facts: of our own files, or of files of DeePMD-kit, which have no edges entry. */
-void describe_own(Program& program);
+/** Fill the description: of our own files, which hold it, or of files of DeePMD-kit. */
+void describe_own(Program& program, const std::string& metadata);
 void describe_foreign(Program& program);
 
 /** The number of threads that torch uses in calls from this thread, until the end of the scope. */

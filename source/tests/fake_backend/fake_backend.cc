@@ -38,17 +38,9 @@ using deepmd::backend::read;
 
 struct Model {
   std::map<std::string, std::vector<double>> settings;
-  std::vector<int64_t> sel;
-  std::vector<std::string> names;
-  std::vector<const char*> type_map;
-  std::vector<deepmd_packing> packings;
-  std::vector<int32_t> use_spin;
-  std::vector<double> spin_scale;
-  std::vector<deepmd_output> outputs;
-  std::vector<deepmd_input_info> inputs;
-  std::vector<double> probe_coord{0, 0, 0, 1.5, 0, 0}, probe_energy;
-  std::vector<int32_t> probe_types{0, 0, -1};
-  deepmd_probe probe{};
+  double cutoff = 0.0, spin_scale = 0.0;
+  int ntypes = 0;
+  std::string description, probes;
   deepmd_info info{};
 
   double get(const std::string& name, double otherwise) const {
@@ -56,10 +48,11 @@ struct Model {
     return found == settings.end() ? otherwise : found->second.at(0);
   }
   bool is(const std::string& name) const { return get(name, 0) != 0; }
-  double rcut() const { return info.rcut; }
+  double rcut() const { return cutoff; }
 
   explicit Model(const std::string& text);
-  void add_input(const char* name, int32_t level);
+  void describe();
+  std::string input(const char* name, const char* level) const;
 };
 
 Model::Model(const std::string& text) {
@@ -71,74 +64,78 @@ Model::Model(const std::string& text) {
     for (double x; words >> x;) settings[name].push_back(x);
   }
   if (settings.empty()) throw std::runtime_error("it is no fake model; make another");
+  cutoff = get("rcut", 4.0);
+  ntypes = static_cast<int>(get("ntypes", 2));
+  spin_scale = get("spin", 0.0);
+  describe();
   info.struct_size = sizeof(info);
-  info.entries = static_cast<uint32_t>(get("entries", DEEPMD_EDGES));
-  info.ntypes = static_cast<int32_t>(get("ntypes", 2));
-  info.rcut = get("rcut", 4.0);
-  for (int t = 0; t < info.ntypes; ++t) names.push_back("T" + std::to_string(t));
-  for (const std::string& name : names) type_map.push_back(name.c_str());
-  info.type_map = type_map.data();
-  sel.assign(static_cast<size_t>(info.ntypes), static_cast<int64_t>(get("sel", 200)));
-  info.sel = sel.data();
-  info.n_sel = info.ntypes;
-  deepmd_packing packing{};
-  packing.struct_size = sizeof(packing);
-  packing.layout = is("typed") ? DEEPMD_TYPED : DEEPMD_FLAT;
-  packing.by_centre = is("typed");
-  packing.rcut = info.rcut;
-  packing.sel = sel.data();
-  packing.n_sel = info.ntypes;
-  packings = {packing};
-  info.packings = packings.data();
-  info.n_packings = 1;
-  outputs = {{sizeof(deepmd_output), "energy", 1, 1, 0},
-             {sizeof(deepmd_output), "dipole", 3, 1, 0},
-             {sizeof(deepmd_output), "count", 1, 0, 1}};
-  info.outputs = outputs.data();
-  info.n_outputs = 3;
-  add_input("fparam", DEEPMD_FRAME);
-  add_input("aparam", DEEPMD_ATOM);
-  add_input("field", DEEPMD_FRAME);
-  info.inputs = inputs.data();
-  info.n_inputs = static_cast<int32_t>(inputs.size());
-  info.message_passing = is("message_passing") || is("whole");  // both want all atoms at once
+  info.description = description.c_str();
+  info.entries = is("spin") ? DEEPMD_EXTENDED : static_cast<uint32_t>(get("entries", 1));
+  if (is("edges_only")) info.entries = DEEPMD_EDGES;
   info.framework = "fake 1.0";
   info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));
-  if (is("spin")) {
-    use_spin.assign(static_cast<size_t>(info.ntypes), 0);
-    spin_scale.assign(static_cast<size_t>(info.ntypes), 0.0);
-    use_spin[0] = 1;
-    spin_scale[0] = get("spin", 0.0);
-    info.has_spin = 1;
-    info.entries = DEEPMD_EXTENDED;
-    info.use_spin = is("spins_untold") ? nullptr : use_spin.data();
-    info.spin_scale = spin_scale.data();
-  }
-  if (is("first_release")) info.struct_size = offsetof(deepmd_info, use_spin);
   if (is("probe")) {
-    probe_energy = settings["probe"];
-    probe.struct_size = sizeof(probe);
-    probe.natoms = 2;
-    probe.coord = probe_coord.data();
-    probe.atype = probe_types.data();
-    probe.value = probe_energy.data();
-    info.probes = &probe;
-    info.n_probes = 1;
+    std::ostringstream json;
+    json.precision(17);
+    json << R"([{"coord": [[0, 0, 0], [1.5, 0, 0]], "atype": [0, 0], "value": [)" << get("probe", 0)
+         << "]}]";
+    probes = json.str();
+    info.probes = probes.c_str();
   }
+  if (is("first_release")) info.struct_size = offsetof(deepmd_info, chunk_edges);
   if (is("short_info")) info.struct_size = 8;
 }
 
-/** Take an input of one number if the text says so: "name 1", and "default_name x". */
-void Model::add_input(const char* name, int32_t level) {
-  if (!is(name)) return;
-  deepmd_input_info input{};
-  input.struct_size = sizeof(input);
-  input.name = name;
-  input.level = level;
-  input.size = 1;
+/** Write the description, as the files of this project hold it. */
+void Model::describe() {
+  const auto list = [&](const auto& entry) {
+    std::string text;
+    for (int t = 0; t < ntypes; ++t) text += (t ? ", " : "") + std::string(entry(t));
+    return "[" + text + "]";
+  };
+  const auto all = [&](const std::string& value) { return list([&](int) { return value; }); };
+  const std::string sel = all(std::to_string(static_cast<int64_t>(get("sel", 200))));
+  std::string inputs = input("fparam", "frame") + input("aparam", "atom") + input("field", "frame");
+  if (!inputs.empty()) inputs.pop_back();
+  std::ostringstream json;
+  json.precision(17);
+  json << R"({"schema": )" << get("schema", 1) << R"(, "type_map": )"
+       << list([](int t) { return "\"T" + std::to_string(t) + "\""; }) << R"(, "rcut": )" << cutoff
+       << R"(, "interaction_range": )" << (is("endless") ? "null" : "4") << R"(, "sel": )" << sel
+       << R"(, "inputs": [)" << inputs << R"(], "outputs": [
+    {"name": "energy", "level": "atom", "size": 1, "differentiable": true, "intensive": false},
+    {"name": "dipole", "level": "atom", "size": 3, "differentiable": true, "intensive": false},
+    {"name": "count", "level": "atom", "size": 1, "differentiable": false, "intensive": true}],
+    "packings": [{"layout": )"
+       << (is("typed")        ? R"("typed")"
+           : is("odd_layout") ? R"("odd")"
+                              : R"("flat")")
+       << R"(, "ntypes": )" << ntypes << R"(, "rcut": )" << cutoff << R"(, "sel": )" << sel
+       << R"(, "by_centre": )" << (is("typed") ? "true" : "false")
+       << R"(, "exclude": [], "nearest": 0, "edge_rcut": 0.0, "edge_sel": 0}], "core_types": )"
+       << ntypes << R"(, "contributing_types": )" << all("true")
+       << R"(, "selected_types": [], "use_spin": )"
+       << (is("spin") ? list([](int t) { return t ? "false" : "true"; }) : "[]")
+       << R"(, "spin_scale": )" << list([&](int t) { return t ? "0" : std::to_string(spin_scale); })
+       << R"(, "precision": "float64", "message_passing": )"
+       // both want all atoms at once
+       << (is("message_passing") || is("whole") ? "true" : "false") << R"(, "mixed_types": false})";
+  description = json.str();
+  if (is("cut_off")) description.resize(description.size() / 2);
+}
+
+/** An input of one number if the text says so: "name 1", and "default_name x". */
+std::string Model::input(const char* name, const char* level) const {
+  if (!is(name)) return "";
+  std::ostringstream json;
+  json << R"({"name": ")" << name << R"(", "level": ")" << level << R"(", "size": 1, "default": )";
   const auto given = settings.find(std::string("default_") + name);
-  if (given != settings.end()) input.default_value = given->second.data();
-  inputs.push_back(input);
+  if (given == settings.end()) {
+    json << "null},";
+  } else {
+    json << "[" << given->second.at(0) << "]},";
+  }
+  return json.str();
 }
 
 double strength(int64_t a, int64_t b) { return 1.0 + 0.3 * static_cast<double>(a + b); }
@@ -183,7 +180,7 @@ void visit_edges(const Model& model, const Edges& r, const Visitor& visitor) {
     const double c = strength(r.atype[r.i[e]], r.atype[r.j[e]]);
     visitor(e, c * x * x * x, -3.0 * c * x * x / rc2);
   };
-  const size_t nt = static_cast<size_t>(model.info.ntypes);
+  const size_t nt = static_cast<size_t>(model.ntypes);
   for (size_t s = 0; s < r.slots.size(); ++s) {
     if (model.is("typed") && s % (nt + 1) == 0) continue;  // atoms of a type
     const deepmd_array& slot = r.slots[s];
@@ -290,8 +287,8 @@ void add_spins(const Model& model, const Table& r) {
       if (j < 0 || r.atype[j] != 0) continue;
       double d[3];
       for (int a = 0; a < 3; ++a) {
-        d[a] = r.coord[3 * j + a] - r.coord[3 * i + a] +
-               model.spin_scale[0] * (spin(j)[a] - spin(i)[a]);
+        d[a] =
+            r.coord[3 * j + a] - r.coord[3 * i + a] + model.spin_scale * (spin(j)[a] - spin(i)[a]);
       }
       if (dot(d, d) > model.rcut() * model.rcut()) continue;
       r.value[0][i] += dot(spin(i), spin(j));
@@ -368,7 +365,7 @@ void evaluate_table(const Model& model, const Table& r, const deepmd_extended_re
   std::copy_n(v2.begin(), r.nloc, r.value[2]);
   const std::vector<double>* gradients[2] = {&g0, &g1};
   for (int o = 0; o < 2; ++o) {
-    const int64_t size = model.outputs[o].size;
+    const int64_t size = o == 0 ? 1 : 3;
     if (!r.force[o]) continue;
     int64_t e = 0;
     for (int64_t c = 0; c < r.nloc; ++c) {

@@ -9,38 +9,11 @@
 
 #include "backend/backend.h"
 
-/** deepmd_info up to the inputs: all models were local, without spins, parameters or probes. */
+/** deepmd_info up to the entries: no framework and no probes. */
 struct short_info {
   size_t struct_size;
+  const char* description;
   uint32_t entries;
-  int32_t ntypes;
-  const char* const* type_map;
-  double rcut;
-  const int64_t* sel;
-  int32_t n_sel;
-  int32_t n_packings;
-  const void* packings;
-  const void* outputs;
-  int32_t n_outputs;
-};
-
-/** deepmd_packing up to the excluded pairs. */
-struct short_packing {
-  size_t struct_size;
-  int32_t layout;
-  int32_t by_centre;
-  double rcut;
-  int64_t nearest;
-  const int64_t* sel;
-  int32_t n_sel;
-};
-
-/** deepmd_output up to the size. */
-struct short_output {
-  size_t struct_size;
-  const char* name;
-  int64_t size;
-  int32_t differentiable;
 };
 
 /** deepmd_edges_request up to the results: arrays that came later are not looked at. */
@@ -64,6 +37,7 @@ struct short_request {
 /** deepmd_result up to the gradient. */
 struct short_result {
   size_t struct_size;
+  const char* name;
   deepmd_array value;
   deepmd_array gradient;
 };
@@ -81,28 +55,31 @@ struct short_functions {
 };
 
 _Static_assert(sizeof(struct short_info) < sizeof(deepmd_info), "shorter");
-_Static_assert(sizeof(struct short_packing) < sizeof(deepmd_packing), "shorter");
 _Static_assert(sizeof(struct short_request) < sizeof(deepmd_edges_request), "shorter");
 _Static_assert(sizeof(struct short_result) < sizeof(deepmd_result), "shorter");
 _Static_assert(sizeof(struct short_functions) < sizeof(deepmd_backend_functions), "shorter");
-_Static_assert(offsetof(struct short_info, n_outputs) == offsetof(deepmd_info, n_outputs), "begin");
+_Static_assert(offsetof(struct short_info, entries) == offsetof(deepmd_info, entries), "begin");
 _Static_assert(offsetof(struct short_request, results) == offsetof(deepmd_edges_request, results),
                "begin");
 
-static const char* const type_map[] = {"T0", "T1"};
-static const int64_t sel[] = {200, 200};
+static const char description[] =
+    "{\"schema\": 1, \"type_map\": [\"T0\", \"T1\"], \"rcut\": 4.0, \"interaction_range\": 4.0,"
+    " \"sel\": [200, 200], \"inputs\": [], \"outputs\": [{\"name\": \"energy\", \"level\": "
+    "\"atom\","
+    " \"size\": 1, \"differentiable\": true, \"intensive\": false}],"
+    " \"packings\": [{\"layout\": \"flat\", \"ntypes\": 2, \"rcut\": 4.0, \"sel\": [200, 200],"
+    " \"by_centre\": false, \"exclude\": [], \"nearest\": 0, \"edge_rcut\": 0.0, \"edge_sel\": 0}],"
+    " \"core_types\": 2, \"contributing_types\": [true, true], \"selected_types\": [],"
+    " \"use_spin\": [], \"spin_scale\": [], \"precision\": \"float64\", \"message_passing\": false,"
+    " \"mixed_types\": false}";
 
 /** Everything lies in blocks of exactly its size, so that reading beyond it is noticed. */
 struct deepmd_backend_model {
   struct short_info* info;
-  struct short_packing* packing;
-  struct short_output* output;
 };
 
 static void close_model(deepmd_backend_model* model) {
   free(model->info);
-  free(model->packing);
-  free(model->output);
   free(model);
 }
 
@@ -111,28 +88,9 @@ static int open_model(const deepmd_source* source, deepmd_backend_model** model,
   deepmd_backend_model* made = calloc(1, sizeof(*made));
   (void)source, (void)error, (void)error_size;
   made->info = calloc(1, sizeof(*made->info));
-  made->packing = calloc(1, sizeof(*made->packing));
-  made->output = calloc(1, sizeof(*made->output));
-  made->packing->struct_size = sizeof(*made->packing);
-  made->packing->layout = DEEPMD_FLAT;
-  made->packing->rcut = 4.0;
-  made->packing->sel = sel;
-  made->packing->n_sel = 2;
-  made->output->struct_size = sizeof(*made->output);
-  made->output->name = "energy";
-  made->output->size = 1;
-  made->output->differentiable = 1;
   made->info->struct_size = sizeof(*made->info);
+  made->info->description = description;
   made->info->entries = DEEPMD_EDGES;
-  made->info->ntypes = 2;
-  made->info->type_map = type_map;
-  made->info->rcut = 4.0;
-  made->info->sel = sel;
-  made->info->n_sel = 2;
-  made->info->packings = made->packing;
-  made->info->n_packings = 1;
-  made->info->outputs = made->output;
-  made->info->n_outputs = 1;
   *model = made;
   return 0;
 }

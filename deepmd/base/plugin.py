@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Registries of named components, and the loading of plugins through entry points."""
+
+import logging
+from collections.abc import Callable, Iterator, MutableMapping
+from importlib import metadata
+from typing import Any
+
+from deepmd.base.errors import InputError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+
+def identity(component: Any) -> str:
+    """Qualified name of a class or function; of a method of a class, that of the class."""
+    owner = getattr(component, "__self__", component)
+    if not hasattr(owner, "__qualname__"):
+        return f"{type(owner).__module__}.{type(owner).__qualname__} at {id(owner):#x}"
+    name = f"{owner.__module__}.{owner.__qualname__}"
+    if owner.__name__ in ("_", "<lambda>"):  # one of several
+        name += f", line {owner.__code__.co_firstlineno}"
+    return name
+
+
+def file_under(
+    table: MutableMapping[Any, Any],
+    key: Any,
+    component: Any,
+    *,
+    kind: str,
+    override: bool = False,
+    name: str | None = None,
+) -> None:
+    """Put a component into a table by name.
+
+    Parameters
+    ----------
+    table : dict
+    key : hashable
+    component : class or function
+        One of the same qualified name takes the place of the earlier one: its module was reloaded.
+    kind : str
+        Noun for messages: ``"descriptor"``.
+    override : bool
+        Whether it may take the place of another component.
+    name : str, optional
+        The key in messages.
+
+    Raises
+    ------
+    InputError
+        If another component has the key.
+    """
+    earlier = table.get(key)
+    if earlier is not None and not override and identity(earlier) != identity(component):
+        raise InputError(
+            f'{kind} "{key if name is None else name}" is registered by {identity(earlier)} '
+            f"and {identity(component)}",
+            fix="rename one of them, or register the second with override=True",
+        )
+    table[key] = component
+
+
+class Registry:
+    """Components of one kind by name.
+
+    Parameters
+    ----------
+    kind : str
+        What the components are, for messages: ``"descriptor"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._by_name: dict[str, Any] = {}
+
+    def register(self, *names: str, override: bool = False) -> Callable[[Any], Any]:
+        """Return a decorator that files its object under ``names``; the first is the main one.
+
+        A name that another object has is an error unless ``override`` is set.
+        """
+
+        def decorate(component: Any) -> Any:
+            filed = dict(self._by_name)
+            for name in names:
+                file_under(filed, name, component, kind=self.kind, override=override)
+            self._by_name = filed
+            return component
+
+        return decorate
+
+    def get(self, name: str, *, where: str | None = None) -> Any:
+        """Return the component called ``name``.
+
+        Raises
+        ------
+        InputError
+            If there is none; the nearest name is suggested.
+        """
+        if name not in self._by_name:
+            fix = "; ".join(filter(None, (did_you_mean(name, self._by_name), *failed_plugins())))
+            raise InputError(f'unknown {self.kind} "{name}"', where=where, fix=fix)
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over (name, component)."""
+        return iter(self._by_name.items())
+
+
+def make_plugin_registry(name: str) -> type:
+    """Return a class with a registry of its own, to derive base classes of plugins from.
+
+    It has ``register(key)``, a class decorator, and ``get_class_by_type(key)``.
+    """
+    registry = Registry(name)
+
+    class Plugins:
+        """Classes by name."""
+
+        @classmethod
+        def register(cls, key: str, *, override: bool = False) -> Callable[[type], type]:
+            """Return a decorator that files a class under ``key``."""
+            return registry.register(key, override=override)
+
+        @classmethod
+        def get_class_by_type(cls, key: str) -> type:
+            """Return the class filed under ``key``."""
+            return registry.get(key)
+
+    return Plugins
+
+
+_loaded: set[str] = set()
+_failed: dict[str, str] = {}
+
+
+def load_entry_points(group: str) -> None:
+    """Import every plugin of an entry point group, once; importing does the registering.
+
+    One that fails is reported, and again where something is missing; the others are loaded.
+    """
+    if group in _loaded:
+        return
+    _loaded.add(group)
+    for point in metadata.entry_points(group=group):
+        try:
+            point.load()
+        except Exception as error:  # noqa: BLE001  code of other authors
+            _failed[f"{group} {point.name}"] = f"{type(error).__name__}: {error}"
+            log.warning("%s", failed_plugins()[-1])
+        else:
+            log.debug("plugin %s loaded from %s", point.name, point.value)
+
+
+def failed_plugins() -> list[str]:
+    """Return a line about every plugin that could not be loaded."""
+    return [f"plugin {name} could not be loaded ({error})" for name, error in _failed.items()]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Type embeddings of DeePMD-kit's TensorFlow, folded into arrays that models here have.
+
+There the section ``type_embedding`` gives a network of the types to the whole model. With a typed
+descriptor, the first layers of its embedding and of the fitting see the vectors of the types beside
+their other inputs: for given types these are constant, a part of the bias. With DPA-1 the vectors
+are those of its own, single layer.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from deepmd.base.errors import NotAvailableError
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
+from deepmd.graphs.names import LAYER, TYPE_EMBEDDING
+
+Find = Callable[[str], Any]
+#: Settings of the section, and what they are called here; others concern the training.
+SETTINGS = (
+    "neuron",
+    "activation_function",
+    "resnet_dt",
+    "precision",
+    "use_econf_tebd",
+    "use_tebd_bias",
+)
+
+
+class TypeVectors:
+    """Vectors of the types of a graph.
+
+    Attributes
+    ----------
+    vectors : (ntypes, width)
+    used : set of str
+        Names of the nodes that they come from.
+    """
+
+    def __init__(self, section: dict[str, Any], type_map: list[str], find: Find) -> None:
+        given = {"neuron": [8], "activation_function": "tanh"}
+        given |= {k: section[k] for k in SETTINGS if k in section}
+        module = TypeEmbedding(len(type_map), padding=False, type_map=type_map, **given)
+        self.used: set[str] = set()
+        for k, layer in enumerate(module.embedding.layers):
+            for name, array in LAYER.items():
+                old, node = getattr(layer, name), TYPE_EMBEDDING.format(array=array, l=k + 1)
+                new = find(node)
+                if old is None:
+                    continue
+                if new is None or np.size(new) != old.size:
+                    raise _unlike(node)
+                setattr(layer, name, np.asarray(new).reshape(old.shape).astype(old.dtype))
+                self.used.add(node)
+        self.vectors = np.asarray(module(), dtype=np.float64)
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return self.vectors.shape[1]
+
+    def single_layer(self) -> np.ndarray:
+        """Weights (ntypes, width) of one linear layer with the same vectors."""
+        n, unit = len(self.vectors), np.eye(len(self.vectors))
+        residual = {n: unit, 2 * n: np.hstack([unit, unit])}
+        return self.vectors - residual.get(self.width, 0.0)
+
+    def folded(self, w: np.ndarray, b: np.ndarray, types: list[int], before: int) -> Any:
+        """Layer without the inputs of types, (w, b).
+
+        Parameters
+        ----------
+        w, b : arrays
+            Of the layer with them.
+        types : list of int
+            Whose vectors it sees.
+        before : int
+            Inputs in front of them.
+
+        Raises
+        ------
+        NotAvailableError
+            If the layer adds its input to its output.
+        """
+        n_in, n_out = w.shape
+        behind = before + self.width * len(types)
+        if behind > n_in:
+            raise _unlike("filter_type_all/matrix_1")
+        if n_out in (n_in, 2 * n_in):
+            raise NotAvailableError(
+                "a type embedding in a layer that adds its input to its output is not read",
+                fix="train the model again with another width of the first layer",
+            )
+        given = np.concatenate([self.vectors[t] for t in types])
+        return np.concatenate([w[:before], w[behind:]]), b + given @ w[before:behind]
+
+
+def _sorted(center: str, neighbor: str) -> tuple[int, ...]:
+    return tuple(sorted((int(center), int(neighbor))))
+
+
+def _unlike(node: str) -> NotAvailableError:
+    return NotAvailableError(f'a type embedding of another form than "{node}" has is not read')
+
+
+class SharedNetworks:
+    """Arrays of networks per type, made of those that a graph has for all types together.
+
+    Calling it with the name of a node returns an array, or None.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the array of a node of the graph.
+    vectors : TypeVectors, optional
+        Which networks of the graph see.
+    split : set of str
+        Suffixes of descriptors whose networks a graph has for neighbors, and the model for pairs.
+    excluded : dict of str to set of pairs
+        Types that do not see each other, the smaller first, by suffix: pairs without network.
+    dim_descrpt : int
+        Width of the descriptor, without vectors of types.
+    """
+
+    def __init__(
+        self,
+        find: Find,
+        vectors: TypeVectors | None,
+        split: set[str],
+        excluded: Mapping[str, set[tuple[int, ...]]],
+        dim_descrpt: int,
+    ) -> None:
+        self.find, self.vectors, self.split, self.excluded = find, vectors, split, excluded
+        self.dim_descrpt = dim_descrpt
+        self.used: set[str] = set() if vectors is None else set(vectors.used)
+
+    def __call__(self, name: str) -> Any:
+        if self.vectors is not None and name == TYPE_EMBEDDING.format(array="matrix", l=1):
+            return self.vectors.single_layer()
+        found = self.find(name)
+        return self._made(name) if found is None else found
+
+    def _made(self, name: str) -> Any:
+        """Return the array of a network for given types, from that for all of them."""
+        pair = re.fullmatch(r"filter_type_(all|\d+)(_\d+)?/(matrix|bias|idt)_(\d+)_(\d+)", name)
+        if pair is not None:
+            center, s, array, layer, neighbor = pair.groups()
+            if center != "all" and _sorted(center, neighbor) in self.excluded[s or ""]:
+                return None
+            if self.vectors is not None:
+                types = [int(t) for t in (neighbor, center) if t != "all"]
+                template = f"filter_type_all{s or ''}/{{array}}_{layer}"
+                return self._typed(template, array, types, first=layer == "1", before=1)
+            same = f"filter_type_all{s or ''}/{array}_{layer}_{neighbor}"
+            return self._used(same) if (s or "") in self.split else None
+        fitting = re.fullmatch(r"(layer_\d+|final_layer)_type_(\d+)/(matrix|bias|idt)", name)
+        if fitting is None or self.vectors is None:
+            return None
+        layer, center, array = fitting.groups()
+        first = layer == "layer_0"
+        return self._typed(f"{layer}/{{array}}", array, [int(center)], first=first, before=None)
+
+    def _used(self, name: str) -> Any:
+        found = self.find(name)
+        if found is not None:
+            self.used.add(name)
+        return found
+
+    def _typed(
+        self, template: str, array: str, types: list[int], *, first: bool, before: int | None
+    ) -> Any:
+        """Return an array of a layer; of the first one without the inputs of types.
+
+        These come behind ``before`` inputs, or behind the descriptor.
+        """
+        found = self._used(template.format(array=array))
+        if not first or array == "idt" or found is None or self.vectors is None:
+            return found
+        w, b = (np.asarray(self.find(template.format(array=a))) for a in ("matrix", "bias"))
+        before = self.dim_descrpt if before is None else before
+        folded = self.vectors.folded(w, b, types, before)
+        return folded[array == "bias"]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The training step of the NumPy backend, the reference for the others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from autograd import value_and_grad
+
+from deepmd.dpmodel import ops
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.loss import Loss, labels_of
+from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.module import assign, bind, split
+from deepmd.dpmodel.neighbors import Overflow
+from deepmd.dpmodel.optimizer import (
+    Adam,
+    adam_settings,
+    clip_factor,
+    global_norm,
+    part_of,
+)
+from deepmd.runtime.sharing import Sharing
+from deepmd.runtime.step import Metrics, StepOptions, TrainStep
+
+
+class NumPyTrainStep(TrainStep):
+    """Training on the neutral tree, with derivatives by the ``autograd`` package."""
+
+    name = "dpmodel"
+
+    def __init__(
+        self,
+        models: dict[str, Model],
+        losses: dict[str, Loss],
+        optimizer: Mapping[str, Any],
+        options: StepOptions,
+    ) -> None:
+        self._models, self._losses, self._options = dict(models), dict(losses), options
+        self._params = {task: split(m)[0] for task, m in models.items()}
+        settings = adam_settings(optimizer)
+        self._optimizers = {task: Adam(**settings) for task in models}
+        self._sharing = Sharing(models)
+        self.overflow = Overflow()
+
+    def _loss(
+        self, task: str, batch: Batch, lr: float, params: Mapping[str, Any], *, training: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        model, loss = bind(self._models[task], params), self._losses[task]
+        inputs = prepare(model.expand(batch), model.packings(), self.overflow)
+        labels = labels_of(batch)
+        pred = loss.predict(model, inputs, batch.n_frames, labels, order=2 if training else 1)
+        return loss(lr, pred, labels)
+
+    def gradients(
+        self, task: str, batch: Batch, lr: float
+    ) -> tuple[Metrics, dict[str, np.ndarray]]:
+        """Return the figures of a batch and the gradient of every parameter."""
+        figures: Metrics = {}
+
+        def objective(params: dict[str, Any]) -> Any:
+            value, more = self._loss(task, batch, lr, params, training=True)
+            for k, v in more.items():
+                # A figure without a label is the number NaN, not an array.
+                figures[k] = v if isinstance(v, float) else float(ops.stop_gradient(v))
+            return value
+
+        value, grads = value_and_grad(objective)(self._params[task])
+        return {"loss": float(value), **figures}, grads
+
+    def step(self, task: str, batch: Batch, lr: float) -> Metrics:
+        metrics, grads = self.gradients(task, batch, lr)
+        if self._options.gradient_max_norm is not None:
+            factor = clip_factor(global_norm(grads), self._options.gradient_max_norm)
+            grads = {k: factor * g for k, g in grads.items()}
+        self._params[task] = self._optimizers[task].update(self._params[task], grads, lr)
+        self._sharing.spread(task, self._params.__getitem__)
+        self._sharing.spread(task, lambda name: self._optimizers[name].counts)
+        self._sharing.spread(task, lambda name: self._optimizers[name].first)
+        self._sharing.spread(task, lambda name: self._optimizers[name].second)
+        return metrics
+
+    def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
+        value, more = self._loss(task, batch, lr, self._params[task], training=False)
+        return {"loss": float(value), **{k: float(v) for k, v in more.items()}}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            f"{task}/{name}": value
+            for task, optimizer in self._optimizers.items()
+            for name, value in optimizer.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        for task, optimizer in self._optimizers.items():
+            optimizer.load_state(part_of(state, f"{task}/"))
+
+    def model(self, task: str) -> Model:
+        model = Model.deserialize(self._models[task].serialize())
+        assign(model, self._params[task])
+        return model

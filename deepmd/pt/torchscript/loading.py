@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""TorchScript programs, opened only if they compute and do nothing else.
+
+TorchScript has operators that write files (``aten::save``) or map them into memory. Programs may
+use the operators of ``allowed_operators.txt`` and no others. The only code that runs while PyTorch
+opens an archive are the methods ``__setstate__`` of its classes: archives with such are refused
+unopened.
+"""
+
+import functools
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepmd.base.errors import ModelFileError
+from deepmd.io.archive import packed
+
+#: Classes of PyTorch's libraries, which restore themselves by code of their own.
+_FOREIGN_CLASS = re.compile(rb"torch\W+classes\b")
+#: Brackets within brackets; the parser of TorchScript calls itself for each.
+_MAX_BRACKETS = 100
+
+
+def load_program(
+    records: Mapping[str, bytes], path: str | os.PathLike[str], device: torch.device
+) -> torch.jit.ScriptModule:
+    """Return the program in the records of an archive.
+
+    Raises
+    ------
+    ModelFileError
+        If it uses operators that are not allowed.
+    """
+    check_records(records)
+    # Where errors were in the source; takes a third of the time to open.
+    needed = {k: v for k, v in records.items() if not k.endswith(".debug_pkl")}
+    # As torch.jit.load, which does not give access to the functions of a program.
+    unit: Any = torch._C.CompilationUnit()
+    open_in: Any = torch._C.import_ir_module_from_buffer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = open_in(unit, packed(needed, path).getvalue(), device, {}, False)
+        check_operators(f.graph for f in unit.get_functions())
+        program = torch.jit._recursive.wrap_cpp_module(module)
+        check_arrays([*program.parameters(), *program.buffers()])
+        return program
+
+
+def check_records(records: Mapping[str, bytes]) -> None:
+    """Raise ModelFileError if opening the archive of these records would run code."""
+    for name, data in records.items():
+        code = name.startswith("code/")
+        if not code and not name.endswith(".pkl"):
+            continue
+        if b"__setstate__" in data or _FOREIGN_CLASS.search(data):
+            raise _refused(f"{name} restores objects by code of its own")
+        if code and name.endswith(".py") and brackets(data) > _MAX_BRACKETS:
+            raise _refused(f"{name} nests its expressions too deeply")
+
+
+def brackets(code: bytes) -> int:
+    """Return how deeply the brackets of a text are nested."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[()\[\]{}]", code):
+        depth += 1 if bracket in b"([{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def check_operators(graphs: Iterable[Any]) -> None:
+    """Raise ModelFileError if a graph has operators that are not allowed."""
+    found: set[str] = set()
+    todo = list(graphs)
+    while todo:
+        for node in todo.pop().nodes():
+            found.add(node.kind())
+            todo += node.blocks()
+    exact, prefixes = allowed_operators()
+    wrong = sorted(k for k in found - exact if not k.startswith(prefixes))
+    if wrong:
+        raise _refused(f"its program uses {', '.join(wrong[:5])}")
+
+
+def check_arrays(arrays: Iterable[torch.Tensor]) -> None:
+    """Raise ModelFileError if an array reaches beyond its memory, which PyTorch does not check."""
+    for x in arrays:
+        steps = [(n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True)]
+        last = x.storage_offset() + sum(steps)
+        beyond = (last + 1) * x.element_size() > x.untyped_storage().nbytes()
+        beyond |= x.data_ptr() == x.storage_offset() * x.element_size()  # an empty record
+        if x.numel() and (beyond or min([x.storage_offset(), *steps]) < 0):
+            raise _refused(f"an array of shape {tuple(x.shape)} reaches beyond its record")
+
+
+@functools.cache
+def allowed_operators() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the operators that programs may use, and the prefixes of such.
+
+    They are the lines of ``allowed_operators.txt``: an operator, ``aten::add``, or a prefix that
+    ends in ``*``, ``deepmd::*``. ``#`` begins a comment.
+    """
+    text = (Path(__file__).parent / "allowed_operators.txt").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    exact = frozenset(x for x in lines if x and not x.endswith("*"))
+    return exact, tuple(x[:-1] for x in lines if x.endswith("*"))
+
+
+def _refused(why: str) -> ModelFileError:
+    return ModelFileError(
+        f"{why}, which no model needs",
+        fix="the file was not opened; ask whoever made it, or convert its .dp",
+    )

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Evaluation of batches: what a backend gives to inference, and the NumPy form of it."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
+from deepmd.dpmodel.neighbors import Overflow
+from deepmd.io.files import (
+    SINGLE,
+    branch_of,
+    branch_params,
+    min_nbor_dist_of,
+    models_of,
+)
+from deepmd.io.guard import opening
+from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk, assemble, collect, partition
+
+
+class Evaluator:
+    """A model that can be evaluated: by NumPy, where a backend has no form of its own.
+
+    Attributes
+    ----------
+    model : Model
+        The neutral model: cutoff, types, dimensions, output definition.
+    overflow : Overflow
+        How often an atom had more neighbors than ``sel``.
+    model_def_script : dict
+        The model section of the input it was trained with; empty if the file does not say.
+    min_nbor_dist : float or None
+        Smallest distance of the training data [Å].
+    max_edges : int
+        Largest number of edges, and of atoms, evaluated at a time.
+    interleave : bool
+        Whether chunks should be alike, see :func:`deepmd.runtime.chunks.partition`.
+    """
+
+    model: Model
+    #: Its task in a file of several.
+    branch = SINGLE
+    #: Atoms in one call that keep the device busy without exhausting its memory.
+    batch_atoms = 1024
+    max_edges = EDGES_PER_CHUNK
+    interleave = False
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        model_def_script: Mapping[str, Any] | None = None,
+        min_nbor_dist: float | None = None,
+    ) -> None:
+        self.model = model
+        self.model_def_script = dict(model_def_script or {})
+        self.min_nbor_dist = min_nbor_dist
+        self.overflow = Overflow()
+
+    @classmethod
+    def of_tree(
+        cls, tree: Mapping[str, Any], path: str | os.PathLike[str], head: str | None = None
+    ) -> Self:
+        """Return the evaluator of a stored tree; ``head`` names the task if there are several.
+
+        Raises
+        ------
+        ModelFileError
+            If the tree holds no model, or one that does not give the results of its probes.
+        """
+        from deepmd.runtime.probes import check_probes  # which evaluates with this module
+
+        with opening(path):
+            models = models_of(tree)
+            branch = branch_of(models, head, path)
+            model = Model.deserialize(models[branch])
+            check_probes(model, tree.get("probes"))
+            section = branch_params(tree.get("model_def_script") or {}, branch)
+            min_dist = min_nbor_dist_of(tree)
+        # Outside: what a framework refuses is no fault of the file.
+        made = cls(model, model_def_script=section, min_nbor_dist=min_dist)
+        made.branch = branch
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        data, about = self.model.serialize(), (self.model_def_script, self.min_nbor_dist)
+        return _rebuilt, (type(self), data, *about, self.branch)
+
+    @property
+    def module(self) -> Any:
+        """The model in the form of the backend: for NumPy and JAX, the neutral model."""
+        return self.model
+
+    def evaluate(
+        self,
+        batch: Batch,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        extra: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
+        batch = self.model.expand(batch)
+        parts = partition(
+            self.model,
+            batch,
+            max_edges=self.max_edges,
+            overflow=self.overflow,
+            interleave=self.interleave,
+        )
+        raw = collect(self.model, batch, self.run(parts, batch.n_frames, derivatives, extra))
+        return assemble(self.model, batch, raw, derivatives)
+
+    def run(
+        self,
+        parts: Iterable[Chunk],
+        n_frames: int,
+        derivatives: Sequence[str],
+        extra: Sequence[str],
+    ) -> Iterator[tuple[Chunk, dict[str, Any]]]:
+        """Evaluate the chunks of a batch, each with its results; they may be padded at the end.
+
+        A backend that evaluates chunk by chunk gives a :meth:`chunk_function` instead.
+
+        Parameters
+        ----------
+        parts : iterable of Chunk
+            Made one at a time, so that not all of them are in memory.
+        n_frames : int
+            Of the batch.
+        derivatives, extra
+            See :meth:`evaluate`.
+        """
+        forward = self.chunk_function(derivatives, extra)
+        for chunk in parts:
+            yield chunk, forward(chunk.inputs)
+
+    def chunk_function(
+        self, derivatives: Sequence[str], extra: Sequence[str]
+    ) -> Callable[[Inputs], dict[str, np.ndarray]]:
+        """Return the function that evaluates a chunk.
+
+        Its results are those of :meth:`Model.forward_edges`, or of :meth:`Model.atomic` where no
+        derivatives are wanted.
+        """
+
+        def forward(inputs: Inputs) -> dict[str, Any]:
+            if derivatives:
+                return self.model.forward_edges(inputs, extra)
+            return self.model.atomic(inputs, extra)
+
+        return forward
+
+    def hessian(self, batch: Batch) -> np.ndarray:
+        """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
+        inputs = prepare(batch, self.model.packings(), self.overflow)
+        return np.asarray(frame_hessian(self.model, inputs))
+
+
+def _rebuilt(
+    kind: type[Evaluator],
+    data: dict,
+    script: Mapping[str, Any],
+    min_nbor_dist: float | None,
+    branch: str,
+) -> Evaluator:
+    """Return the evaluator that was pickled, without the program of its file."""
+    made = kind(Model.deserialize(data), model_def_script=script, min_nbor_dist=min_nbor_dist)
+    made.branch = branch
+    return made

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From an input file to a plan: everything that is decided before something is built."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import logging
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepmd.base.errors import DataError, InputError, ModelFileError
+from deepmd.data.dataset import count_observed
+from deepmd.data.neighbor_stat import drop_close_pairs, model_selections, update_sel
+from deepmd.data.sampler import read_blocks
+from deepmd.data.search import open_systems
+from deepmd.data.system import System
+from deepmd.dpmodel.loss import Loss
+from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.model.spin_section import spin_settings
+from deepmd.io.files import SINGLE, branch_params
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.train.checkpoints import read_newest
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Branch:
+    """The sections of one task, references into the whole input."""
+
+    name: str
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    data: dict[str, Any]
+    where: str = "training"
+
+
+def branches(config: Mapping[str, Any]) -> list[Branch]:
+    """Return the tasks of a normalized input."""
+    training, model = config["training"], config["model"]
+    if "model_dict" not in model:
+        return [Branch(SINGLE, model, config["loss"], training)]
+    return [
+        Branch(
+            name,
+            section,
+            config["loss_dict"][name],
+            training["data_dict"][name],
+            f"training/data_dict/{name}",
+        )
+        for name, section in model["model_dict"].items()
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """File that a training starts from.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    path : path
+    restart : bool
+        Whether the training that wrote it is continued.
+    """
+
+    checkpoint: Checkpoint
+    path: Path
+    restart: bool = False
+
+
+#: Training and validation systems of every task.
+Systems = Mapping[str, tuple[list[System], list[System] | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Plan of a training.
+
+    Attributes
+    ----------
+    text : str
+        The complete input, as it is written to ``out.json``: defaults filled in, numbers in place of
+        ``"auto"``, and what is noted about the models. Checkpoints have its ``model`` section.
+    systems : dict of str to (list of System, list of System or None)
+    start : Start or None
+    seed : int
+        Of the order of the data; that of the checkpoint where one is continued.
+    min_nbor_dist : float or None
+        Smallest distance of the training data [Å].
+    """
+
+    text: str
+    systems: Systems
+    start: Start | None
+    seed: int
+    min_nbor_dist: float | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The complete input, a copy every time."""
+        return json.loads(self.text)
+
+    @property
+    def continued(self) -> Checkpoint | None:
+        """Checkpoint of the training that is continued."""
+        return self.start.checkpoint if self.start is not None and self.start.restart else None
+
+
+def make_plan(
+    config: dict[str, Any], start: Start | None = None, *, skip_neighbor_stat: bool = False
+) -> Plan:
+    """Open the data of a normalized input, and decide what it leaves open.
+
+    Parameters
+    ----------
+    config : dict
+        It is not changed.
+    start : Start, optional
+    skip_neighbor_stat : bool
+        Do not go through the data to count neighbors.
+    """
+    config = copy.deepcopy(config)
+    tasks = branches(config)
+    systems = {branch.name: open_both(branch) for branch in tasks}
+    known = None if start is None or not start.restart else start.checkpoint
+    min_dist = math.inf
+    for branch in tasks:
+        if known is not None:
+            _take_over_sel(branch, branch_params(known.model_params, branch.name))
+        elif not skip_neighbor_stat:
+            min_dist = min(min_dist, _count_neighbors(branch, systems[branch.name][0]))
+        _refuse_auto(branch)
+        if Loss.registry.get(branch.loss.get("type", "ener")).wants_hessian(branch.loss):
+            branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
+        _note_types(branch, systems[branch.name][0], start)
+    if known is not None and known.min_nbor_dist is not None:
+        min_dist = known.min_nbor_dist
+    return Plan(
+        as_json(config),
+        systems,
+        start,
+        0 if known is not None else _choose_seed(config["training"]),
+        min_dist if math.isfinite(min_dist) else None,
+    )
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """Return the text of an input."""
+    return json.dumps(data, indent=4, ensure_ascii=False)
+
+
+def read_start(
+    backend: Any,
+    suffix: str,
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+) -> Start | None:
+    """Read the file that the training starts from, if one is given."""
+    given = restart or init_model
+    if given is not None:
+        checkpoint, path = read_newest(given, suffix, backend.read_checkpoint)
+        log.info("Read %s (step %d).", path, checkpoint.step)
+        return Start(checkpoint, path, restart=bool(restart))
+    if init_frz_model is None:
+        return None
+    from deepmd.backend.backend import Backend
+
+    tree = Backend.detect_backend_by_model(init_frz_model)().serialize_hook(init_frz_model)
+    if "model" not in tree:
+        raise ModelFileError("holds no single model", where=init_frz_model, fix="freeze one branch")
+    log.info("Read %s.", init_frz_model)
+    model, section = Model.deserialize(tree["model"]), tree.get("model_def_script") or {}
+    return Start(Checkpoint({SINGLE: model}, section), Path(init_frz_model))
+
+
+def _choose_seed(training: Mapping[str, Any]) -> int:
+    """Return the seed of the order of the data; a new one, which is logged, if none is given."""
+    seed = training.get("seed")
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+        log.info("training/seed is not given; %d is used", seed)
+    return int(seed)
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def within(section: str) -> Iterator[None]:
+    """Put the section of the input before the place of an error in the data."""
+    try:
+        yield
+    except DataError as error:
+        where = f"{section}: {error.where}"
+        raise DataError(error.what, where=where, fix=error.fix) from None
+
+
+def open_data(branch: Branch, kind: str) -> list[System]:
+    """Open the systems of ``training_data`` or ``validation_data``."""
+    section = branch.data[kind]
+    type_map = branch.model.get("type_map")
+    if not type_map:
+        raise InputError("no type_map", where="model", fix='name the types, e.g. ["O", "H"]')
+    with within(f"{branch.where}/{kind}"):
+        blocks = read_blocks(section.get("auto_prob", "prob_sys_size"))
+        systems = open_systems(
+            section["systems"],
+            type_map=type_map,
+            patterns=section.get("rglob_patterns"),
+            blocks=[(first, end) for first, end, _ in blocks],
+        )
+        drop_close_pairs(systems, section.get("min_pair_dist", 0.0))
+        return systems
+
+
+def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
+    """Open training and validation data; the latter may be absent."""
+    train, given = open_data(branch, "training_data"), branch.data.get("validation_data")
+    return train, open_data(branch, "validation_data") if given else None
+
+
+def _note_types(branch: Branch, systems: Sequence[System], start: Start | None) -> None:
+    """Note the types that occur in the data of a new model, or what its file says about it."""
+    if start is not None:
+        info = branch_params(start.checkpoint.model_params, branch.name).get("info")
+        if info:
+            branch.model["info"] = {**info, **(branch.model.get("info") or {})}
+        return
+    names = branch.model["type_map"]
+    counts = count_observed(systems, len(names))
+    seen = [name for name, n in zip(names, counts, strict=True) if n]
+    if missing := [name for name in names if name not in seen]:
+        log.warning("no atom of type %s is in the training data", ", ".join(missing))
+    branch.model.setdefault("info", {})["observed_type"] = seen
+
+
+# -- numbers of neighbors -------------------------------------------------------------------------
+
+
+def _count_neighbors(branch: Branch, systems: list[System]) -> float:
+    """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
+    names, spin = branch.model["type_map"], branch.model.get("spin")
+    scale = spin_settings(spin, names)["virtual_scale"] if spin else None
+    found = list(model_selections(branch.model))
+    min_dist = update_sel(found, systems, len(names), virtual_scale=scale)
+    for one in found:
+        log.info("neighbor selection: %s", one.value)
+    log.info("minimal neighbor distance: %f", min_dist)
+    return min_dist
+
+
+def _take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:
+    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
+    before = {one.where: one.value for one in model_selections(known)}
+    for one in model_selections(branch.model):
+        if isinstance(one.value, str):
+            one.value = copy.deepcopy(before.get(one.where, one.value))
+
+
+def _refuse_auto(branch: Branch) -> None:
+    """Raise InputError if a ``sel`` of the branch's model section is still ``"auto"``."""
+    for one in model_selections(branch.model):
+        if isinstance(one.value, str):
+            raise InputError(
+                f'"{one.value}" needs the neighbor statistics',
+                where=one.where,
+                fix="leave out --skip-neighbor-stat, or give numbers",
+            )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Models of TensorFlow beside those of PyTorch in one run, and crystals with a full ``sel``."""
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+from crystal import rock_salt
+
+from deepmd.base.native import library
+from deepmd.infer import DeepPot
+
+COMMANDS = """
+units metal
+atom_style atomic
+atom_modify map yes
+neighbor 1.0 bin
+read_data crystal.data
+pair_style deepmd {models} {more}
+pair_coeff * * O H
+{after}
+compute pea all pe/atom
+thermo_style custom step pe press
+thermo_modify line one format float %.15g
+dump 1 all custom 1 {dump} id type x y z fx fy fz c_pea
+dump_modify 1 sort id format float %.15g
+run {steps}
+"""
+
+
+def write_data(folder, coord, cell, atype):
+    """Write a data file of an orthogonal cell."""
+    edges = "".join(
+        f"0 {length!r} {a}lo {a}hi\n"
+        for length, a in zip(np.diag(cell).tolist(), "xyz", strict=True)
+    )
+    rows = "".join(
+        f"{k + 1} {t + 1} {x!r} {y!r} {z!r}\n"
+        for k, (t, (x, y, z)) in enumerate(zip(atype.tolist(), coord.tolist(), strict=True))
+    )
+    (folder / "crystal.data").write_text(
+        f"rock salt\n\n{len(coord)} atoms\n2 atom types\n{edges}\nMasses\n\n1 16\n2 2\n\nAtoms\n\n{rows}"
+    )
+
+
+@pytest.fixture
+def file(random_model, tmp_path):
+    """Path without suffix of a small model whose ``sel`` cuts shells of rock salt."""
+    random_model(tmp_path / "model.pth", fitting={}, sel=[7, 8])
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ties_in_a_crystal(ranks, lammps, file, tmp_path):
+    """Of neighbors that are equally far LAMMPS and Python keep the same, on any number of ranks."""
+    coord, cell, atype = rock_salt((3, 2, 2))
+    write_data(tmp_path, coord, cell, atype)
+    text = COMMANDS.format(models="model.pth", more="", after="", dump="a.dump", steps=0)
+    dump = lammps(text, ranks=ranks).dump("a.dump")[0]
+    out = DeepPot(str(file.with_suffix(".dp"))).eval(
+        coord[None], cell.reshape(1, 9), atype, atomic=True
+    )
+    np.testing.assert_allclose(dump[:, 8], out[3].ravel(), rtol=1e-11)
+    np.testing.assert_allclose(dump[:, 5:8], out[1][0], atol=1e-10)
+
+
+needs_tensorflow = pytest.mark.skipif(
+    library("deepmd_backend_tensorflow") is None, reason="the TensorFlow backend is not built"
+)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_two_frameworks_in_one_run(ranks, lammps, file, tmp_path):
+    """A model as .pb and as .pth: equal forces, and a deviation of zero."""
+    pytest.importorskip("tensorflow")
+    from deepmd.entrypoints.convert_backend import convert_backend
+
+    convert_backend(INPUT=str(file.with_suffix(".dp")), OUTPUT=str(file.with_suffix(".pb")))
+    coord, cell, atype = rock_salt((2, 2, 2))
+    coord += np.random.default_rng(0).normal(scale=0.1, size=coord.shape)
+    write_data(tmp_path, coord, cell, atype)
+    after = "velocity all create 300 1\nfix 1 all nve\ntimestep 0.0005"
+    text = COMMANDS.format(
+        models="model.pb model.pth",
+        more="out_freq 1 out_file d.out",
+        after=after,
+        dump="both.dump",
+        steps=3,
+    )
+    one = COMMANDS.format(models="model.pth", more="", after=after, dump="pth.dump", steps=3)
+    run = lammps(text + "clear\n" + one, ranks=ranks)
+    both, pth = run.dump("both.dump"), run.dump("pth.dump")
+    np.testing.assert_allclose(both[..., 2:], pth[..., 2:], rtol=1e-10, atol=1e-10)
+    numbers = np.loadtxt(tmp_path / "d.out")
+    assert numbers.shape[0] == 4 and np.abs(numbers[:, 1:]).max() < 1e-10
+
+
+@needs_tensorflow
+@pytest.mark.slow  # XLA compiles for every size
+def test_a_saved_model_of_deepmd_kit(lammps, tmp_path):
+    """A SavedModel of DeePMD-kit beside the same model as .pth."""
+    pytest.importorskip("tensorflow")
+    path = REFERENCE / "models" / "se_e2_a_oneside.savedmodel"
+    if not path.is_dir():
+        pytest.skip("the reference data are not here")
+    coord, cell, atype = rock_salt((2, 2, 2))
+    coord += np.random.default_rng(0).normal(scale=0.1, size=coord.shape)
+    write_data(tmp_path, coord, cell, atype)
+    models = f"{path} {path.with_suffix('.pth')}"
+    text = COMMANDS.format(
+        models=models, more="out_freq 1 out_file d.out", after="", dump="a.dump", steps=0
+    ).replace("O H", "Ni O")
+    lammps(text)
+    assert np.abs(np.loadtxt(tmp_path / "d.out")[1:]).max() < 1e-10

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The fused embedding against its reference: values, forces, and gradients of a loss of both."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from deepmd.dpmodel import ops  # noqa: E402
+from deepmd.dpmodel.model import prepare  # noqa: E402
+from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
+from deepmd.pt.lift import convert  # noqa: E402
+from tests.pt.models import batch, model  # noqa: E402
+
+
+def _rows(vec, k):
+    """Some rows (n, k, 4) that depend on vec smoothly."""
+    space = ops.xp(vec)
+    r = space.reshape(vec, (-1, k, 3))
+    return space.concat([space.sum(r * r, axis=-1, keepdims=True) * 0.3, r], axis=-1)
+
+
+def _gradients(network, vec, k, mix, order):
+    """Loss of energy and force; gradients for the network and for what comes after it."""
+
+    def energy(v):
+        t = network.contract(_rows(v, k), order=order)
+        return {"t": t}, [(torch.tanh(t * mix) ** 2).sum()]
+
+    values, (g,) = ops.edge_gradient(vec, energy, order=2)
+    loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
+    wanted = [p for p in network.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(loss, [mix, *wanted])
+    return [x.detach() for x in (values["t"], g, *grads)]
+
+
+@pytest.mark.parametrize("neuron", [[3], [4, 8, 16], [5, 5, 10], [3, 7]])
+@pytest.mark.parametrize("block", [1, 64, 100_000])
+def test_same_gradients(neuron, block, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    rng = np.random.default_rng(2)
+    network = convert(EmbeddingNetwork(1, neuron, seed=1))
+    vec = torch.tensor(rng.normal(size=(5 * 3, 3)))
+    mix = torch.tensor(rng.normal(size=(1, neuron[-1], 4)), requires_grad=True)
+    expected = _gradients(network, vec, 3, mix, order=3)
+    found = _gradients(network, vec, 3, mix, order=2)
+    assert _is_fused(_rows(vec, 3), network, order=2)
+    for a, b in zip(found, expected, strict=True):
+        scale = float(b.abs().max())
+        assert float((a - b).abs().max()) <= 1e-13 * max(scale, 1.0)
+
+
+@pytest.mark.parametrize("block", [64, 100_000])
+def test_types_in_the_first_layer(block, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    rng = np.random.default_rng(3)
+    network = convert(EmbeddingNetwork(4, [5, 10], seed=1))
+    vec = torch.tensor(rng.normal(size=(5 * 3, 3)))
+    table = torch.tensor(rng.normal(size=(3, 5)), requires_grad=True)
+    index = torch.tensor(rng.integers(-1, 3, (5, 3)))
+
+    def gradients(order):
+        def energy(v):
+            t = network.contract(_rows(v, 3), table, index, order=order)
+            return {"t": t}, [(torch.tanh(t) ** 2).sum()]
+
+        values, (g,) = ops.edge_gradient(vec, energy, order=2)
+        loss = (g * torch.arange(3.0)).pow(2).sum() + 0.7 * values["t"].sum()
+        wanted = [table, *(p for layer in network.layers for p in (layer.w, layer.b))]
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        return [values["t"], g, *(x for x in grads if x is not None)]
+
+    for a, b in zip(gradients(2), gradients(3), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_other_networks_take_the_reference():
+    r = torch.ones((2, 3, 4), dtype=torch.float64)
+    assert _is_fused(r, EmbeddingNetwork(1, [2, 4]))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], resnet_dt=True))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], bias=False))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4], activation_function="gelu"))
+    assert not _is_fused(r[:0], EmbeddingNetwork(1, [2, 4]))
+    assert not _is_fused(r, EmbeddingNetwork(1, [2, 4]), order=3)
+
+
+def _is_fused(r, network, order=2):
+    layers, options = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
+    form = embed_contract.form(r, layers, options=options, table=None, order=order)
+    return form is not embed_contract.reference
+
+
+def _training_gradients(lifted, inputs, n, order=2):
+    pred = lifted.predict(inputs, n, order=order)
+    loss = pred["force"].pow(2).sum() + pred["energy"].pow(2).sum() + pred["virial"].sum()
+    return torch.autograd.grad(loss, list(lifted.parameters()))
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_whole_models(one_sided):
+    lifted = convert(model(type_one_side=one_sided))
+    b = batch()
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+    found = _training_gradients(lifted, inputs, b.n_frames)
+    for a, e in zip(found, _training_gradients(lifted, inputs, b.n_frames, order=3), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_by_position_are_right():
+    lifted = convert(model())
+    b = batch((4,), periodic=(False,))
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+
+    def force(vec):
+        raw = lifted.forward_edges(inputs._replace(vec=vec), order=3)
+        return raw["energy_grad"]
+
+    vec = inputs.vec.clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(force, (vec,), atol=1e-7)
+
+
+def test_frozen_embedding_still_gives_gradients_of_the_rest():
+    neutral = model()
+    neutral.atomic_model.descriptor.trainable = False
+    lifted = convert(neutral)
+    b = batch()
+    inputs = prepare(b, lifted.packings()).map(torch.tensor)
+    whole = convert(model())
+    names = [k for k, _ in whole.named_parameters()]
+    every = dict(zip(names, _training_gradients(whole, inputs, b.n_frames), strict=True))
+    some = _training_gradients(lifted, inputs, b.n_frames)
+    for (name, _), g in zip(lifted.named_parameters(), some, strict=True):
+        torch.testing.assert_close(g, every[name], rtol=1e-12, atol=1e-13)
