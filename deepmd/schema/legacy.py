@@ -125,7 +125,7 @@ def _move_systems(data: dict[str, Any], training: dict[str, Any]) -> None:
     start = rate.get("start_lr", 1e-3)
     try:
         stop = start * rate["decay_rate"] ** (steps / rate.get("decay_steps", 5000))
-    except (TypeError, ZeroDivisionError):
+    except (TypeError, ArithmeticError):
         return  # not numbers, which the check reports
     rate.pop("decay_rate")
     rate["start_lr"] = start

@@ -6,6 +6,7 @@ COUNT FOLDER`` makes and opens mutants, with the number before each on its outpu
 """
 
 import contextlib
+import copy
 import json
 import logging
 import resource
@@ -113,7 +114,7 @@ def mutated_tree(tree: Any, rng: np.random.Generator) -> Any:
         holders = list(_holders(tree))
         holder = holders[rng.integers(0, len(holders))]
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
-        value = VALUES[rng.integers(0, len(VALUES))]
+        value = copy.deepcopy(VALUES[rng.integers(0, len(VALUES))])
         if not keys:
             continue
         key = keys[rng.integers(0, len(keys))]

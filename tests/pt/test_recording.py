@@ -6,8 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel.model import build_model  # noqa: E402
-from deepmd.pt.recording import NotRecordedError, is_recording, record  # noqa: E402
 from deepmd.pt.torchscript import export  # noqa: E402
+from deepmd.pt.torchscript.recording import NotRecordedError, is_recording, record  # noqa: E402
 from tests.members import MEMBERS, section  # noqa: E402
 
 SIZES = ((3, 5, 4), (7, 4, 6), (5, 11, 9), (8, 6, 13))

@@ -21,7 +21,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from deepmd.pt.recording import is_recording
+from deepmd.pt.torchscript.recording import is_recording
 
 Tensor = torch.Tensor
 

@@ -27,12 +27,12 @@ from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree, unpack_tree
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
-from deepmd.pt.recording import NotRecordedError, record
 from deepmd.pt.torchscript import embedding, table
 from deepmd.pt.torchscript.archive import archive_of, named_anew
 from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
 from deepmd.pt.torchscript.loading import load_program
+from deepmd.pt.torchscript.recording import NotRecordedError, record
 from deepmd.pt.torchscript.script import Program
 from deepmd.runtime.probes import compare_probes, probe_arrays
 

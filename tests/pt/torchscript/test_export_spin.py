@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from golden.cases import inputs, manifest, path  # noqa: E402
-from tests.pt.test_export import close, extended, tensors  # noqa: E402
+from tests.pt.torchscript.test_export import close, extended, tensors  # noqa: E402
 
 from deepmd.dpmodel.model import Model, build_model  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
