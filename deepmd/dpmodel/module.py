@@ -47,6 +47,11 @@ def _holds_arrays(value: Any) -> bool:
     return False
 
 
+def short(value: Any) -> str:
+    """Return the beginning of a value in one line, for messages."""
+    return " ".join(repr(value)[:60].split())
+
+
 class Module(Settings, metaclass=_Checked):
     """A node of the tree of arrays.
 
@@ -147,7 +152,7 @@ class Module(Settings, metaclass=_Checked):
         version = data.get("@version", 1)
         if version not in s.accepts:
             raise ModelFileError(
-                f"{s.name} {s.type or ''} has version {version}; this program reads "
+                f"{s.name} {s.type or ''} has version {short(version)}; this program reads "
                 f"{', '.join(map(str, s.accepts))}".replace("  ", " ")
             )
         for v in range(version, s.version):
@@ -192,7 +197,7 @@ class Module(Settings, metaclass=_Checked):
                 continue
             if not fits(data[key], s.annotation):
                 raise ModelFileError(
-                    f"{key} of {cls.serial.name or cls.__name__} is {repr(data[key])[:60]}, "
+                    f"{key} of {cls.serial.name or cls.__name__} is {short(data[key])}, "
                     f"expected {inspect.formatannotation(s.annotation)}"
                 )
 

@@ -8,7 +8,7 @@ import pytest
 
 from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.descriptor import DescrptSeA
-from deepmd.dpmodel.module import Module, Serial, assign, bind, split, walk
+from deepmd.dpmodel.module import Module, Serial, assign, bind, short, split, walk
 from deepmd.dpmodel.nn.layers import Dense, EmbeddingNetwork
 from deepmd.schema.settings import setting
 
@@ -163,3 +163,9 @@ def test_statistics_that_vary_along_slots_are_refused():
     data["@variables"]["davg"][0, 1, 0] = 1.0
     with pytest.raises(ModelFileError, match="differs between the slots"):
         DescrptSeA.deserialize(data)
+
+
+def test_values_in_messages_are_short_and_in_one_line():
+    text = short(np.zeros((9, 9)))
+    assert text.startswith("array([[0., 0.") and len(text) <= 60 and "\n" not in text
+    assert short(None) == "None"

@@ -92,6 +92,7 @@ def check_arrays(arrays: Iterable[torch.Tensor]) -> None:
         steps = [(n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True)]
         last = x.storage_offset() + sum(steps)
         beyond = (last + 1) * x.element_size() > x.untyped_storage().nbytes()
+        beyond |= x.data_ptr() == x.storage_offset() * x.element_size()  # an empty record
         if x.numel() and (beyond or min([x.storage_offset(), *steps]) < 0):
             raise _refused(f"an array of shape {tuple(x.shape)} reaches beyond its record")
 

@@ -25,6 +25,7 @@ from deepmd.pt.torchscript.export import (  # noqa: E402
     write_pth,
 )
 from deepmd.runtime.probes import model_file_dict  # noqa: E402
+from tests.crystal import rock_salt  # noqa: E402
 from tests.pt.models import RCUT, batch, model, section  # noqa: E402
 
 ALL = ("force", "virial", "atom_virial")
@@ -361,3 +362,17 @@ def test_a_mean_over_atoms_leaves_out_excluded_types():
     close(program(*tensors(coord, atype, cell.reshape(3, 9)))["gap"], want, 1e-10)
     ext, ext_type, owner, nlist = extended(coord, cell, atype, built.rcut)
     close(program.forward_lower(*tensors(ext, ext_type, nlist, owner))["gap"], want, 1e-10)
+
+
+def test_ties_are_broken_as_in_python():
+    """In a crystal with a full ``sel`` the program keeps the neighbors that Python keeps."""
+    built = model(sel=[7, 8])
+    program = build_program(built, {})
+    coord, cell, atype = rock_salt((2, 2, 2))
+    found = program(*map(torch.tensor, (coord.reshape(1, -1), atype[None], cell.reshape(1, 9))))
+    made = Batch.from_arrays(coord[None], cell[None], atype)
+    made.edges = batch_edges(made, built.rcut)
+    want = np.asarray(built.forward_edges(prepare(made, built.packings()))["energy"])
+    np.testing.assert_allclose(found["atom_energy"][0], want, rtol=1e-12)
+    for t in (0, 1):  # equal atoms
+        assert np.ptp(want[atype == t]) <= 1e-12

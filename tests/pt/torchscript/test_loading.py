@@ -125,3 +125,14 @@ def test_arrays_beyond_their_memory_are_refused(shape, stride, offset):
     made.untyped_storage().resize_(12 * 4)
     with pytest.raises(ModelFileError, match="beyond its record"):
         check_arrays([made])
+
+
+def test_an_empty_record_is_refused(tmp_path):
+    """PyTorch takes the size from the description of the array, and reads from address 0."""
+    path = tmp_path / "model.pth"
+    torch.jit.script(torch.nn.Linear(2, 3)).save(str(path))
+    records = dict(read_archive(path))
+    name = next(name for name in records if name.startswith("data/"))
+    records[name] = b""
+    with pytest.raises(ModelFileError, match="beyond its record"):
+        load_program(records, path, torch.device("cpu"))
