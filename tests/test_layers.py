@@ -43,7 +43,6 @@ ALLOWED = {
         "dpmodel/ops.py",
         "deepmd.np.ops",
     ): "NumPy is the reference: its forms come with its first array",
-    ("jax/savedmodel.py", "deepmd.tf.saved"): "SavedModels of JAX are programs of TensorFlow",
     ("schema/tree.py", "deepmd.dpmodel"): "components register their arguments on import",
 }
 COMPAT = set((ROOT / "tests/compat_paths.txt").read_text().split())
