@@ -48,8 +48,13 @@ def test_tables_of_theirs(name):
     data = load_model(FOLDER / f"{name}.dp")["model"]
     model = Model.deserialize(data)
     assert model.info().compressed
-    assert difference(data, model.serialize()) is None
+    assert difference(_sorted(data), _sorted(model.serialize())) is None
     _check(name, model, "numpy")
     model.uncompress()
     plain = load_model(REFERENCE / "models" / f"{name}.dp")["model"]
-    assert difference(plain, model.serialize()) is None
+    assert difference(_sorted(plain), _sorted(model.serialize())) is None
+
+
+def _sorted(data):
+    """Return a dictionary with its keys in order: its NumPy and PyTorch backends write others."""
+    return dict(sorted(data.items()))

@@ -184,11 +184,12 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         d = np.array([max(distance, 1e-20), 0.0, 0.0])
         return environment_matrix(d, self.rcut, self.rcut_smth, self.env_protection)
 
-    def angular_limits(self, settings: TableSettings) -> Limits:
-        """Limits of products of the angular components of two rows."""
+    def angular_limits(self, centers: Sequence[int], settings: TableSettings) -> Limits:
+        """Limits of products of the angular components of two rows of centers of some types."""
+        dstd = self.dstd[list(centers), 1:]
 
         def largest(distance: float) -> float:
-            return float(np.ceil(((self._row_at(distance)[1] / self.dstd[:, 1:]) ** 2).max()))
+            return float(np.ceil(((self._row_at(distance)[1] / dstd) ** 2).max()))
 
         most = largest(settings.min_distance)
         end = () if settings.closest is None else (largest(settings.closest),)

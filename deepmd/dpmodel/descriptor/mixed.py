@@ -201,7 +201,7 @@ class MixedDescriptor(MixedNeighbors):
             self.tables = Tables(type_embd_data=gate, geo_compress=False)
             return ["attention needs the networks of the geometry: types only are tabulated"]
         limits = (
-            self.angular_limits(settings)
+            self.angular_limits(range(self.ntypes), settings)
             if self.angular
             else self.radial_limits(range(self.ntypes), settings)
         )

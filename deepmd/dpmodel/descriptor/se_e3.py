@@ -83,4 +83,5 @@ class DescrptSeT(TypedDescriptor):
         a, b = k % self.ntypes, k // self.ntypes
         if a > b or not (self.sel[a] and self.sel[b]):
             return None
-        return self.angular_limits(settings)
+        # By the first neighbor's type, as DeePMD-kit has it; beyond, the table is coarser.
+        return self.angular_limits([a], settings)
