@@ -55,6 +55,10 @@ def test_tables_of_theirs(name):
     assert difference(_sorted(plain), _sorted(model.serialize())) is None
 
 
-def _sorted(data):
-    """Return a dictionary with its keys in order: its NumPy and PyTorch backends write others."""
-    return dict(sorted(data.items()))
+def _sorted(tree):
+    """Return a dictionary with all keys in order: its NumPy and PyTorch backends write others."""
+    if isinstance(tree, list):
+        return [_sorted(part) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _sorted(tree[key]) for key in sorted(tree)}

@@ -263,7 +263,7 @@ class Tables(Module):
 
     serial = Serial(
         layout="@variables geo_compress",
-        buffers=("compress_data", "compress_info", "type_embd_data"),
+        buffers=("type_embd_data", "compress_data", "compress_info"),
     )
 
     def __init__(
@@ -301,7 +301,7 @@ class Tables(Module):
             If arrays are missing or do not fit each other.
         """
         arrays = {k: data["@variables"].get(k) for k in cls.serial.buffers}
-        values, infos = ([np.asarray(v) for v in arrays[k] or ()] for k in cls.serial.buffers[:2])
+        values, infos = ([np.asarray(v) for v in arrays[k] or ()] for k in cls.serial.buffers[1:])
         if len(values) != len(infos):
             raise ModelFileError("there is not one description per compression table")
         types = arrays["type_embd_data"]
