@@ -7,7 +7,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from golden.cases import inputs, manifest, path  # noqa: E402
-from tests.pt.torchscript.test_export import close, extended, tensors  # noqa: E402
 
 from deepmd.dpmodel.model import Model, build_model  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
@@ -15,6 +14,7 @@ from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.torchscript.export import write_pth  # noqa: E402
 from deepmd.runtime.probes import make_probes, model_file_dict  # noqa: E402
 from tests.pt.models import section  # noqa: E402
+from tests.pt.torchscript.test_export import close, extended, tensors  # noqa: E402
 
 CASES = [c for c in manifest()["cases"] if c["kind"] == "spin" and not c.get("crowded")]
 
