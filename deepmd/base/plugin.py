@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from deepmd.base.errors import InputError, did_you_mean
+from deepmd.base.reading import shown
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Registry:
         """
         if name not in self._by_name:
             fix = "; ".join(filter(None, (did_you_mean(name, self._by_name), *failed_plugins())))
-            raise InputError(f'unknown {self.kind} "{name}"', where=where, fix=fix)
+            raise InputError(f'unknown {self.kind} "{shown(name)}"', where=where, fix=fix)
         return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:

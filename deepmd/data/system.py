@@ -26,6 +26,11 @@ _FARTHEST = 1e15
 _PORTION = 1 << 17
 
 
+def _are_types(raw: np.ndarray) -> bool:
+    """Return whether numbers can be types, or -1; NaN and what no integer holds are neither."""
+    return bool(((raw >= -1) & (raw < 1 << 31)).all())
+
+
 class System:
     """Frames that lie in one NumPy folder or HDF5 group.
 
@@ -163,7 +168,7 @@ class System:
         if not self.mixed:
             return np.broadcast_to(self.atype, (len(frames), self.natoms))
         raw, where = self._read(TYPES, frames), f"{self.path}: {self.types_name}"
-        if raw is None or (raw != np.round(raw)).any() or (raw < -1).any():
+        if raw is None or (raw != np.round(raw)).any() or not _are_types(raw):
             raise DataError(
                 "expected integers >= -1 (-1: no atom)",
                 where=where,

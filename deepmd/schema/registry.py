@@ -17,6 +17,7 @@ from dargs import Argument, Variant
 
 from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
 from deepmd.base.plugin import failed_plugins, file_under
+from deepmd.base.reading import shown
 
 Factory = Callable[[], "Argument | list[Argument]"]
 
@@ -126,7 +127,7 @@ class ArgsRegistry:
                     fix=available,
                 )
         fix = "; ".join(filter(None, (did_you_mean(name, self.names()), *failed_plugins())))
-        return InputError(f'unknown {self.kind} "{name}"', where=where, fix=fix)
+        return InputError(f'unknown {self.kind} "{shown(name)}"', where=where, fix=fix)
 
 
 descriptor_args = ArgsRegistry(

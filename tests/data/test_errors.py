@@ -74,6 +74,11 @@ CASES = {
         "box.npy",
         "found shape 3 x 9, expected 4",
     ),
+    "subnormal cell": (
+        save(f"{SET}/box.npy", np.tile([4.0, 0, 0, 0, 0, 5e-324, 0, 5e-324, 4.0], (4, 1))),
+        "",
+        "cell of frame 0 has no volume",
+    ),
     "flat cell": (save(f"{SET}/box.npy", np.ones((4, 9))), "", "cell of frame 0 has no volume"),
     "no force": (
         lambda r: [(r / f"set.{k:03d}/force.npy").unlink() for k in (0, 1)],
@@ -140,6 +145,7 @@ def test_wrong_system(make: Callable, case: str) -> None:
     [
         (np.full((4, 3), 0.5), "integers >= -1"),
         (np.full((4, 3), -2), "integers >= -1"),
+        (np.full((4, 3), 1e19), "integers >= -1"),
         (np.full((4, 3), 5), "found type 5, but there are 2"),
         (np.full((4, 3), -1), "no real atom"),
         (np.zeros((4, 2)), "found shape 4 x 2, expected 4 frames .* x 3 atoms"),

@@ -141,6 +141,12 @@ def test_version_1():
     assert done["training"]["training_data"]["auto_prob"] == "prob_sys_size; 0:1:1.0"
 
 
+def test_a_rate_that_overflows_is_left_to_the_check():
+    rate = {"start_lr": 1.0, "decay_rate": 1e300, "decay_steps": 1}
+    data = upgrade({"learning_rate": rate, "training": {"systems": ["a"], "stop_batch": 100}})
+    assert data["learning_rate"]["decay_rate"] == 1e300
+
+
 def test_upgrading_twice_and_upgrading_new_inputs_changes_nothing():
     once = upgrade(V1)
     assert upgrade(once) == once
