@@ -46,9 +46,9 @@ def test_defaults_are_those_of_the_command(command):
             if n and n.replace("-", "_") in parameters
         ]
         for parameter in found:
-            positional = not option.flags[0].startswith("-")
+            optional = option.flags[0].startswith("-") or option.settings.get("nargs") == "?"
             default = option.settings["default"]
-            required = positional or option.settings.get("required", False)
+            required = not optional or option.settings.get("required", False)
             assert parameter.default == (inspect.Parameter.empty if required else default)
 
 

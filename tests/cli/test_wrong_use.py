@@ -43,8 +43,8 @@ def test_unknown_backend(fails, monkeypatch):
 
 
 def test_backend_that_is_not_built(fails, write, good):
-    text = fails("--tf", "train", write("in.json", good))
-    assert text == "dp: backend TensorFlow: cannot be used: known but not built yet"
+    text = fails("--pd", "train", write("in.json", good))
+    assert text == "dp: backend Paddle: cannot be used: known but not built yet"
 
 
 def test_backend_that_is_not_installed(fails, write, good, monkeypatch):
@@ -240,8 +240,8 @@ def test_checkpoints_cannot_be_converted_to(fails):
 
 
 def test_file_of_a_backend_that_is_not_built(fails, write):
-    text = fails("show", write("x.pb", ""), "size")
-    assert text == "dp: backend TensorFlow: cannot be used: known but not built yet"
+    text = fails("show", write("x.pd", ""), "size")
+    assert text == "dp: backend Paddle: cannot be used: known but not built yet"
 
 
 def test_damaged_model(fails, write):
@@ -277,7 +277,6 @@ def test_negative_number_of_frames(fails):
 # -- commands that are not built ------------------------------------------------------------------
 
 NOT_BUILT = [
-    ["compress"],
     ["transfer"],
     ["embed"],
     ["gui"],
