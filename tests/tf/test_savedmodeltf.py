@@ -16,7 +16,7 @@ from deepmd.io.saved_model import PROGRAM, load_saved
 from deepmd.io.tree import difference
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import compare_probes, model_file_dict
-from deepmd.testing.systems import randomise
+from deepmd.testing.systems import randomize
 from deepmd.tf.saved.evaluator import EdgesEvaluator
 from deepmd.tf.saved.graph import Functions
 from deepmd.tf.savedmodel import open_model, write_savedmodeltf
@@ -29,7 +29,7 @@ CASES = [pytest.param(m, marks=() if m in QUICK else pytest.mark.slow) for m in 
 @pytest.mark.parametrize("name", CASES)
 def test_every_member(name, tmp_path):
     """Writing compares the functions with the probes; the entry of edges gives their numbers, too."""
-    model = randomise(build_model(section(name, tmp_path)))
+    model = randomize(build_model(section(name, tmp_path)))
     data, path = model_file_dict(model, {}, None, "TensorFlow"), tmp_path / "model.savedmodeltf"
     write_savedmodeltf(path, data)
     stored = load_saved(path)
@@ -41,7 +41,7 @@ def test_every_member(name, tmp_path):
 
 
 def test_files_load_in_tensorflow_and_give_equal_bytes(tmp_path):
-    model = randomise(build_model(section("se_e2_r", tmp_path)))
+    model = randomize(build_model(section("se_e2_r", tmp_path)))
     data = model_file_dict(model, {}, None, "TensorFlow")
     first, second = (tmp_path / f"{n}.savedmodeltf" for n in "ab")
     write_savedmodeltf(first, data)

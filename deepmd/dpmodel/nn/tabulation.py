@@ -144,14 +144,15 @@ def tabulated(
             where="dp compress",
             fix="check the smallest distance of the training data (min_nbor_dist)",
         )
-    knots = knots_of(info, symmetric)
-    size = len(knots) * COEFFICIENTS * network.neuron[-1] * 8
+    rows = (upper - lower) / step + (1 + symmetric) * (end - upper) / (10.0 * step)
+    size = rows * COEFFICIENTS * network.neuron[-1] * 8
     if size > _LARGEST:
         raise InputError(
             f"a table from {lower} to {end} would take {size / 2**30:.1f} GiB",
             where="dp compress --step",
             fix="give a larger step",
         )
+    knots = knots_of(info, symmetric)
     v, d, c = derivatives(network, knots)
     h = np.diff(knots)[:, None]
     rise, v0, d0, d1, c0, c1 = np.diff(v, axis=0), v[:-1], d[:-1], d[1:], c[:-1], c[1:]
@@ -182,8 +183,8 @@ def _places(x: Any, info: Any, rows: int, symmetric: bool) -> tuple[Any, Any]:
     begin = space.where(above, upper + c * coarse, lower + b * fine)
     if symmetric:
         row, begin = space.where(below, a, row), space.where(below, start + a * coarse, begin)
-    last = space.clip(row, 0.0, float(rows - 1))
-    # Rounding may put the end of the table one interval too far.
+    # Not a number, and what rounding puts one interval beyond the end.
+    last = space.clip(space.where(row == row, row, 0.0 * rows), 0.0, float(rows - 1))
     begin = begin - space.maximum(row - last, 0.0 * row) * coarse
     return space.astype(last, space.int64), x - begin
 

@@ -136,7 +136,7 @@ class Program:
         second = tf.where(known >= 0, known, n + tf.gather(flat, j))
         every = tf.concat([tf.gather(flat, centers), kinds], 0)
         frames = tf.concat([frame, tf.fill(tf.shape(kinds), nf - 1)], 0)
-        pairs = Pairs(first, second, every, frames, tf.reduce_sum(vec * vec, 1))
+        pairs = Pairs(first, second, every, frames, vec)
         of_atoms = {name: _with_rows(x, place, kinds) for name, x in atoms.atom_inputs.items()}
         slots = pack(self.packings, pairs)
         raw = self.core(

@@ -9,18 +9,24 @@ import numpy as np
 import tensorflow as tf
 
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.neighbors.packing import TIE, TIE_DIRECTION
 
 Tensor = Any
 
 
 class Pairs(NamedTuple):
-    """Edges, sorted by center, with squared lengths [Å²], and at least one atom, by frame."""
+    """Edges, sorted by center, with their vectors [Å], and at least one atom, by frame."""
 
     i: Tensor
     j: Tensor
     atype: Tensor
     frame: Tensor
-    r2: Tensor
+    vec: Tensor
+
+    @property
+    def r2(self) -> Tensor:
+        """Squared lengths [Å²]."""
+        return tf.reduce_sum(self.vec * self.vec, 1)
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -81,13 +87,13 @@ def _kept(p: Packing, e: Pairs) -> Tensor:
     kept, n = where((e.r2 <= p.rcut * p.rcut) & (e.r2 > 0.0)), rows_of(e.atype)
     center = tf.gather(e.i, kept)
     most = np.int64(p.nearest or sum(p.sel))
-    kept = _nearest(kept, center, tf.fill(tf.shape(kept), most), counts_of(center, n) > most, e.r2)
+    kept = _nearest(kept, center, tf.fill(tf.shape(kept), most), counts_of(center, n) > most, e)
     if p.layout == "typed":
         sel = tf.constant(p.sel, tf.int64)
         types = tf.gather(e.atype, tf.gather(e.j, kept))
         key = tf.gather(e.i, kept) * p.ntypes + types
         counts = tf.reshape(counts_of(key, n * p.ntypes), [-1, p.ntypes])
-        kept = _nearest(kept, key, tf.gather(sel, types), counts > sel, e.r2)
+        kept = _nearest(kept, key, tf.gather(sel, types), counts > sel, e)
     if p.exclude:
         allowed = np.ones((p.ntypes, p.ntypes), bool)
         for a, b in p.exclude:
@@ -97,22 +103,42 @@ def _kept(p: Packing, e: Pairs) -> Tensor:
     return kept
 
 
-def _nearest(kept: Tensor, key: Tensor, limit: Tensor, full: Tensor, r2: Tensor) -> Tensor:
+def _nearest(kept: Tensor, key: Tensor, limit: Tensor, full: Tensor, e: Pairs) -> Tensor:
     """The nearest ``limit`` edges of every key, sorted out only if one of the keys is ``full``."""
 
     def cut() -> Tensor:
-        return tf.boolean_mask(kept, _ranks(key, tf.gather(r2, kept)) < limit)
+        return tf.boolean_mask(kept, _ranks(key, limit, tf.gather(e.vec, kept)) < limit)
 
     return tf.cond(tf.reduce_any(full), cut, lambda: tf.identity(kept))
 
 
-def _ranks(key: Tensor, r2: Tensor) -> Tensor:
-    """Rank by distance of every edge among those with the same key, from 0."""
-    order = tf.argsort(r2, stable=True)
-    order = tf.gather(order, tf.argsort(tf.gather(key, order), stable=True))
-    ordered = tf.gather(key, order)
-    ranks = tf.range(rows_of(key)) - tf.searchsorted(ordered, ordered, out_type=tf.int64)
-    return tf.scatter_nd(order[:, None], ranks, tf.shape(key))
+def _ranks(key: Tensor, limit: Tensor, vec: Tensor) -> Tensor:
+    """Rank by distance of every edge among those with the same key, from 0.
+
+    Ties with the first beyond the limit are broken as in :func:`deepmd.dpmodel.neighbors.pack`.
+    """
+    r2, shape = tf.reduce_sum(vec * vec, 1), tf.reshape(rows_of(key), [1])
+    order = _order(r2, key)
+    ordered, length = tf.gather(key, order), tf.gather(r2, order)
+    first = tf.searchsorted(ordered, ordered, out_type=tf.int64)
+    beyond = first + tf.gather(limit, order)
+    there = beyond < tf.searchsorted(ordered, ordered, side="right", out_type=tf.int64)
+    edge = tf.gather(length, tf.where(there, beyond, first))
+    tied = there & (length >= edge * (1.0 - TIE)) & (length <= edge * (1.0 + TIE))
+    place = tf.scatter_nd(order[:, None], tf.range(rows_of(key)), shape)
+    tied, edge = tf.gather(tied, place), tf.gather(edge, place)
+    side = sum(vec[:, k] * TIE_DIRECTION[k] for k in range(3))
+    order = _order(tf.where(tied, side, tf.zeros_like(side)), tf.where(tied, edge, r2), key)
+    ranks = tf.range(rows_of(key)) - first
+    return tf.scatter_nd(order[:, None], ranks, shape)
+
+
+def _order(*keys: Tensor) -> Tensor:
+    """Indices that sort by the last of some keys, then by the one before, and so on."""
+    order = tf.range(rows_of(keys[0]))
+    for key in keys:
+        order = tf.gather(order, tf.argsort(tf.gather(key, order), stable=True))
+    return order
 
 
 def _table(kept: Tensor, center: Tensor, n: Tensor) -> Tensor:
