@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** What a program may do: the operators of deepmd/pt/torchscript/allowed_operators.txt, and no others. */
+/** What a program may do: the operators of deepmd/pt/torchscript/allowed_operators.txt, and no
+ * others. */
 #include <torch/csrc/jit/api/compilation_unit.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/ir.h>
