@@ -18,7 +18,7 @@ from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
-from deepmd.io.files import SINGLE, check_head
+from deepmd.io.files import SINGLE, check_head, min_nbor_dist_of
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import make_probes, probe_errors
 
@@ -52,10 +52,7 @@ def compress(
             "is a checkpoint of a training", where=path, fix="freeze it first, with dp freeze"
         )
     check_head(SINGLE, head)
-    target_kind = (
-        type(source) if backend is None else type(backend_of(resolve_model(input, backend)))
-    )
-    target = output_of(output, target_kind)
+    target = output_of(output, type(source))
     refuse_same_file(path, target)
     data = dict(source.serialize_hook(path))
     model = Model.deserialize(data["model"])
@@ -110,9 +107,8 @@ def smallest_distance(data: Mapping[str, Any], model: Model, training_script: st
     InputError
         If neither has one.
     """
-    places = (data.get("@variables", {}), data, data.get("constants", {}))
-    found = next((v for p in places if (v := p.get("min_nbor_dist")) is not None), None)
-    nearest = math.nan if found is None else float(np.asarray(found))
+    found = min_nbor_dist_of(data)
+    nearest = math.nan if found is None else found
     if not nearest > 0.0 and training_script is not None:
         paths, patterns = data_paths(".", None, train_data=training_script)
         names = model.get_type_map()

@@ -133,8 +133,9 @@ def models_of(tree: Mapping[str, Any]) -> dict[str, dict]:
 
 def min_nbor_dist_of(tree: Mapping[str, Any]) -> float | None:
     """Return the smallest distance of the training data [Å] that a stored tree tells."""
-    for group in ("@variables", "constants"):  # of files of this program, of DeePMD-kit's JAX
-        value = tree.get(group, {}).get("min_nbor_dist")
+    # Of this program, of DeePMD-kit's NumPy and of its JAX backend.
+    for group in (tree.get("@variables", {}), tree, tree.get("constants", {})):
+        value = group.get("min_nbor_dist")
         if value is not None:
             return float(value)
     return None

@@ -30,7 +30,7 @@ class TfEvaluator(Evaluator):
         super().__init__(model, **about)
         params, fixed = split(model)
         self._leaves = constants(params | fixed)
-        self._names = {one.name for one in model.entry_inputs()}
+        self._names = model.input_names()
         self._key = architecture(model)
 
     def chunk_function(

@@ -195,7 +195,7 @@ class _Task:
         groups: list[Group],
     ) -> None:
         self.neutral, self.groups = model, groups
-        self.packings, self.names = model.packings(), {one.name for one in model.entry_inputs()}
+        self.packings, self.names = model.packings(), model.input_names()
         params, fixed = split(model)
         self.fixed = constants(fixed)
         self.held = [_without_moments(group.vector(params)) for group in groups]

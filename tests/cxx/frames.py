@@ -4,8 +4,10 @@
 import numpy as np
 from cxx import backend_abi as abi
 from golden import cases
+from pt.models import batch
 
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model import prepare
 from deepmd.dpmodel.neighbors import batch_edges
 
 
@@ -15,6 +17,15 @@ def close(found, expected, tolerance=1e-14):
         scale = max(float(np.abs(value).max(initial=0.0)), 0.01)
         assert found[key].shape == value.shape
         assert float(np.abs(found[key] - value).max(initial=0.0)) <= tolerance * scale, key
+
+
+def inputs_of(built, natoms=(7, 5, 1)):
+    """Frames with edges and parameters, packed for a model."""
+    made = batch(natoms, periodic=[k % 2 == 0 for k in range(len(natoms))])
+    rng = np.random.default_rng(1)
+    made.fparam = rng.normal(size=(made.n_frames, built.get_dim_fparam()))
+    made.aparam = rng.normal(size=(made.n_atoms, built.get_dim_aparam()))
+    return prepare(made, built.packings())
 
 
 def frame_of(case, name):

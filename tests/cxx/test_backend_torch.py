@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cxx import backend_abi as abi  # noqa: E402
-from cxx.frames import check_extended, close, frame_of  # noqa: E402
+from cxx.frames import check_extended, close, frame_of, inputs_of  # noqa: E402
 from golden import cases  # noqa: E402
-from pt.models import batch, model, section  # noqa: E402
+from pt.models import model, section  # noqa: E402
 
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
@@ -77,15 +77,6 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("pth") / "small.pth"
     write_pth(path, model_file_dict(built, section(), 0.5, "PyTorch"))
     return built, path
-
-
-def inputs_of(built, natoms=(7, 5, 1)):
-    """Frames with edges and parameters, packed for a model."""
-    made = batch(natoms, periodic=[k % 2 == 0 for k in range(len(natoms))])
-    rng = np.random.default_rng(1)
-    made.fparam = rng.normal(size=(made.n_frames, built.get_dim_fparam()))
-    made.aparam = rng.normal(size=(made.n_atoms, built.get_dim_aparam()))
-    return prepare(made, built.packings())
 
 
 def reference_results(path, inputs):

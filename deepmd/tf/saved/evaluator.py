@@ -210,7 +210,7 @@ class EdgesEvaluator(Evaluator):
         self, derivatives: Sequence[str], extra: Sequence[str]
     ) -> Callable[[Inputs], dict[str, np.ndarray]]:
         """Return the function that evaluates a chunk; see :class:`Evaluator`."""
-        names = {one.name for one in self.model.entry_inputs()}
+        names = self.model.input_names()
 
         def forward(inputs: Inputs) -> dict[str, np.ndarray]:
             values = self._function(*inputs.only(names).flat())
