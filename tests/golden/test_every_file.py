@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 from golden.cases import path, select
-from golden.test_all_members import check_sets
+from golden.test_all_members import check_joined
 
 from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.infer import DeepEval
@@ -21,7 +21,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_ring(case, tmp_path):
+def test_ring(case, tmp_path, quick_programs):
     """.dp, all compiled files, .yaml and back: they give the numbers, and all the dictionary."""
     for framework in ("torch", "jax", "flatbuffers", "tensorflow"):
         pytest.importorskip(framework)
@@ -33,4 +33,4 @@ def test_ring(case, tmp_path):
         convert_backend(INPUT=str(before), OUTPUT=str(after))
     assert difference(load_model(files[0])["model"], load_model(files[-1])["model"]) is None
     for file in files[1:-2]:
-        check_sets(case, DeepEval(file))
+        check_joined(case, DeepEval(file))
