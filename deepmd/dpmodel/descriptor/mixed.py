@@ -219,6 +219,7 @@ class MixedDescriptor(MixedNeighbors):
 class EmbeddedTypes(CommonSettings, MixedTypes):
     """A descriptor with a type embedding of its own."""
 
+    shared_levels = (("type_embedding",),)
     concat_output_tebd: bool = setting(True, "Append the center's type embedding.")
     use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
