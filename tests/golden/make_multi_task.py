@@ -108,7 +108,8 @@ def train(program: str, given: dict[str, Any], *options: str) -> None:
     """Run a training here."""
     Path("input.json").write_text(json.dumps(given))
     command = [program, "--pt", "train", "input.json", "--skip-neighbor-stat", *options]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run(command, check=True, env={**environment, "OMP_NUM_THREADS": "1"})
 
 
 def initial(program: str, given: dict[str, Any]) -> None:
@@ -120,65 +121,76 @@ def initial(program: str, given: dict[str, Any]) -> None:
     shutil.copy(Path("model.ckpt-1.pt"), "init.pt")
 
 
-def trained(path: str) -> dict[str, np.ndarray]:
-    """Trained arrays of a checkpoint by branch and path."""
+def arrays(path: str, *, fixed: bool) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint by branch and path, the trained ones or all."""
     models = read_checkpoint(path).models
-    return {f"{name}/{k}": v for name, m in models.items() for k, v in split(m)[0].items()}
+    parts = {name: split(model)[: 1 + fixed] for name, model in models.items()}
+    return {f"{name}/{k}": v for name in parts for part in parts[name] for k, v in part.items()}
 
 
-def steps_of(path: str, params: dict[str, np.ndarray]) -> dict[str, int]:
-    """Largest number of steps of a parameter that only one branch has, by branch."""
+def branch_of_steps(path: str) -> dict[str, int]:
+    """Steps that the parameters of each branch alone have made."""
     content = torch.load(path, weights_only=True)
-    names = [k for k in content["model"] if k != "_extra_state" and "._networks." not in k]
-    counts: dict[str, int] = dict.fromkeys(TYPES, 0)
-    shared = {content["model"][k].data_ptr() for k in names if k.startswith("model.ice.")} & {
-        content["model"][k].data_ptr() for k in names if k.startswith("model.gas.")
-    }
-    state = content["optimizer"]["state"]
-    # Trained tensors in the order of the optimizer: those of buffers have no gradient.
-    order: list[str] = []
-    seen: set[int] = set()
-    for name in names:
-        tensor = content["model"][name]
-        if not _is_parameter(name) or tensor.data_ptr() in seen:
-            continue
-        seen.add(tensor.data_ptr())
-        order.append(name)
-    assert len(order) == len(content["optimizer"]["param_groups"][0]["params"])
-    for number, name in enumerate(order):
-        if number in state and content["model"][name].data_ptr() not in shared:
-            branch = name.split(".")[1]
-            counts[branch] = max(counts[branch], int(state[number]["step"]))
-    return counts
+    state, seen = content["model"], {}
+    # Trained tensors have the numbers that the optimizer gives them in the order of the names.
+    for name in (k for k in state if k.rsplit(".", 1)[-1] in ("matrix", "bias", "idt")):
+        seen.setdefault(state[name].data_ptr(), []).append(name)
+    moments = content["optimizer"]
+    assert len(seen) == len(moments["param_groups"][0]["params"])
+    steps = dict.fromkeys(TYPES, 0)
+    for number, names in enumerate(seen.values()):
+        owners = {name.split(".")[1] for name in names}
+        if len(owners) == 1 and number in moments["state"]:
+            (owner,) = owners
+            steps[owner] = max(steps[owner], int(moments["state"][number]["step"]))
+    return steps
 
 
-def _is_parameter(name: str) -> bool:
-    return name.rsplit(".", 1)[1] in ("matrix", "bias", "idt")
+def branches_of(paths: list[str]) -> list[str]:
+    """Branch of every step; there is no checkpoint of the first one.
+
+    Raises
+    ------
+    SystemExit
+        If the first two steps are not of one branch: the seed has to be another one.
+    """
+    found, before = [], dict.fromkeys(TYPES, 0)
+    for path in paths[1:]:
+        now = branch_of_steps(path)
+        grown = [k for k in TYPES if now[k] > before[k]]
+        if len(grown) != 1:
+            raise SystemExit(f"{path}: {before} to {now}; choose another seed")
+        found += grown * (now[grown[0]] - before[grown[0]])
+        before = now
+    return found
 
 
 def make(program: str, name: str, case: dict[str, Any]) -> None:
     """Write the files of one case."""
     given = config(case)
-    for number, (branch, types) in enumerate(TYPES.items()):
-        save_system(Path(branch), types, ["O", "H"], frame(types, number + 1))
+    frames = {k: frame(types, number + 1) for number, (k, types) in enumerate(TYPES.items())}
+    for branch, types in TYPES.items():
+        save_system(Path(branch), types, ["O", "H"], frames[branch])
     initial(program, given)
     train(program, given, "--init-model", "init.pt")
-    sequence, after, before = [], [], dict.fromkeys(TYPES, 0)
-    for step in range(1, STEPS + 1):
-        path = f"model.ckpt-{step}.pt"
-        if not Path(path).exists():  # there is none after the first step
-            sequence.append("")
-            after.append({})
-            continue
-        params = trained(path)
-        now = steps_of(path, params)
-        grown = [k for k in TYPES if now[k] > before[k]]
-        sequence.append(grown[0] if len(grown) == 1 else " ".join(grown))
-        after.append(params)
-        before = now
-    print(name, sequence)
-    Path(f"{name}.json").write_text(json.dumps({"input": given, "branches": sequence}, indent=1))
-    print(Path("lcurve.out").read_text())
+    paths = [f"model.ckpt-{step}.pt" for step in range(1, STEPS + 1)]
+    after = [arrays(path, fixed=False) for path in paths[1:]]
+    stored = {f"init/{k}": v for k, v in arrays("init.pt", fixed=True).items()}
+    stored |= {f"after/{k}": np.stack([one[k] for one in after]) for k in after[0]}
+    for key in [k for k in stored if k.startswith("after/gas/")]:
+        if np.array_equal(stored[key], stored.get(key.replace("/gas/", "/ice/"))):
+            stored.pop(key)  # shared
+    stored |= {f"data/{k}/{n}": v for k, one in frames.items() for n, v in one.items()}
+    stored["lcurve"] = np.loadtxt("lcurve.out")
+    FOLDER.mkdir(exist_ok=True)
+    np.savez_compressed(FOLDER / f"{name}.npz", **stored)
+    about = {
+        "input": given,
+        "types": TYPES,
+        "branches": branches_of(paths),
+        "columns": Path("lcurve.out").read_text().splitlines()[0].split()[1:],
+    }
+    (FOLDER / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -186,5 +198,3 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             make(sys.argv[1], name, case)
-            if len(sys.argv) > 2:
-                shutil.copytree(folder, Path(sys.argv[2]) / name)
