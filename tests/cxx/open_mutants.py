@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Open damaged copies of a model file through the C interface, and report what became of each.
 
-``python fuzz.py LIBRARY MODEL FIRST LAST``: one line per mutant of the numbers FIRST <= k < LAST,
-with its outcome and seconds; the last line is the largest memory of this process in MiB. A process
-of its own, because a crash would end it, and without PyTorch's Python, whose memory would count.
+``python open_mutants.py FIRST LAST LIBRARY MODEL`` prints the rows of mutants. A process of its own, because
+a crash would end it, and without PyTorch's Python, whose memory would count.
 """
 
 import ctypes as ct
@@ -14,7 +13,10 @@ import time
 import zipfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
+from fuzz.rows import Row, begin, end
 
 ATYPE = np.array([0, 1, 1, 0, 1], np.int32)
 COORD = np.array(
@@ -94,6 +96,13 @@ def repack(raw: bytes, rng: random.Random) -> bytes:
 CHANGES = [flip_bits, cut, overwrite, move, repack]
 
 
+def mutated(raw: bytes, number: int) -> tuple[str, bytes]:
+    """Return the name of the change, and the bytes of the mutant with a number."""
+    rng = random.Random(number)
+    change = CHANGES[number % len(CHANGES)]
+    return change.__name__, change(raw, rng)
+
+
 class Opener:
     """The C interface, as far as it is needed here."""
 
@@ -126,31 +135,33 @@ class Opener:
         return message, result
 
 
-def main(library: str, model: str, first: int, last: int) -> None:
+def peak() -> int:
+    """Largest resident memory of this program so far, MiB."""
+    # Not by getrusage, which starts with that of the process that made this one.
+    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) // 1024
+
+
+def main(first: int, last: int, library: str, model: str) -> None:
     """Report on mutants."""
     opener, raw = Opener(library), Path(model).read_bytes()
     message, right = opener.evaluate(raw)
     assert not message, message
     for k in range(first, last):
-        rng = random.Random(k)
-        change = CHANGES[k % len(CHANGES)]
-        mutant = change(raw, rng)
-        print(k, change.__name__, end=" ", flush=True)
-        start = time.perf_counter()
+        change, mutant = mutated(raw, k)
+        before, start = peak(), time.perf_counter()
+        begin(k)
         message, found = opener.evaluate(mutant)
         seconds = time.perf_counter() - start
         if message:
             clean = message.startswith("DeePMD-kit Error: mutant.pth") and "\n" not in message
-            outcome = "refused" if clean else "unclear:" + repr(message).replace(" ", "_")
+            outcome = "refused" if clean else "raised"
         elif np.abs(found - right).max() <= 1e-10:
             outcome = "right"
         else:
-            outcome = "wrong" if change is not repack else "other"
-        print(outcome, f"{seconds:.3f}", flush=True)
-    # Of this program: the resource usage starts with that of the process that made this one.
-    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) // 1024)
+            outcome = "wrong" if change != "repack" else "edited"
+        end(Row(k, change, outcome, message, round(seconds, 3), peak() - before))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
