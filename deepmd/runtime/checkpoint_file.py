@@ -86,6 +86,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     """
     from deepmd.dpmodel.model import Model
     from deepmd.runtime.checkpoint import Checkpoint
+    from deepmd.runtime.probes import check_evaluable
 
     tree = load_model(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
@@ -94,8 +95,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
         if not isinstance(file.get(_GROUP), h5py.Group):
             raise _no_checkpoint(path)
         about, optimizer, trainer = _read_training(file[_GROUP], file.id.get_filesize())
+        models = {k: Model.deserialize(d) for k, d in models_of(tree).items()}
+        if DIGEST not in file.attrs:  # it may have been edited
+            for model in models.values():
+                check_evaluable(model)
         return Checkpoint(
-            models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+            models=models,
             model_params=tree["model_def_script"],
             step=int(about["step"]),
             optimizer=optimizer,

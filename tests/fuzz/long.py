@@ -43,7 +43,9 @@ def mutants(kind: str, first: int, last: int, folder: Path) -> list[Row]:
 
         library = backend_abi.find_library("libdeepmd_backend_torch.so")
         assert library is not None, "the C++ libraries were not built"
-        return run("../cxx/open_mutants.py", first, last, [library.with_name("libdeepmd_c.so"), source])
+        return run(
+            "../cxx/open_mutants.py", first, last, [library.with_name("libdeepmd_c.so"), source]
+        )
     return run("child.py", first, last, [source, folder])
 
 

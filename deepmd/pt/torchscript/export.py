@@ -268,7 +268,7 @@ def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
     with opening(path):
         records = read_archive(path)
         evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
-        evaluator.program = load_program(records, path, evaluator.device)
+        evaluator.path, evaluator.program = path, load_program(records, path, evaluator.device)
         found = getattr(evaluator.program, "entry_version", 1)
         if found != ENTRY_VERSION:
             raise ModelFileError(
