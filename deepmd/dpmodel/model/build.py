@@ -21,7 +21,7 @@ from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.schema.common import INFO, POSITIVE, option, required, unset
-from deepmd.schema.descriptor import MixedCutoffSettings
+from deepmd.schema.descriptor import SEL_OF_ALL
 from deepmd.schema.registry import model_args
 
 
@@ -163,7 +163,7 @@ def pairtab_arguments() -> list[Argument]:
     return [
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
-        MixedCutoffSettings.settings["sel"].argument("sel"),
+        SEL_OF_ALL.argument("sel"),
         unset("info", dict, INFO),
     ]
 
