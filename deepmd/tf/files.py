@@ -58,7 +58,7 @@ def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> d
     frames = [
         {k: v.tolist() for k, v in frame.items()} for frame in probe_arrays(model, tree["probes"])
     ]
-    nearest, (kind, *_) = min_nbor_dist_of(tree), model.kinds()
+    distance, (kind, *_) = min_nbor_dist_of(tree), model.kinds()
     notes: dict[str, Any] = {
         ours.METADATA: json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
         ours.PROBES: json.dumps(frames),
@@ -74,8 +74,8 @@ def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> d
         "fitting_attr/daparam": np.int32(model.get_dim_aparam()),
         "train_attr/training_script": json.dumps({"model": tree.get("model_def_script") or {}}),
     }
-    if nearest is not None:
-        notes["train_attr/min_nbor_dist"] = np.float64(nearest)
+    if distance is not None:
+        notes["train_attr/min_nbor_dist"] = np.float64(distance)
     return notes
 
 

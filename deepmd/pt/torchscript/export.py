@@ -177,7 +177,7 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "counted": list(info.contributing_types),
+        "contributing": list(info.contributing_types),
         "use_spin": list(info.use_spin),
         "scale": _float64(info.spin_scale),
         "dim_fparam": info.size_of("fparam"),

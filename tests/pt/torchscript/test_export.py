@@ -362,7 +362,7 @@ def test_a_mean_over_atoms_leaves_out_excluded_types():
     }
     built = build_model(section() | {"fitting_net": fitting, "atom_exclude_types": [1]})
     program = build_program(built)
-    assert program.counted == [True, False]
+    assert program.contributing == [True, False]
     coord, cell, atype = frames(8, nf=3, virtual=(2,))
     atype[2, atype[2] >= 0] = 1  # no atom counts: the mean is 0, not 0/0
     keep = atype >= 0
