@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from fuzz import mutants
 from fuzz.rows import Row, begin, end
 
 ATYPE = np.array([0, 1, 1, 0, 1], np.int32)
@@ -92,22 +93,28 @@ def repack(raw: bytes, rng: random.Random) -> bytes:
     return out.getvalue()
 
 
-#: Kinds of mutants; of all but the last, those that open must give the right numbers.
-CHANGES = [flip_bits, cut, overwrite, move, repack]
+def edit_graph(raw: bytes, rng: random.Random) -> bytes:
+    """Change a node of a graph of TensorFlow."""
+    return mutants.edit_graph(raw, np.random.default_rng(rng.getrandbits(32)))
 
 
-def mutated(raw: bytes, number: int) -> tuple[str, bytes]:
+#: Edits that keep checksums right, by suffix; what opens after them may give other numbers.
+EDITS = {".pth": repack, ".pb": edit_graph}
+
+
+def mutated(raw: bytes, suffix: str, number: int) -> tuple[str, bytes]:
     """Return the name of the change, and the bytes of the mutant with a number."""
     rng = random.Random(number)
-    change = CHANGES[number % len(CHANGES)]
+    changes = [flip_bits, cut, overwrite, move, EDITS[suffix]]
+    change = changes[number % len(changes)]
     return change.__name__, change(raw, rng)
 
 
 class Opener:
     """The C interface, as far as it is needed here."""
 
-    def __init__(self, library: str) -> None:
-        self.c = ct.CDLL(library)
+    def __init__(self, library: str, suffix: str) -> None:
+        self.c, self.name = ct.CDLL(library), f"mutant{suffix}"
         self.c.DP_NewDeepPotWithParam2.restype = ct.c_void_p
         self.c.DP_DeepPotCheckOK.restype = ct.c_void_p
 
@@ -121,7 +128,7 @@ class Opener:
     def evaluate(self, content: bytes) -> tuple[str, np.ndarray]:
         """Open a file's content and evaluate a frame: a message, or energy and forces."""
         handle = ct.c_void_p(
-            self.c.DP_NewDeepPotWithParam2(b"mutant.pth", 0, content, len(content))
+            self.c.DP_NewDeepPotWithParam2(self.name.encode(), 0, content, len(content))
         )
         message = self.message(handle)
         result = np.zeros(1 + COORD.size)
@@ -144,22 +151,23 @@ def peak() -> int:
 
 def main(first: int, last: int, library: str, model: str) -> None:
     """Report on mutants."""
-    opener, raw = Opener(library), Path(model).read_bytes()
+    suffix, raw = Path(model).suffix, Path(model).read_bytes()
+    opener = Opener(library, suffix)
     message, right = opener.evaluate(raw)
     assert not message, message
     for k in range(first, last):
-        change, mutant = mutated(raw, k)
+        change, mutant = mutated(raw, suffix, k)
         before, start = peak(), time.perf_counter()
         begin(k)
         message, found = opener.evaluate(mutant)
         seconds = time.perf_counter() - start
         if message:
-            clean = message.startswith("DeePMD-kit Error: mutant.pth") and "\n" not in message
+            clean = message.startswith(f"DeePMD-kit Error: {opener.name}") and "\n" not in message
             outcome = "refused" if clean else "raised"
         elif np.abs(found - right).max() <= 1e-10:
             outcome = "right"
         else:
-            outcome = "wrong" if change != "repack" else "edited"
+            outcome = "edited" if change == EDITS[suffix].__name__ else "wrong"
         end(Row(k, change, outcome, message, round(seconds, 3), peak() - before))
 
 

@@ -23,8 +23,8 @@ from fuzz import sources
 from fuzz.mutants_data import KINDS as DATA
 from fuzz.rows import FINE, Row, run
 
-#: Model files that are opened through the C interface, too, and where its library is.
-NATIVE = {f"c++ {name}": name for name in ("model.pth",)}
+#: Model files that are opened through the C interface, too.
+NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb")}
 KINDS = (*sources.WRITERS, *DATA, *NATIVE)
 COLUMNS = ("right", "refused", "edited", "wrong", "raised", "crashed", "slow", "large")
 

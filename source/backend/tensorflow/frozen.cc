@@ -2,6 +2,7 @@
 /** Frozen graphs, .pb: the evaluation entry by edges, as deepmd/tf/graph.py writes it. */
 #include <algorithm>
 
+#include "digest.h"
 #include "graph.h"
 #include "protobuf.h"
 
@@ -76,6 +77,7 @@ std::shared_ptr<Program> open_frozen(const std::string& content) {
     throw Failure("the graph in the file calls functions, which no model needs; freeze it again");
   }
   check_operators(content, 1, /*functions=*/false);
+  check_digest(content);
   return std::make_shared<Frozen>(content);
 }
 
