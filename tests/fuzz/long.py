@@ -87,7 +87,7 @@ def _chunks(
                 yield kind, start, min(start + size, last)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and return the status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=500, help="mutants in one process")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of mutants to open")
     parser.add_argument("--record", type=Path, help="file of counts and faults, which is continued")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     unknown = set(options.kinds) - set(KINDS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
