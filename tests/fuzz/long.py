@@ -10,6 +10,7 @@ before it ended. The status is 1 if there was any. ``--only NUMBERS`` opens sing
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -37,7 +38,7 @@ def mutants(kind: str, first: int, last: int, folder: Path) -> list[Row]:
         return run("mutants_data.py", first, last, [kind, place])
     source = folder / NATIVE.get(kind, kind)
     if not source.exists():
-        sources.write(source)
+        subprocess.run([sys.executable, sources.__file__, str(source)], check=True)
     if kind in NATIVE:
         from cxx import backend_abi
 

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Small files of every kind, from which mutants are made."""
+"""Small files of every kind, from which mutants are made.
+
+``python sources.py FILE`` writes one: a process that goes on for hours need not hold frameworks.
+"""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from fuzz.rows import FINE
@@ -151,3 +157,7 @@ def write_or_skip(path: Path) -> Path:
 def fine(name: str) -> tuple[str, ...]:
     """Return the outcomes that are allowed for a kind."""
     return (*FINE, "wrong") if name in UNSIGNED else FINE
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
