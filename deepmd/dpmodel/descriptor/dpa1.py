@@ -105,7 +105,7 @@ class SymmetrizedBlock(MixedDescriptor):
         else:  # only sums of features are needed, and the types' part is one of few rows
             table = self.first_layer(types)
             sums = [
-                network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
+                network.contract(rows, table, self.type_index(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
         total = sums[0] + ops.times(sums[1], near.more)
@@ -125,7 +125,7 @@ class SymmetrizedBlock(MixedDescriptor):
         """Whether there is attention."""
         return self.attn_layer > 0
 
-    def kinds(self, atoms: Atoms, neighbor: Any) -> Any:
+    def type_index(self, atoms: Atoms, neighbor: Any) -> Any:
         """Row of a table over neighbor types, or pairs center-neighbor, for every slot (n, K)."""
         if self.type_one_side:
             return neighbor
@@ -151,7 +151,7 @@ class SymmetrizedBlock(MixedDescriptor):
                 own = ops.take(types, atoms.atype)[:, None, :]
                 parts.append(space.broadcast_to(own, (n, k, self.tebd_dim)))
             return network(space.concat(parts, axis=-1))
-        gate = ops.take(self.type_gate(types), self.kinds(atoms, neighbor))
+        gate = ops.take(self.type_gate(types), self.type_index(atoms, neighbor))
         if self.smooth_type_embedding:
             gate = gate * sw[..., None]
         g = network(s)
