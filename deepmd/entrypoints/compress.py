@@ -18,7 +18,7 @@ from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
-from deepmd.io.files import SINGLE, check_head, min_nbor_dist_of
+from deepmd.io.files import branch_tree, min_nbor_dist_of
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import make_probes, probe_errors
 
@@ -51,10 +51,9 @@ def compress(
         raise InputError(
             "is a checkpoint of a training", where=path, fix="freeze it first, with dp freeze"
         )
-    check_head(SINGLE, head)
     target = output_of(output, type(source))
     refuse_same_file(path, target)
-    data = dict(source.serialize_hook(path))
+    data = branch_tree(source.serialize_hook(path), head, path)
     model = Model.deserialize(data["model"])
     if undo:
         _require(model.compressed(), "has no tables", path)

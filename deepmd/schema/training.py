@@ -229,7 +229,8 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         optional=True,
         doc="Mixed precision (TensorFlow).",
     )
-    keys = [k for part in (LengthKeys, StatisticsKeys, RunKeys) for k in part.arguments()]
+    kinds = (LengthKeys, RunKeys) if multi_task else (LengthKeys, StatisticsKeys, RunKeys)
+    keys = [k for kind in kinds for k in kind.arguments()]
     return Argument(
         "training", dict, [*data, *keys, precision], doc="Data, length and output of the training."
     )

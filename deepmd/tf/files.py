@@ -14,7 +14,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.dpmodel.model import Model
 from deepmd.graphs import ours
-from deepmd.graphs.models import is_checkpoint, read_models
+from deepmd.graphs.models import is_checkpoint, read_model
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree
@@ -90,7 +90,7 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> TfEvalu
     head : str, optional
         Task of a checkpoint with several.
     """
-    evaluator = TfEvaluator.of_tree(read_models(path), path, head)
+    evaluator = TfEvaluator.of_tree(read_model(path), path, head)
     with opening(path):
         # The probes were compared with the dictionary; without a checksum nothing binds the two.
         if not is_checkpoint(path) and ours.is_whole(path):

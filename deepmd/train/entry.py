@@ -130,7 +130,7 @@ def make_trainer(
         store,
         training,
         numb_steps=numb_steps,
-        model_params=config["model"],
+        model_params=plan.model_params,
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
         extra={"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},

@@ -227,6 +227,7 @@ class MixedDescriptor(MixedNeighbors):
 class EmbeddedTypes(MixedTypes):
     """A descriptor with a type embedding of its own."""
 
+    shared_levels = (("type_embedding",),)
     exclude_types: list[list[int]] = EXCLUDE_TYPES
     env_protection: float = ENV_PROTECTION
     precision: str = PRECISION
