@@ -133,9 +133,10 @@ def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
         lammps = options.its_lammps or options.deepmd_kit
         programs["DeePMD-kit"] = theirs(options.deepmd_kit, lammps)
     for name, program in programs.items():
-        model = folder / f"{name}.pth"
+        model = folder / f"{name}{options.suffix}"
         command = dp(program.python, "convert-backend", str(neutral), str(model))
-        subprocess.run(command, cwd=folder, env=environment(1), stdout=subprocess.PIPE, check=True)
+        env = environment(1, program.python)
+        subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, check=True)
         for size in options.sizes:
             atoms = write_data(folder / "water.data", size)
             steps = max(4, min(options.steps, options.steps * 1536 // atoms))
@@ -169,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
+    parser.add_argument("--suffix", default=".pth", help="of the model file")
     parser.add_argument("--deepmd-kit", metavar="PYTHON", help="Python with a DeePMD-kit")
     parser.add_argument("--its-lammps", metavar="PYTHON", help="Python with the LAMMPS for it")
     options = parser.parse_args()

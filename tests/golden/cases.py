@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Access to the golden cases: models, inputs and outputs of DeePMD-kit."""
 
+import copy
 import functools
 import json
 from pathlib import Path
@@ -177,3 +178,20 @@ def check(potential: Any, case: dict[str, Any]) -> None:
         assert worst, (case["name"], name)
         wrong = {k: v for k, v in worst.items() if not v <= 1.0}
         assert not wrong, (case["name"], name, wrong)
+
+
+def in_precision(data: Any, precision: str) -> Any:
+    """Return a model dictionary of a precision, the networks' arrays rounded to float32."""
+    if isinstance(data, dict):
+        out = {k: in_precision(v, precision) for k, v in data.items()}
+        if "precision" in out:
+            out["precision"] = precision
+        if out.get("@class") == "Layer":
+            out["@variables"] = {
+                k: None if v is None else v.astype(np.float32).astype(precision)
+                for k, v in out["@variables"].items()
+            }
+        return out
+    if isinstance(data, list):
+        return [in_precision(v, precision) for v in data]
+    return copy.copy(data)
