@@ -42,11 +42,11 @@ FORMATS = {
     "dpa2": ("yaml",),
     "dpa3": ("yaml", "pth", "pb"),
     "hybrid": ("yaml",),
-    "dipole": ("pth", "hlo", "pb"),
+    "dipole": ("pth", "pb"),
     "property": ("yaml",),
     "zbl": ("yaml",),
     "linear_ener": ("yaml", "pth"),
-    "spin": ("yaml", "pth", "hlo", "pb"),
+    "spin": ("yaml", "pth", "pb"),
     "parameters": ("yaml", "pth", "savedmodel", "savedmodeltf"),
     "compressed": ("pb",),
 }
