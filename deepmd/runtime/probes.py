@@ -5,6 +5,7 @@ Whoever writes a model file opens it again, evaluates the probes and compares wi
 the neutral model. The probes travel in the file under the key ``probes``.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -210,6 +211,12 @@ def probe_arrays(model: Model, probes: Mapping[str, Any]) -> list[dict[str, np.n
             frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
         out.append({k: np.array(v) for k, v in frame.items()})
     return out
+
+
+def probes_text(model: Model, probes: Mapping[str, Any]) -> str:
+    """Return the probes of :func:`probe_arrays` as JSON."""
+    frames = probe_arrays(model, probes)
+    return json.dumps([{k: v.tolist() for k, v in frame.items()} for frame in frames])
 
 
 def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:

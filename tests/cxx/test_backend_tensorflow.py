@@ -12,6 +12,7 @@ from conftest import REFERENCE  # noqa: E402
 from cxx import backend_abi as abi  # noqa: E402
 from cxx.frames import check_extended, close, frame_of, inputs_of  # noqa: E402
 from golden import cases  # noqa: E402
+from golden.make_ours import OURS  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
@@ -124,6 +125,19 @@ def test_threads_at_once(functions, small):
     for worker in workers:
         worker.join()
     assert not wrong
+    handle.close()
+
+
+@pytest.mark.parametrize("suffix", ["savedmodel", "savedmodeltf"])
+def test_saved_models(functions, suffix):
+    """Those of this program have the entry of all its files, a description and probes."""
+    folder = OURS / "v2" / "models"
+    built = Model.deserialize(load_model(folder / "parameters.dp")["model"])
+    handle = abi.Handle(functions, f"{folder / 'parameters'}.{suffix}/")
+    assert handle.entries == abi.EDGES and len(handle.probes) == 2
+    assert ModelInfo.from_dict(handle.description) == built.info(probes=2)
+    inputs = inputs_of(built)
+    close(handle.evaluate(inputs), reference_results(built, inputs), 1e-12)
     handle.close()
 
 
