@@ -175,8 +175,8 @@ def test_errors_of_systems():
 def test_arguments():
     from deepmd.utils import argcheck, compat
 
-    assert "model/descriptor" in argcheck.gen_doc()
-    assert json.loads(argcheck.gen_json_schema())["type"] == "object"
+    assert "rcut_smth" in argcheck.gen_doc()
+    assert json.loads(argcheck.gen_json_schema())["type"] == ["object"]
     assert {a.name for a in argcheck.descrpt_se_a_args()} >= {"sel", "rcut"}
     assert [a.name for a in argcheck.loss_args()] == ["loss"]
     assert argcheck.list_to_doc(["a", "b"]) == '"a", "b".'

@@ -101,10 +101,12 @@ class AtomicModel(Registered):
     def compute_statistics(self, sample: Sample) -> None:
         """Set the statistics of all parts from sampled frames, but not the biases.
 
-        Members with types in another order see them in theirs.
+        Members with types in another order see them in theirs; those that are not trained keep
+        their own.
         """
         for member in self.members():
-            member.compute_statistics(sample.of_types(member.type_map))
+            if member.trainable:
+                member.compute_statistics(sample.of_types(member.type_map))
 
     @property
     def common_bias(self) -> bool:
