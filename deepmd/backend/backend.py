@@ -78,7 +78,7 @@ class Backend:
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
-        Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
+        Where its functions are: ``deep_eval``, ``evaluator``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
     reading_hooks : dict of str to str
@@ -189,6 +189,8 @@ class Backend:
 
     #: ``(path, head=None)``: open a model file or checkpoint; an Evaluator. ``head`` names a branch.
     deep_eval = _Hook("evaluating models", reads=True)
+    #: The subclass of Evaluator: ``(model)``.
+    evaluator = _Hook("evaluating models")
     #: The subclass of TrainStep.
     train_step = _Hook("training")
     #: ``(path)``: a Checkpoint.

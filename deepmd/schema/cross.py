@@ -136,7 +136,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
     "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
-    "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
     "model/spin/spin_norm": lambda d: "spin_norm" in d["model"].get("spin", {}),

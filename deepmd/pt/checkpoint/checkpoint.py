@@ -21,21 +21,20 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import constructing
-from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.io.archive import packed, read_archive
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.io.guard import check_model_tree, opening
 from deepmd.io.tree import map_leaves
+from deepmd.pt.checkpoint.dialect import model_of_state
 from deepmd.pt.checkpoint.names import (
     NOT_STORED,
     array_names,
     at,
-    fill,
     min_nbor_dist_name,
     neutral,
     state_of,
-    with_tables,
 )
 from deepmd.runtime.checkpoint import Checkpoint
 
@@ -134,11 +133,9 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     for task in tasks:
         if trainer is not None:
             data = _with_arrays(trainer["models"][task], state, f"model.{task}.")
+            models[task] = Model.deserialize(data)
         else:
-            section = with_tables(branch_params(params, task), state, f"model.{task}.")
-            data = build_model(section).serialize()
-            fill(data, state, f"model.{task}.")
-        models[task] = Model.deserialize(data)
+            models[task] = model_of_state(branch_params(params, task), state, f"model.{task}.")
     min_dist = state.get(f"model.{tasks[0]}.{min_nbor_dist_name(models[tasks[0]].serialize())}")
     known = min_dist is not None and float(min_dist) > 0
     done = Checkpoint(models, dict(params), min_nbor_dist=float(min_dist) if known else None)
