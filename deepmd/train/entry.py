@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.base.files import write_text
 from deepmd.dpmodel.schedule import learning_rate
 from deepmd.schema import load_input, normalize, upgrade
+from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.finetune import check_options, from_pretrained
@@ -136,6 +137,7 @@ def make_trainer(
     config = plan.config
     training, tasks = config["training"], make_tasks(plan)
     start_from(plan, tasks, force=force, evaluator=backend.evaluator)
+    notes = adapt(plan, tasks)
     widths = make_widths(plan, tasks, backend.train_step)
     numb_steps = count_steps(training, tasks)
     store.keep = _kept(training, numb_steps)
@@ -149,7 +151,8 @@ def make_trainer(
         model_params=config["model"],
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
-        extra={"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
+        extra=notes
+        | {"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
         before_save=None if folder is None else folder.check,
     )
     if plan.continued is not None:

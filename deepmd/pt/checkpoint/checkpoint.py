@@ -27,7 +27,7 @@ from deepmd.io.archive import packed, read_archive
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.io.guard import check_model_tree, opening
 from deepmd.io.tree import map_leaves
-from deepmd.pt.checkpoint.dialect import model_of_state
+from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 from deepmd.pt.checkpoint.names import (
     NOT_STORED,
     array_names,
@@ -126,8 +126,8 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     extra = state.get("_extra_state") if isinstance(state, Mapping) else None
     if not isinstance(extra, Mapping) or not isinstance(extra.get("model_params"), Mapping):
         raise ModelFileError("is no training checkpoint: it does not say what its model is")
-    params = extra["model_params"]
-    trainer = content.get("trainer")
+    params, trainer = extra["model_params"], content.get("trainer")
+    params = as_built(params) if trainer is None else params
     tasks = list(params.get("model_dict", {SINGLE: None}) if trainer is None else trainer["models"])
     models = {}
     for task in tasks:

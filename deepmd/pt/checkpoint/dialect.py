@@ -31,9 +31,21 @@ DERIVED = re.compile(
     )$""",
     re.VERBOSE,
 )
-#: Values of arrays that some releases do not store: out_bias and out_std of the first previews,
-#: scale and constant_matrix of polarizabilities in checkpoints.
-ABSENT = {"out_bias": 0.0, "out_std": 1.0, "scale": 1.0, "constant_matrix": 0.0, "bias_atom_e": 0.0}
+#: Arrays that some files do not have, with what then holds: the initial values, 0 and 1, of the
+#: first previews, and of polarizabilities in checkpoints what the section says.
+ABSENT = ("out_bias", "out_std", "bias_atom_e", "scale", "constant_matrix")
+#: Settings that a descriptor has there whatever its section says.
+FIXED_SETTINGS = {"se_e2_r": {"type_one_side": True}, "se_r": {"type_one_side": True}}
+
+
+def as_built(section: Any) -> Any:
+    """Return a model section with the settings that the models really have."""
+    if isinstance(section, list):
+        return [as_built(part) for part in section]
+    if not isinstance(section, Mapping):
+        return section
+    out = {key: as_built(value) for key, value in section.items()}
+    return out | FIXED_SETTINGS.get(str(out.get("type")), {})
 
 
 def model_of_state(section: Mapping[str, Any], state: Mapping[str, Any], prefix: str = "") -> Model:
@@ -42,7 +54,7 @@ def model_of_state(section: Mapping[str, Any], state: Mapping[str, Any], prefix:
     Parameters
     ----------
     section : mapping
-        The ``model`` section of the input it was trained with.
+        The ``model`` section of the input it was trained with, see :func:`as_built`.
     state : mapping of str to Tensor
     prefix : str
         What the names of the model begin with.

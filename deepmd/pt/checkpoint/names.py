@@ -133,7 +133,7 @@ def fill(
     state: Mapping[str, Any],
     prefix: str = "",
     *,
-    absent: Mapping[str, float] | None = None,
+    absent: Sequence[str] = (),
 ) -> set[str]:
     """Put the arrays of a state dictionary into a model dictionary, in place.
 
@@ -143,8 +143,8 @@ def fill(
     state : mapping of str to Tensor
     prefix : str
         What the names of the model begin with.
-    absent : mapping of str to float, optional
-        Values of arrays that may be missing.
+    absent : sequence of str
+        Arrays that may be missing; they stay as they are.
 
     Returns
     -------
@@ -161,8 +161,7 @@ def fill(
         used |= {prefix + n for n in names}
         name = next((prefix + n for n in names if prefix + n in state), None)
         old = _stored(model, place)
-        if name is None and place[-1] in (absent or {}):
-            at(model, place[:-1])[place[-1]] = np.full_like(old, (absent or {})[str(place[-1])])
+        if name is None and place[-1] in absent:
             continue
         if name is None:
             raise ModelFileError(f"array {prefix}{names[0]} is missing")

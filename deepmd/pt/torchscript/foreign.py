@@ -21,7 +21,7 @@ import torch
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import MAX_DEPTH
 from deepmd.dpmodel.construction import constructing
-from deepmd.pt.checkpoint.dialect import model_of_state
+from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 
 #: Types of storages.
 _DTYPES = {
@@ -159,4 +159,4 @@ def _section(root: Node, records: Mapping[str, bytes]) -> dict[str, Any]:
             "holds no neutral model, and does not state the section of its model",
             fix="files made by DeePMD-kit: convert its .dp or .pt instead",
         )
-    return section
+    return as_built(section)
