@@ -8,16 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COMPACT
 from train.helpers import QuickBackend
 
+from deepmd.backend.backend import Backend
 from deepmd.base.errors import InputError, ModelFileError
-from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
+from deepmd.io import load_model, save_model
 from deepmd.io.files import SINGLE
+from deepmd.io.tree import difference
+from deepmd.main import main
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
 from deepmd.schema.check import normalize_model
-from deepmd.train.finetune import RANDOM, Rule, make_rules, set_new_types, take_pretrained
+from deepmd.train.finetune import (
+    RANDOM,
+    Rule,
+    adjust_bias,
+    make_rules,
+    read_pretrained,
+    set_new_types,
+    take_pretrained,
+)
 from deepmd.train.statistics import Sample
 
 TEBD = {
@@ -201,8 +214,6 @@ def test_a_branch_of_several(work, saved):
 
 def test_a_resumed_branch_keeps_its_bias():
     known = pretrained()
-    from deepmd.train.finetune import adjust_bias
-
     model = build_model(section_for())
     rule = Rule(SINGLE, resumed=True)
     take_pretrained(model, known.models[SINGLE], rule)
@@ -331,7 +342,45 @@ def test_networks_for_pairs_of_types_keep_their_types(work):
         take_pretrained(fewer, known, Rule(SINGLE))
 
 
+# -- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".dp", ".pt", ".pth"])
+def test_every_kind_of_file(suffix, tmp_path):
+    if suffix in (".pt", ".pth"):
+        pytest.importorskip("torch")
+    known = pretrained()
+    if suffix == ".pth":
+        path = COMPACT / "models" / "dpa1_l0_concat.pth"
+        want = Model.deserialize(load_model(path.with_suffix(".dp"))["model"])
+    else:
+        path, want = tmp_path / f"model{suffix}", known.models[SINGLE]
+        backend = Backend.detect_backend_by_model(path)()
+        if suffix == ".pt":
+            backend.write_checkpoint(path, known)
+        else:
+            save_model(path, known.model_data())
+    found, where = read_pretrained(QuickBackend(), ".dp", str(path))
+    assert where == path
+    assert found.model_params["type_map"] == want.get_type_map()
+    assert difference(found.models[SINGLE].serialize(), want.serialize()) is None
+
+
+def test_a_prefix_is_that_of_a_checkpoint_of_the_backend(work, run):
+    run(work.config(numb_steps=1, validation_data=None), backend=QuickBackend())
+    _, path = read_pretrained(QuickBackend(), ".dp", "model.ckpt")
+    assert path.name == "model.ckpt-1.dp"
+
+
 # -- the run --------------------------------------------------------------------------------------
+
+
+def test_the_command(work, saved, caplog):
+    saved(pretrained())
+    path = work.write(config(work, finetune_head=SINGLE))
+    main(["--dp", "train", path, "--finetune", "pretrained.dp", "--skip-neighbor-stat"])
+    assert read_checkpoint("model.ckpt-1.dp").step == 1
+    assert "Fine-tuning of pretrained.dp:" in caplog.text
 
 
 def test_a_restart_goes_on(work, saved, run):
@@ -365,7 +414,6 @@ def test_bias_and_loss_of_deepmd_kit(name, tmp_path, monkeypatch):
     from deepmd.runtime.step import StepOptions
     from deepmd.schema import normalize
     from deepmd.train.build import make_tasks
-    from deepmd.train.finetune import adjust_bias, read_pretrained
     from deepmd.train.plan import Start, make_plan
 
     shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)

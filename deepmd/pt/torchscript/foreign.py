@@ -9,6 +9,7 @@ tensors and lists is known beside them.
 import ast
 import collections
 import io
+import itertools
 import json
 import pickle
 import re
@@ -21,6 +22,7 @@ import torch
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import MAX_DEPTH
 from deepmd.dpmodel.construction import constructing
+from deepmd.io.guard import AGAIN, ENTRIES, Allowance
 from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 
 #: Types of storages.
@@ -58,6 +60,7 @@ class _Reader(pickle.Unpickler):
     def __init__(self, records: Mapping[str, bytes]) -> None:
         super().__init__(io.BytesIO(records["data.pkl"]))
         self.records = records
+        self.allowance = Allowance(sum(map(len, records.values())))
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -69,7 +72,7 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _tensor
+            return self._tensor
         raise ModelFileError(f"its attributes name {module}.{name}, which no model needs")
 
     def persistent_load(self, pid: Any) -> np.ndarray:
@@ -78,26 +81,26 @@ class _Reader(pickle.Unpickler):
             raise ModelFileError(f"a tensor has the storage {storage}, which is not known")
         return np.frombuffer(self.records[f"data/{number}"], dtype=f"<{_DTYPES[storage]}")
 
+    def _tensor(self, storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> Any:
+        """Return a tensor, a copy of its part of the storage."""
+        shape, steps = tuple(map(int, size)), tuple(map(int, stride))
+        count = int(np.prod(shape, dtype=object))
+        if len(steps) != len(shape) or min((offset, *steps, *shape)) < 0:
+            raise ModelFileError("a tensor has no shape")
+        last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+        if count and (count > storage.size or last >= storage.size):
+            raise ModelFileError(f"a tensor of shape {shape} reaches beyond its record")
+        self.allowance.take(count * storage.itemsize, f"a tensor of shape {shape}")
+        if not count:
+            return torch.from_numpy(np.zeros(shape, storage.dtype))
+        view = np.lib.stride_tricks.as_strided(
+            storage[offset:], shape, [n * storage.itemsize for n in steps], writeable=False
+        )
+        return torch.from_numpy(np.array(view))
+
 
 def _first(value: Any, *_: Any) -> Any:
     return value
-
-
-def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """Return a tensor, a copy of its part of the storage."""
-    shape, steps = tuple(map(int, size)), tuple(map(int, stride))
-    count = int(np.prod(shape, dtype=object))
-    if len(steps) != len(shape) or min((offset, *steps, *shape)) < 0:
-        raise ModelFileError("a tensor has no shape")
-    last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    if count and (count > storage.size or last >= storage.size):
-        raise ModelFileError(f"a tensor of shape {shape} reaches beyond its record")
-    if not count:
-        return torch.from_numpy(np.zeros(shape, storage.dtype))
-    view = np.lib.stride_tricks.as_strided(
-        storage[offset:], shape, [n * storage.itemsize for n in steps], writeable=False
-    )
-    return torch.from_numpy(np.array(view))
 
 
 def read_foreign(records: Mapping[str, bytes]) -> dict[str, Any]:
@@ -113,7 +116,9 @@ def read_foreign(records: Mapping[str, bytes]) -> dict[str, Any]:
     root = _Reader(records).load()
     if not isinstance(root, Node):
         raise ModelFileError("is no TorchScript archive: it holds no module")
-    state = dict(_arrays(root, "", 0))
+    state = dict(itertools.islice(_arrays(root, "", 0), ENTRIES + 1))
+    if len(state) > ENTRIES:
+        raise ModelFileError("repeats its parts too often", fix=AGAIN)
     section = _section(root, records)
     with constructing(state):
         model = model_of_state(section, state)

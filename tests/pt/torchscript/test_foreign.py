@@ -22,7 +22,7 @@ from deepmd.io import load_model  # noqa: E402
 from deepmd.io.archive import read_archive  # noqa: E402
 from deepmd.io.tree import difference  # noqa: E402
 from deepmd.np.evaluator import NumPyEvaluator  # noqa: E402
-from deepmd.pt.checkpoint.dialect import model_of_state  # noqa: E402
+from deepmd.pt.checkpoint.dialect import as_built, model_of_state  # noqa: E402
 from deepmd.pt.checkpoint.names import state_of  # noqa: E402
 from deepmd.pt.torchscript.export import read_pth  # noqa: E402
 from deepmd.pt.torchscript.foreign import read_foreign  # noqa: E402
@@ -137,6 +137,20 @@ def test_arrays_of_earlier_releases_may_be_missing(tmp_path):
     model = model_of_state(section, state).atomic_model
     assert not model.out_bias.any()
     assert (model.out_std == 1.0).all()
+
+
+def test_a_checkpoint_of_polarizabilities_has_the_scale_of_its_section(tmp_path):
+    section = member_section("polar", tmp_path)
+    section["fitting_net"]["scale"] = [2.0, 3.0]
+    state = state_of(random_model("polar", tmp_path).serialize())
+    del state["atomic_model.fitting_net.scale"], state["atomic_model.fitting_net.constant_matrix"]
+    model = model_of_state(section, state)
+    assert model.atomic_model.fitting.scale.ravel().tolist() == [2.0, 3.0]
+
+
+def test_se_e2_r_is_one_sided_there():
+    section = {"descriptor": {"type": "hybrid", "list": [{"type": "se_r", "type_one_side": False}]}}
+    assert as_built(section)["descriptor"]["list"][0]["type_one_side"] is True
 
 
 # -- files that do something ----------------------------------------------------------------------
