@@ -428,12 +428,10 @@ def test_bias_and_loss_of_deepmd_kit(name, tmp_path, monkeypatch):
     take_pretrained(task.model, source, rule)
     sample = Sample(task.data, 10, model=task.model)
     set_new_types(task.model, source.get_type_map(), sample)
-    descriptor = task.model.atomic_model
+    descriptor = task.model.atomic_model.descriptor if name != "zbl" else None
     if "type_embedding" in case:  # of which the row of the new type is random
-        descriptor.descriptor.type_embedding.embedding.layers[0].w = np.array(
-            case["type_embedding"]
-        )
-        np.testing.assert_allclose(descriptor.descriptor.dstd[:, 0], case["dstd"], atol=1e-12)
+        descriptor.type_embedding.embedding.layers[0].w = np.array(case["type_embedding"])
+        np.testing.assert_allclose(descriptor.dstd, case["dstd"], atol=1e-12)
     adjust_bias(task.model, rule, sample)
     atomic = task.model.atomic_model
     np.testing.assert_allclose(atomic.out_bias[0], case["out_bias"], rtol=1e-8, atol=1e-9)
@@ -442,7 +440,8 @@ def test_bias_and_loss_of_deepmd_kit(name, tmp_path, monkeypatch):
         np.testing.assert_allclose(atomic.fitting.fparam_avg, case["fparam_avg"], atol=1e-12)
     if rule.renewed:
         return
-    loss = as_rounded(build_loss(given["loss"], 1e-14, task.model))
+    loss = build_loss(given["loss"], 1e-14, task.model)
+    loss = as_rounded(loss) if given["loss"]["type"] == "ener" else loss
     loss.take_statistics(task.model)
     step = NumPyTrainStep({SINGLE: task.model}, {SINGLE: loss}, {"type": "Adam"}, StepOptions())
     (system,) = [s for s in task.data.systems if s.natoms == case["natoms"]]

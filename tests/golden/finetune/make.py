@@ -7,6 +7,7 @@ holds the bias that the fine-tuning began with. Everything is written beside thi
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,7 @@ def everything() -> None:
         if "fparam" in str(config["model"]["fitting_net"]):
             fitting = f"{atomic}fitting_net."
             found[name]["fparam_avg"] = state[f"{fitting}fparam_avg"].tolist()
+    shutil.rmtree(HERE / "oh")  # of the pre-trained models only
     (HERE / "cases.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
