@@ -15,9 +15,9 @@ from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
-from deepmd.train.finetune import check_options, from_pretrained
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.plan import Plan, Start, as_json, make_plan, read_start
+from deepmd.train.pretrained import check_options, from_pretrained
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
@@ -89,7 +89,7 @@ def prepare(
     use_pretrain_script : bool
         Take the sections of the model from the file that the training starts from.
     model_branch : str
-        Branch of the pre-trained model; see :func:`deepmd.train.finetune.make_rules`.
+        Branch of the pre-trained model; see :func:`deepmd.train.pretrained.make_rules`.
     force_load : bool
         Keep the initial values of parameters that the file does not have, or has in another shape.
     output : str

@@ -24,7 +24,7 @@ from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.train.checkpoints import read_newest
-from deepmd.train.finetune import Rule, read_pretrained
+from deepmd.train.pretrained import Rule, read_pretrained
 
 log = logging.getLogger(__name__)
 

@@ -22,15 +22,8 @@ from deepmd.main import main
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
 from deepmd.schema.check import normalize_model
-from deepmd.train.finetune import (
-    RANDOM,
-    Rule,
-    adjust_bias,
-    make_rules,
-    read_pretrained,
-    set_new_types,
-    take_pretrained,
-)
+from deepmd.train.finetune import adjust_bias, set_new_types, take_pretrained
+from deepmd.train.pretrained import RANDOM, Rule, make_rules, read_pretrained
 from deepmd.train.statistics import Sample
 
 TEBD = {
