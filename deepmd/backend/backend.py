@@ -28,6 +28,9 @@ EVERYTHING = (
 )
 
 
+_NUMPY_EVALUATOR = "deepmd.runtime.evaluator:Evaluator"
+
+
 class _Hook:
     """A function of a backend, imported when it is asked for."""
 
@@ -189,8 +192,6 @@ class Backend:
 
     #: ``(path, head=None)``: open a model file or checkpoint; an Evaluator. ``head`` names a branch.
     deep_eval = _Hook("evaluating models", reads=True)
-    #: The subclass of Evaluator: ``(model)``.
-    evaluator = _Hook("evaluating models")
     #: The subclass of TrainStep.
     train_step = _Hook("training")
     #: ``(path)``: a Checkpoint.
@@ -201,6 +202,12 @@ class Backend:
     serialize_hook = _Hook("reading this kind of model file", reads=True)
     #: ``(path, data)``: write a file from the neutral model dictionary.
     deserialize_hook = _Hook("writing this kind of model file")
+
+    @property
+    def evaluator(self) -> Any:
+        """The subclass of Evaluator: ``(model)``; that of NumPy where the backend names none."""
+        module, _, name = self.hooks.get("evaluator", _NUMPY_EVALUATOR).partition(":")
+        return getattr(import_module(module), name)
 
     @property
     def neighbor_stat(self) -> Any:

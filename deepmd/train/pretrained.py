@@ -105,7 +105,7 @@ def from_pretrained(
         ``--model-branch``.
     """
     if finetune is None:
-        return {**given, "model": section_of(start.checkpoint, SINGLE)}, start
+        return {**given, "model": section_of(start.checkpoint, SINGLE, whole=True)}, start
     log.info("Read %s.", start.path)
     if not isinstance(given.get("model"), Mapping):
         raise InputError('required section "model" is missing', fix='give {"type_map": …} at least')
@@ -246,16 +246,16 @@ def with_pretrained_sections(
     return out
 
 
-def section_of(pretrained: Checkpoint, branch: str) -> dict[str, Any]:
-    """Return the checked model section of a branch.
+def section_of(pretrained: Checkpoint, branch: str, *, whole: bool = False) -> dict[str, Any]:
+    """Return the checked model section of a branch; unless ``whole``, one with a descriptor.
 
     Raises
     ------
     InputError
-        If the file does not state it, or it is one of a model that has no descriptor.
+        If the file does not state it, or it has no descriptor.
     """
     section = branch_params(pretrained.model_params, branch)
-    if not isinstance(section.get("descriptor"), dict):
+    if not isinstance(section.get("type_map" if whole else "descriptor"), list if whole else dict):
         raise InputError(
             "the pre-trained file does not state the sections of its model",
             where="--use-pretrain-script",

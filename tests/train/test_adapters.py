@@ -2,12 +2,14 @@
 """Low-rank adapters: no effect at first, nothing else is trained, folded in files, exact restarts."""
 
 import importlib
+from pathlib import Path
 
 import members
 import numpy as np
 import pytest
 from train.helpers import NumPyBackend, QuickBackend, same_checkpoints
 
+from deepmd.backend.backend import Backend
 from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import EnergyLoss
@@ -152,14 +154,22 @@ def test_files_hold_the_folded_model(base, run):
     assert all(path.endswith(".w") for path in changed)
 
 
-def test_a_restart_is_exact(base, run):
-    run(base, backend=NumPyBackend(), finetune="base.dp")
-    whole = read_checkpoint("model.ckpt-2.dp")
+@pytest.mark.parametrize("name", ["numpy", "pytorch"])
+def test_a_restart_is_exact(name, base, run):
+    if name == "pytorch":
+        pytest.importorskip("torch")
+    backend = Backend.get_backend(name)()
+
+    def stored():
+        return backend.read_checkpoint(Path(f"model.ckpt-2{backend.checkpoint_suffix}"))
+
+    run(base, backend=backend, finetune="base.dp")
+    whole = stored()
     base["training"]["numb_steps"] = 1
-    run(base, backend=NumPyBackend(), finetune="base.dp")
+    run(base, backend=backend, finetune="base.dp")
     base["training"]["numb_steps"] = 2
-    run(base, backend=NumPyBackend(), restart="model.ckpt")
-    again = read_checkpoint("model.ckpt-2.dp")
+    run(base, backend=backend, restart="model.ckpt")
+    again = stored()
     for checkpoint in (whole, again):
         del checkpoint.trainer["input"]
     same_checkpoints(whole, again)
