@@ -135,10 +135,10 @@ class SymmetrizedBlock(MixedDescriptor):
         """Contribution of the types to the first layer of the embedding, bias included, per kind."""
         layer = self.embeddings.networks[0].layers[0]
         if self.type_one_side:
-            return ops.linear(types, layer.w[1:], layer.b)
+            return ops.linear(types, layer.weight[1:], layer.b)
         center, neighbor = type_pairs(types)
         both = ops.xp(types).concat([neighbor, center], axis=-1)
-        return ops.linear(both, layer.w[1:], layer.b)
+        return ops.linear(both, layer.weight[1:], layer.b)
 
     def features(self, rows: Any, neighbor: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbor types (n, K): (n, K, ng)."""

@@ -320,7 +320,7 @@ def test_the_archive_holds_the_neutral_model(kind, tmp_path):
         read_pth(torn)
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
         archive.writestr("other/data.pkl", b"")
-    with pytest.raises(ModelFileError, match="no neutral model"):
+    with pytest.raises(ModelFileError, match="incomplete"):
         read_pth(tmp_path / "other.pth")
     with pytest.raises(ModelFileError, match="not found"):
         open_model(tmp_path / "none.pth")
