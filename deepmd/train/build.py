@@ -23,13 +23,13 @@ from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
 from deepmd.train.finetune import fine_tune
 from deepmd.train.plan import Branch, Plan, Start, branches, within
-from deepmd.train.start import differing_keys, model_of, take_parameters
 from deepmd.train.sharing import (
     check_agreement,
     set_case_embeddings,
     set_component_statistics,
     share,
 )
+from deepmd.train.start import differing_keys, model_of, take_parameters
 from deepmd.train.statistics import Sample, keep_given_bias, set_biases, table_widths
 from deepmd.train.trainer import Task
 
