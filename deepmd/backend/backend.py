@@ -28,6 +28,9 @@ EVERYTHING = (
 )
 
 
+_NUMPY_EVALUATOR = "deepmd.runtime.evaluator:Evaluator"
+
+
 class _Hook:
     """A function of a backend, imported when it is asked for."""
 
@@ -78,7 +81,7 @@ class Backend:
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
-        Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
+        Where its functions are: ``deep_eval``, ``evaluator``, ``train_step``, ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
     reading_hooks : dict of str to str
@@ -199,6 +202,12 @@ class Backend:
     serialize_hook = _Hook("reading this kind of model file", reads=True)
     #: ``(path, data)``: write a file from the neutral model dictionary.
     deserialize_hook = _Hook("writing this kind of model file")
+
+    @property
+    def evaluator(self) -> Any:
+        """The subclass of Evaluator: ``(model)``; that of NumPy where the backend names none."""
+        module, _, name = self.hooks.get("evaluator", _NUMPY_EVALUATOR).partition(":")
+        return getattr(import_module(module), name)
 
     @property
     def neighbor_stat(self) -> Any:

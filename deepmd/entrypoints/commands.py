@@ -79,11 +79,14 @@ TRAIN: Options = [
         option("-i --init-model", "start with the parameters of a checkpoint", metavar="PREFIX"),
         option("-r --restart", "continue from a checkpoint", metavar="PREFIX"),
         option("-f --init-frz-model", "start with the parameters of a model file", metavar="FILE"),
-        option("-t --finetune", "fine-tune a pre-trained model (not built yet)", metavar="FILE"),
+        option("-t --finetune", "fine-tune a pre-trained model", metavar="FILE"),
     ],
     option("--use-pretrain-script", "take the model section from the pre-trained model", False),
     option(
-        "--model-branch", "branch of the pre-trained model that is fine-tuned", "", metavar="NAME"
+        "--model-branch",
+        "branch of the pre-trained model that is fine-tuned, or RANDOM for a new fitting",
+        "",
+        metavar="NAME",
     ),
     option("--force-load", "tolerate missing parameters", False),
     option("-o --output", "complete input, defaults filled in", "out.json"),

@@ -21,9 +21,7 @@ def train(
     *,
     INPUT: str,
     backend: str | None = None,
-    finetune: str | None = None,
     use_pretrain_script: bool = False,
-    model_branch: str = "",
     **options: Any,
 ) -> None:
     """Train a model as an input file says.
@@ -34,9 +32,8 @@ def train(
     The options are those of ``dp train``; without ``backend`` the first that can be used trains.
     """
     refuse_several()
-    if finetune is not None or use_pretrain_script or model_branch:
-        raise NotAvailableError("known but not built yet", where="fine-tuning")
-    normalize(load_input(INPUT), file=INPUT)
+    if not use_pretrain_script:  # or the file that is read later completes the input
+        normalize(load_input(INPUT), file=INPUT)
     chosen, why = choose_backend(backend)
     for line in banner(chosen.packages):
         log.info("%s", line)
@@ -44,7 +41,7 @@ def train(
 
     from deepmd.train.entry import train as run  # the lines above come first: this takes long
 
-    run(INPUT=INPUT, backend=chosen(), **options)
+    run(INPUT=INPUT, backend=chosen(), use_pretrain_script=use_pretrain_script, **options)
 
 
 def refuse_several() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on JAX: loss, gradients and optimizer in one compiled program."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -241,7 +242,7 @@ class JaxTrainStep(TrainStep):
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, fetch(t.params))
         return model
 

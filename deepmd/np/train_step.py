@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step of the NumPy backend, the reference for the others."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +97,6 @@ class NumPyTrainStep(TrainStep):
             optimizer.load_state(part_of(state, f"{task}/"))
 
     def model(self, task: str) -> Model:
-        model = Model.deserialize(self._models[task].serialize())
+        model = copy.deepcopy(self._models[task])
         assign(model, self._params[task])
         return model

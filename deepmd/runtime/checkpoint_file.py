@@ -91,6 +91,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     """
     from deepmd.dpmodel.model import Model
     from deepmd.runtime.checkpoint import Checkpoint
+    from deepmd.runtime.probes import check_evaluable
 
     tree = load_model(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
@@ -98,10 +99,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     with opening(path, "use the checkpoint before it"), open_hdf5(path) as file:
         if not isinstance(file.get(_GROUP), h5py.Group):
             raise _no_checkpoint(path)
-        size, count = file.id.get_filesize(), len(models_of(tree))
-        about, optimizer, trainer = _read_training(file[_GROUP], size, count)
+        models = {k: Model.deserialize(d) for k, d in models_of(tree).items()}
+        if DIGEST not in file.attrs:  # it may have been edited
+            for model in models.values():
+                check_evaluable(model)
+        size = file.id.get_filesize()
+        about, optimizer, trainer = _read_training(file[_GROUP], size, len(models))
         return Checkpoint(
-            models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+            models=models,
             model_params=tree["model_def_script"],
             step=int(about["step"]),
             optimizer=optimizer,

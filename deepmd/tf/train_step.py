@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on TensorFlow: loss, gradients and optimizer in one traced function."""
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -310,7 +311,7 @@ class TfTrainStep(TrainStep):
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, t.arrays(t.vectors))
         return model
 

@@ -19,8 +19,10 @@ from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
+from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
-from deepmd.train.plan import Branch, Plan, branches, within
+from deepmd.train.finetune import fine_tune
+from deepmd.train.plan import Branch, Plan, Start, branches, within
 from deepmd.train.sharing import (
     check_agreement,
     set_case_embeddings,
@@ -193,13 +195,17 @@ def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
         set_biases(model, sample)
 
 
-def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
+def start_from(
+    plan: Plan, tasks: Mapping[str, Task], *, force: bool, evaluator: Any = Evaluator
+) -> None:
     """Put the parameters of a checkpoint or model file, or new statistics, into the models.
 
     A new training (not a restart) has the biases that its input fixes, wherever it starts from.
     """
     if plan.start is None:
         set_all_statistics(plan, tasks)
+    elif plan.start.rules:
+        _fine_tune(plan, plan.start, tasks, force=force, evaluator=evaluator)
     else:
         known = plan.start.checkpoint
         keys = differing_keys(known.model_params, plan.model_params, "model")
@@ -214,6 +220,25 @@ def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
     for task in tasks.values():
         for line in task.model.warnings():
             log.warning(line)
+
+
+def _fine_tune(
+    plan: Plan, start: Start, tasks: Mapping[str, Task], *, force: bool, evaluator: Any
+) -> None:
+    for name, rule in start.rules.items():
+        task = tasks[name]
+        fine_tune(
+            task.model,
+            start.checkpoint,
+            rule,
+            Sample(task.data, task.bias_batches, model=task.model),
+            title=f"Fine-tuning of {start.path}"
+            + (f", branch {rule.branch}" if rule.branch != SINGLE else "")
+            + (f", as {name}:" if name != SINGLE else ":"),
+            seed=plan.seed,
+            force=force,
+            evaluator=evaluator,
+        )
 
 
 # -- the step -------------------------------------------------------------------------------------

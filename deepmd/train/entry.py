@@ -12,10 +12,12 @@ import numpy as np
 from deepmd.base.files import write_text
 from deepmd.dpmodel.schedule import learning_rate
 from deepmd.schema import load_input, normalize, upgrade
+from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.plan import Plan, Start, as_json, make_plan, read_start
+from deepmd.train.pretrained import check_options, from_pretrained
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
@@ -59,6 +61,9 @@ def prepare(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
+    use_pretrain_script: bool = False,
+    model_branch: str = "",
     force_load: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
@@ -79,6 +84,12 @@ def prepare(
     init_model, restart, init_frz_model : str, optional
         Start with the parameters of a checkpoint, go on where it was written, or start with the
         parameters of a model file.
+    finetune : str, optional
+        Model file or checkpoint that is fine-tuned, of any backend.
+    use_pretrain_script : bool
+        Take the sections of the model from the file that the training starts from.
+    model_branch : str
+        Branch of the pre-trained model; see :func:`deepmd.train.pretrained.make_rules`.
     force_load : bool
         Keep the initial values of parameters that the file does not have, or has in another shape.
     output : str
@@ -89,8 +100,14 @@ def prepare(
         Owner of the files; without one nothing is locked and nothing kept.
     """
     given = upgrade(load_input(INPUT))
+    suffix = backend.checkpoint_suffix or backend.suffixes[0]
+    check_options(init_model, init_frz_model, finetune, use_pretrain_script, model_branch)
+    start = None
+    if finetune is not None or use_pretrain_script:
+        start = read_start(backend, suffix, init_model, restart, init_frz_model, finetune)
+        given, start = from_pretrained(given, start, finetune, use_pretrain_script, model_branch)
     config = normalize(given, file=INPUT)
-    training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
+    training = config["training"]
     store = CheckpointStore(
         training["save_ckpt"],
         suffix,
@@ -100,7 +117,7 @@ def prepare(
     )
     if folder is not None:
         folder.claim(store, [output, training.get("disp_file", "lcurve.out")])
-    start = read_start(backend, suffix, init_model, restart, init_frz_model)
+    start = start or read_start(backend, suffix, init_model, restart, init_frz_model)
     plan = make_plan(config, start, skip_neighbor_stat=skip_neighbor_stat)
     trainer = make_trainer(plan, backend, store, folder, force=force_load)
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
@@ -119,7 +136,8 @@ def make_trainer(
     """Build what a plan describes; parameters as of :func:`prepare`."""
     config = plan.config
     training, tasks = config["training"], make_tasks(plan)
-    start_from(plan, tasks, force=force)
+    start_from(plan, tasks, force=force, evaluator=backend.evaluator)
+    notes = adapt(plan, tasks)
     widths = make_widths(plan, tasks, backend.train_step)
     numb_steps = count_steps(training, tasks)
     store.keep = _kept(training, numb_steps)
@@ -133,7 +151,8 @@ def make_trainer(
         model_params=plan.model_params,
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
-        extra={"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
+        extra=notes
+        | {"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
         before_save=None if folder is None else folder.check,
     )
     if plan.continued is not None:

@@ -26,6 +26,7 @@ from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.multi_task import resolved
 from deepmd.train.checkpoints import read_newest
+from deepmd.train.pretrained import Rule, read_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +87,19 @@ class Start:
     path : path
     restart : bool
         Whether the training that wrote it is continued.
+    rules : dict of str to Rule
+        Of every task, where it is fine-tuned.
     """
 
     checkpoint: Checkpoint
     path: Path
     restart: bool = False
+    rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
+
+    def section(self, task: str) -> dict[str, Any]:
+        """Model section of the branch that a task starts from."""
+        branch = self.rules[task].branch if task in self.rules else task
+        return branch_params(self.checkpoint.model_params, branch)
 
 
 #: Training and validation systems of every task.
@@ -156,11 +165,12 @@ def make_plan(
     systems = {branch.name: open_both(branch) for branch in tasks}
     known = None if start is None or not start.restart else start.checkpoint
     min_dist = math.inf
+    for branch in tasks:
+        if start is not None and (known is not None or start.rules):
+            _take_over_sel(branch, start.section(branch.name))
     if known is None and not skip_neighbor_stat:
         min_dist = _count_neighbors(tasks, systems)
     for branch in tasks:
-        if known is not None:
-            _take_over_sel(branch, branch_params(known.model_params, branch.name))
         _refuse_auto(branch)
         if Loss.registry.get(branch.loss.get("type", "ener")).wants_hessian(branch.loss):
             branch.note("hessian_mode", True)  # evaluated by default, once it is trained
@@ -187,8 +197,14 @@ def read_start(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
 ) -> Start | None:
-    """Read the file that the training starts from, if one is given."""
+    """Read the file that the training starts from, if one is given.
+
+    One that is fine-tuned may be of any backend, a model file or a checkpoint.
+    """
+    if finetune is not None:
+        return Start(*read_pretrained(backend, suffix, finetune))
     given = restart or init_model
     if given is not None:
         checkpoint, path = read_newest(given, suffix, backend.read_checkpoint)
@@ -254,14 +270,15 @@ def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
 
 def _note_types(branch: Branch, systems: Sequence[System], start: Start | None) -> None:
     """Note the types that occur in the data of a new model, or what its file says about it."""
-    if start is not None:
-        info = branch_params(start.checkpoint.model_params, branch.name).get("info")
+    info = {} if start is None else start.section(branch.name).get("info") or {}
+    if start is not None and not start.rules:
         if info:
             branch.note("info", {**info, **(branch.model.get("info") or {})})
         return
     names = branch.model["type_map"]
     counts = count_observed(systems, len(names))
-    seen = [name for name, n in zip(names, counts, strict=True) if n]
+    known = info.get("observed_type", ())  # to a model that is fine-tuned
+    seen = [name for name, n in zip(names, counts, strict=True) if n or name in known]
     if missing := [name for name in names if name not in seen]:
         of = "" if branch.name == SINGLE else f" of {branch.name}"
         log.warning("no atom of type %s is in the training data%s", ", ".join(missing), of)
@@ -296,8 +313,13 @@ def _count_neighbors(tasks: Sequence[Branch], systems: Systems) -> float:
 
 
 def _take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:
-    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
-    before = {one.where: one.value for one in model_selections(known)}
+    """Replace ``"auto"`` by the numbers of the model that is continued or fine-tuned, in place."""
+    same = list(known.get("type_map") or ()) == branch.model["type_map"]
+    before = {
+        one.where: one.value
+        for one in model_selections(known)
+        if same or isinstance(one.value, int)  # the others are in the order of the types
+    }
     for one in model_selections(branch.model):
         if isinstance(one.value, str):
             one.value = copy.deepcopy(before.get(one.where, one.value))

@@ -22,6 +22,7 @@ from deepmd.dpmodel.schedule import LearningRate
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.step import Metrics, TrainStep
+from deepmd.train.adapters import adapter_arrays
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.learning_curve import LearningCurve
 from deepmd.train.metrics import Figures, StepFigures, nan_mean
@@ -334,7 +335,7 @@ class Trainer:
                 model_params=self.model_params,
                 step=self.step,
                 optimizer=optimizer,
-                trainer=self.state(),
+                trainer=self.state() | adapter_arrays(models),
                 min_nbor_dist=self.min_nbor_dist,
                 backend=self.stepper.name,
             )

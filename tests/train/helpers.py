@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import split
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.np.train_step import NumPyTrainStep
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
@@ -26,6 +27,7 @@ class NumPyBackend:
     checkpoint_suffix = ".dp"
     checkpoint_parts = ()
     train_step = NumPyTrainStep
+    evaluator = NumPyEvaluator
     read_checkpoint = staticmethod(read_checkpoint)
     write_checkpoint = staticmethod(write_checkpoint)
 

@@ -106,10 +106,12 @@ class AtomicModel(Registered):
     def statistics_nodes(self, sample: Sample) -> Iterator[tuple[Any, Sample]]:
         """Iterate over the parts with statistics of their own, and the frames as each sees them.
 
-        Members with types in another order see them in theirs.
+        Members with types in another order see them in theirs; those that are not trained keep
+        their own.
         """
         for member in self.members():
-            yield from member.statistics_nodes(sample.of_types(member.type_map))
+            if member.trainable:
+                yield from member.statistics_nodes(sample.of_types(member.type_map))
 
     @property
     def common_bias(self) -> bool:

@@ -21,22 +21,21 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import constructing
-from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.io.archive import packed, read_archive
 from deepmd.io.digest import content_key
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.io.guard import check_model_tree, opening
 from deepmd.io.tree import map_leaves
+from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 from deepmd.pt.checkpoint.names import (
     NOT_STORED,
     array_names,
     at,
-    fill,
     min_nbor_dist_name,
     neutral,
     state_of,
-    with_tables,
 )
 from deepmd.runtime.checkpoint import Checkpoint
 
@@ -130,18 +129,16 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     extra = state.get("_extra_state") if isinstance(state, Mapping) else None
     if not isinstance(extra, Mapping) or not isinstance(extra.get("model_params"), Mapping):
         raise ModelFileError("is no training checkpoint: it does not say what its model is")
-    params = extra["model_params"]
-    trainer = content.get("trainer")
+    params, trainer = extra["model_params"], content.get("trainer")
+    params = as_built(params) if trainer is None else params
     tasks = list(params.get("model_dict", {SINGLE: None}) if trainer is None else trainer["models"])
     models = {}
     for task in tasks:
         if trainer is not None:
             data = _with_arrays(trainer["models"][task], state, f"model.{task}.")
+            models[task] = Model.deserialize(data)
         else:
-            section = with_tables(branch_params(params, task), state, f"model.{task}.")
-            data = build_model(section).serialize()
-            fill(data, state, f"model.{task}.")
-        models[task] = Model.deserialize(data)
+            models[task] = model_of_state(branch_params(params, task), state, f"model.{task}.")
     found = (state.get(f"model.{k}.{min_nbor_dist_name(m.serialize())}") for k, m in models.items())
     distances = [float(d) for d in found if d is not None and float(d) > 0]
     done = Checkpoint(models, dict(params), min_nbor_dist=min(distances, default=None))
