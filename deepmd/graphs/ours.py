@@ -108,7 +108,7 @@ def checkpoint_parts(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]
         "optimizer": checkpoint.optimizer,
         "trainer": checkpoint.trainer,
     }
-    text, arrays = named_arrays(state)
+    text, arrays = named_arrays(state, once=len(checkpoint.models) > 1)
     return text, {**arrays, STEP: np.array(checkpoint.step, dtype=np.int64)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepmd.base.errors import InputError, NotAvailableError
-from deepmd.schema.multi_task import case_dimension, one_branch, path_in_whole
+from deepmd.schema.multi_task import check_alike, one_branch, path_in_whole
 from deepmd.schema.registry import loss_args
 
 
@@ -40,7 +40,7 @@ def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
     """
     check_learning_rate(data.get("learning_rate"), data["optimizer"])
     check_lengths(data["training"], "model_prob")
-    case_dimension(data["model"])
+    check_alike(data["model"])
     for name in data["model"]["model_dict"]:
         branch = one_branch(data, name)
         try:

@@ -282,14 +282,27 @@ def shared_path(where: str | None, uses: Mapping[str, str]) -> str | None:
     return where
 
 
-def case_dimension(model: Mapping[str, Any]) -> None:
-    """Check the case embeddings of the branches of a resolved ``model`` section.
+def check_alike(model: Mapping[str, Any]) -> None:
+    """Check what branches of a resolved ``model`` section must have in common.
 
     Raises
     ------
     InputError
-        If the lengths differ between branches, or are less than the number of branches.
+        If ``data_stat_protect`` or the lengths of case embeddings differ, or these are too short.
     """
+    given = {name: one.get("data_stat_protect") for name, one in model["model_dict"].items()}
+    if len(set(given.values())) > 1:
+        told = ", ".join(f"{name} {value}" for name, value in given.items())
+        raise InputError(
+            f"data_stat_protect differs between branches: {told}",
+            where="model/model_dict",
+            fix="give it once, beside model_dict",
+        )
+    _check_cases(model)
+
+
+def _check_cases(model: Mapping[str, Any]) -> None:
+    """Check the case embeddings: of one length, not less than the number of branches."""
     lengths = {
         name: (section.get("fitting_net") or {}).get("dim_case_embd", 0)
         for name, section in model["model_dict"].items()

@@ -206,6 +206,8 @@ def start_from(
         set_all_statistics(plan, tasks)
     elif plan.start.rules:
         _fine_tune(plan, plan.start, tasks, force=force, evaluator=evaluator)
+        if "model_dict" in plan.config["model"]:  # branches may have started from the same one
+            set_case_embeddings({name: task.model for name, task in tasks.items()})
     else:
         known = plan.start.checkpoint
         keys = differing_keys(known.model_params, plan.model_params, "model")

@@ -48,12 +48,13 @@ class StepFigures:
         return [task for task, rows in self._rows.items() if not rows]
 
     def latest(self) -> dict[str, Figures]:
-        """Return what would be shown now."""
-        return {task: nan_mean(self._rows[task], names) for task, names in self.names.items()}
+        """Return what would be shown now of the tasks that had steps."""
+        shown = [(k, names) for k, names in self.names.items() if self._rows[k]]
+        return {task: nan_mean(self._rows[task], names) for task, names in shown}
 
     def row(self) -> dict[str, Figures]:
-        """Return what is to be shown, and begin anew."""
-        out = self.latest()
+        """Return what is to be shown of all tasks, and begin anew."""
+        out = {task: nan_mean(self._rows[task], names) for task, names in self.names.items()}
         for rows in self._rows.values():
             rows.clear()
         return out

@@ -89,6 +89,7 @@ WRONG = [
     ("model/shared_dict/des/rcut_smth", 9.0, "model/shared_dict/des/rcut_smth", "must be less"),
     ("model/shared_dict/fit/dim_case_embd", 1, "model/model_dict", "1 for 2 branches"),
     ("model/model_dict/gas/fitting_net", {}, "model/model_dict", "differs between branches"),
+    ("model/model_dict/gas/data_stat_protect", 0.1, "model/model_dict", "ice 0.01, gas 0.1"),
     ("model/model_dict/RANDOM", {}, "model/model_dict", "cannot be the name"),
     ("model/model_dict/a.b", {}, "model/model_dict", "cannot be the name"),
     ("model/model_dict/gas/model_branch_alias", ["ICE"], "model_branch_alias", "branch ice"),
