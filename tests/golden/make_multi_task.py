@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Golden multi-task trainings: parameters after every step that DeePMD-kit takes.
 
-``python tests/golden/make_multi_task.py DP`` writes ``tests/golden/multi_task``; DP is the program
-``dp`` of DeePMD-kit 3.2.0 with PyTorch. Every branch has one frame, so that no choice of data
+``python tests/golden/make_multi_task.py DP [CASE ...]`` writes ``tests/golden/multi_task``; DP is the
+program ``dp`` of DeePMD-kit 3.2.0 with PyTorch. Every branch has one frame, so that no choice of data
 matters; the branch of a step is the one whose parameters have made one more. A first training of
 one step at a negligible rate writes the initial parameters, and the one that counts starts from
 its checkpoint.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from deepmd.dpmodel.module import split
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint
@@ -128,41 +127,41 @@ def arrays(path: str, *, fixed: bool) -> dict[str, np.ndarray]:
     return {f"{name}/{k}": v for name in parts for part in parts[name] for k, v in part.items()}
 
 
-def branch_of_steps(path: str) -> dict[str, int]:
-    """Steps that the parameters of each branch alone have made."""
-    content = torch.load(path, weights_only=True)
-    state, seen = content["model"], {}
-    # Trained tensors have the numbers that the optimizer gives them in the order of the names.
-    for name in (k for k in state if k.rsplit(".", 1)[-1] in ("matrix", "bias", "idt")):
-        seen.setdefault(state[name].data_ptr(), []).append(name)
-    moments = content["optimizer"]
-    assert len(seen) == len(moments["param_groups"][0]["params"])
-    steps = dict.fromkeys(TYPES, 0)
-    for number, names in enumerate(seen.values()):
-        owners = {name.split(".")[1] for name in names}
-        if len(owners) == 1 and number in moments["state"]:
-            (owner,) = owners
-            steps[owner] = max(steps[owner], int(moments["state"][number]["step"]))
-    return steps
+def branches_of(stored: dict[str, np.ndarray], columns: list[str]) -> list[str]:
+    """Branch of every step: the one whose own parameters change.
 
-
-def branches_of(paths: list[str]) -> list[str]:
-    """Branch of every step; there is no checkpoint of the first one.
-
-    Raises
-    ------
-    SystemExit
-        If the first two steps are not of one branch: the seed has to be another one.
+    There is no checkpoint of the first step. If each branch makes one of the first two, the second
+    is the one whose figures do not change between these rows: it is shown as it is after the first
+    step, and as it is before its own.
     """
-    found, before = [], dict.fromkeys(TYPES, 0)
-    for path in paths[1:]:
-        now = branch_of_steps(path)
-        grown = [k for k in TYPES if now[k] > before[k]]
-        if len(grown) != 1:
-            raise SystemExit(f"{path}: {before} to {now}; choose another seed")
-        found += grown * (now[grown[0]] - before[grown[0]])
-        before = now
+    found = []
+    for row in range(STEPS - 1):
+        changed = []
+        for branch in TYPES:
+            own = [k for k in stored if k.startswith(f"after/{branch}/") and _is_own(k, stored)]
+            before = [stored["init" + k[5:]] if row == 0 else stored[k][row - 1] for k in own]
+            if any((stored[k][row] != old).any() for k, old in zip(own, before, strict=True)):
+                changed.append(branch)
+        if row == 0 and len(changed) == 1:
+            changed *= 2
+        elif row == 0:
+            changed = sorted(changed, key=lambda name: _stays(stored["lcurve"][:2], columns, name))
+        found += changed
+    assert len(found) == STEPS
     return found
+
+
+def _stays(rows: np.ndarray, columns: list[str], branch: str) -> bool:
+    """Whether rows of the learning curve show the same figures of a branch."""
+    mine = rows[:, [column.endswith(f"_trn_{branch}") for column in columns]]
+    return bool((np.ptp(mine, axis=0) == 0).all())
+
+
+def _is_own(key: str, stored: dict[str, np.ndarray]) -> bool:
+    """Whether an array belongs to one branch."""
+    other = {"ice": "gas", "gas": "ice"}[key.split("/")[1]]
+    twin = key.replace(key.split("/")[1], other, 1)
+    return twin in stored and not np.array_equal(stored[key], stored[twin])
 
 
 def make(program: str, name: str, case: dict[str, Any]) -> None:
@@ -184,17 +183,18 @@ def make(program: str, name: str, case: dict[str, Any]) -> None:
     stored["lcurve"] = np.loadtxt("lcurve.out")
     FOLDER.mkdir(exist_ok=True)
     np.savez_compressed(FOLDER / f"{name}.npz", **stored)
+    columns = Path("lcurve.out").read_text().splitlines()[0].split()[1:]
     about = {
         "input": given,
         "types": TYPES,
-        "branches": branches_of(paths),
-        "columns": Path("lcurve.out").read_text().splitlines()[0].split()[1:],
+        "branches": branches_of(stored, columns),
+        "columns": columns,
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    for name, case in CASES.items():
+    for name in sys.argv[2:] or CASES:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            make(sys.argv[1], name, case)
+            make(sys.argv[1], name, CASES[name])
