@@ -243,7 +243,7 @@ class Backend:
         from deepmd.io.files import branch_of, branch_params
         from deepmd.runtime.probes import model_file_dict
 
-        branch = branch_of(checkpoint.models, head, "--head")
+        branch = branch_of(checkpoint.models, head, "--head", checkpoint.model_params)
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)
         if hessian:
             if model.kinds() != ["energy"] or model.has_spin():

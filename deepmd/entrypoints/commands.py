@@ -169,6 +169,7 @@ CONVERT_BACKEND: Options = [
         "accepted for compatibility; every kind of file can give atomic virials",
         False,
     ),
+    HEAD,
 ]
 SHOW: Options = [
     option("INPUT", "model file or checkpoint"),
@@ -188,6 +189,7 @@ MODEL_DEVI: Options = [
         nargs="+",
         metavar="MODEL",
     ),
+    HEAD,
     SYSTEM,
     option("-o --output", "text file to append to", "model_devi.out", metavar="FILE"),
     option("-f --frequency", "steps between frames; the first column counts steps", 1),

@@ -253,7 +253,8 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         optional=True,
         doc="Train low-rank additions to the weights of a pre-trained model in place of them.",
     )
-    keys = [k for part in (LengthKeys, StatisticsKeys, RunKeys) for k in part.arguments()]
+    kinds = (LengthKeys, RunKeys) if multi_task else (LengthKeys, StatisticsKeys, RunKeys)
+    keys = [k for kind in kinds for k in kind.arguments()]
     return Argument(
         "training",
         dict,

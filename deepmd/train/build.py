@@ -23,8 +23,14 @@ from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
 from deepmd.train.finetune import fine_tune
 from deepmd.train.plan import Branch, Plan, Start, branches, within
+from deepmd.train.sharing import (
+    check_agreement,
+    set_case_embeddings,
+    set_component_statistics,
+    share,
+)
 from deepmd.train.start import differing_keys, model_of, take_parameters
-from deepmd.train.statistics import Sample, keep_given_bias, set_statistics, table_widths
+from deepmd.train.statistics import Sample, keep_given_bias, set_biases, table_widths
 from deepmd.train.trainer import Task
 
 log = logging.getLogger(__name__)
@@ -129,6 +135,10 @@ def make_tasks(plan: Plan) -> dict[str, Task]:
         if plan.continued is None:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
+    if "model_dict" in config["model"]:
+        models = {name: task.model for name, task in tasks.items()}
+        share(models, config["model"])
+        set_case_embeddings(models)
     return tasks
 
 
@@ -166,6 +176,7 @@ def count_steps(training: Mapping[str, Any], tasks: Mapping[str, Task]) -> int:
 
 def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
     """Set the statistics of new models."""
+    parts = {}
     for branch in branches(plan.config):
         task, training = tasks[branch.name], branch.data
         stat_file = None
@@ -177,7 +188,11 @@ def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
             )
             stat_file.put("observed_type", np.array(branch.model["info"]["observed_type"], "S"))
         nbatch = int(branch.model.get("data_stat_nbatch", 10))
-        set_statistics(task.model, task.data, nbatch=nbatch, stat_file=stat_file)
+        sample = Sample(task.data, nbatch, model=task.model, cache=stat_file)
+        parts[branch.name] = task.model, sample, task.weight
+    set_component_statistics(parts)
+    for model, sample, _ in parts.values():
+        set_biases(model, sample)
 
 
 def start_from(
@@ -193,9 +208,13 @@ def start_from(
         _fine_tune(plan, plan.start, tasks, force=force, evaluator=evaluator)
     else:
         known = plan.start.checkpoint
-        keys = differing_keys(known.model_params, plan.config["model"], "model")
+        keys = differing_keys(known.model_params, plan.model_params, "model")
+        sources = {name: model_of(known, name) for name in tasks}
         for name, task in tasks.items():
-            take_parameters(task.model, model_of(known, name), keys=keys, force=force)
+            take_parameters(task.model, sources[name], keys=keys, force=force)
+        if not force:
+            check_agreement({name: task.model for name, task in tasks.items()}, sources)
+        for task in tasks.values():
             if not plan.start.restart:
                 keep_given_bias(task.model)
     for task in tasks.values():

@@ -148,7 +148,7 @@ def make_trainer(
         store,
         training,
         numb_steps=numb_steps,
-        model_params=config["model"],
+        model_params=plan.model_params,
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
         extra=notes

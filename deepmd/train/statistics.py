@@ -126,6 +126,11 @@ def set_statistics(
     """
     sample = Sample(data, nbatch, model=model, cache=stat_file)
     model.atomic_model.compute_statistics(sample)
+    set_biases(model, sample)
+
+
+def set_biases(model: Model, sample: Sample) -> None:
+    """Set the bias of every output of a new model, in place."""
     for k, variable in enumerate(model.output_def().get_data().values()):
         set_bias(model, k, variable, sample)
 

@@ -269,6 +269,9 @@ class Trainer:
             return
         self.guard.check()
         if row_due:
+            for name in self.figures.idle():
+                # As they are now, on the batch that the next step of the task will take.
+                self.figures.add(name, self.stepper.evaluate(name, self._feeds[name].peek(), lr))
             trained, valid = self.figures.row(), self.validate(lr)
             curve.write(self.step, trained, valid, lr)
             if self.training.get("disp_training", True):

@@ -178,7 +178,7 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "counted": list(info.contributing_types),
+        "contributing": list(info.contributing_types),
         "use_spin": list(info.use_spin),
         "scale": _float64(info.spin_scale),
         "dim_fparam": info.size_of("fparam"),
@@ -268,7 +268,7 @@ def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
         evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
         if "extra/model.json" not in records:
             return evaluator
-        evaluator.program = load_program(records, path, evaluator.device)
+        evaluator.path, evaluator.program = path, load_program(records, path, evaluator.device)
         found = getattr(evaluator.program, "entry_version", 1)
         if found != ENTRY_VERSION:
             raise ModelFileError(
