@@ -16,6 +16,7 @@ class PyTorchBackend(Backend):
     hooks = {
         "deep_eval": "deepmd.pt.files:open_model",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
+        "start_group": "deepmd.pt.distributed:start_group",
         "read_checkpoint": "deepmd.pt.checkpoint.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint.checkpoint:write_checkpoint",
         "serialize_hook": "deepmd.pt.files:read_model",

@@ -196,6 +196,19 @@ class RunKeys(Settings):
     enable_tf32: bool = setting(False, "TF32 products of matrices while training.")
 
 
+class EarlyStopKeys(Settings):
+    """End of the training when it does not become better."""
+
+    patience: int = setting(
+        ..., "Full validations without a smaller error after which it ends.", rule=POSITIVE
+    )
+    min_delta: float = setting(
+        0.0,
+        "By how much the error must fall to count, in the units of the log.",
+        rule=NOT_NEGATIVE,
+    )
+
+
 class PrecisionKeys(Settings):
     """Mixed precision (TensorFlow)."""
 
@@ -230,6 +243,16 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         doc="Mixed precision (TensorFlow).",
     )
     keys = [k for part in (LengthKeys, StatisticsKeys, RunKeys) for k in part.arguments()]
+    stop = Argument(
+        "early_stop",
+        dict,
+        EarlyStopKeys.arguments(),
+        optional=True,
+        doc="End of the training when validating/validation_metric does not fall any more.",
+    )
     return Argument(
-        "training", dict, [*data, *keys, precision], doc="Data, length and output of the training."
+        "training",
+        dict,
+        [*data, *keys, precision, stop],
+        doc="Data, length and output of the training.",
     )

@@ -21,6 +21,7 @@ from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
+from deepmd.tf.evaluator import TfEvaluator
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
 
 _SCALAR = tf.TensorSpec((), tf.float64)
@@ -235,6 +236,7 @@ class TfTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("TensorFlow", "accumulate", "tf32")
         refuse_fork("TensorFlow")
         keep_freed_memory()
         settings, norm = adam_settings(optimizer), options.gradient_max_norm
@@ -306,6 +308,22 @@ class TfTrainStep(TrainStep):
         for task, t in self._tasks.items():
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)
             t.held = [_restored(group, held, mine) for group, held in pairs]
+
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Return the vectors of a task, by their numbers."""
+        return {str(k): v for k, v in enumerate(self._tasks[task].vectors)}
+
+    def to_host(self, task: str, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return vectors as arrays by path."""
+        return self._tasks[task].arrays(list(arrays.values()))
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return arrays by path as vectors."""
+        return {str(k): g.vector(arrays) for k, g in enumerate(self._tasks[task].groups)}
+
+    def evaluator(self, model: Model) -> TfEvaluator:
+        """Return the evaluation of a neutral model."""
+        return TfEvaluator(model)
 
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
