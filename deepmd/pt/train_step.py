@@ -18,7 +18,6 @@ from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
-from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
@@ -180,9 +179,6 @@ class TorchTrainStep(TrainStep):
 
     def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
-
-    def evaluator(self, model: Model) -> TorchEvaluator:
-        return TorchEvaluator(model)
 
 
 def _adam(params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any]) -> Any:

@@ -115,14 +115,15 @@ def round_sizes(
     widths : sequence of int, optional
         Constant widths of the tables; a batch that needs more falls back to rounding.
     coarse : bool
-        Round widths on the ladder too, instead of to a multiple of 4.
+        Round widths to a power of two, instead of to a multiple of 4: SavedModels, for which
+        every shape that is met in a simulation is compiled anew.
     """
     limits = [slot.sel for slot in slot_kinds(packings) if slot.kind == "table"]
     if widths is not None and len(widths) != len(limits):
         raise InputError(f"{len(widths)} widths given for {len(limits)} neighbor tables")
     rounded = []
     for k, (need, limit) in enumerate(zip(sizes.widths, limits, strict=True)):
-        up = ladder(need) if coarse else round_width(need)
+        up = max(4, 1 << (need - 1).bit_length()) if coarse else round_width(need)
         up = max(need, min(up, limit))
         rounded.append(int(widths[k]) if widths is not None and widths[k] >= need else up)
     # One frame more, for the atoms of padding; one edge more, for lists of edges to end with; and

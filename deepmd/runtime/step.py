@@ -15,7 +15,6 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import assign
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.runtime.distributed import ALONE, Distributed
-from deepmd.runtime.evaluator import Evaluator
 
 Metrics = dict[str, Any]
 
@@ -134,7 +133,3 @@ class TrainStep(ABC):
         model = self.model(task)
         assign(model, self.to_host(task, arrays))
         return model
-
-    def evaluator(self, model: Model) -> Evaluator:
-        """Return the evaluation of a neutral model by this backend."""
-        return Evaluator(model)

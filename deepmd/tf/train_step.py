@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on TensorFlow: loss, gradients and optimizer in one traced function."""
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
-from deepmd.tf.evaluator import TfEvaluator
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
 
 _SCALAR = tf.TensorSpec((), tf.float64)
@@ -321,14 +321,10 @@ class TfTrainStep(TrainStep):
         """Return arrays by path as vectors."""
         return {str(k): g.vector(arrays) for k, g in enumerate(self._tasks[task].groups)}
 
-    def evaluator(self, model: Model) -> TfEvaluator:
-        """Return the evaluation of a neutral model."""
-        return TfEvaluator(model)
-
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, t.arrays(t.vectors))
         return model
 

@@ -20,11 +20,19 @@ from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
 from deepmd.runtime.distributed import ALONE, Distributed
+from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
+from deepmd.train.finetune import fine_tune
 from deepmd.train.parallel import scaled_rate
-from deepmd.train.plan import Branch, Plan, branches, within
+from deepmd.train.plan import Branch, Plan, Start, branches, within
+from deepmd.train.sharing import (
+    check_agreement,
+    set_case_embeddings,
+    set_component_statistics,
+    share,
+)
 from deepmd.train.start import differing_keys, model_of, take_parameters
-from deepmd.train.statistics import Sample, keep_given_bias, set_statistics, table_widths
+from deepmd.train.statistics import Sample, keep_given_bias, set_biases, table_widths
 from deepmd.train.trainer import Task
 
 log = logging.getLogger(__name__)
@@ -140,6 +148,10 @@ def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
         if plan.continued is None and ranks.writes:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
+    if "model_dict" in config["model"]:
+        models = {name: task.model for name, task in tasks.items()}
+        share(models, config["model"])
+        set_case_embeddings(models)
     return tasks
 
 
@@ -177,6 +189,7 @@ def count_steps(training: Mapping[str, Any], tasks: Mapping[str, Task]) -> int:
 
 def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
     """Set the statistics of new models."""
+    parts = {}
     for branch in branches(plan.config):
         task, training = tasks[branch.name], branch.data
         stat_file = None
@@ -189,26 +202,57 @@ def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
             stat_file.put("observed_type", np.array(branch.model["info"]["observed_type"], "S"))
         nbatch = int(branch.model.get("data_stat_nbatch", 10))
         protect = float(branch.model.get("data_stat_protect", 0.01))
-        set_statistics(task.model, task.data, nbatch=nbatch, stat_file=stat_file, protect=protect)
+        sample = Sample(task.data, nbatch, model=task.model, cache=stat_file, protect=protect)
+        parts[branch.name] = task.model, sample, task.weight
+    set_component_statistics(parts)
+    for model, sample, _ in parts.values():
+        set_biases(model, sample)
 
 
-def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
+def start_from(
+    plan: Plan, tasks: Mapping[str, Task], *, force: bool, evaluator: Any = Evaluator
+) -> None:
     """Put the parameters of a checkpoint or model file, or new statistics, into the models.
 
     A new training (not a restart) has the biases that its input fixes, wherever it starts from.
     """
     if plan.start is None:
         set_all_statistics(plan, tasks)
+    elif plan.start.rules:
+        _fine_tune(plan, plan.start, tasks, force=force, evaluator=evaluator)
     else:
         known = plan.start.checkpoint
-        keys = differing_keys(known.model_params, plan.config["model"], "model")
+        keys = differing_keys(known.model_params, plan.model_params, "model")
+        sources = {name: model_of(known, name) for name in tasks}
         for name, task in tasks.items():
-            take_parameters(task.model, model_of(known, name), keys=keys, force=force)
+            take_parameters(task.model, sources[name], keys=keys, force=force)
+        if not force:
+            check_agreement({name: task.model for name, task in tasks.items()}, sources)
+        for task in tasks.values():
             if not plan.start.restart:
                 keep_given_bias(task.model)
     for task in tasks.values():
         for line in task.model.warnings():
             log.warning(line)
+
+
+def _fine_tune(
+    plan: Plan, start: Start, tasks: Mapping[str, Task], *, force: bool, evaluator: Any
+) -> None:
+    for name, rule in start.rules.items():
+        task = tasks[name]
+        fine_tune(
+            task.model,
+            start.checkpoint,
+            rule,
+            Sample(task.data, task.bias_batches, model=task.model),
+            title=f"Fine-tuning of {start.path}"
+            + (f", branch {rule.branch}" if rule.branch != SINGLE else "")
+            + (f", as {name}:" if name != SINGLE else ":"),
+            seed=plan.seed,
+            force=force,
+            evaluator=evaluator,
+        )
 
 
 # -- the step -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from deepmd.base.files import write_text
 from deepmd.dpmodel.schedule import learning_rate
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.schema import load_input, normalize, upgrade
+from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
@@ -28,6 +29,7 @@ from deepmd.train.parallel import (
     shared_start,
 )
 from deepmd.train.plan import Plan, Start, as_json, read_start
+from deepmd.train.pretrained import check_options, from_pretrained
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
@@ -74,6 +76,9 @@ def prepare(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
+    use_pretrain_script: bool = False,
+    model_branch: str = "",
     force_load: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
@@ -95,6 +100,12 @@ def prepare(
     init_model, restart, init_frz_model : str, optional
         Start with the parameters of a checkpoint, go on where it was written, or start with the
         parameters of a model file.
+    finetune : str, optional
+        Model file or checkpoint that is fine-tuned, of any backend.
+    use_pretrain_script : bool
+        Take the sections of the model from the file that the training starts from.
+    model_branch : str
+        Branch of the pre-trained model; see :func:`deepmd.train.pretrained.make_rules`.
     force_load : bool
         Keep the initial values of parameters that the file does not have, or has in another shape.
     output : str
@@ -107,8 +118,14 @@ def prepare(
         Processes that train together.
     """
     given = upgrade(load_input(INPUT))
+    suffix = backend.checkpoint_suffix or backend.suffixes[0]
+    check_options(init_model, init_frz_model, finetune, use_pretrain_script, model_branch)
+    start = None
+    if finetune is not None or use_pretrain_script:
+        start = read_start(backend, suffix, init_model, restart, init_frz_model, finetune)
+        given, start = from_pretrained(given, start, finetune, use_pretrain_script, model_branch)
     config = normalize(given, file=INPUT)
-    training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
+    training = config["training"]
     store = CheckpointStore(
         training["save_ckpt"],
         suffix,
@@ -118,10 +135,11 @@ def prepare(
     )
     if folder is not None:
         folder.claim(store, [output, training.get("disp_file", "lcurve.out")])
-    read = functools.partial(read_start, backend, suffix)
-    start = shared_start(
-        ranks, read, init_model=init_model, restart=restart, init_frz_model=init_frz_model
-    )
+    if start is None:
+        read = functools.partial(read_start, backend, suffix)
+        start = shared_start(
+            ranks, read, init_model=init_model, restart=restart, init_frz_model=init_frz_model
+        )
     plan = shared_plan(ranks, config, start, skip_neighbor_stat=skip_neighbor_stat)
     trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
@@ -143,8 +161,12 @@ def make_trainer(
     config = plan.config
     training, tasks = config["training"], make_tasks(plan, ranks)
     if ranks.writes:
-        start_from(plan, tasks, force=force)
-    share_arrays(ranks, {name: task.model for name, task in tasks.items()})
+        start_from(plan, tasks, force=force, evaluator=backend.evaluator)
+    models = {name: task.model for name, task in tasks.items()}
+    share_arrays(ranks, models)
+    notes = adapt(plan, tasks)
+    if notes:
+        share_arrays(ranks, models)
     widths = share_widths(ranks, lambda: make_widths(plan, tasks, backend.train_step))
     numb_steps = count_steps(training, tasks)
     store.keep = _kept(training, numb_steps)
@@ -155,18 +177,16 @@ def make_trainer(
         store,
         training,
         numb_steps=numb_steps,
-        model_params=config["model"],
+        model_params=plan.model_params,
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
-        extra={
-            "input": plan.text,
-            "ranks": np.array(ranks.size),
-            **{f"widths.{k}": np.array(v) for k, v in widths.items()},
-        },
+        extra=notes
+        | {"input": plan.text, "ranks": np.array(ranks.size)}
+        | {f"widths.{k}": np.array(v) for k, v in widths.items()},
         before_save=None if folder is None else folder.check,
         ranks=ranks,
     )
-    trainer.extras = make_extras(config, trainer)
+    trainer.extras = make_extras(config, trainer, backend.evaluator)
     if plan.continued is not None:
         compare_inputs(plan.text, plan.continued.trainer.get("input"))
         compare_ranks(ranks.size, plan.continued.trainer)

@@ -96,6 +96,10 @@ class FullValidation(Extra):
         Length of the training.
     store : CheckpointStore
         Of the training; best checkpoints are written as it writes.
+    evaluator : function
+        Of the backend.
+    spin : bool
+        Whether the model has spins.
     models : function, optional
         Gives the models to evaluate; by default those of the training. They are then called
         averaged, and files have ``_ema`` in their names.
@@ -111,6 +115,7 @@ class FullValidation(Extra):
         numb_steps: int,
         store: CheckpointStore,
         *,
+        evaluator: Callable[[Model], Evaluator] = Evaluator,
         spin: bool = False,
         models: Callable[[], dict[str, Model]] | None = None,
         early_stop: Mapping[str, Any] | None = None,
@@ -124,7 +129,7 @@ class FullValidation(Extra):
             *(["FR", "FM"] if spin else ["F"]),
             "V" if quantity == "V" else "S",
         ]
-        self._models, self._store = models, store
+        self._models, self._store, self._evaluator = models, store, evaluator
         tag = "" if models is None else "_ema"
         path = Path(section["full_val_file"])
         self.path = path.with_name(f"{path.stem}{tag}{path.suffix}")
@@ -149,7 +154,7 @@ class FullValidation(Extra):
         (name, task), *_ = trainer.tasks.items()
         model = trainer.stepper.model(name) if models is None else models[name]
         assert task.validation is not None, "checked with the input"
-        errors = self.evaluate(trainer, trainer.stepper.evaluator(model), task.validation)
+        errors = self.evaluate(trainer, self._evaluator(model), task.validation)
         value = errors[self.quantity][self.kind]
         if trainer.ranks.writes:
             self._write_row(step, errors)

@@ -23,21 +23,25 @@ log = logging.getLogger(__name__)
 
 
 def shared_start(
-    ranks: Distributed,
-    read: Callable[..., Start | None],
-    *,
-    init_model: str | None = None,
-    restart: str | None = None,
-    init_frz_model: str | None = None,
+    ranks: Distributed, read: Callable[..., Start | None], **given: str | None
 ) -> Start | None:
-    """Return the file to start from; only one that is continued is read by every process."""
-    start = None
-    if ranks.writes:
-        start = read(init_model=init_model, restart=restart, init_frz_model=init_frz_model)
-    if ranks.size > 1:
-        path, _ = ranks.broadcast("" if start is None or not start.restart else str(start.path))
-        if path and not ranks.writes:
-            start = read(restart=path)
+    """Return the file to start from: all processes read the one that the first one found.
+
+    Parameters
+    ----------
+    ranks : Distributed
+    read : function
+        Reads one of the files by its option.
+    **given
+        Files by option, ``init_model``, ``restart``, ``init_frz_model``; None where it is not given.
+    """
+    start = read(**given) if ranks.writes else None
+    if ranks.size == 1:
+        return start
+    path = json.loads(ranks.broadcast(json.dumps(None if start is None else str(start.path)))[0])
+    if path is not None and not ranks.writes:
+        [option] = [name for name, value in given.items() if value is not None]
+        start = read(**{option: path})
     return start
 
 

@@ -117,9 +117,9 @@ def log_row(
 ) -> None:
     """Log the figures of a row, and the time."""
     for task, figures in trained.items():
-        branch = f" ({task})" if len(trained) > 1 else ""
-        log.info(figures_line(step, f"trn{branch}", figures, lr))
+        branch = f"{task}_" if len(trained) > 1 else ""
+        log.info(figures_line(step, f"{branch}trn", figures, lr))
         if task in valid:
-            log.info(figures_line(step, f"val{branch}", valid[task]))
+            log.info(figures_line(step, f"{branch}val", valid[task]))
     if clock is not None:
         log.info("Batch %6d: %s", step, clock.row())

@@ -144,8 +144,13 @@ def set_statistics(
     """
     sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
     model.atomic_model.compute_statistics(sample)
+    set_biases(model, sample)
+
+
+def set_biases(model: Model, sample: Sample) -> None:
+    """Set the bias of every output of a new model, in place."""
     for k, variable in enumerate(model.output_def().get_data().values()):
-        _set_bias(model, k, variable, sample)
+        set_bias(model, k, variable, sample)
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -287,7 +292,7 @@ class FrameFit:
         return bias, np.tile(std, (ntypes, 1))
 
 
-def _set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) -> None:
+def set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) -> None:
     """Set the bias of one output, from the cache or from the data.
 
     Where the input fixes a bias, the others depend on it: the cache, which does not say what was
@@ -337,7 +342,13 @@ def output_bias(
     return np.nan_to_num(bias), std
 
 
-def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | None = None) -> None:
+def change_bias(
+    model: Model,
+    batches: Iterable[Batch],
+    evaluator: Evaluator | None = None,
+    *,
+    deviations: bool = False,
+) -> None:
     """Add to the bias what is left between labels and predictions, in place.
 
     Biases that the input fixed, see :func:`given_bias`, are kept (restored, where they had been
@@ -350,6 +361,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         With edges and labels of frames.
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
+    deviations : bool
+        Replace the standard deviations of the outputs by those of what is left, too, as DeePMD-kit
+        does where it fine-tunes; a property is scaled by them.
     """
     evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
@@ -367,7 +381,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         bias = model.atomic_model.out_bias[k, :, : v.size]
         given = given_bias(model, v)
         fixed = None if given is None else given - bias - model.atomic_model.own_bias()
-        shift, _ = fit.solve(fixed)
+        shift, std = fit.solve(fixed)
+        if deviations:
+            model.atomic_model.out_std[k, :, : v.size] = std
         old = bias.tolist()
         bias += shift
         keep_given_bias(model)  # to the last digit

@@ -22,6 +22,7 @@ from deepmd.dpmodel.schedule import LearningRate
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.step import Metrics, TrainStep
+from deepmd.train.adapters import adapter_arrays
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.extras import Extra
 from deepmd.train.learning_curve import LearningCurve
@@ -282,6 +283,9 @@ class Trainer:
             return
         self.guard.check()
         if row_due:
+            for name in self.figures.idle():
+                # As they are now, on the batch that the next step of the task will take.
+                self.figures.add(name, self.stepper.evaluate(name, self._feeds[name].peek(), lr))
             trained, valid = self.figures.row(), self.validate(lr)
             curve.write(self.step, trained, valid, lr)
             if self.training.get("disp_training", True):
@@ -353,12 +357,13 @@ class Trainer:
         """Return all of this moment, or with other models, if it may be written."""
         if self._before_save is not None:
             self._before_save()
+        models = models or {name: self.stepper.model(name) for name in self.tasks}
         return Checkpoint(
-            models=models or {name: self.stepper.model(name) for name in self.tasks},
+            models=models,
             model_params=self.model_params,
             step=self.step,
             optimizer=self.stepper.state() if optimizer is None else optimizer,
-            trainer=self.state(),
+            trainer=self.state() | adapter_arrays(models),
             min_nbor_dist=self.min_nbor_dist,
             backend=self.stepper.name,
         )

@@ -332,11 +332,6 @@ def test_known_but_not_built(path, value):
     assert path in str(caught.value)
 
 
-def test_multi_task_says_so():
-    with pytest.raises(NotAvailableError, match="multi-task"):
-        normalize({"model": {"model_dict": {}}})
-
-
 @pytest.mark.parametrize("multi_task", [False, True])
 def test_tree_has_docs_everywhere(multi_task):
     def walk(argument):
