@@ -19,6 +19,7 @@ from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class TorchTrainStep(TrainStep):
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
-        self._optimizer = _adam(self._params, optimizer)
+        self._optimizer = _adam(self._params, optimizer, options)
+        self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
         # Gradients of steps that wait for further ones, and the number of these steps.
@@ -130,10 +132,11 @@ class TorchTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
+        whole = self._optimizer.states() if self.gathers else self._optimizer.state
         for task, params in self._params.items():
             counts = []
             for name, p in params.items():
-                held = self._optimizer.state.get(p)
+                held = whole.get(p)
                 if not held:
                     continue
                 counts.append(int(held["step"]))
@@ -157,6 +160,8 @@ class TorchTrainStep(TrainStep):
             for name, p in params.items():
                 if f"{task}/waiting.{name}" in state:
                     self._waiting[p] = torch.tensor(state[f"{task}/waiting.{name}"]).to(p)
+                if self.gathers and not self._optimizer.owns(p):
+                    continue
                 if f"{task}/first.{name}" not in state:
                     self._optimizer.state.pop(p, None)
                     continue
@@ -181,20 +186,34 @@ class TorchTrainStep(TrainStep):
         return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
 
 
-def _adam(params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any]) -> Any:
+def _adam(
+    params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any], options: StepOptions
+) -> Any:
     """Return the optimizer of all parameters, a shared one once."""
     settings = adam_settings(section)
-    every = {id(p): p for part in params.values() for p in part.values()}
+    every = list({id(p): p for part in params.values() for p in part.values()}.values())
     kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
-    # A model without a trained parameter can still be evaluated.
-    return kind(
-        list(every.values()) or [torch.nn.Parameter(torch.zeros(1))],
-        lr=1e-3,
-        betas=(settings["adam_beta1"], settings["adam_beta2"]),
-        eps=EPSILON,
-        weight_decay=settings["weight_decay"],
-        fused=True,
-    )
+
+    def make(some: list[Tensor]) -> Any:
+        # A model without a trained parameter can still be evaluated.
+        return kind(
+            some or [torch.nn.Parameter(torch.zeros(1))],
+            lr=1e-3,
+            betas=(settings["adam_beta1"], settings["adam_beta2"]),
+            eps=EPSILON,
+            weight_decay=settings["weight_decay"],
+            fused=True,
+        )
+
+    if options.zero_stage > 1:
+        raise NotAvailableError(
+            "gradients and parameters are not divided among processes yet",
+            where="training/zero_stage",
+            fix="use 1, which divides the states of the optimizer",
+        )
+    if options.zero_stage and isinstance(options.ranks, TorchDistributed):
+        return ShardedOptimizer(every, make, options.ranks)
+    return make(every)
 
 
 def _clip(grads: list[Tensor], max_norm: float) -> None:

@@ -58,7 +58,8 @@ class Distributed:
         """Return the largest of each number over the ranks, so that all ranks decide alike."""
         if self.control is None:
             return numbers
-        every = [json.loads(text) for text in self.gather(json.dumps(numbers))]
+        mine = json.dumps([float(n) for n in numbers])
+        every = [json.loads(text) for text in self.gather(mine)]
         largest = [max(column) for column in zip(*every, strict=True)]
         return tuple(json.loads(self.broadcast(json.dumps(largest))[0]))
 

@@ -38,6 +38,8 @@ class StepOptions:
         Steps whose gradients are added up for one step of the optimizer.
     tf32 : bool
         Let devices multiply matrices of single precision with TF32.
+    zero_stage : int
+        What is divided among the ranks: 0 nothing, 1 the states of the optimizer.
     """
 
     gradient_max_norm: float | None = None
@@ -46,10 +48,11 @@ class StepOptions:
     ranks: Distributed = ALONE
     accumulate: int = 1
     tf32: bool = False
+    zero_stage: int = 0
 
     def refuse(self, backend: str, *names: str) -> None:
         """Raise NotAvailableError where options are set that a backend does not have."""
-        keys = {"accumulate": "acc_freq", "tf32": "enable_tf32"}
+        keys = {"accumulate": "acc_freq", "tf32": "enable_tf32", "zero_stage": "zero_stage"}
         for name in names:
             if getattr(self, name) != getattr(type(self), name):
                 raise NotAvailableError(
@@ -78,6 +81,8 @@ class TrainStep(ABC):
     distributes: ClassVar[bool] = False
     #: Whether ``StepOptions.widths`` makes a difference; they are then counted beforehand.
     uses_widths: ClassVar[bool] = False
+    #: Whether :meth:`state` is an exchange with the other ranks.
+    gathers: bool = False
     #: Atoms with more neighbors than ``sel``, where they are counted.
     overflow: Overflow | None = None
 

@@ -239,13 +239,14 @@ def start_from(
 def _fine_tune(
     plan: Plan, start: Start, tasks: Mapping[str, Task], *, force: bool, evaluator: Any
 ) -> None:
+    sections = {branch.name: branch.model for branch in branches(plan.config)}
     for name, rule in start.rules.items():
-        task = tasks[name]
+        task, protect = tasks[name], float(sections[name].get("data_stat_protect", 0.01))
         fine_tune(
             task.model,
             start.checkpoint,
             rule,
-            Sample(task.data, task.bias_batches, model=task.model),
+            Sample(task.data, task.bias_batches, model=task.model, protect=protect),
             title=f"Fine-tuning of {start.path}"
             + (f", branch {rule.branch}" if rule.branch != SINGLE else "")
             + (f", as {name}:" if name != SINGLE else ":"),
@@ -286,6 +287,7 @@ def make_step(
             ranks=ranks,
             accumulate=training["acc_freq"],
             tf32=training["enable_tf32"],
+            zero_stage=training["zero_stage"],
         ),
     )
 

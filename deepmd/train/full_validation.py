@@ -235,12 +235,15 @@ class FullValidation(Extra):
             return
         before = list(self.best)
         self.best = [*before[:place], (value, step), *before[place:]][: max(self.kept, 1)]
-        if not self.kept or not trainer.ranks.writes:
+        if not self.kept:
+            return
+        checkpoint = trainer.checkpoint(models)  # may be an exchange
+        if not trainer.ranks.writes:
             return
         path = self._path(place + 1, step)
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"new-{path.name}")
-        self._store.write(fresh, trainer.checkpoint(models))
+        self._store.write(fresh, checkpoint)
         steps = [known for _, known in self.best]
         for old, (_, known) in reversed(list(enumerate(before))):
             here = self._path(old + 1, known)

@@ -316,7 +316,8 @@ class Trainer:
         except TrainingDivergedError:
             raise
         except Exception:
-            if self.step > max(self._saved[0], self._first):
+            # Where the state is an exchange, the others would have to take part.
+            if self.step > max(self._saved[0], self._first) and not self.stepper.gathers:
                 self.guard.alone = True  # the others need not be here
                 with contextlib.suppress(Exception):  # the first error is the one to be shown
                     self._save()
