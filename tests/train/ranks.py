@@ -50,5 +50,13 @@ class Ranks:
 
     def wait(self, timeout: float = 240.0) -> tuple[list[int], list[str]]:
         """Return the status and what each process wrote."""
-        written = [p.communicate(timeout=timeout)[1] for p in self.processes]
+        try:
+            written = [p.communicate(timeout=timeout)[1] for p in self.processes]
+        finally:
+            self.kill()
         return [p.returncode for p in self.processes], written
+
+    def kill(self) -> None:
+        """End what still runs."""
+        for p in self.processes:
+            p.kill()

@@ -143,6 +143,7 @@ def started(ranks, path, steps=2):
         if any(p.poll() is not None for p in ranks.processes):
             pytest.fail(str(ranks.wait()))
         time.sleep(0.02)
+    ranks.kill()
     pytest.fail("no step was taken")
 
 
