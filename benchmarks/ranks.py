@@ -38,7 +38,7 @@ def measure(descriptor: str, name: str, python: str, ranks: int, *, atoms: int, 
         write_json(folder / "input.json", training_input(descriptor, folder / "water", steps, {}))
         launcher = [python]
         if ranks > 1:
-            launcher = [str(Path(python).parent / "torchrun"), f"--nproc_per_node={ranks}"]
+            launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}"]
         arguments = ["-m", "deepmd", "--pt", "train", "input.json", "--skip-neighbor-stat"]
         process = Process([*launcher, *arguments], folder, 1, processes=ranks)
         seen: dict[int, tuple[float, float]] = {}
