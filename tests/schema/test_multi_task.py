@@ -111,6 +111,7 @@ WRONG = [
     ("training/numb_steps", None, "training", "length of the training"),
     ("training/stat_file", "x", "training/stat_file", "training/data_dict/ice"),
     ("training/data_dict", None, "training", "data_dict"),
+    ("validating", {"full_validation": True}, "validating/full_validation", "one task"),
 ]
 
 
