@@ -103,5 +103,6 @@ def compare(stepper, stored, row, names):
         for path, array in split(stepper.model(branch))[0].items():
             key = f"after/{branch}/{path}"
             want = stored[key if key in stored else f"after/{first}/{path}"][row]
-            scale = np.abs(want).max()
-            np.testing.assert_allclose(array, want, rtol=0, atol=1e-9 * scale, err_msg=path)
+            # Adam divides by the size of gradients, which brings out the rounding of the smallest.
+            atol = 1e-8 * np.abs(want).max()
+            np.testing.assert_allclose(array, want, rtol=0, atol=atol, err_msg=path)

@@ -3,12 +3,16 @@
 
 import numpy as np
 import pytest
+from conftest import reference_path
 
 torch = pytest.importorskip("torch")
 
+from deepmd.base.errors import InputError  # noqa: E402
 from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.loss import EnergyLoss  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
+from deepmd.infer import DeepPot  # noqa: E402
 from deepmd.io.tree import difference  # noqa: E402
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
@@ -74,3 +78,20 @@ def test_distances_of_branches(trained, tmp_path):
     content["model"][name] = torch.tensor(0.7, dtype=torch.float64)
     torch.save(content, tmp_path / "other.pt")
     assert read_checkpoint(tmp_path / "other.pt").min_nbor_dist == 0.7
+
+
+def test_branches_of_deepmd_kit_are_converted(tmp_path):
+    """Its checkpoint opens branch by branch in commands, as it does in Python."""
+    path = reference_path("checkpoints/pt_multitask.pt")
+    coord, types = np.random.default_rng(0).uniform(0, 3, (1, 6, 3)), [0, 1, 1, 0, 1, 1]
+    energies = []
+    for head in ("waterA", "waterB"):
+        target = tmp_path / f"{head}.dp"
+        convert_backend(INPUT=str(path), OUTPUT=str(target), head=head)
+        energies.append(DeepPot(target).eval(coord, None, types)[0])
+        np.testing.assert_allclose(
+            energies[-1], DeepPot(path, head=head).eval(coord, None, types)[0], rtol=1e-12
+        )
+    assert energies[0] != energies[1]
+    with pytest.raises(InputError, match="holds 2 branches: waterA, waterB"):
+        convert_backend(INPUT=str(path), OUTPUT=str(tmp_path / "x.dp"))
