@@ -365,6 +365,20 @@ def test_a_prefix_is_that_of_a_checkpoint_of_the_backend(work, run):
     assert path.name == "model.ckpt-1.dp"
 
 
+SLOW = pytest.mark.slow  # they compile
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch", pytest.param("jax", marks=SLOW), pytest.param("tensorflow", marks=SLOW)]
+)
+def test_the_bias_is_the_same_on_every_backend(name, work, saved):
+    pytest.importorskip({"pytorch": "torch"}.get(name, name))
+    backend = type("Other", (QuickBackend,), {"evaluator": Backend.get_backend(name)().evaluator})
+    path = saved(pretrained())
+    want, found = (started(work, path, config(work), backend=b()) for b in (QuickBackend, backend))
+    np.testing.assert_allclose(found.atomic_model.out_bias, want.atomic_model.out_bias, atol=1e-12)
+
+
 # -- the run --------------------------------------------------------------------------------------
 
 
