@@ -4,6 +4,7 @@
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_deep_pot_opens_it_and_converts_it(tmp_path):
         again = DeepPot(target).eval(coord, box, types)
         np.testing.assert_allclose(again[0], energy, atol=1e-12)
         np.testing.assert_allclose(again[1], force, atol=1e-12)
+
+
+RELEASES = Path(__file__).resolve().parents[2] / "golden" / "releases"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RELEASES.glob("*.pth")))
+def test_files_of_earlier_releases(name):
+    with np.load(RELEASES / "values.npz") as stored:
+        frame = [stored[key] for key in ("coord", "box", "atype")]
+        want = {key: stored[f"{name}/{key}"] for key in ("energy", "force")}
+    energy, force, _ = DeepPot(RELEASES / f"{name}.pth").eval(*frame)
+    np.testing.assert_allclose(energy, want["energy"], rtol=1e-12)
+    np.testing.assert_allclose(force, want["force"], rtol=0, atol=1e-10)
 
 
 # -- names ----------------------------------------------------------------------------------------
