@@ -156,6 +156,7 @@ def started(ranks, path, steps=2):
 def endless(config):
     config["training"] |= {"numb_steps": 100000, "save_freq": 100000, "disp_freq": 1}
     config["training"].pop("validation_data")
+    config["learning_rate"] |= {"start_lr": 1e-3, "stop_lr": 1e-3}  # whatever its length
     return config
 
 
