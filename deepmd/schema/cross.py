@@ -41,6 +41,7 @@ def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
     """
     check_learning_rate(data.get("learning_rate"), data["optimizer"])
     check_lengths(data["training"], "model_prob")
+    check_validating(data)
     case_dimension(data["model"])
     protections = {one["data_stat_protect"] for one in data["model"]["model_dict"].values()}
     demand(
