@@ -2,7 +2,7 @@
 #include "network.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cstdlib>
 
 namespace deepmd::native {
 
@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kJets = 96;
 
 int32_t activation_of(const Node& node, double* threshold) {
-  auto name = node.get<std::string>("activation_function", "none");
+  auto name = node.text("activation_function", "none");
   for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   const size_t colon = name.find(':');
   const std::string kind = name.substr(0, colon);
@@ -43,7 +43,7 @@ std::vector<T> row_of(const std::vector<double>& from, int64_t length) {
 }  // namespace
 
 bool is_single(const Node& node) {
-  const auto precision = node.get<std::string>("precision", "default");
+  const auto precision = node.text("precision", "default");
   if (precision == "float32" || precision == "single") return true;
   if (precision == "float64" || precision == "double" || precision == "default") return false;
   node.unknown("the precision \"" + precision + "\"");
@@ -58,7 +58,7 @@ Dense<T>::Dense(const Node& node) {
   layer_.width = w.shape[1];
   layer_.activation = activation_of(node, &layer_.threshold);
   ld_ = row_length<T>(layer_.width);
-  resnet_ = node.get<bool>("resnet", false);
+  resnet_ = node.flag("resnet", false);
   layer_.copies = !resnet_ ? 0 : n_out() == n_in_ ? 1 : n_out() == 2 * n_in_ ? 2 : 0;
   const auto vector = [&](const char* name) {
     const std::vector<double> found = node.variable(name);

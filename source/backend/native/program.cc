@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "../arrays.h"
 
@@ -59,6 +60,33 @@ std::string probes_of(const Node& root, const OutputFacts& output) {
   return probes.dump();
 }
 
+json json_of(const std::vector<InputFacts>& inputs) {
+  json all = json::array();
+  for (const InputFacts& one : inputs) {
+    all.push_back({{"name", one.name},
+                   {"level", one.per_atom ? "atom" : "frame"},
+                   {"size", one.size},
+                   {"default", one.default_value.empty() ? json() : json(one.default_value)}});
+  }
+  return all;
+}
+
+json json_of(const Packings& packings) {
+  json all = json::array();
+  for (const Packing& one : packings.all()) {
+    all.push_back({{"layout", one.layout},
+                   {"ntypes", packings.ntypes()},
+                   {"rcut", one.rcut},
+                   {"sel", one.sel},
+                   {"by_centre", false},
+                   {"exclude", one.exclude},
+                   {"nearest", one.nearest},
+                   {"edge_rcut", 0.0},
+                   {"edge_sel", 0}});
+  }
+  return all;
+}
+
 Chunk chunk_of(const deepmd_edges_request& q) {
   using backend::numbers;
   Chunk chunk;
@@ -95,16 +123,17 @@ Program::Program(const deepmd_source& source) {
 }
 
 void Program::read(std::string bytes) {
-  const Dictionary dictionary = read_dictionary(std::move(bytes));
+  const Dictionary dictionary(std::move(bytes));
   const Node root = dictionary.root();
   if (!root.has("model")) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
     throw Failure("the file holds no model; freeze or convert the model again");
   }
   const Node model = root["model"];
-  const std::string type = model.get<std::string>("type", "");
+  const std::string type = model.text("type", "");
   if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
-  Packings packings(static_cast<int64_t>(model["type_map"].size()), excluded_pairs(model));
+  Packings packings(static_cast<int64_t>(model["type_map"].size()),
+                    model.pairs("pair_exclude_types"));
   model_ = read_model(model, packings);
   describe(model, packings);
   probes_ = probes_of(root, model_->output());
@@ -126,14 +155,14 @@ void Program::describe(const Node& model, const Packings& packings) {
       {"rcut", reach.rcut},
       {"interaction_range", reach.rcut},
       {"sel", reach.sel},
-      {"inputs", model_->inputs()},
+      {"inputs", json_of(model_->inputs())},
       {"outputs", json::array({{{"name", output.name},
                                 {"level", "atom"},
                                 {"size", output.size},
                                 {"differentiable", output.differentiable},
                                 {"intensive", output.intensive},
                                 {"magnetic", false}}})},
-      {"packings", packings.json()},
+      {"packings", json_of(packings)},
       {"core_types", model_->ntypes()},
       {"contributing_types", contributing},
       {"selected_types", model_->selected_types()},
