@@ -57,7 +57,7 @@ class Entry {
   static int guarded(char* error, size_t error_size, const Action& action) {
     const auto fail = [&](std::string message) {
       // One line, whatever the file has in the place of names.
-      const auto unprintable = [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; };
+      const auto unprintable = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
       std::replace_if(message.begin(), message.end(), unprintable, '?');
       if (error != nullptr && error_size > 0) {
         const size_t n = std::min(message.size(), error_size - 1);
