@@ -81,7 +81,8 @@ class Backend:
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
-        Where its functions are: ``deep_eval``, ``evaluator``, ``train_step``, ``read_checkpoint``,
+        Where its functions are: ``deep_eval``, ``evaluator``, ``train_step``, ``start_group``,
+        ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
     reading_hooks : dict of str to str
@@ -194,6 +195,8 @@ class Backend:
     deep_eval = _Hook("evaluating models", reads=True)
     #: The subclass of TrainStep.
     train_step = _Hook("training")
+    #: ``(processes)``: join those that a launcher started; a Distributed.
+    start_group = _Hook("training in several processes")
     #: ``(path)``: a Checkpoint.
     read_checkpoint = _Hook("reading checkpoints", reads=True)
     #: ``(path, checkpoint)``

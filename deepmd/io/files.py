@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmd.base.errors import InputError, ModelFileError, did_you_mean
+from deepmd.base.errors import InputError, ModelFileError, closest_name
 from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.base.reading import shown
 from deepmd.io.guard import opening, regular_size
@@ -180,11 +180,11 @@ def branch_of(
         aliases = section.get("model_branch_alias") or []
         if head.lower() in (str(one).lower() for one in (name, *aliases)):
             return name
-    near = did_you_mean(head, known)
+    near = closest_name(head, known)
     raise InputError(
         f'has no branch "{shown(head)}"',
         where=where,
-        fix=f"{f'{near}; ' if near else ''}its branches: {_listed(known)}",
+        fix=(f'did you mean "{near}"? ' if near else "") + f"Its branches: {_listed(known)}",
     )
 
 

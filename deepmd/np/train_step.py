@@ -37,6 +37,7 @@ class NumPyTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("NumPy", "accumulate", "tf32", "zero_stage")
         self._models, self._losses, self._options = dict(models), dict(losses), options
         self._params = {task: split(m)[0] for task, m in models.items()}
         settings = adam_settings(optimizer)
@@ -95,6 +96,9 @@ class NumPyTrainStep(TrainStep):
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         for task, optimizer in self._optimizers.items():
             optimizer.load_state(part_of(state, f"{task}/"))
+
+    def parameters(self, task: str) -> dict[str, Any]:
+        return self._params[task]
 
     def model(self, task: str) -> Model:
         model = copy.deepcopy(self._models[task])

@@ -22,6 +22,7 @@ def cross_check(data: dict[str, Any]) -> None:
     check_learning_rate(data.get("learning_rate"), data["optimizer"])
     check_training(data["training"])
     check_loss(data["loss"])
+    check_validating(data)
 
 
 def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
@@ -41,6 +42,12 @@ def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
     check_learning_rate(data.get("learning_rate"), data["optimizer"])
     check_lengths(data["training"], "model_prob")
     case_dimension(data["model"])
+    protections = {one["data_stat_protect"] for one in data["model"]["model_dict"].values()}
+    demand(
+        len(protections) == 1,
+        f'"data_stat_protect" must be equal in all branches, found {sorted(protections)}',
+        "model/model_dict",
+    )
     for name in data["model"]["model_dict"]:
         branch = one_branch(data, name)
         try:
@@ -125,6 +132,45 @@ def check_statistics(training: dict[str, Any]) -> None:
     demand(not shared, "excludes zero_stage 2 and 3", "training/enable_ema")
 
 
+def check_validating(data: dict[str, Any]) -> None:
+    """Check that what is to be validated is there."""
+    section, training, where = data["validating"], data["training"], "validating"
+    asked = [k for k in ("full_validation", "ema_full_validation") if section[k]]
+    demand(
+        asked or not training.get("early_stop"),
+        "needs the errors of the whole validation set",
+        "training/early_stop",
+        "set validating/full_validation to true",
+    )
+    if not asked:
+        return
+    where += f"/{asked[0]}"
+    multi = '"model_dict" in the model'
+    demand("model_dict" not in data["model"], f"one task is expected, found {multi}", where)
+    demand(training.get("validation_data"), "needs training/validation_data", where, "give it")
+    demand(
+        not section["ema_full_validation"] or training["enable_ema"],
+        "needs averaged parameters",
+        "validating/ema_full_validation",
+        "set training/enable_ema to true",
+    )
+    loss, metric = data["loss"], section["validation_metric"].upper().partition(":")[0]
+    demand(
+        loss["type"] in ("ener", "ener_spin"),
+        f'only energies are validated, the loss is "{loss["type"]}"',
+        where,
+    )
+    term = {"E": "e", "F": "f", "FR": "fr", "FM": "fm", "S": "v", "V": "v"}[metric]
+    spin = loss["type"] == "ener_spin"
+    fitting = metric not in (("F",) if spin else ("FR", "FM"))
+    names = [f"{when}_pref_{term}" for when in ("start", "limit")]
+    demand(
+        fitting and any(loss.get(name) for name in names),
+        f"the loss has no such term, or no weight of it ({' and '.join(names)})",
+        "validating/validation_metric",
+    )
+
+
 def check_loss(loss: dict[str, Any]) -> None:
     """Check what the class of the loss says about several keys."""
     kind = loss_args.component(loss["type"])
@@ -191,7 +237,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/type_embedding": lambda d: "type_embedding" in d["model"],
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
-    "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
     "model/spin/spin_norm": lambda d: "spin_norm" in d["model"].get("spin", {}),
@@ -200,13 +245,11 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/enable_ema": lambda d: d["training"]["enable_ema"],
-    "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,
+    "training/zero_stage (2, 3)": lambda d: d["training"]["zero_stage"] > 1,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
-    "training/acc_freq": lambda d: d["training"]["acc_freq"] > 1,
-    "training/enable_tf32": lambda d: d["training"]["enable_tf32"],
-    "validating/full_validation": lambda d: d["validating"]["full_validation"],
-    "validating/ema_full_validation": lambda d: d["validating"]["ema_full_validation"],
+    "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
+    "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],
+    "validating/amp_infer": lambda d: d["validating"]["amp_infer"],
 }
 
 

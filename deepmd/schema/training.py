@@ -196,6 +196,19 @@ class RunKeys(Settings):
     enable_tf32: bool = setting(False, "TF32 products of matrices while training.")
 
 
+class EarlyStopKeys(Settings):
+    """End of the training when it does not become better."""
+
+    patience: int = setting(
+        ..., "Full validations without a smaller error after which it ends.", rule=POSITIVE
+    )
+    min_delta: float = setting(
+        0.0,
+        "By how much the error must fall to count, in the units of the log.",
+        rule=NOT_NEGATIVE,
+    )
+
+
 class PrecisionKeys(Settings):
     """Mixed precision (TensorFlow)."""
 
@@ -253,11 +266,18 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         optional=True,
         doc="Train low-rank additions to the weights of a pre-trained model in place of them.",
     )
+    stop = Argument(
+        "early_stop",
+        dict,
+        EarlyStopKeys.arguments(),
+        optional=True,
+        doc="End of the training when validating/validation_metric does not fall any more.",
+    )
     kinds = (LengthKeys, RunKeys) if multi_task else (LengthKeys, StatisticsKeys, RunKeys)
     keys = [k for kind in kinds for k in kind.arguments()]
     return Argument(
         "training",
         dict,
-        [*data, *keys, precision, adapters],
+        [*data, *keys, precision, adapters, stop],
         doc="Data, length and output of the training.",
     )

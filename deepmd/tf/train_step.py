@@ -236,6 +236,7 @@ class TfTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage")
         refuse_fork("TensorFlow")
         keep_freed_memory()
         settings, norm = adam_settings(optimizer), options.gradient_max_norm
@@ -307,6 +308,18 @@ class TfTrainStep(TrainStep):
         for task, t in self._tasks.items():
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)
             t.held = [_restored(group, held, mine) for group, held in pairs]
+
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Return the vectors of a task, by their numbers."""
+        return {str(k): v for k, v in enumerate(self._tasks[task].vectors)}
+
+    def to_host(self, task: str, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return vectors as arrays by path."""
+        return self._tasks[task].arrays(list(arrays.values()))
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return arrays by path as vectors."""
+        return {str(k): g.vector(arrays) for k, g in enumerate(self._tasks[task].groups)}
 
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""

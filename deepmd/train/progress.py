@@ -61,16 +61,22 @@ class Clock:
             f"{elapsed / max(count, 1):.4f} s per step, data wait = {share:.0f} %"
         )
 
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.begin
+
     def summary(self) -> str:
         """Return the mean time of a step."""
         count = max(self.done - self.first, 1)
-        return f"average training time: {(time.monotonic() - self.begin) / count:.4f} s/batch"
+        return f"average training time: {self.seconds() / count:.4f} s/batch"
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, done: int) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(
+    total: int, done: int, *, shown: bool = True
+) -> Iterator[Callable[[int, str], None]]:
     """Give ``update(step, text)``; on a terminal it moves a bar, elsewhere it does nothing."""
-    if not sys.stderr.isatty():
+    if not shown or not sys.stderr.isatty():
         yield lambda step, text: None
         return
     from rich.console import Console

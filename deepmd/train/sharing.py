@@ -185,6 +185,11 @@ class MergedSample:
         """Iterate over the same batches without looking for neighbors."""
         return self._current.without_edges()
 
+    @property
+    def protect(self) -> float:
+        """Smallest deviation, the same in all branches."""
+        return self.parts[0].sample.protect
+
     def of_types(self, type_map: Sequence[str]) -> "MergedSample":
         """Return the same frames with types numbered by another type map."""
         return MergedSample([Weighted(p.sample.of_types(type_map), p.weight) for p in self.parts])

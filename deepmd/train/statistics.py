@@ -45,6 +45,8 @@ class Sample:
         Batches with edges come as this model sees them, with the surroundings of all atoms.
     cache : StatFile, optional
         Keeps what is found in the frames.
+    protect : float
+        Smallest deviation of parameters of frames and atoms.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Sample:
         *,
         model: Model | None = None,
         cache: StatFile | None = None,
+        protect: float = 0.01,
     ) -> None:
         self.data, self.nbatch, self.types, self.model = data, nbatch, types, model
+        self.protect = protect
         self.cache = cache or NoStatFile()
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -65,8 +69,8 @@ class Sample:
         sizes = with_progress(sampler.batch_sizes, "statistics of %d of %d systems")
         for index, size in enumerate(sizes):
             if size > 0:
-                frames = sampler.selection(index, self.nbatch * size)
-                yield from ((index, frames[k : k + size]) for k in range(0, len(frames), size))
+                frames, step = sampler.selection(index, self.nbatch * size), size // sampler.world
+                yield from ((index, frames[k : k + step]) for k in range(0, len(frames), step))
 
     def _numbered(self, batch: Batch) -> Batch:
         if self.types is None:
@@ -92,7 +96,14 @@ class Sample:
         names = self.model.atomic_model.type_map  # with spins it names the virtual atoms, too
         same = list(type_map) == names
         types = None if same else np.array([list(type_map).index(name) for name in names])
-        return Sample(self.data, self.nbatch, types, model=self.model, cache=self.cache)
+        return Sample(
+            self.data,
+            self.nbatch,
+            types,
+            model=self.model,
+            cache=self.cache,
+            protect=self.protect,
+        )
 
     def fetch(
         self,
@@ -110,7 +121,12 @@ class Sample:
 
 
 def set_statistics(
-    model: Model, data: Dataset, *, nbatch: int = 10, stat_file: StatFile | None = None
+    model: Model,
+    data: Dataset,
+    *,
+    nbatch: int = 10,
+    stat_file: StatFile | None = None,
+    protect: float = 0.01,
 ) -> None:
     """Set the statistics and the bias of a new model from its training data.
 
@@ -123,8 +139,10 @@ def set_statistics(
         Batches per system; the same ones on every backend.
     stat_file : StatFile, optional
         Read where it has an entry, completed where it has none.
+    protect : float
+        Smallest deviation of parameters of frames and atoms.
     """
-    sample = Sample(data, nbatch, model=model, cache=stat_file)
+    sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
     model.atomic_model.compute_statistics(sample)
     set_biases(model, sample)
 

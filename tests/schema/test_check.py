@@ -316,7 +316,6 @@ NOT_BUILT = [
     ("model/modifier", {"type": "dipole_charge"}),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
-    ("model/data_stat_protect", 0.1),
 ]
 
 

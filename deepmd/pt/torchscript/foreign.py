@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.base.errors import ModelFileError
+from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.base.reading import MAX_DEPTH
 from deepmd.dpmodel.construction import constructing
 from deepmd.io.guard import AGAIN, ENTRIES, Allowance
@@ -113,6 +113,8 @@ def read_foreign(records: Mapping[str, bytes]) -> dict[str, Any]:
     """
     if "data.pkl" not in records:
         raise ModelFileError("is no TorchScript archive: it has no attributes")
+    if records.get("extra/data_modifier.pth"):
+        raise NotAvailableError("its model has a modifier, which is not read from .pth files")
     root = _Reader(records).load()
     if not isinstance(root, Node):
         raise ModelFileError("is no TorchScript archive: it holds no module")

@@ -13,7 +13,7 @@ from golden.cases import evaluate_joined, manifest
 torch = pytest.importorskip("torch")
 
 from deepmd.backend.backend import Backend  # noqa: E402
-from deepmd.base.errors import ModelFileError  # noqa: E402
+from deepmd.base.errors import ModelFileError, NotAvailableError  # noqa: E402
 from deepmd.dpmodel.model import Model  # noqa: E402
 from deepmd.dpmodel.module import bind, split  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
@@ -186,3 +186,8 @@ def test_a_cut_off_record_is_refused(tmp_path):
             archive.writestr(f"cut/{name}", data)
     with pytest.raises(ModelFileError, match="reaches beyond its record"):
         read_pth(tmp_path / "cut.pth")
+
+
+def test_a_modifier_is_not_ignored():
+    with pytest.raises(NotAvailableError, match="modifier"):
+        read_foreign({"data.pkl": b"", "extra/data_modifier.pth": b"x"})
