@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace deepmd::native {
+namespace deepmd::backend {
 
 namespace {
 
@@ -75,4 +75,4 @@ std::string Sha256::digits() const {
   return text;
 }
 
-}  // namespace deepmd::native
+}  // namespace deepmd::backend
