@@ -10,7 +10,7 @@
 #define DEEPMD_SHA_INSTRUCTIONS
 #endif
 
-namespace deepmd::native {
+namespace deepmd::backend {
 
 namespace {
 
@@ -124,4 +124,4 @@ std::string Sha256::digits() const {
   return text;
 }
 
-}  // namespace deepmd::native
+}  // namespace deepmd::backend
