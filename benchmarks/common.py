@@ -90,11 +90,13 @@ def processors(threads: int) -> set[int]:
 
 
 class Process:
-    """A process whose lines are stamped with the seconds since its start."""
+    """A process, or several that it starts, whose lines are stamped with the seconds since then."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, threads: int) -> None:
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, threads: int, *, processes: int = 1
+    ) -> None:
         self.start = time.perf_counter()
-        pin = processors(threads)
+        pin = processors(threads * processes)
         self._popen = subprocess.Popen(
             list(arguments),
             cwd=folder,

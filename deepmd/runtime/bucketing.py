@@ -213,7 +213,7 @@ def pad_labels(batch: Batch, loss: Loss, to: Sizes) -> Labels:
         find,
         _rows(batch.natoms.astype(np.float64), to.frames, 1.0),
         frame,
-        _rows(np.ones(n), to.frames),
+        _rows(np.ones(n) if batch.weight is None else batch.weight, to.frames),
     )
 
 
@@ -229,6 +229,8 @@ class Bucketing:
         What the log calls it.
     before_program : function, optional
         Called before each compilation.
+    common : function, optional
+        Gives the sizes that serve the batches of all processes of a training.
     """
 
     def __init__(
@@ -238,11 +240,12 @@ class Bucketing:
         *,
         name: str = "model",
         before_program: Callable[[], object] | None = None,
+        common: Callable[[Sizes], Sizes] | None = None,
     ) -> None:
         self.packings, self.rcut = model.packings(), model.rcut
         self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name, self.before_program = widths, name, before_program
-        self.names = model.input_names()
+        self.names, self.common = model.input_names(), common
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:
@@ -250,6 +253,8 @@ class Bucketing:
         inputs = prepare(self.expand(batch), self.packings, overflow).only(self.names)
         sizes = sizes_of(inputs, self.packings, batch.n_frames, self.ntypes)
         to = round_sizes(sizes, self.packings, widths=self.widths)
+        if self.common is not None:
+            to = self.common(to)
         return pad_inputs(inputs, self.packings, batch.n_frames, to, self.rcut), to
 
     def count(self, *key: Any) -> None:

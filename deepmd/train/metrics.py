@@ -21,7 +21,7 @@ def nan_mean(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Figures
 
 
 class StepFigures:
-    """Metrics of the training batches in a row: the last one of every task, or means.
+    """Metrics of the training batches since the last row: the last one of every task, or means.
 
     Values of steps are numbers of the framework and are not waited for before a row asks.
 
@@ -43,6 +43,10 @@ class StepFigures:
             self._rows[task].clear()
         self._rows[task].append(metrics)
 
+    def idle(self) -> list[str]:
+        """Return the tasks that had no step since the last row."""
+        return [task for task, rows in self._rows.items() if not rows]
+
     def latest(self) -> dict[str, Figures]:
         """Return what would be shown now."""
         return {task: nan_mean(self._rows[task], names) for task, names in self.names.items()}
@@ -50,9 +54,8 @@ class StepFigures:
     def row(self) -> dict[str, Figures]:
         """Return what is to be shown, and begin anew."""
         out = self.latest()
-        if self.average:
-            for rows in self._rows.values():
-                rows.clear()
+        for rows in self._rows.values():
+            rows.clear()
         return out
 
     def state(self) -> dict[str, float]:

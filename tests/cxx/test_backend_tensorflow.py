@@ -18,6 +18,7 @@ from pt.models import model, section  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.graphs import ours  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.runtime.probes import model_file_dict  # noqa: E402
 from deepmd.tf.files import write_pb  # noqa: E402
@@ -165,11 +166,20 @@ def test_frozen_graphs_of_deepmd_kit_are_to_be_converted(functions):
 # -- wrong files ----------------------------------------------------------------------------------
 
 
-def graph_with(small, change):
-    """Bytes of the small model's graph after a change."""
+def graph_with(small, change, close=ours.closed):
+    """Bytes of the small model's graph after a change, with a checksum that is right."""
     graph = tf.compat.v1.GraphDef.FromString(small[1].read_bytes())
+    assert graph.node[-1].name == ours.DIGEST
+    del graph.node[-1]
     change(graph)
-    return graph.SerializeToString()
+    return close(graph.SerializeToString())
+
+
+def flipped(small):
+    """One bit of the largest constant is another one."""
+    data = bytearray(small[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    return bytes(data)
 
 
 def writes_a_file(graph):
@@ -194,6 +204,8 @@ WRONG = {
     "text": (lambda small: b"not a model at all", "damaged|no evaluation entry"),
     "cut off": (lambda small: small[1].read_bytes()[:-500], "cut off or damaged"),
     "harm": (lambda small: graph_with(small, writes_a_file), "operator WriteFile"),
+    "flipped": (flipped, "its checksum differs"),
+    "no checksum": (lambda small: graph_with(small, id, bytes), "its checksum differs or is not"),
     "functions": (lambda small: graph_with(small, calls_a_function), "calls functions"),
 }
 

@@ -2,6 +2,7 @@
 /** Frozen graphs, .pb: the evaluation entry by edges, as deepmd/tf/graph.py writes it. */
 #include <algorithm>
 
+#include "digest.h"
 #include "edges.h"
 #include "protobuf.h"
 
@@ -44,6 +45,7 @@ std::shared_ptr<Program> open_frozen(const std::string& content) {
     throw Failure("the graph in the file calls functions, which no model needs; freeze it again");
   }
   check_operators(content, 1);
+  check_digest(content);
   return std::make_shared<Frozen>(std::make_shared<Graph>(content));
 }
 

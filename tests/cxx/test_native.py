@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The native engine: golden results of ``.dp`` files through the C interface, without a framework."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from cxx import backend_abi, c_api
+from golden import cases
+
+LIBRARY = backend_abi.find_library("libdeepmd_c.so")
+pytestmark = pytest.mark.skipif(
+    LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_native.so").is_file(),
+    reason="libdeepmd_c and libdeepmd_backend_native are not built, or DEEPMD_TEST_LIB not set",
+)
+
+KINDS = {"dipole", "polar", "dos", "property"}
+#: What the engine leaves to others; it says so by name.
+UNKNOWN = {
+    "dpa1",
+    "se_atten_v2",
+    "hybrid",
+    "dpa2",
+    "dpa3",
+    "se_e3",
+    "se_e3_tebd",
+    "loc_frame",
+    "spin",
+    None,
+}
+CASES = [c for c in cases.manifest()["cases"] if "dp" in c["files"]]
+
+
+@pytest.fixture(scope="module")
+def library():
+    return c_api.load(LIBRARY)
+
+
+def close(found, expected, tolerance=1e-10):
+    """The rule of the golden cases."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.size == expected.size
+    scale = max(float(np.abs(expected).max(initial=0.0)), 0.01)
+    assert float(np.abs(found.ravel() - expected.ravel()).max(initial=0.0)) <= tolerance * scale
+
+
+def opened(library, part, path):
+    """Open a file, or skip the test if the engine says that it does not know a part of it."""
+    try:
+        return c_api.Handle(library, part, path)
+    except c_api.CError as error:
+        if "not known to the native engine" not in str(error):
+            raise
+        pytest.skip(str(error).partition(": ")[2])
+
+
+def parts_of(case):
+    """Types of descriptors and models of a case."""
+    with h5py.File(cases.path(case, "dp")) as handle:
+        model = json.loads(handle.attrs["json"])["model"]
+    found = {"spin"} if "spin" in str(model.get("type")) else set()
+    for one in [model, *model.get("models", [])]:
+        descriptor = one.get("descriptor", {})
+        found |= {d.get("type") for d in (descriptor, *descriptor.get("list", []))}
+    return found
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c["name"]) for c in CASES])
+def test_golden(library, case):
+    tensor = case["kind"] in KINDS
+    unknown = bool(parts_of(case) & UNKNOWN)
+    part = "DeepTensor" if tensor else "DeepPot"
+    try:
+        pot = c_api.Handle(library, part, cases.path(case, "dp"))
+    except c_api.CError as error:
+        assert unknown, str(error)
+        assert "not known to the native engine" in str(error)
+        return
+    assert pot.text("GetTypeMap").split() == case["type_map"]
+    assert pot.get("GetCutoff") == case["rcut"]
+    stored = cases._arrays(case["npz"])
+    for name, facts in case["sets"].items():
+        if not tensor:
+            found = pot.compute(**cases.inputs(case, name))
+            for key in set(found) & set(facts["outputs"]) - set(facts["not_unique"]):
+                close(found[key], stored[f"{name}/out/{key}"], case["tolerance"])
+        elif name in ("pbc", "nopbc"):
+            check_tensor(pot, case, name, stored)
+    pot.close()
+
+
+def check_tensor(pot, case, name, stored):
+    """Compare atomic values, and the derivatives of dipoles."""
+    given, kind = cases.inputs(case, name), case["kind"]
+    if kind != "dipole":
+        with pytest.raises(c_api.CError, match="no derivatives"):
+            pot.tensor(given["coords"][0], None, given["atom_types"])
+        return
+    for k, coord in enumerate(given["coords"]):
+        cell = None if given["cells"] is None else given["cells"][k]
+        found = pot.tensor(coord, cell, given["atom_types"])
+        close(found["values"], stored[f"{name}/out/atom_{kind}"][k])
+        close(found["global"], stored[f"{name}/out/{kind}"][k])
+        close(found["force"].swapaxes(0, 1), stored[f"{name}/out/force"][k])
+        close(found["virial"], stored[f"{name}/out/virial"][k])
+
+
+def compressed():
+    """Cases with compressed files of DeePMD-kit, where the full reference is."""
+    return [c for c in CASES if (cases.REFERENCE / "compressed" / f"{c['name']}.dp").is_file()]
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c["name"]) for c in compressed()])
+def test_compressed(library, case):
+    path = cases.REFERENCE / "compressed" / f"{case['name']}.dp"
+    pot = opened(library, "DeepPot", path)
+    with np.load(path.with_suffix(".npz")) as stored:
+        for name in case["sets"]:
+            found = pot.compute(**cases.inputs(case, name))
+            for key in found:
+                if f"{name}/out/{key}" in stored.files:
+                    close(found[key], stored[f"{name}/out/{key}"])
+    pot.close()
+
+
+def test_damage_is_noticed(library, tmp_path):
+    """A file that is cut off, or no model, is named with what is wrong."""
+    source = cases.path(cases.named("se_e2_a_oneside"), "dp")
+    data = source.read_bytes()
+    for name, content in (("cut", data[: len(data) // 2]), ("text", b"x" * 200), ("none", b"")):
+        path = tmp_path / f"{name}.dp"
+        path.write_bytes(content)
+        with pytest.raises(c_api.CError, match=f"{name}.dp: .*HDF5"):
+            c_api.Handle(library, "DeepPot", path)
+    edited = tmp_path / "edited.dp"
+    shutil.copy(source, edited)
+    with h5py.File(edited, "r+") as handle:
+        handle.attrs["digest"] = "sha256:0"
+    with pytest.raises(c_api.CError, match="checksum differs"):
+        c_api.Handle(library, "DeepPot", edited)
+
+
+def test_not_a_number(library):
+    case = cases.named("se_e2_a_oneside")
+    given = cases.inputs(case, "nopbc")
+    given["coords"] = np.where(np.arange(given["coords"].shape[1]) == 4, np.nan, given["coords"])
+    pot = c_api.Handle(library, "DeepPot", cases.path(case, "dp"))
+    with pytest.raises(c_api.CError, match="finite"):
+        pot.compute(**given)
+    pot.close()
