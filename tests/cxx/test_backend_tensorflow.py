@@ -134,8 +134,8 @@ def test_saved_models(functions, suffix):
     folder = OURS / "v2" / "models"
     built = Model.deserialize(load_model(folder / "parameters.dp")["model"])
     handle = abi.Handle(functions, f"{folder / 'parameters'}.{suffix}/")
-    assert handle.entries == abi.EDGES and len(handle.probes) == 2
-    assert ModelInfo.from_dict(handle.description) == built.info(probes=2)
+    assert handle.entries == abi.EDGES and len(handle.probes) >= 1
+    assert ModelInfo.from_dict(handle.description) == built.info(probes=len(handle.probes))
     inputs = inputs_of(built)
     close(handle.evaluate(inputs), reference_results(built, inputs), 1e-12)
     handle.close()
