@@ -275,8 +275,9 @@ def test_truncated_file(functions, small, tmp_path, share):
 
 def test_spins(functions, reference, converted):
     """What files with spins say about them; callers that know no spins are refused."""
-    case = cases.named("spin_se_e2_a")
-    for path in (cases.path(case, "pth"), converted(cases.path(case, "dp"), ".pth")):
+    theirs = cases.path(cases.named("spin_se_e2_a"), "pth")
+    ours = converted(cases.path(cases.named("spin_dpa1"), "dp"), ".pth")
+    for path in (theirs, ours):
         handle = abi.Handle(functions, path)
         assert handle.entries == abi.EXTENDED
         scale = np.array(handle.description["spin_scale"])
