@@ -37,6 +37,7 @@ struct Known {
 
 const std::vector<Known>& known_backends() {
   static const std::vector<Known> all = {
+      {"native", "native", "deepmd-kit", {".dp"}},
       {"torch", "PyTorch", "torch", {".pth"}},
       {"tensorflow", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
   };

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Open damaged copies of a model file through the C interface, and report what became of each.
 
-``python fuzz.py LIBRARY MODEL FIRST LAST``: one line per mutant of the numbers FIRST <= k < LAST,
-with its outcome and seconds; the last line is the largest memory of this process in MiB. A process
-of its own, because a crash would end it, and without PyTorch's Python, whose memory would count.
+``python open_mutants.py FIRST LAST LIBRARY MODEL`` prints the rows of mutants. A process of its own, because
+a crash would end it, and without PyTorch's Python, whose memory would count.
 """
 
 import ctypes as ct
@@ -14,7 +13,11 @@ import time
 import zipfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
+from fuzz import mutants
+from fuzz.rows import Row, begin, end
 
 ATYPE = np.array([0, 1, 1, 0, 1], np.int32)
 COORD = np.array(
@@ -90,15 +93,33 @@ def repack(raw: bytes, rng: random.Random) -> bytes:
     return out.getvalue()
 
 
-#: Kinds of mutants; of all but the last, those that open must give the right numbers.
-CHANGES = [flip_bits, cut, overwrite, move, repack]
+def edit_graph(raw: bytes, rng: random.Random) -> bytes:
+    """Change a node of a graph of TensorFlow."""
+    return mutants.edit_graph(raw, np.random.default_rng(rng.getrandbits(32)))
+
+
+def edit_hdf5(raw: bytes, rng: random.Random) -> bytes:
+    """Change the JSON or an array of an HDF5 file."""
+    return mutants.edit_hdf5(raw, np.random.default_rng(rng.getrandbits(32)))
+
+
+#: Edits that keep checksums right, or leave them out; what opens may give other numbers.
+EDITS = {".pth": repack, ".pb": edit_graph, ".dp": edit_hdf5}
+
+
+def mutated(raw: bytes, suffix: str, number: int) -> tuple[str, bytes]:
+    """Return the name of the change, and the bytes of the mutant with a number."""
+    rng = random.Random(number)
+    changes = [flip_bits, cut, overwrite, move, EDITS[suffix]]
+    change = changes[number % len(changes)]
+    return change.__name__, change(raw, rng)
 
 
 class Opener:
     """The C interface, as far as it is needed here."""
 
-    def __init__(self, library: str) -> None:
-        self.c = ct.CDLL(library)
+    def __init__(self, library: str, suffix: str) -> None:
+        self.c, self.name = ct.CDLL(library), f"mutant{suffix}"
         self.c.DP_NewDeepPotWithParam2.restype = ct.c_void_p
         self.c.DP_DeepPotCheckOK.restype = ct.c_void_p
 
@@ -112,7 +133,7 @@ class Opener:
     def evaluate(self, content: bytes) -> tuple[str, np.ndarray]:
         """Open a file's content and evaluate a frame: a message, or energy and forces."""
         handle = ct.c_void_p(
-            self.c.DP_NewDeepPotWithParam2(b"mutant.pth", 0, content, len(content))
+            self.c.DP_NewDeepPotWithParam2(self.name.encode(), 0, content, len(content))
         )
         message = self.message(handle)
         result = np.zeros(1 + COORD.size)
@@ -126,31 +147,34 @@ class Opener:
         return message, result
 
 
-def main(library: str, model: str, first: int, last: int) -> None:
+def peak() -> int:
+    """Largest resident memory of this program so far, MiB."""
+    # Not by getrusage, which starts with that of the process that made this one.
+    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) // 1024
+
+
+def main(first: int, last: int, library: str, model: str) -> None:
     """Report on mutants."""
-    opener, raw = Opener(library), Path(model).read_bytes()
+    suffix, raw = Path(model).suffix, Path(model).read_bytes()
+    opener = Opener(library, suffix)
     message, right = opener.evaluate(raw)
     assert not message, message
     for k in range(first, last):
-        rng = random.Random(k)
-        change = CHANGES[k % len(CHANGES)]
-        mutant = change(raw, rng)
-        print(k, change.__name__, end=" ", flush=True)
-        start = time.perf_counter()
+        change, mutant = mutated(raw, suffix, k)
+        before, start = peak(), time.perf_counter()
+        begin(k)
         message, found = opener.evaluate(mutant)
         seconds = time.perf_counter() - start
         if message:
-            clean = message.startswith("DeePMD-kit Error: mutant.pth") and "\n" not in message
-            outcome = "refused" if clean else "unclear:" + repr(message).replace(" ", "_")
+            clean = message.startswith(f"DeePMD-kit Error: {opener.name}") and "\n" not in message
+            outcome = "refused" if clean else "raised"
         elif np.abs(found - right).max() <= 1e-10:
             outcome = "right"
         else:
-            outcome = "wrong" if change is not repack else "other"
-        print(outcome, f"{seconds:.3f}", flush=True)
-    # Of this program: the resource usage starts with that of the process that made this one.
-    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) // 1024)
+            outcome = "edited" if change == EDITS[suffix].__name__ else "wrong"
+        end(Row(k, change, outcome, message, round(seconds, 3), peak() - before))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

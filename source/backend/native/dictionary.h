@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** The neutral dictionary of a model, read from a .dp file (deepmd/io/dp.py). */
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hdf5.h"
+
+namespace deepmd::native {
+
+/** A part of a dictionary, with the arrays of the file; copies share them. */
+class Node {
+ public:
+  Node(const nlohmann::json& json, const Hdf5& file, std::string place);
+
+  const std::string& place() const { return place_; }
+  bool has(const std::string& key) const;
+  bool is_null() const;
+  bool is_list() const;
+  size_t size() const;
+  Node operator[](const std::string& key) const;
+  Node operator[](size_t k) const;
+  const nlohmann::json& json() const { return *json_; }
+
+  /** Values of keys that must be there, unless there is a default; throw Failure with the place. */
+  int64_t integer(const std::string& key) const;
+  int64_t integer(const std::string& key, int64_t otherwise) const;
+  double number(const std::string& key) const;
+  double number(const std::string& key, double otherwise) const;
+  bool flag(const std::string& key, bool otherwise) const;
+  std::string text(const std::string& key) const;
+  std::string text(const std::string& key, const std::string& otherwise) const;
+  /** A list, or one number. */
+  std::vector<int64_t> integers(const std::string& key) const;
+  std::vector<double> numbers(const std::string& key) const;
+  std::vector<std::string> texts(const std::string& key) const;
+  /** Pairs of types; none if the key is not there. */
+  std::vector<std::pair<int64_t, int64_t>> pairs(const std::string& key) const;
+  /** Which entries of a list are not null; none if the key is not there. */
+  std::vector<char> given(const std::string& key) const;
+
+  /** The array that this node names. */
+  const Array& array() const;
+  /** Numbers of @variables/name; empty if null or absent. */
+  std::vector<double> variable(const std::string& name) const;
+  /** The same with a number of entries that must be right. */
+  std::vector<double> variable(const std::string& name, size_t count) const;
+
+  [[noreturn]] void fail(const std::string& what) const;
+  /** Throw that a part is not known to this engine. */
+  [[noreturn]] void unknown(const std::string& what) const;
+
+ private:
+  const nlohmann::json* json_;
+  const Hdf5* file_;
+  std::string place_;
+};
+
+/** A dictionary and what it points to. */
+class Dictionary {
+ public:
+  /** Read a file; throws Failure if it is damaged. The checksum is compared if there is one. */
+  explicit Dictionary(std::string bytes);
+  ~Dictionary();
+  Node root() const { return {*tree_, *file_, ""}; }
+
+ private:
+  std::unique_ptr<Hdf5> file_;
+  std::unique_ptr<nlohmann::json> tree_;
+};
+
+}  // namespace deepmd::native

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+#include "program.h"
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "../arrays.h"
+
+namespace deepmd::native {
+
+namespace {
+
+using nlohmann::json;
+
+std::string bytes_of(const deepmd_source& source) {
+  if (source.content) return {static_cast<const char*>(source.content), source.content_size};
+  std::ifstream file(source.path, std::ios::binary | std::ios::ate);
+  const std::streamoff size = file.tellg();
+  if (!file || size < 0) throw Failure("the file cannot be read; check the path and permissions");
+  std::string bytes(static_cast<size_t>(size), '\0');
+  file.seekg(0);
+  if (!file.read(bytes.data(), size)) throw Failure("the file cannot be read to its end");
+  return bytes;
+}
+
+/** A message with bytes of a file, which may be anything, as plain text. */
+std::string readable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
+  }
+  return text;
+}
+
+/** Numbers of an array as JSON; those of components come first with `size` of them. */
+json numbers(const Node& node, int64_t size, int64_t width) {
+  const std::vector<double> all = node.array().values();
+  json found = json::array();
+  const auto rows = static_cast<int64_t>(all.size()) / std::max<int64_t>(size * width, 1);
+  for (int64_t c = 0; c < size; ++c) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t k = 0; k < width; ++k) found.push_back(all[(r * size + c) * width + k]);
+    }
+  }
+  return found;
+}
+
+/** The probes of a file in the form of deepmd_info. */
+std::string probes_of(const Node& root, const OutputFacts& output) {
+  json probes = json::array();
+  if (!root.has("probes") || !root["probes"].has("frames")) return "";
+  const Node frames = root["probes"]["frames"];
+  for (size_t f = 0; f < frames.size(); ++f) {
+    const Node arrays = frames[f]["@variables"];
+    json probe = json::object();
+    for (const char* name : {"coord", "cell", "fparam", "aparam"}) {
+      if (arrays.has(name)) probe[name] = numbers(arrays[name], 1, 1);
+    }
+    const std::vector<double> types = arrays["atype"].array().values();
+    probe["atype"] = std::vector<int>(types.begin(), types.end());
+    if (arrays.has(output.name)) probe["value"] = numbers(arrays[output.name], 1, 1);
+    if (output.differentiable && arrays.has("force")) {
+      probe["force"] = numbers(arrays["force"], output.size, 3);
+    }
+    if (output.differentiable && arrays.has("virial")) {
+      probe["virial"] = numbers(arrays["virial"], output.size, 9);
+    }
+    probes.push_back(probe);
+  }
+  return probes.dump();
+}
+
+json json_of(const std::vector<InputFacts>& inputs) {
+  json all = json::array();
+  for (const InputFacts& one : inputs) {
+    all.push_back({{"name", one.name},
+                   {"level", one.per_atom ? "atom" : "frame"},
+                   {"size", one.size},
+                   {"default", one.default_value.empty() ? json() : json(one.default_value)}});
+  }
+  return all;
+}
+
+json json_of(const Packings& packings) {
+  json all = json::array();
+  for (const Packing& one : packings.all()) {
+    all.push_back({{"layout", one.layout},
+                   {"ntypes", packings.ntypes()},
+                   {"rcut", one.rcut},
+                   {"sel", one.sel},
+                   {"by_centre", false},
+                   {"exclude", one.exclude},
+                   {"nearest", one.nearest},
+                   {"edge_rcut", 0.0},
+                   {"edge_sel", 0}});
+  }
+  return all;
+}
+
+Chunk chunk_of(const deepmd_edges_request& q) {
+  using backend::numbers;
+  Chunk chunk;
+  chunk.n_edges = q.n_edges;
+  chunk.n_atoms = q.n_atoms;
+  chunk.vec = numbers<double>(q.vec, "vec");
+  chunk.i = numbers<int64_t>(q.i, "i");
+  chunk.j = numbers<int64_t>(q.j, "j");
+  chunk.atype = numbers<int64_t>(q.atype, "atype");
+  chunk.frame = numbers<int64_t>(q.frame, "frame");
+  for (int32_t k = 0; k < q.n_slots; ++k) {
+    const deepmd_array& slot = q.slots[k];
+    chunk.slots.push_back(
+        {numbers<int64_t>(slot, "a slot"), slot.shape[0], slot.n_dims > 1 ? slot.shape[1] : 1});
+  }
+  for (int32_t k = 0; k < q.n_inputs; ++k) {
+    const deepmd_input input = backend::element(q.inputs, k);
+    chunk.inputs[input.name] = numbers<double>(input.data, input.name);
+  }
+  return chunk;
+}
+
+}  // namespace
+
+Program::Program(const deepmd_source& source) {
+  try {
+    read(bytes_of(source));
+  } catch (const Failure& failure) {
+    throw Failure(std::string(source.path) + ": " + readable(failure.what()));
+  } catch (const json::exception& error) {
+    throw Failure(std::string(source.path) + ": the model in the file is damaged (" +
+                  readable(error.what()) + "); copy or freeze it again");
+  }
+}
+
+void Program::read(std::string bytes) {
+  const Dictionary dictionary(std::move(bytes));
+  const Node root = dictionary.root();
+  if (!root.has("model")) {
+    if (root.has("models")) root.unknown("a file with the models of several tasks");
+    throw Failure("the file holds no model; freeze or convert the model again");
+  }
+  const Node model = root["model"];
+  const std::string type = model.text("type", "");
+  if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
+  Packings packings(static_cast<int64_t>(model["type_map"].size()),
+                    model.pairs("pair_exclude_types"));
+  model_ = read_model(model, packings);
+  describe(model, packings);
+  probes_ = probes_of(root, model_->output());
+  info_.struct_size = sizeof(info_);
+  info_.description = description_.c_str();
+  info_.entries = DEEPMD_EDGES;
+  info_.framework = engine_name();
+  info_.probes = probes_.empty() ? nullptr : probes_.c_str();
+}
+
+void Program::describe(const Node& model, const Packings& packings) {
+  const OutputFacts output = model_->output();
+  const Reach reach = model_->reach();
+  std::vector<bool> contributing;
+  for (int64_t t = 0; t < model_->ntypes(); ++t) contributing.push_back(!model_->hidden(t));
+  const json all = {
+      {"schema", 1},
+      {"type_map", model["type_map"].json()},
+      {"rcut", reach.rcut},
+      {"interaction_range", reach.rcut},
+      {"sel", reach.sel},
+      {"inputs", json_of(model_->inputs())},
+      {"outputs", json::array({{{"name", output.name},
+                                {"level", "atom"},
+                                {"size", output.size},
+                                {"differentiable", output.differentiable},
+                                {"intensive", output.intensive},
+                                {"magnetic", false}}})},
+      {"packings", json_of(packings)},
+      {"core_types", model_->ntypes()},
+      {"contributing_types", contributing},
+      {"selected_types", model_->selected_types()},
+      {"use_spin", json::array()},
+      {"spin_scale", json::array()},
+      {"precision", model_->single_precision() ? "float32" : "float64"},
+      {"message_passing", false},
+      {"mixed_types", reach.mixed_types},
+  };
+  description_ = all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::unique_ptr<Work> Program::take_work() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (spare_.empty()) return model_->work();
+  std::unique_ptr<Work> work = std::move(spare_.back());
+  spare_.pop_back();
+  return work;
+}
+
+void Program::give_work(std::unique_ptr<Work> work) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  spare_.push_back(std::move(work));
+}
+
+void Program::evaluate(const deepmd_edges_request& request) const {
+  const Chunk chunk = chunk_of(request);
+  if (request.n_results < 1) return;
+  const deepmd_result result = backend::element(request.results, 0);
+  auto* values = backend::numbers<double>(result.value, "a result");
+  auto* gradient = backend::numbers<double>(result.gradient, "a result");
+  const int64_t size = model_->output().size;
+  std::vector<double> unwanted;
+  if (!values) values = sized(unwanted, chunk.n_atoms * size);
+  if (gradient) std::fill_n(gradient, chunk.n_edges * size * 3, 0.0);
+  std::unique_ptr<Work> work = take_work();
+  model_->evaluate(chunk, values, gradient, *work);
+  give_work(std::move(work));
+}
+
+const char* engine_name() {
+  static const std::string name = std::string("native (") + Kernels<double>::get().name + ")";
+  return name.c_str();
+}
+
+}  // namespace deepmd::native

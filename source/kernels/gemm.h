@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** Products of matrices, the second of which is packed: weights serve for many products. */
+#pragma once
+
+#include "vectors.h"
+
+namespace {
+
+/** Columns of a panel, and rows of a tile. */
+template <class T>
+constexpr int64_t kPanel = 2 * kLanes<T>;
+constexpr int64_t kTile = DEEPMD_TILE_ROWS;
+/** Rows of a panel that are worked through at a time: it stays in the first cache. */
+template <class T>
+constexpr int64_t kDepth = 2048 / sizeof(T);
+
+template <class T>
+int64_t packed_size(int64_t k, int64_t n) {
+  return (n + kPanel<T> - 1) / kPanel<T> * kPanel<T> * k;
+}
+
+/** Panels of kPanel columns, one after the other; the columns beyond the last are zero. */
+template <class T>
+void pack(int64_t k, int64_t n, const T* b, int64_t ldb, int32_t transposed, T* packed) {
+  for (int64_t first = 0; first < n; first += kPanel<T>) {
+    for (int64_t p = 0; p < k; ++p) {
+      for (int64_t q = 0; q < kPanel<T>; ++q) {
+        const int64_t column = first + q;
+        *packed++ = column >= n ? T(0) : transposed ? b[column * ldb + p] : b[p * ldb + column];
+      }
+    }
+  }
+}
+
+/** A tile of R rows and one panel: c = a b, or c += a b; `columns` of the panel are stored. */
+template <class T, int R>
+inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t ldc, int64_t columns,
+                 bool add) {
+  constexpr int64_t w = kLanes<T>;
+  Vec<T> s[R][2] = {};
+  for (int64_t p = 0; p < k; ++p, b += 2 * w) {
+    const Vec<T> b0 = load<T>(b), b1 = load<T>(b + w);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const T x = a[i * lda + p];
+      s[i][0] += x * b0;
+      s[i][1] += x * b1;
+    }
+  }
+  for (int i = 0; i < R; ++i, c += ldc) {
+    if (columns == 2 * w) {
+      store<T>(c, add ? s[i][0] + load<T>(c) : s[i][0]);
+      store<T>(c + w, add ? s[i][1] + load<T>(c + w) : s[i][1]);
+      continue;
+    }
+    T row[2 * w];
+    store<T>(row, s[i][0]);
+    store<T>(row + w, s[i][1]);
+    for (int64_t q = 0; q < columns; ++q) c[q] = add ? c[q] + row[q] : row[q];
+  }
+}
+
+/** The rows that are left over. */
+template <class T, int R>
+inline void last_tile(int64_t rows, int64_t k, const T* a, int64_t lda, const T* b, T* c,
+                      int64_t ldc, int64_t columns, bool add) {
+  if (rows == R) {
+    tile<T, R>(k, a, lda, b, c, ldc, columns, add);
+  } else if constexpr (R > 1) {
+    last_tile<T, R - 1>(rows, k, a, lda, b, c, ldc, columns, add);
+  }
+}
+
+template <class T>
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed, T* c,
+              int64_t ldc, int32_t add) {
+  if (k == 0 && !add) {
+    for (int64_t i = 0; i < m; ++i) memset(c + i * ldc, 0, static_cast<size_t>(n) * sizeof(T));
+  }
+  for (int64_t depth = 0; depth < k; depth += kDepth<T>) {
+    const int64_t part = smaller(kDepth<T>, k - depth);
+    const bool more = add || depth > 0;
+    for (int64_t column = 0; column < n; column += kPanel<T>) {
+      const int64_t columns = smaller(kPanel<T>, n - column);
+      const T* b = packed + column * k + depth * kPanel<T>;
+      int64_t i = 0;
+      for (; i + kTile <= m; i += kTile) {
+        tile<T, kTile>(part, a + i * lda + depth, lda, b, c + i * ldc + column, ldc, columns, more);
+      }
+      if (i < m) {
+        last_tile<T, kTile - 1>(m - i, part, a + i * lda + depth, lda, b, c + i * ldc + column, ldc,
+                                columns, more);
+      }
+    }
+  }
+}
+
+}  // namespace

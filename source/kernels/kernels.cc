@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * The kernels for one instruction set; compiled for several, with DEEPMD_KERNELS its name.
+ *
+ * Nothing but the two tables of functions is seen from outside.
+ */
+#include "kernels.h"
+
+#include "descriptor.h"
+#include "gemm.h"
+#include "network.h"
+#include "table.h"
+
+#define DEEPMD_JOIN_NAMES(a, b) a##b
+#define DEEPMD_JOIN(a, b) DEEPMD_JOIN_NAMES(a, b)
+#define DEEPMD_TEXT_OF(a) #a
+#define DEEPMD_TEXT(a) DEEPMD_TEXT_OF(a)
+
+#define DEEPMD_DEFINE_KERNELS(T, S)                                                                \
+  extern "C" const deepmd_kernels_##S DEEPMD_JOIN(deepmd_kernels_##S##_, DEEPMD_KERNELS);          \
+  const deepmd_kernels_##S DEEPMD_JOIN(deepmd_kernels_##S##_, DEEPMD_KERNELS) = {                  \
+      DEEPMD_TEXT(DEEPMD_KERNELS),                                                                 \
+      kLanes<T>,                                                                                   \
+      packed_size<T>,                                                                              \
+      pack<T>,                                                                                     \
+      multiply<T>,                                                                                 \
+      activate<T, deepmd_layer_##S>,                                                               \
+      activate_tangent<T, deepmd_layer_##S>,                                                       \
+      activate_backward<T>,                                                                        \
+      add_copies<T, deepmd_layer_##S>,                                                             \
+      table_size<T>,                                                                               \
+      table_pack<T>,                                                                               \
+      table_places<T, deepmd_table_##S>,                                                           \
+      table_contract<T, deepmd_table_##S>,                                                         \
+      table_contract_backward<T, deepmd_table_##S>,                                                \
+      table_sum<T, deepmd_table_##S>,                                                              \
+      table_sum_backward<T, deepmd_table_##S>,                                                     \
+      jet_contract<T>,                                                                             \
+      jet_contract_backward<T>,                                                                    \
+      jet_sum<T>,                                                                                  \
+      jet_sum_backward<T>,                                                                         \
+      symmetrize<T>,                                                                               \
+      symmetrize_backward<T>,                                                                      \
+      environment<T>,                                                                              \
+      environment_backward<T>,                                                                     \
+  };
+
+DEEPMD_DEFINE_KERNELS(double, f64)
+DEEPMD_DEFINE_KERNELS(float, f32)

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * Kernels of the native engine: matrix products, activations, embedding tables, environment rows.
+ *
+ * A plain C interface without any framework. Every function works on one block of atoms or edges,
+ * on the calling thread only, and takes no memory. The same sources are compiled for several
+ * instruction sets; deepmd_kernels_f64 and deepmd_kernels_f32 return the functions for the
+ * processor that runs them. Layouts that depend on its vectors are opaque: arrays are packed and
+ * read by functions of one table.
+ *
+ * Matrices are dense, row by row, with the distance of two rows given. Lengths are in Angstrom.
+ */
+#ifndef DEEPMD_KERNELS_H
+#define DEEPMD_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Activation functions; see deepmd/dpmodel/nn/activation.py. */
+enum deepmd_activation {
+  DEEPMD_LINEAR = 0,
+  DEEPMD_TANH = 1,
+  DEEPMD_GELU = 2,
+  DEEPMD_RELU = 3,
+  DEEPMD_RELU6 = 4,
+  DEEPMD_SOFTPLUS = 5,
+  DEEPMD_SIGMOID = 6,
+  DEEPMD_SILU = 7,
+  DEEPMD_SILUT = 8,
+};
+
+/** Components of a row of the environment matrix. */
+#define DEEPMD_ROW 4
+
+/** What the derivatives of an environment row by the vector need, per edge. */
+#define DEEPMD_ROW_SLOPES 4
+
+/** Switch and protection of an environment matrix; mean and deviation of the center's type. */
+typedef struct deepmd_environment {
+  double rcut, rcut_smth, protection; /**< [Angstrom] */
+  double mean[DEEPMD_ROW];
+  double inverse_deviation[DEEPMD_ROW];
+} deepmd_environment;
+
+#define DEEPMD_DECLARE_KERNELS(T, S)                                                               \
+  /** A dense layer, without its weights: y = act(z + bias) * step, plus the input `copies` times. \
+   */                                                                                              \
+  typedef struct deepmd_layer_##S {                                                                \
+    int32_t activation; /**< one of deepmd_activation */                                           \
+    int32_t copies;     /**< 0; 1: y += x; 2: y += [x, x] */                                       \
+    double threshold;   /**< of DEEPMD_SILUT */                                                    \
+    int64_t width;      /**< of y */                                                               \
+    const T* bias;      /**< (width) or NULL */                                                    \
+    const T* step;      /**< (width) or NULL: time steps */                                        \
+  } deepmd_layer_##S;                                                                              \
+                                                                                                   \
+  /** Embedding table in the layout of a processor. */                                             \
+  typedef struct deepmd_table_##S {                                                                \
+    const T* data;            /**< from table_pack */                                              \
+    int64_t rows;             /**< intervals */                                                    \
+    int64_t width;            /**< functions */                                                    \
+    double lower, upper, end; /**< fine part, then coarse part */                                  \
+    double fine, coarse;      /**< lengths of the intervals */                                     \
+    int32_t symmetric;        /**< whether there is a coarse part before the fine one, too */      \
+  } deepmd_table_##S;                                                                              \
+                                                                                                   \
+  typedef struct deepmd_kernels_##S {                                                              \
+    const char* name; /**< instruction set */                                                      \
+    /** Numbers in a vector. Rows of work arrays (z, y, slope, sums, g, bias, step) take a         \
+        multiple of twice this; what lies beyond the width may be read and written. */             \
+    int64_t lanes;                                                                                 \
+    /** Numbers that a packed matrix (k, n) takes. */                                              \
+    int64_t (*packed_size)(int64_t k, int64_t n);                                                  \
+    /** Pack b (k, n) or, transposed, the transpose of b (n, k). */                                \
+    void (*pack)(int64_t k, int64_t n, const T* b, int64_t ldb, int32_t transposed, T* packed);    \
+    /** c (m, n) = a (m, k) b, plus c itself with `add`. */                                        \
+    void (*multiply)(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed,    \
+                     T* c, int64_t ldc, int32_t add);                                              \
+    /** y (m, width) from z, where it may lie, and the input x; slope dy/dz or NULL. */            \
+    void (*activate)(const deepmd_layer_##S* layer, int64_t m, const T* z, const T* x,             \
+                     int64_t ldx, T* y, T* slope, int64_t ld);                                     \
+    /** Derivative dy of y by a parameter from that of z, where it may lie, and of x. */           \
+    void (*activate_tangent)(const deepmd_layer_##S* layer, int64_t m, const T* slope,             \
+                             const T* dz, const T* dx, int64_t ldx, T* dy, int64_t ld);            \
+    /** z_bar = y_bar * slope, n numbers. */                                                       \
+    void (*activate_backward)(int64_t n, const T* y_bar, const T* slope, T* z_bar);                \
+    /** x_bar (m, n_in) += y_bar as far as a layer adds its input. */                              \
+    void (*add_copies)(const deepmd_layer_##S* layer, int64_t m, const T* y_bar, int64_t ld,       \
+                       T* x_bar, int64_t ldx);                                                     \
+    /** Numbers that a packed table takes. */                                                      \
+    int64_t (*table_size)(int64_t rows, int64_t width);                                            \
+    /** Pack coefficients (rows, width, 6). */                                                     \
+    void (*table_pack)(int64_t rows, int64_t width, const T* data, T* packed);                     \
+    /** Interval of every s, place in it, and how far beyond the table it lies. */                 \
+    void (*table_places)(const deepmd_table_##S* table, int64_t n, const T* s, int64_t stride,     \
+                         int32_t* row, T* place, T* beyond);                                       \
+    /** sums (4, lds) += sum over n edges of G(s) r; r (n, 4). */                                  \
+    void (*table_contract)(const deepmd_table_##S* table, int64_t n, const int32_t* row,           \
+                           const T* place, const T* beyond, const T* r, T* sums, int64_t lds);     \
+    /** r_bar (n, 4) from sums_bar (4, lds), and s_bar (n), the derivative by the argument of G;   \
+        without s_bar it is added to the first component. */                                       \
+    void (*table_contract_backward)(const deepmd_table_##S* table, int64_t n, const int32_t* row,  \
+                                    const T* place, const T* beyond, const T* r,                   \
+                                    const T* sums_bar, int64_t lds, T* r_bar, T* s_bar);           \
+    /** sums (width) += sum over n edges of G(s). */                                               \
+    void (*table_sum)(const deepmd_table_##S* table, int64_t n, const int32_t* row,                \
+                      const T* place, const T* beyond, T* sums);                                   \
+    /** s_bar (n) with the given stride from sums_bar (width). */                                  \
+    void (*table_sum_backward)(const deepmd_table_##S* table, int64_t n, const int32_t* row,       \
+                               const T* place, const T* beyond, const T* sums_bar, T* s_bar,       \
+                               int64_t stride);                                                    \
+    /** The same two contractions with values g and slopes dg (n, width) by s. */                  \
+    void (*jet_contract)(int64_t n, int64_t width, const T* g, int64_t ldg, const T* r, T* sums,   \
+                         int64_t lds);                                                             \
+    void (*jet_contract_backward)(int64_t n, int64_t width, const T* g, const T* dg, int64_t ldg,  \
+                                  const T* r, const T* sums_bar, int64_t lds, T* r_bar, T* s_bar); \
+    void (*jet_sum)(int64_t n, int64_t width, const T* g, int64_t ldg, T* sums);                   \
+    void (*jet_sum_backward)(int64_t n, int64_t width, const T* dg, int64_t ldg,                   \
+                             const T* sums_bar, T* s_bar, int64_t stride);                         \
+    /** d (width, axis) = sums^T sums_<, sums (4, lds). */                                         \
+    void (*symmetrize)(int64_t width, int64_t axis, const T* sums, int64_t lds, T* d);             \
+    /** sums_bar (4, lds) from d_bar (width, axis). */                                             \
+    void (*symmetrize_backward)(int64_t width, int64_t axis, const T* sums, int64_t lds,           \
+                                const T* d_bar, T* sums_bar);                                      \
+    /** Normalized rows r (n, 4) of vectors vec[3 edge[k]], and what derivatives need. */          \
+    void (*environment)(const deepmd_environment* settings, int64_t n, const int64_t* edge,        \
+                        const double* vec, T* r, double* slopes);                                  \
+    /** gradient[3 edge[k]] += r_bar (n, 4) times the derivatives of the rows. */                  \
+    void (*environment_backward)(const deepmd_environment* settings, int64_t n,                    \
+                                 const int64_t* edge, const double* vec, const double* slopes,     \
+                                 const T* r_bar, double* gradient, int64_t stride);                \
+  } deepmd_kernels_##S;                                                                            \
+                                                                                                   \
+  /** Functions for this processor. */                                                             \
+  const deepmd_kernels_##S* deepmd_kernels_for_##S(void);
+
+DEEPMD_DECLARE_KERNELS(double, f64)
+DEEPMD_DECLARE_KERNELS(float, f32)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

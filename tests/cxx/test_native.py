@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The native engine: golden results of ``.dp`` files through the C interface, without a framework."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from cxx import backend_abi, c_api
+from golden import cases
+
+LIBRARY = backend_abi.find_library("libdeepmd_c.so")
+pytestmark = pytest.mark.skipif(
+    LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_native.so").is_file(),
+    reason="libdeepmd_c and libdeepmd_backend_native are not built, or DEEPMD_TEST_LIB not set",
+)
+
+KINDS = {"dipole", "polar", "dos", "property"}
+#: Parts that the engine leaves to others; it says so by name.
+UNKNOWN = {"attention", "dpa2", "dpa3", "econf", "loc_frame", "se_e3_tebd", "spin"}
+CASES = [c for c in cases.manifest()["cases"] if "dp" in c["files"]]
+
+
+@pytest.fixture(scope="module")
+def library():
+    return c_api.load(LIBRARY)
+
+
+def close(found, expected, tolerance=1e-10):
+    """The rule of the golden cases."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.size == expected.size
+    scale = max(float(np.abs(expected).max(initial=0.0)), 0.01)
+    assert float(np.abs(found.ravel() - expected.ravel()).max(initial=0.0)) <= tolerance * scale
+
+
+def opened(library, part, path):
+    """Open a file, or skip the test if the engine says that it does not know a part of it."""
+    try:
+        return c_api.Handle(library, part, path)
+    except c_api.CError as error:
+        if "not known to the native engine" not in str(error):
+            raise
+        pytest.skip(str(error).partition(": ")[2])
+
+
+def parts_of(case):
+    """Types of descriptors and models of a case."""
+    with h5py.File(cases.path(case, "dp")) as handle:
+        model = json.loads(handle.attrs["json"])["model"]
+    found = {"spin"} if "spin" in str(model.get("type")) else set()
+    for one in [model, *model.get("models", [])]:
+        descriptor = one.get("descriptor", {})
+        for part in (descriptor, *descriptor.get("list", [])):
+            found |= {part.get("type")}
+            found |= {"attention"} if part.get("attn_layer") else set()
+            found |= {"econf"} if part.get("use_econf_tebd") else set()
+    return found
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c["name"]) for c in CASES])
+def test_golden(library, case):
+    tensor = case["kind"] in KINDS
+    part = "DeepTensor" if tensor else "DeepPot"
+    path = cases.path(case, "dp")
+    if parts_of(case) & UNKNOWN:
+        with pytest.raises(c_api.CError, match="not known to the native engine"):
+            c_api.Handle(library, part, path)
+        return
+    pot = c_api.Handle(library, part, path)
+    assert pot.text("GetTypeMap").split() == case["type_map"]
+    assert pot.get("GetCutoff") == case["rcut"]
+    stored = cases._arrays(case["npz"])
+    for name, facts in case["sets"].items():
+        if not tensor:
+            found = pot.compute(**cases.inputs(case, name))
+            for key in set(found) & set(facts["outputs"]) - set(facts["not_unique"]):
+                close(found[key], stored[f"{name}/out/{key}"], case["tolerance"])
+        elif name in ("pbc", "nopbc"):
+            check_tensor(pot, case, name, stored)
+    pot.close()
+
+
+def check_tensor(pot, case, name, stored):
+    """Compare atomic values, and the derivatives of dipoles."""
+    given, kind = cases.inputs(case, name), case["kind"]
+    if given.get("fparam") is not None or given.get("aparam") is not None:
+        return  # DeepTensor takes no parameters
+    if kind != "dipole":
+        with pytest.raises(c_api.CError, match="no derivatives"):
+            pot.tensor(given["coords"][0], None, given["atom_types"])
+        return
+    for k, coord in enumerate(given["coords"]):
+        cell = None if given["cells"] is None else given["cells"][k]
+        found = pot.tensor(coord, cell, given["atom_types"])
+        close(found["values"], stored[f"{name}/out/atom_{kind}"][k])
+        close(found["global"], stored[f"{name}/out/{kind}"][k])
+        close(found["force"].swapaxes(0, 1), stored[f"{name}/out/force"][k])
+        close(found["virial"], stored[f"{name}/out/virial"][k])
+
+
+def compressed():
+    """Cases with compressed files of DeePMD-kit, where the full reference is."""
+    return [c for c in CASES if (cases.REFERENCE / "compressed" / f"{c['name']}.dp").is_file()]
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c["name"]) for c in compressed()])
+def test_compressed(library, case):
+    path = cases.REFERENCE / "compressed" / f"{case['name']}.dp"
+    pot = opened(library, "DeepPot", path)
+    with np.load(path.with_suffix(".npz")) as stored:
+        for name in case["sets"]:
+            found = pot.compute(**cases.inputs(case, name))
+            for key in found:
+                if f"{name}/out/{key}" in stored.files:
+                    close(found[key], stored[f"{name}/out/{key}"])
+    pot.close()
+
+
+def test_damage_is_noticed(library, tmp_path):
+    """A file that is cut off, or no model, is named with what is wrong."""
+    source = cases.path(cases.named("se_e2_a_oneside"), "dp")
+    data = source.read_bytes()
+    for name, content in (("cut", data[: len(data) // 2]), ("text", b"x" * 200), ("none", b"")):
+        path = tmp_path / f"{name}.dp"
+        path.write_bytes(content)
+        with pytest.raises(c_api.CError, match=f"{name}.dp: .*HDF5"):
+            c_api.Handle(library, "DeepPot", path)
+    edited = tmp_path / "edited.dp"
+    shutil.copy(source, edited)
+    with h5py.File(edited, "r+") as handle:
+        handle.attrs["digest"] = "sha256:0"
+    with pytest.raises(c_api.CError, match="checksum differs"):
+        c_api.Handle(library, "DeepPot", edited)
+
+
+def test_not_a_number(library):
+    case = cases.named("se_e2_a_oneside")
+    given = cases.inputs(case, "nopbc")
+    given["coords"] = np.where(np.arange(given["coords"].shape[1]) == 4, np.nan, given["coords"])
+    pot = c_api.Handle(library, "DeepPot", cases.path(case, "dp"))
+    with pytest.raises(c_api.CError, match="finite"):
+        pot.compute(**given)
+    pot.close()
+
+
+DAMAGE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = sys.argv[3:]
+from cxx import c_api
+
+library = c_api.load(Path(sys.argv[1]))
+data = np.frombuffer(Path(sys.argv[2]).read_bytes(), np.uint8)
+opened = 0
+for seed in range(200):
+    rng = np.random.default_rng(seed)
+    damaged = data.copy()
+    # Half of the damage lies where the structure of the file is, half of it anywhere.
+    places = np.concatenate([rng.integers(0, 4096, 3), rng.integers(0, len(data), 3)])
+    damaged[places] = rng.integers(0, 256, 6)
+    path = Path(sys.argv[2]).with_name("damaged.dp")
+    path.write_bytes(damaged.tobytes())
+    try:
+        pot = c_api.Handle(library, "DeepPot", path)
+        pot.compute(np.ones((1, 9)) * np.arange(9), None, np.zeros(3, np.int32))
+        pot.close()
+        opened += 1
+    except c_api.CError as error:
+        assert "damaged.dp" in str(error) or "frame" in str(error), error
+print("opened", opened)
+"""
+
+
+def test_damaged_bytes(tmp_path):
+    """Files with random bytes are refused or opened; the process goes on."""
+    source = tmp_path / "model.dp"
+    shutil.copy(cases.path(cases.named("se_e2_a_twoside"), "dp"), source)
+    folders = [str(Path(__file__).parents[1]), *sys.path]
+    command = [sys.executable, "-c", DAMAGE, str(LIBRARY), str(source), *folders]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "opened" in done.stdout
