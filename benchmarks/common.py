@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.testing.systems import save_system
-
 DENSITY = 0.997  # g/cm³
 OH = 0.9572  # Å
 ANGLE = np.deg2rad(104.52)
@@ -56,6 +54,8 @@ def _rotations(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def write_system(folder: Path, n_atoms: int, frames: int) -> int:
     """Write frames of water with random labels; return the number of atoms."""
+    from deepmd.testing.systems import save_system  # this module runs in other environments, too
+
     coord, cell, atype = water(n_atoms, frames)
     rng = np.random.default_rng(2)
     arrays = {

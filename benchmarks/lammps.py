@@ -3,7 +3,8 @@
 
 A model with random weights drives boxes of several sizes, on one rank with two threads and on two
 ranks with one. What the pair style adds to the evaluation of the model is measured by LAMMPS itself
-(``compute pair``). With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
+(``compute pair``). ``--suffix .dp`` measures the native engine, and ``--compress`` models whose
+embedding networks are tables. With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
 run beside ours on the same model, in the LAMMPS of that environment or of ``--its-lammps PYTHON``.
 """
 
@@ -130,6 +131,38 @@ def measure(folder: Path, program: Program, ranks: int, threads: int) -> dict[st
     return {"loop": loop, "pair": pair, "model": model, "mib": usage.ru_maxrss / 1024.0}
 
 
+def prepared(
+    folder: Path,
+    name: str,
+    program: Program,
+    neutral: Path,
+    suffix: str,
+    options: argparse.Namespace,
+) -> Path:
+    """Convert the neutral model by a program, and compress it if this is wanted."""
+
+    def run(*arguments: str) -> None:
+        command = dp(program.python, *arguments)
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=environment(1, program.python),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+
+    model = neutral
+    if suffix != neutral.suffix:
+        model = folder / f"{name}{suffix}"
+        run("convert-backend", str(neutral), str(model))
+    if options.compress:
+        flag = {".pb": ["--tf"], ".pth": ["--pt"]}.get(suffix, [])
+        small = model.with_name(f"compressed_{model.name}")
+        run(*flag, "compress", "-i", str(model), "-o", str(small))
+        model = small
+    return model
+
+
 def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
     """Measure everything; yield rows of the table."""
     neutral = folder / "model.dp"
@@ -138,11 +171,9 @@ def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
     if options.deepmd_kit:
         lammps = options.its_lammps or options.deepmd_kit
         programs["DeePMD-kit"] = theirs(options.deepmd_kit, lammps)
+    suffixes = {"deepmd": options.suffix, "DeePMD-kit": options.its_suffix}
     for name, program in programs.items():
-        model = folder / f"{name}{options.suffix}"
-        command = dp(program.python, "convert-backend", str(neutral), str(model))
-        env = environment(1, program.python)
-        subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, check=True)
+        model = prepared(folder, name, program, neutral, suffixes[name], options)
         for size in options.sizes:
             atoms = write_data(folder / "water.data", size)
             steps = max(4, min(options.steps, options.steps * 1536 // atoms))
@@ -176,7 +207,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
-    parser.add_argument("--suffix", default=".pth", help="of the model file")
+    parser.add_argument("--suffix", default=".pth", help="kind of model file of ours")
+    parser.add_argument("--its-suffix", default=".pth", help="kind of model file of DeePMD-kit")
+    parser.add_argument("--compress", action="store_true", help="tabulate the embedding networks")
     parser.add_argument("--deepmd-kit", metavar="PYTHON", help="Python with a DeePMD-kit")
     parser.add_argument("--its-lammps", metavar="PYTHON", help="Python with the LAMMPS for it")
     options = parser.parse_args()

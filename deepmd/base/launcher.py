@@ -56,5 +56,5 @@ def processes(environment: Mapping[str, str] | None = None) -> Processes:
         numbers = [known.get(name, "") for name in (size, rank)]
         if all(n.isdecimal() for n in numbers) and int(numbers[0]) > 1:
             local = next((int(known[v]) for v in _LOCAL if known.get(v, "").isdecimal()), 0)
-            return Processes(launcher, *map(int, numbers), (size, rank), local)
+            return Processes(launcher, int(numbers[0]), int(numbers[1]), (size, rank), local)
     return Processes()

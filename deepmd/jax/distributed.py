@@ -60,7 +60,7 @@ class JaxDistributed(Distributed):
             arguments = tuple(
                 jax.tree.map(lambda x: x[0], a) if k in own else a for k, a in enumerate(arguments)
             )
-            return function(*arguments)
+            return jax.tree.map(jnp.asarray, function(*arguments))
 
         def whole(*arguments: Any) -> Any:
             specs = tuple(

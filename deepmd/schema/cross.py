@@ -51,7 +51,8 @@ def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
             check_statistics(branch["training"])
             check_loss(branch["loss"])
         except InputError as error:
-            where = path_in_whole(error.where, name, uses)
+            where = None if error.where is None else str(error.where)
+            where = path_in_whole(where, name, uses)
             raise type(error)(error.what, where=where, fix=error.fix) from None
 
 

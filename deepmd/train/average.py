@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Exponential moving average of the parameters, and its checkpoints."""
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +54,7 @@ class Average(Extra):
 
     def save(self, trainer: "Trainer", checkpoint: Checkpoint) -> None:
         """Write the averaged models beside a checkpoint."""
-        self.store.save(dataclasses.replace(checkpoint, models=self.models()))
+        self.store.save(trainer.checkpoint(self.models(), checkpoint.optimizer))
 
     def state(self) -> dict[str, Any]:
         """Return the averages by task and path."""

@@ -22,7 +22,7 @@ from deepmd.io.files import SINGLE
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
-from deepmd.train.finetune import fine_tune
+from deepmd.train.finetune import Part, fine_tune
 from deepmd.train.parallel import scaled_rate
 from deepmd.train.plan import Branch, Plan, Start, branches, within
 from deepmd.train.sharing import (
@@ -241,21 +241,19 @@ def start_from(
 def _fine_tune(
     plan: Plan, start: Start, tasks: Mapping[str, Task], *, force: bool, evaluator: Any
 ) -> None:
-    sections = {branch.name: branch.model for branch in branches(plan.config)}
-    for name, rule in start.rules.items():
-        task, protect = tasks[name], float(sections[name].get("data_stat_protect", 0.01))
-        fine_tune(
-            task.model,
-            start.checkpoint,
-            rule,
-            Sample(task.data, task.bias_batches, model=task.model, protect=protect),
-            title=f"Fine-tuning of {start.path}"
-            + (f", branch {rule.branch}" if rule.branch != SINGLE else "")
-            + (f", as {name}:" if name != SINGLE else ":"),
-            seed=plan.seed,
-            force=force,
-            evaluator=evaluator,
-        )
+    parts = {}
+    for branch in branches(plan.config):
+        task, protect = tasks[branch.name], float(branch.model.get("data_stat_protect", 0.01))
+        sample = Sample(task.data, task.bias_batches, model=task.model, protect=protect)
+        parts[branch.name] = Part(task.model, sample, task.weight, start.rules[branch.name])
+    fine_tune(
+        parts,
+        start.checkpoint,
+        path=start.path,
+        seed=plan.seed,
+        force=force,
+        evaluator=evaluator,
+    )
 
 
 # -- the step -------------------------------------------------------------------------------------

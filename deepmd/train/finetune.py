@@ -7,19 +7,22 @@ What is taken is a matter of the :class:`Rule` of every task.
 import copy
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmd.base.errors import InputError
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel.atomic_model import AtomicModel, StandardAtomicModel, ZBLAtomicModel
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.module import split
+from deepmd.dpmodel.module import Module, split
 from deepmd.dpmodel.type_map import change_type_map
+from deepmd.io.files import SINGLE
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.train.pretrained import Rule
+from deepmd.train.sharing import INPUT_STATISTICS, set_component_statistics
 from deepmd.train.start import differing_keys, take_arrays
 from deepmd.train.statistics import Sample, change_bias, keep_given_bias, set_bias
 
@@ -29,13 +32,31 @@ log = logging.getLogger(__name__)
 _FREE = ("@variables", "type_map", "ntypes", "trainable", "networks", "layers")
 
 
+class Part(NamedTuple):
+    """Task of a fine-tuning: its model, its frames, its weight, and what it starts from."""
+
+    model: Model
+    sample: Sample
+    weight: float
+    rule: Rule
+
+
 # -- parameters -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Taken:
-    """What became of a model's parts: lines of (part, state, numbers)."""
+    """What became of a model's parts.
 
+    Attributes
+    ----------
+    node, source : Module, optional
+        Trees whose arrays were taken, and where from.
+    lines : list of (part, state, numbers)
+    """
+
+    node: Module | None = None
+    source: Module | None = None
     lines: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
 
     def add(self, part: str, state: str, numbers: int = 0) -> None:
@@ -82,6 +103,7 @@ def take_pretrained(
         mine = mine.members()[0]  # the table stays its own
         taken.add("pair table", "of the input")
     _warn_of_settings(mine, theirs, rule)
+    taken.node, taken.source = mine, theirs
     left_out = take_arrays(
         mine, theirs, force=force, only=_of_descriptors if rule.renewed else None
     )
@@ -91,6 +113,28 @@ def take_pretrained(
     for line in left_out:
         taken.add("left out", line)
     return taken
+
+
+def _check_shared(taken: Mapping[str, Taken], parts: Mapping[str, Part]) -> None:
+    """Raise ModelFileError if tasks that share arrays took different ones."""
+    for name, one in taken.items():
+        assert one.node is not None and one.source is not None
+        here, there = (
+            {k: v for part in split(tree) for k, v in part.items()}
+            for tree in (one.node, one.source)
+        )
+        for path, array in here.items():
+            skipped = parts[name].rule.renewed and not _of_descriptors(path)
+            if skipped or path not in there:
+                continue
+            if not np.array_equal(array, np.asarray(there[path]).astype(array.dtype)):
+                raise ModelFileError(
+                    f"{name} shares {path} with a branch that starts from another one than "
+                    f'"{parts[name].rule.branch}", and they differ in it',
+                    where="model/model_dict",
+                    fix="let branches that share a part start from one, or --force-load to take "
+                    "that of the last",
+                )
 
 
 def _of_descriptors(path: str) -> bool:
@@ -158,41 +202,44 @@ def _settings(node: Any) -> Any:
 # -- statistics and bias --------------------------------------------------------------------------
 
 
-def set_new_types(model: Model, known: Sequence[str], sample: Sample) -> list[str]:
-    """Set the statistics of types that the pre-trained model did not know, in place.
+def set_new_statistics(parts: Mapping[str, Part], pretrained: Checkpoint) -> None:
+    """Set statistics that the pre-trained model does not have, in place, as a new training would.
 
-    They are those of the data, as in a new training; the other types keep theirs.
+    They are those of types that it does not know, and of the inputs of renewed fittings. The others
+    stay. Parts that tasks share have those of the data of all of them.
 
     Parameters
     ----------
-    model : Model
-    known : sequence of str
-        Types of the pre-trained model.
-    sample : Sample
-
-    Returns
-    -------
-    list of str
-        The new types.
+    parts : dict of str to Part
+    pretrained : Checkpoint
     """
-    added = [name for name in model.get_type_map() if name not in known]
-    if not added:
-        return []
-    fresh = copy.deepcopy(model)
-    for atomic in _standard_parts(fresh.atomic_model):
-        atomic.descriptor.compute_statistics(sample.of_types(atomic.type_map))
-    old = {*known, *(f"{name}_spin" for name in known)}
-    pairs = zip(
-        _standard_parts(model.atomic_model), _standard_parts(fresh.atomic_model), strict=True
+    added = {
+        name: set(part.model.get_type_map()) - set(_known_types(part, pretrained))
+        for name, part in parts.items()
+    }
+    if not any(added[name] or part.rule.renewed for name, part in parts.items()):
+        return
+    fresh = copy.deepcopy({name: part.model for name, part in parts.items()})
+    set_component_statistics(
+        {name: (fresh[name], part.sample, part.weight) for name, part in parts.items()}
     )
-    for mine, other in pairs:
-        rows = [t for t, name in enumerate(mine.type_map) if name not in old]
-        parts = (mine.descriptor.statistics_parts(), other.descriptor.statistics_parts())
-        for part, found in zip(*parts, strict=True):
-            for name in ("davg", "dstd"):
-                if getattr(part, name, None) is not None:
-                    getattr(part, name)[rows] = getattr(found, name)[rows]
-    return added
+    for name, part in parts.items():
+        new = {*added[name], *(f"{one}_spin" for one in added[name])}
+        pairs = (_standard_parts(m.atomic_model) for m in (part.model, fresh[name]))
+        for mine, other in zip(*pairs, strict=True):
+            rows = [t for t, one in enumerate(mine.type_map) if one in new]
+            blocks = (m.descriptor.statistics_parts() for m in (mine, other))
+            for block, found in zip(*blocks, strict=True):
+                for key in ("davg", "dstd"):
+                    if rows and getattr(block, key, None) is not None:
+                        getattr(block, key)[rows] = getattr(found, key)[rows]
+            for key in INPUT_STATISTICS if part.rule.renewed else ():
+                setattr(mine.fitting, key, getattr(other.fitting, key))
+
+
+def _known_types(part: Part, pretrained: Checkpoint) -> list[str]:
+    """Types of the model that a task starts from."""
+    return list(pretrained.models[part.rule.branch].get_type_map())
 
 
 def _standard_parts(atomic: AtomicModel) -> Iterator[StandardAtomicModel]:
@@ -211,8 +258,8 @@ def adjust_bias(
 ) -> None:
     """Fit the bias of a model, whose parameters are in place, to the labels, in place.
 
-    With a renewed fitting this is the fit of a new training, with the statistics of the inputs of
-    the fitting; otherwise what is left between labels and predictions is added. A dipole has none.
+    With a renewed fitting this is the fit of a new training; otherwise what is left between labels
+    and predictions is added. A dipole has none.
 
     Parameters
     ----------
@@ -227,8 +274,6 @@ def adjust_bias(
         return
     outputs = model.output_def().get_data()
     if rule.renewed:
-        for atomic in _standard_parts(model.atomic_model):
-            atomic.fitting.compute_statistics(sample.of_types(atomic.type_map))
         for k, variable in enumerate(outputs.values()):
             set_bias(model, k, variable, sample)
     elif "dipole" not in outputs:
@@ -271,40 +316,44 @@ def log_summary(
 
 
 def fine_tune(
-    model: Model,
+    parts: Mapping[str, Part],
     pretrained: Checkpoint,
-    rule: Rule,
-    sample: Sample,
     *,
-    title: str = "",
+    path: str | os.PathLike[str] = "",
     seed: int = 0,
     force: bool = False,
     evaluator: Callable[[Model], Evaluator] = Evaluator,
 ) -> None:
-    """Make a new model the start of a fine-tuning, in place.
+    """Make new models the start of a fine-tuning, in place.
 
     Parameters
     ----------
-    model : Model
-        With initial values.
+    parts : dict of str to Part
+        By task; models have initial values.
     pretrained : Checkpoint
-    rule : Rule
-    sample : Sample
-        Frames of the training data, for statistics and bias.
-    title : str
-        First line of the summary.
+    path : path
+        Its file, for the summary.
     seed, force
         See :func:`take_pretrained`.
     evaluator : function
         See :func:`adjust_bias`.
     """
-    source = pretrained.models[rule.branch]
-    known = source.get_type_map()
-    taken = take_pretrained(model, source, rule, seed=seed, force=force)
-    set_new_types(model, known, sample)
-    outputs, ntypes = model.output_def().get_data().values(), model.get_ntypes()
-    before = [
-        model.atomic_model.out_bias[k, :ntypes, : v.size].copy() for k, v in enumerate(outputs)
-    ]
-    adjust_bias(model, rule, sample, evaluator)
-    log_summary(title, taken, model, known, before)
+    taken = {
+        name: take_pretrained(
+            part.model, pretrained.models[part.rule.branch], part.rule, seed=seed, force=force
+        )
+        for name, part in parts.items()
+    }
+    if not force:
+        _check_shared(taken, parts)
+    set_new_statistics(parts, pretrained)
+    for name, part in parts.items():
+        model, rule = part.model, part.rule
+        outputs, ntypes = model.output_def().get_data().values(), model.get_ntypes()
+        stored = model.atomic_model.out_bias
+        before = [stored[k, :ntypes, : v.size].copy() for k, v in enumerate(outputs)]
+        adjust_bias(model, rule, part.sample, evaluator)
+        title = f"Fine-tuning of {path}"
+        title += f", branch {rule.branch}" if rule.branch != SINGLE else ""
+        title += f", as {name}:" if name != SINGLE else ":"
+        log_summary(title, taken[name], model, _known_types(part, pretrained), before)

@@ -4,6 +4,7 @@
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from deepmd.data.dataset import Dataset
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.runtime.evaluator import Evaluator
-from deepmd.train.checkpoints import CheckpointStore, numbered
+from deepmd.train.checkpoints import CheckpointStore
 from deepmd.train.extras import Extra
 
 if TYPE_CHECKING:
@@ -282,11 +283,12 @@ class FullValidation(Extra):
 
     def files(self, step: int) -> list[Path]:
         """Return the best checkpoints of later steps, and the log of a run that is not continued."""
-        suffix = self._store.suffix
+        name = rf"{re.escape(self.prefix)}-(\d+)\.t-\d+{re.escape(self._store.suffix)}"
         found: list[Path] = [] if step else [self.path]
-        for place in range(1, 100):
-            some = numbered(self.folder, self.prefix, f".t-{place}{suffix}")
-            found += [f for s, p in some.items() if s > step for f in self._store.files(p)]
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            match = re.fullmatch(name, path.name)
+            if match is not None and int(match[1]) > step:
+                found += self._store.files(path)
         return found
 
 

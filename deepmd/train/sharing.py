@@ -21,7 +21,7 @@ from deepmd.dpmodel.statistics import Sample
 from deepmd.schema.multi_task import Reference, references
 
 #: Statistics of a fitting's inputs.
-_INPUT_STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+INPUT_STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
 
 
 def share(models: Mapping[str, Model], section: Mapping[str, Any]) -> None:
@@ -233,6 +233,6 @@ def set_component_statistics(parts: Mapping[str, tuple[Model, Sample, float]]) -
             continue
         first.compute_statistics(MergedSample([weighted for _, weighted in group]))
         for node, _ in group[1:] if isinstance(first, Fitting) else ():
-            for name in _INPUT_STATISTICS:
+            for name in INPUT_STATISTICS:
                 value = getattr(first, name)
                 setattr(node, name, None if value is None else value.copy())

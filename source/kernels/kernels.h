@@ -100,10 +100,11 @@ typedef struct deepmd_environment {
     /** sums (4, lds) += sum over n edges of G(s) r; r (n, 4). */                                  \
     void (*table_contract)(const deepmd_table_##S* table, int64_t n, const int32_t* row,           \
                            const T* place, const T* beyond, const T* r, T* sums, int64_t lds);     \
-    /** r_bar (n, 4) from sums_bar (4, lds), the derivative by s added to the first component. */  \
+    /** r_bar (n, 4) from sums_bar (4, lds), and s_bar (n), the derivative by the argument of G;   \
+        without s_bar it is added to the first component. */                                       \
     void (*table_contract_backward)(const deepmd_table_##S* table, int64_t n, const int32_t* row,  \
                                     const T* place, const T* beyond, const T* r,                   \
-                                    const T* sums_bar, int64_t lds, T* r_bar);                     \
+                                    const T* sums_bar, int64_t lds, T* r_bar, T* s_bar);           \
     /** sums (width) += sum over n edges of G(s). */                                               \
     void (*table_sum)(const deepmd_table_##S* table, int64_t n, const int32_t* row,                \
                       const T* place, const T* beyond, T* sums);                                   \
@@ -115,7 +116,7 @@ typedef struct deepmd_environment {
     void (*jet_contract)(int64_t n, int64_t width, const T* g, int64_t ldg, const T* r, T* sums,   \
                          int64_t lds);                                                             \
     void (*jet_contract_backward)(int64_t n, int64_t width, const T* g, const T* dg, int64_t ldg,  \
-                                  const T* r, const T* sums_bar, int64_t lds, T* r_bar);           \
+                                  const T* r, const T* sums_bar, int64_t lds, T* r_bar, T* s_bar); \
     void (*jet_sum)(int64_t n, int64_t width, const T* g, int64_t ldg, T* sums);                   \
     void (*jet_sum_backward)(int64_t n, int64_t width, const T* dg, int64_t ldg,                   \
                              const T* sums_bar, T* s_bar, int64_t stride);                         \

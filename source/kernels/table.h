@@ -162,7 +162,7 @@ inline void contract(int64_t n, int64_t width, const T* r, T* sums, int64_t lds,
 /** r_bar (n, 4) from sums_bar (4, lds); jets(edge, block) are values and slopes. */
 template <class T, class Jets>
 inline void contract_backward(int64_t n, int64_t width, const T* r, const T* sums_bar, int64_t lds,
-                              T* r_bar, const Jets& jets) {
+                              T* r_bar, T* s_bar, const Jets& jets) {
   constexpr int64_t w = kLanes<T>;
   const int64_t blocks = table_blocks<T>(width);
   for (int64_t e = 0; e < n; ++e) {
@@ -180,7 +180,11 @@ inline void contract_backward(int64_t n, int64_t width, const T* r, const T* sum
       s[3] += g.value * t3;
       slope += g.slope * (r0 * t0 + r1 * t1 + r2 * t2 + r3 * t3);
     }
-    s[0] += slope;
+    if (s_bar) {
+      s_bar[e] = sum<T>(slope);
+    } else {
+      s[0] += slope;
+    }
     for (int c = 0; c < DEEPMD_ROW; ++c) r_bar[DEEPMD_ROW * e + c] = sum<T>(s[c]);
   }
 }
@@ -227,10 +231,10 @@ void table_contract(const Table* table, int64_t n, const int32_t* row, const T* 
 
 template <class T, class Table>
 void table_contract_backward(const Table* table, int64_t n, const int32_t* row, const T* place,
-                             const T* beyond, const T* r, const T* sums_bar, int64_t lds,
-                             T* r_bar) {
+                             const T* beyond, const T* r, const T* sums_bar, int64_t lds, T* r_bar,
+                             T* s_bar) {
   const Coefficients<T, Table> at{*table, row};
-  contract_backward<T>(n, table->width, r, sums_bar, lds, r_bar, [&](int64_t e, int64_t b) {
+  contract_backward<T>(n, table->width, r, sums_bar, lds, r_bar, s_bar, [&](int64_t e, int64_t b) {
     return jet_at<T>(at(e, b), place[e], beyond[e]);
   });
 }
@@ -261,8 +265,8 @@ void jet_contract(int64_t n, int64_t width, const T* g, int64_t ldg, const T* r,
 
 template <class T>
 void jet_contract_backward(int64_t n, int64_t width, const T* g, const T* dg, int64_t ldg,
-                           const T* r, const T* sums_bar, int64_t lds, T* r_bar) {
-  contract_backward<T>(n, width, r, sums_bar, lds, r_bar, [&](int64_t e, int64_t b) {
+                           const T* r, const T* sums_bar, int64_t lds, T* r_bar, T* s_bar) {
+  contract_backward<T>(n, width, r, sums_bar, lds, r_bar, s_bar, [&](int64_t e, int64_t b) {
     const int64_t at = e * ldg + b * kLanes<T>;
     return Jet<T>{load<T>(g + at), load<T>(dg + at)};
   });

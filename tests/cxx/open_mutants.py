@@ -98,8 +98,13 @@ def edit_graph(raw: bytes, rng: random.Random) -> bytes:
     return mutants.edit_graph(raw, np.random.default_rng(rng.getrandbits(32)))
 
 
-#: Edits that keep checksums right, by suffix; what opens after them may give other numbers.
-EDITS = {".pth": repack, ".pb": edit_graph}
+def edit_hdf5(raw: bytes, rng: random.Random) -> bytes:
+    """Change the JSON or an array of an HDF5 file."""
+    return mutants.edit_hdf5(raw, np.random.default_rng(rng.getrandbits(32)))
+
+
+#: Edits that keep checksums right, or leave them out; what opens may give other numbers.
+EDITS = {".pth": repack, ".pb": edit_graph, ".dp": edit_hdf5}
 
 
 def mutated(raw: bytes, suffix: str, number: int) -> tuple[str, bytes]:

@@ -25,7 +25,7 @@ from fuzz.mutants_data import KINDS as DATA
 from fuzz.rows import FINE, Row, run
 
 #: Model files that are opened through the C interface, too.
-NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb")}
+NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb", "model.dp")}
 KINDS = (*sources.WRITERS, *DATA, *NATIVE)
 COLUMNS = ("right", "refused", "edited", "wrong", "raised", "crashed", "slow", "large")
 

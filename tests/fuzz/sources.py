@@ -90,9 +90,9 @@ def copy_checkpoint(path: Path) -> None:
         shutil.copyfile(file, path.parent / file.name.replace("model.ckpt-4", path.stem))
 
 
-def copy_frozen(path: Path) -> None:
-    """Copy a frozen graph of DeePMD-kit."""
-    shutil.copyfile(_golden() / CHECKPOINT / "frozen.pb", path)
+def copier(name: str) -> Callable[[Path], Any]:
+    """Return the function that copies a golden file of DeePMD-kit."""
+    return lambda path: shutil.copyfile(_golden() / name, path)
 
 
 def _golden() -> Path:
@@ -103,7 +103,7 @@ def _golden() -> Path:
 
 
 #: Writer by name of the file; the suffix decides how it is opened, "ckpt" that it is restarted from.
-WRITERS: dict[str, Callable[[Path], None]] = {
+WRITERS: dict[str, Callable[[Path], Any]] = {
     "model.dp": write_model_of,
     "compressed.dp": write_compressed,
     "model.yaml": write_model_of,
@@ -115,7 +115,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "model.pth": write_model_of,
     "model.hlo": write_model_of,
     "model.pb": write_model_of,
-    "theirs.pb": copy_frozen,
+    "theirs.pb": copier(f"{CHECKPOINT}/frozen.pb"),
+    "theirs.pth": copier("models/se_e2_a_oneside.pth"),
 }
 #: Kinds without a checksum of everything, in which damage to numbers cannot be found.
 UNSIGNED = ("theirs.pb", "theirs_ckpt.meta")

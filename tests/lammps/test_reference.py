@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import REFERENCE, reference_path
 
+from deepmd.base import native
+
 CASES = json.loads((REFERENCE / "lammps/lammps.json").read_text())["runs"]
 TOLERANCE = 1e-10
 #: Long: 100 steps of another model, or writing our file; the short suite has one of each kind.
@@ -48,6 +50,28 @@ def test_case(case, lammps, model, reference):
         assert ours.splitlines()[0] == stored.splitlines()[0]
         assert widths(ours) == widths(stored)
         np.testing.assert_allclose(numbers(ours), numbers(stored), rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "water_se_e2_a_pth",
+        "water_se_e2_a_mpi2",
+        "water_fparam_aparam",
+        "water_model_devi",
+        pytest.param("water_dpa1_tri", marks=pytest.mark.slow),
+    ],
+)
+def test_native_engine(name, lammps, reference):
+    """The neutral files of the models, without a framework."""
+    case = next(c for c in CASES if c["name"] == name)
+    if native.library("deepmd_backend_native") is None:
+        pytest.skip("libdeepmd_backend_native is not built")
+    run = lammps(
+        script(case, lambda stem: str(reference_path(f"lammps/{stem}.dp"))),
+        ranks=case["mpi_ranks"],
+    )
+    compare(run, case, reference)
 
 
 def compare(run, case, reference):

@@ -71,8 +71,10 @@ needs_tensorflow = pytest.mark.skipif(
 
 @needs_tensorflow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_three_kinds_in_one_run(ranks, lammps, tmp_path):
+def test_three_kinds_in_one_run(ranks, lammps, tmp_path, monkeypatch):
     """Forces of the first model, and the deviation of a .pb, a .pth and a .savedmodel."""
+    # Programs of XLA that are compiled sooner, and run longer.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     folder = OURS / "v2" / "models"
     models = [folder / name for name in ("se_e2_a.pb", "se_atten.pth", "se_e2_a.savedmodel")]
     neutral = [DeepPot(str(f.with_suffix(".dp"))) for f in models]

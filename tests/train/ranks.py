@@ -49,7 +49,7 @@ class Ranks:
             for rank in range(size)
         ]
 
-    def wait(self, timeout: float = 240.0) -> tuple[list[int], list[str]]:
+    def wait(self, timeout: float = 500.0) -> tuple[list[int], list[str]]:
         """Return the status and what each process wrote."""
         try:
             written = [p.communicate(timeout=timeout)[1] for p in self.processes]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,11 +113,12 @@ def test_branches_agree_and_continue(work, run, backend, request):
 SCRIPT = """
 import sys
 if sys.argv[1] == "jax":  # as the fixture quick_programs: other programs would round otherwise
-    import jax
-    jax.config.update("jax_disable_most_optimizations", True)
+    sys.path.insert(0, sys.argv[2])
+    from conftest import compile_quickly
+    compile_quickly()
 from deepmd.backend.backend import Backend
 from deepmd.train.entry import train
-options = {"restart": "model.ckpt"} if len(sys.argv) > 2 else {}
+options = {"restart": "model.ckpt"} if len(sys.argv) > 3 else {}
 train(INPUT="input.json", backend=Backend.get_backend(sys.argv[1])(), **options)
 """
 
@@ -140,10 +142,12 @@ def test_kills_of_a_real_process(work, run, backend):
             return 0
         return read_newest("model.ckpt", suffix, backend.read_checkpoint)[0].step
 
+    tests = str(Path(__file__).resolve().parents[1])
     rng = np.random.default_rng(0)
     for _ in range(3):
         before = newest()
-        command = [sys.executable, "-c", SCRIPT, backend.key, *(["restart"] if before else [])]
+        command = [sys.executable, "-c", SCRIPT, backend.key, tests]
+        command += ["restart"] if before else []
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             end = time.monotonic() + 120
             while newest() <= before and time.monotonic() < end and process.poll() is None:

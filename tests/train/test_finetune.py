@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import COMPACT
-from train.helpers import QuickBackend
+from train.helpers import QuickBackend, two_branches
 
 from deepmd.backend.backend import Backend
 from deepmd.base.errors import InputError, ModelFileError
@@ -22,7 +22,7 @@ from deepmd.main import main
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
 from deepmd.schema.check import normalize_model
-from deepmd.train.finetune import adjust_bias, set_new_types, take_pretrained
+from deepmd.train.finetune import Part, adjust_bias, set_new_statistics, take_pretrained
 from deepmd.train.pretrained import RANDOM, Rule, make_rules, read_pretrained
 from deepmd.train.statistics import Sample
 
@@ -365,6 +365,48 @@ def test_a_prefix_is_that_of_a_checkpoint_of_the_backend(work, run):
     assert path.name == "model.ckpt-1.dp"
 
 
+def test_several_tasks_share_what_is_taken_and_the_statistics_of_new_types(work, saved, caplog):
+    known = pretrained(("A", "C"), branches=("P", "Q"))
+    for model in known.models.values():
+        model.atomic_model.descriptor = known.models["P"].atomic_model.descriptor
+    given = two_branches({"neuron": [4, 4]})
+    given["model"]["shared_dict"]["des"] = {**TEBD, "seed": 3}
+    for name, head in (("ice", "Q"), ("gas", RANDOM)):
+        given["model"]["model_dict"][name] |= {
+            "fitting_net": {"neuron": [4, 4], "seed": 1},
+            "finetune_head": head,
+        }
+    trainer = work.prepare(
+        given, finetune=saved(known), skip_neighbor_stat=True, backend=QuickBackend()
+    )
+    ice, gas = (trainer.tasks[name].model.atomic_model for name in ("ice", "gas"))
+    fresh = work.prepare(given, backend=QuickBackend()).tasks["ice"].model.atomic_model
+    old = known.models["P"].atomic_model.descriptor
+    assert ice.descriptor is gas.descriptor
+    assert np.array_equal(ice.descriptor.dstd[0], old.dstd[0])
+    assert np.array_equal(ice.descriptor.dstd[1], fresh.descriptor.dstd[1])
+    layers = (m.fitting.nets.networks[0].layers[0].w for m in (ice, known.models["Q"].atomic_model))
+    assert np.array_equal(*layers)
+    assert "branch Q, as ice:" in caplog.text
+    saved(pretrained(("A", "C"), branches=("P", "Q")))
+    with pytest.raises(ModelFileError, match="ice shares descriptor"):
+        work.prepare(given, finetune="pretrained.dp", backend=QuickBackend())
+
+
+SLOW = pytest.mark.slow  # they compile
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch", pytest.param("jax", marks=SLOW), pytest.param("tensorflow", marks=SLOW)]
+)
+def test_the_bias_is_the_same_on_every_backend(name, work, saved):
+    pytest.importorskip({"pytorch": "torch"}.get(name, name))
+    backend = type("Other", (QuickBackend,), {"evaluator": Backend.get_backend(name)().evaluator})
+    path = saved(pretrained())
+    want, found = (started(work, path, config(work), backend=b()) for b in (QuickBackend, backend))
+    np.testing.assert_allclose(found.atomic_model.out_bias, want.atomic_model.out_bias, atol=1e-12)
+
+
 # -- the run --------------------------------------------------------------------------------------
 
 
@@ -420,7 +462,7 @@ def test_bias_and_loss_of_deepmd_kit(name, tmp_path, monkeypatch):
     source = start.models[rule.branch]
     take_pretrained(task.model, source, rule)
     sample = Sample(task.data, 10, model=task.model)
-    set_new_types(task.model, source.get_type_map(), sample)
+    set_new_statistics({SINGLE: Part(task.model, sample, 1.0, rule)}, start)
     descriptor = task.model.atomic_model.descriptor if name != "zbl" else None
     if "type_embedding" in case:  # of which the row of the new type is random
         descriptor.type_embedding.embedding.layers[0].w = np.array(case["type_embedding"])

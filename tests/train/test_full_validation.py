@@ -2,6 +2,7 @@
 """Errors on the whole validation set, best checkpoints, and early stopping."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def config(work):
 
 
 def rows(name="val.log"):
-    lines = (line.split() for line in open(name) if not line.startswith("#"))  # noqa: SIM115
+    text = Path(name).read_text(encoding="utf-8")
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return {int(words[0]): [float(w) for w in words[1:]] for words in lines}
 
 
@@ -85,7 +87,6 @@ def test_a_restart_continues(work, config, run):
     best = {p.name for p in work.path.glob("best*")}
     run(config, backend=NumPyBackend(), restart="model.ckpt-3.dp")
     same_checkpoints(whole, read_checkpoint("model.ckpt-6.dp"))
-    assert rows() == {int(k): v for k, v in rows().items()}
     assert (work.path / "val.log").read_text() == text
     assert best <= {p.name for p in work.path.glob("best*")}
 

@@ -38,6 +38,7 @@ def config(work):
     config = work.config(numb_steps=8, save_freq=4, disp_freq=1, training_data=None)
     config["training"]["training_data"] = {"systems": ["a", "b", "d"], "batch_size": 1}
     config["training"]["validation_data"] = {"systems": ["c"], "batch_size": 1}
+    config["model"]["descriptor"]["type_one_side"] = True
     config["model"]["descriptor"].pop("seed")  # the numbers of the first process are used
     config["training"]["gradient_max_norm"] = 0.5
     config["loss"] |= {"start_pref_e": 1.0, "start_pref_f": 10.0}
@@ -156,6 +157,7 @@ def started(ranks, path, steps=2):
 def endless(config):
     config["training"] |= {"numb_steps": 100000, "save_freq": 100000, "disp_freq": 1}
     config["training"].pop("validation_data")
+    config["learning_rate"] |= {"start_lr": 1e-3, "stop_lr": 1e-3}  # whatever its length
     return config
 
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "network.h"
@@ -37,22 +38,43 @@ struct Block {
   int64_t n;
 };
 
-/** How a part of a model wants its neighbors: the packings of backend.h. */
+using Pairs = std::vector<std::pair<int64_t, int64_t>>;
+
+/** Tables of neighbors that a part of a model asks for: the packings of backend.h. */
+struct Packing {
+  std::string layout;
+  double rcut = 0.0;  ///< [Å]
+  std::vector<int64_t> sel;
+  Pairs exclude;
+  int64_t nearest = 0;
+
+  bool operator==(const Packing& other) const {
+    return layout == other.layout && rcut == other.rcut && sel == other.sel &&
+           exclude == other.exclude && nearest == other.nearest;
+  }
+};
+
+/** All packings of a model. */
 class Packings {
  public:
-  Packings(int64_t ntypes, std::vector<std::vector<int64_t>> exclude)
-      : ntypes_(ntypes), exclude_(std::move(exclude)) {}
+  /** For a number of types; the pairs are those that the model excludes. */
+  Packings(int64_t ntypes, Pairs exclude) : ntypes_(ntypes), exclude_(std::move(exclude)) {}
 
   /** Ask for tables; the number of the first slot. Equal wishes share them. */
-  size_t add(const char* layout, double rcut, const std::vector<int64_t>& sel,
-             const std::vector<std::vector<int64_t>>& exclude = {});
-  const nlohmann::json& json() const { return json_; }
+  size_t add(Packing packing);
+  /** Take over those of a component, whose types are `types` of the whole's; the first slot. */
+  size_t merge(const Packings& component, const std::vector<int64_t>& types);
+
   int64_t ntypes() const { return ntypes_; }
+  size_t slots() const { return slots_; }
+  const std::vector<Packing>& all() const { return all_; }
 
  private:
+  size_t append(const Packing& packing);
+
   int64_t ntypes_;
-  std::vector<std::vector<int64_t>> exclude_;
-  nlohmann::json json_ = nlohmann::json::array();
+  Pairs exclude_;
+  std::vector<Packing> all_;
   std::vector<size_t> first_;
   size_t slots_ = 0;
 };

@@ -15,6 +15,12 @@ struct DescriptorState {
   virtual ~DescriptorState() = default;
 };
 
+/** How a hybrid descriptor lets its members see its neighbors; zero: as they like. */
+struct View {
+  double rcut = 0.0;    ///< of members that read beyond their own cutoff [Å]
+  int64_t nearest = 0;  ///< of which typed neighbors are chosen
+};
+
 /** Facts of a descriptor's neighbors. */
 struct Reach {
   double rcut = 0.0;         ///< [Å]
@@ -32,6 +38,8 @@ class Descriptor {
   virtual int64_t width() const = 0;
   /** Rows of the equivariant part; 0: there is none. */
   virtual int64_t rotation_width() const { return 0; }
+  /** Write equal numbers once from now on, and say which they are; empty: there are none. */
+  virtual Folded fold() { return {}; }
   /** Centers per block that suit the caches. */
   virtual int64_t block() const { return 128; }
   virtual std::unique_ptr<DescriptorState> state() const = 0;
@@ -46,9 +54,12 @@ class Descriptor {
 
 /** Read a descriptor of any type; throws Failure naming what is not known. */
 template <class T>
-std::unique_ptr<Descriptor<T>> read_descriptor(const Node& node, Packings& packings);
+std::unique_ptr<Descriptor<T>> read_descriptor(const Node& node, Packings& packings,
+                                               const View& view = {});
 
-extern template std::unique_ptr<Descriptor<double>> read_descriptor(const Node&, Packings&);
-extern template std::unique_ptr<Descriptor<float>> read_descriptor(const Node&, Packings&);
+extern template std::unique_ptr<Descriptor<double>> read_descriptor(const Node&, Packings&,
+                                                                    const View&);
+extern template std::unique_ptr<Descriptor<float>> read_descriptor(const Node&, Packings&,
+                                                                   const View&);
 
 }  // namespace deepmd::native

@@ -2,9 +2,11 @@
 /** The neutral dictionary of a model, read from a .dp file (deepmd/io/dp.py). */
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hdf5.h"
@@ -14,31 +16,33 @@ namespace deepmd::native {
 /** A part of a dictionary, with the arrays of the file; copies share them. */
 class Node {
  public:
-  Node(const nlohmann::json& json, const Hdf5& file, std::string place)
-      : json_(&json), file_(&file), place_(std::move(place)) {}
+  Node(const nlohmann::json& json, const Hdf5& file, std::string place);
 
   const std::string& place() const { return place_; }
   bool has(const std::string& key) const;
+  bool is_null() const;
+  bool is_list() const;
+  size_t size() const;
   Node operator[](const std::string& key) const;
   Node operator[](size_t k) const;
-  size_t size() const { return json_->size(); }
-  bool is_null() const { return json_->is_null(); }
   const nlohmann::json& json() const { return *json_; }
 
-  /** Value of a key that must be there; throws Failure with the place. */
-  template <class T>
-  T get(const std::string& key) const {
-    const Node value = (*this)[key];
-    try {
-      return value.json_->get<T>();
-    } catch (const nlohmann::json::exception&) {
-      value.fail("has an unexpected value, " + value.json_->dump().substr(0, 60));
-    }
-  }
-  template <class T>
-  T get(const std::string& key, T otherwise) const {
-    return has(key) ? get<T>(key) : otherwise;
-  }
+  /** Values of keys that must be there, unless there is a default; throw Failure with the place. */
+  int64_t integer(const std::string& key) const;
+  int64_t integer(const std::string& key, int64_t otherwise) const;
+  double number(const std::string& key) const;
+  double number(const std::string& key, double otherwise) const;
+  bool flag(const std::string& key, bool otherwise) const;
+  std::string text(const std::string& key) const;
+  std::string text(const std::string& key, const std::string& otherwise) const;
+  /** A list, or one number. */
+  std::vector<int64_t> integers(const std::string& key) const;
+  std::vector<double> numbers(const std::string& key) const;
+  std::vector<std::string> texts(const std::string& key) const;
+  /** Pairs of types; none if the key is not there. */
+  std::vector<std::pair<int64_t, int64_t>> pairs(const std::string& key) const;
+  /** Which entries of a list are not null; none if the key is not there. */
+  std::vector<char> given(const std::string& key) const;
 
   /** The array that this node names. */
   const Array& array() const;
@@ -58,14 +62,16 @@ class Node {
 };
 
 /** A dictionary and what it points to. */
-struct Dictionary {
-  std::unique_ptr<Hdf5> file;
-  nlohmann::json tree;
+class Dictionary {
+ public:
+  /** Read a file; throws Failure if it is damaged. The checksum is compared if there is one. */
+  explicit Dictionary(std::string bytes);
+  ~Dictionary();
+  Node root() const { return {*tree_, *file_, ""}; }
 
-  Node root() const { return {tree, *file, ""}; }
+ private:
+  std::unique_ptr<Hdf5> file_;
+  std::unique_ptr<nlohmann::json> tree_;
 };
-
-/** Read a file; throws Failure if it is damaged. The checksum is compared if there is one. */
-Dictionary read_dictionary(std::string bytes);
 
 }  // namespace deepmd::native

@@ -69,17 +69,19 @@ void Embedding<T>::contract(int64_t first, int64_t last, const T* r, T* sums, in
 
 template <class T>
 void Embedding<T>::contract_backward(int64_t first, int64_t last, const T* r, const T* sums_bar,
-                                     int64_t lds, T* r_bar, const EmbeddingState<T>& state) const {
+                                     int64_t lds, T* r_bar, T* s_bar,
+                                     const EmbeddingState<T>& state) const {
   const auto& k = Kernels<T>::get();
   const int64_t n = last - first;
   r += DEEPMD_ROW * first;
   r_bar += DEEPMD_ROW * first;
+  s_bar = s_bar ? s_bar + first : nullptr;
   if (network_) {
     k.jet_contract_backward(n, width_, state.g.data() + first * ld_, state.dg.data() + first * ld_,
-                            ld_, r, sums_bar, lds, r_bar);
+                            ld_, r, sums_bar, lds, r_bar, s_bar);
   } else {
     k.table_contract_backward(&table_, n, state.row.data() + first, state.place.data() + first,
-                              state.beyond.data() + first, r, sums_bar, lds, r_bar);
+                              state.beyond.data() + first, r, sums_bar, lds, r_bar, s_bar);
   }
 }
 

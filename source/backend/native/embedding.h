@@ -32,9 +32,9 @@ class Embedding {
   /** sums (4, lds) += G outer r of the edges from first to last; r (n, 4) of all edges. */
   void contract(int64_t first, int64_t last, const T* r, T* sums, int64_t lds,
                 const EmbeddingState<T>& state) const;
-  /** r_bar (n, 4) of these edges. */
+  /** r_bar (n, 4) of these edges, and s_bar (n); without it that goes to the first component. */
   void contract_backward(int64_t first, int64_t last, const T* r, const T* sums_bar, int64_t lds,
-                         T* r_bar, const EmbeddingState<T>& state) const;
+                         T* r_bar, T* s_bar, const EmbeddingState<T>& state) const;
   /** sums (width) += G. */
   void add_up(int64_t first, int64_t last, T* sums, const EmbeddingState<T>& state) const;
   /** s_bar, every stride-th number. */

@@ -27,24 +27,26 @@ std::vector<double> per_type(const Node& model, const char* name, int64_t ntypes
 
 template <class T>
 Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t width,
-                    int64_t rotation_width)
+                    int64_t rotation_width, const Folded& folded)
     : ntypes_(ntypes), width_(width), ng_(rotation_width) {
-  const auto type = node.get<std::string>("type");
-  output_.name = node.get<std::string>("var_name", type == "ener" ? "energy" : type);
-  mixed_ = node.get<bool>("mixed_types");
-  numb_fparam_ = node.get<int64_t>("numb_fparam", 0);
-  numb_aparam_ = node.get<int64_t>("numb_aparam", 0);
-  aparam_is_mask_ = node.get<bool>("use_aparam_as_mask", false);
-  case_width_ = node.get<int64_t>("dim_case_embd", 0);
-  default_fparam_ = node.has("default_fparam") ? node["default_fparam"].json() : nlohmann::json();
+  const auto type = node.text("type");
+  output_.name = node.text("var_name", type == "ener" ? "energy" : type);
+  mixed_ = node.flag("mixed_types", false);
+  numb_fparam_ = node.integer("numb_fparam", 0);
+  numb_aparam_ = node.integer("numb_aparam", 0);
+  aparam_is_mask_ = node.flag("use_aparam_as_mask", false);
+  case_width_ = node.integer("dim_case_embd", 0);
+  if (node.has("default_fparam")) default_fparam_ = node.numbers("default_fparam");
   n_in_ = width + numb_fparam_ + (aparam_is_mask_ ? 0 : numb_aparam_) + case_width_;
 
   const Node networks = node["nets"]["networks"];
   const int64_t count = mixed_ ? 1 : ntypes;
   if (static_cast<int64_t>(networks.size()) < count) node.fail("has too few networks");
   excluded_.assign(static_cast<size_t>(ntypes), 0);
-  for (const auto t : node.get<std::vector<int64_t>>("exclude_types", {})) {
-    if (t >= 0 && t < ntypes) excluded_[t] = 1;
+  if (node.has("exclude_types")) {
+    for (const int64_t t : node.integers("exclude_types")) {
+      if (t >= 0 && t < ntypes) excluded_[t] = 1;
+    }
   }
   const Node* first = nullptr;
   std::vector<Node> present;
@@ -56,7 +58,7 @@ Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t
   for (int64_t t = 0; t < count; ++t) {
     // TensorFlow has no networks for types that are not predicted.
     if (present[t].is_null()) excluded_[t] = 1;
-    networks_.emplace_back(present[t].is_null() ? *first : present[t]);
+    networks_.emplace_back(present[t].is_null() ? *first : present[t], folded);
     if (networks_.back().n_in() != n_in_) node.fail("has networks of another input width");
     if (networks_.back().n_out() != networks_.front().n_out()) node.fail("has several widths");
   }
@@ -66,7 +68,7 @@ Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t
     output_.differentiable = type != "dos";
   } else if (type == "property") {
     kind_ = Kind::property;
-    output_.intensive = node.get<bool>("intensive", false);
+    output_.intensive = node.flag("intensive", false);
   } else if (type == "dipole" || type == "polar") {
     kind_ = type == "dipole" ? Kind::dipole : Kind::polar;
     read_tensor(node);
@@ -74,15 +76,23 @@ Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t
     node.unknown("the fitting \"" + type + "\"");
   }
   vacuum_.assign(static_cast<size_t>(ntypes), 0);
-  if (node.has("atom_ener") && kind_ != Kind::dipole && kind_ != Kind::polar) {
-    const nlohmann::json& given = node["atom_ener"].json();
-    const bool any = std::any_of(given.begin(), given.end(),
-                                 [](const nlohmann::json& e) { return !e.is_null(); });
+  if (!needs_rotation()) {
+    const std::vector<char> given = node.given("atom_ener");
+    const bool any = std::count(given.begin(), given.end(), 1) > 0;
     for (size_t t = 0; any && t < vacuum_.size(); ++t) {
-      vacuum_[t] = mixed_ || (t < given.size() && !given[t].is_null());
+      vacuum_[t] = mixed_ || (t < given.size() && given[t] != 0) ? 1 : 0;
     }
   }
   read_statistics(node, model);
+}
+
+template <class T>
+bool Fitting<T>::may_fold(const Node& node) {
+  const Node networks = node["nets"]["networks"];
+  for (size_t k = 0; k < networks.size(); ++k) {
+    if (!networks[k].is_null() && Network<T>::adds_input(networks[k])) return false;
+  }
+  return true;
 }
 
 template <class T>
@@ -90,9 +100,9 @@ void Fitting<T>::read_tensor(const Node& node) {
   if (ng_ == 0) node.fail("needs a descriptor with an equivariant part");
   const bool dipole = kind_ == Kind::dipole;
   output_.size = dipole ? 3 : 9;
-  output_.differentiable = dipole && node.get<bool>("r_differentiable", true);
-  fit_diag_ = dipole || node.get<bool>("fit_diag", true);
-  shift_diag_ = node.get<bool>("shift_diag", true);
+  output_.differentiable = dipole && node.flag("r_differentiable", true);
+  fit_diag_ = dipole || node.flag("fit_diag", true);
+  shift_diag_ = node.flag("shift_diag", true);
   if (net_out_ != (fit_diag_ ? ng_ : ng_ * ng_)) node.fail("has another width than the descriptor");
 }
 
@@ -116,7 +126,7 @@ void Fitting<T>::read_statistics(const Node& node, const Node& model) {
   out_std_.assign(out_bias_.size(), 1.0);
   if (kind_ == Kind::property) {
     out_std_ = per_type(model, "out_std", ntypes_, output_.size);
-    if (!node.get<bool>("distinguish_types", true)) {
+    if (!node.flag("distinguish_types", true)) {
       for (int64_t k = output_.size; k < ntypes_ * output_.size; ++k) {
         out_std_[k] = out_std_[k - output_.size];
         out_bias_[k] = out_bias_[k - output_.size];
@@ -136,18 +146,10 @@ void Fitting<T>::read_statistics(const Node& node, const Node& model) {
 }
 
 template <class T>
-nlohmann::json Fitting<T>::inputs() const {
-  nlohmann::json found = nlohmann::json::array();
-  if (numb_fparam_ > 0) {
-    found.push_back({{"name", "fparam"},
-                     {"level", "frame"},
-                     {"size", numb_fparam_},
-                     {"default", default_fparam_}});
-  }
-  if (numb_aparam_ > 0) {
-    found.push_back(
-        {{"name", "aparam"}, {"level", "atom"}, {"size", numb_aparam_}, {"default", nullptr}});
-  }
+std::vector<InputFacts> Fitting<T>::inputs() const {
+  std::vector<InputFacts> found;
+  if (numb_fparam_ > 0) found.push_back({"fparam", false, numb_fparam_, default_fparam_});
+  if (numb_aparam_ > 0) found.push_back({"aparam", true, numb_aparam_, {}});
   return found;
 }
 

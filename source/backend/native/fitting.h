@@ -16,6 +16,14 @@ struct OutputFacts {
   bool differentiable = false, intensive = false;
 };
 
+/** One input beside positions and types. */
+struct InputFacts {
+  std::string name;
+  bool per_atom = false;
+  int64_t size = 0;
+  std::vector<double> default_value;  ///< empty: required
+};
+
 template <class T>
 struct FittingState {
   Tape<T> tape, vacuum;
@@ -26,13 +34,17 @@ struct FittingState {
 template <class T>
 class Fitting {
  public:
-  /** `out` is the model, whose statistics are applied. */
+  /**
+   * `model` has the statistics that are applied; `width` numbers of the
+   * descriptor are left after those that are `folded`.
+   */
   Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t width,
-          int64_t rotation_width);
+          int64_t rotation_width, const Folded& folded);
+  /** Whether the networks of a fitting take inputs that are folded. */
+  static bool may_fold(const Node& node);
 
   const OutputFacts& output() const { return output_; }
-  /** Inputs beside positions and types, as the description has them. */
-  nlohmann::json inputs() const;
+  std::vector<InputFacts> inputs() const;
   std::vector<int64_t> selected_types() const;
   bool needs_rotation() const { return kind_ == Kind::dipole || kind_ == Kind::polar; }
   bool predicts(int64_t type) const { return !excluded_[type]; }
@@ -65,7 +77,7 @@ class Fitting {
   bool mixed_ = false, aparam_is_mask_ = false, fit_diag_ = true, shift_diag_ = true;
   std::vector<char> excluded_, vacuum_;
   std::vector<Network<T>> networks_;
-  nlohmann::json default_fparam_;
+  std::vector<double> default_fparam_;
   std::vector<double> bias_;                ///< (ntypes, net_out)
   std::vector<double> out_bias_, out_std_;  ///< (ntypes, size)
   std::vector<double> fparam_avg_, fparam_inv_std_, aparam_avg_, aparam_inv_std_, case_;

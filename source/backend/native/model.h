@@ -29,7 +29,7 @@ class AtomicModel {
 
   virtual Reach reach() const = 0;
   virtual OutputFacts output() const = 0;
-  virtual nlohmann::json inputs() const = 0;
+  virtual std::vector<InputFacts> inputs() const = 0;
   virtual std::vector<int64_t> selected_types() const { return {}; }
   virtual bool single_precision() const = 0;
   virtual std::unique_ptr<Work> work() const = 0;
@@ -41,9 +41,6 @@ class AtomicModel {
   std::vector<std::string> type_map_;
   std::vector<char> hidden_;
 };
-
-/** Pairs of types that a model leaves out, as its packings have them. */
-std::vector<std::vector<int64_t>> excluded_pairs(const Node& model);
 
 /** Read a model of any type; throws Failure naming what is not known. */
 std::unique_ptr<AtomicModel> read_model(const Node& node, Packings& packings);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "../arrays.h"
 
@@ -15,10 +15,21 @@ using nlohmann::json;
 
 std::string bytes_of(const deepmd_source& source) {
   if (source.content) return {static_cast<const char*>(source.content), source.content_size};
-  std::ifstream file(source.path, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file.good() && !file.eof()) throw Failure("the file cannot be read");
+  std::ifstream file(source.path, std::ios::binary | std::ios::ate);
+  const std::streamoff size = file.tellg();
+  if (!file || size < 0) throw Failure("the file cannot be read; check the path and permissions");
+  std::string bytes(static_cast<size_t>(size), '\0');
+  file.seekg(0);
+  if (!file.read(bytes.data(), size)) throw Failure("the file cannot be read to its end");
   return bytes;
+}
+
+/** A message with bytes of a file, which may be anything, as plain text. */
+std::string readable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
+  }
+  return text;
 }
 
 /** Numbers of an array as JSON; those of components come first with `size` of them. */
@@ -59,6 +70,33 @@ std::string probes_of(const Node& root, const OutputFacts& output) {
   return probes.dump();
 }
 
+json json_of(const std::vector<InputFacts>& inputs) {
+  json all = json::array();
+  for (const InputFacts& one : inputs) {
+    all.push_back({{"name", one.name},
+                   {"level", one.per_atom ? "atom" : "frame"},
+                   {"size", one.size},
+                   {"default", one.default_value.empty() ? json() : json(one.default_value)}});
+  }
+  return all;
+}
+
+json json_of(const Packings& packings) {
+  json all = json::array();
+  for (const Packing& one : packings.all()) {
+    all.push_back({{"layout", one.layout},
+                   {"ntypes", packings.ntypes()},
+                   {"rcut", one.rcut},
+                   {"sel", one.sel},
+                   {"by_centre", false},
+                   {"exclude", one.exclude},
+                   {"nearest", one.nearest},
+                   {"edge_rcut", 0.0},
+                   {"edge_sel", 0}});
+  }
+  return all;
+}
+
 Chunk chunk_of(const deepmd_edges_request& q) {
   using backend::numbers;
   Chunk chunk;
@@ -87,24 +125,25 @@ Program::Program(const deepmd_source& source) {
   try {
     read(bytes_of(source));
   } catch (const Failure& failure) {
-    throw Failure(std::string(source.path) + ": " + failure.what());
+    throw Failure(std::string(source.path) + ": " + readable(failure.what()));
   } catch (const json::exception& error) {
-    throw Failure(std::string(source.path) + ": the model in the file is damaged (" + error.what() +
-                  "); copy or freeze it again");
+    throw Failure(std::string(source.path) + ": the model in the file is damaged (" +
+                  readable(error.what()) + "); copy or freeze it again");
   }
 }
 
 void Program::read(std::string bytes) {
-  const Dictionary dictionary = read_dictionary(std::move(bytes));
+  const Dictionary dictionary(std::move(bytes));
   const Node root = dictionary.root();
   if (!root.has("model")) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
     throw Failure("the file holds no model; freeze or convert the model again");
   }
   const Node model = root["model"];
-  const std::string type = model.get<std::string>("type", "");
+  const std::string type = model.text("type", "");
   if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
-  Packings packings(static_cast<int64_t>(model["type_map"].size()), excluded_pairs(model));
+  Packings packings(static_cast<int64_t>(model["type_map"].size()),
+                    model.pairs("pair_exclude_types"));
   model_ = read_model(model, packings);
   describe(model, packings);
   probes_ = probes_of(root, model_->output());
@@ -126,14 +165,14 @@ void Program::describe(const Node& model, const Packings& packings) {
       {"rcut", reach.rcut},
       {"interaction_range", reach.rcut},
       {"sel", reach.sel},
-      {"inputs", model_->inputs()},
+      {"inputs", json_of(model_->inputs())},
       {"outputs", json::array({{{"name", output.name},
                                 {"level", "atom"},
                                 {"size", output.size},
                                 {"differentiable", output.differentiable},
                                 {"intensive", output.intensive},
                                 {"magnetic", false}}})},
-      {"packings", packings.json()},
+      {"packings", json_of(packings)},
       {"core_types", model_->ntypes()},
       {"contributing_types", contributing},
       {"selected_types", model_->selected_types()},

@@ -11,29 +11,40 @@ namespace {
 /** The fixed factor of se_e2_r. */
 constexpr double kRadialScale = 0.2;
 
+/** Whether neighbors beyond the cutoff matter, of members of hybrids. */
+bool reads_beyond_cutoff(const Node& node) {
+  const bool mean = !node.flag("set_davg_zero", false);
+  const bool excludes = node.has("exclude_types") && node["exclude_types"].size() > 0;
+  if (mean && excludes) return true;
+  const std::string type = node.text("type");
+  if (type == "se_atten_v2" || !node.has("smooth_type_embedding")) return false;
+  const bool embeds_empty = node.text("tebd_input_mode", "concat") == "concat" ||
+                            !node.flag("smooth_type_embedding", false);
+  return mean && embeds_empty;
+}
+
 }  // namespace
 
-EnvironmentSettings::EnvironmentSettings(const Node& node, Packings& packings, bool mixed,
-                                         int64_t width) {
-  const Node sel = node["sel"];
-  reach_.rcut = node.get<double>("rcut");
+EnvironmentSettings::EnvironmentSettings(const Node& node, Packings& packings, const View& view,
+                                         bool mixed, int64_t width) {
+  reach_.rcut = node.number("rcut");
   reach_.mixed_types = mixed;
-  reach_.sel = sel.json().is_array() ? node.get<std::vector<int64_t>>("sel")
-                                     : std::vector<int64_t>{node.get<int64_t>("sel")};
-  ntypes_ = mixed ? node.get<int64_t>("ntypes") : static_cast<int64_t>(reach_.sel.size());
+  reach_.sel = node.integers("sel");
+  ntypes_ = mixed ? node.integer("ntypes") : static_cast<int64_t>(reach_.sel.size());
   nnei_ = std::accumulate(reach_.sel.begin(), reach_.sel.end(), int64_t{0});
   if (ntypes_ < 1 || ntypes_ != packings.ntypes() || nnei_ < 1 || !(reach_.rcut > 0.0)) {
     node.fail("has another number of types, no neighbors or no cutoff");
   }
-  slot_ = packings.add(mixed ? "mixed" : "typed", reach_.rcut, reach_.sel);
+  const double seen = view.rcut > 0.0 && reads_beyond_cutoff(node) ? view.rcut : reach_.rcut;
+  slot_ = packings.add({mixed ? "mixed" : "typed", seen, reach_.sel, {}, mixed ? 0 : view.nearest});
   const auto count = static_cast<size_t>(ntypes_ * nnei_ * width);
   const std::vector<double> mean = node.variable("davg", count),
                             deviation = node.variable("dstd", count);
   for (int64_t t = 0; t < ntypes_; ++t) {
     deepmd_environment one{};
     one.rcut = reach_.rcut;
-    one.rcut_smth = node.get<double>("rcut_smth");
-    one.protection = node.get<double>("env_protection", 0.0);
+    one.rcut_smth = node.number("rcut_smth");
+    one.protection = node.number("env_protection", 0.0);
     for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
       const int64_t at = t * nnei_ * width + c;
       one.mean[c] = c < width ? mean[at] : 0.0;
@@ -48,12 +59,11 @@ EnvironmentSettings::EnvironmentSettings(const Node& node, Packings& packings, b
     settings_.push_back(one);
   }
   excluded_.assign(static_cast<size_t>(ntypes_ * ntypes_), 0);
-  for (const auto& pair : node.get<std::vector<std::vector<int64_t>>>("exclude_types", {})) {
-    if (pair.size() != 2 || std::min(pair[0], pair[1]) < 0 ||
-        std::max(pair[0], pair[1]) >= ntypes_) {
+  for (const auto& [a, b] : node.pairs("exclude_types")) {
+    if (std::min(a, b) < 0 || std::max(a, b) >= ntypes_) {
       node.fail("excludes a pair of types that are not there");
     }
-    excluded_[pair[0] * ntypes_ + pair[1]] = excluded_[pair[1] * ntypes_ + pair[0]] = 1;
+    excluded_[a * ntypes_ + b] = excluded_[b * ntypes_ + a] = 1;
   }
 }
 
@@ -96,13 +106,11 @@ void EnvironmentSettings::add_gradient(const Block& block, const Neighbors<T>& n
 }
 
 template <class T>
-TwoBody<T>::TwoBody(const Node& node, Packings& packings, int64_t width)
-    : environment_(node, packings, false, width) {
+void TwoBody<T>::read_typed(const Node& node) {
   const int64_t nt = environment_.ntypes();
   const Node nets = node["embeddings"], networks = nets["networks"];
-  const auto ndim = nets.get<int64_t>("ndim");
-  one_side_ = ndim == 1;
-  const int64_t count = one_side_ ? nt : nt * nt;
+  const auto ndim = nets.integer("ndim");
+  const int64_t count = ndim == 1 ? nt : nt * nt;
   if (ndim < 1 || ndim > 2 || static_cast<int64_t>(networks.size()) < count) {
     node.fail("has another number of embedding networks");
   }
@@ -118,6 +126,11 @@ TwoBody<T>::TwoBody(const Node& node, Packings& packings, int64_t width)
       }
     }
     embeddings_.emplace_back(Network<T>(networks[at]));
+  }
+  for (int64_t a = 0; a < nt; ++a) {
+    for (int64_t b = 0; b < nt; ++b) {
+      index_.push_back(static_cast<size_t>(ndim == 1 ? b : a + b * nt));
+    }
   }
   ng_ = embeddings_.front().width();
   for (const Embedding<T>& one : embeddings_) {
@@ -140,48 +153,184 @@ void TwoBody<T>::prepare(const Block& block, TwoBodyState<T>& state) const {
 }
 
 template <class T>
-SeA<T>::SeA(const Node& node, Packings& packings)
-    : TwoBody<T>(node, packings, DEEPMD_ROW), axis_(node.get<int64_t>("axis_neuron")) {
+std::vector<T> Symmetrized<T>::empty_term(int64_t center, const std::vector<double>& g) const {
+  const double* row = this->environment_.empty(center);
+  std::vector<T> term(static_cast<size_t>(DEEPMD_ROW * this->ld_), T(0));
+  for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
+    for (int64_t m = 0; m < this->ng_; ++m) {
+      term[c * this->ld_ + m] = static_cast<T>(g[m] * row[c]);
+    }
+  }
+  return term;
+}
+
+template <class T>
+void Symmetrized<T>::check_axis(const Node& node) const {
   if (axis_ < 1 || axis_ > this->ng_) node.fail("has an axis_neuron beyond its width");
-  const EnvironmentSettings& environment = this->environment_;
-  const int64_t nt = environment.ntypes(), ld = this->ld_;
-  empty_.assign(static_cast<size_t>(nt * nt * DEEPMD_ROW * ld), T(0));
-  T* to = empty_.data();
-  for (int64_t a = 0; a < nt; ++a) {
-    for (int64_t b = 0; b < nt; ++b, to += DEEPMD_ROW * ld) {
-      if (!environment.has_mean(a)) continue;
-      const double* row = environment.empty(a);
-      const std::vector<double> g = this->embedding(a, b).at(row[0]);
-      for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
-        for (int64_t m = 0; m < this->ng_; ++m) to[c * ld + m] = static_cast<T>(g[m] * row[c]);
-      }
+}
+
+/** Switch of the edges, and the rows times it. */
+template <class T>
+void Symmetrized<T>::weigh(const Block& block, Neighbors<T>& found) const {
+  const deepmd_environment& settings = this->environment_.of(block.type);
+  const auto n = static_cast<int64_t>(found.edge.size());
+  T* weight = sized(found.weight, n);
+  T* slope = sized(found.weight_slope, n);
+  T* weighted = sized(found.weighted, n * DEEPMD_ROW);
+  const double width = settings.rcut - settings.rcut_smth;
+  for (int64_t k = 0; k < n; ++k) {
+    const double r = 1.0 / found.slopes[DEEPMD_ROW_SLOPES * k];
+    const double u = std::clamp((r - settings.rcut_smth) / width, 0.0, 1.0);
+    weight[k] = static_cast<T>(u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0);
+    slope[k] = static_cast<T>(u * u * (u * (-30.0 * u + 60.0) - 30.0) / width);
+    for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
+      weighted[DEEPMD_ROW * k + c] = weight[k] * found.r[DEEPMD_ROW * k + c];
     }
   }
 }
 
 template <class T>
-void SeA<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
-                     DescriptorState& state) const {
+void Symmetrized<T>::contract(const Block& block, int64_t center, int64_t neighbor,
+                              TwoBodyState<T>& state, T* sums) const {
+  Neighbors<T>& found = state.neighbors[neighbor];
+  const Embedding<T>& embedding = this->embedding(block.type, neighbor);
+  const int64_t first = found.start[center], last = found.start[center + 1], ld = this->ld_;
+  const T* gate = this->gate(block.type, neighbor);
+  if (!gate) return embedding.contract(first, last, found.r.data(), sums, ld, found.embedding);
+  const int64_t size = DEEPMD_ROW * ld;
+  state.part.assign(static_cast<size_t>(size), T(0));
+  embedding.contract(first, last, found.r.data(), state.part.data(), ld, found.embedding);
+  const T* gated = state.part.data();
+  if (smooth_) {
+    state.weighted_part.assign(static_cast<size_t>(size), T(0));
+    embedding.contract(first, last, found.weighted.data(), state.weighted_part.data(), ld,
+                       found.embedding);
+    gated = state.weighted_part.data();
+  }
+  for (int64_t k = 0; k < size; ++k) sums[k] += state.part[k] + gate[k % ld] * gated[k];
+}
+
+template <class T>
+void Symmetrized<T>::contract_backward(const Block& block, int64_t center, int64_t neighbor,
+                                       TwoBodyState<T>& state, const T* bar) const {
+  Neighbors<T>& found = state.neighbors[neighbor];
+  const Embedding<T>& embedding = this->embedding(block.type, neighbor);
+  const int64_t first = found.start[center], last = found.start[center + 1], ld = this->ld_;
+  const T* gate = this->gate(block.type, neighbor);
+  bool smooth = false;
+  if (gate) {
+    const int64_t size = DEEPMD_ROW * ld;
+    T* gated = sized(state.part, size);
+    for (int64_t k = 0; k < size; ++k) gated[k] = gate[k % ld] * bar[k];
+    if (smooth_) {
+      embedding.contract_backward(first, last, found.weighted.data(), gated, ld,
+                                  found.weighted_bar.data(), found.s_bar.data(), found.embedding);
+      smooth = true;
+    } else {
+      for (int64_t k = 0; k < size; ++k) gated[k] += bar[k];
+      bar = gated;
+    }
+  }
+  embedding.contract_backward(first, last, found.r.data(), bar, ld, found.r_bar.data(), nullptr,
+                              found.embedding);
+  for (int64_t e = first; smooth && e < last; ++e) {
+    T* row_bar = found.r_bar.data() + DEEPMD_ROW * e;
+    found.weight_bar[e] = 0;
+    for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
+      const T weighted = found.weighted_bar[DEEPMD_ROW * e + c];
+      row_bar[c] += found.weight[e] * weighted;
+      found.weight_bar[e] += weighted * found.r[DEEPMD_ROW * e + c];
+    }
+    row_bar[0] += found.s_bar[e];
+  }
+}
+
+template <class T>
+void Symmetrized<T>::contract_all(const Block& block, int64_t center, TwoBodyState<T>& state,
+                                  T* sums) const {
+  const int64_t nt = this->environment_.ntypes();
+  for (int64_t b = 0; b < nt; ++b) contract(block, center, b, state, sums);
+}
+
+template <class T>
+void Symmetrized<T>::contract_all_backward(const Block& block, int64_t center,
+                                           TwoBodyState<T>& state, const T* bar) const {
+  const int64_t nt = this->environment_.ntypes();
+  for (int64_t b = 0; b < nt; ++b) contract_backward(block, center, b, state, bar);
+}
+
+/** Derivatives by the switch. */
+template <class T>
+void Symmetrized<T>::add_weights(const Block& block, Neighbors<T>& found, double* gradient,
+                                 int64_t stride) const {
+  for (size_t k = 0; k < found.edge.size(); ++k) {
+    const double scale =
+        double{found.weight_bar[k]} * found.weight_slope[k] * found.slopes[DEEPMD_ROW_SLOPES * k];
+    const double* d = block.chunk.vec + 3 * found.edge[k];
+    for (int a = 0; a < 3; ++a) gradient[stride * found.edge[k] + a] += scale * d[a];
+  }
+}
+
+template <class T>
+Folded Symmetrized<T>::fold() {
+  folded_ = true;
+  Folded folded;
+  for (int64_t k = axis_ * axis_; k < this->ng_ * axis_; ++k) folded.emplace_back(k, -1);
+  for (int64_t m = 0; m < axis_; ++m) {
+    for (int64_t a = m; a < axis_; ++a) {
+      folded.emplace_back(m * axis_ + a, a == m ? -1 : a * axis_ + m);
+    }
+  }
+  return folded;
+}
+
+template <class T>
+void Symmetrized<T>::multiply(const T* sums, T* d, TwoBodyState<T>& state) const {
+  T* all = folded_ ? sized(state.product, this->ng_ * axis_) : d;
+  Kernels<T>::get().symmetrize(this->ng_, axis_, sums, this->ld_, all);
+  if (!folded_) return;
+  d = std::copy(all + axis_ * axis_, all + this->ng_ * axis_, d);
+  for (int64_t m = 0; m < axis_; ++m) {
+    d = std::copy(all + m * axis_ + m, all + (m + 1) * axis_, d);
+  }
+}
+
+template <class T>
+void Symmetrized<T>::multiply_backward(const T* sums, const T* d_bar, T* bar,
+                                       TwoBodyState<T>& state) const {
+  if (folded_) {
+    T* all = sized(state.product, this->ng_ * axis_);
+    const int64_t rest = (this->ng_ - axis_) * axis_;
+    std::copy_n(d_bar, rest, all + axis_ * axis_);
+    std::fill_n(all, axis_ * axis_, T(0));
+    const T* from = d_bar + rest;
+    for (int64_t m = 0; m < axis_; from += axis_ - m, ++m) {
+      std::copy_n(from, axis_ - m, all + m * axis_ + m);
+    }
+    d_bar = all;
+  }
+  Kernels<T>::get().symmetrize_backward(this->ng_, axis_, sums, this->ld_, d_bar, bar);
+}
+
+template <class T>
+void Symmetrized<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
+                             DescriptorState& state) const {
   auto& s = static_cast<TwoBodyState<T>&>(state);
   this->prepare(block, s);
   const EnvironmentSettings& environment = this->environment_;
-  const int64_t nt = environment.ntypes(), ld = this->ld_, size = DEEPMD_ROW * ld;
+  const int64_t ld = this->ld_, size = DEEPMD_ROW * ld;
   const bool mean = environment.has_mean(block.type);
   const T scale = static_cast<T>(1.0 / static_cast<double>(environment.nnei()));
   s.sums.assign(static_cast<size_t>(block.n * size), T(0));
+  for (Neighbors<T>& found : s.neighbors) {
+    if (weighs_) weigh(block, found);
+  }
   for (int64_t c = 0; c < block.n; ++c) {
     T* sums = s.sums.data() + c * size;
-    for (int64_t b = 0; b < nt; ++b) {
-      const Neighbors<T>& found = s.neighbors[b];
-      this->embedding(block.type, b)
-          .contract(found.start[c], found.start[c + 1], found.r.data(), sums, ld, found.embedding);
-      if (!mean) continue;
-      const T missing = static_cast<T>(environment.sel(b) - static_cast<double>(found.slots[c]));
-      const T* empty = empty_.data() + (block.type * nt + b) * size;
-      for (int64_t k = 0; k < size; ++k) sums[k] += missing * empty[k];
-    }
+    contract_all(block, c, s, sums);
+    if (mean) add_empty(block, c, s, sums);
     for (int64_t k = 0; k < size; ++k) sums[k] *= scale;
-    Kernels<T>::get().symmetrize(this->ng_, axis_, sums, ld, d + c * ldd);
+    multiply(sums, d + c * ldd, s);
     if (!rotation) continue;
     for (int64_t m = 0; m < this->ng_; ++m) {
       for (int64_t a = 0; a < 3; ++a) *rotation++ = sums[(a + 1) * ld + m];
@@ -190,40 +339,70 @@ void SeA<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
 }
 
 template <class T>
-void SeA<T>::backward(const Block& block, const T* d_bar, int64_t ldd, const T* rotation_bar,
-                      double* gradient, int64_t stride, DescriptorState& state) const {
+void Symmetrized<T>::backward(const Block& block, const T* d_bar, int64_t ldd,
+                              const T* rotation_bar, double* gradient, int64_t stride,
+                              DescriptorState& state) const {
   auto& s = static_cast<TwoBodyState<T>&>(state);
   const EnvironmentSettings& environment = this->environment_;
-  const int64_t nt = environment.ntypes(), ld = this->ld_, size = DEEPMD_ROW * ld;
+  const int64_t ld = this->ld_, size = DEEPMD_ROW * ld;
   const T scale = static_cast<T>(1.0 / static_cast<double>(environment.nnei()));
   s.bar.assign(static_cast<size_t>(size), T(0));
   for (Neighbors<T>& found : s.neighbors) {
-    sized(found.r_bar, static_cast<int64_t>(found.edge.size()) * DEEPMD_ROW);
+    const auto n = static_cast<int64_t>(found.edge.size());
+    sized(found.r_bar, n * DEEPMD_ROW);
+    if (weighs_) sized(found.weight_bar, n);
+    if (!smooth_) continue;
+    sized(found.weighted_bar, n * DEEPMD_ROW);
+    sized(found.s_bar, n);
   }
   for (int64_t c = 0; c < block.n; ++c) {
     T* bar = s.bar.data();
-    Kernels<T>::get().symmetrize_backward(this->ng_, axis_, s.sums.data() + c * size, ld,
-                                          d_bar + c * ldd, bar);
+    multiply_backward(s.sums.data() + c * size, d_bar + c * ldd, bar, s);
     if (rotation_bar) {
       for (int64_t m = 0; m < this->ng_; ++m) {
         for (int64_t a = 0; a < 3; ++a) bar[(a + 1) * ld + m] += *rotation_bar++;
       }
     }
     for (int64_t k = 0; k < size; ++k) bar[k] *= scale;
-    for (int64_t b = 0; b < nt; ++b) {
-      Neighbors<T>& found = s.neighbors[b];
-      this->embedding(block.type, b)
-          .contract_backward(found.start[c], found.start[c + 1], found.r.data(), bar, ld,
-                             found.r_bar.data(), found.embedding);
-    }
+    contract_all_backward(block, c, s, bar);
   }
-  for (const Neighbors<T>& found : s.neighbors) {
+  for (Neighbors<T>& found : s.neighbors) {
+    if (weighs_) add_weights(block, found, gradient, stride);
     environment.add_gradient(block, found, gradient, stride);
   }
 }
 
 template <class T>
-SeR<T>::SeR(const Node& node, Packings& packings) : TwoBody<T>(node, packings, 1) {
+SeA<T>::SeA(const Node& node, Packings& packings, const View& view)
+    : Symmetrized<T>(node, EnvironmentSettings(node, packings, view, false, DEEPMD_ROW)) {
+  this->read_typed(node);
+  this->check_axis(node);
+  const EnvironmentSettings& environment = this->environment_;
+  for (int64_t a = 0; a < environment.ntypes(); ++a) {
+    for (int64_t b = 0; b < environment.ntypes(); ++b) {
+      empty_.emplace_back();
+      if (!environment.has_mean(a)) continue;
+      empty_.back() = this->empty_term(a, this->embedding(a, b).at(environment.empty(a)[0]));
+    }
+  }
+}
+
+template <class T>
+void SeA<T>::add_empty(const Block& block, int64_t center, const TwoBodyState<T>& state,
+                       T* sums) const {
+  const int64_t nt = this->environment_.ntypes();
+  for (int64_t b = 0; b < nt; ++b) {
+    const auto taken = static_cast<double>(state.neighbors[b].slots[center]);
+    const T missing = static_cast<T>(this->environment_.sel(b) - taken);
+    const std::vector<T>& empty = empty_[block.type * nt + b];
+    for (size_t k = 0; k < empty.size(); ++k) sums[k] += missing * empty[k];
+  }
+}
+
+template <class T>
+SeR<T>::SeR(const Node& node, Packings& packings, const View& view)
+    : TwoBody<T>(EnvironmentSettings(node, packings, view, false, 1)) {
+  this->read_typed(node);
   const int64_t nt = this->environment_.ntypes();
   for (int64_t a = 0; a < nt; ++a) {
     for (int64_t b = 0; b < nt; ++b) {
@@ -284,15 +463,19 @@ void SeR<T>::backward(const Block& block, const T* d_bar, int64_t ldd, const T* 
   }
 }
 
-template <class T>
-std::unique_ptr<Descriptor<T>> read_descriptor(const Node& node, Packings& packings) {
-  const auto type = node.get<std::string>("type");
-  if (type == "se_e2_a" || type == "se_a") return std::make_unique<SeA<T>>(node, packings);
-  if (type == "se_r" || type == "se_e2_r") return std::make_unique<SeR<T>>(node, packings);
-  node.unknown("the descriptor \"" + type + "\"");
-}
-
-template std::unique_ptr<Descriptor<double>> read_descriptor(const Node&, Packings&);
-template std::unique_ptr<Descriptor<float>> read_descriptor(const Node&, Packings&);
+template void EnvironmentSettings::find(const Block&, int64_t, Neighbors<double>&) const;
+template void EnvironmentSettings::find(const Block&, int64_t, Neighbors<float>&) const;
+template void EnvironmentSettings::add_gradient(const Block&, const Neighbors<double>&, double*,
+                                                int64_t) const;
+template void EnvironmentSettings::add_gradient(const Block&, const Neighbors<float>&, double*,
+                                                int64_t) const;
+template class TwoBody<double>;
+template class TwoBody<float>;
+template class Symmetrized<double>;
+template class Symmetrized<float>;
+template class SeA<double>;
+template class SeA<float>;
+template class SeR<double>;
+template class SeR<float>;
 
 }  // namespace deepmd::native

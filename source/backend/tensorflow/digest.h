@@ -2,13 +2,9 @@
 /** The checksum at the end of frozen graphs, as deepmd/graphs/ours.py writes it. */
 #pragma once
 
-#include <string>
 #include <string_view>
 
 namespace deepmd::tensorflow_backend {
-
-/** SHA-256 of bytes, as 64 hexadecimal digits (FIPS 180-4). */
-std::string sha256(std::string_view bytes);
 
 /**
  * Refuse a graph whose last node is not the checksum of what is before it.

@@ -4,6 +4,7 @@
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,11 +35,11 @@ COMPRESSED = sorted(path.stem for path in (REFERENCE / "compressed").glob("*.pth
 CASES = {case["name"]: case for case in manifest()["cases"]}
 
 
-def without_length(node):
-    """Drop where a pair table ended in its file: the splines go on to the cutoff."""
+def of_splines(node):
+    """Drop what is not stored of a pair table: its numbers, and where it ended; its splines are."""
     if isinstance(node, dict):
-        return {k: without_length(v) for k, v in node.items() if k != "rmax"}
-    return [without_length(v) for v in node] if isinstance(node, list) else node
+        return {k: of_splines(v) for k, v in node.items() if k not in ("rmax", "vdata")}
+    return [of_splines(v) for v in node] if isinstance(node, list) else node
 
 
 @pytest.mark.golden
@@ -46,7 +47,7 @@ def without_length(node):
 def test_the_model_is_that_of_the_neutral_file(name):
     found = read_pth(REFERENCE / "models" / f"{name}.pth")
     known = Model.deserialize(load_model(REFERENCE / "models" / f"{name}.dp")["model"])
-    want, have = (without_length(x) for x in (known.serialize(), found["model"]))
+    want, have = (of_splines(x) for x in (known.serialize(), found["model"]))
     assert difference(want, have) is None
     assert found["model_def_script"]["type_map"] == known.get_type_map()
 
@@ -56,7 +57,7 @@ def test_the_model_is_that_of_the_neutral_file(name):
 def test_a_compressed_model_gives_its_values(name):
     model = Model.deserialize(read_pth(REFERENCE / "compressed" / f"{name}.pth")["model"])
     assert model.info().compressed
-    found = evaluate_joined(DeepEval.from_evaluator(NumPyEvaluator(model)), CASES[name], ())
+    found = evaluate_joined(DeepEval.from_evaluator(NumPyEvaluator(model)), CASES[name], (), ())
     with np.load(REFERENCE / "compressed" / f"{name}.npz") as stored:
         for given, results in found.items():
             want = stored[f"{given}/out/energy"]
@@ -82,6 +83,19 @@ def test_deep_pot_opens_it_and_converts_it(tmp_path):
         np.testing.assert_allclose(again[1], force, atol=1e-12)
 
 
+RELEASES = Path(__file__).resolve().parents[2] / "golden" / "releases"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RELEASES.glob("*.pth")))
+def test_files_of_earlier_releases(name):
+    with np.load(RELEASES / "values.npz") as stored:
+        frame = [stored[key] for key in ("coord", "box", "atype")]
+        want = {key: stored[f"{name}/{key}"] for key in ("energy", "force")}
+    energy, force, _ = DeepPot(RELEASES / f"{name}.pth").eval(*frame)
+    np.testing.assert_allclose(energy, want["energy"], rtol=1e-12)
+    np.testing.assert_allclose(force, want["force"], rtol=0, atol=1e-10)
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 
@@ -104,7 +118,7 @@ def test_every_component_from_section_and_state(name, tmp_path):
     model = random_model(name, tmp_path)
     state = state_of(model.serialize(), "model.A.")
     again = model_of_state(section, state, "model.A.")
-    want, have = (without_length(m.serialize()) for m in (model, again))
+    want, have = (of_splines(m.serialize()) for m in (model, again))
     assert difference(want, have) is None
 
 

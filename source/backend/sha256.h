@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace deepmd::native {
+namespace deepmd::backend {
 
 class Sha256 {
  public:
@@ -25,4 +25,4 @@ class Sha256 {
   uint64_t total_ = 0;
 };
 
-}  // namespace deepmd::native
+}  // namespace deepmd::backend

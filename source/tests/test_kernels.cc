@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** The kernels of the native engine against plain loops and finite differences, at odd sizes. */
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <tuple>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+extern "C" {
+extern const deepmd_kernels_f64 deepmd_kernels_f64_generic;
+extern const deepmd_kernels_f32 deepmd_kernels_f32_generic;
+}
+
+namespace {
+
+template <class T>
+struct Traits;
+template <>
+struct Traits<double> {
+  using Kernels = deepmd_kernels_f64;
+  using Layer = deepmd_layer_f64;
+  using Table = deepmd_table_f64;
+  static constexpr double tolerance = 1e-13;
+};
+template <>
+struct Traits<float> {
+  using Kernels = deepmd_kernels_f32;
+  using Layer = deepmd_layer_f32;
+  using Table = deepmd_table_f32;
+  static constexpr double tolerance = 1e-5;
+};
+
+/** The functions that any processor runs, and those that are chosen for this one. */
+std::vector<const deepmd_kernels_f64*> all_of(double) {
+  return {&deepmd_kernels_f64_generic, deepmd_kernels_for_f64()};
+}
+std::vector<const deepmd_kernels_f32*> all_of(float) {
+  return {&deepmd_kernels_f32_generic, deepmd_kernels_for_f32()};
+}
+
+template <class T>
+std::vector<T> random_numbers(size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<T> numbers(n);
+  for (T& x : numbers) x = static_cast<T>(normal(generator));
+  return numbers;
+}
+
+template <class T>
+class Kernels : public testing::Test {};
+using Precisions = testing::Types<double, float>;
+TYPED_TEST_SUITE(Kernels, Precisions);
+
+TYPED_TEST(Kernels, Multiply) {
+  using T = TypeParam;
+  using Sizes = std::tuple<int64_t, int64_t, int64_t>;
+  for (const auto* kernels : all_of(T())) {
+    for (const auto& [m, n, k] : {Sizes{0, 3, 2}, Sizes{1, 1, 1}, Sizes{3, 0, 2}, Sizes{2, 3, 0},
+                                  Sizes{5, 17, 3}, Sizes{13, 33, 7}, Sizes{7, 9, 1100}}) {
+      const auto a = random_numbers<T>(static_cast<size_t>(m * k), 1);
+      const auto b = random_numbers<T>(static_cast<size_t>(k * n), 2);
+      for (const int transposed : {0, 1}) {
+        std::vector<T> packed(static_cast<size_t>(kernels->packed_size(k, n)));
+        kernels->pack(k, n, b.data(), transposed ? k : n, transposed, packed.data());
+        for (const int add : {0, 1}) {
+          std::vector<T> c(static_cast<size_t>(m * n), T(2));
+          kernels->multiply(m, n, k, a.data(), k, packed.data(), c.data(), n, add);
+          for (int64_t i = 0; i < m; ++i) {
+            for (int64_t j = 0; j < n; ++j) {
+              double want = 2.0 * add, size = 1.0;
+              for (int64_t p = 0; p < k; ++p) {
+                const double term = double{a[i * k + p]} * b[transposed ? j * k + p : p * n + j];
+                want += term;
+                size += std::abs(term);
+              }
+              EXPECT_NEAR(c[i * n + j], want, Traits<T>::tolerance * size);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(Kernels, ActivationsHaveTheirSlopes) {
+  using T = TypeParam;
+  constexpr int64_t width = 5;
+  const double step = 1e-5;
+  for (const auto* kernels : all_of(T())) {
+    const int64_t ld = 2 * kernels->lanes;
+    for (int32_t kind = DEEPMD_LINEAR; kind <= DEEPMD_SILUT; ++kind) {
+      typename Traits<T>::Layer layer{kind, 0, 1.5, width, nullptr, nullptr};
+      std::vector<T> z(static_cast<size_t>(4 * ld), T(0)), y = z, slope = z, x = z;
+      const std::vector<double> places = {-30.0, -7.3, -1.1, -0.2, 0.3, 1.3, 1.7, 5.2, 6.4, 25.0};
+      for (int64_t k = 0; k < 10; ++k) z[k / width * ld + k % width] = static_cast<T>(places[k]);
+      kernels->activate(&layer, 2, z.data(), x.data(), width, y.data(), slope.data(), ld);
+      // The same in double precision, beside the places.
+      std::vector<double> near(static_cast<size_t>(2 * deepmd_kernels_f64_generic.lanes * 20));
+      const deepmd_layer_f64 plain{kind, 0, 1.5, 1, nullptr, nullptr};
+      const int64_t row = 2 * deepmd_kernels_f64_generic.lanes;
+      for (int64_t k = 0; k < 10; ++k) {
+        near[row * (2 * k)] = places[k] - step;
+        near[row * (2 * k + 1)] = places[k] + step;
+      }
+      std::vector<double> at = near;
+      deepmd_kernels_f64_generic.activate(&plain, 20, near.data(), near.data(), row, at.data(),
+                                          nullptr, row);
+      for (int64_t k = 0; k < 10; ++k) {
+        const double low = at[row * (2 * k)], high = at[row * (2 * k + 1)];
+        const int64_t here = k / width * ld + k % width;
+        EXPECT_NEAR(y[here], (low + high) / 2.0, 1e-5) << kind << " " << places[k];
+        EXPECT_NEAR(slope[here], (high - low) / (2.0 * step), 2e-5) << kind << " " << places[k];
+      }
+    }
+    typename Traits<T>::Layer layer{DEEPMD_TANH, 0, 0.0, width, nullptr, nullptr};
+    std::vector<T> z(static_cast<size_t>(ld), T(0)), y = z;
+    z[1] = static_cast<T>(NAN);
+    z[2] = static_cast<T>(-INFINITY);
+    z[3] = static_cast<T>(1e-3);
+    kernels->activate(&layer, 1, z.data(), z.data(), width, y.data(), nullptr, ld);
+    EXPECT_TRUE(std::isnan(y[1]));
+    EXPECT_EQ(y[2], T(-1));
+    EXPECT_NEAR(y[3] / std::tanh(double{z[3]}), 1.0, Traits<T>::tolerance);
+  }
+}
+
+/** A table of polynomials, and the functions that it stands for. */
+template <class T>
+struct Tabulated {
+  static constexpr int64_t rows = 9, width = 11;
+  std::vector<T> data = random_numbers<T>(static_cast<size_t>(rows * width * 6), 3);
+  std::vector<T> packed;
+  typename Traits<T>::Table table{};
+
+  explicit Tabulated(const typename Traits<T>::Kernels& kernels) {
+    packed.resize(static_cast<size_t>(kernels.table_size(rows, width)));
+    kernels.table_pack(rows, width, data.data(), packed.data());
+    // Five intervals of 0.25 from -0.5, four of 0.5 beyond 0.75.
+    table = {packed.data(), rows, width, -0.5, 0.75, 2.75, 0.25, 0.5, 0};
+  }
+
+  double value(int64_t m, double s) const {
+    const double inside = std::min(std::max(s, -0.5), 2.75);
+    int64_t row = inside >= 0.75 ? 5 + static_cast<int64_t>((inside - 0.75) / 0.5)
+                                 : static_cast<int64_t>((inside + 0.5) / 0.25);
+    row = std::min(row, rows - 1);
+    const double begin = row >= 5 ? 0.75 + 0.5 * static_cast<double>(row - 5)
+                                  : -0.5 + 0.25 * static_cast<double>(row);
+    const T* a = data.data() + (row * width + m) * 6;
+    double v = 0.0, d = 0.0;
+    for (int k = 5; k >= 0; --k) v = v * (inside - begin) + a[k];
+    for (int k = 5; k >= 1; --k) d = d * (inside - begin) + k * double{a[k]};
+    return v + d * (s - inside);
+  }
+};
+
+TYPED_TEST(Kernels, TablesAreContracted) {
+  using T = TypeParam;
+  for (const auto* kernels : all_of(T())) {
+    const Tabulated<T> tabulated(*kernels);
+    const int64_t width = tabulated.width,
+                  ld = 4 * kernels->lanes > width ? 4 * kernels->lanes : 12;
+    for (const int64_t n : {0, 1, 7}) {
+      auto r = random_numbers<T>(static_cast<size_t>(4 * n), 4);
+      const std::vector<double> places = {0.1, -1.3, 3.1, 0.76, -0.49, 2.74, 1.2};
+      for (int64_t e = 0; e < n; ++e) r[4 * e] = static_cast<T>(places[e]);
+      std::vector<int32_t> row(static_cast<size_t>(n + 1));
+      std::vector<T> place(row.size()), beyond(row.size()), s_bar(row.size());
+      kernels->table_places(&tabulated.table, n, r.data(), 4, row.data(), place.data(),
+                            beyond.data());
+      std::vector<T> sums(static_cast<size_t>(4 * ld), T(0));
+      kernels->table_contract(&tabulated.table, n, row.data(), place.data(), beyond.data(),
+                              r.data(), sums.data(), ld);
+      auto bar = random_numbers<T>(static_cast<size_t>(4 * ld), 5);
+      for (int64_t c = 0; c < 4; ++c) std::fill_n(bar.begin() + c * ld + width, ld - width, T(0));
+      std::vector<T> r_bar(static_cast<size_t>(4 * n + 1));
+      kernels->table_contract_backward(&tabulated.table, n, row.data(), place.data(), beyond.data(),
+                                       r.data(), bar.data(), ld, r_bar.data(), s_bar.data());
+      const auto product = [&](int64_t e, double s) {
+        double total = 0.0;
+        for (int64_t m = 0; m < width; ++m) {
+          for (int64_t c = 0; c < 4; ++c) {
+            total += tabulated.value(m, s) * r[4 * e + c] * bar[c * ld + m];
+          }
+        }
+        return total;
+      };
+      for (int64_t c = 0; c < 4; ++c) {
+        for (int64_t m = 0; m < width; ++m) {
+          double want = 0.0;
+          for (int64_t e = 0; e < n; ++e) want += tabulated.value(m, r[4 * e]) * r[4 * e + c];
+          EXPECT_NEAR(sums[c * ld + m], want, 1e3 * Traits<T>::tolerance);
+        }
+        for (int64_t e = 0; e < n; ++e) {
+          double want = 0.0;
+          for (int64_t m = 0; m < width; ++m) {
+            want += tabulated.value(m, r[4 * e]) * bar[c * ld + m];
+          }
+          EXPECT_NEAR(r_bar[4 * e + c], want, 1e3 * Traits<T>::tolerance);
+        }
+      }
+      for (int64_t e = 0; e < n; ++e) {
+        const double s = r[4 * e], slope = (product(e, s + 1e-6) - product(e, s - 1e-6)) / 2e-6;
+        EXPECT_NEAR(s_bar[e], slope, 1e-3 * (1.0 + std::abs(slope)));
+      }
+    }
+  }
+}
+
+TYPED_TEST(Kernels, SymmetrizedSumsHaveTheirDerivatives) {
+  using T = TypeParam;
+  for (const auto* kernels : all_of(T())) {
+    const int64_t width = 13, ld = 2 * kernels->lanes > width ? 2 * kernels->lanes : 16;
+    for (const int64_t axis : {1, 3, 8, 13}) {
+      auto sums = random_numbers<T>(static_cast<size_t>(4 * ld), 6);
+      const auto bar = random_numbers<T>(static_cast<size_t>(width * axis), 7);
+      std::vector<T> d(bar.size()), sums_bar(sums.size(), T(0));
+      kernels->symmetrize(width, axis, sums.data(), ld, d.data());
+      kernels->symmetrize_backward(width, axis, sums.data(), ld, bar.data(), sums_bar.data());
+      for (int64_t m = 0; m < width; ++m) {
+        for (int64_t a = 0; a < axis; ++a) {
+          double want = 0.0;
+          for (int64_t c = 0; c < 4; ++c) want += double{sums[c * ld + m]} * sums[c * ld + a];
+          EXPECT_NEAR(d[m * axis + a], want, 1e2 * Traits<T>::tolerance);
+        }
+        for (int64_t c = 0; c < 4; ++c) {
+          double want = 0.0;
+          for (int64_t a = 0; a < axis; ++a) want += double{bar[m * axis + a]} * sums[c * ld + a];
+          for (int64_t o = 0; m < axis && o < width; ++o) {
+            want += double{bar[o * axis + m]} * sums[c * ld + o];
+          }
+          EXPECT_NEAR(sums_bar[c * ld + m], want, 1e2 * Traits<T>::tolerance);
+        }
+      }
+    }
+  }
+}
+
+TEST(Kernels, EnvironmentRowsHaveTheirDerivatives) {
+  const std::vector<double> vec = {0.3, 0.1,  -0.2, 1.9, -1.2, 0.4, 0.5, 2.5,
+                                   1.1, -3.0, 2.4,  2.9, 4.0,  0.0, 0.0};
+  const std::vector<int64_t> edge = {4, 0, 1, 3, 2};
+  const deepmd_environment settings{4.0, 0.5, 0.01, {0.1, 0.0, 0.2, 0.0}, {2.0, 3.0, 4.0, 5.0}};
+  for (const auto* kernels : all_of(0.0)) {
+    const auto bar = random_numbers<double>(20, 8);
+    const auto product = [&](const std::vector<double>& at) {
+      std::vector<double> r(20), slopes(20);
+      kernels->environment(&settings, 5, edge.data(), at.data(), r.data(), slopes.data());
+      double total = 0.0;
+      for (size_t k = 0; k < 20; ++k) total += r[k] * bar[k];
+      return total;
+    };
+    std::vector<double> r(20), slopes(20), gradient(15, 1.0);
+    kernels->environment(&settings, 5, edge.data(), vec.data(), r.data(), slopes.data());
+    kernels->environment_backward(&settings, 5, edge.data(), vec.data(), slopes.data(), bar.data(),
+                                  gradient.data(), 3);
+    EXPECT_DOUBLE_EQ(r[0], -0.2);  // at the cutoff
+    for (size_t k = 0; k < 15; ++k) {
+      auto low = vec, high = vec;
+      low[k] -= 1e-6;
+      high[k] += 1e-6;
+      const double slope = (product(high) - product(low)) / 2e-6;
+      EXPECT_NEAR(gradient[k] - 1.0, slope, 1e-6 * (1.0 + std::abs(slope)));
+    }
+    kernels->environment(&settings, 0, nullptr, nullptr, nullptr, nullptr);
+  }
+}
+
+}  // namespace
