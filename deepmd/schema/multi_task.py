@@ -3,6 +3,7 @@
 
 import copy
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -246,12 +247,14 @@ def one_branch(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def path_in_whole(where: str | None, name: str, uses: Mapping[str, str]) -> str | None:
+def path_in_whole(
+    where: str | os.PathLike[str] | None, name: str, uses: Mapping[str, str]
+) -> str | None:
     """Return the path in the input of a path in :func:`one_branch`.
 
     Parameters
     ----------
-    where : str or None
+    where : path or None
     name : str
         The branch.
     uses : mapping of str to str
@@ -260,6 +263,7 @@ def path_in_whole(where: str | None, name: str, uses: Mapping[str, str]) -> str 
     """
     if where is None:
         return None
+    where = os.fspath(where)
     inside = {
         "model": f"model/model_dict/{name}",
         "loss": f"loss_dict/{name}",
@@ -274,8 +278,9 @@ def path_in_whole(where: str | None, name: str, uses: Mapping[str, str]) -> str 
     return shared_path(where, uses)
 
 
-def shared_path(where: str | None, uses: Mapping[str, str]) -> str | None:
+def shared_path(where: str | os.PathLike[str] | None, uses: Mapping[str, str]) -> str | None:
     """Return the path in ``shared_dict`` of a path inside of a part that a branch names."""
+    where = None if where is None else os.fspath(where)
     for given, meant in uses.items():
         if where is not None and (where == given or where.startswith(given + "/")):
             return meant + where[len(given) :]

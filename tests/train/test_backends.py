@@ -85,10 +85,14 @@ def test_backends_agree_in_the_first_steps(work, run, backend):
         np.testing.assert_allclose(a[k], b[k], rtol=1e-8, atol=1e-9, err_msg=k)
 
 
+@pytest.mark.parametrize(
+    "backend",
+    # JAX compiles several programs for each task.
+    ["pytorch", "tensorflow", pytest.param("jax", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_branches_agree_and_continue(work, run, backend, request):
     """Two tasks, with shared parameters and with own ones; a restart is exact."""
-    if backend.key == "dpmodel":
-        pytest.skip("the others are compared with it")
     if backend.key == "tensorflow":
         request.getfixturevalue("eager_functions")
     config, path = two_branches({"neuron": [4], "seed": 2}), paths(work, backend)
