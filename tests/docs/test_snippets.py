@@ -61,12 +61,13 @@ def test_python(page, tmp_path, monkeypatch, request, capsys):
 
 @pytest.mark.parametrize("text", JSON)
 def test_json_is_accepted(text):
-    whole = json.loads(text) if text.startswith("{") else None
-    if whole is None:
-        part = json.loads("{" + text + "}")
-        whole = load_input(EXAMPLE)
-        for key, value in part.items():
-            (whole if key in SECTIONS else whole["model"])[key] = value
+    part = json.loads(text if text.startswith("{") else "{" + text + "}")
+    whole = part if "model" in part else load_input(EXAMPLE)
+    for key, value in part.items() if whole is not part else ():
+        if key in SECTIONS:
+            whole[key] = {**whole.get(key, {}), **value}
+        else:
+            whole["model"][key] = value
     normalize(whole)
 
 
