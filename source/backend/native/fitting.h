@@ -34,14 +34,9 @@ struct FittingState {
 template <class T>
 class Fitting {
  public:
-  /**
-   * `model` has the statistics that are applied; `width` numbers of the
-   * descriptor are left after those that are `folded`.
-   */
+  /** `out` is the model, whose statistics are applied. */
   Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t width,
-          int64_t rotation_width, const Folded& folded);
-  /** Whether the networks of a fitting take inputs that are folded. */
-  static bool may_fold(const Node& node);
+          int64_t rotation_width);
 
   const OutputFacts& output() const { return output_; }
   std::vector<InputFacts> inputs() const;

@@ -37,9 +37,8 @@ class Standard : public AtomicModel {
   Standard(const Node& node, Packings& packings)
       : AtomicModel(node, packings),
         descriptor_(descriptor_as<T>(node["descriptor"], packings)),
-        folded_(Fitting<T>::may_fold(node["fitting"]) ? descriptor_->fold() : Folded{}),
         fitting_(node["fitting"], node, ntypes(), descriptor_->width(),
-                 descriptor_->rotation_width(), folded_),
+                 descriptor_->rotation_width()),
         single_(has_single(node["descriptor"]) || is_single(node["fitting"])) {}
 
   Reach reach() const override { return descriptor_->reach(); }
@@ -97,7 +96,6 @@ class Standard : public AtomicModel {
   }
 
   std::unique_ptr<Descriptor<T>> descriptor_;
-  Folded folded_;
   Fitting<T> fitting_;
   bool single_;
 };
