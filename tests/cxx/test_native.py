@@ -3,6 +3,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -143,3 +146,45 @@ def test_not_a_number(library):
     with pytest.raises(c_api.CError, match="finite"):
         pot.compute(**given)
     pot.close()
+
+
+DAMAGE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = sys.argv[3:]
+from cxx import c_api
+
+library = c_api.load(Path(sys.argv[1]))
+data = np.frombuffer(Path(sys.argv[2]).read_bytes(), np.uint8)
+opened = 0
+for seed in range(200):
+    rng = np.random.default_rng(seed)
+    damaged = data.copy()
+    # Half of the damage lies where the structure of the file is, half of it anywhere.
+    places = np.concatenate([rng.integers(0, 4096, 3), rng.integers(0, len(data), 3)])
+    damaged[places] = rng.integers(0, 256, 6)
+    path = Path(sys.argv[2]).with_name("damaged.dp")
+    path.write_bytes(damaged.tobytes())
+    try:
+        pot = c_api.Handle(library, "DeepPot", path)
+        pot.compute(np.ones((1, 9)) * np.arange(9), None, np.zeros(3, np.int32))
+        pot.close()
+        opened += 1
+    except c_api.CError as error:
+        assert "damaged.dp" in str(error) or "frame" in str(error), error
+print("opened", opened)
+"""
+
+
+def test_damaged_bytes(tmp_path):
+    """Files with random bytes are refused or opened; the process goes on."""
+    source = tmp_path / "model.dp"
+    shutil.copy(cases.path(cases.named("se_e2_a_twoside"), "dp"), source)
+    folders = [str(Path(__file__).parents[1]), *sys.path]
+    command = [sys.executable, "-c", DAMAGE, str(LIBRARY), str(source), *folders]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "opened" in done.stdout

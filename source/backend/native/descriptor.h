@@ -38,6 +38,8 @@ class Descriptor {
   virtual int64_t width() const = 0;
   /** Rows of the equivariant part; 0: there is none. */
   virtual int64_t rotation_width() const { return 0; }
+  /** Write equal numbers once from now on, and say which they are; empty: there are none. */
+  virtual Folded fold() { return {}; }
   /** Centers per block that suit the caches. */
   virtual int64_t block() const { return 128; }
   virtual std::unique_ptr<DescriptorState> state() const = 0;

@@ -27,7 +27,7 @@ std::vector<double> per_type(const Node& model, const char* name, int64_t ntypes
 
 template <class T>
 Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t width,
-                    int64_t rotation_width)
+                    int64_t rotation_width, const Folded& folded)
     : ntypes_(ntypes), width_(width), ng_(rotation_width) {
   const auto type = node.text("type");
   output_.name = node.text("var_name", type == "ener" ? "energy" : type);
@@ -58,7 +58,7 @@ Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t
   for (int64_t t = 0; t < count; ++t) {
     // TensorFlow has no networks for types that are not predicted.
     if (present[t].is_null()) excluded_[t] = 1;
-    networks_.emplace_back(present[t].is_null() ? *first : present[t]);
+    networks_.emplace_back(present[t].is_null() ? *first : present[t], folded);
     if (networks_.back().n_in() != n_in_) node.fail("has networks of another input width");
     if (networks_.back().n_out() != networks_.front().n_out()) node.fail("has several widths");
   }
@@ -84,6 +84,15 @@ Fitting<T>::Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t
     }
   }
   read_statistics(node, model);
+}
+
+template <class T>
+bool Fitting<T>::may_fold(const Node& node) {
+  const Node networks = node["nets"]["networks"];
+  for (size_t k = 0; k < networks.size(); ++k) {
+    if (!networks[k].is_null() && Network<T>::adds_input(networks[k])) return false;
+  }
+  return true;
 }
 
 template <class T>

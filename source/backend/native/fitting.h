@@ -34,9 +34,14 @@ struct FittingState {
 template <class T>
 class Fitting {
  public:
-  /** `out` is the model, whose statistics are applied. */
+  /**
+   * `model` has the statistics that are applied; `width` numbers of the
+   * descriptor are left after those that are `folded`.
+   */
   Fitting(const Node& node, const Node& model, int64_t ntypes, int64_t width,
-          int64_t rotation_width);
+          int64_t rotation_width, const Folded& folded);
+  /** Whether the networks of a fitting take inputs that are folded. */
+  static bool may_fold(const Node& node);
 
   const OutputFacts& output() const { return output_; }
   std::vector<InputFacts> inputs() const;

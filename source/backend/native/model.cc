@@ -37,8 +37,9 @@ class Standard : public AtomicModel {
   Standard(const Node& node, Packings& packings)
       : AtomicModel(node, packings),
         descriptor_(descriptor_as<T>(node["descriptor"], packings)),
+        folded_(Fitting<T>::may_fold(node["fitting"]) ? descriptor_->fold() : Folded{}),
         fitting_(node["fitting"], node, ntypes(), descriptor_->width(),
-                 descriptor_->rotation_width()),
+                 descriptor_->rotation_width(), folded_),
         single_(has_single(node["descriptor"]) || is_single(node["fitting"])) {}
 
   Reach reach() const override { return descriptor_->reach(); }
@@ -96,6 +97,7 @@ class Standard : public AtomicModel {
   }
 
   std::unique_ptr<Descriptor<T>> descriptor_;
+  Folded folded_;
   Fitting<T> fitting_;
   bool single_;
 };

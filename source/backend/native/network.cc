@@ -50,7 +50,7 @@ bool is_single(const Node& node) {
 }
 
 template <class T>
-Dense<T>::Dense(const Node& node) {
+Dense<T>::Dense(const Node& node, const Folded& folded) {
   const Node variables = node["@variables"];
   const Array& w = variables["w"].array();
   if (w.shape.size() != 2 || w.shape[0] < 1 || w.shape[1] < 1) node.fail("has no matrix w");
@@ -69,7 +69,22 @@ Dense<T>::Dense(const Node& node) {
   };
   bias_ = vector("b");
   step_ = vector("idt");
-  set_weights(w.values(), n_in_);
+  const std::vector<double> all = w.values();
+  if (folded.empty()) {
+    set_weights(all, n_in_);
+    return;
+  }
+  int64_t taken = 0;
+  for (const auto& pair : folded) taken += pair.second < 0 ? 1 : 2;
+  if (layer_.copies != 0 || taken > n_in_) node.fail("does not fit the descriptor");
+  std::vector<double> fewer;
+  for (const auto& [one, other] : folded) {
+    for (int64_t q = 0; q < n_out(); ++q) {
+      fewer.push_back(all[one * n_out() + q] + (other < 0 ? 0.0 : all[other * n_out() + q]));
+    }
+  }
+  fewer.insert(fewer.end(), all.begin() + taken * n_out(), all.end());
+  set_weights(fewer, static_cast<int64_t>(fewer.size()) / n_out());
 }
 
 template <class T>
@@ -108,13 +123,23 @@ void Dense<T>::fix_inputs(const Node& node, int64_t first, const std::vector<dou
 }
 
 template <class T>
-Network<T>::Network(const Node& node) {
+Network<T>::Network(const Node& node, const Folded& folded) {
   const Node layers = node["layers"];
-  for (size_t k = 0; k < layers.size(); ++k) layers_.emplace_back(layers[k]);
+  for (size_t k = 0; k < layers.size(); ++k) {
+    layers_.emplace_back(layers[k], k == 0 ? folded : Folded{});
+  }
   if (layers_.empty()) node.fail("has no layers");
   for (size_t k = 1; k < layers_.size(); ++k) {
     if (layers_[k].n_in() != layers_[k - 1].n_out()) node.fail("has layers that do not fit");
   }
+}
+
+template <class T>
+bool Network<T>::adds_input(const Node& node) {
+  const Node first = node["layers"][0];
+  const std::vector<int64_t>& shape = first["@variables"]["w"].array().shape;
+  return first.flag("resnet", false) &&
+         (shape.size() != 2 || shape[1] == shape[0] || shape[1] == 2 * shape[0]);
 }
 
 template <class T>

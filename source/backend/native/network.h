@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dictionary.h"
@@ -46,11 +47,18 @@ T* sized(std::vector<T>& buffer, int64_t n) {
   return buffer.data();
 }
 
+/**
+ * Inputs of which some are equal: for each that is left the number of one, and
+ * of another that is the same, or -1. Weights of equal inputs are added up.
+ */
+using Folded = std::vector<std::pair<int64_t, int64_t>>;
+
 /** A dense layer; see deepmd/dpmodel/nn/layers.py. */
 template <class T>
 class Dense {
  public:
-  explicit Dense(const Node& node);
+  /** `folded`: of the first inputs; those beyond are taken as they are. */
+  explicit Dense(const Node& node, const Folded& folded = {});
 
   int64_t n_in() const { return n_in_; }
   int64_t n_out() const { return layer_.width; }
@@ -83,7 +91,9 @@ template <class T>
 class Network {
  public:
   /** From a dictionary of an embedding or fitting network. */
-  explicit Network(const Node& node);
+  explicit Network(const Node& node, const Folded& folded = {});
+  /** Whether the first layer of a network adds its input to its output. */
+  static bool adds_input(const Node& node);
 
   int64_t n_in() const { return layers_.front().n_in(); }
   int64_t n_out() const { return layers_.back().n_out(); }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "../arrays.h"
@@ -16,10 +15,21 @@ using nlohmann::json;
 
 std::string bytes_of(const deepmd_source& source) {
   if (source.content) return {static_cast<const char*>(source.content), source.content_size};
-  std::ifstream file(source.path, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file.good() && !file.eof()) throw Failure("the file cannot be read");
+  std::ifstream file(source.path, std::ios::binary | std::ios::ate);
+  const std::streamoff size = file.tellg();
+  if (!file || size < 0) throw Failure("the file cannot be read; check the path and permissions");
+  std::string bytes(static_cast<size_t>(size), '\0');
+  file.seekg(0);
+  if (!file.read(bytes.data(), size)) throw Failure("the file cannot be read to its end");
   return bytes;
+}
+
+/** A message with bytes of a file, which may be anything, as plain text. */
+std::string readable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
+  }
+  return text;
 }
 
 /** Numbers of an array as JSON; those of components come first with `size` of them. */
@@ -115,10 +125,10 @@ Program::Program(const deepmd_source& source) {
   try {
     read(bytes_of(source));
   } catch (const Failure& failure) {
-    throw Failure(std::string(source.path) + ": " + failure.what());
+    throw Failure(std::string(source.path) + ": " + readable(failure.what()));
   } catch (const json::exception& error) {
-    throw Failure(std::string(source.path) + ": the model in the file is damaged (" + error.what() +
-                  "); copy or freeze it again");
+    throw Failure(std::string(source.path) + ": the model in the file is damaged (" +
+                  readable(error.what()) + "); copy or freeze it again");
   }
 }
 

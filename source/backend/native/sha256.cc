@@ -4,6 +4,12 @@
 #include <algorithm>
 #include <cstring>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#include <immintrin.h>
+#define DEEPMD_SHA_INSTRUCTIONS
+#endif
+
 namespace deepmd::native {
 
 namespace {
@@ -20,9 +26,52 @@ constexpr std::array<uint32_t, 64> kRounds = {
 
 uint32_t turned(uint32_t x, unsigned n) { return x >> n | x << (32 - n); }
 
+#ifdef DEEPMD_SHA_INSTRUCTIONS
+/** Whether the processor has instructions for this checksum. */
+bool has_instructions() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+         (b >> 29 & 1U) != 0;
+}
+
+__attribute__((target("sha,sse4.1"))) __m128i at(const void* from) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(from));
+}
+
+/** Four rounds at a time; the halves of the state are (a, b, e, f) and (c, d, g, h). */
+__attribute__((target("sha,sse4.1"))) void fast_block(uint32_t* state, const unsigned char* data) {
+  const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+  const __m128i first = _mm_shuffle_epi32(at(state), 0xB1);
+  const __m128i second = _mm_shuffle_epi32(at(state + 4), 0x1B);
+  const __m128i abef = _mm_alignr_epi8(first, second, 8);
+  const __m128i cdgh = _mm_blend_epi16(second, first, 0xF0);
+  __m128i x = abef, y = cdgh, w[16];
+  for (int k = 0; k < 16; ++k) {
+    if (k < 4) {
+      w[k] = _mm_shuffle_epi8(at(data + 16 * k), order);
+    } else {
+      const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[k - 4], w[k - 3]),
+                                        _mm_alignr_epi8(w[k - 1], w[k - 2], 4));
+      w[k] = _mm_sha256msg2_epu32(sum, w[k - 1]);
+    }
+    const __m128i round = _mm_add_epi32(w[k], at(kRounds.data() + 4 * k));
+    y = _mm_sha256rnds2_epu32(y, x, round);
+    x = _mm_sha256rnds2_epu32(x, y, _mm_shuffle_epi32(round, 0x0E));
+  }
+  const __m128i low = _mm_shuffle_epi32(_mm_add_epi32(x, abef), 0x1B);
+  const __m128i high = _mm_shuffle_epi32(_mm_add_epi32(y, cdgh), 0xB1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(low, high, 0xF0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(high, low, 8));
+}
+#endif
+
 }  // namespace
 
 void Sha256::block(const unsigned char* data) {
+#ifdef DEEPMD_SHA_INSTRUCTIONS
+  static const bool fast = has_instructions();
+  if (fast) return fast_block(state_.data(), data);
+#endif
   std::array<uint32_t, 64> w;
   for (size_t k = 0; k < 16; ++k) {
     w[k] = uint32_t{data[4 * k]} << 24 | uint32_t{data[4 * k + 1]} << 16 |

@@ -272,6 +272,47 @@ void Symmetrized<T>::add_weights(const Block& block, Neighbors<T>& found, double
 }
 
 template <class T>
+Folded Symmetrized<T>::fold() {
+  folded_ = true;
+  Folded folded;
+  for (int64_t k = axis_ * axis_; k < this->ng_ * axis_; ++k) folded.emplace_back(k, -1);
+  for (int64_t m = 0; m < axis_; ++m) {
+    for (int64_t a = m; a < axis_; ++a) {
+      folded.emplace_back(m * axis_ + a, a == m ? -1 : a * axis_ + m);
+    }
+  }
+  return folded;
+}
+
+template <class T>
+void Symmetrized<T>::multiply(const T* sums, T* d, TwoBodyState<T>& state) const {
+  T* all = folded_ ? sized(state.product, this->ng_ * axis_) : d;
+  Kernels<T>::get().symmetrize(this->ng_, axis_, sums, this->ld_, all);
+  if (!folded_) return;
+  d = std::copy(all + axis_ * axis_, all + this->ng_ * axis_, d);
+  for (int64_t m = 0; m < axis_; ++m) {
+    d = std::copy(all + m * axis_ + m, all + (m + 1) * axis_, d);
+  }
+}
+
+template <class T>
+void Symmetrized<T>::multiply_backward(const T* sums, const T* d_bar, T* bar,
+                                       TwoBodyState<T>& state) const {
+  if (folded_) {
+    T* all = sized(state.product, this->ng_ * axis_);
+    const int64_t rest = (this->ng_ - axis_) * axis_;
+    std::copy_n(d_bar, rest, all + axis_ * axis_);
+    std::fill_n(all, axis_ * axis_, T(0));
+    const T* from = d_bar + rest;
+    for (int64_t m = 0; m < axis_; from += axis_ - m, ++m) {
+      std::copy_n(from, axis_ - m, all + m * axis_ + m);
+    }
+    d_bar = all;
+  }
+  Kernels<T>::get().symmetrize_backward(this->ng_, axis_, sums, this->ld_, d_bar, bar);
+}
+
+template <class T>
 void Symmetrized<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
                              DescriptorState& state) const {
   auto& s = static_cast<TwoBodyState<T>&>(state);
@@ -289,7 +330,7 @@ void Symmetrized<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
     contract_all(block, c, s, sums);
     if (mean) add_empty(block, c, s, sums);
     for (int64_t k = 0; k < size; ++k) sums[k] *= scale;
-    Kernels<T>::get().symmetrize(this->ng_, axis_, sums, ld, d + c * ldd);
+    multiply(sums, d + c * ldd, s);
     if (!rotation) continue;
     for (int64_t m = 0; m < this->ng_; ++m) {
       for (int64_t a = 0; a < 3; ++a) *rotation++ = sums[(a + 1) * ld + m];
@@ -316,8 +357,7 @@ void Symmetrized<T>::backward(const Block& block, const T* d_bar, int64_t ldd,
   }
   for (int64_t c = 0; c < block.n; ++c) {
     T* bar = s.bar.data();
-    Kernels<T>::get().symmetrize_backward(this->ng_, axis_, s.sums.data() + c * size, ld,
-                                          d_bar + c * ldd, bar);
+    multiply_backward(s.sums.data() + c * size, d_bar + c * ldd, bar, s);
     if (rotation_bar) {
       for (int64_t m = 0; m < this->ng_; ++m) {
         for (int64_t a = 0; a < 3; ++a) bar[(a + 1) * ld + m] += *rotation_bar++;

@@ -66,7 +66,7 @@ class EnvironmentSettings {
 template <class T>
 struct TwoBodyState : DescriptorState {
   std::vector<Neighbors<T>> neighbors;
-  std::vector<T> sums, bar, part, weighted_part;
+  std::vector<T> sums, bar, part, weighted_part, product;
 };
 
 /** Networks or tables for every pair of types, and sums over neighbors. */
@@ -101,8 +101,12 @@ class TwoBody : public Descriptor<T> {
 template <class T>
 class Symmetrized : public TwoBody<T> {
  public:
-  int64_t width() const override { return this->ng_ * axis_; }
+  int64_t width() const override {
+    return this->ng_ * axis_ - (folded_ ? axis_ * (axis_ - 1) / 2 : 0);
+  }
   int64_t rotation_width() const override { return this->ng_; }
+  /** The upper part of the product is symmetric: one half of it is left out. */
+  Folded fold() override;
   void forward(const Block& block, T* d, int64_t ldd, T* rotation,
                DescriptorState& state) const override;
   void backward(const Block& block, const T* d_bar, int64_t ldd, const T* rotation_bar,
@@ -120,6 +124,7 @@ class Symmetrized : public TwoBody<T> {
   void check_axis(const Node& node) const;
 
   int64_t axis_;
+  bool folded_ = false;
   bool smooth_ = false;                ///< whether gates vanish at the cutoff
   bool weighs_ = false;                ///< whether the switch counts beside the rows
   std::vector<std::vector<T>> gates_;  ///< (center, neighbor): (ld); empty: there are none
@@ -137,6 +142,9 @@ class Symmetrized : public TwoBody<T> {
 
  private:
   void weigh(const Block& block, Neighbors<T>& found) const;
+  /** The product of the sums of a center, and derivatives by them. */
+  void multiply(const T* sums, T* d, TwoBodyState<T>& state) const;
+  void multiply_backward(const T* sums, const T* d_bar, T* bar, TwoBodyState<T>& state) const;
   void contract(const Block& block, int64_t center, int64_t neighbor, TwoBodyState<T>& state,
                 T* sums) const;
   void contract_backward(const Block& block, int64_t center, int64_t neighbor,
