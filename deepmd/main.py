@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from deepmd import __version__
 from deepmd.base.errors import InputError, closest_name
+from deepmd.base.log import LEVELS
 from deepmd.entrypoints.commands import (
     COMMANDS,
     LOG,
@@ -74,6 +75,19 @@ def main_parser() -> argparse.ArgumentParser:
         text += " (not built yet)" if name in NOT_BUILT else ""
         _add_options(commands.add_parser(name, help=text, description=text), [*options, *LOG])
     return parser
+
+
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a command line."""
+    return main_parser().parse_args(args)
+
+
+def get_ll(log_level: str) -> int:
+    """Return the number of a log level of the command line, in the scale of :mod:`logging`."""
+    if log_level.upper() not in LEVELS:
+        levels = ", ".join(LEVELS)
+        raise InputError(f'"{log_level}" is no level', where="--log-level", fix=f"use {levels}")
+    return LEVELS[log_level.upper()]
 
 
 def _add_options(parser: Any, options: Options) -> None:

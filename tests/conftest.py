@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What all tests share."""
 
+import functools
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,26 @@ def reference() -> Path:
     return REFERENCE
 
 
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """File of a stored model in another format, made once: ``converted(path, ".pth")``."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one folder for all processes of the run
+        base = base.parent
+    folder = base / "converted"
+    folder.mkdir(exist_ok=True)
+
+    def convert(source: Path, suffix: str) -> Path:
+        from deepmd.entrypoints.convert_backend import convert_backend
+
+        target = folder / f"{source.parent.name}-{source.stem}{suffix}"
+        if not target.exists():
+            convert_backend(INPUT=str(source), OUTPUT=str(target))
+        return target
+
+    return convert
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark tests that ask for the reference data, or for a case of a module that reads them."""
     names, wanted = vars(getattr(item, "module", None) or item), getattr(item, "fixturenames", ())
@@ -45,12 +68,35 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("golden")
 
 
-@pytest.fixture
-def quick_programs():
-    """Let XLA compile without most of its optimizations: the same numbers in half the time."""
-    jax = pytest.importorskip("jax", reason="jax is not installed")
-    before = jax.config.read("jax_disable_most_optimizations")
+@functools.cache
+def _quick_options() -> dict[str, Any]:
+    """Return options for quick compilation that this version of XLA knows."""
+    import jax
+
+    options = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except Exception:  # noqa: BLE001
+        return {}
+    return options
+
+
+def compile_quickly() -> None:
+    """Let XLA compile without most of its optimizations."""
+    import jax
+
+    options = _quick_options()
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.jit = functools.partial(jax.jit, compiler_options=options)
+
+
+@pytest.fixture
+def quick_programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let XLA compile without most of its optimizations: the same numbers in a third of the time."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    monkeypatch.setattr(jax, "jit", jax.jit)  # restores it
+    before = jax.config.read("jax_disable_most_optimizations")
+    compile_quickly()
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

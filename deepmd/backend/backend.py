@@ -28,6 +28,9 @@ EVERYTHING = (
 )
 
 
+_NUMPY_EVALUATOR = "deepmd.runtime.evaluator:Evaluator"
+
+
 class _Hook:
     """A function of a backend, imported when it is asked for."""
 
@@ -78,7 +81,8 @@ class Backend:
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
-        Where its functions are: ``deep_eval``, ``train_step``, ``read_checkpoint``,
+        Where its functions are: ``deep_eval``, ``evaluator``, ``train_step``, ``start_group``,
+        ``read_checkpoint``,
         ``write_checkpoint``, ``serialize_hook``, ``deserialize_hook``, ``neighbor_stat``,
         ``entry_point_hook``.
     reading_hooks : dict of str to str
@@ -191,6 +195,8 @@ class Backend:
     deep_eval = _Hook("evaluating models", reads=True)
     #: The subclass of TrainStep.
     train_step = _Hook("training")
+    #: ``(processes)``: join those that a launcher started; a Distributed.
+    start_group = _Hook("training in several processes")
     #: ``(path)``: a Checkpoint.
     read_checkpoint = _Hook("reading checkpoints", reads=True)
     #: ``(path, checkpoint)``
@@ -199,6 +205,12 @@ class Backend:
     serialize_hook = _Hook("reading this kind of model file", reads=True)
     #: ``(path, data)``: write a file from the neutral model dictionary.
     deserialize_hook = _Hook("writing this kind of model file")
+
+    @property
+    def evaluator(self) -> Any:
+        """The subclass of Evaluator: ``(model)``; that of NumPy where the backend names none."""
+        module, _, name = self.hooks.get("evaluator", _NUMPY_EVALUATOR).partition(":")
+        return getattr(import_module(module), name)
 
     @property
     def neighbor_stat(self) -> Any:
@@ -234,7 +246,7 @@ class Backend:
         from deepmd.io.files import branch_of, branch_params
         from deepmd.runtime.probes import model_file_dict
 
-        branch = branch_of(checkpoint.models, head, "--head")
+        branch = branch_of(checkpoint.models, head, "--head", checkpoint.model_params)
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)
         if hessian:
             if model.kinds() != ["energy"] or model.has_spin():

@@ -15,6 +15,7 @@ class DPModelBackend(Backend):
     features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.np.evaluator:open_model",
+        "evaluator": "deepmd.np.evaluator:NumPyEvaluator",
         "train_step": "deepmd.np.train_step:NumPyTrainStep",
         "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
         "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",

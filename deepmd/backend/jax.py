@@ -16,7 +16,9 @@ class JAXBackend(Backend):
     features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.jax.files:open_model",
+        "evaluator": "deepmd.jax.evaluator:JaxEvaluator",
         "train_step": "deepmd.jax.train_step:JaxTrainStep",
+        "start_group": "deepmd.jax.distributed:start_group",
         "read_checkpoint": "deepmd.runtime.checkpoint_file:read_checkpoint",
         "write_checkpoint": "deepmd.runtime.checkpoint_file:write_checkpoint",
         "serialize_hook": "deepmd.jax.files:read_model",

@@ -15,7 +15,9 @@ class PyTorchBackend(Backend):
     features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.pt.files:open_model",
+        "evaluator": "deepmd.pt.evaluator:TorchEvaluator",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
+        "start_group": "deepmd.pt.distributed:start_group",
         "read_checkpoint": "deepmd.pt.checkpoint.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint.checkpoint:write_checkpoint",
         "serialize_hook": "deepmd.pt.files:read_model",

@@ -17,6 +17,7 @@ class TensorFlowBackend(Backend):
     features = EVERYTHING
     hooks = {
         "deep_eval": "deepmd.tf.files:open_model",
+        "evaluator": "deepmd.tf.evaluator:TfEvaluator",
         "train_step": "deepmd.tf.train_step:TfTrainStep",
         "read_checkpoint": "deepmd.graphs.checkpoints:read_checkpoint",
         "write_checkpoint": "deepmd.tf.checkpoint:write_checkpoint",

@@ -16,6 +16,15 @@ LAUNCHERS = (
     ("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+#: Variables with the number of this process among those of its computer.
+_LOCAL = (
+    "LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "JSM_NAMESPACE_LOCAL_RANK",
+    "SLURM_LOCALID",
+)
 
 
 class Processes(NamedTuple):
@@ -29,20 +38,23 @@ class Processes(NamedTuple):
         Their number, and the number of this one.
     variables : (str, str)
         Where that is written.
+    local_rank : int
+        Number of this one among those of its computer.
     """
 
     launcher: str = ""
     size: int = 1
     rank: int = 0
     variables: tuple[str, str] = ("", "")
+    local_rank: int = 0
 
 
 def processes(environment: Mapping[str, str] | None = None) -> Processes:
     """Return the processes that this one was started with; it is alone where no launcher says so."""
     known = os.environ if environment is None else environment
     for launcher, size, rank in LAUNCHERS:
-        if known.get(size, "").isdecimal() and known.get(rank, "").isdecimal():
-            found = Processes(launcher, int(known[size]), int(known[rank]), (size, rank))
-            if found.size > 1:
-                return found
+        numbers = [known.get(name, "") for name in (size, rank)]
+        if all(n.isdecimal() for n in numbers) and int(numbers[0]) > 1:
+            local = next((int(known[v]) for v in _LOCAL if known.get(v, "").isdecimal()), 0)
+            return Processes(launcher, int(numbers[0]), int(numbers[1]), (size, rank), local)
     return Processes()

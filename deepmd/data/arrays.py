@@ -13,6 +13,42 @@ from deepmd.data.system import FIELDS
 from deepmd.dpmodel.label import Label
 
 
+class DataRequirementItem:
+    """Label that a model or loss asks for; a mapping of the arguments of :meth:`DeepmdData.add`.
+
+    Parameters
+    ----------
+    key : str
+        Name of the file without suffix.
+    ndof : int
+        Numbers per frame or atom.
+    **options
+        Further arguments of :meth:`DeepmdData.add`.
+    """
+
+    def __init__(self, key: str, ndof: int, **options: Any) -> None:
+        self.key, self.ndof, self._options = key, ndof, options
+
+    @property
+    def dict(self) -> Mapping[str, Any]:
+        """All arguments."""
+        return {"key": self.key, "ndof": self.ndof, **self._options}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_options"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.dict[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DataRequirementItem) and self.dict == other.dict
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class DeepmdData:
     """Frames of one system as plain arrays.
 

@@ -2,6 +2,7 @@
 """Data set of a trainer: the next batch, fixed batches, batches for statistics, a state."""
 
 import collections
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,8 +53,15 @@ class Dataset:
         self.found = [system.check(self.labels) for system in self.systems]
 
     def next(self) -> Batch:
-        """Return the next batch of the stream, with edges."""
-        return join([self.load(*part) for part in self.sampler.parts()])
+        """Return the next batch of the stream, with edges.
+
+        Where a system has no frame for this rank, one of weight 0 takes its place.
+        """
+        parts = self.sampler.parts()
+        if sum(len(frames) for _, frames in parts) == 0:
+            batch = self.load(parts[0][0], [0])
+            return dataclasses.replace(batch, weight=np.zeros(1))
+        return join([self.load(*part) for part in parts])
 
     def load(self, system_index: int, frames: Sequence[int] | np.ndarray) -> Batch:
         """Return given frames of a system, with edges."""
@@ -147,6 +155,10 @@ class Prefetcher:
         self._ready.popleft()
         self._ready.append(self._thread.submit(self._load))
         return batch
+
+    def peek(self) -> Batch:
+        """Return the batch that :meth:`next` will return."""
+        return self._ready[0].result()[0]
 
     def give_back(self, state: dict[str, np.ndarray]) -> None:
         """Count batches handed out after ``state`` as not used; nothing more may be asked for."""

@@ -19,8 +19,8 @@ class Sampler:
 
     Random numbers depend on (seed, step) and (seed, system, pass) only. So the state is three small
     arrays of counters, it is the same on every rank, and a restart continues the exact stream. With
-    several ranks all draw the same system and take neighboring parts of one shuffle, as one
-    process with a ``world`` times larger batch would.
+    several ranks all draw the same system and take neighboring parts of one shuffle: together the
+    frames that one process with a ``world`` times larger batch would take.
 
     A mixed batch, ``mixed:N`` or ``mix:N``, is put together of single frames: every one is drawn like
     a batch of one, until there are N frames, or N atoms. Ranks deal these batches out in turn.
@@ -36,7 +36,9 @@ class Sampler:
         ``prob_uniform``, ``prob_sys_size`` or ``prob_sys_size;first:end:weight;...``.
     sys_probs : sequence of float, optional
         Probabilities; systems with a negative one share the rest in proportion to their batches.
-    seed, rank, world : int
+    seed : int
+    rank, world : int
+        Number of this process, and number of processes; ``batch_size`` is that of each.
     numbers : sequence of (int, int), optional
         First and last of the systems that each of these stands for, as the blocks of ``auto_prob``
         count them; by default they count these.
@@ -44,7 +46,7 @@ class Sampler:
     Attributes
     ----------
     batch_sizes, nbatches : list of int
-        Per system; both 0 for a system that ``filter:N`` drops. Of mixed batches, the first says
+        Frames that all processes take in a step, and such steps, per system; both 0 for a system that ``filter:N`` drops. Of mixed batches, the first says
         how many frames a batch for statistics has, the second counts frames.
     mixing : (str, int) or None
         Rule and limit of mixed batches.
@@ -65,7 +67,7 @@ class Sampler:
         numbers: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.nframes, self._natoms = np.asarray(nframes, dtype=np.int64), list(natoms)
-        self.batch_sizes = batch_sizes(batch_size, natoms)
+        self.batch_sizes = [world * b for b in batch_sizes(batch_size, natoms)]
         rule = _rule(batch_size) if isinstance(batch_size, str) else ("", 0)
         self.mixing = rule if rule[0] in ("mixed", "mix") else None
         self._drawn = self.batch_sizes if self.mixing is None else [1] * len(self.batch_sizes)
@@ -81,22 +83,22 @@ class Sampler:
         cumulative = np.cumsum(self.probabilities)
         self._cumulative = cumulative / cumulative[-1]
         self._seed = int(seed or 0) % 2**63
-        self._rank, self._world = rank, world
-        if self.mixing is not None:  # every rank draws all batches and keeps its own
-            self._rank, self._world = 0, 1
-        self._place = rank, world
+        self.rank, self.world = rank, world
         self._step = 0
         self._pass = np.zeros(len(self.nframes), dtype=np.int64)
         self._cursor = np.zeros(len(self.nframes), dtype=np.int64)
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def parts(self) -> list[tuple[int, np.ndarray]]:
-        """Return the (system, frames) that the next batch is put together of."""
+        """Return the (system, frames) that the next batch is put together of.
+
+        There is no frame for a rank if the system has fewer frames than there are ranks.
+        """
         if self.mixing is None:
             return [self.draw()]
-        rank, world = self._place
-        batches = [self._mixed_parts(*self.mixing) for _ in range(world)]
-        return batches[rank]
+        # Every rank draws all batches and keeps its own.
+        batches = [self._mixed_parts(*self.mixing) for _ in range(self.world)]
+        return batches[self.rank]
 
     def _mixed_parts(self, kind: str, limit: int) -> list[tuple[int, np.ndarray]]:
         parts: dict[int, list[np.ndarray]] = {}
@@ -116,15 +118,16 @@ class Sampler:
 
     def _next_frames(self, system: int) -> np.ndarray:
         total = int(self.nframes[system])
-        size = min(self._drawn[system], total)
-        block = min(size * self._world, total)
+        block = min(self._drawn[system], total)
         if self._cursor[system] + block > total:
             self._cursor[system] = 0
             self._pass[system] += 1
         start = int(self._cursor[system])
         self._cursor[system] += block
-        # A system smaller than all ranks' batches together is dealt out in turn.
-        mine = start + (self._rank * size + np.arange(size)) % block
+        mine = slice(start, start + block)
+        if self.mixing is None:
+            rank, world = self.rank, self.world
+            mine = slice(start + rank * block // world, start + (rank + 1) * block // world)
         return self._order(system)[mine]
 
     def _order(self, system: int) -> np.ndarray:
@@ -144,7 +147,7 @@ class Sampler:
         if self.mixing is not None:
             kind, limit = self.mixing
             mean = 1.0 if kind == "mixed" else float(self.probabilities @ self._natoms)
-            per_step = max(limit / mean, 1.0)
+            per_step = self.world * max(limit / mean, 1.0)
         return math.ceil(draws / per_step)
 
     def selection(self, system: int, count: int) -> np.ndarray:

@@ -36,7 +36,7 @@ class Edges:
 
 
 #: Fields with a row per frame, and per atom.
-_OF_FRAMES = ("cell", "periodic", "natoms", "fparam", "charge_spin")
+_OF_FRAMES = ("cell", "periodic", "natoms", "fparam", "charge_spin", "weight")
 _OF_ATOMS = ("coord", "atype", "frame", "aparam", "spin", "displacement")
 
 
@@ -70,6 +70,8 @@ class Batch:
     find : dict of str to float
         1.0 where the label was found, 0.0 where it holds its default.
     edges : Edges or None
+    weight : (n_frames,) float64 or None
+        Weight of every frame in the means of a loss; 1 where it is None.
     reach : float
         All pairs up to this distance [Å] are known to be among the edges; 0 where nothing is known.
     """
@@ -88,6 +90,7 @@ class Batch:
     charge_spin: np.ndarray | None = None
     spin: np.ndarray | None = None
     displacement: np.ndarray | None = None
+    weight: np.ndarray | None = None
     reach: float = 0.0
 
     @property

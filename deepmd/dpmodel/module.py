@@ -61,6 +61,8 @@ class Module(Settings, metaclass=_Checked):
 
     serial: ClassVar[Serial] = Serial()
     trainable: Any = True
+    #: Whether arrays of its own are fixed, whatever becomes of its children.
+    frozen: bool = False
     child_kinds: ClassVar[Mapping[str, Any]] = {}  # of children whose dictionary has no @class
     #: Keys of children and names of arrays that DeePMD-kit's PyTorch dialect calls otherwise; those
     #: of base classes hold, too.
@@ -366,7 +368,8 @@ def _walk(node: Any, path: str, trainable: bool, seen: set[int]) -> Iterator[tup
         trainable = trainable and node.trainable is not False
         for kind, names in ((True, node.serial.params), (False, node.serial.buffers)):
             for name in names:
-                yield from _walk_arrays(getattr(node, name), path + name, kind and trainable)
+                trained = kind and trainable and not node.frozen
+                yield from _walk_arrays(getattr(node, name), path + name, trained)
         for name in node.serial.children:
             yield from _walk(getattr(node, name), path + name + ".", trainable, seen)
     else:

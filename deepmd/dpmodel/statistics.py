@@ -10,7 +10,15 @@ from deepmd.dpmodel.batch import Batch
 
 
 class Sample(Protocol):
-    """Frames that statistics are taken from, with a cache of what was found in them."""
+    """Frames that statistics are taken from, with a cache of what was found in them.
+
+    Attributes
+    ----------
+    protect : float
+        Smallest deviation of parameters of frames and atoms.
+    """
+
+    protect: float
 
     def batches(self) -> Iterator[Batch]:
         """Iterate over the batches, with edges."""

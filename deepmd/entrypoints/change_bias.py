@@ -20,7 +20,7 @@ from deepmd.dpmodel.model import Model
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
-from deepmd.io.files import branch_of
+from deepmd.io.files import branch_of, check_head
 from deepmd.runtime.checkpoint_file import has_training
 from deepmd.runtime.probes import make_probes
 from deepmd.train import statistics
@@ -125,7 +125,8 @@ def open_stored(
     """
     if is_checkpoint(path, backend):
         checkpoint = backend.read_checkpoint(path)
-        branch = branch_of(checkpoint.models, head, path)
+        branch = branch_of(checkpoint.models, head, path, checkpoint.model_params)
+        check_head(branch, head)
         several = branch if len(checkpoint.models) > 1 else None
         write = functools.partial(backend.write_checkpoint, checkpoint=checkpoint)
         return checkpoint.models[branch], several, write

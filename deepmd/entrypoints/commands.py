@@ -79,11 +79,14 @@ TRAIN: Options = [
         option("-i --init-model", "start with the parameters of a checkpoint", metavar="PREFIX"),
         option("-r --restart", "continue from a checkpoint", metavar="PREFIX"),
         option("-f --init-frz-model", "start with the parameters of a model file", metavar="FILE"),
-        option("-t --finetune", "fine-tune a pre-trained model (not built yet)", metavar="FILE"),
+        option("-t --finetune", "fine-tune a pre-trained model", metavar="FILE"),
     ],
     option("--use-pretrain-script", "take the model section from the pre-trained model", False),
     option(
-        "--model-branch", "branch of the pre-trained model that is fine-tuned", "", metavar="NAME"
+        "--model-branch",
+        "branch of the pre-trained model that is fine-tuned, or RANDOM for a new fitting",
+        "",
+        metavar="NAME",
     ),
     option("--force-load", "tolerate missing parameters", False),
     option("-o --output", "complete input, defaults filled in", "out.json"),
@@ -166,6 +169,7 @@ CONVERT_BACKEND: Options = [
         "accepted for compatibility; every kind of file can give atomic virials",
         False,
     ),
+    HEAD,
 ]
 SHOW: Options = [
     option("INPUT", "model file or checkpoint"),
@@ -185,6 +189,7 @@ MODEL_DEVI: Options = [
         nargs="+",
         metavar="MODEL",
     ),
+    HEAD,
     SYSTEM,
     option("-o --output", "text file to append to", "model_devi.out", metavar="FILE"),
     option("-f --frequency", "steps between frames; the first column counts steps", 1),

@@ -18,7 +18,7 @@ from deepmd.dpmodel.model.info import METADATA
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
-from deepmd.io.files import SINGLE, check_head, min_nbor_dist_of
+from deepmd.io.files import branch_tree, min_nbor_dist_of
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import make_probes, probe_errors
 
@@ -51,10 +51,9 @@ def compress(
         raise InputError(
             "is a checkpoint of a training", where=path, fix="freeze it first, with dp freeze"
         )
-    check_head(SINGLE, head)
     target = output_of(output, type(source))
     refuse_same_file(path, target)
-    data = dict(source.serialize_hook(path))
+    data = branch_tree(source.serialize_hook(path), head, path)
     model = Model.deserialize(data["model"])
     if undo:
         _require(model.compressed(), "has no tables", path)
@@ -63,14 +62,14 @@ def compress(
         _require(
             not model.compressed(), "has tables already", path, "dp compress --undo drops them"
         )
-        nearest = smallest_distance(data, model, training_script)
-        settings = _settings(step, extrapolate, frequency, nearest)
+        distance = smallest_distance(data, model, training_script)
+        settings = _settings(step, extrapolate, frequency, distance)
         original = NumPyEvaluator(Model.deserialize(data["model"]))
         for line in model.compress(settings):
             log.warning(line)
         data["@variables"] = {
             **data.get("@variables", {}),
-            "min_nbor_dist": np.asarray(float(nearest)),
+            "min_nbor_dist": np.asarray(float(distance)),
         }
     data["probes"] = make_probes(model)
     data["model"] = model.serialize()
@@ -91,12 +90,12 @@ def _require(good: bool, what: str, path: Path, fix: str | None = None) -> None:
         raise InputError(f"the model {what}", where=path, fix=fix)
 
 
-def _settings(step: float, extrapolate: float, frequency: int, nearest: float) -> TableSettings:
+def _settings(step: float, extrapolate: float, frequency: int, distance: float) -> TableSettings:
     if not 0.0 < step < math.inf:
         raise InputError(f"found {step}, expected a positive number", where="--step")
     if not 1.0 <= extrapolate < math.inf:
         raise InputError(f"found {extrapolate}, expected a number from 1", where="--extrapolate")
-    return TableSettings(step, extrapolate, nearest, frequency=frequency)
+    return TableSettings(step, extrapolate, distance, frequency=frequency)
 
 
 def smallest_distance(data: Mapping[str, Any], model: Model, training_script: str | None) -> float:
@@ -108,16 +107,16 @@ def smallest_distance(data: Mapping[str, Any], model: Model, training_script: st
         If neither has one.
     """
     found = min_nbor_dist_of(data)
-    nearest = math.nan if found is None else found
-    if not nearest > 0.0 and training_script is not None:
+    distance = math.nan if found is None else found
+    if not distance > 0.0 and training_script is not None:
         paths, patterns = data_paths(".", None, train_data=training_script)
         names = model.get_type_map()
         systems = open_systems(paths, type_map=names, patterns=patterns)
-        nearest, _counts = neighbor_stat(systems, model.get_rcut(), len(names), mixed_types=True)
-    if not 0.0 < nearest < math.inf:
+        distance, _counts = neighbor_stat(systems, model.get_rcut(), len(names), mixed_types=True)
+    if not 0.0 < distance < math.inf:
         raise InputError(
             "the smallest distance in the training data is not known",
             where="min_nbor_dist",
             fix="name the input of the training with --training-script",
         )
-    return nearest
+    return distance

@@ -6,12 +6,16 @@ from typing import Any
 
 from deepmd.backend.detect import backend_of, existing_model, refuse_same_file
 from deepmd.base.errors import InputError
+from deepmd.io.files import branch_tree
 
 log = logging.getLogger(__name__)
 
 
-def convert_backend(*, INPUT: str, OUTPUT: str, **_: Any) -> None:
-    """Convert the model file ``INPUT`` into ``OUTPUT``; the suffixes say which kinds they are."""
+def convert_backend(*, INPUT: str, OUTPUT: str, head: str | None = None, **_: Any) -> None:
+    """Convert the model file ``INPUT`` into ``OUTPUT``; the suffixes say which kinds they are.
+
+    Of a checkpoint with several branches, ``head`` names the one that is meant.
+    """
     OUTPUT = str(OUTPUT).rstrip("/")  # of folders
     target, source = backend_of(OUTPUT), backend_of(INPUT)
     if not OUTPUT.lower().endswith(target.suffixes):
@@ -21,6 +25,6 @@ def convert_backend(*, INPUT: str, OUTPUT: str, **_: Any) -> None:
             fix=f"use one of {', '.join(target.suffixes)}",
         )
     refuse_same_file(existing_model(INPUT), OUTPUT)
-    data = source.serialize_hook(INPUT)
+    data = branch_tree(source.serialize_hook(INPUT), head, INPUT)
     target.deserialize_hook(OUTPUT, data)
     log.info("%s converted to %s", INPUT, OUTPUT)

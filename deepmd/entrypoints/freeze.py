@@ -41,9 +41,9 @@ def freeze(
     suffix = source.checkpoint_suffix or ""
     checkpoint, origin = read_newest(checkpoint_folder, suffix, source.read_checkpoint)
     refuse_same_file(origin, path)
-    branch = branch_of(checkpoint.models, head, "--head")
+    branch = branch_of(checkpoint.models, head, origin, checkpoint.model_params)
     check_head(branch, head)
-    target.freeze(checkpoint, path, head, hessian=hessian)
+    target.freeze(checkpoint, path, branch, hessian=hessian)
     for line in checkpoint.models[branch].warnings():
         log.warning(line)
     log.info("Saved frozen model to %s", path)

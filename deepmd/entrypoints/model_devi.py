@@ -20,6 +20,7 @@ from deepmd.infer.model_devi import (
     check_models,
     write_model_devi_out,
 )
+from deepmd.io.files import check_head
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def model_devi(
     atomic: bool = False,
     relative: float | None = None,
     relative_v: float | None = None,
+    head: str | None = None,
     backend: str | None = None,
     **_: Any,
 ) -> list[np.ndarray]:
@@ -51,7 +53,9 @@ def model_devi(
     """
     check_levels(("--relative", relative), ("--relative_v", relative_v))
     paths = [resolve_model(m, backend) for m in models]
-    opened = [DeepPot(path) for path in paths]
+    opened = [DeepPot(path, head=head) for path in paths]
+    for potential in opened:
+        check_head(potential.evaluator.branch, head)
     check_models(opened, 1 if real_error else 2, names=paths)
     for path, potential in zip(paths, opened, strict=True):
         if potential.has_spin:

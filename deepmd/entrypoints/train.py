@@ -7,8 +7,8 @@ from typing import Any
 
 from deepmd.backend.backend import choose_backend
 from deepmd.base.banner import banner
-from deepmd.base.errors import NotAvailableError
-from deepmd.base.launcher import processes
+from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.launcher import Processes, processes
 from deepmd.schema import load_input, normalize
 
 log = logging.getLogger(__name__)
@@ -21,51 +21,60 @@ def train(
     *,
     INPUT: str,
     backend: str | None = None,
-    finetune: str | None = None,
     use_pretrain_script: bool = False,
-    model_branch: str = "",
     **options: Any,
 ) -> None:
     """Train a model as an input file says.
 
-    The whole input is checked before any file is written. One of several processes of a launcher
-    refuses: the same training several times in one folder is in nobody's interest.
+    The whole input is checked before any file is written. Processes that a launcher started train
+    together, where the backend can; else they refuse: the same training several times in one folder
+    is in nobody's interest.
 
     The options are those of ``dp train``; without ``backend`` the first that can be used trains.
     """
-    refuse_several()
-    if finetune is not None or use_pretrain_script or model_branch:
-        raise NotAvailableError("known but not built yet", where="fine-tuning")
-    normalize(load_input(INPUT), file=INPUT)
-    chosen, why = choose_backend(backend)
-    for line in banner(chosen.packages):
-        log.info("%s", line)
-    log.info("Backend: %s (%s)", chosen.name, why)
+    started = processes()
+    if started.size > 1:
+        group = _join(started, backend)
+    else:
+        from deepmd.runtime.distributed import ALONE as group
+    with group.together():
+        if not use_pretrain_script:  # or the file that is read later completes the input
+            normalize(load_input(INPUT), file=INPUT)
+        chosen, why = choose_backend(backend)
+        for line in banner(chosen.packages):
+            log.info("%s", line)
+        log.info("Backend: %s (%s)", chosen.name, why)
+        if group.size > 1:
+            log.info("%d processes train together (%s)", group.size, started.launcher)
 
-    from deepmd.train.entry import train as run  # the lines above come first: this takes long
+        from deepmd.train.entry import train as run  # the lines above come first: this takes long
 
-    run(INPUT=INPUT, backend=chosen(), **options)
+        options |= {"ranks": group, "use_pretrain_script": use_pretrain_script}
+        run(INPUT=INPUT, backend=chosen(), **options)
 
 
-def refuse_several() -> None:
-    """Refuse to be one of several processes that a launcher started.
+def _join(started: Processes, backend: str | None) -> Any:
+    """Join the processes that were started with this one.
 
     Raises
     ------
-    NotAvailableError
-        In the first process; the others end with the same status, without a word.
+    InputError
+        In the first process, where that cannot be; the others end with the same status, silently.
     """
-    started = processes()
-    if started.size == 1:
-        return
-    if started.rank > 0:
-        time.sleep(_HEAD_START)
-        raise SystemExit(1)
     size, rank = started.variables
-    raise NotAvailableError(
-        f"{started.launcher} started {started.size} processes, but training on several devices is "
-        "not built yet",
-        where=f"{size}={started.size}",
-        fix="start dp train once, without a launcher; where each process is a training of its own, "
-        f"unset {size} and {rank} first",
-    )
+    try:
+        chosen, _ = choose_backend(backend)
+        if "start_group" not in chosen.hooks:
+            raise NotAvailableError(
+                f"{started.launcher} started {started.size} processes, but {chosen.name} trains in "
+                "one process only",
+                where=f"{size}={started.size}",
+                fix="train with PyTorch (--pt) or JAX (--jax), or start dp train once; where each "
+                f"process is a training of its own, unset {size} and {rank} first",
+            )
+        return chosen().start_group(started)
+    except InputError:
+        if started.rank > 0:
+            time.sleep(_HEAD_START)
+            raise SystemExit(1) from None
+        raise

@@ -2,20 +2,18 @@
 """Filling a model dictionary with the arrays of a graph or checkpoint."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from deepmd.base.errors import ModelFileError
-from deepmd.graphs.names import FITTING_ARRAYS, LAYER, Path, Source, sources
-from deepmd.graphs.tables import compress, descriptors
+from deepmd.graphs.names import FITTING_ARRAYS, LAYER, Path, Source, parts_of, sources
+from deepmd.graphs.tables import compress
+from deepmd.graphs.types import Find
 from deepmd.io.graph import Graph
 
 #: Operators that hand on a constant, or set it before a training.
 PASSING = ("Identity", "Assign", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp")
-#: Returns the array of a name, or None.
-Find = Callable[[str], Any]
 
 
 def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
@@ -40,7 +38,7 @@ def fill(model: dict[str, Any], graph: Graph, find: Find) -> set[str]:
         If an array is missing, or has another size.
     """
     used: set[str] = set()
-    for part, s in descriptors(model["descriptor"]):
+    for _, part, s in parts_of(model["descriptor"]):
         used |= compress(part, graph, s)
     _without_residuals(model["fitting"])
     for source in sources(model):

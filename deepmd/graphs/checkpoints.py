@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from deepmd.base.errors import ModelFileError
-from deepmd.graphs.files import model_of, nearest_in
+from deepmd.graphs.files import min_nbor_dist_in, model_of
 from deepmd.graphs.ours import STEP, is_ours, own_checkpoint
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import read_bundle, read_meta_graph
@@ -54,6 +54,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             {SINGLE: model},
             section,
             step=int(tensors[STEP]),
-            min_nbor_dist=nearest_in(graph),
+            min_nbor_dist=min_nbor_dist_in(graph),
             backend="TensorFlow",
         )

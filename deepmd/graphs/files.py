@@ -38,8 +38,8 @@ def tree_of(graph: Graph) -> dict[str, Any]:
     if is_ours(graph):
         return own_tree(graph)
     section, model = model_of(graph, graph.constant, known=weights_of(graph))
-    nearest = nearest_in(graph)
-    return Checkpoint({SINGLE: model}, section, min_nbor_dist=nearest, backend="TensorFlow").tree()
+    distance = min_nbor_dist_in(graph)
+    return Checkpoint({SINGLE: model}, section, min_nbor_dist=distance, backend="TensorFlow").tree()
 
 
 def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, Any], Model]:
@@ -73,10 +73,10 @@ def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, 
     return section, Model.deserialize(data)
 
 
-def nearest_in(graph: Graph) -> float | None:
+def min_nbor_dist_in(graph: Graph) -> float | None:
     """Return the smallest distance of the training data [Å], if the graph tells."""
-    nearest = graph.constant("train_attr/min_nbor_dist")
-    return None if nearest is None else float(nearest)
+    distance = graph.constant("train_attr/min_nbor_dist")
+    return None if distance is None else float(distance)
 
 
 def weights_of(graph: Graph) -> list[str]:

@@ -16,11 +16,6 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
 
 
 def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the dictionary of a frozen graph, or of a checkpoint of one task."""
-    return read_checkpoint(path).model_data() if is_checkpoint(path) else read_pb(path)
-
-
-def read_models(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the dictionary of a frozen graph, or of a checkpoint, with the models of all tasks."""
     return read_checkpoint(path).tree() if is_checkpoint(path) else read_pb(path)
 
@@ -34,4 +29,4 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> NumPyEv
     head : str, optional
         Task of a checkpoint with several.
     """
-    return NumPyEvaluator.of_tree(read_models(path), path, head)
+    return NumPyEvaluator.of_tree(read_model(path), path, head)

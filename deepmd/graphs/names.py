@@ -94,22 +94,29 @@ class Source(NamedTuple):
     needed: bool = True
 
 
+def parts_of(descriptor: Mapping[str, Any]) -> Iterator[tuple[Path, Any, str]]:
+    """Iterate over the parts of a descriptor, a section or dictionary, with place and suffix.
+
+    Places are within the descriptor; suffixes are those of the scopes of a part of a hybrid.
+    """
+    if descriptor["type"] != "hybrid":
+        yield (), descriptor, ""
+        return
+    for k, part in enumerate(descriptor["list"]):
+        yield ("list", k), part, f"_{k}"
+
+
 def sources(model: Mapping[str, Any]) -> Iterator[Source]:
     """Iterate over the arrays of a standard model dictionary."""
     for key in model["@variables"]:
         yield Source(("@variables", key), (MODEL_ARRAYS[key],), needed=False)
-    descriptor = model["descriptor"]
-    yield from _descriptor_sources(descriptor, ("descriptor",), "")
+    for place, part, s in parts_of(model["descriptor"]):
+        yield from _descriptor_sources(part, ("descriptor", *place), s)
     yield from _fitting_sources(model["fitting"], ("fitting",))
 
 
 def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterator[Source]:
-    kind = data["type"]
-    if kind == "hybrid":
-        for k, part in enumerate(data["list"]):
-            yield from _descriptor_sources(part, (*place, "list", k), f"_{k}")
-        return
-    nets = data["embeddings"]
+    kind, nets = data["type"], data["embeddings"]
     template = EMBEDDINGS.get((kind, nets["ndim"]))
     if template is None:
         raise NotAvailableError(f'graphs with a descriptor of type "{kind}" are not read')

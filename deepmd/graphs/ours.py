@@ -21,6 +21,7 @@ from deepmd.io.graph import Graph
 from deepmd.io.graph.messages import message
 from deepmd.io.packed import named_arrays, unpack_tree, with_arrays
 from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import check_evaluable
 
 #: Constants with the description of the model, probes, its dictionary and the arrays of this.
 METADATA, PROBES = "deepmd/metadata", "deepmd/probes"
@@ -107,7 +108,7 @@ def checkpoint_parts(checkpoint: Checkpoint) -> tuple[str, dict[str, np.ndarray]
         "optimizer": checkpoint.optimizer,
         "trainer": checkpoint.trainer,
     }
-    text, arrays = named_arrays(state)
+    text, arrays = named_arrays(state, once=len(checkpoint.models) > 1)
     return text, {**arrays, STEP: np.array(checkpoint.step, dtype=np.int64)}
 
 
@@ -131,12 +132,17 @@ def own_checkpoint(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Checkpoin
     """
     text = graph.text(CHECKPOINT) or ""
     found = digest_of(text, [tensors[k] for k in sorted(tensors)])
-    check_digest(graph.text(DIGEST), found, "there is no remedy")
+    stored = graph.text(DIGEST)
+    check_digest(stored, found, "there is no remedy")
     state = with_arrays(text, tensors)
     tree = state["tree"]
     check_frame(tree)
+    models = {k: Model.deserialize(d) for k, d in models_of(tree).items()}
+    if stored is None:  # it may have been edited
+        for model in models.values():
+            check_evaluable(model)
     return Checkpoint(
-        models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+        models=models,
         model_params=tree["model_def_script"],
         step=int(tensors[STEP]),
         optimizer=state["optimizer"],

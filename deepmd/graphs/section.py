@@ -2,7 +2,7 @@
 """Model section of the input that a graph was trained with, in today's form."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from deepmd.graphs.inferred import (
     settings_of,
     suffix_of,
 )
-from deepmd.graphs.names import ATTENTION_SCALE, LAYER_NORM_EPSILON, STATISTICS, STRIPPED
+from deepmd.graphs.names import ATTENTION_SCALE, LAYER_NORM_EPSILON, STATISTICS, STRIPPED, parts_of
 from deepmd.graphs.tables import TYPES
 from deepmd.graphs.types import Find, TypeVectors
 from deepmd.io.graph import Graph
@@ -76,7 +76,7 @@ def describe(graph: Graph, find: Find) -> Description:
         )
     with located(SCRIPT):
         section = normalize_model(raw)
-    parts = list(descriptor_parts(section))
+    parts = [(part, s) for _, part, s in parts_of(section["descriptor"])]
     _check(section, graph)
     for part, s in parts:
         _adapt(part, s, graph)
@@ -148,16 +148,6 @@ def _without_null(node: Any) -> Any:
     return node
 
 
-def descriptor_parts(section: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Iterate over the descriptors of a section, each with the suffix of its scopes."""
-    descriptor = section["descriptor"]
-    if descriptor["type"] != "hybrid":
-        yield descriptor, ""
-        return
-    for k, part in enumerate(descriptor["list"]):
-        yield part, f"_{k}"
-
-
 def _adapt(part: dict[str, Any], s: str, graph: Graph) -> None:
     """Let a section say what the graph does where DeePMD-kit takes no notice of an option.
 
@@ -212,7 +202,7 @@ def _check(section: Mapping[str, Any], graph: Graph) -> None:
         raise ModelFileError(
             f"its types are {names.split()}, its script says {section['type_map']}"
         )
-    parts = {s: part for part, s in descriptor_parts(section)}
+    parts = {s: part for _, part, s in parts_of(section["descriptor"])}
     for node in environment_nodes(graph):
         s = suffix_of(node)
         if s not in parts:

@@ -20,11 +20,6 @@ _PREFIX = "TabulateFusion"
 TYPES = "filter_type_all{s}/embedding_lookup/params_0"
 
 
-def is_compressed(graph: Graph) -> bool:
-    """Whether embedding networks of a graph are tables."""
-    return any(node.op.startswith(_PREFIX) for node in forward_nodes(graph))
-
-
 def forward_nodes(graph: Graph) -> Iterator[Node]:
     """Iterate over the nodes of a graph that are not part of its derivatives."""
     return (node for node in graph.values() if not node.name.startswith("gradients"))
@@ -146,12 +141,3 @@ def _forget(network: dict[str, Any]) -> None:
         layer["@variables"] = {
             k: None if v is None else np.full_like(v, np.nan) for k, v in arrays.items()
         }
-
-
-def descriptors(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Iterate over the dictionaries of the parts of a descriptor, each with its suffix."""
-    if data["type"] != "hybrid":
-        yield data, ""
-        return
-    for k, part in enumerate(data["list"]):
-        yield part, f"_{k}"

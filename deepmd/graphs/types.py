@@ -17,6 +17,7 @@ from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.graphs.names import LAYER, TYPE_EMBEDDING
 
+#: Returns the array of a name, or None.
 Find = Callable[[str], Any]
 #: Settings of the section, and what they are called here; others concern the training.
 SETTINGS = (

@@ -112,6 +112,11 @@ class DeepEval(Queries):
         if ignored or args:
             log.debug("options without effect: %s", ", ".join([*map(str, args), *ignored]))
 
+    @property
+    def deep_eval(self) -> "DeepEval":
+        """The object itself, where clients look for the evaluator of a backend."""
+        return self
+
     @classmethod
     def from_evaluator(cls, evaluator: Evaluator, **kwargs: Any) -> Self:
         """Wrap a model that is in memory; the options are those of the constructor."""

@@ -299,3 +299,10 @@ def write_model_devi_out(
     for row in devi:
         lines.append(f"{int(row[0]):12d}" + "".join(f"{x:19.6e}" for x in row[1:]))
     fname.write("\n".join(lines) + "\n")
+
+
+def make_model_devi(**options: Any) -> None:
+    """Write deviations as ``dp model-devi``; see :func:`deepmd.entrypoints.model_devi.model_devi`."""
+    from deepmd.entrypoints.model_devi import model_devi
+
+    model_devi(**options)

@@ -32,6 +32,11 @@ def digest_of(text: str, arrays: Iterable[np.ndarray]) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
+def content_key(array: np.ndarray) -> str:
+    """Return a text that two arrays have in common if they hold the same, in the same shape."""
+    return f"{array.dtype.str}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+
+
 def digest_of_lines(text: str) -> str:
     """Return the checksum of a text, whatever its line ends are."""
     return f"sha256:{hashlib.sha256(text.replace(chr(13), '').encode()).hexdigest()}"

@@ -2,7 +2,8 @@
 """Trees of dictionaries with arrays, stored in HDF5 files (``.dp``, ``.hlo``).
 
 Every array below a key ``@variables`` is a root dataset ``variable_0000``, ``variable_0001``, … in
-the order of the tree. The tree itself, with the names of the datasets in the places of the arrays,
+the order of the tree; equal ones of several models, whose parts may be shared, are one dataset. The
+tree itself, with the names of the datasets in the places of the arrays,
 is JSON in the attribute ``json`` of the root group. The attribute ``digest`` is the checksum of
 both; a file without it is read unchecked.
 """
@@ -10,13 +11,14 @@ both; a file without it is read unchecked.
 import itertools
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import h5py
 import numpy as np
 
 from deepmd.base.errors import ModelFileError
-from deepmd.io.digest import DIGEST, check_digest, digest_of
+from deepmd.io.digest import DIGEST, check_digest, content_key, digest_of
 from deepmd.io.guard import Allowance, check_model_tree
 from deepmd.io.hdf5 import open_hdf5
 from deepmd.io.tree import map_leaves, plain
@@ -26,21 +28,34 @@ def write_tree(handle: h5py.File, tree: dict[str, Any]) -> None:
     """Store a tree in an open, empty HDF5 file."""
     count = itertools.count()
     arrays: list[np.ndarray] = []
+    known: dict[str, str] | None = {} if "models" in tree else None
 
     def store(value: Any, inside: bool) -> Any:
         if not inside:
             return plain(value)
         if value is None:
             return None
-        name = f"/variable_{next(count):04d}"
         value = np.void(value) if isinstance(value, bytes) else np.asarray(value)
-        handle.create_dataset(name, data=value)
         arrays.append(np.asarray(value))
-        return name
+        return store_once(handle, value, lambda: f"/variable_{next(count):04d}", known)
 
     text = json.dumps(map_leaves(tree, store), separators=(",", ":"), ensure_ascii=False)
     handle.attrs["json"] = text
     handle.attrs[DIGEST] = digest_of(text, arrays)
+
+
+def store_once(
+    group: h5py.Group, value: Any, name: Callable[[], str], known: dict[str, str] | None
+) -> str:
+    """Store an array, unless an equal one is ``known`` by its content; return its name."""
+    key = "" if known is None else content_key(np.asarray(value))
+    if known is not None and key in known:
+        return known[key]
+    stored = name()
+    group.create_dataset(stored, data=value)
+    if known is not None:
+        known[key] = stored
+    return stored
 
 
 def read_tree(handle: h5py.File) -> dict[str, Any]:
@@ -56,7 +71,9 @@ def read_tree(handle: h5py.File) -> dict[str, Any]:
     if text is None:
         raise ModelFileError('is an HDF5 file without the attribute "json"; no model')
     tree = parsed(text, size)
-    allowance, arrays = Allowance(size), []
+    several = tree.get("models")
+    models = len(several) if isinstance(several, dict) else 1
+    allowance, arrays = Allowance(size, models), []
 
     def restore(value: Any, inside: bool) -> Any:
         if not inside or not isinstance(value, str):

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmd.base.errors import InputError, ModelFileError, did_you_mean
+from deepmd.base.errors import InputError, ModelFileError, closest_name
 from deepmd.base.files import hdf5_bytes, replacing
+from deepmd.base.reading import shown
 from deepmd.io.guard import opening, regular_size
 from deepmd.io.tree import difference
 
@@ -142,9 +143,23 @@ def min_nbor_dist_of(tree: Mapping[str, Any]) -> float | None:
 
 
 def branch_of(
-    names: Mapping[str, Any] | list[str], head: str | None, where: str | os.PathLike[str]
+    names: Mapping[str, Any] | list[str],
+    head: str | None,
+    where: str | os.PathLike[str],
+    params: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the task that is meant by ``head``.
+
+    Parameters
+    ----------
+    names : mapping or list of str
+        Tasks of the file.
+    head : str, optional
+        Name or alias of one; upper and lower case are the same.
+    where : path
+        The file, for messages.
+    params : mapping, optional
+        Its ``model`` section, in which branches have aliases.
 
     Raises
     ------
@@ -156,14 +171,36 @@ def branch_of(
         if len(known) == 1:
             return known[0]
         raise InputError(
-            f"holds the models of {len(known)} tasks: {', '.join(known)}",
+            f"holds {len(known)} branches: {_listed(known)}",
             where=where,
-            fix="name one with head",
+            fix="name one with --head (in Python: head=)",
         )
     for name in known:
-        if name.lower() == head.lower():
+        section = ((params or {}).get("model_dict") or {}).get(name) or {}
+        aliases = section.get("model_branch_alias") or []
+        if head.lower() in (str(one).lower() for one in (name, *aliases)):
             return name
-    raise InputError(f'has no branch "{head}"', where=where, fix=did_you_mean(head, known))
+    near = closest_name(head, known)
+    raise InputError(
+        f'has no branch "{shown(head)}"',
+        where=where,
+        fix=(f'did you mean "{near}"? ' if near else "") + f"Its branches: {_listed(known)}",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def branch_tree(
+    tree: Mapping[str, Any], head: str | None, where: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Return the tree of one branch of a file, as that of a model file; see :func:`branch_of`."""
+    models, params = models_of(tree), tree.get("model_def_script") or {}
+    branch = branch_of(models, head, where, params)
+    check_head(branch, head)
+    rest = {k: v for k, v in tree.items() if k not in ("model", "models", "model_def_script")}
+    return {**rest, "model": models[branch], "model_def_script": branch_params(params, branch)}
 
 
 def check_head(branch: str, head: str | None) -> None:

@@ -17,6 +17,8 @@ from deepmd.base.reading import MAX_DEPTH, reading
 AGAIN = "copy or freeze it again"
 #: Bytes that a small file may unpack to; larger ones may grow by the factor.
 UNPACKED, GROWTH = 1 << 26, 20
+#: Models of a file that may have arrays in common.
+MODELS = 128
 #: Entries of the trees of small files; others have at most one per byte.
 ENTRIES = 1 << 20
 
@@ -64,10 +66,12 @@ class Allowance:
     ----------
     size : int
         Of the file [bytes].
+    models : int
+        Models in it, which may refer to the same arrays.
     """
 
-    def __init__(self, size: int) -> None:
-        self.left = max(UNPACKED, GROWTH * size)
+    def __init__(self, size: int, models: int = 1) -> None:
+        self.left = max(UNPACKED, (GROWTH + min(models, MODELS)) * size)
 
     def take(self, amount: int, what: str) -> None:
         """Count bytes that are about to be read; raise ModelFileError if they are too many."""

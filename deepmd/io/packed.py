@@ -14,8 +14,9 @@ import numpy as np
 
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import read_npz
+from deepmd.io.digest import content_key
 from deepmd.io.files import check_frame
-from deepmd.io.guard import check_model_tree
+from deepmd.io.guard import MODELS, Allowance, check_model_tree
 
 _ARRAY = "@array"
 
@@ -34,15 +35,22 @@ def pack_tree(tree: Mapping[str, Any]) -> tuple[str, bytes]:
     return text, packed.getvalue()
 
 
-def named_arrays(tree: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
-    """Return a dictionary as JSON, in which arrays are named, and these arrays by name."""
+def named_arrays(
+    tree: Mapping[str, Any], *, once: bool = False
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Return a dictionary as JSON, in which arrays are named, and these arrays by name.
+
+    With ``once``, equal arrays have one name.
+    """
     arrays: dict[str, np.ndarray] = {}
+    known: dict[str, str] = {}
 
     def store(value: Any) -> dict[str, str]:
         if not isinstance(value, (np.ndarray, np.generic)):
             raise TypeError(f"{type(value).__name__} found in a model dictionary")
-        name = f"array_{len(arrays):04d}"
-        arrays[name] = np.asarray(value)
+        name, array = f"array_{len(arrays):04d}", np.asarray(value)
+        name = known.setdefault(content_key(array), name) if once else name
+        arrays[name] = array
         return {_ARRAY: name}
 
     return json.dumps(tree, default=store), arrays
@@ -63,10 +71,23 @@ def unpack_tree(text: str | bytes, packed: bytes) -> dict[str, Any]:
 
 
 def with_arrays(text: str | bytes, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the dictionary of :func:`named_arrays`; raises as :func:`unpack_tree`."""
+    """Return the dictionary of :func:`named_arrays`; raises as :func:`unpack_tree`.
+
+    An array that is named repeatedly is copied, so that each place can be changed alone.
+    """
+    allowance = Allowance(len(text) + sum(array.nbytes for array in arrays.values()), MODELS)
+    seen: set[str] = set()
 
     def restored(node: dict[str, Any]) -> Any:
-        return arrays[node[_ARRAY]] if _ARRAY in node else node
+        if _ARRAY not in node:
+            return node
+        name = node[_ARRAY]
+        array = arrays[name]
+        if name not in seen:
+            seen.add(name)
+            return array
+        allowance.take(array.nbytes, f'the repeated array "{name}"')
+        return array.copy()
 
     tree = json.loads(text, object_hook=restored)
     check_model_tree(tree, len(text))

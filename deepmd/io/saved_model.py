@@ -15,9 +15,9 @@ from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.io.files import load_model
 from deepmd.io.guard import AGAIN, opening, regular_size
 
-#: Files of the folder: program, neutral model, its description.
+#: Files of the folder: program, neutral model, and for programs in C++ its description and probes.
 PROGRAM, MODEL = "saved_model.pb", "assets.extra/model.dp"
-METADATA_FILE = "assets.extra/metadata.json"
+METADATA_FILE, PROBES_FILE = "assets.extra/metadata.json", "assets.extra/probes.json"
 #: Key of the description of the program in the tree of the model.
 ABOUT = "program"
 SUFFIXES = (".savedmodel", ".savedmodeltf")

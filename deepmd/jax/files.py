@@ -31,7 +31,7 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> Evaluat
 
 
 def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the neutral dictionary of a model file or of a checkpoint of one task."""
+    """Read the neutral dictionary of a model file, or of a checkpoint with all its tasks."""
     return load_saved(path) if is_saved_model(path) else read_hlo(path)
 
 

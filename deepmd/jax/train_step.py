@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on JAX: loss, gradients and optimizer in one compiled program."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.base.fork import refuse_fork
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
@@ -20,7 +22,9 @@ from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.jax.cache import make_room
+from deepmd.jax.distributed import JaxDistributed
 from deepmd.runtime.bucketing import Bucketing, pad_labels
+from deepmd.runtime.distributed import Distributed
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
@@ -54,13 +58,25 @@ class _Program:
     """The compiled functions of a model, a loss and an optimizer; holds no numbers."""
 
     def __init__(
-        self, model: Model, loss: Loss, settings: Mapping[str, Any], max_norm: float | None
+        self,
+        model: Model,
+        loss: Loss,
+        settings: Mapping[str, Any],
+        max_norm: float | None,
+        ranks: Distributed,
     ) -> None:
-        self.neutral, self.loss, self.max_norm = model, loss, max_norm
+        self.neutral, self.loss, self.max_norm, self.ranks = model, loss, max_norm, ranks
         self.optimizer = transform(settings)
-        self.step = jax.jit(self._step, donate_argnums=(0, 1))
-        self.gradients = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
-        self.evaluate = jax.jit(functools.partial(self._loss, training=False))
+        evaluate = functools.partial(self._loss, training=False)
+        if isinstance(ranks, JaxDistributed):
+            # Nothing is donated: what is left when a process is lost is saved.
+            self.step = ranks.program(self._step, own=(3, 4))
+            self.gradients = ranks.program(self._gradients, own=(2, 3))
+            self.evaluate = ranks.program(evaluate, own=(2, 3))
+        else:
+            self.step = jax.jit(self._step, donate_argnums=(0, 1))
+            self.gradients = jax.jit(self._gradients)
+            self.evaluate = jax.jit(evaluate)
 
     def _loss(
         self,
@@ -75,8 +91,17 @@ class _Program:
         model = bind(self.neutral, params | fixed)
         n_frames = labels.natoms.shape[0]
         pred = self.loss.predict(model, inputs, n_frames, labels, order=2 if training else 1)
-        value, figures = self.loss(lr, pred, labels)
+        value, figures = self.loss(lr, pred, labels, self.ranks.reduce)
         return value, {"loss": value, **figures}
+
+    def _gradients(
+        self, params: Leaves, fixed: Leaves, inputs: Inputs, labels: Labels, lr: Any
+    ) -> tuple[Leaves, Metrics]:
+        gradient = jax.grad(self._loss, has_aux=True)
+        grads, metrics = gradient(params, fixed, inputs, labels, lr)
+        if self.ranks.size > 1:
+            grads = jax.tree.map(self.ranks.total, grads)
+        return grads, metrics
 
     def _step(
         self,
@@ -87,8 +112,7 @@ class _Program:
         labels: Labels,
         lr: Any,
     ) -> tuple[Leaves, Any, Metrics]:
-        gradient = jax.grad(self._loss, has_aux=True)
-        grads, metrics = gradient(params, fixed, inputs, labels, lr)
+        grads, metrics = self._gradients(params, fixed, inputs, labels, lr)
         if self.max_norm is not None:
             factor = jnp.minimum(1.0, self.max_norm / (_global_norm(grads) + 1e-6))
             grads = {k: (factor * g).astype(g.dtype) for k, g in grads.items()}
@@ -113,22 +137,26 @@ class _Task:
         max_norm: float | None,
         bucketing: Bucketing,
         sharing: Callable[[Leaves], Mapping[tuple[str, ...], list[str]]],
+        ranks: Distributed,
     ) -> None:
         self.neutral, self.loss, self.bucketing = model, loss, bucketing
         self.program: _Program = shared(
-            lambda: _Program(model, loss, settings, max_norm),
+            lambda: _Program(model, loss, settings, max_norm, ranks),
             "train",
             architecture(model),
             architecture(loss),
-            repr((sorted(settings.items()), max_norm)),
+            repr((sorted(settings.items()), max_norm, ranks.size)),
         )
         params, fixed = split(model)
-        self.params, self.fixed = own(params), own(fixed)
         # By the tasks that share the parameters: those of one entry have one count of steps.
-        self.opt_state: dict[tuple[str, ...], Any] = {
-            tasks: self.program.optimizer.init({k: self.params[k] for k in paths})
-            for tasks, paths in sharing(self.params).items()
+        opt_state: dict[tuple[str, ...], Any] = {
+            tasks: self.program.optimizer.init({k: jnp.array(params[k]) for k in paths})
+            for tasks, paths in sharing(params).items()
         }
+        if isinstance(ranks, JaxDistributed):
+            self.params, self.fixed, self.opt_state = ranks.place((params, fixed, opt_state))
+        else:
+            self.params, self.fixed, self.opt_state = own(params), own(fixed), opt_state
 
 
 def _global_norm(grads: Leaves) -> Any:
@@ -140,6 +168,7 @@ class JaxTrainStep(TrainStep):
     """Training with one compiled program per task and shape."""
 
     name = "jax"
+    distributes = True
     uses_widths = True
 
     def __init__(
@@ -149,12 +178,22 @@ class JaxTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("JAX", "accumulate", "tf32", "zero_stage")
         refuse_fork("JAX")
         keep_freed_memory()
         # Else a step on a processor takes its memory while the one before it still holds its own.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         settings = adam_settings(optimizer)
         widths = options.widths or {}
+        self._ranks = ranks = options.ranks
+        for loss in losses.values() if ranks.size > 1 else ():
+            if any(label.pairwise for label in loss.label_requirements()):
+                raise NotAvailableError(
+                    "JAX compares second derivatives in one process only",
+                    where="loss",
+                    fix="train with PyTorch (--pt), or in one process",
+                )
+        common = ranks.common if isinstance(ranks, JaxDistributed) else None
         self._sharing = Sharing(models)
         self._tasks = {
             task: _Task(
@@ -162,8 +201,11 @@ class JaxTrainStep(TrainStep):
                 losses[task],
                 settings,
                 options.gradient_max_norm,
-                Bucketing(model, widths.get(task), name=task, before_program=make_room),
+                Bucketing(
+                    model, widths.get(task), name=task, before_program=make_room, common=common
+                ),
                 functools.partial(self._sharing.groups, task),
+                ranks,
             )
             for task, model in models.items()
         }
@@ -182,12 +224,19 @@ class JaxTrainStep(TrainStep):
         task.bucketing.count(kind, sizes)
         if task.neutral.has_spin():  # labels are those of atoms, without virtual partners
             sizes = dataclasses.replace(sizes, types=(sizes.atoms // 2,))
-        return task, inputs, pad_labels(batch, task.loss, sizes), np.float64(lr)
+        labels = pad_labels(batch, task.loss, sizes)
+        if isinstance(self._ranks, JaxDistributed):
+            inputs, labels = self._ranks.place((inputs, labels), own=True)
+        return task, inputs, labels, np.float64(lr)
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step; the call returns while the device still works."""
         t, *arguments = self._arguments(task, "step", batch, lr)
-        t.params, t.opt_state, metrics = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
+        with self._ranks.explained():
+            stepped = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
+            if self._ranks.size > 1:  # else a lost process shows where the result is used
+                stepped = jax.block_until_ready(stepped)
+        t.params, t.opt_state, metrics = stepped
         self._spread(task)
         return metrics
 
@@ -207,13 +256,14 @@ class JaxTrainStep(TrainStep):
     ) -> tuple[Metrics, dict[str, np.ndarray]]:
         """Return the figures of a batch and the gradient of every parameter."""
         t, *arguments = self._arguments(task, "gradients", batch, lr)
-        (_, metrics), grads = t.program.gradients(t.params, t.fixed, *arguments)
+        grads, metrics = t.program.gradients(t.params, t.fixed, *arguments)
         return metrics, fetch(grads)
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Return the figures of a batch."""
         t, *arguments = self._arguments(task, "evaluate", batch, lr)
-        return t.program.evaluate(t.params, t.fixed, *arguments)[1]
+        with self._ranks.explained():
+            return t.program.evaluate(t.params, t.fixed, *arguments)[1]
 
     # -- state: the names are those of the NumPy step ------------------------------------------
 
@@ -237,11 +287,23 @@ class JaxTrainStep(TrainStep):
         for task, t in self._tasks.items():
             mine = part_of(state, f"{task}/")
             t.opt_state = {k: _restored(held, mine) for k, held in t.opt_state.items()}
+            if isinstance(self._ranks, JaxDistributed):
+                t.opt_state = self._ranks.place(t.opt_state)
+
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Return the trained arrays of a task."""
+        return self._tasks[task].params
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return arrays on the devices."""
+        if isinstance(self._ranks, JaxDistributed):
+            return self._ranks.place(dict(arrays))
+        return own(arrays)
 
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, fetch(t.params))
         return model
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step of the NumPy backend, the reference for the others."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ class NumPyTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("NumPy", "accumulate", "tf32", "zero_stage")
         self._models, self._losses, self._options = dict(models), dict(losses), options
         self._params = {task: split(m)[0] for task, m in models.items()}
         settings = adam_settings(optimizer)
@@ -95,7 +97,10 @@ class NumPyTrainStep(TrainStep):
         for task, optimizer in self._optimizers.items():
             optimizer.load_state(part_of(state, f"{task}/"))
 
+    def parameters(self, task: str) -> dict[str, Any]:
+        return self._params[task]
+
     def model(self, task: str) -> Model:
-        model = Model.deserialize(self._models[task].serialize())
+        model = copy.deepcopy(self._models[task])
         assign(model, self._params[task])
         return model

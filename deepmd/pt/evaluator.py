@@ -2,12 +2,15 @@
 """Evaluation of batches with PyTorch."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from deepmd.base.errors import ModelFileError
+from deepmd.base.reading import shown
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
@@ -28,9 +31,12 @@ class TorchEvaluator(Evaluator):
         Where to evaluate.
     program : ScriptModule or None
         Of a file, used instead of the model where it will do.
+    path : path or None
+        The file.
     """
 
     program: Any = None
+    path: str | os.PathLike[str] | None = None
 
     def __init__(self, model: Model, **about: Any) -> None:
         super().__init__(model, **about)
@@ -56,9 +62,8 @@ class TorchEvaluator(Evaluator):
         def forward(inputs: Inputs) -> dict[str, np.ndarray]:
             tensors = inputs.map(self._tensor)
             if self.program is not None and not extra:  # which are not in programs
-                with torch.no_grad():
-                    raw = self.program.forward_edges(*tensors)
-            elif derivatives:
+                return self._run_program(tensors)
+            if derivatives:
                 raw = self.lifted.forward_edges(tensors, extra)
             else:
                 with torch.no_grad():
@@ -66,6 +71,28 @@ class TorchEvaluator(Evaluator):
             return {k: v.cpu().numpy() for k, v in raw.items()}
 
         return forward
+
+    def _run_program(self, tensors: Inputs) -> dict[str, np.ndarray]:
+        """Evaluate the program of the file.
+
+        Raises
+        ------
+        ModelFileError
+            If it fails; nothing but its numbers was looked at when it was opened.
+        """
+        try:
+            with torch.no_grad():
+                raw = self.program.forward_edges(*tensors)
+            return {k: v.cpu().numpy() for k, v in raw.items()}
+        except (RuntimeError, TypeError, AttributeError) as error:
+            lines = str(error).strip().splitlines() or [""]
+            if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+                raise
+            raise ModelFileError(
+                f"its program cannot be evaluated ({shown(lines[-1], 200)})",
+                where=self.path,
+                fix="freeze or convert it again",
+            ) from error
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives of one frame; see :class:`Evaluator`."""

@@ -24,8 +24,8 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> TorchEv
 
 
 def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the dictionary of a ``.pth`` file or of a ``.pt`` checkpoint of one task."""
-    return read_checkpoint(path).model_data() if is_checkpoint(path) else read_pth(path)
+    """Read the dictionary of a ``.pth`` file, or of a ``.pt`` checkpoint with all its tasks."""
+    return read_checkpoint(path).tree() if is_checkpoint(path) else read_pth(path)
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

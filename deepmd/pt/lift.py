@@ -92,7 +92,7 @@ def _convert(node: Any, trainable: bool, memo: dict[int, Any]) -> Any:
         if name not in declared:
             setattr(new, name, value)
     for name in node.serial.params:
-        _set_array(new, name, getattr(node, name), trainable)
+        _set_array(new, name, getattr(node, name), trainable and not node.frozen)
     for name in node.serial.buffers:
         _set_array(new, name, getattr(node, name), False)
     for name in node.serial.children:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step of the PyTorch backend."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,10 @@ from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
+log = logging.getLogger(__name__)
 Tensor = torch.Tensor
 
 
@@ -52,9 +55,17 @@ class TorchTrainStep(TrainStep):
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
-        self._optimizer = _adam(self._params, optimizer)
+        self._optimizer = _adam(self._params, optimizer, options)
+        self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
+        # Gradients of steps that wait for further ones, and the number of these steps.
+        self._waiting: dict[Tensor, Tensor] = {}
+        self._waited = 0
+        if options.tf32 and self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+        elif options.tf32:
+            log.warning("training/enable_tf32 has no effect: TF32 is of CUDA devices")
 
     # -- loss and gradients -------------------------------------------------------------------
 
@@ -87,17 +98,25 @@ class TorchTrainStep(TrainStep):
         return _metrics(total, figures), dict(zip(params, grads, strict=True))
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
-        """Take one optimizer step; nothing in here waits for the device."""
-        metrics, grads = self.gradients(task, batch, lr)
+        """Take one optimizer step, or wait for more; nothing in here waits for the device."""
+        metrics, by_name = self.gradients(task, batch, lr)
+        grads = {self._params[task][name]: g for name, g in by_name.items()}
+        if self._options.accumulate > 1:
+            for p, g in grads.items():
+                self._waiting[p] = self._waiting[p] + g if p in self._waiting else g
+            self._waited += 1
+            if self._waited < self._options.accumulate:
+                return metrics
+            grads, self._waiting, self._waited = self._waiting, {}, 0
         if self._options.gradient_max_norm is not None:
             _clip(list(grads.values()), self._options.gradient_max_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
             for p in group["params"]:
                 p.grad = None
-        for name, g in grads.items():
+        for p, g in grads.items():
             # The fused optimizer goes through memory: a view of a larger gradient would be mixed up.
-            self._params[task][name].grad = g.contiguous()
+            p.grad = g.contiguous()
         self._optimizer.step()
         return metrics
 
@@ -113,10 +132,11 @@ class TorchTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
+        whole = self._optimizer.states() if self.gathers else self._optimizer.state
         for task, params in self._params.items():
             counts = []
             for name, p in params.items():
-                held = self._optimizer.state.get(p)
+                held = whole.get(p)
                 if not held:
                     continue
                 counts.append(int(held["step"]))
@@ -126,11 +146,22 @@ class TorchTrainStep(TrainStep):
             if len(set(counts)) <= 1:  # always, unless tasks share parameters
                 out = {k: v for k, v in out.items() if not k.startswith(f"{task}/count.")}
                 out[f"{task}/count"] = np.array(counts[0] if counts else 0)
+            if self._waited:
+                out[f"{task}/waited"] = np.array(self._waited)
+                for name, p in params.items():
+                    if p in self._waiting:
+                        out[f"{task}/waiting.{name}"] = self._waiting[p].cpu().numpy().copy()
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._waiting, self._waited = {}, 0
         for task, params in self._params.items():
+            self._waited = int(state.get(f"{task}/waited", 0))
             for name, p in params.items():
+                if f"{task}/waiting.{name}" in state:
+                    self._waiting[p] = torch.tensor(state[f"{task}/waiting.{name}"]).to(p)
+                if self.gathers and not self._optimizer.owns(p):
+                    continue
                 if f"{task}/first.{name}" not in state:
                     self._optimizer.state.pop(p, None)
                     continue
@@ -145,21 +176,44 @@ class TorchTrainStep(TrainStep):
     def model(self, task: str) -> Model:
         return to_neutral(self.lifted[task])
 
+    def parameters(self, task: str) -> dict[str, Any]:
+        return {k: p.detach() for k, p in self._params[task].items()}
 
-def _adam(params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any]) -> Any:
+    def to_host(self, task: str, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {k: v.cpu().numpy().copy() for k, v in arrays.items()}
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
+
+
+def _adam(
+    params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any], options: StepOptions
+) -> Any:
     """Return the optimizer of all parameters, a shared one once."""
     settings = adam_settings(section)
-    every = {id(p): p for part in params.values() for p in part.values()}
+    every = list({id(p): p for part in params.values() for p in part.values()}.values())
     kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
-    # A model without a trained parameter can still be evaluated.
-    return kind(
-        list(every.values()) or [torch.nn.Parameter(torch.zeros(1))],
-        lr=1e-3,
-        betas=(settings["adam_beta1"], settings["adam_beta2"]),
-        eps=EPSILON,
-        weight_decay=settings["weight_decay"],
-        fused=True,
-    )
+
+    def make(some: list[Tensor]) -> Any:
+        # A model without a trained parameter can still be evaluated.
+        return kind(
+            some or [torch.nn.Parameter(torch.zeros(1))],
+            lr=1e-3,
+            betas=(settings["adam_beta1"], settings["adam_beta2"]),
+            eps=EPSILON,
+            weight_decay=settings["weight_decay"],
+            fused=True,
+        )
+
+    if options.zero_stage > 1:
+        raise NotAvailableError(
+            "gradients and parameters are not divided among processes yet",
+            where="training/zero_stage",
+            fix="use 1, which divides the states of the optimizer",
+        )
+    if options.zero_stage and isinstance(options.ranks, TorchDistributed):
+        return ShardedOptimizer(every, make, options.ranks)
+    return make(every)
 
 
 def _clip(grads: list[Tensor], max_norm: float) -> None:

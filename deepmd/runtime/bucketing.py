@@ -115,14 +115,15 @@ def round_sizes(
     widths : sequence of int, optional
         Constant widths of the tables; a batch that needs more falls back to rounding.
     coarse : bool
-        Round widths on the ladder too, instead of to a multiple of 4.
+        Round widths to a power of two, instead of to a multiple of 4: SavedModels, for which
+        every shape that is met in a simulation is compiled anew.
     """
     limits = [slot.sel for slot in slot_kinds(packings) if slot.kind == "table"]
     if widths is not None and len(widths) != len(limits):
         raise InputError(f"{len(widths)} widths given for {len(limits)} neighbor tables")
     rounded = []
     for k, (need, limit) in enumerate(zip(sizes.widths, limits, strict=True)):
-        up = ladder(need) if coarse else round_width(need)
+        up = max(4, 1 << (need - 1).bit_length()) if coarse else round_width(need)
         up = max(need, min(up, limit))
         rounded.append(int(widths[k]) if widths is not None and widths[k] >= need else up)
     # One frame more, for the atoms of padding; one edge more, for lists of edges to end with; and
@@ -212,7 +213,7 @@ def pad_labels(batch: Batch, loss: Loss, to: Sizes) -> Labels:
         find,
         _rows(batch.natoms.astype(np.float64), to.frames, 1.0),
         frame,
-        _rows(np.ones(n), to.frames),
+        _rows(np.ones(n) if batch.weight is None else batch.weight, to.frames),
     )
 
 
@@ -228,6 +229,8 @@ class Bucketing:
         What the log calls it.
     before_program : function, optional
         Called before each compilation.
+    common : function, optional
+        Gives the sizes that serve the batches of all processes of a training.
     """
 
     def __init__(
@@ -237,11 +240,12 @@ class Bucketing:
         *,
         name: str = "model",
         before_program: Callable[[], object] | None = None,
+        common: Callable[[Sizes], Sizes] | None = None,
     ) -> None:
         self.packings, self.rcut = model.packings(), model.rcut
         self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name, self.before_program = widths, name, before_program
-        self.names = model.input_names()
+        self.names, self.common = model.input_names(), common
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:
@@ -249,6 +253,8 @@ class Bucketing:
         inputs = prepare(self.expand(batch), self.packings, overflow).only(self.names)
         sizes = sizes_of(inputs, self.packings, batch.n_frames, self.ntypes)
         to = round_sizes(sizes, self.packings, widths=self.widths)
+        if self.common is not None:
+            to = self.common(to)
         return pad_inputs(inputs, self.packings, batch.n_frames, to, self.rcut), to
 
     def count(self, *key: Any) -> None:

@@ -50,7 +50,7 @@ class Checkpoint:
         head : str, optional
             The task, when there are several.
         """
-        task = branch_of(list(self.models), head, "checkpoint")
+        task = branch_of(self.models, head, "checkpoint", self.model_params)
         model_params = branch_params(self.model_params, task)
         return dataclasses.replace(
             self, models={SINGLE: self.models[task]}, model_params=model_params

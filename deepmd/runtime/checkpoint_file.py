@@ -37,11 +37,13 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
     def fill(handle: h5py.File) -> None:
         dp.write_tree(handle, checkpoint.tree())
         group = handle.create_group(_GROUP)
+        # Parameters that tasks share have the same moments.
+        known: dict[str, str] | None = {} if len(checkpoint.models) > 1 else None
         about = {
             "format": 1,
             "step": int(checkpoint.step),
-            "optimizer": _store(group, checkpoint.optimizer),
-            "trainer": _store(group, checkpoint.trainer),
+            "optimizer": _store(group, checkpoint.optimizer, known),
+            "trainer": _store(group, checkpoint.trainer, None),
         }
         text = json.dumps(about, separators=(",", ":"))
         group.attrs["json"] = text
@@ -52,14 +54,17 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: "Checkpoint") -> 
         file.write(hdf5_bytes(fill))
 
 
-def _store(group: h5py.Group, values: Mapping[str, Any]) -> dict[str, Any]:
+def _store(
+    group: h5py.Group, values: Mapping[str, Any], known: dict[str, str] | None
+) -> dict[str, Any]:
     """Store arrays as datasets; return for every name the dataset or the plain value."""
     about: dict[str, Any] = {}
     for name, value in values.items():
         if _is_array(value):
-            dataset = f"array_{len(group):04d}"
-            group.create_dataset(dataset, data=np.asarray(value))
-            about[name] = {"array": dataset}
+            stored = dp.store_once(
+                group, np.asarray(value), lambda: f"array_{len(group):04d}", known
+            )
+            about[name] = {"array": stored}
         else:
             about[name] = {"value": map_leaves(value, lambda leaf, _: plain(leaf))}
     return about
@@ -86,6 +91,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     """
     from deepmd.dpmodel.model import Model
     from deepmd.runtime.checkpoint import Checkpoint
+    from deepmd.runtime.probes import check_evaluable
 
     tree = load_model(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
@@ -93,9 +99,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     with opening(path, "use the checkpoint before it"), open_hdf5(path) as file:
         if not isinstance(file.get(_GROUP), h5py.Group):
             raise _no_checkpoint(path)
-        about, optimizer, trainer = _read_training(file[_GROUP], file.id.get_filesize())
+        models = {k: Model.deserialize(d) for k, d in models_of(tree).items()}
+        if DIGEST not in file.attrs:  # it may have been edited
+            for model in models.values():
+                check_evaluable(model)
+        size = file.id.get_filesize()
+        about, optimizer, trainer = _read_training(file[_GROUP], size, len(models))
         return Checkpoint(
-            models={k: Model.deserialize(d) for k, d in models_of(tree).items()},
+            models=models,
             model_params=tree["model_def_script"],
             step=int(about["step"]),
             optimizer=optimizer,
@@ -106,11 +117,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
 
 
 def _read_training(
-    group: h5py.Group, size: int
+    group: h5py.Group, size: int, models: int
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the description of the state of a training, and its two parts."""
     text = read_text(group, "json") or ""
-    about, allowance = parsed(text, size), Allowance(size)
+    about, allowance = parsed(text, size), Allowance(size, models)
     optimizer, trainer = (_restore(group, about[k], allowance) for k in ("optimizer", "trainer"))
     values = (*optimizer.values(), *trainer.values())
     arrays = [value for value in values if isinstance(value, np.ndarray)]

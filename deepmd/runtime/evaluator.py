@@ -75,7 +75,7 @@ class Evaluator:
 
         with opening(path):
             models = models_of(tree)
-            branch = branch_of(models, head, path)
+            branch = branch_of(models, head, path, tree.get("model_def_script"))
             model = Model.deserialize(models[branch])
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)

@@ -5,6 +5,7 @@ Whoever writes a model file opens it again, evaluates the probes and compares wi
 the neutral model. The probes travel in the file under the key ``probes``.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,11 +40,12 @@ def make_probes(model: Model) -> dict[str, Any]:
         ``{"frames": [{"@variables": {"coord": …, "energy": …}}, …]}``
     """
     derivatives = _DERIVATIVES if model.differentiable() else ()
+    n_atoms = min(max(model.get_ntypes(), 6), 20)
     frames = []
     for k, periodic in enumerate((True, False)):
         for size in 0.95 * 1.2 ** np.arange(20):
             evaluator = Evaluator(model)
-            inputs = _frame(model, periodic, size, np.random.default_rng(k))
+            inputs = _frame(model, periodic, size, np.random.default_rng(k), n_atoms)
             results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
             # Images on both sides are equally far: which of them a full list drops is not defined.
             if not evaluator.overflow.centers:
@@ -52,13 +54,14 @@ def make_probes(model: Model) -> dict[str, Any]:
     return {"frames": frames}
 
 
-def _frame(model: Model, periodic: bool, size: float, rng: np.random.Generator) -> dict[str, Any]:
-    """Atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell.
+def _frame(
+    model: Model, periodic: bool, size: float, rng: np.random.Generator, n: int
+) -> dict[str, Any]:
+    """``n`` atoms on a distorted grid, so that distances stay reasonable, in a triclinic cell.
 
     ``size`` is the cell's, in cutoffs: below 1, own images are neighbors.
     """
     ntypes, rcut = model.get_ntypes(), model.get_rcut()
-    n = min(max(ntypes, 6), 20)
     m = int(np.ceil(n ** (1 / 3)))
     cell = size * rcut * np.array([[1.0, 0.03, -0.05], [0.1, 0.97, 0.04], [-0.08, 0.06, 1.02]])
     grid = np.stack(np.meshgrid(*[np.arange(m)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:n]
@@ -139,7 +142,8 @@ def _results(
 def check_probes(model: Model, probes: Mapping[str, Any] | None) -> None:
     """Compare a model that was read with the probes in its file, values only.
 
-    The derivatives follow from the same arrays, and take longer than the rest of the opening.
+    The derivatives follow from the same arrays, and take longer than the rest of the opening. A
+    model without probes is evaluated.
 
     Raises
     ------
@@ -147,6 +151,7 @@ def check_probes(model: Model, probes: Mapping[str, Any] | None) -> None:
         If the values differ, or the frames are not small.
     """
     if not probes or not probes.get("frames"):
+        check_evaluable(model)
         return
     rcut = model.get_rcut()
     for frame in probes["frames"]:
@@ -159,6 +164,22 @@ def check_probes(model: Model, probes: Mapping[str, Any] | None) -> None:
             fix="the file is damaged or was edited: copy or freeze it again; after an edit on "
             'purpose, delete the key "probes"',
         )
+
+
+def check_evaluable(model: Model) -> None:
+    """Evaluate a small frame of a model without probes, values only.
+
+    Arrays of other shapes than the settings describe end here, not in the middle of a run.
+
+    Raises
+    ------
+    Exception
+        Of any class: call it inside of :func:`deepmd.io.guard.opening`.
+    """
+    n_atoms = min(max(model.get_ntypes(), 4), 12)
+    inputs = _frame(model, False, 0.95, np.random.default_rng(0), n_atoms)
+    with np.errstate(all="ignore"):
+        Evaluator(model).evaluate(_batch(model, inputs), derivatives=())
 
 
 def _check_small(inputs: Mapping[str, Any], rcut: float) -> None:
@@ -190,6 +211,12 @@ def probe_arrays(model: Model, probes: Mapping[str, Any]) -> list[dict[str, np.n
             frame["force"] = force.reshape(n, -1, 3).swapaxes(0, 1)
         out.append({k: np.array(v) for k, v in frame.items()})
     return out
+
+
+def probes_text(model: Model, probes: Mapping[str, Any]) -> str:
+    """Return the probes of :func:`probe_arrays` as JSON."""
+    frames = probe_arrays(model, probes)
+    return json.dumps([{k: v.tolist() for k, v in frame.items()} for frame in frames])
 
 
 def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.dpmodel.module import Module
+from deepmd.dpmodel.module import Module, walk
 
 _MOST = 32
 _made: OrderedDict[tuple[str, ...], Any] = OrderedDict()
@@ -20,7 +20,14 @@ _made: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
 def architecture(module: Module) -> str:
     """Return everything that a compiled function depends on but its arguments."""
-    return json.dumps([type(module).__qualname__, _outline(module.serialize())], sort_keys=True)
+    return json.dumps(
+        [
+            type(module).__qualname__,
+            _outline(module.serialize()),
+            [(path, list(np.shape(x)), trained) for path, x, trained in walk(module)],
+        ],
+        sort_keys=True,
+    )
 
 
 def _outline(node: Any) -> Any:

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.module import assign
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.runtime.distributed import ALONE, Distributed
 
@@ -32,12 +34,32 @@ class StepOptions:
         for backends that compile one program per shape.
     ranks : Distributed
         Processes that train together.
+    accumulate : int
+        Steps whose gradients are added up for one step of the optimizer.
+    tf32 : bool
+        Let devices multiply matrices of single precision with TF32.
+    zero_stage : int
+        What is divided among the ranks: 0 nothing, 1 the states of the optimizer.
     """
 
     gradient_max_norm: float | None = None
     compile: bool = False
     widths: Mapping[str, Any] | None = None
     ranks: Distributed = ALONE
+    accumulate: int = 1
+    tf32: bool = False
+    zero_stage: int = 0
+
+    def refuse(self, backend: str, *names: str) -> None:
+        """Raise NotAvailableError where options are set that a backend does not have."""
+        keys = {"accumulate": "acc_freq", "tf32": "enable_tf32", "zero_stage": "zero_stage"}
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise NotAvailableError(
+                    f"{backend} has no such option",
+                    where=f"training/{keys[name]}",
+                    fix="leave it out, or train with PyTorch (--pt)",
+                )
 
 
 class TrainStep(ABC):
@@ -59,6 +81,8 @@ class TrainStep(ABC):
     distributes: ClassVar[bool] = False
     #: Whether ``StepOptions.widths`` makes a difference; they are then counted beforehand.
     uses_widths: ClassVar[bool] = False
+    #: Whether :meth:`state` is an exchange with the other ranks.
+    gathers: bool = False
     #: Atoms with more neighbors than ``sel``, where they are counted.
     overflow: Overflow | None = None
 
@@ -94,3 +118,23 @@ class TrainStep(ABC):
     @abstractmethod
     def model(self, task: str) -> Model:
         """Return the neutral model of a task with the parameters of this moment."""
+
+    # -- parameters as arrays of the framework, e.g. for their average --------------------------
+
+    @abstractmethod
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Return the trained arrays of a task, which must not be changed, under any names."""
+
+    def to_host(self, task: str, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return arrays like :meth:`parameters` by the paths of the model, of NumPy."""
+        return {k: np.array(v, copy=True) for k, v in arrays.items()}
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return arrays like :meth:`parameters` from those of :meth:`to_host`."""
+        return dict(arrays)
+
+    def model_with(self, task: str, arrays: Mapping[str, Any]) -> Model:
+        """Return the neutral model with arrays like :meth:`parameters` in place of those."""
+        model = self.model(task)
+        assign(model, self.to_host(task, arrays))
+        return model

@@ -5,6 +5,7 @@ dargs holds the tree and walks through it; the checks are ours, so that an error
 path, what is wrong and what would be right, on one line.
 """
 
+import copy
 import logging
 import math
 import types
@@ -15,11 +16,20 @@ from typing import Any
 from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
-from deepmd.base.errors import InputError, NotAvailableError, closest_name
-from deepmd.schema.cross import check_model_available, cross_check
+from deepmd.base.errors import InputError, closest_name
+from deepmd.schema.cross import check_model_available, check_several, cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
 from deepmd.schema.model import model_argument, resolve_shared
+from deepmd.schema.multi_task import (
+    check_names,
+    is_multi_task,
+    lowered,
+    references,
+    resolved,
+    shared_path,
+    unresolved,
+)
 from deepmd.schema.registry import (
     ArgsRegistry,
     descriptor_args,
@@ -65,22 +75,42 @@ def normalize(
         raise InputError(
             f"one object with sections is expected, found {describe_value(data)}", where=file
         )
-    data = drop_comments(data)
-    model = data.get("model")
-    if multi_task or (isinstance(model, dict) and "model_dict" in model):
-        raise NotAvailableError(
-            "multi-task training is known but not built yet", where=f"{file}: model/model_dict"
-        )
     try:
-        tree = Argument("input", dict, gen_args())
-        data = _with_sections(upgrade(data))
-        tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
-        data = tree.normalize_value(data, inplace=True, do_alias=False)
+        data = upgrade(drop_comments(data))
+        if multi_task or is_multi_task(data):
+            return _normalize_several(data)
+        data = _normalized(Argument("input", dict, gen_args()), _with_sections(data))
         cross_check(data)
     except InputError as error:
         where = file if error.where is None else f"{file}: {error.where}"
         raise type(error)(error.what, where=where, fix=error.fix) from None
     return data
+
+
+def _normalize_several(data: dict[str, Any]) -> dict[str, Any]:
+    """Check a multi-task input; branches keep the names of shared parts, which get defaults, too."""
+    if not is_multi_task(data):
+        raise InputError("a multi-task input has branches", where="model", fix="give model_dict")
+    uses: dict[str, str] = {}
+    try:
+        given = data["model"] = lowered(data["model"])
+        check_names(data)
+        uses = {use.where: f"model/shared_dict/{use.name}" for use in references(given)}
+        for name in set(given["shared_dict"]) - {use.name for use in references(given)}:
+            log.warning("model/shared_dict/%s: no branch names this part", name)
+        whole = {**data, "model": {**given, "model_dict": copy.deepcopy(resolved(given))}}
+        whole = _with_losses(whole)
+        whole = _normalized(Argument("input", dict, gen_args(multi_task=True)), whole)
+        check_several(whole, uses)
+        return {**whole, "model": unresolved(given, whole["model"]["model_dict"])}
+    except InputError as error:
+        raise type(error)(error.what, where=shared_path(error.where, uses), fix=error.fix) from None
+
+
+def _normalized(tree: Argument, data: dict[str, Any]) -> dict[str, Any]:
+    """Check against a tree and fill in defaults."""
+    tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
+    return tree.normalize_value(data, inplace=True, do_alias=False)
 
 
 def normalize_model(section: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +124,7 @@ def normalize_model(section: dict[str, Any]) -> dict[str, Any]:
     load_components()
     data = {"model": drop_comments(section)}
     resolve_shared(data["model"])
-    tree = Argument("input", dict, [model_argument()])
-    tree.traverse_value(data, sub_hook=_check_object, value_hook=_check_value)
-    data = tree.normalize_value(data, inplace=True, do_alias=False)
+    data = _normalized(Argument("input", dict, [model_argument()]), data)
     check_model_available(data)
     return data["model"]
 
@@ -108,13 +136,28 @@ def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data.get("model"), dict):
         resolve_shared(data["model"])
     if "loss" not in data:
-        model = data.get("model")
-        fitting = model.get("fitting_net") if isinstance(model, dict) else None
-        kind = fitting.get("type", "ener") if isinstance(fitting, dict) else "ener"
-        spin = isinstance(model, dict) and "spin" in model
-        loss = "ener_spin" if spin else _LOSS_OF.get(str(kind), "ener")
-        data["loss"] = {"type": loss} if loss in loss_args else {}
+        data["loss"] = _loss_of(data.get("model"))
     return data
+
+
+def _with_losses(data: dict[str, Any]) -> dict[str, Any]:
+    """Add what may be left out of a multi-task input, the losses of branches in their order."""
+    data.setdefault("optimizer", {})
+    data.setdefault("validating", {})
+    given, branches = data.get("loss_dict", {}), data["model"]["model_dict"]
+    for branch in branches.values():
+        resolve_shared(branch)
+    data["loss_dict"] = {k: given[k] if k in given else _loss_of(v) for k, v in branches.items()}
+    return data
+
+
+def _loss_of(model: Any) -> dict[str, Any]:
+    """Return the loss that follows from a model section."""
+    fitting = model.get("fitting_net") if isinstance(model, dict) else None
+    kind = fitting.get("type", "ener") if isinstance(fitting, dict) else "ener"
+    spin = isinstance(model, dict) and "spin" in model
+    loss = "ener_spin" if spin else _LOSS_OF.get(str(kind), "ener")
+    return {"type": loss} if loss in loss_args else {}
 
 
 def _check_object(argument: Argument, value: dict[str, Any], path: list[str]) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Conditions that involve several keys, and features of the format that are not built yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.schema.multi_task import check_alike, one_branch, path_in_whole
 from deepmd.schema.registry import loss_args
 
 
@@ -21,6 +22,38 @@ def cross_check(data: dict[str, Any]) -> None:
     check_learning_rate(data.get("learning_rate"), data["optimizer"])
     check_training(data["training"])
     check_loss(data["loss"])
+    check_validating(data)
+
+
+def check_several(data: dict[str, Any], uses: Mapping[str, str]) -> None:
+    """Check a normalized multi-task input with shared parts in place as a whole.
+
+    Parameters
+    ----------
+    data : dict
+    uses : mapping of str to str
+        Paths of shared parts by the paths of the branches that name them.
+
+    Raises
+    ------
+    InputError
+        As :func:`cross_check`.
+    """
+    check_learning_rate(data.get("learning_rate"), data["optimizer"])
+    check_lengths(data["training"], "model_prob")
+    check_alike(data["model"])
+    check_validating(data)
+    for name in data["model"]["model_dict"]:
+        branch = one_branch(data, name)
+        try:
+            check_available(branch)
+            check_model(branch["model"])
+            check_statistics(branch["training"])
+            check_loss(branch["loss"])
+        except InputError as error:
+            where = None if error.where is None else str(error.where)
+            where = path_in_whole(where, name, uses)
+            raise type(error)(error.what, where=where, fix=error.fix) from None
 
 
 def demand(holds: Any, what: str, where: str | None, fix: str | None = None) -> None:
@@ -59,6 +92,32 @@ def check_training(training: dict[str, Any]) -> None:
     demand(length, missing, "training", "give numb_steps")
     twice = '"numb_steps" and "numb_epoch" exclude each other'
     demand(len(length) == 1, twice, "training", "keep one")
+    check_statistics(training)
+
+
+def check_lengths(training: dict[str, Any], weights: str) -> None:
+    """Check the length of a multi-task training; passes through the data exclude ``weights``."""
+    epochs = "num_epoch_dict"
+    demand(
+        training.get("numb_epoch") is None,
+        "passes through the data are given per branch",
+        "training/numb_epoch",
+        f"use {epochs}",
+    )
+    steps = training.get("numb_steps") is not None
+    demand(
+        steps or training.get(epochs),
+        "the length of the training is missing",
+        "training",
+        f"give numb_steps or {epochs}",
+    )
+    twice = f'"numb_steps" and "{epochs}" exclude each other'
+    demand(not (steps and training.get(epochs)), twice, "training", "keep one")
+    exclusive(training, weights, epochs, "training")
+
+
+def check_statistics(training: dict[str, Any]) -> None:
+    """Check the cache of statistics, and averaging."""
     demand(
         training["stat_file_mode"] != "read" or "stat_file" in training,
         '"read" needs a file of statistics',
@@ -67,6 +126,45 @@ def check_training(training: dict[str, Any]) -> None:
     )
     shared = training["enable_ema"] and training["zero_stage"] >= 2
     demand(not shared, "excludes zero_stage 2 and 3", "training/enable_ema")
+
+
+def check_validating(data: dict[str, Any]) -> None:
+    """Check that what is to be validated is there."""
+    section, training, where = data["validating"], data["training"], "validating"
+    asked = [k for k in ("full_validation", "ema_full_validation") if section[k]]
+    demand(
+        asked or not training.get("early_stop"),
+        "needs the errors of the whole validation set",
+        "training/early_stop",
+        "set validating/full_validation to true",
+    )
+    if not asked:
+        return
+    where += f"/{asked[0]}"
+    multi = '"model_dict" in the model'
+    demand("model_dict" not in data["model"], f"one task is expected, found {multi}", where)
+    demand(training.get("validation_data"), "needs training/validation_data", where, "give it")
+    demand(
+        not section["ema_full_validation"] or training["enable_ema"],
+        "needs averaged parameters",
+        "validating/ema_full_validation",
+        "set training/enable_ema to true",
+    )
+    loss, metric = data["loss"], section["validation_metric"].upper().partition(":")[0]
+    demand(
+        loss["type"] in ("ener", "ener_spin"),
+        f'only energies are validated, the loss is "{loss["type"]}"',
+        where,
+    )
+    term = {"E": "e", "F": "f", "FR": "fr", "FM": "fm", "S": "v", "V": "v"}[metric]
+    spin = loss["type"] == "ener_spin"
+    fitting = metric not in (("F",) if spin else ("FR", "FM"))
+    names = [f"{when}_pref_{term}" for when in ("start", "limit")]
+    demand(
+        fitting and any(loss.get(name) for name in names),
+        f"the loss has no such term, or no weight of it ({' and '.join(names)})",
+        "validating/validation_metric",
+    )
 
 
 def check_loss(loss: dict[str, Any]) -> None:
@@ -135,8 +233,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/type_embedding": lambda d: "type_embedding" in d["model"],
     "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
-    "model/data_stat_protect": lambda d: d["model"]["data_stat_protect"] != 0.01,
-    "model/finetune_head": lambda d: "finetune_head" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
     "model/spin/spin_norm": lambda d: "spin_norm" in d["model"].get("spin", {}),
@@ -145,13 +241,11 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/enable_ema": lambda d: d["training"]["enable_ema"],
-    "training/zero_stage": lambda d: d["training"]["zero_stage"] > 0,
+    "training/zero_stage (2, 3)": lambda d: d["training"]["zero_stage"] > 1,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
-    "training/acc_freq": lambda d: d["training"]["acc_freq"] > 1,
-    "training/enable_tf32": lambda d: d["training"]["enable_tf32"],
-    "validating/full_validation": lambda d: d["validating"]["full_validation"],
-    "validating/ema_full_validation": lambda d: d["validating"]["ema_full_validation"],
+    "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
+    "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],
+    "validating/amp_infer": lambda d: d["validating"]["amp_infer"],
 }
 
 

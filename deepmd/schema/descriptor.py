@@ -8,7 +8,7 @@ from typing import Any
 from dargs import Variant
 
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule, is_sel
-from deepmd.schema.network import PRECISION, SEED, widths
+from deepmd.schema.network import widths
 from deepmd.schema.registry import descriptor_args
 from deepmd.schema.settings import Settings, setting
 
@@ -19,6 +19,13 @@ _AUTO = (
 SEL = Rule(is_sel, 'must be whole numbers with a positive sum, "auto", or "auto:f" with f >= 1')
 NEURON = widths(
     (10, 20, 40), "Widths of the embedding network; residual if same or twice.", least=1
+)
+SEL_OF_ALL = setting(
+    "auto",
+    f"Slots for neighbors inside rcut; of a list only the sum matters. {_AUTO}",
+    kind=[int, list[int], str],
+    rule=SEL,
+    within="rcut",
 )
 AXIS_NEURON = setting(
     4,
@@ -55,32 +62,13 @@ class CutoffSettings(Settings):
     )
 
 
-class MixedCutoffSettings(CutoffSettings):
-    """Range and number of neighbors, without regard to their types."""
-
-    sel: list[int] = setting(
-        "auto",
-        f"Slots for neighbors inside rcut; of a list only the sum matters. {_AUTO}",
-        kind=[int, list[int], str],
-        rule=SEL,
-        within="rcut",
-    )
-
-
-class CommonSettings(Settings):
-    """Settings that a descriptor and its blocks have in common."""
-
-    exclude_types: list[list[int]] = setting(
-        (),
-        "Pairs of types that do not see each other in this descriptor.",
-        rule=Rule(is_pairs, "must be a list of pairs of type indices, [[0, 1]]"),
-    )
-    env_protection: float = setting(
-        0.0, "Length added to the distance in denominators, Å.", rule=NOT_NEGATIVE
-    )
-    precision: str = PRECISION
-    trainable: bool = setting(True, "Whether the parameters are trained.")
-    seed: int | tuple[int, ...] | None = SEED
+EXCLUDE_TYPES = setting(
+    (),
+    "Pairs of types that do not see each other in this descriptor.",
+    rule=Rule(is_pairs, "must be a list of pairs of type indices, [[0, 1]]"),
+)
+ENV_PROTECTION = setting(0.0, "Length added to the distance in denominators, Å.", rule=NOT_NEGATIVE)
+TRAINABLE = setting(True, "Whether the parameters are trained.")
 
 
 @dataclasses.dataclass

@@ -28,8 +28,10 @@ class RateKeys(Settings):
         0.0, "The warm-up starts at this fraction of start_lr.", rule=NOT_NEGATIVE
     )
     scale_by_worker: str = setting(
-        "linear",
-        "How the rate grows with the number of processes.",
+        None,
+        "How start_lr grows with the number of processes that train together; none if it is not "
+        "given.",
+        absent=True,
         rule=one_of("linear", "sqrt", "none"),
     )
 

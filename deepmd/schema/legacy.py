@@ -54,10 +54,15 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
             training.pop("numb_test")
             log.info("training/numb_test has no meaning any more and is ignored")
         _move(training, data, "learning_rate", _WARMUP_KEYS)
-        _move(training, data, "optimizer", _OPTIMIZER_KEYS)
+        move_optimizer(data)
     _rename_loss(data)
     _rename_mode(data["model"], "model")
     return data
+
+
+def move_optimizer(data: dict[str, Any]) -> None:
+    """Move the keys of the optimizer from ``training`` to a section of their own, in place."""
+    _move(data.get("training", {}), data, "optimizer", _OPTIMIZER_KEYS)
 
 
 def update_deepmd_input(

@@ -196,11 +196,41 @@ class RunKeys(Settings):
     enable_tf32: bool = setting(False, "TF32 products of matrices while training.")
 
 
+class EarlyStopKeys(Settings):
+    """End of the training when it does not become better."""
+
+    patience: int = setting(
+        ..., "Full validations without a smaller error after which it ends.", rule=POSITIVE
+    )
+    min_delta: float = setting(
+        0.0,
+        "By how much the error must fall to count, in the units of the log.",
+        rule=NOT_NEGATIVE,
+    )
+
+
 class PrecisionKeys(Settings):
     """Mixed precision (TensorFlow)."""
 
     output_prec: str = setting("float32", "Precision of outputs.", rule=one_of("float32"))
     compute_prec: str = setting(..., "Precision of products: float16 or bfloat16.")
+
+
+class AdapterKeys(Settings):
+    """Low-rank adapters of dense layers."""
+
+    rank: int = setting(..., "Rank of the product that is added to a weight.", rule=POSITIVE)
+    alpha: float | None = setting(
+        None, "The product is multiplied by alpha / rank; the rank if not given.", rule=POSITIVE
+    )
+    parts: list[str] = setting(
+        ("descriptor", "fitting"),
+        "Parts of the model whose layers get one; everything else is fixed.",
+        rule=Rule(
+            lambda v: len(v) > 0 and set(v) <= {"descriptor", "fitting"},
+            'must be a list of "descriptor" and "fitting"',
+        ),
+    )
 
 
 _WEIGHTS = Rule(lambda v: all(p > 0 for p in v.values()), "must be greater than 0")
@@ -229,7 +259,25 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         optional=True,
         doc="Mixed precision (TensorFlow).",
     )
-    keys = [k for part in (LengthKeys, StatisticsKeys, RunKeys) for k in part.arguments()]
+    adapters = Argument(
+        "lora",
+        [dict, None],
+        AdapterKeys.arguments(),
+        optional=True,
+        doc="Train low-rank additions to the weights of a pre-trained model in place of them.",
+    )
+    stop = Argument(
+        "early_stop",
+        dict,
+        EarlyStopKeys.arguments(),
+        optional=True,
+        doc="End of the training when validating/validation_metric does not fall any more.",
+    )
+    kinds = (LengthKeys, RunKeys) if multi_task else (LengthKeys, StatisticsKeys, RunKeys)
+    keys = [k for kind in kinds for k in kind.arguments()]
     return Argument(
-        "training", dict, [*data, *keys, precision], doc="Data, length and output of the training."
+        "training",
+        dict,
+        [*data, *keys, precision, adapters, stop],
+        doc="Data, length and output of the training.",
     )

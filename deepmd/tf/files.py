@@ -14,11 +14,11 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.dpmodel.model import Model
 from deepmd.graphs import ours
-from deepmd.graphs.models import is_checkpoint, read_models
+from deepmd.graphs.models import is_checkpoint, read_model
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree
-from deepmd.runtime.probes import compare_probes, make_probes, probe_arrays
+from deepmd.runtime.probes import compare_probes, make_probes, probes_text
 from deepmd.tf.evaluator import TfEvaluator
 from deepmd.tf.graph import ENTRY_VERSION, model_graph, runner
 
@@ -55,13 +55,10 @@ def write_pb(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> dict[str, Any]:
     """Return the constants of a file: what we read, and what programs for DeePMD-kit's files do."""
     info = model.info(probes=len(tree["probes"]["frames"]))
-    frames = [
-        {k: v.tolist() for k, v in frame.items()} for frame in probe_arrays(model, tree["probes"])
-    ]
-    nearest, (kind, *_) = min_nbor_dist_of(tree), model.kinds()
+    distance, (kind, *_) = min_nbor_dist_of(tree), model.kinds()
     notes: dict[str, Any] = {
         ours.METADATA: json.dumps({"entry_version": ENTRY_VERSION, **info.to_dict()}),
-        ours.PROBES: json.dumps(frames),
+        ours.PROBES: probes_text(model, tree["probes"]),
         ours.MODEL: text,
         ours.ARRAYS: arrays,
         "model_type": "original_model",
@@ -74,8 +71,8 @@ def _notes(model: Model, tree: Mapping[str, Any], text: str, arrays: bytes) -> d
         "fitting_attr/daparam": np.int32(model.get_dim_aparam()),
         "train_attr/training_script": json.dumps({"model": tree.get("model_def_script") or {}}),
     }
-    if nearest is not None:
-        notes["train_attr/min_nbor_dist"] = np.float64(nearest)
+    if distance is not None:
+        notes["train_attr/min_nbor_dist"] = np.float64(distance)
     return notes
 
 
@@ -90,7 +87,7 @@ def open_model(path: str | os.PathLike[str], head: str | None = None) -> TfEvalu
     head : str, optional
         Task of a checkpoint with several.
     """
-    evaluator = TfEvaluator.of_tree(read_models(path), path, head)
+    evaluator = TfEvaluator.of_tree(read_model(path), path, head)
     with opening(path):
         # The probes were compared with the dictionary; without a checksum nothing binds the two.
         if not is_checkpoint(path) and ours.is_whole(path):

@@ -100,16 +100,11 @@ class _Namespace(types.ModuleType):
 
 def _device(x: Any) -> str | None:
     """Kind of device of an array; a traced function may run on several."""
-    where = getattr(x, "device", None)
-    if not where:
-        return None
-    return {"GPU": "cuda"}.get(
-        kind := where.rpartition("device:")[2].partition(":")[0], kind.lower()
-    )
+    kind = (getattr(x, "device", None) or "").rpartition("device:")[2].partition(":")[0].lower()
+    return "cuda" if kind == "gpu" else kind or None
 
 
-for _prefix in ("tensorflow",):
-    register_package(_prefix, "tensorflow", _Namespace(), device=_device)
+register_package("tensorflow", "tensorflow", _Namespace(), device=_device)
 
 
 @register("_like", "tensorflow")

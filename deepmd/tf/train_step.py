@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step on TensorFlow: loss, gradients and optimizer in one traced function."""
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -235,6 +236,7 @@ class TfTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
+        options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage")
         refuse_fork("TensorFlow")
         keep_freed_memory()
         settings, norm = adam_settings(optimizer), options.gradient_max_norm
@@ -307,10 +309,22 @@ class TfTrainStep(TrainStep):
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)
             t.held = [_restored(group, held, mine) for group, held in pairs]
 
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Return the vectors of a task, by their numbers."""
+        return {str(k): v for k, v in enumerate(self._tasks[task].vectors)}
+
+    def to_host(self, task: str, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return vectors as arrays by path."""
+        return self._tasks[task].arrays(list(arrays.values()))
+
+    def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return arrays by path as vectors."""
+        return {str(k): g.vector(arrays) for k, g in enumerate(self._tasks[task].groups)}
+
     def model(self, task: str) -> Model:
         """Return the neutral model with the parameters of this moment."""
         t = self._tasks[task]
-        model = Model.deserialize(t.neutral.serialize())
+        model = copy.deepcopy(t.neutral)
         assign(model, t.arrays(t.vectors))
         return model
 

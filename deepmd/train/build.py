@@ -19,10 +19,20 @@ from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
+from deepmd.runtime.distributed import ALONE, Distributed
+from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
-from deepmd.train.plan import Branch, Plan, branches, within
+from deepmd.train.finetune import Part, fine_tune
+from deepmd.train.parallel import scaled_rate
+from deepmd.train.plan import Branch, Plan, Start, branches, within
+from deepmd.train.sharing import (
+    check_agreement,
+    set_case_embeddings,
+    set_component_statistics,
+    share,
+)
 from deepmd.train.start import differing_keys, model_of, take_parameters
-from deepmd.train.statistics import Sample, keep_given_bias, set_statistics, table_widths
+from deepmd.train.statistics import Sample, keep_given_bias, set_biases, table_widths
 from deepmd.train.trainer import Task
 
 log = logging.getLogger(__name__)
@@ -37,7 +47,13 @@ _WIDTH_BATCHES = 10
 
 
 def make_dataset(
-    branch: Branch, kind: str, systems: list[System], model: Model, labels: list[Label], seed: int
+    branch: Branch,
+    kind: str,
+    systems: list[System],
+    model: Model,
+    labels: list[Label],
+    seed: int,
+    ranks: Distributed = ALONE,
 ) -> Dataset:
     """Put the systems of ``training_data`` or ``validation_data`` and their sampler together."""
     section = branch.data[kind]
@@ -49,6 +65,8 @@ def make_dataset(
             auto_prob=section.get("auto_prob", "prob_sys_size"),
             sys_probs=section.get("sys_probs"),
             seed=seed,
+            rank=ranks.rank,
+            world=ranks.size,
             numbers=[s.numbers for s in systems],
         )
     except InputError as error:
@@ -104,29 +122,36 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
 # -- everything together --------------------------------------------------------------------------
 
 
-def make_tasks(plan: Plan) -> dict[str, Task]:
+def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
     """Build the models, losses and data of all tasks; statistics are not yet set.
 
     Before a new training all frames are read once, so that a bad one is found now and not after days.
     """
     tasks, config, seed = {}, plan.config, plan.seed
+    rate = scaled_rate(config["learning_rate"], ranks)
+    if rate != config["learning_rate"]:
+        log.info("start_lr is %g for %d processes (scale_by_worker)", rate["start_lr"], ranks.size)
     for k, branch in enumerate(branches(config)):
         model = build_model(branch.model)
-        loss = build_loss(branch.loss, config["learning_rate"]["start_lr"], model)
+        loss = build_loss(branch.loss, rate["start_lr"], model)
         labels = [*loss.label_requirements(), *parameter_labels(model)]
         train, valid = plan.systems[branch.name]
-        data = make_dataset(branch, "training_data", train, model, labels, seed + k)
+        data = make_dataset(branch, "training_data", train, model, labels, seed + k, ranks)
         check_labels(data, loss, f"{branch.where}/training_data")
         task = tasks[branch.name] = Task(
             model, loss, data, bias_batches=int(branch.model.get("data_bias_nsample", 10))
         )
         if valid is not None:
             kind = "validation_data"
-            task.validation = make_dataset(branch, kind, valid, model, labels, seed + k)
+            task.validation = make_dataset(branch, kind, valid, model, labels, seed + k, ranks)
             task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
-        if plan.continued is None:
+        if plan.continued is None and ranks.writes:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
+    if "model_dict" in config["model"]:
+        models = {name: task.model for name, task in tasks.items()}
+        share(models, config["model"])
+        set_case_embeddings(models)
     return tasks
 
 
@@ -164,6 +189,7 @@ def count_steps(training: Mapping[str, Any], tasks: Mapping[str, Task]) -> int:
 
 def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
     """Set the statistics of new models."""
+    parts = {}
     for branch in branches(plan.config):
         task, training = tasks[branch.name], branch.data
         stat_file = None
@@ -175,21 +201,36 @@ def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
             )
             stat_file.put("observed_type", np.array(branch.model["info"]["observed_type"], "S"))
         nbatch = int(branch.model.get("data_stat_nbatch", 10))
-        set_statistics(task.model, task.data, nbatch=nbatch, stat_file=stat_file)
+        protect = float(branch.model.get("data_stat_protect", 0.01))
+        sample = Sample(task.data, nbatch, model=task.model, cache=stat_file, protect=protect)
+        parts[branch.name] = task.model, sample, task.weight
+    set_component_statistics(parts)
+    for model, sample, _ in parts.values():
+        set_biases(model, sample)
 
 
-def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
+def start_from(
+    plan: Plan, tasks: Mapping[str, Task], *, force: bool, evaluator: Any = Evaluator
+) -> None:
     """Put the parameters of a checkpoint or model file, or new statistics, into the models.
 
     A new training (not a restart) has the biases that its input fixes, wherever it starts from.
     """
     if plan.start is None:
         set_all_statistics(plan, tasks)
+    elif plan.start.rules:
+        _fine_tune(plan, plan.start, tasks, force=force, evaluator=evaluator)
+        if "model_dict" in plan.config["model"]:  # branches may have started from the same one
+            set_case_embeddings({name: task.model for name, task in tasks.items()})
     else:
         known = plan.start.checkpoint
-        keys = differing_keys(known.model_params, plan.config["model"], "model")
+        keys = differing_keys(known.model_params, plan.model_params, "model")
+        sources = {name: model_of(known, name) for name in tasks}
         for name, task in tasks.items():
-            take_parameters(task.model, model_of(known, name), keys=keys, force=force)
+            take_parameters(task.model, sources[name], keys=keys, force=force)
+        if not force:
+            check_agreement({name: task.model for name, task in tasks.items()}, sources)
+        for task in tasks.values():
             if not plan.start.restart:
                 keep_given_bias(task.model)
     for task in tasks.values():
@@ -197,11 +238,33 @@ def start_from(plan: Plan, tasks: Mapping[str, Task], *, force: bool) -> None:
             log.warning(line)
 
 
+def _fine_tune(
+    plan: Plan, start: Start, tasks: Mapping[str, Task], *, force: bool, evaluator: Any
+) -> None:
+    parts = {}
+    for branch in branches(plan.config):
+        task, protect = tasks[branch.name], float(branch.model.get("data_stat_protect", 0.01))
+        sample = Sample(task.data, task.bias_batches, model=task.model, protect=protect)
+        parts[branch.name] = Part(task.model, sample, task.weight, start.rules[branch.name])
+    fine_tune(
+        parts,
+        start.checkpoint,
+        path=start.path,
+        seed=plan.seed,
+        force=force,
+        evaluator=evaluator,
+    )
+
+
 # -- the step -------------------------------------------------------------------------------------
 
 
 def make_step(
-    plan: Plan, backend: Any, tasks: Mapping[str, Task], widths: Mapping[str, list[int]]
+    plan: Plan,
+    backend: Any,
+    tasks: Mapping[str, Task],
+    widths: Mapping[str, list[int]],
+    ranks: Distributed = ALONE,
 ) -> TrainStep:
     """Give models and losses to the backend."""
     training, optimizer = plan.config["training"], plan.config["optimizer"]
@@ -221,6 +284,10 @@ def make_step(
             gradient_max_norm=training.get("gradient_max_norm"),
             compile=bool(training.get("enable_compile", False)),
             widths=dict(widths) or None,
+            ranks=ranks,
+            accumulate=training["acc_freq"],
+            tf32=training["enable_tf32"],
+            zero_stage=training["zero_stage"],
         ),
     )
 

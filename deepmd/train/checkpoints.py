@@ -40,6 +40,8 @@ class CheckpointStore:
         ``save_dir``: where the files lie when not beside the link.
     parts : sequence of str
         Suffixes of further files of a checkpoint, which is then named without a suffix.
+    pointer : bool
+        Whether the file ``checkpoint`` names these checkpoints.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class CheckpointStore:
         keep: int = 5,
         folder: str | os.PathLike[str] | None = None,
         parts: Sequence[str] = (),
+        pointer: bool = True,
     ) -> None:
+        self.pointer = pointer
         self.parts = tuple(parts)
         self.prefix, self.suffix, self.keep = Path(prefix), suffix, keep
-        self._write = write
+        self.write = write
         self.folder = self.prefix.parent if folder is None else Path(folder)
 
     @property
@@ -79,12 +83,13 @@ class CheckpointStore:
         """Write a checkpoint, point to it, and remove what is too old."""
         path = self.path(checkpoint.step)
         try:
-            self._write(path, checkpoint)
+            self.write(path, checkpoint)
             self.link.parent.mkdir(parents=True, exist_ok=True)
             for source, link in zip(self.files(path), self.files(self.link), strict=True):
                 link_or_copy(source, link)
             name = os.path.relpath(path, self.link.parent)
-            write_text(self.link.with_name(POINTER), self._pointer(name))
+            if self.pointer:
+                write_text(self.link.with_name(POINTER), self._pointer(name))
         except OSError as error:
             failed = error if isinstance(error, OutputError) else OutputError.of(error, path)
             fix = "free or repair the disk; the checkpoint before it is complete"

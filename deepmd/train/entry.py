@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``dp train``: from the input file to the last checkpoint."""
 
+import contextlib
+import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -11,24 +13,38 @@ import numpy as np
 
 from deepmd.base.files import write_text
 from deepmd.dpmodel.schedule import learning_rate
+from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.schema import load_input, normalize, upgrade
+from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
 from deepmd.train.folder import RunFolder, differing, later_results, results
-from deepmd.train.plan import Plan, Start, as_json, make_plan, read_start
+from deepmd.train.options import make_extras
+from deepmd.train.parallel import (
+    compare_ranks,
+    scaled_rate,
+    share_arrays,
+    share_widths,
+    shared_plan,
+    shared_start,
+)
+from deepmd.train.plan import Plan, Start, as_json, read_start
+from deepmd.train.pretrained import check_options, from_pretrained
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
-def train(*, overwrite: bool = False, **options: Any) -> None:
+def train(*, overwrite: bool = False, ranks: Distributed = ALONE, **options: Any) -> None:
     """Train; a signal ends the program with the status 128 + its number, as shells expect.
 
     Parameters
     ----------
     overwrite : bool
         Overwrite results of an earlier run, which are otherwise kept under other names.
+    ranks : Distributed
+        Processes that train together; the first one writes files.
     **options
         Those of :func:`prepare`.
 
@@ -37,8 +53,9 @@ def train(*, overwrite: bool = False, **options: Any) -> None:
     InputError
         If another training runs in the same folder, among others.
     """
-    with RunFolder(overwrite=overwrite) as folder:
-        trainer = prepare(folder=folder, **options)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(overwrite=overwrite)) if ranks.writes else None
+        trainer = prepare(folder=folder, ranks=ranks, **options)
         ended = trainer.run()
     if ended.signal is not None:
         log.info(
@@ -59,10 +76,14 @@ def prepare(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
+    use_pretrain_script: bool = False,
+    model_branch: str = "",
     force_load: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
     folder: RunFolder | None = None,
+    ranks: Distributed = ALONE,
     **_: Any,
 ) -> Trainer:
     """Read and check everything and return a trainer that is ready to run.
@@ -79,6 +100,12 @@ def prepare(
     init_model, restart, init_frz_model : str, optional
         Start with the parameters of a checkpoint, go on where it was written, or start with the
         parameters of a model file.
+    finetune : str, optional
+        Model file or checkpoint that is fine-tuned, of any backend.
+    use_pretrain_script : bool
+        Take the sections of the model from the file that the training starts from.
+    model_branch : str
+        Branch of the pre-trained model; see :func:`deepmd.train.pretrained.make_rules`.
     force_load : bool
         Keep the initial values of parameters that the file does not have, or has in another shape.
     output : str
@@ -87,10 +114,18 @@ def prepare(
         Do not go through the data to count neighbors.
     folder : RunFolder, optional
         Owner of the files; without one nothing is locked and nothing kept.
+    ranks : Distributed
+        Processes that train together.
     """
     given = upgrade(load_input(INPUT))
+    suffix = backend.checkpoint_suffix or backend.suffixes[0]
+    check_options(init_model, init_frz_model, finetune, use_pretrain_script, model_branch)
+    start = None
+    if finetune is not None or use_pretrain_script:
+        start = read_start(backend, suffix, init_model, restart, init_frz_model, finetune)
+        given, start = from_pretrained(given, start, finetune, use_pretrain_script, model_branch)
     config = normalize(given, file=INPUT)
-    training, suffix = config["training"], backend.checkpoint_suffix or backend.suffixes[0]
+    training = config["training"]
     store = CheckpointStore(
         training["save_ckpt"],
         suffix,
@@ -100,11 +135,16 @@ def prepare(
     )
     if folder is not None:
         folder.claim(store, [output, training.get("disp_file", "lcurve.out")])
-    start = read_start(backend, suffix, init_model, restart, init_frz_model)
-    plan = make_plan(config, start, skip_neighbor_stat=skip_neighbor_stat)
-    trainer = make_trainer(plan, backend, store, folder, force=force_load)
+    if start is None:
+        read = functools.partial(read_start, backend, suffix)
+        start = shared_start(
+            ranks, read, init_model=init_model, restart=restart, init_frz_model=init_frz_model
+        )
+    plan = shared_plan(ranks, config, start, skip_neighbor_stat=skip_neighbor_stat)
+    trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
-    _write_texts(folder, trainer, texts, start, INPUT)
+    if ranks.writes:
+        _write_texts(folder, trainer, texts, start, INPUT)
     return trainer
 
 
@@ -115,29 +155,41 @@ def make_trainer(
     folder: RunFolder | None = None,
     *,
     force: bool = False,
+    ranks: Distributed = ALONE,
 ) -> Trainer:
     """Build what a plan describes; parameters as of :func:`prepare`."""
     config = plan.config
-    training, tasks = config["training"], make_tasks(plan)
-    start_from(plan, tasks, force=force)
-    widths = make_widths(plan, tasks, backend.train_step)
+    training, tasks = config["training"], make_tasks(plan, ranks)
+    if ranks.writes:
+        start_from(plan, tasks, force=force, evaluator=backend.evaluator)
+    models = {name: task.model for name, task in tasks.items()}
+    share_arrays(ranks, models)
+    notes = adapt(plan, tasks)
+    if notes:
+        share_arrays(ranks, models)
+    widths = share_widths(ranks, lambda: make_widths(plan, tasks, backend.train_step))
     numb_steps = count_steps(training, tasks)
     store.keep = _kept(training, numb_steps)
     trainer = Trainer(
         tasks,
-        make_step(plan, backend, tasks, widths),
-        learning_rate(config["learning_rate"], numb_steps),
+        make_step(plan, backend, tasks, widths, ranks),
+        learning_rate(scaled_rate(config["learning_rate"], ranks), numb_steps),
         store,
         training,
         numb_steps=numb_steps,
-        model_params=config["model"],
+        model_params=plan.model_params,
         min_nbor_dist=plan.min_nbor_dist,
         seed=plan.seed,
-        extra={"input": plan.text, **{f"widths.{k}": np.array(v) for k, v in widths.items()}},
+        extra=notes
+        | {"input": plan.text, "ranks": np.array(ranks.size)}
+        | {f"widths.{k}": np.array(v) for k, v in widths.items()},
         before_save=None if folder is None else folder.check,
+        ranks=ranks,
     )
+    trainer.extras = make_extras(config, trainer, backend.evaluator)
     if plan.continued is not None:
         compare_inputs(plan.text, plan.continued.trainer.get("input"))
+        compare_ranks(ranks.size, plan.continued.trainer)
         trainer.restore(plan.continued)
     return trainer
 
@@ -161,6 +213,8 @@ def _write_texts(
         else:
             found = later_results(trainer.store, curve, start.path, trainer.step)
             reads.append(curve)
+        step = trainer.step if start is not None and start.restart else 0
+        found += [path for extra in trainer.extras for path in extra.files(step)]
         folder.set_aside([*differing(texts), *found], reads)
     for path, content in texts.items():
         remove_fragments_of(path)

@@ -21,7 +21,7 @@ def nan_mean(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Figures
 
 
 class StepFigures:
-    """Metrics of the training batches in a row: the last one of every task, or means.
+    """Metrics of the training batches since the last row: the last one of every task, or means.
 
     Values of steps are numbers of the framework and are not waited for before a row asks.
 
@@ -43,16 +43,20 @@ class StepFigures:
             self._rows[task].clear()
         self._rows[task].append(metrics)
 
+    def idle(self) -> list[str]:
+        """Return the tasks that had no step since the last row."""
+        return [task for task, rows in self._rows.items() if not rows]
+
     def latest(self) -> dict[str, Figures]:
-        """Return what would be shown now."""
-        return {task: nan_mean(self._rows[task], names) for task, names in self.names.items()}
+        """Return what would be shown now of the tasks that had steps."""
+        shown = [(k, names) for k, names in self.names.items() if self._rows[k]]
+        return {task: nan_mean(self._rows[task], names) for task, names in shown}
 
     def row(self) -> dict[str, Figures]:
-        """Return what is to be shown, and begin anew."""
-        out = self.latest()
-        if self.average:
-            for rows in self._rows.values():
-                rows.clear()
+        """Return what is to be shown of all tasks, and begin anew."""
+        out = {task: nan_mean(self._rows[task], names) for task, names in self.names.items()}
+        for rows in self._rows.values():
+            rows.clear()
         return out
 
     def state(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 
 import copy
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -19,6 +20,7 @@ from deepmd.data.system import FIELDS
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import walk
+from deepmd.runtime.distributed import ALONE, Distributed
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class Taken:
         """Path of the system and number in it of every frame."""
         sampler = copy.deepcopy(self.data.sampler)  # the original is being drawn from
         sampler.load_state(dict(self.before))
-        parts = sampler.parts()
+        # A rank for which there was no frame got the first one, see Dataset.next.
+        parts = [(index, f if len(f) else np.array([0])) for index, f in sampler.parts()]
         paths = [self.data.systems[index].path for index, frames in parts for _ in frames]
         return paths, np.concatenate([frames for _, frames in parts])
 
@@ -63,10 +66,17 @@ class NaNGuard:
     ----------
     folder : str or path
         Where the batches of a broken step are put.
+    ranks : Distributed
+        Processes that train together: the loss and the parameters are those of all.
+
+    Attributes
+    ----------
+    alone : bool
+        Whether other processes are not asked for their batches.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] = ".") -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike[str] = ".", ranks: Distributed = ALONE) -> None:
+        self.folder, self.ranks, self.alone = Path(folder), ranks, False
         self._last: list[Taken] = []
         self._seen = 0
 
@@ -115,7 +125,8 @@ class NaNGuard:
         if not self._last:
             raise TrainingDivergedError(what, fix="the start is broken; use another checkpoint")
         step = self._last[-1].step
-        file = self.folder / f"diverged-step-{step}.npz"
+        rank = self.ranks.rank
+        file = self.folder / f"diverged-step-{step}{f'-rank-{rank}' if rank else ''}.npz"
         arrays = {"step": np.array(step)}
         for prefix, taken in zip(("", "before_"), reversed(self._last), strict=False):
             arrays |= {prefix + k: v for k, v in batch_arrays(taken).items()}
@@ -125,8 +136,12 @@ class NaNGuard:
             kept = f"the last batches are in {file}"
         except OSError as error:
             kept = f"the last batches could not be written ({error})"
+        closest = describe_closest(self._last[-1])
+        if not self.alone:
+            every = self.ranks.gather(json.dumps(closest))
+            closest = min(map(tuple, map(json.loads, every)), default=closest)
         raise TrainingDivergedError(
-            f"{what}; {describe_closest(self._last[-1])}; {kept}",
+            f"{what}; {closest[1]}; {kept}",
             where="training",
             fix="check these frames, lower start_lr, and restart from the last checkpoint",
         )
@@ -146,19 +161,20 @@ def batch_arrays(taken: Taken) -> dict[str, np.ndarray]:
     }
 
 
-def describe_closest(taken: Taken) -> str:
-    """Name the frame with the closest two atoms."""
+def describe_closest(taken: Taken) -> tuple[float, str]:
+    """Return the distance of the closest two atoms [Å], and a text that names their frame."""
     paths, frames = taken.source()
     batch = taken.batch
     if batch.edges is None or len(batch.edges) == 0:
-        return f"frames {frames.tolist()} of {paths[0]} have no two atoms within the cutoff"
+        found = f"frames {frames.tolist()} of {paths[0]} have no two atoms within the cutoff"
+        return math.inf, found
     vec = batch.vectors()
     distance = np.sqrt(np.einsum("ea,ea->e", vec, vec))
     e = int(np.argmin(distance))
     i, j = int(batch.edges.i[e]), int(batch.edges.j[e])
     k = int(batch.frame[i])
     first = int(batch.offsets()[k])
-    return (
+    return float(distance[e]), (
         f"the closest atoms of its batch are {distance[e]:.3g} Å apart "
         f"(atoms {i - first} and {j - first} of frame {frames[k]} of {paths[k]})"
     )

@@ -23,36 +23,57 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.spin_section import spin_settings
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.schema.descriptor import Selection
+from deepmd.schema.multi_task import resolved
 from deepmd.train.checkpoints import read_newest
+from deepmd.train.pretrained import Rule, read_pretrained
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
 class Branch:
-    """The sections of one task, references into the whole input."""
+    """The sections of one task, references into the whole input.
+
+    Attributes
+    ----------
+    name : str
+    model : dict
+        With shared parts in the places of their names.
+    loss, data : dict
+    given : dict
+        The model section as it stands in the input.
+    where : str
+        Path of ``data``.
+    """
 
     name: str
     model: dict[str, Any]
     loss: dict[str, Any]
     data: dict[str, Any]
+    given: dict[str, Any]
     where: str = "training"
+
+    def note(self, key: str, value: Any) -> None:
+        """Set a key of the model section."""
+        self.model[key] = self.given[key] = value
 
 
 def branches(config: Mapping[str, Any]) -> list[Branch]:
     """Return the tasks of a normalized input."""
     training, model = config["training"], config["model"]
     if "model_dict" not in model:
-        return [Branch(SINGLE, model, config["loss"], training)]
+        return [Branch(SINGLE, model, config["loss"], training, model)]
     return [
         Branch(
             name,
             section,
             config["loss_dict"][name],
             training["data_dict"][name],
+            model["model_dict"][name],
             f"training/data_dict/{name}",
         )
-        for name, section in model["model_dict"].items()
+        for name, section in resolved(model).items()
     ]
 
 
@@ -66,11 +87,19 @@ class Start:
     path : path
     restart : bool
         Whether the training that wrote it is continued.
+    rules : dict of str to Rule
+        Of every task, where it is fine-tuned.
     """
 
     checkpoint: Checkpoint
     path: Path
     restart: bool = False
+    rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
+
+    def section(self, task: str) -> dict[str, Any]:
+        """Model section of the branch that a task starts from."""
+        branch = self.rules[task].branch if task in self.rules else task
+        return branch_params(self.checkpoint.model_params, branch)
 
 
 #: Training and validation systems of every task.
@@ -85,7 +114,8 @@ class Plan:
     ----------
     text : str
         The complete input, as it is written to ``out.json``: defaults filled in, numbers in place of
-        ``"auto"``, and what is noted about the models. Checkpoints have its ``model`` section.
+        ``"auto"``, and what is noted about the models. Checkpoints have its ``model`` section, with
+        shared parts in the places of their names.
     systems : dict of str to (list of System, list of System or None)
     start : Start or None
     seed : int
@@ -104,6 +134,12 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The complete input, a copy every time."""
         return json.loads(self.text)
+
+    @property
+    def model_params(self) -> dict[str, Any]:
+        """The ``model`` section as checkpoints have it."""
+        model = self.config["model"]
+        return {**model, "model_dict": resolved(model)} if "model_dict" in model else model
 
     @property
     def continued(self) -> Checkpoint | None:
@@ -130,13 +166,14 @@ def make_plan(
     known = None if start is None or not start.restart else start.checkpoint
     min_dist = math.inf
     for branch in tasks:
-        if known is not None:
-            _take_over_sel(branch, branch_params(known.model_params, branch.name))
-        elif not skip_neighbor_stat:
-            min_dist = min(min_dist, _count_neighbors(branch, systems[branch.name][0]))
+        if start is not None and (known is not None or start.rules):
+            _take_over_sel(branch, start.section(branch.name))
+    if known is None and not skip_neighbor_stat:
+        min_dist = _count_neighbors(tasks, systems)
+    for branch in tasks:
         _refuse_auto(branch)
         if Loss.registry.get(branch.loss.get("type", "ener")).wants_hessian(branch.loss):
-            branch.model["hessian_mode"] = True  # evaluated by default, once it is trained
+            branch.note("hessian_mode", True)  # evaluated by default, once it is trained
         _note_types(branch, systems[branch.name][0], start)
     if known is not None and known.min_nbor_dist is not None:
         min_dist = known.min_nbor_dist
@@ -160,8 +197,14 @@ def read_start(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
 ) -> Start | None:
-    """Read the file that the training starts from, if one is given."""
+    """Read the file that the training starts from, if one is given.
+
+    One that is fine-tuned may be of any backend, a model file or a checkpoint.
+    """
+    if finetune is not None:
+        return Start(*read_pretrained(backend, suffix, finetune))
     given = restart or init_model
     if given is not None:
         checkpoint, path = read_newest(given, suffix, backend.read_checkpoint)
@@ -227,37 +270,56 @@ def open_both(branch: Branch) -> tuple[list[System], list[System] | None]:
 
 def _note_types(branch: Branch, systems: Sequence[System], start: Start | None) -> None:
     """Note the types that occur in the data of a new model, or what its file says about it."""
-    if start is not None:
-        info = branch_params(start.checkpoint.model_params, branch.name).get("info")
+    info = {} if start is None else start.section(branch.name).get("info") or {}
+    if start is not None and not start.rules:
         if info:
-            branch.model["info"] = {**info, **(branch.model.get("info") or {})}
+            branch.note("info", {**info, **(branch.model.get("info") or {})})
         return
     names = branch.model["type_map"]
     counts = count_observed(systems, len(names))
-    seen = [name for name, n in zip(names, counts, strict=True) if n]
+    known = info.get("observed_type", ())  # to a model that is fine-tuned
+    seen = [name for name, n in zip(names, counts, strict=True) if n or name in known]
     if missing := [name for name in names if name not in seen]:
-        log.warning("no atom of type %s is in the training data", ", ".join(missing))
-    branch.model.setdefault("info", {})["observed_type"] = seen
+        of = "" if branch.name == SINGLE else f" of {branch.name}"
+        log.warning("no atom of type %s is in the training data%s", ", ".join(missing), of)
+    branch.note("info", {**branch.model.get("info", {}), "observed_type": seen})
 
 
 # -- numbers of neighbors -------------------------------------------------------------------------
 
 
-def _count_neighbors(branch: Branch, systems: list[System]) -> float:
-    """Resolve ``sel: "auto"`` in the branch's model section; return the smallest distance [Å]."""
-    names, spin = branch.model["type_map"], branch.model.get("spin")
-    scale = spin_settings(spin, names)["virtual_scale"] if spin else None
-    found = list(model_selections(branch.model))
-    min_dist = update_sel(found, systems, len(names), virtual_scale=scale)
-    for one in found:
+def _count_neighbors(tasks: Sequence[Branch], systems: Systems) -> float:
+    """Resolve ``sel: "auto"`` in all model sections; return the smallest distance [Å].
+
+    A descriptor that several branches share gets the largest numbers of their data.
+    """
+    resolved_sel: dict[tuple[int, str], tuple[Selection, list[Any]]] = {}
+    min_dist = math.inf
+    for branch in tasks:
+        names, spin = branch.model["type_map"], branch.model.get("spin")
+        scale = spin_settings(spin, names)["virtual_scale"] if spin else None
+        copies = list(model_selections(copy.deepcopy(branch.model)))
+        distance = update_sel(copies, systems[branch.name][0], len(names), virtual_scale=scale)
+        for one, counted in zip(model_selections(branch.model), copies, strict=True):
+            key = id(one.section), one.key
+            resolved_sel.setdefault(key, (one, []))[1].append(counted.value)
+        min_dist = min(min_dist, distance)
+    for one, values in resolved_sel.values():
+        several = isinstance(values[0], list)
+        one.value = list(map(max, *values)) if several and values[1:] else max(values)
         log.info("neighbor selection: %s", one.value)
     log.info("minimal neighbor distance: %f", min_dist)
     return min_dist
 
 
 def _take_over_sel(branch: Branch, known: Mapping[str, Any]) -> None:
-    """Replace ``"auto"`` by the numbers of the checkpoint that is continued, in place."""
-    before = {one.where: one.value for one in model_selections(known)}
+    """Replace ``"auto"`` by the numbers of the model that is continued or fine-tuned, in place."""
+    same = list(known.get("type_map") or ()) == branch.model["type_map"]
+    before = {
+        one.where: one.value
+        for one in model_selections(known)
+        if same or isinstance(one.value, int)  # the others are in the order of the types
+    }
     for one in model_selections(branch.model):
         if isinstance(one.value, str):
             one.value = copy.deepcopy(before.get(one.where, one.value))

@@ -61,16 +61,22 @@ class Clock:
             f"{elapsed / max(count, 1):.4f} s per step, data wait = {share:.0f} %"
         )
 
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.begin
+
     def summary(self) -> str:
         """Return the mean time of a step."""
         count = max(self.done - self.first, 1)
-        return f"average training time: {(time.monotonic() - self.begin) / count:.4f} s/batch"
+        return f"average training time: {self.seconds() / count:.4f} s/batch"
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, done: int) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(
+    total: int, done: int, *, shown: bool = True
+) -> Iterator[Callable[[int, str], None]]:
     """Give ``update(step, text)``; on a terminal it moves a bar, elsewhere it does nothing."""
-    if not sys.stderr.isatty():
+    if not shown or not sys.stderr.isatty():
         yield lambda step, text: None
         return
     from rich.console import Console
@@ -111,9 +117,9 @@ def log_row(
 ) -> None:
     """Log the figures of a row, and the time."""
     for task, figures in trained.items():
-        branch = f" ({task})" if len(trained) > 1 else ""
-        log.info(figures_line(step, f"trn{branch}", figures, lr))
+        branch = f"{task}_" if len(trained) > 1 else ""
+        log.info(figures_line(step, f"{branch}trn", figures, lr))
         if task in valid:
-            log.info(figures_line(step, f"val{branch}", valid[task]))
+            log.info(figures_line(step, f"{branch}val", valid[task]))
     if clock is not None:
         log.info("Batch %6d: %s", step, clock.row())

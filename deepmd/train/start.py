@@ -3,14 +3,14 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.model import Model
-from deepmd.dpmodel.module import assign, split
+from deepmd.dpmodel.module import Module, assign, split
 from deepmd.runtime.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,30 @@ def take_parameters(
             where="model/type_map",
             fix="use the same type_map",
         )
-    here = {k: v for part in split(model) for k, v in part.items()}
-    there = {k: v for part in split(source) for k, v in part.items()}
+    take_arrays(model, source, keys=keys, force=force)
+
+
+def take_arrays(
+    node: Module,
+    source: Module,
+    *,
+    keys: Sequence[str] = (),
+    force: bool = False,
+    only: Callable[[str], bool] | None = None,
+) -> list[str]:
+    """Put the arrays of a tree into another one of the same architecture; see above.
+
+    ``only`` chooses the paths that take part.
+
+    Returns
+    -------
+    list of str
+        What does not fit and was left out, with ``force``.
+    """
+    here, there = (
+        {k: v for part in split(tree) for k, v in part.items() if only is None or only(k)}
+        for tree in (node, source)
+    )
     wrong = [
         *(
             f"{k} has shape {np.shape(there[k])} in the checkpoint, {np.shape(v)} in the input"
@@ -69,7 +91,8 @@ def take_parameters(
     for line in wrong:
         log.warning("%s", line)
     fitting = {k: v for k, v in there.items() if k in here and np.shape(v) == np.shape(here[k])}
-    assign(model, fitting)
+    assign(node, fitting)
+    return wrong
 
 
 def compare_inputs(now: str, before: str | None) -> None:

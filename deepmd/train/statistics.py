@@ -45,6 +45,8 @@ class Sample:
         Batches with edges come as this model sees them, with the surroundings of all atoms.
     cache : StatFile, optional
         Keeps what is found in the frames.
+    protect : float
+        Smallest deviation of parameters of frames and atoms.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Sample:
         *,
         model: Model | None = None,
         cache: StatFile | None = None,
+        protect: float = 0.01,
     ) -> None:
         self.data, self.nbatch, self.types, self.model = data, nbatch, types, model
+        self.protect = protect
         self.cache = cache or NoStatFile()
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -65,8 +69,8 @@ class Sample:
         sizes = with_progress(sampler.batch_sizes, "statistics of %d of %d systems")
         for index, size in enumerate(sizes):
             if size > 0:
-                frames = sampler.selection(index, self.nbatch * size)
-                yield from ((index, frames[k : k + size]) for k in range(0, len(frames), size))
+                frames, step = sampler.selection(index, self.nbatch * size), size // sampler.world
+                yield from ((index, frames[k : k + step]) for k in range(0, len(frames), step))
 
     def _numbered(self, batch: Batch) -> Batch:
         if self.types is None:
@@ -92,7 +96,14 @@ class Sample:
         names = self.model.atomic_model.type_map  # with spins it names the virtual atoms, too
         same = list(type_map) == names
         types = None if same else np.array([list(type_map).index(name) for name in names])
-        return Sample(self.data, self.nbatch, types, model=self.model, cache=self.cache)
+        return Sample(
+            self.data,
+            self.nbatch,
+            types,
+            model=self.model,
+            cache=self.cache,
+            protect=self.protect,
+        )
 
     def fetch(
         self,
@@ -110,7 +121,12 @@ class Sample:
 
 
 def set_statistics(
-    model: Model, data: Dataset, *, nbatch: int = 10, stat_file: StatFile | None = None
+    model: Model,
+    data: Dataset,
+    *,
+    nbatch: int = 10,
+    stat_file: StatFile | None = None,
+    protect: float = 0.01,
 ) -> None:
     """Set the statistics and the bias of a new model from its training data.
 
@@ -123,11 +139,18 @@ def set_statistics(
         Batches per system; the same ones on every backend.
     stat_file : StatFile, optional
         Read where it has an entry, completed where it has none.
+    protect : float
+        Smallest deviation of parameters of frames and atoms.
     """
-    sample = Sample(data, nbatch, model=model, cache=stat_file)
+    sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
     model.atomic_model.compute_statistics(sample)
+    set_biases(model, sample)
+
+
+def set_biases(model: Model, sample: Sample) -> None:
+    """Set the bias of every output of a new model, in place."""
     for k, variable in enumerate(model.output_def().get_data().values()):
-        _set_bias(model, k, variable, sample)
+        set_bias(model, k, variable, sample)
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -269,7 +292,7 @@ class FrameFit:
         return bias, np.tile(std, (ntypes, 1))
 
 
-def _set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) -> None:
+def set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) -> None:
     """Set the bias of one output, from the cache or from the data.
 
     Where the input fixes a bias, the others depend on it: the cache, which does not say what was
@@ -319,7 +342,13 @@ def output_bias(
     return np.nan_to_num(bias), std
 
 
-def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | None = None) -> None:
+def change_bias(
+    model: Model,
+    batches: Iterable[Batch],
+    evaluator: Evaluator | None = None,
+    *,
+    deviations: bool = False,
+) -> None:
     """Add to the bias what is left between labels and predictions, in place.
 
     Biases that the input fixed, see :func:`given_bias`, are kept (restored, where they had been
@@ -332,6 +361,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         With edges and labels of frames.
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
+    deviations : bool
+        Replace the standard deviations of the outputs by those of what is left, too, as DeePMD-kit
+        does where it fine-tunes; a property is scaled by them.
     """
     evaluator = Evaluator(model) if evaluator is None else evaluator
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
@@ -349,7 +381,9 @@ def change_bias(model: Model, batches: Iterable[Batch], evaluator: Evaluator | N
         bias = model.atomic_model.out_bias[k, :, : v.size]
         given = given_bias(model, v)
         fixed = None if given is None else given - bias - model.atomic_model.own_bias()
-        shift, _ = fit.solve(fixed)
+        shift, std = fit.solve(fixed)
+        if deviations:
+            model.atomic_model.out_std[k, :, : v.size] = std
         old = bias.tolist()
         bias += shift
         keep_given_bias(model)  # to the last digit

@@ -8,6 +8,7 @@ from typing import Any
 
 from deepmd.base.errors import NotAvailableError
 from deepmd.base.files import errors_name
+from deepmd.io.files import SINGLE
 from deepmd.train.metrics import Figures
 
 # Package that must be there, module with the class ``SummaryWriter``.
@@ -32,7 +33,7 @@ class Events:
         """Write the figures of a step."""
         with errors_name(self.folder):
             for task, row in figures.items():
-                branch = f"{task}/" if len(figures) > 1 else ""
+                branch = f"{task}/" if task != SINGLE else ""
                 for name, value in row.items():
                     self._writer.add_scalar(f"{branch}{name}", value, step)
             self._writer.add_scalar("lr", lr, step)

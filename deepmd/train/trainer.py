@@ -22,7 +22,9 @@ from deepmd.dpmodel.schedule import LearningRate
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.step import Metrics, TrainStep
+from deepmd.train.adapters import adapter_arrays
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
+from deepmd.train.extras import Extra
 from deepmd.train.learning_curve import LearningCurve
 from deepmd.train.metrics import Figures, StepFigures, nan_mean
 from deepmd.train.nan_guard import NaNGuard, Taken
@@ -122,12 +124,14 @@ class Trainer:
         self.extra = dict(extra or {})
         self.curve = str(training.get("disp_file", "lcurve.out"))
         self._before_save, self.ranks = before_save, ranks
+        #: What the training does beside its steps.
+        self.extras: list[Extra] = []
         self._first = 0
         self._saved: tuple[int, Path | None] = -1, None
         self.step = 0
         self.names = {name: task.loss.metric_names() for name, task in self.tasks.items()}
         self.figures = StepFigures(self.names, average=bool(training.get("disp_avg", False)))
-        self.guard = NaNGuard(store.link.parent)
+        self.guard = NaNGuard(store.link.parent, ranks)
         weights = np.array([task.weight for task in self.tasks.values()], dtype=np.float64)
         if not (weights > 0).all():
             raise InputError("weights must be greater than 0", where="training/model_prob")
@@ -148,8 +152,9 @@ class Trainer:
             If data cannot be read or files not be written. What was learned until then is saved,
             after any other error, too.
         """
-        self.store.remove_fragments()
-        remove_fragments_of(self.curve)
+        if self.ranks.writes:
+            self.store.remove_fragments()
+            remove_fragments_of(self.curve)
         if self.step >= self.numb_steps:
             log.info("Nothing to do: %d of %d steps are done.", self.step, self.numb_steps)
             known = self.store.path(self.step)
@@ -159,7 +164,9 @@ class Trainer:
         path = ended = None
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
-            advance = stack.enter_context(progress_bar(self.numb_steps, self.step))
+            advance = stack.enter_context(
+                progress_bar(self.numb_steps, self.step, shown=self.ranks.writes)
+            )
             curve, events = self._outputs(stack)
             for name, task in self.tasks.items():
                 self._feeds[name] = stack.enter_context(Prefetcher(task.data))
@@ -169,15 +176,23 @@ class Trainer:
                 with self._saving_on_error():
                     lr, name = self._take_step(clock)
                     ended = self._agree(stop, name)
+                    for extra in self.extras:
+                        extra.after_step(self)
                     self._show(lr, curve, events, clock)
                 advance(self.step, "training")
                 if ended is not None:
                     log.info("%s received: a checkpoint is written", ended.name)
-                last = self.step == self.numb_steps or ended is not None
+                finished = any(extra.finished for extra in self.extras)
+                last = self.step == self.numb_steps or ended is not None or finished
                 if last or self.step % self._freq("save_freq") == 0:
                     path = self._save()
+                if finished:
+                    break
             log.info(clock.summary())
-        if self.step == self.numb_steps:
+            if self.ranks.exchanged:
+                share = 100.0 * self.ranks.exchanged / clock.seconds()
+                log.info("exchange between processes: %.0f %% of the time", share)
+        if ended is None:
             log.info("Trained model has been saved to: %s", path)
         return Run(self.step, path, ended if self.step < self.numb_steps else None)
 
@@ -268,6 +283,9 @@ class Trainer:
             return
         self.guard.check()
         if row_due:
+            for name in self.figures.idle():
+                # As they are now, on the batch that the next step of the task will take.
+                self.figures.add(name, self.stepper.evaluate(name, self._feeds[name].peek(), lr))
             trained, valid = self.figures.row(), self.validate(lr)
             curve.write(self.step, trained, valid, lr)
             if self.training.get("disp_training", True):
@@ -298,7 +316,9 @@ class Trainer:
         except TrainingDivergedError:
             raise
         except Exception:
-            if self.step > max(self._saved[0], self._first):
+            # Where the state is an exchange, the others would have to take part.
+            if self.step > max(self._saved[0], self._first) and not self.stepper.gathers:
+                self.guard.alone = True  # the others need not be here
                 with contextlib.suppress(Exception):  # the first error is the one to be shown
                     self._save()
             step, path = self._saved
@@ -325,19 +345,29 @@ class Trainer:
         if self.step == self.numb_steps and self.training.get("change_bias_after_training", False):
             for name, task in self.tasks.items():
                 change_bias(models[name], Sample(task.data, task.bias_batches).batches())
-        path = self.store.save(
-            Checkpoint(
-                models=models,
-                model_params=self.model_params,
-                step=self.step,
-                optimizer=optimizer,
-                trainer=self.state(),
-                min_nbor_dist=self.min_nbor_dist,
-                backend=self.stepper.name,
-            )
-        )
+        checkpoint = self.checkpoint(models, optimizer)
+        path = self.store.save(checkpoint)
         self._saved = self.step, path
+        for extra in self.extras:
+            extra.save(self, checkpoint)
         return path
+
+    def checkpoint(
+        self, models: dict[str, Model] | None = None, optimizer: dict[str, Any] | None = None
+    ) -> Checkpoint:
+        """Return all of this moment, or with other models, if it may be written."""
+        if self._before_save is not None:
+            self._before_save()
+        models = models or {name: self.stepper.model(name) for name in self.tasks}
+        return Checkpoint(
+            models=models,
+            model_params=self.model_params,
+            step=self.step,
+            optimizer=self.stepper.state() if optimizer is None else optimizer,
+            trainer=self.state() | adapter_arrays(models),
+            min_nbor_dist=self.min_nbor_dist,
+            backend=self.stepper.name,
+        )
 
     def state(self) -> dict[str, Any]:
         """Return all that a restart needs beside parameters and the optimizer."""
@@ -354,6 +384,8 @@ class Trainer:
             out |= {f"data.{name}.{k}": v for k, v in data.items()}
             if task.validation is not None:
                 out |= {f"valid.{name}.{k}": v for k, v in task.validation.state().items()}
+        for extra in self.extras:
+            out |= {f"{extra.name}.{k}": v for k, v in extra.state().items()}
         return out | {f"figures.{k}": np.array(v) for k, v in self.figures.state().items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -373,6 +405,8 @@ class Trainer:
             if task.validation is not None and _same_data(task.validation, known):
                 task.validation.load_state(known)
         self.figures.load_state(part_of(state, "figures."))
+        for extra in self.extras:
+            extra.load_state(part_of(state, f"{extra.name}."))
         log.info("Restart after step %d.", self.step)
 
 

@@ -3,4 +3,8 @@
 
 from deepmd.infer.batch_size import AutoBatchSize
 
-__all__ = ["AutoBatchSize"]
+__all__ = ["AutoBatchSize", "RetrySignal"]
+
+
+class RetrySignal(Exception):
+    """Request of a caller to evaluate the same frames again with a smaller batch."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""One system under the name that clients import; see :mod:`deepmd.data.arrays`."""
+"""One system under the names that clients import; see :mod:`deepmd.data.arrays`."""
 
-from deepmd.data.arrays import DeepmdData
+from deepmd.data.arrays import DataRequirementItem, DeepmdData
 
-__all__ = ["DeepmdData"]
+__all__ = ["DataRequirementItem", "DeepmdData"]

@@ -10,11 +10,15 @@ from deepmd.base.errors import (
     TrainingDivergedError,
 )
 
+#: What is raised when memory ran out, whatever the framework calls it.
+OutOfMemoryError = MemoryError
+
 __all__ = [
     "DataError",
     "InputError",
     "ModelFileError",
     "NotAvailableError",
+    "OutOfMemoryError",
     "OutputError",
     "TrainingDivergedError",
 ]

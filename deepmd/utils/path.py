@@ -3,4 +3,7 @@
 
 from deepmd.data.path import DPH5Path, DPPath
 
-__all__ = ["DPH5Path", "DPPath"]
+#: A path of the file system is what the base class stands for.
+DPOSPath = DPPath
+
+__all__ = ["DPH5Path", "DPOSPath", "DPPath"]

@@ -118,8 +118,9 @@ enum deepmd_entry {
  *   mixed       one table (n, K) of all neighbors
  *   flat        the numbers (n_kept) of the edges that are kept
  *   angles      two arrays (n_angles): pairs of positions in a flat list, that of edge_rcut,
- * edge_sel centres     per type the atoms (n) of that type first_type  for every atom the type of
- * the first atom of its frame
+ *               edge_sel
+ *   centres     per type the atoms (n) of that type
+ *   first_type  for every atom the type of the first atom of its frame
  *
  * Edges beyond `rcut` are dropped; of each center the nearest `nearest` (0: the sum of `sel`) are
  * kept, then (typed) the nearest sel[t] of each type t; then pairs of excluded types are dropped.

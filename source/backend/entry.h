@@ -55,7 +55,10 @@ class Entry {
   /** Run an action; write the message of an exception and return 1 if there is one. */
   template <class Action>
   static int guarded(char* error, size_t error_size, const Action& action) {
-    const auto fail = [&](const std::string& message) {
+    const auto fail = [&](std::string message) {
+      // One line, whatever the file has in the place of names.
+      const auto unprintable = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+      std::replace_if(message.begin(), message.end(), unprintable, '?');
       if (error != nullptr && error_size > 0) {
         const size_t n = std::min(message.size(), error_size - 1);
         std::memcpy(error, message.data(), n);

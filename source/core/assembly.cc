@@ -10,9 +10,9 @@ void add_derivatives(const double* gradient, const double* vec, const int64_t* i
     double* atom_virial = out.atom_virial ? out.atom_virial + 9 * c * out.n_atoms : nullptr;
     double virial[9] = {};
     for (int64_t e = 0; e < n_edges;) {
-      const int64_t centre = i[e];
+      const int64_t center = i[e];
       double total[3] = {};
-      for (; e < n_edges && i[e] == centre; ++e) {
+      for (; e < n_edges && i[e] == center; ++e) {
         const double* g = gradient + 3 * (e * size + c);
         const double* d = vec + 3 * e;
         double* neighbor = force + 3 * j[e];
@@ -26,7 +26,7 @@ void add_derivatives(const double* gradient, const double* vec, const int64_t* i
           for (int k = 0; k < 9; ++k) w[k] -= g[k / 3] * d[k % 3];
         }
       }
-      for (int a = 0; a < 3; ++a) force[3 * centre + a] += total[a];
+      for (int a = 0; a < 3; ++a) force[3 * center + a] += total[a];
     }
     for (int k = 0; k < 9; ++k) out.virial[9 * c + k] += virial[k];
   }

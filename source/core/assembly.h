@@ -11,7 +11,7 @@ struct Derivatives {
   int64_t n_atoms = 0;            ///< ghosts included
   double* force = nullptr;        ///< (size, n_atoms, 3)
   double* virial = nullptr;       ///< (size, 9): row a, column b is -sum g_a d_b
-  double* atom_virial = nullptr;  ///< (size, n_atoms, 9), or null; belongs to the neighbour
+  double* atom_virial = nullptr;  ///< (size, n_atoms, 9), or null; belongs to the neighbor
 };
 
 /**

@@ -15,7 +15,7 @@ using backend::array_of;
 
 namespace {
 
-/** Centres whose neighbours are counted to estimate how many all have. */
+/** Centers whose neighbors are counted to estimate how many all have. */
 constexpr int64_t kSamples = 32;
 
 /** Predictions of the right sizes, all zero. */
@@ -43,7 +43,7 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
     int64_t contributing = 0;
-    for (const int64_t a : system.centres) {
+    for (const int64_t a : system.centers) {
       for (int64_t c = 0; c < size; ++c) p.value[c] += p.atom_value[a * size + c];
       contributing += info.contributing[system.frame->atype[a]];
     }
@@ -108,10 +108,10 @@ void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
 }
 
 /**
- * Divide the centres, by nothing but the input, so that the sums do not depend on the machine.
+ * Divide the centers, by nothing but the input, so that the sums do not depend on the machine.
  *
- * A local model's atom depends on its own edges and its neighbours' types only, so any range of
- * centres will do; messages need all atoms at once.
+ * A local model's atom depends on its own edges and its neighbors' types only, so any range of
+ * centers will do; messages need all atoms at once.
  */
 std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) const {
   const int64_t n = system.n();
@@ -119,8 +119,8 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   const int64_t samples = std::min(n, kSamples);
   int64_t edges = 0;
   for (int64_t s = 0; s < samples; ++s) {
-    const int64_t centre = s * n / samples;
-    system.pairs->find(centre, centre + 1, workspace.pairs);
+    const int64_t center = s * n / samples;
+    system.pairs->find(center, center + 1, workspace.pairs);
     edges += workspace.pairs.size() + 1;  // the atom counts, or lonely ones would pile up
   }
   // Tables of fixed width are as large as `sel` says, whether they are full or not.
@@ -134,19 +134,19 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   return ranges;
 }
 
-/** The centres, then one atom per type that stands for all neighbours of which only it matters. */
+/** The centers, then one atom per type that stands for all neighbors of which only it matters. */
 void Engine::describe_atoms(const System& system, Range range, Workspace& w) const {
   const Frame& frame = *system.frame;
   const int64_t n = range.last - range.first;
   const auto ntypes = static_cast<int64_t>(info().type_map.size());
   w.atype.resize(static_cast<size_t>(n + ntypes));
   w.frame.assign(static_cast<size_t>(n + ntypes), 0);
-  w.first_type.assign(static_cast<size_t>(n + ntypes), frame.atype[system.centres[0]]);
+  w.first_type.assign(static_cast<size_t>(n + ntypes), frame.atype[system.centers[0]]);
   for (int64_t k = 0; k < n; ++k) {
-    w.atype[k] = frame.atype[system.centres[range.first + k]];
+    w.atype[k] = frame.atype[system.centers[range.first + k]];
   }
   std::iota(w.atype.begin() + n, w.atype.end(), int64_t{0});
-  w.inputs.gather(system.inputs, system.centres.data() + range.first, n, ntypes);
+  w.inputs.gather(system.inputs, system.centers.data() + range.first, n, ntypes);
 }
 
 void Engine::run_chunk(const System& system, Range range, bool gradients, int threads,
@@ -228,7 +228,7 @@ void Engine::add_chunk(const System& system, Range range, bool gradients, const 
     Prediction& p = predictions[k];
     for (int64_t c = range.first; c < range.last; ++c) {
       std::copy_n(w.values[k].begin() + (c - range.first) * output.size, output.size,
-                  p.atom_value.begin() + system.centres[c] * output.size);
+                  p.atom_value.begin() + system.centers[c] * output.size);
     }
     if (!gradients || !output.differentiable) continue;
     add_derivatives(w.gradients[k].data(), w.pairs.vec.data(), w.pairs.i.data(), w.pairs.j.data(),
@@ -239,7 +239,7 @@ void Engine::add_chunk(const System& system, Range range, bool gradients, const 
 }
 
 void Engine::note(const Overflow& overflow) {
-  overflow_ += overflow.centres;
+  overflow_ += overflow.centers;
   int64_t most = most_;
   while (most < overflow.most && !most_.compare_exchange_weak(most, overflow.most)) {
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** The one implementation of Model: neighbours, tables, framework, forces. */
+/** The one implementation of Model: neighbors, tables, framework, forces. */
 #pragma once
 
 #include <atomic>

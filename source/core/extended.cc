@@ -45,16 +45,16 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
   coord_.clear();
   images_.clear();
   for (int64_t c = range.first; c < range.last; ++c) {
-    add_atom(system, range, system.centres[c], coord + 3 * system.centres[c]);
+    add_atom(system, range, system.centers[c], coord + 3 * system.centers[c]);
   }
   system.pairs->find(range.first, range.last, pairs_);
-  centre_.resize(static_cast<size_t>(pairs_.size()));
+  center_.resize(static_cast<size_t>(pairs_.size()));
   neighbor_.resize(static_cast<size_t>(pairs_.size()));
   for (int64_t e = 0; e < pairs_.size(); ++e) {
     const int64_t i = pairs_.i[e], j = pairs_.j[e];
     const int32_t* s = &pairs_.shift[3 * e];
     const bool moved = s[0] != 0 || s[1] != 0 || s[2] != 0;
-    centre_[e] = system.owner[i] - range.first;
+    center_[e] = system.owner[i] - range.first;
     if (!moved && j < system.nloc && system.owner[j] >= range.first &&
         system.owner[j] < range.last) {
       neighbor_[e] = system.owner[j] - range.first;
@@ -72,19 +72,19 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
   }
 }
 
-/** The neighbours (n, width) of the centres, the nearest first, cut to `sel`; -1: none. */
+/** The neighbors (n, width) of the centers, the nearest first, cut to `sel`; -1: none. */
 void ExtendedChunk::fill_table(const Info& info, const System& system, int64_t n) {
   Packing packing;
   packing.layout = info.mixed_types || info.has_spin ? Layout::mixed : Layout::typed;
   packing.ntypes = static_cast<int64_t>(info.type_map.size());
   packing.rcut = system.reach;
-  // Which partners of the neighbours are among the nearest is seen inside, hence all of them.
+  // Which partners of the neighbors are among the nearest is seen inside, hence all of them.
   packing.sel = info.has_spin ? std::vector<int64_t>{pairs_.size()} : info.sel;
   overflow_ = {};
-  // In the numbers of this chunk there are more atoms than centres; only these have edges.
+  // In the numbers of this chunk there are more atoms than centers; only these have edges.
   const std::vector<Slot>& slots =
       packer_.pack({packing},
-                   {pairs_.size(), centre_.data(), neighbor_.data(), pairs_.vec.data(),
+                   {pairs_.size(), center_.data(), neighbor_.data(), pairs_.vec.data(),
                     pairs_.r2.data(), n, atype_.data(), nullptr},
                    &overflow_);
   width_ = info.has_spin ? slots.front().columns
@@ -134,7 +134,7 @@ void ExtendedChunk::run(const BackendModel& model, const System& system, Range r
   const int64_t n = range.last - range.first;
   find_atoms(system, range, info.message_passing);
   fill_table(info, system, n);
-  inputs_.gather(system.inputs, system.centres.data() + range.first, n, 0);
+  inputs_.gather(system.inputs, system.centers.data() + range.first, n, 0);
   spin_.clear();
   for (int64_t a = 0; info.has_spin && a < n_atoms(); ++a) {
     const double* row = system.frame->spin + 3 * atom_[a];
@@ -183,7 +183,7 @@ void ExtendedChunk::add(const Info& info, const System& system, Range range,
     Prediction& p = predictions[k];
     for (int64_t c = range.first; c < range.last; ++c) {
       std::copy_n(value_[k].begin() + (c - range.first) * size, size,
-                  p.atom_value.begin() + system.centres[c] * size);
+                  p.atom_value.begin() + system.centers[c] * size);
     }
     if (force_[k].empty()) continue;
     fold(force_[k], size, 3, n_all, p.force);

@@ -15,7 +15,7 @@
 
 namespace deepmd::core {
 
-/** A range of centres as such files want it. Keeps its memory from call to call. */
+/** A range of centers as such files want it. Keeps its memory from call to call. */
 class ExtendedChunk {
  public:
   /** Evaluate; results stay here. */
@@ -48,12 +48,12 @@ class ExtendedChunk {
   Packer packer_;
   Overflow overflow_;
   std::unordered_map<Image, int64_t, HashImage> images_;
-  // The centres, then all other atoms and images that are neighbours:
+  // The centers, then all other atoms and images that are neighbors:
   std::vector<int64_t> atom_;     ///< the frame's atom that gets the force
-  std::vector<int64_t> mapping_;  ///< place among the centres, or -1
+  std::vector<int64_t> mapping_;  ///< place among the centers, or -1
   std::vector<int64_t> atype_;
   std::vector<double> coord_;
-  std::vector<int64_t> centre_, neighbor_;  ///< per pair
+  std::vector<int64_t> center_, neighbor_;  ///< per pair
   std::vector<int64_t> table_, row_;
   int64_t width_ = 0;
   std::vector<double> spin_;

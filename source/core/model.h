@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 /**
- * A model, whatever framework runs it: neighbours in, energies, forces and virials out.
+ * A model, whatever framework runs it: neighbors in, energies, forces and virials out.
  *
  * This is the one place where edges are found, packed and evaluated, and gradients by edge vectors
  * become forces and virials. The C++ and C interfaces are shells around it.
@@ -66,7 +66,7 @@ struct Info {
     return found ? static_cast<int>(found->size) : 0;
   }
 
-  /** How far neighbours matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
+  /** How far neighbors matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
   double reach(double farthest) const { return rcut + farthest * (message_passing ? 2.0 : 1.0); }
   /** The same for spins of any type up to a length. */
   double reach_of_spins(double longest) const {
@@ -76,10 +76,10 @@ struct Info {
   }
 };
 
-/** A neighbour list made elsewhere: pairs may lie beyond the cutoff, in any order. */
+/** A neighbor list made elsewhere: pairs may lie beyond the cutoff, in any order. */
 struct NeighborList {
   int inum = 0;
-  const int* ilist = nullptr;     ///< (inum): local atoms; those left out have no neighbours
+  const int* ilist = nullptr;     ///< (inum): local atoms; those left out have no neighbors
   const int* numneigh = nullptr;  ///< (inum)
   const int* const* firstneigh = nullptr;
   int mask = -1;                 ///< bits of an entry that are the atom's number
@@ -96,7 +96,7 @@ struct Frame {
   const double* coord = nullptr;       ///< (nall, 3) [Å]
   const int* atype = nullptr;          ///< (nall)
   const double* cell = nullptr;        ///< (9) [Å], null or zero: open; not used with a list
-  const NeighborList* list = nullptr;  ///< null: neighbours are found here
+  const NeighborList* list = nullptr;  ///< null: neighbors are found here
   const double* fparam = nullptr;      ///< (size of fparam), null: the default
   const double* aparam = nullptr;      ///< (nall - nghost, size of aparam), null: the default
   const double* chg_spin = nullptr;    ///< (size of charge_spin), null: the default
@@ -110,7 +110,7 @@ struct Prediction {
   std::vector<double> force;        ///< (size, nall, 3): ghosts carry their share
   std::vector<double> force_mag;    ///< (size, nall, 3): minus the derivative by spins, if any
   std::vector<double> virial;       ///< (size, 9), row a column b: -sum g_a d_b
-  std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbour; if wanted
+  std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbor; if wanted
 };
 
 /** What evaluate shall fill. */
@@ -145,7 +145,7 @@ class Model {
    */
   virtual std::vector<Prediction> evaluate(const Frame& frame, const Wanted& wanted) = 0;
 
-  /** Centres so far that had more neighbours than `sel`, and the largest number seen. */
+  /** Centers so far that had more neighbors than `sel`, and the largest number seen. */
   virtual int64_t overflow() const = 0;
   virtual int64_t most_neighbors() const = 0;
 };

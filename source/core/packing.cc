@@ -24,7 +24,7 @@ double projection(const double* d) {
 
 int64_t Packing::n_slots() const {
   switch (layout) {
-    case Layout::centres:
+    case Layout::centers:
       return ntypes;
     case Layout::first_type:
     case Layout::flat:
@@ -53,7 +53,7 @@ const std::vector<Slot>& Packer::pack(const std::vector<Packing>& packings, cons
     const int64_t most =
         p.nearest ? p.nearest : std::accumulate(p.sel.begin(), p.sel.end(), int64_t{0});
     switch (p.layout) {
-      case Layout::centres:
+      case Layout::centers:
         for (int64_t t = 0; t < p.ntypes; ++t) {
           slots[t].data.clear();
           slots[t].columns = -1;
@@ -110,7 +110,7 @@ void Packer::select(const Packing& p, bool typed, double rcut, int64_t most, con
     }
     if (overflow) {
       overflow->most = std::max(overflow->most, n);
-      overflow->centres += n > most;
+      overflow->centers += n > most;
     }
     if (n > most) {
       ranked_.clear();
@@ -162,7 +162,7 @@ bool Packer::is_beyond(const Limit& limit, int64_t e, const double* r2) const {
          (r2[e] >= limit.low && !std::binary_search(chosen_.begin(), chosen_.end(), e));
 }
 
-/** Keep the nearest sel[t] of each type t of the n edges of one centre. */
+/** Keep the nearest sel[t] of each type t of the n edges of one center. */
 int64_t Packer::cut_types(const Packing& p, int64_t* first, int64_t n, const Edges& edges,
                           Overflow* overflow) {
   per_type_.assign(static_cast<size_t>(p.ntypes), 0);
@@ -173,7 +173,7 @@ int64_t Packer::cut_types(const Packing& p, int64_t* first, int64_t n, const Edg
     surplus = surplus || per_type_[t] > p.sel[t];
   }
   if (!surplus) return n;
-  if (overflow) ++overflow->centres;
+  if (overflow) ++overflow->centers;
   for (int64_t t = 0; t < p.ntypes; ++t) {
     if (per_type_[t] <= p.sel[t]) continue;
     ranked_.clear();
@@ -261,7 +261,7 @@ void Packer::fill_angles(const Packing& p, const Edges& edges, Slot* slots) {
   }
   for (int64_t a = 0; a < edges.n_atoms; ++a) {
     int64_t* first = kept_.edges.data() + kept_.starts[a];
-    // Two neighbours span an angle only if they are nearer than the cutoff.
+    // Two neighbors span an angle only if they are nearer than the cutoff.
     int64_t* last = std::remove_if(first, kept_.edges.data() + kept_.starts[a + 1],
                                    [&](int64_t e) { return !(edges.r2[e] < p.rcut * p.rcut); });
     for (const int64_t* e = first; e < last; ++e) {

@@ -9,9 +9,9 @@
 namespace deepmd::core {
 
 /** Layouts of a packing; the numbers are those of deepmd_layout. */
-enum class Layout { typed = 0, mixed = 1, flat = 2, angles = 3, centres = 4, first_type = 5 };
+enum class Layout { typed = 0, mixed = 1, flat = 2, angles = 3, centers = 4, first_type = 5 };
 
-/** How one part of a model wants its neighbours; see deepmd_packing. */
+/** How one part of a model wants its neighbors; see deepmd_packing. */
 struct Packing {
   Layout layout = Layout::typed;
   int64_t ntypes = 0;
@@ -27,7 +27,7 @@ struct Packing {
   int64_t n_slots() const;
 };
 
-/** Edges sorted by centre, and the atoms they join. */
+/** Edges sorted by center, and the atoms they join. */
 struct Edges {
   int64_t n_edges = 0;
   const int64_t* i = nullptr;
@@ -48,8 +48,8 @@ struct Slot {
 
 /** What did not fit. */
 struct Overflow {
-  int64_t centres = 0;          ///< centres with more neighbours than `sel`
-  int64_t most = 0;             ///< largest number of neighbours seen within a cutoff
+  int64_t centers = 0;          ///< centers with more neighbors than `sel`
+  int64_t most = 0;             ///< largest number of neighbors seen within a cutoff
   std::vector<int64_t> needed;  ///< per type, of typed layouts: largest number seen
 };
 
@@ -61,7 +61,7 @@ class Packer {
                                 Overflow* overflow);
 
  private:
-  /** Numbers of edges that are kept, per centre; starts has n_atoms + 1 entries. */
+  /** Numbers of edges that are kept, per center; starts has n_atoms + 1 entries. */
   struct Kept {
     std::vector<int64_t> edges;
     std::vector<int64_t> starts;

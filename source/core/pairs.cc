@@ -17,7 +17,7 @@ namespace {
 constexpr double kPi = 3.14159265358979323846;
 /** Beyond this [Å] a double has less than a digit left after the point. */
 constexpr double kFarthest = 1e15;
-/** More neighbours than this per atom are a collapsed cell, not physics. */
+/** More neighbors than this per atom are a collapsed cell, not physics. */
 constexpr double kMostNeighbors = 1e7;
 constexpr int64_t kMostBinsPerSide = int64_t{1} << 20;
 
@@ -105,7 +105,7 @@ void CellList::set_cell(const double* cell) {
   const double expected = static_cast<double>(atoms_.size()) / std::abs(volume) * around;
   if (periodic_ && expected > kMostNeighbors) {
     fail("cell",
-         "it is so small that every atom has about " + std::to_string(expected) + " neighbours",
+         "it is so small that every atom has about " + std::to_string(expected) + " neighbors",
          "check the cell and its unit, Angstrom");
   }
 }
@@ -194,7 +194,7 @@ void CellList::find(int64_t first, int64_t last, Pairs& pairs) const {
   for (int64_t k = first; k < last; ++k) {
     const int64_t candidates = look_around(k, scratch);
     if (n + candidates > pairs.size()) {
-      // What the centres so far had tells how much the others need.
+      // What the centers so far had tells how much the others need.
       const double share = static_cast<double>(last - first) / static_cast<double>(k - first + 1);
       const double guess = 1.05 * share * static_cast<double>(n + candidates);
       pairs.resize(std::max(n + candidates, std::min<int64_t>(static_cast<int64_t>(guess),
@@ -218,8 +218,8 @@ void CellList::Scratch::set_axis(int k, int64_t here, int64_t bins, int64_t rang
   }
 }
 
-int64_t CellList::look_around(int64_t centre, Scratch& scratch) const {
-  const int64_t bin = bin_[centre];
+int64_t CellList::look_around(int64_t center, Scratch& scratch) const {
+  const int64_t bin = bin_[center];
   if (bin != scratch.bin) {
     scratch.bin = bin;
     int64_t rest = bin;
@@ -243,7 +243,7 @@ int64_t CellList::look_around(int64_t centre, Scratch& scratch) const {
         const int64_t end = start_of(row + steps[next - 1].bin + 1);
         if (begin == end) continue;
         Run run{{a.image, b.image, steps[first].image}, found, found};
-        found = add_near(centre, begin, end, run, scratch);
+        found = add_near(center, begin, end, run, scratch);
         if (found > run.first) scratch.runs.push_back(run);
       }
     }
@@ -251,11 +251,11 @@ int64_t CellList::look_around(int64_t centre, Scratch& scratch) const {
   return found;
 }
 
-int64_t CellList::add_near(int64_t centre, int64_t begin, int64_t end, Run& run,
+int64_t CellList::add_near(int64_t center, int64_t begin, int64_t end, Run& run,
                            Scratch& scratch) const {
   double p[3];
   for (int c = 0; c < 3; ++c) {
-    p[c] = folded_[c][place_[centre]] - run.image[0] * cell_[0][c] - run.image[1] * cell_[1][c] -
+    p[c] = folded_[c][place_[center]] - run.image[0] * cell_[0][c] - run.image[1] * cell_[1][c] -
            run.image[2] * cell_[2][c];
   }
   int64_t found = run.first;
@@ -274,10 +274,10 @@ int64_t CellList::add_near(int64_t centre, int64_t begin, int64_t end, Run& run,
   return found;
 }
 
-int64_t CellList::add_pairs(int64_t centre, const Scratch& scratch, int64_t n, Pairs& pairs) const {
-  const int64_t i = atoms_[centre];
+int64_t CellList::add_pairs(int64_t center, const Scratch& scratch, int64_t n, Pairs& pairs) const {
+  const int64_t i = atoms_[center];
   const Vector xi = {coord_[3 * i], coord_[3 * i + 1], coord_[3 * i + 2]};
-  const int32_t* fold_i = &fold_[3 * place_[centre]];
+  const int32_t* fold_i = &fold_[3 * place_[center]];
   const double exact = rcut_ * rcut_;
   const std::array<Vector, 3> cell = cell_;
   const int64_t *near = scratch.near.data(), *order = order_.data();

@@ -8,11 +8,11 @@
 
 namespace deepmd::core {
 
-/** Pairs, sorted by their centre. */
+/** Pairs, sorted by their center. */
 struct Pairs {
-  std::vector<int64_t> i;      ///< centre
-  std::vector<int64_t> j;      ///< neighbour
-  std::vector<int32_t> shift;  ///< (n, 3): lattice translation of the neighbour
+  std::vector<int64_t> i;      ///< center
+  std::vector<int64_t> j;      ///< neighbor
+  std::vector<int32_t> shift;  ///< (n, 3): lattice translation of the neighbor
   std::vector<double> vec;     ///< (n, 3): coord[j] - coord[i] + shift . cell [Å]
   std::vector<double> r2;      ///< (n): squared length of vec [Å²]
 
@@ -21,21 +21,21 @@ struct Pairs {
   void resize(int64_t n);
 };
 
-/** What knows the neighbours of a set of centres. Several threads may ask at once. */
+/** What knows the neighbors of a set of centers. Several threads may ask at once. */
 class PairSource {
  public:
   virtual ~PairSource() = default;
 
-  /** Replace `pairs` by those of the centres first <= k < last; i and j are atoms, not places k. */
+  /** Replace `pairs` by those of the centers first <= k < last; i and j are atoms, not places k. */
   virtual void find(int64_t first, int64_t last, Pairs& pairs) const = 0;
 };
 
-/** Atoms sorted into bins, so that the neighbours of an atom are found without looking at all. */
+/** Atoms sorted into bins, so that the neighbors of an atom are found without looking at all. */
 class CellList : public PairSource {
  public:
   /**
    * @param coord (any, 3) [Å], anywhere in space; must outlive this object
-   * @param atoms those that take part, all of them centres
+   * @param atoms those that take part, all of them centers
    * @param cell (9) [Å], rows are the vectors; null or zero for an open system
    * @throws deepmd::deepmd_exception for coordinates that are not finite or a cell without volume
    */
@@ -56,7 +56,7 @@ class CellList : public PairSource {
     std::array<int32_t, 3> image;
     int64_t first = 0, last = 0;
   };
-  /** What is around one centre. */
+  /** What is around one center. */
   struct Scratch {
     int64_t bin = -1;
     std::vector<Step> axis[3];
@@ -70,9 +70,9 @@ class CellList : public PairSource {
   void set_bins();
   void sort_atoms();
   int64_t start_of(int64_t bin) const;
-  int64_t look_around(int64_t centre, Scratch& scratch) const;
-  int64_t add_near(int64_t centre, int64_t begin, int64_t end, Run& run, Scratch& scratch) const;
-  int64_t add_pairs(int64_t centre, const Scratch& scratch, int64_t n, Pairs& pairs) const;
+  int64_t look_around(int64_t center, Scratch& scratch) const;
+  int64_t add_near(int64_t center, int64_t begin, int64_t end, Run& run, Scratch& scratch) const;
+  int64_t add_pairs(int64_t center, const Scratch& scratch, int64_t n, Pairs& pairs) const;
 
   const double* coord_;
   std::vector<int64_t> atoms_;
@@ -85,8 +85,8 @@ class CellList : public PairSource {
   std::array<int64_t, 3> bins_{};
   std::array<int64_t, 3> range_{};  ///< bins to look at on either side
 
-  std::vector<int64_t> bin_;    ///< per centre
-  std::vector<int64_t> place_;  ///< per centre: its place in the order of the bins
+  std::vector<int64_t> bin_;    ///< per center
+  std::vector<int64_t> place_;  ///< per center: its place in the order of the bins
   // In the order of the bins:
   std::vector<int64_t> order_;     ///< atoms
   std::vector<int32_t> fold_;      ///< (n, 3): lattice translations that bring atoms into the cell

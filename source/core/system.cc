@@ -14,7 +14,7 @@ namespace {
 
 void check_list(const Frame& frame, const Info& info) {
   if (!frame.list) {
-    if (frame.nghost > 0) fail("frame", "there are ghosts but no neighbour list", "give both");
+    if (frame.nghost > 0) fail("frame", "there are ghosts but no neighbor list", "give both");
     return;
   }
   if (!info.message_passing) return;
@@ -28,7 +28,7 @@ void check_list(const Frame& frame, const Info& info) {
   if (frame.nghost > 0 && !frame.list->mapping) {
     fail(info.path,
          "this model passes messages between atoms and must know of which atoms ghosts are images",
-         "give the mapping of the neighbour list; in LAMMPS: atom_modify map yes");
+         "give the mapping of the neighbor list; in LAMMPS: atom_modify map yes");
   }
 }
 
@@ -65,8 +65,8 @@ void add_ghosts(const Frame& frame, System& system) {
   for (int64_t g = system.nloc; g < frame.nall; ++g) {
     const int64_t local = list.mapping[g];
     if (local >= system.nloc) {
-      fail("neighbour list", "mapping: ghost " + std::to_string(g) + " is an image of atom " +
-                                 std::to_string(local) + ", which is no local atom");
+      fail("neighbor list", "mapping: ghost " + std::to_string(g) + " is an image of atom " +
+                                std::to_string(local) + ", which is no local atom");
     }
     if (local >= 0) system.owner[g] = system.owner[local];
   }
@@ -75,8 +75,8 @@ void add_ghosts(const Frame& frame, System& system) {
 }  // namespace
 
 void fail_without_owner(int64_t neighbor) {
-  fail("neighbour list",
-       "mapping: the neighbour " + std::to_string(neighbor) + " is an image of no local atom",
+  fail("neighbor list",
+       "mapping: the neighbor " + std::to_string(neighbor) + " is an image of no local atom",
        "this model passes messages and needs all atoms on one rank");
 }
 
@@ -94,17 +94,17 @@ System make_system(const Frame& frame, const Info& info) {
   for (int64_t a = 0; a < system.nloc; ++a) {
     if (frame.atype[a] < 0 || frame.atype[a] >= ntypes) continue;
     system.owner[a] = system.n();
-    system.centres.push_back(a);
+    system.centers.push_back(a);
   }
   system.inputs = given_inputs(info, frame, system.n());
   system.reach = info.reach(farthest_spin(frame, info));
   if (frame.list) {
     check_coordinates(frame.coord, 0, frame.nall);
     add_ghosts(frame, system);
-    system.pairs = std::make_unique<GivenPairs>(frame, system.centres, ntypes, system.reach);
+    system.pairs = std::make_unique<GivenPairs>(frame, system.centers, ntypes, system.reach);
   } else {
     system.pairs =
-        std::make_unique<CellList>(frame.coord, system.centres, frame.cell, system.reach);
+        std::make_unique<CellList>(frame.coord, system.centers, frame.cell, system.reach);
   }
   return system;
 }

@@ -49,7 +49,7 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
 
   const int nprocs = lmp_->comm->nprocs;
   set_rows(*neighbors);
-  list_.reset(DP_NewNlist_comm(static_cast<int>(centres_.size()), centres_.data(), count_.data(),
+  list_.reset(DP_NewNlist_comm(static_cast<int>(centers_.size()), centers_.data(), count_.data(),
                                row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
                                &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
@@ -60,16 +60,16 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
  * Copy the layout of a list, not its entries.
  *
  * LAMMPS indexes numneigh and firstneigh by atom, the C interface by row. They are the same only
- * while every local atom is a centre, in order: skip lists of pair_style hybrid leave atoms out.
+ * while every local atom is a center, in order: skip lists of pair_style hybrid leave atoms out.
  * Rows of ghosts, which some lists have after the inum of local atoms, are not needed.
  */
 void Frame::set_rows(const LAMMPS_NS::NeighList& neighbors) {
-  centres_.assign(neighbors.ilist, neighbors.ilist + neighbors.inum);
-  count_.resize(centres_.size());
-  row_.resize(centres_.size());
-  for (size_t k = 0; k < centres_.size(); ++k) {
-    count_[k] = neighbors.numneigh[centres_[k]];
-    row_[k] = neighbors.firstneigh[centres_[k]];
+  centers_.assign(neighbors.ilist, neighbors.ilist + neighbors.inum);
+  count_.resize(centers_.size());
+  row_.resize(centers_.size());
+  for (size_t k = 0; k < centers_.size(); ++k) {
+    count_[k] = neighbors.numneigh[centers_[k]];
+    row_[k] = neighbors.firstneigh[centers_[k]];
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 /**
- * LAMMPS's atoms and neighbours as the C interface wants them: Angstrom, types of the model.
+ * LAMMPS's atoms and neighbors as the C interface wants them: Angstrom, types of the model.
  */
 #pragma once
 
@@ -62,8 +62,8 @@ class Frame {
   std::vector<double> spin_;    ///< (nall, 3) [Bohr magnetons]
   std::vector<int> atype_;
   std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank with an atom map
-  // The list by rows: centres, their numbers of neighbors, LAMMPS's arrays of these.
-  std::vector<int> centres_, count_;
+  // The list by rows: centers, their numbers of neighbors, LAMMPS's arrays of these.
+  std::vector<int> centers_, count_;
   std::vector<int*> row_;
   double cell_[9] = {};
   std::unique_ptr<DP_Nlist, Free> list_;

@@ -57,15 +57,15 @@ class Model {
   bool message_passing = false;
   bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
 
-  /** `ago`: calls since the neighbours were found anew (0: anew). Throws Failure. */
+  /** `ago`: calls since the neighbors were found anew (0: anew). Throws Failure. */
   void evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
                 bool atom_virial, Results& results);
   double energy(const Frame& frame, const Inputs& inputs);
 
-  /** How far neighbours matter [Å] where spins have up to this length. */
+  /** How far neighbors matter [Å] where spins have up to this length. */
   double reach(double longest_spin) const;
 
-  /** Centres with more neighbours than `sel` so far on this rank, and the largest number. */
+  /** Centers with more neighbors than `sel` so far on this rank, and the largest number. */
   long long overflow() const;
   long long most_neighbors() const;
 

@@ -82,7 +82,7 @@ PairDeepmd::~PairDeepmd() {
   if (overflow > 0 && comm->me == 0) {
     utils::logmesg(lmp,
                    "WARNING: " + style + std::to_string(overflow) +
-                       " times an atom had more neighbours within the cutoff than the model's sel "
+                       " times an atom had more neighbors within the cutoff than the model's sel "
                        "keeps (at most " +
                        std::to_string(most_neighbors) +
                        "); the farthest were left out. Train with a larger sel.\n");
@@ -135,7 +135,7 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   set_cutoff();
 }
 
-/** How far the neighbours must be known that matter to any model. */
+/** How far the neighbors must be known that matter to any model. */
 void PairDeepmd::set_cutoff() {
   const double mine = longest_spin();
   MPI_Allreduce(&mine, &longest, 1, MPI_DOUBLE, MPI_MAX, world);
@@ -213,7 +213,7 @@ void PairDeepmd::check_special_bonds() const {
   for (int k = 1; k <= 3; ++k) {
     if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) {
       throw Failure(
-          "bonded atoms would be missing among the neighbours; use special_bonds lj/coul 1 1 1, "
+          "bonded atoms would be missing among the neighbors; use special_bonds lj/coul 1 1 1, "
           "or 1e-50 in place of 0 where another style wants them excluded");
     }
   }
@@ -273,7 +273,7 @@ void PairDeepmd::compute(int eflag, int vflag) {
   if (deviation && deviation->due()) compare(results, inputs);
 }
 
-/** Spins that have grown could have neighbours that are not known. */
+/** Spins that have grown could have neighbors that are not known. */
 void PairDeepmd::check_spins() {
   if (longest_spin() <= longest * (1.0 + 1e-6)) return;
   throw Failure(
@@ -354,7 +354,7 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
   }
   deepmd_lmp::Results other;
   for (size_t k = 1; k < models.size(); ++k) {
-    // Neighbours may have been found anew since this model was called last.
+    // Neighbors may have been found anew since this model was called last.
     guard([&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
     fold(other.force, 3);
     if (spins) fold(other.force_mag, 3);

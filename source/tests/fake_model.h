@@ -95,7 +95,7 @@ struct Listed {
       }
     }
     const auto nall = static_cast<int>(atype.size());
-    for (int i = static_cast<int>(nloc) - 1; i >= 0; --i) {  // any order of centres
+    for (int i = static_cast<int>(nloc) - 1; i >= 0; --i) {  // any order of centers
       ilist.push_back(i);
       rows.emplace_back();
       for (int j = nall - 1; j >= 0; --j) {

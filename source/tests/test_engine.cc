@@ -301,9 +301,9 @@ TEST(Engine, RefusesABrokenList) {
   list.firstneigh = rows;
   Frame frame = atoms.frame();
   frame.list = &list;
-  expect_error([&] { model->evaluate(frame, {}); }, {"neighbour 7", "3 atoms"});
+  expect_error([&] { model->evaluate(frame, {}); }, {"neighbor 7", "3 atoms"});
   row[0] = -1;
-  expect_error([&] { model->evaluate(frame, {}); }, {"neighbour -1"});
+  expect_error([&] { model->evaluate(frame, {}); }, {"neighbor -1"});
   row[0] = 2;
   ilist[1] = 0;
   expect_error([&] { model->evaluate(frame, {}); }, {"twice"});
@@ -328,7 +328,7 @@ TEST(Engine, RefusesHalfAList) {
         row);
   }
   expect_error([&] { model->evaluate(listed.frame(atoms), {}); }, {"full list", "other way"});
-  // Pairs with atoms that are no centres are listed once.
+  // Pairs with atoms that are no centers are listed once.
   listed.list.inum = 0;
   EXPECT_NO_THROW(model->evaluate(listed.frame(atoms), {}));
 }
@@ -336,7 +336,7 @@ TEST(Engine, RefusesHalfAList) {
 // -- chunks and threads -------------------------------------------------------------------------
 
 TEST(Engine, ChunksDoNotChangeResults) {
-  // 3000 atoms with about 50 neighbours are many chunks, or one for a file that wants them all.
+  // 3000 atoms with about 50 neighbors are many chunks, or one for a file that wants them all.
   const Atoms atoms(5, 3000, 25.0);
   const auto whole = open_text("whole 1\naparam 1")->evaluate(atoms.frame(), kAll);
   EXPECT_GT(whole[2].value[0], 40.0);

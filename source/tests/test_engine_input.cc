@@ -112,7 +112,7 @@ TEST(Engine, RefusesNaNAndCellsWithoutVolume) {
   expect_error([&] { model->evaluate(frame, {}); }, {"NaN"});
 }
 
-TEST(Engine, CountsCentresWithTooManyNeighbors) {
+TEST(Engine, CountsCentersWithTooManyNeighbors) {
   const Atoms atoms(1, 30, 5.0);
   for (const char* text : {"sel 5\ntyped 1", "sel 5\nentries 2"}) {
     const auto model = open_text(text);

@@ -17,7 +17,7 @@ using deepmd::core::Slot;
 
 using Numbers = std::vector<int64_t>;
 
-/** Atom 0 (type 0) has four neighbours: 1 and 3 of type 1, 2 of type 0 twice; atom 1 has one. */
+/** Atom 0 (type 0) has four neighbors: 1 and 3 of type 1, 2 of type 0 twice; atom 1 has one. */
 class PackingByHand : public testing::Test {
  protected:
   const Numbers i = {0, 0, 0, 0, 1}, j = {1, 2, 3, 2, 0};
@@ -48,7 +48,7 @@ TEST_F(PackingByHand, Typed) {
   EXPECT_EQ(slots[0].columns, 2);
   EXPECT_EQ(slots[0].data, (Numbers{1, 3, 4, -1, -1, -1, -1, -1}));
   EXPECT_EQ(slots[1].data, (Numbers{0, 2, -1, -1, -1, -1, -1, -1}));
-  EXPECT_EQ(overflow.centres, 0);
+  EXPECT_EQ(overflow.centers, 0);
   EXPECT_EQ(overflow.most, 4);
   EXPECT_EQ(overflow.needed, (Numbers{2, 2}));
 }
@@ -57,7 +57,7 @@ TEST_F(PackingByHand, TypedKeepsTheNearest) {
   const auto& slots = pack(Layout::typed, {1, 1}, 3.0);  // edges 1 and 2 are the nearest of all
   EXPECT_EQ(slots[0].data, (Numbers{1, 4, -1, -1}));
   EXPECT_EQ(slots[1].data, (Numbers{2, -1, -1, -1}));
-  EXPECT_EQ(overflow.centres, 1);
+  EXPECT_EQ(overflow.centers, 1);
 }
 
 TEST_F(PackingByHand, CutsTheCutoffAndExcludesLast) {
@@ -67,7 +67,7 @@ TEST_F(PackingByHand, CutsTheCutoffAndExcludesLast) {
   EXPECT_EQ(pack(Layout::flat, {2}, 0.5)[0].rows, 0);
 }
 
-TEST_F(PackingByHand, MixedByCentre) {
+TEST_F(PackingByHand, MixedByCenter) {
   const auto& slots = pack(Layout::mixed, {9}, 3.0, true);
   ASSERT_EQ(slots.size(), 4u);
   EXPECT_EQ(slots[0].data, (Numbers{0, 2}));

@@ -159,7 +159,7 @@ TEST(Pairs, BothDirectionsAreExactlyOpposite) {
   EXPECT_EQ(there, back);
 }
 
-TEST(Pairs, OfASubsetOfAtomsAndARangeOfCentres) {
+TEST(Pairs, OfASubsetOfAtomsAndARangeOfCenters) {
   Random random(6);
   const double cell[9] = {7, 0, 0, 0, 7, 0, 0, 0, 7};
   const std::vector<double> coord = cloud(random, 40, 7.0);

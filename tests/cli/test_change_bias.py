@@ -159,7 +159,9 @@ def test_one_branch_of_several(dp, model, tmp_path):
     np.testing.assert_allclose(new.models["a"].atomic_model.out_bias[0, :, 0], want, rtol=1e-9)
     result = dp("change-bias", "two.dp", "-b", "1", "2")
     assert result.code == 1
-    assert result.errors == ["dp: two.dp: holds the models of 2 tasks: a, b; name one with head"]
+    assert result.errors == [
+        "dp: two.dp: holds 2 branches: a, b; name one with --head (in Python: head=)"
+    ]
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("pytorch", ".pth"), ("jax", ".hlo")])

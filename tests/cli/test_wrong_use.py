@@ -73,7 +73,7 @@ def test_log_file_that_cannot_be_written(fails, write):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_a_log_on_a_full_disk_ends_and_the_command_does_not(dp, write, good):
-    result = dp("train", write("in.json", good), "-l", "/dev/full")
+    result = dp("--dp", "train", write("in.json", good), "-l", "/dev/full")
     assert result.code == 0
     assert "Traceback" not in result.err
     assert "Logging error" not in result.err

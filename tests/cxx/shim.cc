@@ -49,7 +49,7 @@ const int64_t* slot(int64_t k, int64_t* rows, int64_t* columns) {
   return (*slots)[k].data.data();
 }
 
-int64_t overflow_centres() { return overflow.centres; }
+int64_t overflow_centers() { return overflow.centers; }
 int64_t overflow_needed(int64_t* needed) {
   std::memcpy(needed, overflow.needed.data(), overflow.needed.size() * sizeof(int64_t));
   return static_cast<int64_t>(overflow.needed.size());

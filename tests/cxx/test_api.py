@@ -17,7 +17,6 @@ from golden import cases  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
 from deepmd.dpmodel.model import build_model  # noqa: E402
-from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
 from deepmd.pt.torchscript.export import write_pth  # noqa: E402
 from deepmd.runtime.probes import model_file_dict  # noqa: E402
@@ -118,13 +117,12 @@ def test_energies(library, case):
 
 
 @pytest.mark.parametrize("name", ["hybrid_short_attention_two"])
-def test_lists_longer_than_the_cutoff_of_a_component(library, name, tmp_path):
+def test_lists_longer_than_the_cutoff_of_a_component(library, name, converted):
     """Neighbors between the cutoffs of a hybrid reach the component that needs them."""
     found = cases.select(name=name)
     if not found:
         pytest.skip("the reference data are not here")
-    path = tmp_path / "hybrid.pth"
-    convert_backend(INPUT=str(cases.path(found[0], "dp")), OUTPUT=str(path))
+    path = converted(cases.path(found[0], "dp"), ".pth")
     pot, stored = c_api.Handle(library, "DeepPot", path), cases._arrays(found[0]["npz"])
     for set_, facts in found[0]["sets"].items():
         results = pot.compute(**cases.inputs(found[0], set_))
@@ -135,17 +133,13 @@ def test_lists_longer_than_the_cutoff_of_a_component(library, name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def spin_file(tmp_path_factory, reference):
+def spin_file(converted, reference):
     """Path of a golden model with spins: of DeePMD-kit, or our own file of it."""
-    folder = tmp_path_factory.mktemp("spins")
 
     def find(case, kind):
         if kind == "theirs":
             return cases.path(case, "pth")
-        path = folder / f"{case['name']}.pth"
-        if not path.is_file():
-            convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(path))
-        return path
+        return converted(cases.path(case, "dp"), ".pth")
 
     return find
 
@@ -280,13 +274,11 @@ def test_own_file_agrees_with_python(library, small):
     pot.close()
 
 
-def test_deviation(library, reference, tmp_path):
+def test_deviation(library, reference, converted):
     """The two water models of the LAMMPS runs, as Python evaluates them."""
     files = [reference / "lammps" / f"water_se_e2_a{k}.pth" for k in ("", "_2")]
     if not files[0].is_file():  # too large for the compact set: our files of the same models
-        sources, files = files, [tmp_path / f.name for f in files]
-        for source, file in zip(sources, files, strict=True):
-            convert_backend(INPUT=str(source.with_suffix(".dp")), OUTPUT=str(file))
+        files = [converted(f.with_suffix(".dp"), ".pth") for f in files]
     coord = np.load(reference / "lammps" / "water_se_e2_a_pth.npz")["dump"][0][:, 2:5]
     types = np.load(reference / "lammps" / "water_se_e2_a_pth.npz")["dump"][0][:, 1].astype(int) - 1
     cell = np.eye(3).reshape(1, 9) * 12.444661

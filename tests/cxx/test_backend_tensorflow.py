@@ -12,11 +12,13 @@ from conftest import REFERENCE  # noqa: E402
 from cxx import backend_abi as abi  # noqa: E402
 from cxx.frames import check_extended, close, frame_of, inputs_of  # noqa: E402
 from golden import cases  # noqa: E402
+from golden.make_ours import OURS  # noqa: E402
 from pt.models import model, section  # noqa: E402
 
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
+from deepmd.graphs import ours  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.runtime.probes import model_file_dict  # noqa: E402
 from deepmd.tf.files import write_pb  # noqa: E402
@@ -126,6 +128,19 @@ def test_threads_at_once(functions, small):
     handle.close()
 
 
+@pytest.mark.parametrize("suffix", ["savedmodel", "savedmodeltf"])
+def test_saved_models(functions, suffix):
+    """Those of this program have the entry of all its files, a description and probes."""
+    folder = OURS / "v2" / "models"
+    built = Model.deserialize(load_model(folder / "parameters.dp")["model"])
+    handle = abi.Handle(functions, f"{folder / 'parameters'}.{suffix}/")
+    assert handle.entries == abi.EDGES and len(handle.probes) >= 1
+    assert ModelInfo.from_dict(handle.description) == built.info(probes=len(handle.probes))
+    inputs = inputs_of(built)
+    close(handle.evaluate(inputs), reference_results(built, inputs), 1e-12)
+    handle.close()
+
+
 # -- files of DeePMD-kit --------------------------------------------------------------------------
 
 
@@ -151,16 +166,29 @@ def test_frozen_graphs_of_deepmd_kit_are_to_be_converted(functions):
 # -- wrong files ----------------------------------------------------------------------------------
 
 
-def graph_with(small, change):
-    """Bytes of the small model's graph after a change."""
+def graph_with(small, change, close=ours.closed):
+    """Bytes of the small model's graph after a change, with a checksum that is right."""
     graph = tf.compat.v1.GraphDef.FromString(small[1].read_bytes())
+    assert graph.node[-1].name == ours.DIGEST
+    del graph.node[-1]
     change(graph)
-    return graph.SerializeToString()
+    return close(graph.SerializeToString())
+
+
+def flipped(small):
+    """One bit of the largest constant is another one."""
+    data = bytearray(small[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    return bytes(data)
 
 
 def writes_a_file(graph):
     node = graph.node.add(name="harm", op="WriteFile")
     node.input.extend(["deepmd/metadata", "deepmd/metadata"])
+
+
+def has_a_name_of_two_lines(graph):
+    graph.node.add(name="harm", op="Write\nFile")
 
 
 def calls_a_function(graph):
@@ -180,6 +208,12 @@ WRONG = {
     "text": (lambda small: b"not a model at all", "damaged|no evaluation entry"),
     "cut off": (lambda small: small[1].read_bytes()[:-500], "cut off or damaged"),
     "harm": (lambda small: graph_with(small, writes_a_file), "operator WriteFile"),
+    "two lines": (
+        lambda small: graph_with(small, has_a_name_of_two_lines),
+        r"operator Write\?File",
+    ),
+    "flipped": (flipped, "its checksum differs"),
+    "no checksum": (lambda small: graph_with(small, id, bytes), "its checksum differs or is not"),
     "functions": (lambda small: graph_with(small, calls_a_function), "calls functions"),
 }
 

@@ -18,7 +18,6 @@ from pt.models import model, section  # noqa: E402
 from deepmd.dpmodel.model import Model, prepare  # noqa: E402
 from deepmd.dpmodel.model.info import ModelInfo  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges  # noqa: E402
-from deepmd.entrypoints.convert_backend import convert_backend  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.torchscript.export import read_pth, write_pth  # noqa: E402
 from deepmd.runtime.probes import model_file_dict  # noqa: E402
@@ -274,12 +273,11 @@ def test_truncated_file(functions, small, tmp_path, share):
         abi.Handle(functions, path, content=path.read_bytes())
 
 
-def test_spins(functions, reference, tmp_path):
+def test_spins(functions, reference, converted):
     """What files with spins say about them; callers that know no spins are refused."""
-    case = cases.named("spin_se_e2_a")
-    own = tmp_path / "own.pth"
-    convert_backend(INPUT=str(cases.path(case, "dp")), OUTPUT=str(own))
-    for path in (cases.path(case, "pth"), own):
+    theirs = cases.path(cases.named("spin_se_e2_a"), "pth")
+    ours = converted(cases.path(cases.named("spin_dpa1"), "dp"), ".pth")
+    for path in (theirs, ours):
         handle = abi.Handle(functions, path)
         assert handle.entries == abi.EXTENDED
         scale = np.array(handle.description["spin_scale"])

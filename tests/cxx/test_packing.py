@@ -16,7 +16,7 @@ INT, REAL = ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double)
 @pytest.fixture(scope="module")
 def library(shim):
     shim.slot.restype = INT
-    for name in ("pack", "overflow_centres", "overflow_needed"):
+    for name in ("pack", "overflow_centers", "overflow_needed"):
         getattr(shim, name).restype = ctypes.c_int64
     return shim
 
@@ -60,7 +60,7 @@ def cxx_pack(library, packings, edges, atype, vec, frame):
         slots.append(flat.reshape(shape))
     needed = np.zeros(16, dtype=np.int64)
     n_needed = library.overflow_needed(needed.ctypes.data_as(INT))
-    return slots, library.overflow_centres(), needed[:n_needed]
+    return slots, library.overflow_centers(), needed[:n_needed]
 
 
 def random_edges(rng, n_atoms, n_frames, mean):

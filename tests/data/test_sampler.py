@@ -167,11 +167,34 @@ def test_ranks_share_one_shuffle(world: int) -> None:
 
 
 def test_ranks_on_a_system_too_small_for_all() -> None:
-    ranks = [Sampler([5], [3], batch_size=2, rank=r, world=4) for r in range(4)]
-    for _ in range(10):
-        parts = [r.draw()[1].tolist() for r in ranks]
-        assert all(len(set(p)) == 2 for p in parts)
-        assert {f for p in parts for f in p} == set(range(5))
+    for frames in (5, 3):
+        ranks = [Sampler([frames], [3], batch_size=2, rank=r, world=4) for r in range(4)]
+        one = Sampler([frames], [3], batch_size=8)
+        for _ in range(10):
+            parts = [r.draw()[1].tolist() for r in ranks]
+            assert {len(p) for p in parts} == ({1, 2} if frames == 5 else {0, 1})
+            assert [f for p in parts for f in p] == one.draw()[1].tolist()
+
+
+@pytest.mark.parametrize("rule", [1, [2, 3], "auto:9", "max:9", "mixed:3"])
+@pytest.mark.parametrize("style", ["prob_sys_size", "prob_uniform"])
+def test_ranks_together_are_one_with_a_larger_batch(rule: int | list | str, style: str) -> None:
+    twice = {1: 2, "[2, 3]": [4, 6], "auto:9": [6, 6], "max:9": [6, 4], "mixed:3": "mixed:6"}
+    ranks = [
+        Sampler([24, 30], [3, 4], batch_size=rule, auto_prob=style, rank=r, world=2)
+        for r in range(2)
+    ]
+    larger = twice[rule if isinstance(rule, int | str) else str(rule)]
+    one = Sampler([24, 30], [3, 4], batch_size=larger, auto_prob=style)
+    assert ranks[0].nbatches == one.nbatches
+    assert ranks[0].batch_sizes == one.batch_sizes
+    assert ranks[0].steps_per_epoch() == one.steps_per_epoch()
+    for _ in range(20):
+        frames: dict[int, list[int]] = {}
+        for rank in ranks:
+            for system, some in rank.parts():
+                frames.setdefault(system, []).extend(some.tolist())
+        assert {s: f.tolist() for s, f in one.parts()} == frames
 
 
 def test_selection_for_statistics() -> None:

@@ -23,6 +23,8 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+#: Keys at the top of an input; others are of the model.
+SECTIONS = ("learning_rate", "optimizer", "loss", "training", "validating")
 PYTHON = [p for p in PAGES if blocks(p, "python")]
 JSON = [
     pytest.param(text, id=f"{p.stem}-{k}")
@@ -63,7 +65,8 @@ def test_json_is_accepted(text):
     if whole is None:
         part = json.loads("{" + text + "}")
         whole = load_input(EXAMPLE)
-        whole["model"].update(part)
+        for key, value in part.items():
+            (whole if key in SECTIONS else whole["model"])[key] = value
     normalize(whole)
 
 

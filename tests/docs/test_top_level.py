@@ -10,6 +10,15 @@ import yaml
 from deepmd import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Keys of the Citation File Format 1.2.0 that are used.
+CITATION_KEYS = {
+    *("cff-version", "title", "message", "type", "license", "abstract", "keywords", "authors"),
+    *("preferred-citation", "references"),
+}
+WORK_KEYS = {
+    *("type", "title", "authors", "journal", "volume", "issue", "start", "year", "doi"),
+    "collection-title",
+}
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
@@ -30,6 +39,14 @@ def test_citation():
     assert content["cff-version"] == "1.2.0"
     assert {"title", "message", "authors"} <= set(content)
     assert content["license"] == "LGPL-3.0-or-later"
+    assert set(content) <= CITATION_KEYS
+    for work in (content["preferred-citation"], *content["references"]):
+        assert {"type", "title", "authors"} <= set(work) <= WORK_KEYS
+        assert work["type"] in ("article", "conference-paper")
+        assert re.fullmatch(r"10\.\d{4,9}/[\w.;()/:-]+", work.get("doi", "10.1234/a"))
+        for author in work["authors"]:  # a person, all of whose names are text
+            assert set(author) == {"family-names", "given-names"}
+            assert all(isinstance(name, str) for name in author.values())
 
 
 def test_contributing_names_the_commands():

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What composite models ask of their members, and take over from them."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from deepmd.base.errors import InputError
-from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.module import split
 from deepmd.infer import DeepPot
+from deepmd.io import load_model
 from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.probes import write_model
 from deepmd.testing.systems import randomize, small_system
 from deepmd.train.statistics import given_bias
 from tests.members import DESCRIPTORS, section
@@ -70,3 +75,48 @@ def test_biases_of_an_output_that_there_is_not(tmp_path):
         InputError, match='the model predicts no "enrgy"; give the biases of energy'
     ):
         given_bias(model, output)
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    """Section of a sum of two networks, and that of the same sum whose first is a file."""
+    given = section("linear_ener", tmp_path)
+    given["models"] = [given["models"][0], copy.deepcopy(given["models"][0])]
+    network = randomize(build_model({"type_map": given["type_map"], **given["models"][0]}))
+    write_model(tmp_path / "first.dp", {"model": network.serialize(), "model_def_script": {}})
+    file = {"type": "frozen", "model_file": str(tmp_path / "first.dp")}
+    return given, {**given, "models": [file, given["models"][1]]}
+
+
+def test_a_frozen_member(frozen):
+    """It has the numbers of its file, and is neither trained nor given statistics of the data."""
+    _, given = frozen
+    model = build_model(given)
+    first = load_model(given["models"][0]["model_file"])["model"]
+    alone = DeepPot.from_evaluator(NumPyEvaluator(Model.deserialize(first)))
+    network = build_model({"type_map": given["type_map"], **given["models"][1]})
+    coord, cell, atype = small_system(2, 4.0, n=6)
+    energies = [
+        DeepPot.from_evaluator(NumPyEvaluator(m)).eval(coord[None], cell, atype)[0]
+        for m in (model, network)
+    ]
+    mine = alone.eval(coord[None], cell, atype)[0]
+    weight = 1.0 if given["weights"] == "sum" else 0.5
+    np.testing.assert_allclose(energies[0], weight * (mine + energies[1]), rtol=1e-13)
+    trained, fixed = split(model)
+    assert not any("models.0." in name for name in trained)
+    assert any("models.0." in name for name in fixed)
+    assert any("models.1." in name for name in trained)
+    given["models"][1] = given["models"][0]
+    build_model(given).atomic_model.compute_statistics(None)  # no member asks for a frame
+
+
+def test_frozen_members_that_do_not_fit(frozen):
+    _, given = frozen
+    with pytest.raises(InputError, match=r"first\.dp: does not know the types Xe"):
+        build_model({**given, "type_map": [*given["type_map"], "Xe"]})
+    with pytest.raises(InputError, match="nothing to train"):
+        build_model({"type_map": given["type_map"], **given["models"][0]})
+    given["models"][0]["model_file"] += "x"
+    with pytest.raises(InputError, match=r"first\.dpx"):
+        build_model(given)

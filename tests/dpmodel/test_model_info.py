@@ -79,7 +79,7 @@ def test_other_descriptions_are_refused(change, message, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".hlo"])
-def test_every_file_has_it(suffix, tmp_path):
+def test_every_file_has_it(suffix, tmp_path, request):
     config = section("se_e2_a", tmp_path)
     model = build_model(config)
     data, path = model_file_dict(model, config, 0.9, "NumPy"), tmp_path / f"m{suffix}"
@@ -95,6 +95,7 @@ def test_every_file_has_it(suffix, tmp_path):
         assert stored["entry_version"] >= 1
     elif suffix == ".hlo":
         export = pytest.importorskip("deepmd.jax.export", reason="jax is not installed")
+        request.getfixturevalue("quick_programs")
         export.write_hlo(path, data)
         stored = load_model(path)[METADATA]
     else:

@@ -11,9 +11,12 @@ from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.schema import load_input, normalize
 from deepmd.schema.registry import descriptor_args, fitting_args
+from deepmd.train.plan import branches
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 INPUTS = [normalize(load_input(p)) for p in sorted(EXAMPLES.rglob("input*.json"))]
+#: Model sections of all branches.
+MODELS = [branch.model for data in INPUTS for branch in branches(data)]
 
 
 def sections(value: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -36,7 +39,7 @@ def sections(value: Any, key: str) -> Iterator[dict[str, Any]]:
     ],
 )
 def test_component_has_an_example(key, registry, arguments, default):
-    used = {s.get("type", default) for data in INPUTS for s in sections(data["model"], key)}
+    used = {s.get("type", default) for model in MODELS for s in sections(model, key)}
     shown = {registry.get(name) for name in used}
     named = {name: registry.get(name) for name in registry if name in arguments}
     assert named
@@ -44,6 +47,6 @@ def test_component_has_an_example(key, registry, arguments, default):
 
 
 def test_models_have_examples():
-    models = [data["model"] for data in INPUTS]
-    assert any(model.get("use_srtab") for model in models)
-    assert any(model.get("type") == "linear_ener" for model in models)
+    assert any(model.get("use_srtab") for model in MODELS)
+    assert any(model.get("type") == "linear_ener" for model in MODELS)
+    assert any("model_dict" in data["model"] for data in INPUTS)

@@ -43,9 +43,10 @@ def shortened(given: dict[str, Any], *, steps: int = STEPS) -> dict[str, Any]:
     given["training"] |= {"numb_steps": steps, "disp_freq": 1, "save_freq": 1}
     # The slots of an example hold all neighbors of its data.
     given["training"]["sel_overflow"] = "error"
-    for kind, more in (("training_data", {}), ("validation_data", {"numb_btch": 1})):
-        data = given["training"][kind]
-        data |= {"systems": data["systems"][:1], "batch_size": 1, **more}
+    branches = given["training"].get("data_dict", {"Default": given["training"]})
+    for branch in branches.values():
+        for kind, more in (("training_data", {}), ("validation_data", {"numb_btch": 1})):
+            branch[kind] |= {"systems": branch[kind]["systems"][:1], "batch_size": 1, **more}
     return given
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deepmd.schema import load_input, normalize
+from deepmd.train.plan import branches
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 INPUTS = sorted(p.relative_to(EXAMPLES).as_posix() for p in EXAMPLES.rglob("input*.json"))
@@ -25,8 +26,8 @@ def test_input_is_accepted(name):
 @pytest.mark.parametrize("name", INPUTS)
 def test_data_are_there(name):
     data = normalize(load_input(EXAMPLES / name), file=name)
-    training = data["training"]
-    sections = [training["training_data"], training.get("validation_data")]
+    tasks = [branch.data for branch in branches(data)]
+    sections = [data.get(kind) for data in tasks for kind in ("training_data", "validation_data")]
     for section in filter(None, sections):
         for system in section["systems"]:
             folder = (EXAMPLES / name).parent / system

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""python child.py FILE FIRST LAST: open mutants of a file, and say what came of each.
+"""python child.py FIRST LAST FILE FOLDER: open mutants of a model file, and print their rows.
 
-Prints one line of JSON per mutant: number, mutator, outcome, what was raised, seconds, and MiB by
-which the memory of the process had grown at most. Outcomes: ``right`` (opens, and gives the results
-of the original), ``refused`` (one line, which names the file), ``wrong`` (other results),
-``raised`` (anything else). A mutant that was edited on purpose may give other results: it is
-``edited``.
+A mutant that was edited on purpose may give other results: it is ``edited``.
 """
 
-import json
 import logging
 import os
 import resource
@@ -16,12 +11,19 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
-import mutants  # beside this file
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
+from fuzz import mutants, sources
+from fuzz.rows import Row, begin, end
 
+from deepmd.backend.detect import backend_of
 from deepmd.base.errors import InputError
 from deepmd.infer import DeepEval
+from deepmd.io.tree import difference
+from deepmd.runtime.checkpoint import Checkpoint
 
 COORD = np.array([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0], [1.5, 1.6, 1.7]]])
 
@@ -32,9 +34,18 @@ def peak() -> float:
 
 
 def opened(path: Path) -> DeepEval:
-    """Open a file."""
+    """Open a file; files of TensorFlow by the readers that do without it."""
     warnings.simplefilter("ignore")
+    if path.suffix in (".pb", ".meta"):
+        from deepmd.graphs.models import open_model
+
+        return DeepEval.from_evaluator(open_model(path))
     return DeepEval(str(path))
+
+
+def restarted(path: Path) -> Checkpoint | None:
+    """Read a checkpoint as trainings do."""
+    return backend_of(path).read_checkpoint(path) if "ckpt" in path.name else None
 
 
 def evaluate(potential: DeepEval) -> dict[str, np.ndarray]:
@@ -42,47 +53,66 @@ def evaluate(potential: DeepEval) -> dict[str, np.ndarray]:
     return potential.evaluate(COORD, None, [0, 1, 1, 0], derivatives=())
 
 
-def outcome(path: Path, right: dict[str, np.ndarray], edited: bool) -> tuple[str, str]:
-    """Open a file; return the outcome, and what was raised."""
-    potential = None
-    try:
-        potential = opened(path)
-        got = evaluate(potential)
-    except InputError as error:
-        text = str(error)
-        clean = "\n" not in text and len(text) < 1000
-        if potential is not None:  # a model of other types, for example
-            return ("edited" if clean and edited else "raised"), text
-        clean = clean and str(path) in text
-        return ("refused" if clean else "raised"), text
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
-        return "raised", f"{type(error).__name__}: {error}"[:500]
-    same = set(got) == set(right) and all(
-        got[k].shape == right[k].shape and np.abs(got[k] - right[k]).max() <= 1e-10 for k in right
-    )
-    return ("right" if same else "edited" if edited else "wrong"), ""
+class Original:
+    """Results of a file, to which those of mutants are compared."""
+
+    def __init__(self, path: Path) -> None:
+        self.values, self.state = evaluate(opened(path)), self.state_of(path)
+
+    @staticmethod
+    def state_of(path: Path) -> dict[str, Any] | None:
+        """Return what a restart starts from."""
+        read = restarted(path)
+        if read is None:
+            return None
+        return {"step": read.step, "optimizer": read.optimizer, "trainer": read.trainer}
+
+    def outcome(self, path: Path, edited: bool) -> tuple[str, str]:
+        """Open a file; return the outcome, and what was raised."""
+        potential = None
+        try:
+            state = self.state_of(path)
+            potential = opened(path)
+            values = evaluate(potential)
+        except InputError as error:
+            text = str(error)
+            clean = "\n" not in text and len(text) < 1000
+            if potential is not None:  # a model of other types, for example
+                return ("edited" if clean and edited else "raised"), text
+            stem = str(path.with_suffix(""))  # a message may name another file of a checkpoint
+            clean = clean and (stem if path.suffix == ".meta" else str(path)) in text
+            return ("refused" if clean else "raised"), text
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+            return "raised", f"{type(error).__name__}: {error}"[:500]
+        same = set(values) == set(self.values) and all(
+            values[k].shape == right.shape and np.abs(values[k] - right).max() <= 1e-10
+            for k, right in self.values.items()
+        )
+        same = same and difference(state, self.state) is None
+        return ("right" if same else "edited" if edited else "wrong"), ""
 
 
-def main(source: Path, first: int, last: int, folder: Path) -> None:
+def main(first: int, last: int, source: Path, folder: Path) -> None:
     """Open the mutants from first to last."""
     logging.disable(logging.CRITICAL)
-    data = source.read_bytes()
-    right = evaluate(opened(source))
-    path = folder / f"mutant{source.suffix}"
+    files, original = sources.parts(source), Original(source)
+    stem = f"mutant{'_ckpt' * ('ckpt' in source.name)}"
     for number in range(first, last):
-        kind, bytes_ = mutants.mutant(data, source.suffix, number)
-        path.write_bytes(bytes_)
+        mutator, changed = mutants.mutant(files, source.suffix, number)
+        for suffix, data in changed.items():
+            (folder / f"{stem}{suffix}").write_bytes(data)
+        path = folder / f"{stem}{source.suffix}"
         before, start = peak(), time.monotonic()
-        print(json.dumps({"begins": number}), flush=True)
-        found, what = outcome(path, right, kind.startswith("edit"))
+        begin(number)
+        found, what = original.outcome(path, mutator.startswith("edit"))
         seconds, grown = time.monotonic() - start, peak() - before
-        print(json.dumps([number, kind, found, what, round(seconds, 3), round(grown)]), flush=True)
+        end(Row(number, mutator, found, what, round(seconds, 3), round(grown)))
 
 
 if __name__ == "__main__":
     # Far above what is allowed: a mutant that takes it ends this process, and not the machine.
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_DATA, (12 << 30, 12 << 30))
+        resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["OMP_NUM_THREADS"] = "1"
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))

@@ -175,27 +175,104 @@ def edit_zip(data: bytes, rng: Rng) -> bytes:
 
 
 def edit_graph(data: bytes, rng: Rng) -> bytes:
-    """Change a node of a frozen graph: its name, shape, type or values, or the script inside."""
+    """Change a node of a frozen graph: its name, shape, type or values, or a text inside.
+
+    The checksum behind graphs of ours is left out.
+    """
     from deepmd.io.graph.messages import message
 
     raw = message("GraphDef")
     raw.ParseFromString(data)
-    constants = [n for n in raw.node if n.op == "Const" and not n.name.startswith("gradients")]
+    _edit_nodes(raw, rng)
+    return raw.SerializeToString()
+
+
+#: Constants that hold a tree as JSON, of ours and of DeePMD-kit.
+_TREES = ("deepmd/model", "deepmd/checkpoint", "train_attr/training_script")
+
+
+def _edit_nodes(graph: Any, rng: Rng) -> None:
+    """Change a node of a GraphDef."""
+    kept = [n for n in graph.node if n.name != "deepmd/digest"]
+    del graph.node[:]
+    graph.node.extend(kept)
+    constants = [n for n in graph.node if n.op == "Const" and not n.name.startswith("gradients")]
     node = constants[int(rng.integers(len(constants)))]
     tensor, choice = node.attr["value"].tensor, int(rng.integers(7))
-    if choice < 3:
-        (node,) = [n for n in raw.node if n.name == "train_attr/training_script"]
-        script = node.attr["value"].tensor.string_val
-        script[0] = json.dumps(edited(json.loads(script[0]), rng)).encode()
+    texts = [n for n in constants if n.name in _TREES]
+    if choice < 3 and texts:
+        value = texts[int(rng.integers(len(texts)))].attr["value"].tensor.string_val
+        value[0] = json.dumps(edited(json.loads(value[0]), rng)).encode()
     elif choice == 3:
         node.name = constants[int(rng.integers(len(constants)))].name
     elif choice == 4:
         tensor.tensor_shape.dim.add(size=int(10 ** float(rng.integers(0, 18))))
     elif choice == 5:
         tensor.dtype = int(rng.integers(24))
+    elif tensor.string_val:
+        old = tensor.string_val[0] or b" "
+        tensor.string_val[0] = DAMAGE[int(rng.integers(len(DAMAGE)))](old, rng)
     else:
         tensor.tensor_content = rng.bytes(8)
-    return raw.SerializeToString()
+
+
+Parts = dict[str, bytes]
+
+
+def edit_checkpoint(files: Parts, rng: Rng) -> Parts:
+    """Change the graph, an entry of the index or a tensor of a checkpoint of TensorFlow."""
+    from fuzz.bundle import crc, entries_of, table
+
+    from deepmd.io.graph.messages import message
+
+    meta, index, data = ".meta", ".index", ".data-00000-of-00001"
+    choice = int(rng.integers(4))
+    if choice < 2:
+        raw = message("MetaGraphDef")
+        raw.ParseFromString(files[meta])
+        _edit_nodes(raw.graph_def, rng)
+        return {**files, meta: raw.SerializeToString()}
+    entries = entries_of(files[index])
+    names = [k for k in entries if k]
+    name = names[int(rng.integers(len(names)))]
+    entry = message("BundleEntryProto")
+    entry.ParseFromString(entries[name])
+    content = files[data]
+    if choice == 2:
+        _edit_entry(entry, rng)
+    else:  # other numbers, with their checksum
+        size = entry.size
+        number = (float("nan"), 1e300, -1.0, 0.0)[int(rng.integers(4))]
+        part = np.full(size // 8 + 1, number).tobytes() if rng.random() < 0.5 else rng.bytes(size)
+        content = content[: entry.offset] + part[:size] + content[entry.offset + size :]
+        entry.crc32c = crc(part[:size])
+    entries[name] = entry.SerializeToString()
+    if rng.random() < 0.1:
+        del entries[name]
+    # The checksum of ours is left out, or everything would end there.
+    raw = message("MetaGraphDef")
+    raw.ParseFromString(files[meta])
+    kept = [n for n in raw.graph_def.node if n.name != "deepmd/digest"]
+    del raw.graph_def.node[:]
+    raw.graph_def.node.extend(kept)
+    return {**files, index: table(entries), data: content, meta: raw.SerializeToString()}
+
+
+def _edit_entry(entry: Any, rng: Rng) -> None:
+    """Change where a tensor lies, or its form."""
+    choice = int(rng.integers(5))
+    if choice == 0:
+        entry.dtype = int(rng.integers(24))
+    elif choice == 1:
+        entry.offset = int(10 ** float(rng.integers(0, 18)))
+    elif choice == 2 and entry.shape.dim:
+        for dim in entry.shape.dim:
+            dim.size, entry.shape.dim[0].size = entry.shape.dim[0].size, dim.size
+    elif choice == 3:
+        entry.shape.dim.add(size=1)
+    else:
+        entry.shape.dim.add(size=int(10 ** float(rng.integers(0, 18))))
+        entry.size = entry.size * entry.shape.dim[-1].size % (1 << 62)
 
 
 EDITS: dict[str, Mutator] = {
@@ -209,9 +286,22 @@ EDITS: dict[str, Mutator] = {
 }
 
 
-def mutant(data: bytes, suffix: str, seed: int) -> tuple[str, bytes]:
-    """Return the name and the bytes of the mutant with a number."""
+def mutant(files: Parts, suffix: str, seed: int) -> tuple[str, Parts]:
+    """Return the name of the mutator, and the mutant with a number.
+
+    Parameters
+    ----------
+    files : dict of str to bytes
+        Contents of the files of a model; most have one.
+    suffix : str
+        Of the file by which it is opened.
+    seed : int
+        The number.
+    """
     rng = np.random.default_rng(seed)
-    kinds = (*DAMAGE, EDITS[suffix], EDITS[suffix], EDITS[suffix])
-    kind = kinds[seed % len(kinds)]
-    return kind.__name__, kind(data, rng)
+    at = seed % (len(DAMAGE) + 3)
+    if at >= len(DAMAGE) and suffix == ".meta":
+        return "edit_checkpoint", edit_checkpoint(files, rng)
+    mutator = DAMAGE[at] if at < len(DAMAGE) else EDITS[suffix]
+    name = suffix if len(files) == 1 else sorted(files)[int(rng.integers(len(files)))]
+    return mutator.__name__, {**files, name: mutator(files[name], rng)}

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Mutants of data and input files, and what may become of them.
 
-Run as a program, in a process of its own because a library may end it: ``mutants_data.py KIND FIRST
-COUNT FOLDER`` makes and opens mutants, with the number before each on its output.
+Run as a program, in a process of its own because a library may end it: ``mutants_data.py FIRST LAST
+KIND FOLDER`` makes and opens mutants, and prints their rows.
 """
 
-import contextlib
 import copy
 import json
 import logging
@@ -13,11 +12,17 @@ import resource
 import shutil
 import signal
 import sys
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
+from fuzz.rows import SECONDS, Row, begin, end
 
 from deepmd.base.errors import InputError
 from deepmd.data.neighbor_stat import neighbor_stat
@@ -26,8 +31,6 @@ from deepmd.dpmodel.label import Label
 from deepmd.schema import load_input, normalize, upgrade
 from deepmd.testing.systems import save_system
 
-#: What a mutant may take: seconds, and bytes beside those of the libraries.
-SECONDS, BYTES = 10, 1 << 30
 TYPES = ["A", "B"]
 LABELS = [
     Label("energy", 1, atomic=False),
@@ -309,41 +312,50 @@ def _late(*_: Any) -> None:
     raise TimeoutError(f"took more than {SECONDS} s")
 
 
-def try_one(kind: str, number: int, folder: Path) -> str:
-    """Make and open a mutant; return what became of it, raise what may not be."""
+def outcome(kind: str, number: int, folder: Path) -> tuple[str, str]:
+    """Make and open a mutant; return the outcome, and what was raised."""
     for old in folder.glob("bad*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    signal.alarm(SECONDS)
+    signal.alarm(int(SECONDS))
     try:
         KINDS[kind](folder, np.random.default_rng([sum(kind.encode()), number]))
     except InputError as error:
         cause: BaseException | None = error
         while cause is not None:  # the alarm must not be taken for a damaged file
             if isinstance(cause, TimeoutError):
-                raise cause from None
+                return "raised", str(cause)
             cause = cause.__cause__ or cause.__context__
         text = str(error)
-        assert text and len(text) < 2000 and len(text.splitlines()) == 1, repr(text)
-        assert "more memory" not in text, text
-        return "refused"
+        clean = text and len(text) < 2000 and len(text.splitlines()) == 1
+        clean = clean and "more memory" not in text
+        return ("refused" if clean else "raised"), text
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return "raised", f"{type(error).__name__}: {error} ({at.name})"[:500]
     finally:
         signal.alarm(0)
-    return "opened"
+    return "right", ""
 
 
-def main(kind: str, first: int, count: int, folder: Path) -> None:
+def peak() -> float:
+    """Largest resident memory so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(first: int, last: int, kind: str, folder: Path) -> None:
+    """Print the rows of mutants."""
     logging.disable()
+    warnings.simplefilter("error")
     signal.signal(signal.SIGALRM, _late)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 3 * BYTES,) * 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(first, first + count):
-        print(number, flush=True)
-        print(try_one(kind, number, folder), flush=True)
-        taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        assert taken < BYTES, f"took {taken:,} bytes"
+    resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30),) * 2)
+    for number in range(first, last):
+        before, start = peak(), time.monotonic()
+        begin(number)
+        found, what = outcome(kind, number, folder)
+        seconds, grown = time.monotonic() - start, peak() - before
+        end(Row(number, kind, found, what, round(seconds, 3), round(grown)))
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Access to the golden cases: models, inputs and outputs of DeePMD-kit."""
 
+import copy
 import functools
 import json
 from pathlib import Path
@@ -177,3 +178,29 @@ def check(potential: Any, case: dict[str, Any]) -> None:
         assert worst, (case["name"], name)
         wrong = {k: v for k, v in worst.items() if not v <= 1.0}
         assert not wrong, (case["name"], name, wrong)
+
+
+def in_precision(data: Any, precision: str) -> Any:
+    """Return a model dictionary of a precision, the networks' arrays rounded to float32.
+
+    Statistics and biases, which are those of descriptors and fittings, stay in double precision.
+    """
+    if isinstance(data, dict):
+        out = {k: in_precision(v, precision) for k, v in data.items()}
+        if "precision" in out:
+            out["precision"] = precision
+            if "type" not in out and "@variables" in out:
+                out["@variables"] = _rounded(out["@variables"], precision)
+        return out
+    if isinstance(data, list):
+        return [in_precision(v, precision) for v in data]
+    return copy.copy(data)
+
+
+def _rounded(node: Any, precision: str) -> Any:
+    """Return arrays rounded to float32, in another type."""
+    if isinstance(node, dict):
+        return {k: _rounded(v, precision) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_rounded(v, precision) for v in node]
+    return None if node is None else node.astype(np.float32).astype(precision)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Golden files of our own formats, one folder per version of the formats, kept for ever.
 
-``PYTHONPATH=tests python tests/golden/make_ours.py v1`` writes ``tests/golden/ours/v1``: small models
+``PYTHONPATH=tests python tests/golden/make_ours.py v3`` writes ``tests/golden/ours/v3``: small models
 with random parameters in every format, checkpoints of every backend, their inputs and results. A folder
 that is there is never written again. Results are those of the NumPy backend, and every file is opened
 and compared before the folder gets its name.
@@ -22,8 +22,9 @@ import numpy as np
 from members import MEMBERS, section
 
 from deepmd.backend.detect import backend_of
-from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
+from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.infer import DeepEval
 from deepmd.io import save_model
 from deepmd.main import main as dp
@@ -36,20 +37,28 @@ TOLERANCE = 1e-10
 #: Formats beside .dp, which every model has. Compiled files are large: one per form of model that
 #: they treat differently.
 FORMATS = {
-    "se_e2_a": ("yaml", "pth", "hlo"),
-    "se_atten": ("yaml", "pth"),
+    "se_e2_a": ("yaml", "pth", "hlo", "pb", "savedmodel"),
+    "se_atten": ("yaml", "pth", "pb"),
     "dpa2": ("yaml",),
-    "dpa3": ("yaml", "pth"),
+    "dpa3": ("yaml", "pth", "pb"),
     "hybrid": ("yaml",),
-    "dipole": ("pth", "hlo"),
+    "dipole": ("pth", "pb"),
     "property": ("yaml",),
     "zbl": ("yaml",),
     "linear_ener": ("yaml", "pth"),
-    "spin": ("yaml", "pth", "hlo"),
-    "parameters": ("yaml", "pth"),
+    "spin": ("yaml", "pth", "pb"),
+    "parameters": ("yaml", "pth", "savedmodel", "savedmodeltf"),
+    "compressed": ("pb",),
 }
-#: Options of ``dp`` and the suffix of their checkpoints.
-TRAININGS = {"--dp": ".dp", "--pt": ".pt", "--jax": ".jax"}
+#: Members of :mod:`members` with something added.
+VARIANTS = ("parameters", "compressed")
+#: Options of ``dp`` and the suffixes of their checkpoints, the first is that of their name.
+TRAININGS = {
+    "--dp": (".dp",),
+    "--pt": (".pt",),
+    "--jax": (".jax",),
+    "--tf": (".meta", ".index", ".data-00000-of-00001"),
+}
 STEPS = 3
 TRAINING: dict[str, Any] = {
     "model": {
@@ -78,13 +87,16 @@ TRAINING: dict[str, Any] = {
 }
 
 
-def model_section(name: str, folder: Path) -> dict[str, Any]:
-    """Return the model section of a member, or of one with parameters of frames and atoms."""
-    if name != "parameters":
-        return section(name, folder)
-    out = section("se_e2_a", folder)
-    out["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
-    return out
+def model_of(name: str) -> Model:
+    """Return a member, or one with parameters of frames and atoms or with tables."""
+    with tempfile.TemporaryDirectory() as tables:
+        given = section("se_e2_a" if name in VARIANTS else name, Path(tables))
+        if name == "parameters":
+            given["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
+        model = randomize(build_model(given), seed=2)
+    if name == "compressed":
+        model.compress(TableSettings(step=0.05, extrapolate=2.0, min_distance=0.8))
+    return model
 
 
 def inputs(name: str) -> dict[str, dict[str, np.ndarray]]:
@@ -127,9 +139,7 @@ def write_models(folder: Path, names: tuple[str, ...]) -> None:
     (folder / "models").mkdir(parents=True)
     values = {}
     for name in names:
-        with tempfile.TemporaryDirectory() as tables:
-            given = model_section(name, Path(tables))
-            model = randomize(build_model(given), seed=2)
+        model = model_of(name)
         data = model_file_dict(model, {}, 0.5, "NumPy")
         for suffix in ("dp", *FORMATS.get(name, ())):
             file = folder / "models" / f"{name}.{suffix}"
@@ -162,7 +172,13 @@ def write_data(folder: Path, frames: int = 4) -> None:
 
 def checkpoint_name(step: int, flag: str) -> str:
     """Return the name that the trainer gives a checkpoint."""
-    return f"model.ckpt-{step}{TRAININGS[flag]}"
+    return f"model.ckpt-{step}{TRAININGS[flag][0]}"
+
+
+def copy_checkpoint(step: int, flag: str, source: Path, target: Path) -> None:
+    """Copy all files of a checkpoint from folder to folder."""
+    for suffix in TRAININGS[flag]:
+        shutil.copy(source / f"model.ckpt-{step}{suffix}", target)
 
 
 def state(path: Path) -> dict[str, np.ndarray]:
@@ -198,8 +214,7 @@ def write_checkpoints(folder: Path) -> None:
     for flag in TRAININGS:
         with training_folder(folder) as work:
             dp([flag, "train", "input.json", "--skip-neighbor-stat"])
-            before = checkpoint_name(STEPS - 1, flag)
-            shutil.copy(work / before, folder / before)
+            copy_checkpoint(STEPS - 1, flag, work, folder)
             last = state(work / checkpoint_name(STEPS, flag))
         after |= {f"{flag.strip('-')}/{k}": v for k, v in last.items()}
     np.savez_compressed(folder / "after.npz", **after)
@@ -209,7 +224,7 @@ def continued(folder: Path, flag: str) -> dict[str, np.ndarray]:
     """Restart from the stored checkpoint for the last step; return the numbers afterwards."""
     with training_folder(folder) as work:
         before = checkpoint_name(STEPS - 1, flag)
-        shutil.copy(folder / before, work / before)
+        copy_checkpoint(STEPS - 1, flag, folder, work)
         dp([flag, "train", "input.json", "--restart", before, "--skip-neighbor-stat"])
         return state(work / checkpoint_name(STEPS, flag))
 
@@ -236,7 +251,7 @@ def check_checkpoint(folder: Path, flag: str) -> float:
     return worst(continued(folder, flag), want)
 
 
-def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, "parameters")) -> None:
+def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, *VARIANTS)) -> None:
     """Write a whole version, check it, and give the folder its name."""
     if folder.exists():
         raise SystemExit(f"{folder}: is there; golden files are kept, choose the next version")
@@ -257,7 +272,7 @@ def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, "parameters")) -> Non
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("version", help="name of the new folder, v1 for example")
+    parser.add_argument("version", help="name of the new folder, v3 for example")
     args = parser.parse_args()
     make(OURS / args.version)
     sys.exit(0)

@@ -89,6 +89,15 @@ def check_sets(case: dict[str, Any], potential: DeepEval, *, inner: bool = True)
         _check(case, name, model, out)
 
 
+def check_joined(case: dict[str, Any], potential: DeepEval, *, inner: bool = False) -> None:
+    """Evaluate all sets as one batch, and compare: one program where programs have shapes."""
+    model = potential.model
+    derivatives, extra = _wanted(case, model)
+    joined = evaluate_joined(potential, case, derivatives, extra if inner else ())
+    for name, out in joined.items():
+        _check(case, name, model, out)
+
+
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 def test_outputs(backend, case):
@@ -100,12 +109,15 @@ def test_outputs_of_tensorflow(case, eager_functions):
     check_sets(case, DeepEval.from_evaluator(evaluator("tensorflow", _load(case)[1])))
 
 
-@pytest.mark.parametrize("case", JAX, ids=[c["name"] for c in JAX])
+def _quick(cases: list[dict[str, Any]]) -> list[Any]:
+    """Mark a model of six types slow: 13 s of XLA for what smaller models with spins show."""
+    marks = {"spin_se_e2_a": pytest.mark.slow}
+    return [pytest.param(c, id=c["name"], marks=marks.get(c["name"], ())) for c in cases]
+
+
+@pytest.mark.parametrize("case", _quick(JAX))
 def test_outputs_of_one_program(case, quick_programs):
-    _, model = _load(case)
-    potential = DeepEval.from_evaluator(evaluator("jax", model))
-    for name, out in evaluate_joined(potential, case, *_wanted(case, model)).items():
-        _check(case, name, model, out)
+    check_joined(case, DeepEval.from_evaluator(evaluator("jax", _load(case)[1])), inner=True)
 
 
 @pytest.mark.exhaustive  # compiles programs for every set, as they are in use

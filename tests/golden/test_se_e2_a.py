@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """All energy models with se_e2_a give DeePMD-kit's numbers, in every format and backend."""
 
-import copy
-
 import numpy as np
 import pytest
 from conftest import COMPACT, REFERENCE
@@ -11,6 +9,7 @@ from golden.cases import (
     compare,
     evaluate,
     evaluate_joined,
+    in_precision,
     inputs,
     manifest,
     path,
@@ -123,29 +122,12 @@ def test_conversion_keeps_the_numbers(tmp_path):
 # -- single precision -----------------------------------------------------------------------------
 
 
-def in_precision(data, precision, dtype):
-    """Return a model dictionary with the networks' arrays rounded to single precision."""
-    if isinstance(data, dict):
-        out = {k: in_precision(v, precision, dtype) for k, v in data.items()}
-        if "precision" in out:
-            out["precision"] = precision
-        if out.get("@class") == "Layer":
-            out["@variables"] = {
-                k: None if v is None else v.astype(np.float32).astype(dtype)
-                for k, v in out["@variables"].items()
-            }
-        return out
-    if isinstance(data, list):
-        return [in_precision(v, precision, dtype) for v in data]
-    return copy.copy(data)
-
-
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("case", CASES[:2] + CASES[-2:], ids=IDS[:2] + IDS[-2:])
 def test_single_precision_is_close_to_double(case, backend):
     data = load_model(path(case, "dp"))["model"]
-    single = Model.deserialize(in_precision(data, "float32", np.float32))
-    double = Model.deserialize(in_precision(data, "float64", np.float64))
+    single = Model.deserialize(in_precision(data, "float32"))
+    double = Model.deserialize(in_precision(data, "float64"))
     single = DeepPot.from_evaluator(evaluator(backend, single))
     double = DeepPot.from_evaluator(evaluator("numpy", double))
     for name in case["sets"]:

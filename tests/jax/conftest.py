@@ -11,6 +11,18 @@ from deepmd.dpmodel.loss import EnergyLoss
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 
+
+@pytest.fixture
+def optimized_programs():
+    """Let XLA compile as it does in use, which takes three times as long."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(request):
+    if "optimized_programs" not in request.fixturenames:
+        request.getfixturevalue("quick_programs")
+
+
 #: A model whose oxygen atoms have spins.
 SPIN = {
     "type_map": ["O", "H"],

@@ -32,7 +32,7 @@ def test_programs_are_dropped_at_the_limit():
     assert run(1.0) == 2.0
 
 
-def test_new_shapes_ask_for_room(monkeypatch, quick_programs):
+def test_new_shapes_ask_for_room(monkeypatch):
     asked = []
     monkeypatch.setattr("deepmd.jax.evaluator.make_room", lambda: asked.append(1))
     evaluator = JaxEvaluator(make_model(small=True))

@@ -47,7 +47,6 @@ def test_chunks_have_one_shape_and_change_nothing(one_side):
 
 
 @pytest.mark.parametrize("n_atoms", [0, 1])
-@pytest.mark.usefixtures("quick_programs")
 def test_no_atoms_one_atom(n_atoms):
     model = make_model(small=True)
     batch = make_batch(1, n_atoms) if n_atoms else Batch.from_arrays(np.zeros((1, 0, 3)), None, [])
@@ -58,7 +57,6 @@ def test_no_atoms_one_atom(n_atoms):
     assert_same(results, NumPyEvaluator(model).evaluate(batch, derivatives=ALL))
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_single_precision_is_close():
     model, batch = make_model(precision="float32", small=True), make_batch(2, 12)
     reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
@@ -66,7 +64,6 @@ def test_single_precision_is_close():
     assert_same(results, reference, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_overflow_is_counted():
     model, batch = make_model(small=True), make_batch(1, 40)
     one, two = NumPyEvaluator(model), JaxEvaluator(model)
@@ -76,15 +73,11 @@ def test_overflow_is_counted():
     assert one.overflow.centers == two.overflow.centers > 0
 
 
-#: The rest is in tests/golden, for all backends.
-GOLDEN = ["se_e2_a_twoside", "se_e2_a_exclude_oneside", "ener_fparam_aparam_default"]
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_golden(name, reference):
+def test_golden(reference, optimized_programs):
+    """The rest is in tests/golden, for all backends, with quickly compiled programs."""
     from golden.cases import named, path
 
-    case = named(name)
+    case = named("ener_fparam_aparam_default")
     model = Model.deserialize(load_model(path(case, "dp"))["model"])
     stored = np.load(reference / case["npz"])
     batches = [read_set(stored, key, about, model) for key, about in case["sets"].items()]

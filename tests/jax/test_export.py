@@ -22,8 +22,6 @@ from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import compare_probes, make_probes, model_file_dict
 from tests.jax.conftest import SPIN, make_batch, make_model
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 ALL = ("force", "virial", "atom_virial")
 
 

@@ -78,7 +78,7 @@ def test_equal_models_give_equal_bytes(data, folder, tmp_path, monkeypatch):
         assert (tmp_path / "b.savedmodel" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_deep_pot(model, folder, quick_programs):
+def test_deep_pot(model, folder):
     potential = DeepPot(folder)
     batch = make_batch(1, 9, fparam=1, aparam=2)
     reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)

@@ -63,7 +63,6 @@ def test_gradients_and_figures(changes, rtol):
     ],
     ids=["Adam", "AdamW", "clipping"],
 )
-@pytest.mark.usefixtures("quick_programs")
 def test_fifty_steps(optimizer, options):
     reference, step = both(optimizer, options, small=True)
     batch = make_batch()
@@ -81,7 +80,6 @@ def test_fifty_steps(optimizer, options):
     assert {k: float(v) for k, v in b.items()} == pytest.approx(a, rel=1e-10)
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_restart_is_bitwise():
     batches = [make_batch(seed=k % 2) for k in range(6)]
     options = StepOptions(widths={TASK: (7, 10)})
@@ -104,7 +102,6 @@ def test_restart_is_bitwise():
         assert all((a[k] == b[k]).all() for k in a)
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_the_given_model_is_not_changed_and_results_do_not_share_memory():
     model, batch = make_model(small=True), make_batch()
     before = {k: v.copy() for k, v in split(model)[0].items()}
@@ -119,7 +116,6 @@ def test_the_given_model_is_not_changed_and_results_do_not_share_memory():
     assert state[f"{TASK}/count"] == 0
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_an_absent_label_counts_nothing():
     reference, step = both(small=True)
     batch = make_batch()
@@ -129,7 +125,6 @@ def test_an_absent_label_counts_nothing():
     assert float(b["loss"]) == pytest.approx(a["loss"], rel=1e-12)
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_tasks_have_their_own_state():
     models = {"a": make_model(small=True), "b": make_model(small=True)}
     step = JaxTrainStep(models, {k: make_loss() for k in models}, ADAM, StepOptions())
@@ -140,7 +135,6 @@ def test_tasks_have_their_own_state():
     assert all((v == kept[k]).all() for k, v in split(step.model("a"))[0].items())
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_tasks_share_what_they_share():
     """Parameters, moments and counts after steps of both tasks are those of NumPy."""
     steps = []
@@ -164,7 +158,6 @@ def test_tasks_share_what_they_share():
     assert_same(state, again.state(), 0.0)
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_one_program_for_one_architecture():
     models = {"a": make_model(small=True), "b": make_model(small=True), "c": make_model()}
     models["b"].atomic_model.out_bias = models["b"].atomic_model.out_bias + 1.0

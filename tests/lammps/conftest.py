@@ -109,23 +109,9 @@ def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def model(plugin: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def model(plugin: str, converted: Callable[[Path, str], Path]) -> Callable[[str], str]:
     """Path of a model of the reference, ``water_se_e2_a`` for example, as our own .pth file."""
-    if RUNS is None:
-        pytest.skip("the reference data (../shared/reference) are not here")
-    name = f"lammps-models-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
-    folder = tmp_path_factory.getbasetemp().parent / name
-    folder.mkdir(exist_ok=True)
-
-    def convert(stem: str) -> str:
-        from deepmd.entrypoints.convert_backend import convert_backend
-
-        path = folder / f"{stem}.pth"
-        if not path.is_file():
-            convert_backend(INPUT=str(RUNS / f"{stem}.dp"), OUTPUT=str(path))
-        return str(path)
-
-    return convert
+    return lambda stem: str(converted(RUNS / f"{stem}.dp", ".pth"))
 
 
 def write_random_model(

@@ -51,4 +51,4 @@ def test_derivative_by_fparam_and_overflow(lammps, tmp_path, random_model):
     low, high = (run.thermo(k)["PotEng"][0] for k in (1, 2))
     assert abs(found) > 1e-6
     assert found == pytest.approx((high - low) / (2.0 * delta), rel=1e-6)
-    assert "more neighbours within the cutoff than the model's sel" in run.text
+    assert "more neighbors within the cutoff than the model's sel" in run.text

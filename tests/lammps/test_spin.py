@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 
-from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.infer import DeepPot
 
 START = """
@@ -107,10 +106,9 @@ def test_deviation(lammps, model, reference):
     assert np.abs(values).max() < 1e-10
 
 
-def test_messages_among_spins(lammps, tmp_path):
+def test_messages_among_spins(lammps, converted):
     """A model that passes messages, as Python evaluates it."""
-    path = tmp_path / "dpa3.pth"
-    convert_backend(INPUT=str(REFERENCE / "models/spin_dpa3.dp"), OUTPUT=str(path))
+    path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
     run = lammps(block(str(path)))
     dump = run.dump("a.dump")[0]
     cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]

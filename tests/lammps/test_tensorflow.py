@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 from crystal import rock_salt
+from golden.make_ours import OURS
 
 from deepmd.base.native import library
-from deepmd.infer import DeepPot
+from deepmd.infer import DeepPot, calc_model_devi
 
 COMMANDS = """
 units metal
@@ -70,29 +71,31 @@ needs_tensorflow = pytest.mark.skipif(
 
 @needs_tensorflow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_two_frameworks_in_one_run(ranks, lammps, file, tmp_path):
-    """A model as .pb and as .pth: equal forces, and a deviation of zero."""
-    pytest.importorskip("tensorflow")
-    from deepmd.entrypoints.convert_backend import convert_backend
-
-    convert_backend(INPUT=str(file.with_suffix(".dp")), OUTPUT=str(file.with_suffix(".pb")))
+def test_three_kinds_in_one_run(ranks, lammps, tmp_path, monkeypatch):
+    """Forces of the first model, and the deviation of a .pb, a .pth and a .savedmodel."""
+    # Programs of XLA that are compiled sooner, and run longer.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    folder = OURS / "v2" / "models"
+    models = [folder / name for name in ("se_e2_a.pb", "se_atten.pth", "se_e2_a.savedmodel")]
+    neutral = [DeepPot(str(f.with_suffix(".dp"))) for f in models]
     coord, cell, atype = rock_salt((2, 2, 2))
     coord += np.random.default_rng(0).normal(scale=0.1, size=coord.shape)
     write_data(tmp_path, coord, cell, atype)
-    after = "velocity all create 300 1\nfix 1 all nve\ntimestep 0.0005"
     text = COMMANDS.format(
-        models="model.pb model.pth",
+        models=" ".join(map(str, models)),
         more="out_freq 1 out_file d.out",
-        after=after,
-        dump="both.dump",
-        steps=3,
+        after="velocity all create 300 1\nfix 1 all nve\ntimestep 0.0005",
+        dump="a.dump",
+        steps=2,
     )
-    one = COMMANDS.format(models="model.pth", more="", after=after, dump="pth.dump", steps=3)
-    run = lammps(text + "clear\n" + one, ranks=ranks)
-    both, pth = run.dump("both.dump"), run.dump("pth.dump")
-    np.testing.assert_allclose(both[..., 2:], pth[..., 2:], rtol=1e-10, atol=1e-10)
-    numbers = np.loadtxt(tmp_path / "d.out")
-    assert numbers.shape[0] == 4 and np.abs(numbers[:, 1:]).max() < 1e-10
+    rows = lammps(text, ranks=ranks).dump("a.dump")
+    coords, types = rows[..., 2:5], rows[0, :, 1].astype(int) - 1
+    _, force, _, energy, _ = neutral[0].eval(coords, cell, types, atomic=True)
+    np.testing.assert_allclose(rows[..., 5:8], force, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(rows[..., 8], energy[..., 0], rtol=1e-10, atol=1e-10)
+    found = np.loadtxt(tmp_path / "d.out")
+    want = calc_model_devi(coords, np.tile(cell.reshape(1, 9), (len(coords), 1)), types, neutral)
+    np.testing.assert_allclose(found[:, 1:7], want[:, 1:7], rtol=1e-6)  # digits of the file
 
 
 @needs_tensorflow

@@ -29,6 +29,8 @@ group = TorchDistributed()
 assert group.agree(rank, 1 - rank) == (1.0, 1.0)
 losses, params = steps(batches()[rank], group)
 np.savez(f"{out}{rank}.npz", losses=losses, **params)
+shared = steps(batches()[rank], group, zero_stage=1)
+assert all((shared[1][k] == v).all() for k, v in params.items()), "stage 1 of ZeRO"
 dist.destroy_process_group()
 """
 
@@ -47,12 +49,22 @@ def batches():
     return made
 
 
-def steps(mine, ranks=None):
-    """Take three steps; return the losses and the parameters."""
+def steps(mine, ranks=None, zero_stage=0):
+    """Take three steps, with the states of the optimizer passed on; return losses and parameters."""
     loss = EnergyLoss(1.0, start_pref_e=1.0, limit_pref_e=1.0, start_pref_v=0.5, limit_pref_v=0.5)
-    options = StepOptions(gradient_max_norm=0.5, **({} if ranks is None else {"ranks": ranks}))
+    more = {} if ranks is None else {"ranks": ranks, "zero_stage": zero_stage}
+    options = StepOptions(gradient_max_norm=0.5, **more)
     step = TorchTrainStep({"a": model()}, {"a": loss}, {"type": "Adam"}, options)
-    losses = [float(step.step("a", mine, 0.01)["loss"]) for _ in range(3)]
+    losses = [float(step.step("a", mine, 0.01)["loss"]) for _ in range(2)]
+    if zero_stage:
+        held = [len(step._optimizer.state), len(step._params["a"])]
+        assert 0 < held[0] < held[1], "a rank holds the states of a share"
+    state = step.state()
+    assert sum("first." in name for name in state) == len(step._params["a"])
+    other = TorchTrainStep({"a": step.model("a")}, {"a": loss}, {"type": "Adam"}, options)
+    other.load_state(state)
+    step = other
+    losses.append(float(step.step("a", mine, 0.01)["loss"]))
     losses.append(float(step.evaluate("a", mine, 0.01)["loss"]))
     params = {k: p.detach().numpy() for k, p in step.lifted["a"].named_parameters()}
     return np.array(losses), params

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Checkpoints in HDF5: everything comes back as it was."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -116,3 +117,20 @@ def test_torn_checkpoints_are_refused(tmp_path):
         with pytest.raises(ModelFileError) as caught:
             read_checkpoint(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("changed", [np.zeros(3), np.array(["a"] * 3, "S1")])
+def test_an_edit_without_checksum_is_noticed_on_opening(tmp_path, changed):
+    """Of a checkpoint, which has no probes: it is evaluated where nothing else vouches for it."""
+    path = tmp_path / "model.ckpt-17.dp"
+    write_checkpoint(path, make())
+    with h5py.File(path, "r+") as file:
+        names = [n for n in file if n.startswith("variable") and file[n].shape == (2, 9, 4)]
+        for name in names or pytest.fail("no davg"):
+            del file[name]
+            file[name] = changed
+        for group in (file, file["training"]):
+            group.attrs.pop("digest")
+    for read in (read_checkpoint, open_model):
+        with pytest.raises(ModelFileError, match=path.name):
+            read(path)

@@ -316,7 +316,6 @@ NOT_BUILT = [
     ("model/modifier", {"type": "dipole_charge"}),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
-    ("model/data_stat_protect", 0.1),
 ]
 
 
@@ -331,11 +330,6 @@ def test_known_but_not_built(path, value):
     with pytest.raises(NotAvailableError, match="known but not built yet") as caught:
         normalize(data)
     assert path in str(caught.value)
-
-
-def test_multi_task_says_so():
-    with pytest.raises(NotAvailableError, match="multi-task"):
-        normalize({"model": {"model_dict": {}}})
 
 
 @pytest.mark.parametrize("multi_task", [False, True])

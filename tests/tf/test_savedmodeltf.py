@@ -22,7 +22,7 @@ from deepmd.tf.saved.graph import Functions
 from deepmd.tf.savedmodel import open_model, write_savedmodeltf
 from tests.members import MEMBERS, section
 
-QUICK = ("dipole", "property", "dpa3", "spin")
+QUICK = ("dipole", "dpa3", "spin")
 CASES = [pytest.param(m, marks=() if m in QUICK else pytest.mark.slow) for m in MEMBERS]
 
 
@@ -40,14 +40,27 @@ def test_every_member(name, tmp_path):
     assert compare_probes(open_model(path), stored["probes"]) is None
 
 
-def test_files_load_in_tensorflow_and_give_equal_bytes(tmp_path):
-    model = randomize(build_model(section("se_e2_r", tmp_path)))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A model of energies, its dictionary and its folder."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = randomize(build_model(section("se_e2_r", folder)))
     data = model_file_dict(model, {}, None, "TensorFlow")
-    first, second = (tmp_path / f"{n}.savedmodeltf" for n in "ab")
-    write_savedmodeltf(first, data)
+    write_savedmodeltf(folder / "a.savedmodeltf", data)
+    return model, data, folder / "a.savedmodeltf"
+
+
+@pytest.mark.slow  # traced and saved once more
+def test_equal_models_give_equal_bytes(written, tmp_path):
+    _, data, first = written
+    second = tmp_path / "b.savedmodeltf"
     write_savedmodeltf(second, data)
     assert (first / PROGRAM).read_bytes() == (second / PROGRAM).read_bytes()
-    call = tf.saved_model.load(str(first)).call
+
+
+def test_files_load_in_tensorflow(written):
+    model, _, path = written
+    call = tf.saved_model.load(str(path)).call
     coord = np.array([[[0.0, 0, 0], [1.1, 0, 0], [0, 1.2, 0]]])
     atype, none = np.array([[0, 1, 1]], np.int32), np.zeros((1, 0))
     out = call(coord, atype, np.zeros((1, 0, 0)), none, np.zeros((1, 3, 0)))

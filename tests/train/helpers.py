@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.module import split
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.np.train_step import NumPyTrainStep
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.checkpoint_file import read_checkpoint, write_checkpoint
@@ -26,6 +27,7 @@ class NumPyBackend:
     checkpoint_suffix = ".dp"
     checkpoint_parts = ()
     train_step = NumPyTrainStep
+    evaluator = NumPyEvaluator
     read_checkpoint = staticmethod(read_checkpoint)
     write_checkpoint = staticmethod(write_checkpoint)
 
@@ -89,6 +91,36 @@ CONFIG: dict[str, Any] = {
         "save_freq": 3,
     },
 }
+
+
+def two_branches(fitting: Any = "fit", **training: Any) -> dict[str, Any]:
+    """Return an input of the branches ``ice`` (system a) and ``gas`` (b), which share parts.
+
+    Parameters
+    ----------
+    fitting : str or dict
+        Fitting of both; by default a shared one with a case embedding.
+    **training
+        Further keys of the section.
+    """
+    config = copy.deepcopy(CONFIG)
+    model, given = config["model"], config["training"]
+    names = {"types": model["type_map"], "des": model["descriptor"]}
+    branch = {"type_map": "types", "descriptor": "des", "fitting_net": fitting}
+    config["model"] = {
+        "shared_dict": {**names, "fit": {**model["fitting_net"], "dim_case_embd": 2}},
+        "model_dict": {"ice": {**branch, "model_branch_alias": ["Solid"]}, "gas": {**branch}},
+    }
+    del config["loss"]
+    data = {
+        name: {"training_data": {"systems": [system], "batch_size": 1}}
+        for name, system in (("ice", "a"), ("gas", "b"))
+    }
+    data["ice"]["validation_data"] = given["validation_data"]
+    kept = {k: v for k, v in given.items() if not k.endswith("_data")}
+    config["training"] = {**kept, "data_dict": data, "model_prob": {"ice": 0.7, "gas": 0.3}}
+    config["training"] |= {"numb_steps": 6, "save_freq": 3, "disp_freq": 1, **training}
+    return copy.deepcopy(config)
 
 
 class Workspace:

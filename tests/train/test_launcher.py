@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A training that a launcher starts several times refuses, before anything is read or written."""
+"""Processes that a launcher started refuse where they cannot train together, before anything is read."""
 
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from deepmd.entrypoints import train as command
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
     for _, size, rank in LAUNCHERS:
         monkeypatch.delenv(size, raising=False)
         monkeypatch.delenv(rank, raising=False)
@@ -25,10 +26,10 @@ def test_several_processes(monkeypatch, launcher, size, rank):
     monkeypatch.setenv(size, "2")
     monkeypatch.setenv(rank, "0")
     with pytest.raises(NotAvailableError, match=f"{size}=2: {launcher} started 2 .* unset {size}"):
-        command.train(INPUT="nowhere.json")
+        command.train(INPUT="nowhere.json", backend="numpy")
     monkeypatch.setenv(rank, "1")
     with pytest.raises(SystemExit) as info:
-        command.train(INPUT="nowhere.json")
+        command.train(INPUT="nowhere.json", backend="numpy")
     assert info.value.code == 1
 
 
@@ -61,13 +62,13 @@ def test_a_launcher_within_another():
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun")
 def test_mpirun(tmp_path):
     done = subprocess.run(
-        ["mpirun", "-n", "2", sys.executable, "-m", "deepmd", "train", "input.json"],
+        ["mpirun", "-n", "2", sys.executable, "-m", "deepmd", "--dp", "train", "input.json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.count("started 2 processes, but training on several devices") == 1
+    assert done.stderr.count("started 2 processes, but NumPy trains in one process only") == 1
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -75,14 +75,24 @@ def test_two_tasks_and_their_restart(work):
     assert (work.path / "lcurve.out").read_text() == curve
 
 
-def test_tasks_without_a_step_show_nan(work):
+def test_tasks_without_a_step_show_their_next_batch(work):
+    """Rows have the figures of every task; showing them uses no batch."""
     trainer = two_tasks(work)
-    trainer.run()
-    rows = np.loadtxt("lcurve.out")
     first = trainer.choose_task(0)
-    other = slice(4, 7) if first == "one" else slice(1, 4)
-    assert np.isnan(rows[0, other]).all()
-    assert np.isfinite(rows[-1]).all()
+    (other,) = {"one", "two"} - {first}
+    batch = trainer.tasks[other].data.next()
+    two_tasks(work).run()
+    rows, curve = np.loadtxt("lcurve.out"), (work.path / "model.ckpt-8.dp").read_bytes()
+    assert np.isfinite(rows).all()
+    trainer = two_tasks(work)
+    taken = trainer.stepper.step(first, trainer.tasks[first].data.next(), trainer.schedule.value(0))
+    want = [trainer.stepper.evaluate(other, batch, trainer.schedule.value(0)), taken]
+    columns = [slice(4, 7), slice(1, 4)] if first == "one" else [slice(1, 4), slice(4, 7)]
+    for found, figures in zip(columns, want, strict=True):
+        expected = [figures[k] for k in ("rmse", "rmse_e", "rmse_f")]
+        np.testing.assert_allclose(rows[0, found], expected, rtol=6e-3)
+    two_tasks(work, disp_freq=8).run()
+    assert (work.path / "model.ckpt-8.dp").read_bytes() == curve
 
 
 @pytest.mark.parametrize(

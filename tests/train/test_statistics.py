@@ -314,3 +314,16 @@ def test_a_cache_of_another_model_is_refused(work, run, name):
         np.save(handle, np.ones(7))
     with pytest.raises(DataError, match=rf"{name}: has shape \(7,\), expected .* remove it"):
         work.prepare(work.config(stat_file="stat"))
+
+
+def test_smallest_deviation_of_parameters(work):
+    for name in ("a", "b", "c"):
+        frames = len(np.load(work.path / name / "set.000/energy.npy"))
+        np.save(work.path / name / "set.000/fparam.npy", np.full((frames, 1), 2.0))
+    config = work.config()
+    config["model"] |= {"data_stat_protect": 0.25}
+    config["model"]["fitting_net"]["numb_fparam"] = 1
+    trainer = work.prepare(config)
+    fitting = trainer.tasks["Default"].model.atomic_model.fitting
+    assert fitting.fparam_inv_std == pytest.approx([4.0])
+    assert fitting.fparam_avg == pytest.approx([2.0])

@@ -99,12 +99,19 @@ class AtomicModel(Registered):
         return self.output_def().keys()
 
     def compute_statistics(self, sample: Sample) -> None:
-        """Set the statistics of all parts from sampled frames, but not the biases.
+        """Set the statistics of all parts from sampled frames, but not the biases."""
+        for node, seen in self.statistics_nodes(sample):
+            node.compute_statistics(seen)
 
-        Members with types in another order see them in theirs.
+    def statistics_nodes(self, sample: Sample) -> Iterator[tuple[Any, Sample]]:
+        """Iterate over the parts with statistics of their own, and the frames as each sees them.
+
+        Members with types in another order see them in theirs; those that are not trained keep
+        their own.
         """
         for member in self.members():
-            member.compute_statistics(sample.of_types(member.type_map))
+            if member.trainable:
+                yield from member.statistics_nodes(sample.of_types(member.type_map))
 
     @property
     def common_bias(self) -> bool:

@@ -17,7 +17,7 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.schema.descriptor import MixedCutoffSettings, Selection, selections_of
+from deepmd.schema.descriptor import CutoffSettings, Selection, selections_of
 
 
 @AtomicModel.register("pairtab")
@@ -53,7 +53,7 @@ class PairTabAtomicModel(AtomicModel):
     @classmethod
     def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
         """Iterate over the number of neighbors, of all types together."""
-        return selections_of(MixedCutoffSettings, section, where, mixed=True)
+        return selections_of(CutoffSettings, section, where, mixed=True)
 
     @property
     def rcut(self) -> float:

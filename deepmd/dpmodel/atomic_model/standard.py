@@ -96,10 +96,10 @@ class StandardAtomicModel(AtomicModel):
         """Return the kinds of what is predicted."""
         return self.fitting.kinds()
 
-    def compute_statistics(self, sample: Sample) -> None:
-        """Set the statistics of descriptor and fitting."""
-        self.descriptor.compute_statistics(sample)
-        self.fitting.compute_statistics(sample)
+    def statistics_nodes(self, sample: Sample) -> Iterator[tuple[Any, Sample]]:
+        """Iterate over the parts of the descriptor, and the fitting."""
+        for node in (*self.descriptor.statistics_parts(), self.fitting):
+            yield node, sample
 
     def own_bias(self) -> np.ndarray:
         """Bias that the fitting adds to the output, (ntypes, size)."""

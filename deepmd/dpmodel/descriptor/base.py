@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -95,6 +95,8 @@ class Descriptor(Registered):
     }
     #: What the names of its parts begin with in DeePMD-kit's PyTorch dialect, as ``"sea."``.
     torch_prefix: ClassVar[str] = ""
+    #: Children that branches of a multi-task model have in common at the sharing levels 1, 2, ….
+    shared_levels: ClassVar[Sequence[Sequence[str]]] = ()
     sel: list[int]
     rcut: float
     rcut_smth: float

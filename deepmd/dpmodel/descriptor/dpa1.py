@@ -10,7 +10,7 @@ from typing import Any
 from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import SymmetrizedSums, environment_serial
+from deepmd.dpmodel.descriptor.environment import environment_serial, symmetrized
 from deepmd.dpmodel.descriptor.mixed import (
     EmbeddedTypes,
     MixedDescriptor,
@@ -20,6 +20,7 @@ from deepmd.dpmodel.descriptor.mixed import (
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
+from deepmd.schema.descriptor import AXIS_NEURON
 from deepmd.schema.settings import setting
 
 _LAYOUT = (
@@ -33,7 +34,7 @@ _LAYOUT = (
 _CHILDREN = ("embeddings", "attention_layers", "type_embedding", "embeddings_strip")
 
 
-class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
+class SymmetrizedBlock(MixedDescriptor):
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G_ij ⊗ R_ij``; G embeds geometry and types.
 
     With ``concat`` the network of G sees the radial component and the type embeddings side by
@@ -41,6 +42,7 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
     ``G = N_s(s) (1 + N_t)``.
     """
 
+    axis_neuron: int = AXIS_NEURON
     type_one_side: bool = setting(False, "Put in the neighbor's type only.")
     smooth_type_embedding: bool = setting(
         False,
@@ -49,6 +51,16 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
     )
     attn_layer = 0
     attention_layers: Any
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1] * self.axis_neuron
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix."""
+        return self.neuron[-1]
 
     @property
     def type_inputs(self) -> int:  # type: ignore[override]
@@ -93,10 +105,11 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
         else:  # only sums of features are needed, and the types' part is one of few rows
             table = self.first_layer(types)
             sums = [
-                network.contract(rows, table, self.kinds(atoms, of), order=atoms.order)
+                network.contract(rows, table, self.type_index(atoms, of), order=atoms.order)
                 for rows, of in ((near.rows, near.types), (near.empty, near.empty_type))
             ]
-        return self.symmetrized(sums[0] + ops.times(sums[1], near.more))
+        total = sums[0] + ops.times(sums[1], near.more)
+        return symmetrized(total, self.nnei, self.axis_neuron)
 
     def sums(self, near: Neighborhood, atoms: Atoms, types: Any) -> list[Any]:
         """Sums of ``G ⊗ R`` over the slots (n, ng, 4), and the term of an empty one."""
@@ -112,7 +125,7 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
         """Whether there is attention."""
         return self.attn_layer > 0
 
-    def kinds(self, atoms: Atoms, neighbor: Any) -> Any:
+    def type_index(self, atoms: Atoms, neighbor: Any) -> Any:
         """Row of a table over neighbor types, or pairs center-neighbor, for every slot (n, K)."""
         if self.type_one_side:
             return neighbor
@@ -122,10 +135,10 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
         """Contribution of the types to the first layer of the embedding, bias included, per kind."""
         layer = self.embeddings.networks[0].layers[0]
         if self.type_one_side:
-            return ops.linear(types, layer.w[1:], layer.b)
+            return ops.linear(types, layer.weight[1:], layer.b)
         center, neighbor = type_pairs(types)
         both = ops.xp(types).concat([neighbor, center], axis=-1)
-        return ops.linear(both, layer.w[1:], layer.b)
+        return ops.linear(both, layer.weight[1:], layer.b)
 
     def features(self, rows: Any, neighbor: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbor types (n, K): (n, K, ng)."""
@@ -138,7 +151,7 @@ class SymmetrizedBlock(SymmetrizedSums, MixedDescriptor):
                 own = ops.take(types, atoms.atype)[:, None, :]
                 parts.append(space.broadcast_to(own, (n, k, self.tebd_dim)))
             return network(space.concat(parts, axis=-1))
-        gate = ops.take(self.type_gate(types), self.kinds(atoms, neighbor))
+        gate = ops.take(self.type_gate(types), self.type_index(atoms, neighbor))
         if self.smooth_type_embedding:
             gate = gate * sw[..., None]
         g = network(s)

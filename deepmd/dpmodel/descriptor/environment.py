@@ -18,14 +18,20 @@ from deepmd.dpmodel.nn.activation import precision_name
 from deepmd.dpmodel.nn.environment import environment_matrix
 from deepmd.dpmodel.nn.tabulation import Limits, Tables, TableSettings, tabulated
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.schema.descriptor import AXIS_NEURON, CommonSettings, CutoffSettings
+from deepmd.schema.descriptor import (
+    ENV_PROTECTION,
+    EXCLUDE_TYPES,
+    TRAINABLE,
+    CutoffSettings,
+)
+from deepmd.schema.network import PRECISION, SEED
 from deepmd.schema.settings import setting
 
 STD_FLOOR = 0.01
 STD_WITHOUT_DATA = 0.1
 
 
-class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
+class EnvironmentDescriptor(CutoffSettings, Descriptor):
     """A descriptor that reads rows of the environment matrix, normalized by center type.
 
     The definition has ``nnei`` slots; the empty ones hold a row of zeros before normalization,
@@ -38,6 +44,11 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
     tables: Any
     ntypes: int
 
+    exclude_types: list[list[int]] = EXCLUDE_TYPES
+    env_protection: float = ENV_PROTECTION
+    precision: str = PRECISION
+    trainable: bool = TRAINABLE
+    seed: int | tuple[int, ...] | None = SEED
     set_davg_zero: bool = setting(False, "Take the mean of the environment as 0.")
 
     def build(self) -> None:
@@ -269,29 +280,25 @@ class EnvironmentDescriptor(CommonSettings, CutoffSettings, Descriptor):
         return super().restore_array(name, value)
 
 
-class SymmetrizedSums(EnvironmentDescriptor):
-    """A descriptor ``T T_<ᵀ`` of ``T = (1/N) Σ_j G_ij ⊗ R_ij``, G being wide as the last layer."""
+def symmetrized(sums: Any, nnei: int, axis_neuron: int) -> DescriptorOutput:
+    """``T T_<ᵀ`` of ``T = (1/N) Σ_j G_ij ⊗ R_ij``, ``T_<`` being its first rows.
 
-    neuron: list[int]
+    Parameters
+    ----------
+    sums : (n, ng, 4)
+        Over the slots of each atom.
+    nnei, axis_neuron : int
+        Number of slots, and of rows.
 
-    axis_neuron: int = AXIS_NEURON
-
-    @property
-    def dim_out(self) -> int:
-        """Width of the descriptor."""
-        return self.neuron[-1] * self.axis_neuron
-
-    @property
-    def dim_embed(self) -> int:
-        """Width of the rotation matrix."""
-        return self.neuron[-1]
-
-    def symmetrized(self, sums: Any) -> DescriptorOutput:
-        """Value (n, ng * axis_neuron) and rotation (n, ng, 3) of the sums over slots (n, ng, 4)."""
-        t = sums * (1.0 / self.nnei)
-        d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, : self.axis_neuron, :]))
-        width = self.neuron[-1] * self.axis_neuron
-        return DescriptorOutput(ops.xp(d).reshape(d, (ops.shape(d)[0], width)), t[:, :, 1:])
+    Returns
+    -------
+    DescriptorOutput
+        value (n, ng * axis_neuron), rotation (n, ng, 3).
+    """
+    t = sums * (1.0 / nnei)
+    d = ops.xp(t).matmul(t, ops.matrix_transpose(t[:, :axis_neuron, :]))
+    n, ng, _ = ops.shape(t)
+    return DescriptorOutput(ops.xp(d).reshape(d, (n, ng * axis_neuron)), t[:, :, 1:])
 
 
 def sorted_pairs(pairs: Sequence[Sequence[int]]) -> set[tuple[int, int]]:

@@ -18,8 +18,14 @@ from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE, one_of
-from deepmd.schema.descriptor import NEURON, CommonSettings, MixedCutoffSettings
-from deepmd.schema.network import ACTIVATION, timestep
+from deepmd.schema.descriptor import (
+    ENV_PROTECTION,
+    EXCLUDE_TYPES,
+    NEURON,
+    SEL_OF_ALL,
+    TRAINABLE,
+)
+from deepmd.schema.network import ACTIVATION, PRECISION, SEED, timestep
 from deepmd.schema.settings import setting
 
 
@@ -74,8 +80,10 @@ class MixedTypes(Descriptor):
         return None
 
 
-class MixedNeighbors(MixedCutoffSettings, EnvironmentDescriptor, MixedTypes):
+class MixedNeighbors(EnvironmentDescriptor, MixedTypes):
     """A descriptor that reads one list of neighbors of all types."""
+
+    sel: list[int] = SEL_OF_ALL
 
     @property
     def packing(self) -> Packing:
@@ -216,9 +224,15 @@ class MixedDescriptor(MixedNeighbors):
         return NetworkCollection(0, self.ntypes, "embedding_network", [network])
 
 
-class EmbeddedTypes(CommonSettings, MixedTypes):
+class EmbeddedTypes(MixedTypes):
     """A descriptor with a type embedding of its own."""
 
+    shared_levels = (("type_embedding",),)
+    exclude_types: list[list[int]] = EXCLUDE_TYPES
+    env_protection: float = ENV_PROTECTION
+    precision: str = PRECISION
+    trainable: bool = TRAINABLE
+    seed: int | tuple[int, ...] | None = SEED
     concat_output_tebd: bool = setting(True, "Append the center's type embedding.")
     use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")

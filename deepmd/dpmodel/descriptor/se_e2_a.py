@@ -10,12 +10,13 @@ from typing import Any
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
-from deepmd.dpmodel.descriptor.environment import SymmetrizedSums, environment_serial
+from deepmd.dpmodel.descriptor.environment import environment_serial, symmetrized
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.schema.descriptor import AXIS_NEURON
 
 
 @Descriptor.register("se_e2_a", "se_a")
-class DescrptSeA(SymmetrizedSums, TypedDescriptor):  # type: ignore[override]
+class DescrptSeA(TypedDescriptor):
     r"""``D_i = T T_<ᵀ`` with ``T = (1/N) Σ_j G(s_ij) ⊗ R_ij``.
 
     R is the normalized environment matrix, G the embedding of its radial component, ``T_<`` the
@@ -30,6 +31,18 @@ class DescrptSeA(SymmetrizedSums, TypedDescriptor):  # type: ignore[override]
     )
     torch_prefix = "sea."
     spin = None
+
+    axis_neuron: int = AXIS_NEURON
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the descriptor."""
+        return self.neuron[-1] * self.axis_neuron
+
+    @property
+    def dim_embed(self) -> int:
+        """Width of the rotation matrix."""
+        return self.neuron[-1]
 
     def call(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
         """Evaluate the descriptor of every atom.
@@ -47,7 +60,7 @@ class DescrptSeA(SymmetrizedSums, TypedDescriptor):  # type: ignore[override]
     def group(self, a: int | None, atoms: Atoms, tables: Sequence[Any]) -> DescriptorOutput:
         """Descriptor of the centers of type ``a``, or of all; tables[b] (n, K_b) has type b."""
         pairs = (self.pair(a, b, atoms, table) for b, table in enumerate(tables))
-        return self.symmetrized(sum(pairs))
+        return symmetrized(sum(pairs), self.nnei, self.axis_neuron)
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
         """Sum over the neighbors of type b of G ⊗ R, empty slots included: (n, ng, 4)."""

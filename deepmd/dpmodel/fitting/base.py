@@ -335,14 +335,17 @@ class Fitting(Registered):
         for kind, size in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
             if size:
                 sums = functools.partial(parameter_sums, sample, kind)
-                self.set_parameter_statistics(kind, sample.fetch({kind: (size, 3)}, sums)[kind])
+                found = sample.fetch({kind: (size, 3)}, sums)[kind]
+                self.set_parameter_statistics(kind, found, sample.protect)
 
-    def set_parameter_statistics(self, kind: str, sums: np.ndarray) -> None:
+    def set_parameter_statistics(
+        self, kind: str, sums: np.ndarray, smallest: float = PARAM_STD_FLOOR
+    ) -> None:
         """Set mean and deviation of ``fparam`` or ``aparam`` from (dim, 3) sums over samples."""
         mean = sums[:, 1] / sums[:, 0]
         std = np.sqrt(np.maximum(sums[:, 2] / sums[:, 0] - mean**2, 0.0))
         setattr(self, f"{kind}_avg", mean)
-        setattr(self, f"{kind}_inv_std", 1.0 / np.maximum(std, PARAM_STD_FLOOR))
+        setattr(self, f"{kind}_inv_std", 1.0 / np.maximum(std, smallest))
 
 
 Module._classes["Fitting"] = Fitting

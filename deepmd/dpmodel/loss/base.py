@@ -45,13 +45,13 @@ class Labels(NamedTuple):
 
 
 def labels_of(batch: Batch) -> Labels:
-    """Return the labels of a batch, every frame with the same weight."""
+    """Return the labels of a batch; every frame has the same weight, unless the batch has some."""
     return Labels(
         dict(batch.labels),
         {k: float(v) for k, v in batch.find.items()},
         batch.natoms.astype(np.float64),
         batch.frame,
-        np.ones(batch.n_frames),
+        np.ones(batch.n_frames) if batch.weight is None else batch.weight,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dargs import Argument
 
-from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
     LinearAtomicModel,
@@ -20,8 +20,9 @@ from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
+from deepmd.dpmodel.type_map import change_type_map
 from deepmd.schema.common import INFO, POSITIVE, option, required, unset
-from deepmd.schema.descriptor import MixedCutoffSettings
+from deepmd.schema.descriptor import SEL_OF_ALL
 from deepmd.schema.registry import model_args
 
 
@@ -65,6 +66,8 @@ def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
         )
     if kind == "linear_ener":
         return _linear(section, where)
+    if kind == "frozen":
+        return _frozen(section, where)
     raise NotAvailableError(
         f'models of type "{kind}" are not built yet', where=f"{where}/type", fix='use "standard"'
     )
@@ -157,13 +160,50 @@ def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
     return LinearAtomicModel(members, section["type_map"], weights=weights, **_common(section))
 
 
+def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
+    """Return the atomic model of a file, which is not trained."""
+    # A file of any backend: they know this package, not the other way round.
+    from deepmd.backend.detect import backend_of, existing_model
+
+    path, type_map = section["model_file"], list(section["type_map"])
+    if where == "model":
+        raise InputError(
+            "a frozen model has nothing to train",
+            where=f"{where}/type",
+            fix='make it one of the "models" of a model of type "linear_ener"',
+        )
+    tree = backend_of(path).serialize_hook(existing_model(path))
+    if "model" not in tree:
+        raise ModelFileError("holds no single model", where=path, fix="freeze one branch")
+    model = Model.deserialize(tree["model"])
+    unknown = [name for name in type_map if name not in model.get_type_map()]
+    if unknown or model.has_spin():
+        what = f"does not know the types {', '.join(unknown)}" if unknown else "has spins"
+        raise InputError(what, where=path, fix=f"name another file in {where}/model_file")
+    if model.get_type_map() != type_map:
+        model = change_type_map(model, type_map)
+    model.atomic_model.trainable = False
+    return model.atomic_model
+
+
+@model_args.register("frozen", doc="A model file, as a member of a weighted sum.")
+def frozen_arguments() -> list[Argument]:
+    """Keys of a model file."""
+    return [
+        Argument(
+            "model_file", str, doc="Model file of any backend; its parameters are not trained."
+        ),
+        unset("info", dict, INFO),
+    ]
+
+
 @model_args.register("pairtab", doc="A tabulated pair potential.")
 def pairtab_arguments() -> list[Argument]:
     """Keys of a pair table."""
     return [
         Argument("tab_file", str, doc="Path of the table: r, then u for every pair of types."),
         required("rcut", float, "Cutoff radius, Å.", rule=POSITIVE),
-        MixedCutoffSettings.settings["sel"].argument("sel"),
+        SEL_OF_ALL.argument("sel"),
         unset("info", dict, INFO),
     ]
 

@@ -471,3 +471,14 @@ class Model(Module):
 def with_terms(out: dict[str, Any], terms: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return results with the terms of a modifier added to those of the same names."""
     return {k: v + terms[k] if terms and k in terms else v for k, v in out.items()}
+
+
+def get_model(data: dict[str, Any]) -> Model:
+    """Build the model of a ``model`` section; the name of clients for two functions.
+
+    See :func:`deepmd.schema.check.normalize_model` and :func:`deepmd.dpmodel.model.build_model`.
+    """
+    from deepmd.dpmodel.model.build import build_model
+    from deepmd.schema.check import normalize_model
+
+    return build_model(normalize_model(data))

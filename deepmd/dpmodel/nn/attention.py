@@ -249,7 +249,7 @@ class GatedAttentionLayer(LayerSettings, Module):
         """Arrays of the layer, as operations take them."""
         attention, norm = self.attention_layer, self.attn_layer_norm
         first, last = attention.in_proj, attention.out_proj
-        return AttentionArrays(first.w, first.b, last.w, last.b, norm.w, norm.b)
+        return AttentionArrays(first.weight, first.b, last.weight, last.b, norm.w, norm.b)
 
     @property
     def options(self) -> AttentionOptions:

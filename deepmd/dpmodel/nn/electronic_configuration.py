@@ -41,10 +41,12 @@ _EXCEPTIONS = {
     "Ds": "6d9 7s1",
     "Rg": "6d10 7s1",
 }
-# The order of the orbitals in the vector.
-_ORBITALS = "1s 2s 2p 3s 3p 3d 4s 4p 4d 4f 5s 5p 5d 5f 6s 6p 6d 7s 7p".split()
+# The order of the shells in the vector.
+_SHELLS = "1s 2s 2p 3s 3p 3d 4s 4p 4d 4f 5s 5p 5d 5f 6s 6p 6d 7s 7p".split()
 _SPATIAL = {"s": 1, "p": 3, "d": 5, "f": 7}
 LENGTH = 118
+#: Spins of a spatial orbital with 0, 1 and 2 electrons.
+SPINS = ((-1, -1), (-1, 1), (1, 1))
 
 
 @functools.cache
@@ -60,11 +62,25 @@ def occupation(symbol: str) -> dict[str, int]:
     return filled
 
 
+def orbitals(symbol: str) -> dict[str, list[int]]:
+    """Return the electrons (0 to 2) in every spatial orbital of an element's shells, in order.
+
+    In a shell, pairs come first, then single electrons (Hund's rule).
+    """
+    filled, out = occupation(symbol), {}
+    for shell in _SHELLS:
+        spatial, n = _SPATIAL[shell[1]], filled[shell]
+        single = n if n <= spatial else 2 * spatial - n
+        double = (n - single) // 2
+        out[shell] = [2] * double + [1] * single + [0] * (spatial - double - single)
+    return out
+
+
 def electronic_configuration(type_map: list[str]) -> np.ndarray:
     """Return spin occupations of every element, (n_types, 118), each row of length 1.
 
     Each spatial orbital has two numbers: (1, 1) when doubly, (-1, 1) when singly occupied and
-    (-1, -1) when empty; in a shell, pairs come first, then single electrons (Hund's rule).
+    (-1, -1) when empty; see :func:`orbitals`.
 
     Raises
     ------
@@ -79,11 +95,5 @@ def electronic_configuration(type_map: list[str]) -> np.ndarray:
                 where="model/type_map",
                 fix=did_you_mean(symbol, ELEMENTS),
             )
-        filled, row = occupation(symbol), []
-        for orbital in _ORBITALS:
-            spatial, n = _SPATIAL[orbital[1]], filled[orbital]
-            single = n if n <= spatial else 2 * spatial - n
-            double = (n - single) // 2
-            row += [1, 1] * double + [-1, 1] * single + [-1, -1] * (spatial - double - single)
-        rows.append(row)
-    return np.array(rows, dtype=np.float64) / np.sqrt(LENGTH)
+        rows.append([SPINS[n] for shell in orbitals(symbol).values() for n in shell])
+    return np.array(rows, dtype=np.float64).reshape(len(rows), LENGTH) / np.sqrt(LENGTH)

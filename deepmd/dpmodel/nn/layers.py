@@ -8,7 +8,7 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.construction import claim
-from deepmd.dpmodel.module import Module, Serial
+from deepmd.dpmodel.module import Module, Serial, to_numpy
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
 from deepmd.schema.network import PRECISION, SEED, timestep
@@ -69,6 +69,8 @@ class Dense(Module):
         version=2,
         accepts=(1, 2),
         params=("w", "b", "idt"),
+        children=("adapter",),
+        optional=("adapter",),
         rows=("b", "idt"),  # as of models that come from TensorFlow
         upgrades={1: _layer_v1},
     )
@@ -85,6 +87,8 @@ class Dense(Module):
     precision: str = setting("float64", "Number format of the parameters.")
     trainable: bool = setting(True, "Whether the parameters are trained.")
     seed: Seed = SEED
+    #: A :class:`deepmd.dpmodel.nn.low_rank.LowRank` while it is trained in place of the layer.
+    adapter: Any
 
     def build(self) -> None:
         n_in, n_out, dtype = self.n_in, self.n_out, numpy_dtype(self.precision)
@@ -94,7 +98,7 @@ class Dense(Module):
         self.use_timestep = self.use_timestep and n_out in (n_in, 2 * n_in)
         self.w = self._normal("w", (n_in, n_out), deviation=1 / np.sqrt(n_in + n_out))
         self.b = self._normal("b", (n_out,)) if self.bias else None
-        self.idt = None
+        self.idt = self.adapter = None
         if self.use_timestep:
             self.idt = self._normal("idt", (n_out,), mean=0.1, deviation=0.001)
 
@@ -113,7 +117,18 @@ class Dense(Module):
     @property
     def arrays(self) -> DenseArrays:
         """Arrays of the layer, as operations take them."""
-        return DenseArrays(self.w, self.b, self.idt)
+        return DenseArrays(self.weight, self.b, self.idt)
+
+    @property
+    def weight(self) -> Any:
+        """Weight (n_in, n_out) that acts: w, and what an adapter adds."""
+        return self.w if self.adapter is None else self.w + self.adapter()
+
+    def stored_array(self, name: str) -> Any:
+        """Return an array in the form it has in files: an adapter is part of the weight."""
+        if name == "w" and self.adapter is not None:
+            return to_numpy(self.w) + to_numpy(self.adapter())
+        return super().stored_array(name)
 
     @property
     def options(self) -> DenseOptions:

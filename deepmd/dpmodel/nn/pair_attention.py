@@ -49,7 +49,7 @@ def by_head(layer: Any, x: Any, heads: int) -> Any:
     space = ops.xp(x)
     n_in, n_out = layer.w.shape
     n, k = ops.shape(x)[:2]
-    w = space.permute_dims(space.reshape(layer.w, (n_in, -1, heads)), (0, 2, 1))
+    w = space.permute_dims(space.reshape(layer.weight, (n_in, -1, heads)), (0, 2, 1))
     out = ops.linear(x, space.reshape(w, (n_in, n_out)))
     return space.permute_dims(space.reshape(out, (n, k, heads, n_out // heads)), (0, 2, 1, 3))
 

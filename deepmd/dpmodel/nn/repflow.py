@@ -317,4 +317,4 @@ def _side_by_side(layers: Sequence[Dense]) -> tuple[Any, Any]:
     def joined(name: str) -> Any:
         return ops.xp(layers[0].w).concat([getattr(layer, name) for layer in layers], axis=-1)
 
-    return joined("w"), joined("b")
+    return joined("weight"), joined("b")

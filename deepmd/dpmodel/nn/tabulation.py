@@ -63,7 +63,7 @@ def derivatives(network: EmbeddingNetwork, x: np.ndarray) -> tuple[np.ndarray, .
     value = np.asarray(x, dtype=np.float64)[:, None]
     slope, curve = np.ones_like(value), np.zeros_like(value)
     for layer in network.layers:
-        w = np.asarray(layer.w, dtype=np.float64)
+        w = np.asarray(layer.weight, dtype=np.float64)
         b = 0.0 if layer.b is None else np.asarray(layer.b, dtype=np.float64)
         scale = 1.0 if layer.idt is None else np.asarray(layer.idt, dtype=np.float64)
         function = activation(layer.activation_function)

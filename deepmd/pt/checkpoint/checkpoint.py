@@ -21,21 +21,21 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import constructing
-from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.io.archive import packed, read_archive
+from deepmd.io.digest import content_key
 from deepmd.io.files import SINGLE, branch_params
 from deepmd.io.guard import check_model_tree, opening
 from deepmd.io.tree import map_leaves
+from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 from deepmd.pt.checkpoint.names import (
     NOT_STORED,
     array_names,
     at,
-    fill,
     min_nbor_dist_name,
     neutral,
     state_of,
-    with_tables,
 )
 from deepmd.runtime.checkpoint import Checkpoint
 
@@ -62,19 +62,21 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     }
     state["_extra_state"] = {"model_params": _plain(checkpoint.model_params), "train_infos": last}
     group = _group(checkpoint.trainer.get("input"), following)
-    names, optimizer, rest = _to_frame(checkpoint.optimizer, group)
+    names, aliases, optimizer, rest = _to_frame(checkpoint.optimizer, group)
     trainer = {
         "format": 1,
         "step": checkpoint.step,
         "models": skeletons,
         "parameters": names,
+        **({"aliases": aliases} if aliases else {}),
         "optimizer": rest,
         "backend": checkpoint.backend,
         "state": {k: _plain(v) for k, v in checkpoint.trainer.items()},
     }
     content = {"model": state, "optimizer": optimizer, "trainer": trainer}
     with replacing(path) as file, file.sink() as sink:
-        torch.save(_interned(content), sink)  # type: ignore[arg-type]  # only writes
+        known: dict[str, torch.Tensor] | None = {} if len(skeletons) > 1 else None
+        torch.save(_interned(content, known), sink)  # type: ignore[arg-type]  # only writes
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -127,27 +129,27 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
     extra = state.get("_extra_state") if isinstance(state, Mapping) else None
     if not isinstance(extra, Mapping) or not isinstance(extra.get("model_params"), Mapping):
         raise ModelFileError("is no training checkpoint: it does not say what its model is")
-    params = extra["model_params"]
-    trainer = content.get("trainer")
+    params, trainer = extra["model_params"], content.get("trainer")
+    params = as_built(params) if trainer is None else params
     tasks = list(params.get("model_dict", {SINGLE: None}) if trainer is None else trainer["models"])
     models = {}
     for task in tasks:
         if trainer is not None:
             data = _with_arrays(trainer["models"][task], state, f"model.{task}.")
+            models[task] = Model.deserialize(data)
         else:
-            section = with_tables(branch_params(params, task), state, f"model.{task}.")
-            data = build_model(section).serialize()
-            fill(data, state, f"model.{task}.")
-        models[task] = Model.deserialize(data)
-    min_dist = state.get(f"model.{tasks[0]}.{min_nbor_dist_name(models[tasks[0]].serialize())}")
-    known = min_dist is not None and float(min_dist) > 0
-    done = Checkpoint(models, dict(params), min_nbor_dist=float(min_dist) if known else None)
+            models[task] = model_of_state(branch_params(params, task), state, f"model.{task}.")
+    found = (state.get(f"model.{k}.{min_nbor_dist_name(m.serialize())}") for k, m in models.items())
+    distances = [float(d) for d in found if d is not None and float(d) > 0]
+    done = Checkpoint(models, dict(params), min_nbor_dist=min(distances, default=None))
     if trainer is None:
         done.step = int(extra["train_infos"]["step"]) + 1
         done.backend = "PyTorch"
         return done
     done.step, done.backend = int(trainer["step"]), trainer["backend"]
-    done.optimizer = _from_frame(trainer["parameters"], content["optimizer"], trainer["optimizer"])
+    numbers = {name: k for k, name in enumerate(trainer["parameters"])}
+    numbers |= trainer.get("aliases", {})
+    done.optimizer = _from_frame(numbers, content["optimizer"], trainer["optimizer"])
     done.trainer = {k: _restored(v) for k, v in trainer["state"].items()}
     return done
 
@@ -206,51 +208,66 @@ def _group(text: str | None, lr: float) -> dict[str, Any]:
 
 def _to_frame(
     flat: Mapping[str, np.ndarray], group: Mapping[str, Any]
-) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+) -> tuple[list[str], dict[str, int], dict[str, Any], dict[str, Any]]:
     """Turn ``task/first.path`` … into a state dictionary of ``torch.optim``.
 
     Returns
     -------
     names : list of str
         ``task/path`` of the parameter with each number.
+    aliases : dict of str to int
+        Numbers of parameters by further names, in tasks that share them.
     optimizer : dict
     rest : dict
         Entries that have no place in that dictionary.
     """
-    names = [k.replace("/first.", "/", 1) for k in flat if "/first." in k]
+    every = [k.replace("/first.", "/", 1) for k in flat if "/first." in k]
     state, rest = {}, {k: _plain(v) for k, v in flat.items()}
-    for number, name in enumerate(names):
+    numbers: dict[tuple[str, ...], int] = {}
+    names, aliases = [], {}
+    several = len({name.partition("/")[0] for name in every}) > 1
+    for name in every:
         task, _, path = name.partition("/")
-        held = {}
-        for kind, key in _MOMENTS.items():
-            held[key] = rest.pop(f"{task}/{kind}.{path}")
+        moments = {key: f"{task}/{kind}.{path}" for kind, key in _MOMENTS.items()}
         count = flat.get(f"{task}/count.{path}", flat.get(f"{task}/count", 0))
-        held["step"] = torch.tensor(float(count), dtype=torch.float32)
-        state[number] = held
+        # One that tasks share has the same moments, and as many steps, in all of them.
+        content = (str(count), *(content_key(flat[k]) for k in moments.values()))
+        own = len(names)
+        number = numbers.setdefault((*content, "" if several else name), own)
+        held = {key: rest.pop(k) for key, k in moments.items()}
+        if number < own:
+            aliases[name] = number
+            continue
+        names.append(name)
+        state[number] = {**held, "step": torch.tensor(float(count), dtype=torch.float32)}
     groups = [{**group, "params": list(range(len(names)))}]
-    return names, {"state": state, "param_groups": groups}, rest
+    return names, aliases, {"state": state, "param_groups": groups}, rest
 
 
 def _from_frame(
-    names: list[str], optimizer: Mapping[str, Any], rest: Mapping[str, Any]
+    numbers: Mapping[str, int], optimizer: Mapping[str, Any], rest: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     flat: dict[str, np.ndarray] = {k: _restored(v) for k, v in rest.items()}
-    for number, name in enumerate(names):
+    for name, number in numbers.items():
         task, _, path = name.partition("/")
         for kind, key in _MOMENTS.items():
             flat[f"{task}/{kind}.{path}"] = _restored(optimizer["state"][number][key])
     return flat
 
 
-def _interned(tree: Any) -> Any:
+def _interned(tree: Any, known: dict[str, torch.Tensor] | None) -> Any:
     """Return a tree in which equal strings are one object.
 
-    A pickle refers to objects that it has already, so its bytes depend on which are the same.
+    A pickle refers to objects that it has already, so its bytes depend on which are the same. Equal
+    tensors become one object, too, if there is a dictionary for them: those of parts that tasks
+    share.
     """
     if isinstance(tree, dict):
-        return type(tree)((_interned(k), _interned(v)) for k, v in tree.items())
+        return type(tree)((_interned(k, known), _interned(v, known)) for k, v in tree.items())
     if isinstance(tree, (list, tuple)):
-        return type(tree)(_interned(v) for v in tree)
+        return type(tree)(_interned(v, known) for v in tree)
+    if isinstance(tree, torch.Tensor) and known is not None:
+        return known.setdefault(content_key(tree.numpy()), tree)
     return sys.intern(tree) if type(tree) is str else tree
 
 

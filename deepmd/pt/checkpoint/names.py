@@ -128,22 +128,48 @@ def _no_tables(names: Sequence[str]) -> dict[str, torch.Tensor]:
     return out
 
 
-def fill(model: dict[str, Any], state: Mapping[str, Any], prefix: str = "") -> None:
+def fill(
+    model: dict[str, Any],
+    state: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    absent: Sequence[str] = (),
+) -> set[str]:
     """Put the arrays of a state dictionary into a model dictionary, in place.
+
+    Parameters
+    ----------
+    model : dict
+    state : mapping of str to Tensor
+    prefix : str
+        What the names of the model begin with.
+    absent : sequence of str
+        Arrays that may be missing; they stay as they are.
+
+    Returns
+    -------
+    set of str
+        Names that the model has.
 
     Raises
     ------
     ModelFileError
         If an array is missing, or has another shape.
     """
+    used = set()
     for place, names in array_names(model).items():
+        used |= {prefix + n for n in names}
         name = next((prefix + n for n in names if prefix + n in state), None)
+        old = _stored(model, place)
+        if name is None and place[-1] in absent:
+            continue
         if name is None:
             raise ModelFileError(f"array {prefix}{names[0]} is missing")
-        old, new = _stored(model, place), state[name]
+        new = state[name]
         if old.shape != tuple(new.shape):
             raise ModelFileError(f"{name} has shape {tuple(new.shape)}, expected {old.shape}")
         at(model, place[:-1])[place[-1]] = neutral(name, new)
+    return used
 
 
 def neutral(name: str, tensor: torch.Tensor) -> np.ndarray:

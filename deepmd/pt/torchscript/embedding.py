@@ -104,8 +104,20 @@ def row_gradient(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
 # -- tracing --------------------------------------------------------------------------------------
 
 
-_contract = torch.library.custom_op("deepmd_trace::contract", contract, mutates_args=())
-_row_gradient = torch.library.custom_op("deepmd_trace::row_gradient", row_gradient, mutates_args=())
+def as_operation(function: Callable) -> Any:
+    """Register a function as ``deepmd_trace::<its name>``; return the operation.
+
+    Without the guards of ``torch.library.custom_op``, whose first call imports the compiler of
+    torch: 2 s in each process that writes a file.
+    """
+    name = f"deepmd_trace::{function.__name__}"
+    torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))
+    torch.library.impl(name, "default", function)
+    return getattr(torch.ops.deepmd_trace, function.__name__).default
+
+
+_contract = as_operation(contract)
+_row_gradient = as_operation(row_gradient)
 #: Functions that the nodes of a traced graph stand for, by their names.
 SCRIPTED: dict[str, Callable] = {
     "deepmd_trace::contract": contract,
@@ -113,14 +125,14 @@ SCRIPTED: dict[str, Callable] = {
 }
 
 
-@_contract.register_fake
+@torch.library.register_fake(_contract)
 def _(r: Tensor, w: list[Tensor], b: list[Tensor], times: list[int]) -> Any:
     width = w[-1].shape[0]
     flat = r.new_empty([r.shape[0] * r.shape[1] * width])
     return r.new_empty([r.shape[0], r.shape[2], width]), flat, torch.empty_like(flat)
 
 
-@_row_gradient.register_fake
+@torch.library.register_fake(_row_gradient)
 def _(a: Tensor, r: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     return torch.empty_like(r)
 
@@ -134,7 +146,7 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
     return _row_gradient(a, *ctx.saved_tensors), ctx.constants, ctx.constants, None
 
 
-_contract.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_contract, _backward, setup_context=_setup)
 
 
 def embed_contract(

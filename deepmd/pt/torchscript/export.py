@@ -31,6 +31,7 @@ from deepmd.pt.torchscript import embedding, table
 from deepmd.pt.torchscript.archive import archive_of, named_anew
 from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
+from deepmd.pt.torchscript.foreign import read_foreign
 from deepmd.pt.torchscript.loading import load_program
 from deepmd.pt.torchscript.recording import NotRecordedError, record
 from deepmd.pt.torchscript.script import Program
@@ -177,7 +178,7 @@ def settings_of(
         "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
         "edge_rcuts": [float(p.edge_rcut) for p in packings],
         "edge_sels": [p.edge_sel for p in packings],
-        "counted": list(info.contributing_types),
+        "contributing": list(info.contributing_types),
         "use_spin": list(info.use_spin),
         "scale": _float64(info.spin_scale),
         "dim_fparam": info.size_of("fparam"),
@@ -247,28 +248,27 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        If the file is missing, damaged, or was not written by this program.
+        If the file is missing, damaged, or holds no model.
     """
     with opening(path):
         return _stored_tree(read_archive(path))
 
 
 def _stored_tree(records: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the dictionary in the records of an archive."""
+    """Return the dictionary in the records of an archive, or that of a file of DeePMD-kit."""
     if "extra/model.json" not in records:
-        raise ModelFileError(
-            "holds no neutral model",
-            fix="files made by DeePMD-kit: convert its .dp or .pt instead",
-        )
+        return read_foreign(records)
     return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])
 
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
-    """Open a ``.pth`` file for evaluation by its own program."""
+    """Open a ``.pth`` file for evaluation by its own program; that of DeePMD-kit is not used."""
     with opening(path):
         records = read_archive(path)
         evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
-        evaluator.program = load_program(records, path, evaluator.device)
+        if "extra/model.json" not in records:
+            return evaluator
+        evaluator.path, evaluator.program = path, load_program(records, path, evaluator.device)
         found = getattr(evaluator.program, "entry_version", 1)
         if found != ENTRY_VERSION:
             raise ModelFileError(

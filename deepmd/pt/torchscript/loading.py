@@ -11,11 +11,13 @@ import functools
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import packed
@@ -45,9 +47,12 @@ def load_program(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         module = open_in(unit, packed(needed, path).getvalue(), device, {}, False)
-        check_operators(f.graph for f in unit.get_functions())
+        nodes = list(nodes_of(f.graph for f in unit.get_functions()))
+        check_operators(nodes)
         program = torch.jit._recursive.wrap_cpp_module(module)
-        check_arrays([*program.parameters(), *program.buffers()])
+        arrays = [*program.parameters(), *program.buffers(), *constants_of(nodes)]
+        check_arrays(arrays)
+        check_memory(arrays, map(len, needed.values()))
         return program
 
 
@@ -72,14 +77,26 @@ def brackets(code: bytes) -> int:
     return deepest
 
 
-def check_operators(graphs: Iterable[Any]) -> None:
-    """Raise ModelFileError if a graph has operators that are not allowed."""
-    found: set[str] = set()
+def nodes_of(graphs: Iterable[Any]) -> Iterator[Any]:
+    """Iterate over the nodes of graphs, and of the blocks in them."""
     todo = list(graphs)
     while todo:
         for node in todo.pop().nodes():
-            found.add(node.kind())
+            yield node
             todo += node.blocks()
+
+
+def constants_of(nodes: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Iterate over the arrays that programs hold as constants, alone or in lists."""
+    for node in nodes:
+        if node.kind() == "prim::Constant" and "Tensor" in node.output().type().str():
+            value = node.output().toIValue()
+            yield from (x for x in tree_leaves(value) if isinstance(x, torch.Tensor))
+
+
+def check_operators(nodes: Iterable[Any]) -> None:
+    """Raise ModelFileError if a node has an operator that is not allowed."""
+    found = {node.kind() for node in nodes}
     exact, prefixes = allowed_operators()
     wrong = sorted(k for k in found - exact if not k.startswith(prefixes))
     if wrong:
@@ -95,6 +112,18 @@ def check_arrays(arrays: Iterable[torch.Tensor]) -> None:
         beyond |= x.data_ptr() == x.storage_offset() * x.element_size()  # an empty record
         if x.numel() and (beyond or min([x.storage_offset(), *steps]) < 0):
             raise _refused(f"an array of shape {tuple(x.shape)} reaches beyond its record")
+
+
+def check_memory(arrays: Iterable[torch.Tensor], sizes: Iterable[int]) -> None:
+    """Raise ModelFileError if the memory of arrays is not that of as many records.
+
+    PyTorch takes the size from the description of an array, and reads what is behind the record.
+    """
+    left = Counter(sizes)
+    storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in arrays}
+    left.subtract(size for size in storages.values() if size)
+    if min(left.values(), default=0) < 0:
+        raise _refused("an array has another size than its record")
 
 
 @functools.cache

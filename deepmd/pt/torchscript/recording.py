@@ -78,6 +78,14 @@ class _Recorder(TorchDispatchMode):
         self._alive: list[Any] = list(inputs)  # an id must not be given to another array
         self._sharers = collections.Counter(map(_storage, inputs))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return whether ``__torch_dispatch__`` is guarded from the compiler of torch.
+
+        No compiler runs on it, and the guard would import that of torch (2 s).
+        """
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         _check_sizes(func, args)

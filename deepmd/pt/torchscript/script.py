@@ -49,7 +49,7 @@ class Program(torch.nn.Module):
     edge_rcuts: list[float]
     edge_sels: list[int]
     # Of every type; without spins, ``use_spin`` is empty.
-    counted: list[bool]
+    contributing: list[bool]
     use_spin: list[bool]
     scale: torch.Tensor
     # Parameters, and what they are where none are given.
@@ -269,7 +269,7 @@ class Program(torch.nn.Module):
 
         The core gets the real centers, followed by one atom per type that has no edges: these
         stand for neighbors of which nothing but the type is known. An intensive value of a frame
-        is the mean over its atoms of types that are ``counted``.
+        is the mean over its atoms of ``contributing`` types.
 
         Parameters
         ----------
@@ -293,7 +293,7 @@ class Program(torch.nn.Module):
         first, second = number[i], torch.where(known >= 0, known, n + flat[j])
         slots = self.make_slots(first, second, every, frames, vec)
         raw = self.core(vec, first, second, every, frames, atoms.frame_inputs, atom_inputs, slots)
-        counted = torch.tensor(self.counted, device=flat.device)
+        contributing = torch.tensor(self.contributing, device=flat.device)
         out: dict[str, torch.Tensor] = {}
         for k in range(len(self.names)):
             name, size = self.names[k], self.sizes[k]
@@ -303,7 +303,7 @@ class Program(torch.nn.Module):
             total = out["atom_" + name].sum(1)
             if self.intensive[k]:
                 counts = total.new_zeros(nf * nloc)
-                counts[place] = counted[every[:n]].to(total)
+                counts[place] = contributing[every[:n]].to(total)
                 total = total / counts.reshape(nf, nloc).sum(1, keepdim=True).clamp_min(1.0)
             out[name] = total
             if self.differentiable[k]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deepmd.pt.torchscript.embedding import block_centers
+from deepmd.pt.torchscript.embedding import as_operation, block_centers
 
 Tensor = torch.Tensor
 
@@ -72,13 +72,13 @@ def contract_table(
 
 # -- tracing --------------------------------------------------------------------------------------
 
-_contract = torch.library.custom_op("deepmd_trace::contract_table", contract_table, mutates_args=())
+_contract = as_operation(contract_table)
 _row_gradient = torch.ops.deepmd_trace.row_gradient
 #: Functions that the nodes of a traced graph stand for, by their names.
 SCRIPTED: dict[str, Callable] = {"deepmd_trace::contract_table": contract_table}
 
 
-@_contract.register_fake
+@torch.library.register_fake(_contract)
 def _(r: Tensor, data: Tensor, info: Tensor, symmetric: bool) -> Any:
     width = data.shape[1] // 6
     flat = r.new_empty([r.shape[0] * r.shape[1] * width])
@@ -93,7 +93,7 @@ def _backward(ctx: Any, a: Tensor, *_: Any) -> tuple:
     return _row_gradient(a, *ctx.saved_tensors), None, None, None
 
 
-_contract.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_contract, _backward, setup_context=_setup)
 
 
 def table_contract(r: Tensor, data: Tensor, info: Tensor, symmetric: bool) -> Tensor:

@@ -143,7 +143,7 @@ class Program:
             Inputs(vec, first, second, every, frames, atoms.frame_inputs, of_atoms, slots)
         )
         out = {"mask": tf.cast(inner >= 0, tf.int32)}
-        counted = tf.gather(tf.constant(self.info.contributing_types), every[:n])
+        contributing = tf.gather(tf.constant(self.info.contributing_types), every[:n])
         for v in self.model.output_def().get_data().values():
             values = tf.scatter_nd(
                 place[:, None], raw[v.name][:n], tf.stack([nf * atoms.nloc, v.size])
@@ -151,7 +151,7 @@ class Program:
             out[v.name] = tf.reshape(values, tf.stack([nf, atoms.nloc, *v.shape]))
             total = tf.reduce_sum(tf.reshape(values, tf.stack([nf, atoms.nloc, v.size])), 1)
             if v.intensive:
-                counts = tf.math.unsorted_segment_sum(tf.cast(counted, tf.float64), frame, nf)
+                counts = tf.math.unsorted_segment_sum(tf.cast(contributing, tf.float64), frame, nf)
                 total /= tf.maximum(counts, 1.0)[:, None]
             out[f"{v.name}_redu"] = tf.reshape(total, tf.stack([nf, *v.shape]))
             if v.r_differentiable:

@@ -10,7 +10,7 @@ from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.runtime.evaluator import Evaluator
-from deepmd.tf.saved.functions import EDGES, ENTRIES, edge_arguments
+from deepmd.tf.saved.functions import EDGES, ENTRIES
 from deepmd.tf.saved.graph import Functions
 
 
@@ -204,7 +204,6 @@ class EdgesEvaluator(Evaluator):
         super().__init__(model)
         self._function = functions.function(EDGES)
         self._names = list(functions.outputs(EDGES))
-        self._taken = [name for name, _, _ in edge_arguments(model)]
 
     def chunk_function(
         self, derivatives: Sequence[str], extra: Sequence[str]

@@ -20,11 +20,12 @@ from deepmd.io.saved_model import (
     ABOUT,
     METADATA_FILE,
     MODEL,
+    PROBES_FILE,
     PROGRAM,
     program_bytes,
     program_digest,
 )
-from deepmd.runtime.probes import compare_probes, make_probes
+from deepmd.runtime.probes import compare_probes, make_probes, probes_text
 from deepmd.tf.saved.assembly import Core
 from deepmd.tf.saved.evaluator import EdgesEvaluator, FunctionEvaluator
 from deepmd.tf.saved.functions import EDGES, edge_arguments, saved_module
@@ -69,7 +70,10 @@ def write_saved(
     }
     about = {"entry_version": ENTRY_VERSION, "arguments": tree[ABOUT]["arguments"]}
     files[MODEL] = hdf5_bytes(lambda handle: dp.write_tree(handle, tree))
-    files[METADATA_FILE] = json.dumps(about | info.to_dict()).encode()
+    # One frame only, since programs are compiled for every size: edges do not know of cells.
+    first = {"frames": tree["probes"]["frames"][:1]}
+    files[METADATA_FILE] = json.dumps(about | model.info(probes=1).to_dict()).encode()
+    files[PROBES_FILE] = probes_text(model, first).encode()
     with replacing_folder(path, files, PROGRAM) as folder:
         functions = Functions(program_bytes(folder))
         # Spins are no argument of DeePMD-kit's functions.

@@ -101,8 +101,8 @@ def open_foreign(path: str | os.PathLike[str]) -> FunctionEvaluator:
         if not isinstance(script, dict):
             raise ModelFileError("its model section is no dictionary")
         model = DescribedModel(_facts(functions, shapes, script))
-        nearest = functions.answer("get_min_nbor_dist")
-    known = None if nearest is None or not nearest > 0 else float(nearest)
+        distance = functions.answer("get_min_nbor_dist")
+    known = None if distance is None or not distance > 0 else float(distance)
     return FunctionEvaluator(model, functions, model_def_script=script, min_nbor_dist=known)
 
 

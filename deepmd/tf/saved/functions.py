@@ -142,7 +142,7 @@ def answers(model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
     charges = info.default_of("charge_spin") or []
     fparam = info.default_of("fparam") or []
     selected = info.selected_types or range(len(info.type_map))
-    nearest = -1.0 if min_nbor_dist is None else min_nbor_dist
+    distance = -1.0 if min_nbor_dist is None else min_nbor_dist
 
     def strings(values: Sequence[str]) -> np.ndarray:
         return np.array([value.encode() for value in values], object)
@@ -162,7 +162,7 @@ def answers(model: Model, script: Mapping[str, Any], min_nbor_dist: float | None
         "model_output_type": strings([*(v.name for v in info.outputs), "mask"]),
         "mixed_types": np.bool_(info.mixed_types),
         "get_model_def_script": json.dumps(script).encode(),
-        "get_min_nbor_dist": np.float64(nearest),
+        "get_min_nbor_dist": np.float64(distance),
         "has_message_passing": np.bool_(info.message_passing),
         "has_default_fparam": np.bool_(bool(fparam)),
         "get_default_fparam": np.array(fparam, np.float64),

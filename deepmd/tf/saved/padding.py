@@ -25,6 +25,16 @@ def ladder(n: Tensor) -> Tensor:
     return tf.maximum((n + step - 1) // step * step, 4)
 
 
+def width_of(n: Tensor, sel: int) -> Tensor:
+    """Widths of tables rounded up to a power of two, and at most to ``sel``.
+
+    Widths change with every list of neighbors, and several tables make many shapes.
+    """
+    powers = tf.constant(2 ** np.arange(62, dtype=np.int64))
+    bits = tf.reduce_sum(tf.cast(n > powers, tf.int64))
+    return tf.maximum(n, tf.minimum(tf.gather(powers, tf.maximum(bits, 2)), sel))
+
+
 def padded(inputs: Inputs, packings: Sequence[Packing], ntypes: int, rcut: float) -> Inputs:
     """Arguments with atoms, edges, frames and empty slots added at the end.
 
@@ -94,6 +104,5 @@ def _rows(x: Tensor, n: Tensor, value: Tensor) -> Tensor:
 def _table(table: Tensor, rows: Tensor, sel: int) -> Tensor:
     """Table of neighbors with empty rows and columns added."""
     have = tf.shape(table, out_type=tf.int64)
-    width = tf.maximum(have[1], tf.minimum(ladder(have[1]), sel))
-    more = [[0, rows - have[0]], [0, width - have[1]]]
+    more = [[0, rows - have[0]], [0, width_of(have[1], sel) - have[1]]]
     return tf.pad(table, more, constant_values=tf.constant(-1, tf.int64))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** Potentials, model deviation and neighbour lists of the C interface. */
+/** Potentials, model deviation and neighbor lists of the C interface. */
 #include <tuple>
 #include <type_traits>
 
@@ -153,7 +153,7 @@ void set_charge_spin(Handle* dp, const double* charge_spin, int size) {
 
 const deepmd::InputNlist& deepmd::c::list_of(const DP_Nlist* nlist) {
   if (!nlist) {
-    throw deepmd_exception("the neighbour list is NULL; make one with DP_NewNlist");
+    throw deepmd_exception("the neighbor list is NULL; make one with DP_NewNlist");
   }
   return nlist->nl;
 }
@@ -225,7 +225,7 @@ void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
     set_charge_spin(dp, charge_spin, numb_chg_spin);                                               \
   }
 
-/* ... how many neighbours there were */
+/* ... how many neighbors there were */
 #define DEEPMD_NEIGHBORS(T)                                                                        \
   long long DP_##T##GetSelOverflow(DP_##T* dp) {                                                   \
     return fact(dp, -1LL, [&] { return dp->base().sel_overflow(); });                              \
@@ -394,7 +394,7 @@ bool DP_DeepPotUsesCanonicalGraphInference(DP_DeepPot*) { return false; }
       throw deepmd::deepmd_exception(#name                                                         \
                                      ": graphs that live on a GPU are not taken; ask "             \
                                      "...SupportsDeviceEdgeInference before, and compute "         \
-                                     "with a neighbour list");                                     \
+                                     "with a neighbor list");                                      \
     });                                                                                            \
   }
 DEEPMD_NO_GRAPHS(DeepPot, DP_DeepPotComputeEdgesGPU, double*, double*, double*, const double*,

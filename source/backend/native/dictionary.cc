@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "sha256.h"
+#include "../sha256.h"
 
 namespace deepmd::native {
 
@@ -17,7 +17,7 @@ constexpr const char* kPrefix = "/variable_";
 
 /** The checksum of a text and arrays, see deepmd/io/digest.py. */
 std::string digest_of(const std::string& text, const std::vector<const Array*>& arrays) {
-  Sha256 total;
+  backend::Sha256 total;
   total.update(text);
   for (const Array* array : arrays) {
     std::string head = array->dtype + "[";

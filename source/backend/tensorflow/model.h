@@ -23,7 +23,7 @@ class Program {
 
  protected:
   /** Point the structure for the library to the texts. */
-  void set_info(uint32_t entries);
+  void set_info(uint32_t entries, int64_t chunk_edges = 0);
 
   std::string description_, probes_;  ///< JSON
 
@@ -37,11 +37,19 @@ std::shared_ptr<Program> open_program(const deepmd_source& source);
 /** The evaluation entry by edges of a frozen graph, of its content. */
 std::shared_ptr<Program> open_frozen(const std::string& content);
 
-/** The functions of a SavedModel, of the content of its saved_model.pb. */
+/** The functions of a SavedModel of DeePMD-kit, of the content of its saved_model.pb. */
 std::shared_ptr<Program> open_saved(const std::string& content);
 
+/** JSON beside the program of a SavedModel of this project. */
+struct SavedTexts {
+  std::string description, probes;
+};
+
+/** The evaluation entry by edges of a SavedModel of this project. */
+std::shared_ptr<Program> open_own_saved(const std::string& content, const SavedTexts& texts);
+
 /** Refuse a function or graph whose operators are not allowed; runs nothing. */
-void check_operators(std::string_view nodes_of, uint32_t field, bool functions);
+void check_operators(std::string_view nodes_of, uint32_t field);
 
 /** "TensorFlow 2.21.0 (CPU)" */
 const std::string& framework_name();

@@ -28,100 +28,46 @@ std::string content_of(const std::string& path) {
   return content;
 }
 
-const std::unordered_set<std::string_view>& allowed(bool functions) {
-  static const std::unordered_set<std::string_view> of_graphs = {
+/** Content of a file, empty if there is none. */
+std::string content_if_any(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return file ? std::string{std::istreambuf_iterator<char>(file), {}} : std::string();
+}
+
+/** The program of a SavedModel: ours have their description beside it. */
+std::shared_ptr<Program> saved_program(const std::string& path, const std::string& content) {
+  const std::string beside = path + "/assets.extra/";
+  const SavedTexts texts{content_if_any(beside + "metadata.json"),
+                         content_if_any(beside + "probes.json")};
+  return texts.description.empty() ? open_saved(content) : open_own_saved(content, texts);
+}
+
+/** Operators that compute and do nothing else; the list is that of Python. */
+const std::unordered_set<std::string_view>& allowed() {
+  static const std::unordered_set<std::string_view> names = {
 #include "allowed_operators.inc"
   };
-  // Of programs of JAX, and of functions that TensorFlow traced. Like those above they compute and
-  // do nothing else.
-  static const std::unordered_set<std::string_view> of_functions = [] {
-    std::unordered_set<std::string_view> all = of_graphs;
-    all.insert({"Assert",
-                "If",
-                "NoOp",
-                "PartitionedCall",
-                "StatefulPartitionedCall",
-                "StatelessIf",
-                "StatelessWhile",
-                "While",
-                "XlaCallModule",
-                "All",
-                "Any",
-                "ArgMax",
-                "ArgMin",
-                "Ceil",
-                "ClipByValue",
-                "Cumsum",
-                "Erf",
-                "GatherNd",
-                "LinSpace",
-                "MirrorPad",
-                "PadV2",
-                "PlaceholderWithDefault",
-                "PreventGradient",
-                "Relu",
-                "ReluGrad",
-                "Relu6",
-                "Roll",
-                "Round",
-                "ScatterNd",
-                "SegmentSum",
-                "Select",
-                "Sigmoid",
-                "SigmoidGrad",
-                "Softplus",
-                "SoftplusGrad",
-                "Elu",
-                "Sinh",
-                "Cosh",
-                "TensorScatterAdd",
-                "TensorScatterUpdate",
-                "Unique",
-                "UnsortedSegmentMax",
-                "UnsortedSegmentMin",
-                "Where",
-                "Xdivy",
-                "Xlogy",
-                "BatchMatMulV3",
-                "Cross",
-                "MatrixInverse",
-                "MatrixDeterminant",
-                "ReverseV2",
-                "SegmentMax",
-                "EnsureShape",
-                "BroadcastArgs",
-                "Empty",
-                "MatrixDiagV3",
-                "MatrixDiagPartV3",
-                "Floor",
-                "Mod",
-                "Rank",
-                "SquaredDifference",
-                "Silu",
-                "StopGradient",
-                "Atan2"});
-    return all;
-  }();
-  return functions ? of_functions : of_graphs;
+  return names;
 }
 
 }  // namespace
 
-void check_operators(std::string_view message, uint32_t field, bool functions) {
+void check_operators(std::string_view message, uint32_t field) {
   for (const std::string_view node : all_of(message, field)) {
     const std::string_view name = bytes_of(node, 2);
-    if (allowed(functions).count(name)) continue;
+    if (allowed().count(name)) continue;
     throw Failure("the program in the file uses the operator " + std::string(name) +
                   ", which no model needs and may do harm; freeze or convert the model again, or "
                   "do not open the file");
   }
 }
 
-void Program::set_info(uint32_t entries) {
+void Program::set_info(uint32_t entries, int64_t chunk_edges) {
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
   info_.entries = entries;
   info_.framework = framework_name().c_str();
+  info_.chunk_edges = chunk_edges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
 }
 
@@ -164,7 +110,7 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
          "give it its own suffix");
   }
   try {
-    return saved ? open_saved(content) : open_frozen(content);
+    return saved ? saved_program(path, content) : open_frozen(content);
   } catch (const Failure& failure) {
     throw Failure(path + ": " + failure.what());
   } catch (const std::bad_alloc&) {

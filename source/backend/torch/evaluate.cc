@@ -44,7 +44,7 @@ Threads::~Threads() {
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
   const c10::InferenceMode inference;
   const Threads threads(q.threads);
-  // Specialising for shapes takes longer than it saves, because they change with every call.
+  // Specializing for shapes takes longer than it saves, because they change with every call.
   const torch::jit::GraphOptimizerEnabledGuard generic(false);
   const auto put = [&](const at::Tensor& x) { return x.to(program.device); };
   c10::List<at::Tensor> slots;

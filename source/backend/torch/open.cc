@@ -15,6 +15,7 @@
 #include <cstring>
 #include <fstream>
 #include <istream>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -106,20 +107,40 @@ void add_tensors(const torch::jit::IValue& value, std::vector<at::Tensor>& tenso
   });
 }
 
+/** Whether elements of a tensor lie outside of its memory. */
+bool reaches_beyond(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return false;
+  if (tensor.storage().data() == nullptr) return true;
+  // Bytes as floating-point numbers, since products of what a file claims may be of any size.
+  double last = static_cast<double>(tensor.storage_offset());
+  if (last < 0) return true;
+  for (int64_t k = 0; k < tensor.dim(); ++k) {
+    if (tensor.stride(k) < 0) return true;
+    last += static_cast<double>(tensor.size(k) - 1) * static_cast<double>(tensor.stride(k));
+  }
+  const auto bytes = static_cast<double>(tensor.element_size());
+  return (last + 1) * bytes > static_cast<double>(tensor.storage().nbytes());
+}
+
 /**
- * Refuse tensors that are larger or smaller than their records.
+ * Refuse tensors that are larger or smaller than their records, or do not lie in them.
  *
  * torch takes the number of elements as it stands in the file, and would read what is behind the
  * record in memory.
  */
 void check_tensors(const torch::jit::Module& module, const std::vector<Record>& records) {
-  std::set<uint64_t> sizes = {0};
-  for (const Record& record : records) sizes.insert(record.size);
+  std::map<uint64_t, int64_t> left;  // records of a size that no memory was found for yet
+  for (const Record& record : records) ++left[record.size];
   std::vector<at::Tensor> tensors;
-  add_tensors(module._ivalue(), tensors);
+  const auto add = [&](const torch::jit::IValue& value) { add_tensors(value, tensors); };
+  add(module._ivalue());
+  visit_constants(module, add);
+  std::set<const void*> seen;
   for (const at::Tensor& tensor : tensors) {
     if (!tensor.defined() || !tensor.has_storage()) continue;
-    if (!sizes.count(tensor.storage().nbytes())) {
+    const uint64_t size = tensor.storage().nbytes();
+    const bool fresh = size > 0 && seen.insert(tensor.storage().data()).second;
+    if ((fresh && --left[size] < 0) || reaches_beyond(tensor)) {
       throw Failure(
           "the file is damaged: a tensor has another size than its record; copy or freeze "
           "it again");

@@ -3,6 +3,7 @@
  * others. */
 #include <torch/csrc/jit/api/compilation_unit.h>
 #include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <unordered_set>
@@ -28,31 +29,48 @@ const std::unordered_set<std::string>& allowed() {
                 "not open the file");
 }
 
-void check(const Block& block) {
-  for (const Node* node : block.nodes()) {
-    const std::string name = node->kind().toQualString();
-    if (!allowed().count(name)) refuse("the operator " + name);
-    if (node->kind() == c10::prim::CreateObject) {
-      const auto type = node->output()->type()->cast<c10::ClassType>();
-      // Objects of native classes have methods that are no operators.
-      if (!type || !type->name() ||
-          type->name()->qualifiedName().rfind("__torch__.torch.classes", 0) == 0) {
-        refuse("a native class");
-      }
+void check(const Node& node) {
+  const std::string name = node.kind().toQualString();
+  if (!allowed().count(name)) refuse("the operator " + name);
+  if (node.kind() == c10::prim::CreateObject) {
+    const auto type = node.output()->type()->cast<c10::ClassType>();
+    // Objects of native classes have methods that are no operators.
+    if (!type || !type->name() ||
+        type->name()->qualifiedName().rfind("__torch__.torch.classes", 0) == 0) {
+      refuse("a native class");
     }
-    for (const Block* inner : node->blocks()) check(*inner);
+  }
+}
+
+template <typename Visit>
+void visit_nodes(const Block& block, const Visit& visit) {
+  for (const Node* node : block.nodes()) {
+    visit(*node);
+    for (const Block* inner : node->blocks()) visit_nodes(*inner, visit);
+  }
+}
+
+/** Call a function with each node of a program. */
+template <typename Visit>
+void visit_nodes(const torch::jit::Module& module, const Visit& visit) {
+  for (torch::jit::Function* function : module._ivalue()->compilation_unit()->get_functions()) {
+    if (!function->isGraphFunction()) refuse("a native function");
+    torch::jit::GraphFunction& program = torch::jit::toGraphFunction(*function);
+    program.ensure_defined();
+    visit_nodes(*program.graph()->block(), visit);
   }
 }
 
 }  // namespace
 
-void check_operators(const torch::jit::Module& module) {
-  for (torch::jit::Function* function : module._ivalue()->compilation_unit()->get_functions()) {
-    if (!function->isGraphFunction()) refuse("a native function");
-    torch::jit::GraphFunction& program = torch::jit::toGraphFunction(*function);
-    program.ensure_defined();
-    check(*program.graph()->block());
-  }
+void check_operators(const torch::jit::Module& module) { visit_nodes(module, check); }
+
+void visit_constants(const torch::jit::Module& module,
+                     const std::function<void(const torch::jit::IValue&)>& visit) {
+  visit_nodes(module, [&](const Node& node) {
+    if (node.kind() != c10::prim::Constant) return;
+    if (const auto value = torch::jit::toIValue(node.output())) visit(*value);
+  });
 }
 
 }  // namespace deepmd::torch_backend

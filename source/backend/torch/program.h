@@ -4,6 +4,8 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include <functional>
+
 #include "model.h"
 
 namespace deepmd::torch_backend {
@@ -19,6 +21,10 @@ struct Program {
 
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
 void check_operators(const torch::jit::Module& module);
+
+/** Call a function with each constant of a program. */
+void visit_constants(const torch::jit::Module& module,
+                     const std::function<void(const torch::jit::IValue&)>& visit);
 
 /** Fill the description: of our own files, which hold it, or of files of DeePMD-kit. */
 void describe_own(Program& program, const std::string& metadata);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-// A backend without a framework, so that neighbours, chunks and forces can be tested alone.
+// A backend without a framework, so that neighbors, chunks and forces can be tested alone.
 //
 // A model file is text, "name number ..." line by line, see Model. With c = 1 + 0.3 (t_i + t_j),
 // phi(r) = c (1 - r²/rcut²)³ and q_i = sum_j phi(r_ij), outputs are
@@ -8,7 +8,7 @@
 //   dipole  sum_j phi(r_ij) d_ij
 //   count   number of neighbors; a mean over atoms
 // With "spin s" (s: Angstrom per unit, of type 0; type 1 has none) the energy also has, per atom i,
-// |S_i|² and S_i·S_j of all neighbours j with |r_ij + s (S_j - S_i)| <= rcut.
+// |S_i|² and S_i·S_j of all neighbors j with |r_ij + s (S_j - S_i)| <= rcut.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -313,7 +313,7 @@ void evaluate_table(const Model& model, const Table& r, const deepmd_extended_re
         r2 += vec.back() * vec.back();
       }
       // Positions of images are rounded: distances that are equal may come in either order.
-      if (r2 < before - 1e-9) throw std::runtime_error("neighbours are not sorted by distance");
+      if (r2 < before - 1e-9) throw std::runtime_error("neighbors are not sorted by distance");
       before = r2;
       all.push_back(static_cast<int64_t>(i.size()));
       i.push_back(c);

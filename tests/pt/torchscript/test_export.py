@@ -2,6 +2,7 @@
 """TorchScript files against NumPy: all three entries, all kinds of frames, and the archive."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -14,12 +15,14 @@ from deepmd.dpmodel.batch import Batch  # noqa: E402
 from deepmd.dpmodel.model import Model, build_model, prepare  # noqa: E402
 from deepmd.dpmodel.neighbors import batch_edges, reference_edges  # noqa: E402
 from deepmd.io import load_model  # noqa: E402
+from deepmd.io.archive import packed, read_archive  # noqa: E402
 from deepmd.np.evaluator import NumPyEvaluator  # noqa: E402
 from deepmd.pt.evaluator import TorchEvaluator  # noqa: E402
 from deepmd.pt.files import open_model  # noqa: E402
 from deepmd.pt.torchscript.export import (  # noqa: E402
     ENTRY_VERSION,
     build_program,
+    open_program,
     read_pth,
     trace_core,
     write_pth,
@@ -317,7 +320,7 @@ def test_the_archive_holds_the_neutral_model(kind, tmp_path):
         read_pth(torn)
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
         archive.writestr("other/data.pkl", b"")
-    with pytest.raises(ModelFileError, match="no neutral model"):
+    with pytest.raises(ModelFileError, match="incomplete"):
         read_pth(tmp_path / "other.pth")
     with pytest.raises(ModelFileError, match="not found"):
         open_model(tmp_path / "none.pth")
@@ -333,6 +336,21 @@ def test_a_file_that_fails_its_probes_is_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_program_that_fails_names_its_file(tmp_path):
+    """Nothing but the arrays of a program is looked at when it is opened."""
+    path = tmp_path / "m.pth"
+    write_pth(path, model_file_dict(model(), section(), 0.5, "PyTorch"))
+    records = read_archive(path)
+    name = next(n for n in records if n.endswith("graph_module.py"))
+    whole = records[name]
+    records[name] = re.sub(rb"(torch\.view\(\w+, \[\w+, \w+), 3\]", rb"\1, 5]", whole)
+    assert records[name] != whole
+    path.write_bytes(packed(records, path).getvalue())
+    evaluator = open_program(path)
+    with pytest.raises(ModelFileError, match=r"m\.pth: its program cannot be evaluated"):
+        evaluator.evaluate(batch())
+
+
 def test_a_mean_over_atoms_leaves_out_excluded_types():
     fitting = {
         "type": "property",
@@ -344,7 +362,7 @@ def test_a_mean_over_atoms_leaves_out_excluded_types():
     }
     built = build_model(section() | {"fitting_net": fitting, "atom_exclude_types": [1]})
     program = build_program(built)
-    assert program.counted == [True, False]
+    assert program.contributing == [True, False]
     coord, cell, atype = frames(8, nf=3, virtual=(2,))
     atype[2, atype[2] >= 0] = 1  # no atom counts: the mean is 0, not 0/0
     keep = atype >= 0

@@ -8,11 +8,10 @@ torch = pytest.importorskip("torch")
 
 from golden.cases import inputs, manifest, path  # noqa: E402
 
-from deepmd.dpmodel.model import Model, build_model  # noqa: E402
+from deepmd.dpmodel.model import build_model  # noqa: E402
 from deepmd.infer import DeepPot  # noqa: E402
-from deepmd.io import load_model  # noqa: E402
 from deepmd.pt.torchscript.export import write_pth  # noqa: E402
-from deepmd.runtime.probes import make_probes, model_file_dict  # noqa: E402
+from deepmd.runtime.probes import model_file_dict  # noqa: E402
 from tests.pt.models import section  # noqa: E402
 from tests.pt.torchscript.test_export import close, extended, tensors  # noqa: E402
 
@@ -124,11 +123,8 @@ def test_forward_lower(written, virtual, periodic):
         for c in CASES
     ],
 )
-def test_numbers_of_deepmd_kit(case, reference, tmp_path):
-    data = load_model(path(case, "dp"))
-    data["probes"] = make_probes(Model.deserialize(data["model"]))
-    write_pth(tmp_path / "model.pth", data)
-    program = torch.jit.load(str(tmp_path / "model.pth"))
+def test_numbers_of_deepmd_kit(case, reference, converted):
+    program = torch.jit.load(str(converted(path(case, "dp"), ".pth")))
     with np.load(reference / case["npz"]) as stored:
         for name, info in case["sets"].items():
             given, nf, na = inputs(case, name), info["nframes"], info["natoms"]

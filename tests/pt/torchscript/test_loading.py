@@ -127,12 +127,16 @@ def test_arrays_beyond_their_memory_are_refused(shape, stride, offset):
         check_arrays([made])
 
 
-def test_an_empty_record_is_refused(tmp_path):
-    """PyTorch takes the size from the description of the array, and reads from address 0."""
+@pytest.mark.parametrize("folder", ["data/", "constants/"])
+@pytest.mark.parametrize("left", [0, 8])
+def test_a_record_too_short_for_its_array_is_refused(tmp_path, folder, left):
+    """PyTorch takes the size from the description of the array, and reads on, or from address 0."""
     path = tmp_path / "model.pth"
-    torch.jit.script(torch.nn.Linear(2, 3)).save(str(path))
+    made = torch.jit.trace(torch.nn.Linear(2, 3), torch.zeros(1, 2))
+    (torch.jit.freeze(made.eval()) if folder == "constants/" else made).save(str(path))
     records = dict(read_archive(path))
-    name = next(name for name in records if name.startswith("data/"))
-    records[name] = b""
-    with pytest.raises(ModelFileError, match="beyond its record"):
+    name = max((n for n in records if n.startswith(folder)), key=lambda n: len(records[n]))
+    assert len(records[name]) == 24
+    records[name] = records[name][:left]
+    with pytest.raises(ModelFileError, match="its record, which no model needs"):
         load_program(records, path, torch.device("cpu"))

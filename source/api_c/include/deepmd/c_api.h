@@ -44,10 +44,10 @@ typedef struct DP_DeepSpinModelDevi DP_DeepSpinModelDevi;
 typedef struct DP_DeepTensor DP_DeepTensor;
 typedef struct DP_DipoleChargeModifier DP_DipoleChargeModifier;
 
-/* ---- Neighbour list --------------------------------------------------------------------------
- * inum centres ilist[inum] with numneigh[inum] neighbours firstneigh[inum][...], indices of atoms
+/* ---- Neighbor list --------------------------------------------------------------------------
+ * inum centers ilist[inum] with numneigh[inum] neighbors firstneigh[inum][...], indices of atoms
  * (ghosts included); a full list: each pair from both ends. numneigh[k] and firstneigh[k] are those
- * of the centre ilist[k], not of atom k (LAMMPS has them by atom). The arrays are not copied and
+ * of the center ilist[k], not of atom k (LAMMPS has them by atom). The arrays are not copied and
  * must live as long as the handle. Of every entry only the bits of the mask are the index (default:
  * all). The mapping (n_all) names the local atom of every atom: models that pass messages need it
  * where periodic images are ghosts. The remaining arguments of DP_NewNlist_comm describe how ghosts
@@ -119,7 +119,7 @@ extern void DP_DeepPotSetChargeSpin(DP_DeepPot* dp, const double* charge_spin,
  * cell (nframes, 9, rows are the vectors); nframes is 1 where it is not an argument.
  * Atoms of type -1 are ignored and get zeros. fparam (nframes, dim_fparam), aparam (nframes,
  * natoms - nghost or natoms if IsAParamNAll, dim_aparam), charge_spin (nframes, dim_chg_spin).
- * With a neighbour list, coord holds the ghosts, cell is not used, and `ago` is the number of
+ * With a neighbor list, coord holds the ghosts, cell is not used, and `ago` is the number of
  * calls since the list was built anew (0: anew).
  * Version 2 takes parameters, version 3 charge and spin; f: arrays are float, energy is double. */
 extern void DP_DeepPotCompute(DP_DeepPot* dp, const int natoms, const double* coord,
@@ -287,7 +287,7 @@ extern void DP_DeepPotModelDeviComputeNListf3(
 
 /* ---- Potential with spins: DP_DeepSpin -------------------------------------------------------
  * As DP_DeepPot, with spin (nframes, natoms, 3) after coord and force_mag, minus the derivative by
- * the spins (nframes, natoms, 3), after force. A neighbour list must hold the atoms within
+ * the spins (nframes, natoms, 3), after force. A neighbor list must hold the atoms within
  * DP_DeepSpinGetReach [Angstrom] of the longest spin: more than the cutoff. */
 extern DP_DeepSpin* DP_NewDeepSpin(const char* model);
 extern DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank,
@@ -556,8 +556,8 @@ extern void DP_DeleteChar(const char* text);
 /* ---- Ours alone ------------------------------------------------------------------------------
  * DP_CheckProbes: whether models that this thread opens from now on evaluate the frames with known
  * results in their file and compare (default: 1); returns the old setting.
- * SelOverflow: how many centres so far had more neighbours within the cutoff than the model's
- * `sel` keeps; MostNeighbors: the largest number of neighbours so far. -1 for no model.
+ * SelOverflow: how many centers so far had more neighbors within the cutoff than the model's
+ * `sel` keeps; MostNeighbors: the largest number of neighbors so far. -1 for no model.
  * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
  * neighbors. */
 extern int DP_CheckProbes(int on);

@@ -38,9 +38,9 @@ class DeepBaseModel {
   /** Whether the energy of an atom depends on atoms beyond the cutoff, through its neighbors. */
   bool has_message_passing() const;
 
-  /** Centres so far that had more neighbours than the model keeps. */
+  /** Centers so far that had more neighbors than the model keeps. */
   long long sel_overflow() const;
-  /** The largest number of neighbours within the cutoff so far. */
+  /** The largest number of neighbors within the cutoff so far. */
   long long most_neighbors() const;
 
  protected:

@@ -23,7 +23,7 @@ namespace deepmd {
  *     are ignored and get zeros
  * @param box (nframes, 9) [Å], rows are the cell vectors; empty: an open system
  * @param nghost number of ghosts among the atoms: the last ones
- * @param lmp_list neighbours; `box` is then not used, and ghosts get the forces that belong to them
+ * @param lmp_list neighbors; `box` is then not used, and ghosts get the forces that belong to them
  * @param ago calls since the list changed; lists are read at every call, so that it does not matter
  * @param fparam (nframes, dim_fparam) or (dim_fparam); empty: the model's default
  * @param aparam (nframes, nloc, dim_aparam), (nloc, dim_aparam) or (dim_aparam)

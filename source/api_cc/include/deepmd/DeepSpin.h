@@ -14,9 +14,9 @@ namespace deepmd {
  * Arguments are those of DeepPot, with spin (nframes, natoms, 3) after coord, in the unit of
  * training, and force_mag (nframes, natoms, 3), minus the derivative of the energy by the spins,
  * after force. Spins of types that carry none do not matter. With a list, spin holds those of the
- * ghosts, too, ghosts get the force_mag that belongs to them, and the list must hold neighbours up
+ * ghosts, too, ghosts get the force_mag that belongs to them, and the list must hold neighbors up
  * to reach(the longest spin). Virials are those of a cell that is deformed while spins stay as they
- * are. Neighbours beyond `sel` are left out without being counted by sel_overflow.
+ * are. Neighbors beyond `sel` are left out without being counted by sel_overflow.
  */
 class DeepSpin : public DeepBaseModel {
  public:
@@ -28,7 +28,7 @@ class DeepSpin : public DeepBaseModel {
             const std::string& file_content = "");
 
   std::vector<bool> get_use_spin() const;  ///< (ntypes) whether atoms of the type carry spins
-  /** How far neighbours matter [Å] where spins have up to this length; beyond cutoff(). */
+  /** How far neighbors matter [Å] where spins have up to this length; beyond cutoff(). */
   double reach(double longest_spin) const;
   int dim_chg_spin() const;
   void set_charge_spin(const std::vector<double>& charge_spin);

@@ -27,7 +27,7 @@ struct Session;
  * @param atype (natoms)
  * @param box (9) [Å], rows are the cell vectors; empty: an open system
  * @param nghost number of ghosts among the atoms: the last ones
- * @param inlist neighbours; `box` is then not used
+ * @param inlist neighbors; `box` is then not used
  *
  * All throw deepmd_exception.
  */

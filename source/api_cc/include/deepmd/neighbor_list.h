@@ -6,18 +6,18 @@
 namespace deepmd {
 
 /**
- * A neighbour list made elsewhere, by a molecular dynamics code for example.
+ * A neighbor list made elsewhere, by a molecular dynamics code for example.
  *
  * A full list: each pair is listed at both atoms. Pairs may lie beyond the cutoff. The arrays
  * belong to the caller and must live while the list is used.
  *
- * Row k is that of the centre ilist[k]. Programs that index numneigh and firstneigh by atom, as
- * LAMMPS does, must pass them by row: the two differ as soon as an atom is no centre.
+ * Row k is that of the center ilist[k]. Programs that index numneigh and firstneigh by atom, as
+ * LAMMPS does, must pass them by row: the two differ as soon as an atom is no center.
  */
 struct InputNlist {
-  int inum;          ///< number of centres
-  int* ilist;        ///< (inum) atoms that are centres
-  int* numneigh;     ///< (inum) numbers of their neighbours
+  int inum;          ///< number of centers
+  int* ilist;        ///< (inum) atoms that are centers
+  int* numneigh;     ///< (inum) numbers of their neighbors
   int** firstneigh;  ///< (inum) arrays of atom indices, ghosts included
   /// How ghosts are sent between ranks, in nswap exchanges; all zero for one rank.
   int nswap;
@@ -28,7 +28,7 @@ struct InputNlist {
   int* sendproc;
   int* recvproc;
   void* world;             ///< pointer to the MPI communicator
-  int mask = 0xFFFFFFFF;   ///< bits of an entry that are the index of the neighbour
+  int mask = 0xFFFFFFFF;   ///< bits of an entry that are the index of the neighbor
   int* mapping = nullptr;  ///< (n_all) local atom of every atom, or null
   int nprocs = 1;          ///< ranks that share the system
 
@@ -60,13 +60,13 @@ struct InputNlist {
 };
 
 /**
- * Let `to` point to the rows of `from`, one row of neighbours per centre 0, 1, ...
+ * Let `to` point to the rows of `from`, one row of neighbors per center 0, 1, ...
  *
  * The arrays of `to` must have room: ilist, numneigh and firstneigh of from.size() entries.
  */
 void convert_nlist(InputNlist& to, std::vector<std::vector<int>>& from);
 
-/** The largest number of neighbours of a centre. */
+/** The largest number of neighbors of a center. */
 int max_numneigh(const InputNlist& list);
 
 }  // namespace deepmd

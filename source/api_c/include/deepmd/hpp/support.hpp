@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** Neighbour lists, errors, and what the classes of deepmd.hpp share. */
+/** Neighbor lists, errors, and what the classes of deepmd.hpp share. */
 #pragma once
 
 #include <algorithm>
@@ -252,7 +252,7 @@ struct Functions<float> {
 
 }  // namespace detail
 
-/** A neighbour list made elsewhere; the arrays belong to the caller. */
+/** A neighbor list made elsewhere; the arrays belong to the caller. */
 struct InputNlist {
   InputNlist() : InputNlist(0, nullptr, nullptr, nullptr) {}
 
@@ -278,9 +278,9 @@ struct InputNlist {
   void set_mask(int mask) { DP_NlistSetMask(nl, mask); }
   void set_mapping(int* mapping) { DP_NlistSetMapping(nl, mapping); }
 
-  int inum;          ///< number of centres
-  int* ilist;        ///< (inum) atoms that are centres
-  int* numneigh;     ///< (inum) numbers of their neighbours
+  int inum;          ///< number of centers
+  int* ilist;        ///< (inum) atoms that are centers
+  int* numneigh;     ///< (inum) numbers of their neighbors
   int** firstneigh;  ///< (inum) arrays of atom indices
   DP_Nlist* nl;      ///< the handle
 
@@ -288,7 +288,7 @@ struct InputNlist {
   std::shared_ptr<DP_Nlist> owner_;
 };
 
-/** Let `to`, whose arrays have room for from.size() centres, point to the rows of `from`. */
+/** Let `to`, whose arrays have room for from.size() centers, point to the rows of `from`. */
 inline void convert_nlist(InputNlist& to, std::vector<std::vector<int>>& from) {
   const int inum = static_cast<int>(from.size());
   for (int i = 0; i < inum; ++i) {

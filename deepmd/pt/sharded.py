@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Optimizer whose states are divided among the ranks (ZeRO, stage 1).
+
+Rajbhandari et al., SC20. Every rank keeps the moments of its share of the parameters, takes their step,
+and gets the other parameters from their owners.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from deepmd.pt.distributed import TorchDistributed
+
+Tensor = torch.Tensor
+
+
+class ShardedOptimizer:
+    """Optimizer of the parameters that this rank owns; the others follow.
+
+    Parameters
+    ----------
+    params : sequence of Tensor
+        The same ones in the same order on every rank.
+    make : function
+        Gives the ``torch.optim`` optimizer of some parameters.
+    ranks : TorchDistributed
+    """
+
+    def __init__(
+        self, params: Sequence[Tensor], make: Callable[[list[Tensor]], Any], ranks: TorchDistributed
+    ) -> None:
+        self._params, self._ranks = list(params), ranks
+        sizes = [0] * ranks.size
+        self._owner: dict[Tensor, int] = {}
+        for p in sorted(params, key=lambda p: -p.numel()):  # the largest first, to the emptiest
+            owner = sizes.index(min(sizes))
+            self._owner[p], sizes[owner] = owner, sizes[owner] + p.numel()
+        self._own = make([p for p in params if self.owns(p)])
+
+    def owns(self, p: Tensor) -> bool:
+        """Whether a parameter belongs to this rank."""
+        return self._owner[p] == self._ranks.rank
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of the own parameters."""
+        return self._own.param_groups
+
+    @property
+    def state(self) -> Any:
+        """States of the own parameters."""
+        return self._own.state
+
+    def step(self) -> None:
+        """Take the step of the own parameters, and exchange them."""
+        self._own.step()
+        with torch.no_grad():
+            for p, new in zip(self._params, self._whole(self._params), strict=True):
+                if not self.owns(p):
+                    p.copy_(new)
+
+    def _whole(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Return the owners' values of tensors like the parameters, on every rank."""
+        # The others add zeros, which changes no number.
+        pairs = zip(self._params, values, strict=True)
+        return self._ranks.add_up(
+            [v.detach() if self.owns(p) else torch.zeros_like(v) for p, v in pairs]
+        )
+
+    def states(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Return the states of all parameters, of no use for steps; called on every rank."""
+        kinds = ("step", "exp_avg", "exp_avg_sq")
+
+        def values(kind: str) -> list[Tensor]:
+            own = [self.state.get(p) or {} for p in self._params]
+            empty = [torch.zeros(()) if kind == "step" else p.detach() for p in self._params]
+            return [s.get(kind, e).to(e.device) for s, e in zip(own, empty, strict=True)]
+
+        whole = [self._whole(values(kind)) for kind in kinds]
+        out = {
+            p: dict(zip(kinds, s, strict=True))
+            for p, s in zip(self._params, zip(*whole, strict=True), strict=True)
+        }
+        return {p: s for p, s in out.items() if s["step"] > 0}

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""From the input to what a training does beside its steps."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deepmd.dpmodel.model import Model
+from deepmd.runtime.evaluator import Evaluator
+from deepmd.train.average import Average, ema_prefix
+from deepmd.train.checkpoints import CheckpointStore
+from deepmd.train.extras import Extra
+from deepmd.train.full_validation import AverageValidation, FullValidation
+from deepmd.train.trainer import Trainer
+
+
+def make_extras(
+    config: Mapping[str, Any], trainer: Trainer, evaluator: Callable[[Model], Evaluator] = Evaluator
+) -> list[Extra]:
+    """Return what a checked input asks for, in the order in which it acts after a step."""
+    training, validating = config["training"], config["validating"]
+    store, out = trainer.store, []
+    average = None
+    if training["enable_ema"]:
+        kept = training["ema_ckpt_keep"]
+        own = CheckpointStore(
+            ema_prefix(store.prefix),
+            store.suffix,
+            store.write,
+            keep=store.keep if kept is None else kept,
+            folder=None if store.folder == store.prefix.parent else store.folder,
+            parts=store.parts,
+            pointer=False,
+        )
+        average = Average(trainer.stepper, list(trainer.tasks), training["ema_decay"], own)
+        out.append(average)
+    common: dict[str, Any] = {
+        "evaluator": evaluator,
+        "spin": any(task.model.has_spin() for task in trainer.tasks.values()),
+    }
+    steps, stop = trainer.numb_steps, training.get("early_stop")
+    if validating["full_validation"]:
+        out.append(FullValidation(validating, steps, store, early_stop=stop, **common))
+        stop = None  # these errors decide
+    if average is not None and validating["ema_full_validation"]:
+        common |= {"early_stop": stop, "models": average.models}
+        out.append(AverageValidation(validating, steps, store, **common))
+    return out
