@@ -37,7 +37,10 @@ template <class T, int R>
 inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t ldc, int64_t columns,
                  bool add) {
   constexpr int64_t w = kLanes<T>;
-  Vec<T> s[R][2] = {};
+  // All loops over the rows are unrolled, or the sums would not stay in registers.
+  Vec<T> s[R][2];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) s[i][0] = s[i][1] = Vec<T>{};
   for (int64_t p = 0; p < k; ++p, b += 2 * w) {
     const Vec<T> b0 = load<T>(b), b1 = load<T>(b + w);
 #pragma GCC unroll 16
@@ -47,16 +50,29 @@ inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t l
       s[i][1] += x * b1;
     }
   }
-  for (int i = 0; i < R; ++i, c += ldc) {
-    if (columns == 2 * w) {
-      store<T>(c, add ? s[i][0] + load<T>(c) : s[i][0]);
-      store<T>(c + w, add ? s[i][1] + load<T>(c + w) : s[i][1]);
-      continue;
+  if (columns == 2 * w) {
+    if (add) {
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) {
+        s[i][0] += load<T>(c + i * ldc);
+        s[i][1] += load<T>(c + i * ldc + w);
+      }
     }
-    T row[2 * w];
-    store<T>(row, s[i][0]);
-    store<T>(row + w, s[i][1]);
-    for (int64_t q = 0; q < columns; ++q) c[q] = add ? c[q] + row[q] : row[q];
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      store<T>(c + i * ldc, s[i][0]);
+      store<T>(c + i * ldc + w, s[i][1]);
+    }
+    return;
+  }
+  T rows[R][2 * w];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+    store<T>(rows[i], s[i][0]);
+    store<T>(rows[i] + w, s[i][1]);
+  }
+  for (int i = 0; i < R; ++i, c += ldc) {
+    for (int64_t q = 0; q < columns; ++q) c[q] = add ? c[q] + rows[i][q] : rows[i][q];
   }
 }
 

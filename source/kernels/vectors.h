@@ -11,7 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
+// Other values can be given, to try the layouts of other processors.
+#if defined(DEEPMD_VECTOR_BYTES)
+#elif defined(__AVX512F__)
 #define DEEPMD_VECTOR_BYTES 64
 #define DEEPMD_TILE_ROWS 12
 #elif defined(__AVX2__)

@@ -13,6 +13,10 @@ constexpr double kRadialScale = 0.2;
 
 /** Whether neighbors beyond the cutoff matter, of members of hybrids. */
 bool reads_beyond_cutoff(const Node& node) {
+  if (node.integer("attn_layer", 0) > 0 && node.text("type") != "se_atten_v2" &&
+      !node.flag("smooth_type_embedding", false)) {
+    return true;
+  }
   const bool mean = !node.flag("set_davg_zero", false);
   const bool excludes = node.has("exclude_types") && node["exclude_types"].size() > 0;
   if (mean && excludes) return true;
