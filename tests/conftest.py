@@ -84,6 +84,7 @@ def _quick_options() -> dict[str, Any]:
 def compile_quickly() -> None:
     """Let XLA compile without most of its optimizations."""
     import jax
+    import optax  # noqa: F401  (its functions are not to be compiled with options of their own)
 
     options = _quick_options()
     jax.config.update("jax_disable_most_optimizations", True)

@@ -18,7 +18,8 @@ def make_extras(
 ) -> list[Extra]:
     """Return what a checked input asks for, in the order in which it acts after a step."""
     training, validating = config["training"], config["validating"]
-    store, out = trainer.store, []
+    store = trainer.store
+    out: list[Extra] = []
     average = None
     if training["enable_ema"]:
         kept = training["ema_ckpt_keep"]

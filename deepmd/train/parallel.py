@@ -84,7 +84,8 @@ def _arrays(model: Model) -> Iterator[tuple[str, Any]]:
 def share_widths(ranks: Distributed, make: Callable[[], dict[str, list[int]]]) -> dict[str, Any]:
     """Return the widths of neighbor tables that the first process finds, on all of them."""
     made = make() if ranks.writes else {}
-    _, arrays = ranks.broadcast(**{k: np.array(v, dtype=np.int64) for k, v in made.items()})
+    mine: dict[str, Any] = {k: np.array(v, dtype=np.int64) for k, v in made.items()}
+    _, arrays = ranks.broadcast("", **mine)
     return made if ranks.size == 1 else {k: v.tolist() for k, v in arrays.items()}
 
 

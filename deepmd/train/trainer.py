@@ -192,9 +192,11 @@ class Trainer:
             if self.ranks.exchanged:
                 share = 100.0 * self.ranks.exchanged / clock.seconds()
                 log.info("exchange between processes: %.0f %% of the time", share)
+        if self.step == self.numb_steps:  # a signal in the last step interrupts nothing
+            ended = None
         if ended is None:
             log.info("Trained model has been saved to: %s", path)
-        return Run(self.step, path, ended if self.step < self.numb_steps else None)
+        return Run(self.step, path, ended)
 
     def _agree(self, stop: StopRequest, name: str) -> Signals | None:
         """Return the signal that any of the processes got; look at overflow, too.

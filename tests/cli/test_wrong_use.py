@@ -134,7 +134,11 @@ INPUTS = [
     ("training/numb_epoch", 2, 'training: "numb_steps" and "numb_epoch" exclude each other'),
     ("training/numb_steps", None, "training: the length of the training is missing"),
     ("training/training_data/systems", None, 'training/training_data: required key "systems"'),
-    ("validating/full_validation", True, "validating/full_validation: known but not built yet"),
+    (
+        "validating/full_validation",
+        True,
+        "validating/full_validation: needs training/validation_data",
+    ),
     ("model/type_map", None, "model: no type_map"),
 ]
 
@@ -173,9 +177,9 @@ def test_restart_without_checkpoint(fails, write, good):
     assert "model.ckpt: there is no such checkpoint" in text
 
 
-def test_finetuning_is_not_built(fails, write, good):
-    text = fails("train", write("in.json", good), "--finetune", "x.pt")
-    assert text == "dp: fine-tuning: known but not built yet"
+def test_fine_tuning_of_nothing(fails, write, good):
+    text = fails("--dp", "train", write("in.json", good), "--finetune", "x.pt")
+    assert text == "dp: x.pt: model file not found"
 
 
 # -- model files ----------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ def test_unwritable_folder_is_one_line(work, monkeypatch):
     def refuse(path, checkpoint):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(trainer.store, "_write", refuse)
+    monkeypatch.setattr(trainer.store, "write", refuse)
     with pytest.raises(InputError, match=r"model.ckpt-1.dp: cannot be written: Permission denied"):
         trainer.run()
 

@@ -85,7 +85,7 @@ def test_the_first_error_is_the_one_that_is_shown(work, monkeypatch):
     def full(path, checkpoint):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(trainer.store, "_write", full)
+    monkeypatch.setattr(trainer.store, "write", full)
     failing(monkeypatch, Dataset, "next", 4, DataError("gone"))
     with pytest.raises(DataError, match="gone"):
         trainer.run()

@@ -224,7 +224,8 @@ def _to_frame(
     every = [k.replace("/first.", "/", 1) for k in flat if "/first." in k]
     state, rest = {}, {k: _plain(v) for k, v in flat.items()}
     numbers: dict[tuple[str, ...], int] = {}
-    names, aliases = [], {}
+    names: list[str] = []
+    aliases: dict[str, int] = {}
     several = len({name.partition("/")[0] for name in every}) > 1
     for name in every:
         task, _, path = name.partition("/")

@@ -106,14 +106,16 @@ def _add_tables(data: dict[str, Any], state: Mapping[str, Any], prefix: str) -> 
 
 def _tables(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the dictionary of the tables of one descriptor; empty without any."""
-    values, infos = [], []
+    values: list[np.ndarray] = []
+    infos: list[np.ndarray] = []
     while f"{prefix}compress_data.{len(values)}" in state:
         number = len(values)
         value = _numpy(state[f"{prefix}compress_data.{number}"])
         values.append(value if value.size else np.zeros((0, 0)))
         infos.append(_numpy(state[f"{prefix}compress_info.{number}"]).astype(np.float64))
     types = state.get(f"{prefix}type_embd_data")
-    mixed, arrays = types is not None, {}
+    mixed = types is not None
+    arrays: dict[str, Any] = {}
     if any(v.size for v in values):
         arrays = {"compress_data": values, "compress_info": infos}
     if types is not None and types.numel():

@@ -125,14 +125,14 @@ def read_foreign(records: Mapping[str, bytes]) -> dict[str, Any]:
     with constructing(state):
         model = model_of_state(section, state)
     backbone = "backbone_model." if "backbone_model" in root.attributes else ""
-    nearest = state.get(f"{backbone}min_nbor_dist")
-    known = nearest is not None and nearest.numel() == 1 and float(nearest) > 0
+    stored = state.get(f"{backbone}min_nbor_dist")
+    min_dist = float(stored) if stored is not None and stored.numel() == 1 else 0.0
     return {
         "software": "deepmd-kit",
         "backend": "PyTorch",
         "model": model.serialize(),
         "model_def_script": section,
-        "@variables": {"min_nbor_dist": np.asarray(float(nearest))} if known else {},
+        "@variables": {"min_nbor_dist": np.asarray(min_dist)} if min_dist > 0 else {},
     }
 
 
