@@ -14,6 +14,7 @@ from deepmd.dpmodel.model import Model
 from deepmd.entrypoints.commands import check_choices
 from deepmd.infer.queries import model_size, observed_types
 from deepmd.io.files import branch_params, models_of
+from deepmd.schema.multi_task import RANDOM
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ def show(*, INPUT: str, ATTRIBUTES: list[str], **_: Any) -> None:
                     "only models of several branches have this", where="dp show model-branch"
                 )
             log.info(
-                "Available model branches are %s, where 'RANDOM' means a new random fitting net",
-                [*models, "RANDOM"],
+                "Available model branches are %s, where '%s' means a new random fitting net",
+                [*models, RANDOM],
+                RANDOM,
             )
             continue
         for branch, model in models.items():

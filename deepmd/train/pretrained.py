@@ -24,12 +24,10 @@ from deepmd.dpmodel.type_map import TypeChange
 from deepmd.io.files import SINGLE, branch_params, models_of
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.schema.check import normalize_model
+from deepmd.schema.multi_task import RANDOM
 from deepmd.train.checkpoints import read_newest
 
 log = logging.getLogger(__name__)
-
-#: Name of no branch: the fitting starts from initial values.
-RANDOM = "RANDOM"
 
 
 def read_pretrained(backend: Any, suffix: str, given: str) -> tuple[Checkpoint, Path]:
