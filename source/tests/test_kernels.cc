@@ -92,7 +92,7 @@ TYPED_TEST(Kernels, ActivationsHaveTheirSlopes) {
   constexpr int64_t width = 5;
   const double step = 1e-5;
   for (const auto* kernels : all_of(T())) {
-    const int64_t ld = 2 * kernels->lanes;
+    const int64_t ld = (width + kernels->lanes - 1) / kernels->lanes * kernels->lanes;
     for (int32_t kind = DEEPMD_LINEAR; kind <= DEEPMD_SILUT; ++kind) {
       typename Traits<T>::Layer layer{kind, 0, 1.5, width, nullptr, nullptr};
       std::vector<T> z(static_cast<size_t>(4 * ld), T(0)), y = z, slope = z, x = z;
