@@ -127,6 +127,19 @@ def _unknown(path: Path) -> InputError:
     )
 
 
+def single_model(tree: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the dictionary of the only model in the tree of a file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file holds several branches, or none.
+    """
+    if "model" not in tree:
+        raise ModelFileError("holds no single model", where=path, fix="freeze one branch")
+    return tree["model"]
+
+
 def models_of(tree: Mapping[str, Any]) -> dict[str, dict]:
     """Return the model dictionaries of a stored tree by task."""
     return dict(tree["models"]) if "models" in tree else {SINGLE: tree["model"]}

@@ -125,16 +125,9 @@ def prepare(
         start = read_start(backend, suffix, init_model, restart, init_frz_model, finetune)
         given, start = from_pretrained(given, start, finetune, use_pretrain_script, model_branch)
     config = normalize(given, file=INPUT)
-    training = config["training"]
-    store = CheckpointStore(
-        training["save_ckpt"],
-        suffix,
-        backend.write_checkpoint,
-        folder=training.get("save_dir"),
-        parts=backend.checkpoint_parts,
-    )
+    store = _store(config["training"], backend, suffix)
     if folder is not None:
-        folder.claim(store, [output, training.get("disp_file", "lcurve.out")])
+        folder.claim(store, [output, config["training"].get("disp_file", "lcurve.out")])
     if start is None:
         read = functools.partial(read_start, backend, suffix)
         start = shared_start(
@@ -146,6 +139,17 @@ def prepare(
     if ranks.writes:
         _write_texts(folder, trainer, texts, start, INPUT)
     return trainer
+
+
+def _store(training: Mapping[str, Any], backend: Any, suffix: str) -> CheckpointStore:
+    """Return the checkpoints that a section ``training`` names."""
+    return CheckpointStore(
+        training["save_ckpt"],
+        suffix,
+        backend.write_checkpoint,
+        folder=training.get("save_dir"),
+        parts=backend.checkpoint_parts,
+    )
 
 
 def make_trainer(

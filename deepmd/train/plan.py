@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmd.base.errors import DataError, InputError, ModelFileError
+from deepmd.base.errors import DataError, InputError
 from deepmd.data.dataset import count_observed
 from deepmd.data.neighbor_stat import drop_close_pairs, model_selections, update_sel
 from deepmd.data.sampler import read_blocks
@@ -21,7 +21,7 @@ from deepmd.data.system import System
 from deepmd.dpmodel.loss import Loss
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.spin_section import spin_settings
-from deepmd.io.files import SINGLE, branch_params
+from deepmd.io.files import SINGLE, branch_params, single_model
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.schema.descriptor import Selection
 from deepmd.schema.multi_task import resolved
@@ -215,10 +215,9 @@ def read_start(
     from deepmd.backend.backend import Backend
 
     tree = Backend.detect_backend_by_model(init_frz_model)().serialize_hook(init_frz_model)
-    if "model" not in tree:
-        raise ModelFileError("holds no single model", where=init_frz_model, fix="freeze one branch")
+    model = Model.deserialize(single_model(tree, init_frz_model))
     log.info("Read %s.", init_frz_model)
-    model, section = Model.deserialize(tree["model"]), tree.get("model_def_script") or {}
+    section = tree.get("model_def_script") or {}
     return Start(Checkpoint({SINGLE: model}, section), Path(init_frz_model))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dargs import Argument
 
-from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
     LinearAtomicModel,
@@ -21,6 +21,7 @@ from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
 from deepmd.dpmodel.type_map import change_type_map
+from deepmd.io.files import single_model
 from deepmd.schema.common import INFO, POSITIVE, option, required, unset
 from deepmd.schema.descriptor import SEL_OF_ALL
 from deepmd.schema.registry import model_args
@@ -173,9 +174,7 @@ def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
             fix='make it one of the "models" of a model of type "linear_ener"',
         )
     tree = backend_of(path).serialize_hook(existing_model(path))
-    if "model" not in tree:
-        raise ModelFileError("holds no single model", where=path, fix="freeze one branch")
-    model = Model.deserialize(tree["model"])
+    model = Model.deserialize(single_model(tree, path))
     unknown = [name for name in type_map if name not in model.get_type_map()]
     if unknown or model.has_spin():
         what = f"does not know the types {', '.join(unknown)}" if unknown else "has spins"
