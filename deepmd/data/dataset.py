@@ -87,9 +87,7 @@ class Dataset:
             return self.load(system_index, frames)
         return self.systems[system_index].load(frames, self.labels)
 
-    def _correct(
-        self, system: int, frames: Sequence[int] | np.ndarray, batch: Batch
-    ) -> None:
+    def _correct(self, system: int, frames: Sequence[int] | np.ndarray, batch: Batch) -> None:
         """Subtract the terms of the correction from the labels, in place."""
         if self.correction is None:
             return

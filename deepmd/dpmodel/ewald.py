@@ -101,9 +101,7 @@ class EwaldRecp:
             structure = with_charge @ waves[2].T
             energies = weight * np.abs(structure) ** 2
             energy += float(energies.sum())
-            by_fraction += _slopes(
-                n, integers, with_charge, waves[2], weight * np.conj(structure)
-            )
+            by_fraction += _slopes(n, integers, with_charge, waves[2], weight * np.conj(structure))
             # A strain changes the volume, and m² in the weight.
             factor = 2.0 * energies * (1.0 / np.where(m2, m2, 1.0) + (np.pi / self.beta) ** 2)
             strain += np.einsum("bc,bcx,bcy->xy", factor, m, m)

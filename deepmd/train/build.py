@@ -19,6 +19,7 @@ from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
@@ -136,9 +137,7 @@ def make_tasks(
     if rate != config["learning_rate"]:
         log.info("start_lr is %g for %d processes (scale_by_worker)", rate["start_lr"], ranks.size)
     for k, branch in enumerate(branches(config)):
-        model = build_model(branch.model)
-        if plan.continued is not None:  # whatever became of the file that it was read from
-            model.modifier = model_of(plan.continued, branch.name).modifier
+        model = _build(branch, plan.continued)
         correction = correction_of(model, evaluator)
         loss = build_loss(branch.loss, rate["start_lr"], model)
         labels = [*loss.label_requirements(), *parameter_labels(model)]
@@ -161,6 +160,15 @@ def make_tasks(
         share(models, config["model"])
         set_case_embeddings(models)
     return tasks
+
+
+def _build(branch: Branch, continued: Checkpoint | None) -> Model:
+    """Build a model; one that is continued keeps its modifier, whatever became of the file of it."""
+    if continued is None:
+        return build_model(branch.model)
+    model = build_model({k: v for k, v in branch.model.items() if k != "modifier"})
+    model.modifier = model_of(continued, branch.name).modifier
+    return model
 
 
 def _scan(task: Task, where: str) -> None:

@@ -20,7 +20,6 @@ from deepmd.dpmodel.model.modifier import FrameEnergy, Modifier, Response, respo
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.io.files import single_model
 from deepmd.schema.common import POSITIVE
 from deepmd.schema.settings import setting
 
@@ -53,9 +52,7 @@ class DipoleChargeModifier(Modifier):
     )
     sys_charge_map: list[float] = setting(..., "Charges of the atoms, e, one per type.")
     ewald_beta: float = setting(0.4, "Splitting of the Ewald sum, 1/Å.", rule=POSITIVE)
-    ewald_h: float = setting(
-        1.0, "Spacing of the grid of the Ewald sum, Å.", rule=POSITIVE
-    )
+    ewald_h: float = setting(1.0, "Spacing of the grid of the Ewald sum, Å.", rule=POSITIVE)
 
     def build(self) -> None:
         """Begin without a dipole model."""
@@ -65,7 +62,11 @@ class DipoleChargeModifier(Modifier):
 
     @classmethod
     def for_model(
-        cls, section: dict[str, Any], type_map: Sequence[str], where: str
+        cls,
+        section: dict[str, Any],
+        type_map: Sequence[str],
+        where: str,
+        read: Callable[[str], Model],
     ) -> "DipoleChargeModifier":
         """Build the modifier of a checked section, with the dipole model of its file.
 
@@ -74,13 +75,8 @@ class DipoleChargeModifier(Modifier):
         InputError
             If the file holds no dipole model, or charges are missing.
         """
-        # A file of any backend: they know this package, not the other way round.
-        from deepmd.backend.detect import backend_of, existing_model
-
         made = cls(**section)
-        path = made.model_name
-        tree = backend_of(path).serialize_hook(existing_model(path))
-        made.dipole = Model.deserialize(single_model(tree, path))
+        made.dipole = read(made.model_name)
         made.adopt(type_map, where)
         return made
 

@@ -59,8 +59,17 @@ class Modifier(Registered):
     keys = modifier_args
 
     @classmethod
-    def for_model(cls, section: dict[str, Any], type_map: Sequence[str], where: str) -> "Modifier":
-        """Build the modifier of a checked section, ``where`` in the input, for a model's types."""
+    def for_model(
+        cls,
+        section: dict[str, Any],
+        type_map: Sequence[str],
+        where: str,
+        read: Callable[[str], "Model"],
+    ) -> "Modifier":
+        """Build the modifier of a checked section for a model's types.
+
+        ``where`` is the section's path in the input; ``read`` returns the model of a file.
+        """
         return cls(**section)
 
     def adopt(self, type_map: Sequence[str], where: str | None = None) -> None:
