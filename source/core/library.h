@@ -31,10 +31,11 @@ class BackendModel {
   void evaluate(const deepmd_extended_request& request) const;
 
  private:
-  void open(const std::string& path, const OpenOptions& options);
+  void open(const std::string& path, const OpenOptions& options, Opener opener);
+  void close();
   void read(const deepmd_info& from, const std::string& path);
 
-  const deepmd_backend_functions functions_;
+  deepmd_backend_functions functions_{};
   deepmd_backend_model* model_ = nullptr;
   Info info_;
   std::vector<Probe> probes_;
