@@ -17,10 +17,10 @@ from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import Level, of_derivatives
 from deepmd.infer.batch_size import AutoBatchSize
+from deepmd.infer.engine import open_native
 from deepmd.infer.frames import PARAMETERS, check_batch, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
-from deepmd.np.engine import check_engine, open_native
 from deepmd.runtime.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
@@ -425,12 +425,11 @@ def _reopened(kind: type[DeepEval], source: Any, options: Mapping[str, Any]) -> 
 
 
 def _open(model_file: str | os.PathLike[str], head: str | None, engine: str) -> Evaluator:
-    check_engine(engine)
     try:
         path = existing_model(os.fspath(model_file))
     except TypeError:
         raise InputError(f"{type(model_file).__name__} given, a path was expected") from None
-    found = None if engine == "framework" else open_native(path, head, engine)
+    found = open_native(path, head, engine)
     return backend_of(path).deep_eval(path, head=head) if found is None else found
 
 

@@ -17,36 +17,14 @@ from typing import Any
 import numpy as np
 
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.base.files import hdf5_bytes
 from deepmd.base.native import load
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import prepare
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
-from deepmd.io.files import load_model
 from deepmd.np.evaluator import NumPyEvaluator
 
-#: Who evaluates a model: the engine where it knows all parts, the engine or an error, never it.
-ENGINES = ("auto", "native", "framework")
-#: Files that it opens.
-SUFFIXES = (".dp",)
 _PREFIX = "DeePMD-kit Error: "
-_CONVERT = "convert the model to .dp: dp convert-backend"
-
-
-def check_engine(engine: str) -> str:
-    """Return the name of an engine.
-
-    Raises
-    ------
-    InputError
-        If it is none of :data:`ENGINES`.
-    """
-    if engine not in ENGINES:
-        raise InputError(f'"{engine}" is unknown', where="engine", fix=f"give {_listed(ENGINES)}")
-    return engine
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 class _Frames(ctypes.Structure):
@@ -82,6 +60,8 @@ def _library() -> Any:
     library.DP_OpenModel.argtypes = [
         ctypes.c_char_p,
         ctypes.c_char_p,
+        ctypes.c_int64,
+        ctypes.c_char_p,
         ctypes.c_int32,
         ctypes.POINTER(ctypes.c_void_p),
     ]
@@ -102,12 +82,19 @@ def _text(message: bytes) -> str:
     return message.decode(errors="replace").removeprefix(_PREFIX)
 
 
+def is_installed() -> bool:
+    """Whether the C++ library is there."""
+    return _library() is not None
+
+
 class NativeModel:
     """A model file that the native engine has opened.
 
     Parameters
     ----------
     path : path
+    content : bytes, optional
+        Of a file of this name; otherwise it is read.
 
     Raises
     ------
@@ -117,7 +104,7 @@ class NativeModel:
         If the file is damaged or does not give the results of its probes.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
         library = _library()
         if library is None:
             raise NotAvailableError(
@@ -126,7 +113,9 @@ class NativeModel:
                 fix='"make native" builds it; engine="framework" does without',
             )
         handle = ctypes.c_void_p()
-        wrong = library.DP_OpenModel(os.fsencode(path), b"native", 1, ctypes.byref(handle))
+        wrong = library.DP_OpenModel(
+            os.fsencode(path), content, len(content or b""), b"native", 1, ctypes.byref(handle)
+        )
         if wrong is not None:
             unknown = b"not known to the native engine" in wrong or b"backend plugin" in wrong
             raise (NotAvailableError if unknown else ModelFileError)(_text(wrong))
@@ -172,12 +161,15 @@ class NativeEvaluator(NumPyEvaluator):
     Attributes
     ----------
     native : NativeModel or None
-        None in a copy that was pickled.
+        None: everything is evaluated with NumPy.
     """
 
     native: NativeModel | None = None
     #: A frame more or less makes no difference to it: it has no program and little memory.
     batch_atoms = 1 << 16
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened_again, (super().__reduce__(), self.native is not None)
 
     @property
     def finds_edges(self) -> bool:  # type: ignore[override]
@@ -236,6 +228,19 @@ class NativeEvaluator(NumPyEvaluator):
         return super().hessian(batch)
 
 
+def _opened_again(parts: tuple[Any, ...], is_native: bool) -> NativeEvaluator:
+    """Return the evaluator that was pickled."""
+    from deepmd.io import dp  # takes time to load
+
+    rebuilt, arguments = parts
+    made = rebuilt(*arguments)
+    if is_native:
+        tree = {"model": made.model.serialize()}
+        content = hdf5_bytes(lambda handle: dp.write_tree(handle, tree))
+        made.native = NativeModel("model in memory.dp", content)
+    return made
+
+
 def _inputs(batch: Batch) -> dict[str, np.ndarray | None]:
     """Arrays of a batch as the library takes them."""
 
@@ -262,49 +267,3 @@ def _check_cells(batch: Batch, rcut: float) -> None:
         if cell is not None:
             check_cell(cell)
         check_crowding(batch.coord[ends[k] : ends[k + 1]], cell, rcut)
-
-
-def open_native(
-    path: str | os.PathLike[str], head: str | None = None, engine: str = "auto"
-) -> NumPyEvaluator | None:
-    """Open a model file with the native engine.
-
-    Parameters
-    ----------
-    path : path
-    head : str, optional
-        Task of a checkpoint with several.
-    engine : str
-        ``auto`` or ``native``, see :data:`ENGINES`.
-
-    Returns
-    -------
-    NumPyEvaluator or None
-        With ``auto``: of NumPy where a neutral file has parts that the engine does not know; None
-        for other files that are not evaluated natively.
-
-    Raises
-    ------
-    NotAvailableError
-        If ``engine`` is ``native``, which is not installed or does not know the model.
-    ModelFileError
-        If the file is damaged.
-    """
-    if not os.fspath(path).lower().endswith(SUFFIXES):
-        if engine == "native":
-            raise NotAvailableError(
-                "the native engine does not open files of this kind", where=path, fix=_CONVERT
-            )
-        return None
-    if _library() is None and engine == "auto":
-        return None
-    tree = load_model(path)
-    try:
-        native = NativeModel(path)
-    except (NotAvailableError, ModelFileError):
-        if engine == "native":
-            raise
-        return NumPyEvaluator.of_tree(tree, path, head)
-    made = NativeEvaluator.of_tree(tree, path, head)
-    made.native = native
-    return made

@@ -75,15 +75,18 @@ struct DP_Results {
 /**
  * Open a model as deepmd::core::Model::open does.
  *
+ * @param content of the file (size bytes), or null to read the path
  * @param engine "auto", "native" or "framework"
  * @param[out] model to be closed with DP_CloseModel
  * @return null, or a message of what is wrong, valid until this thread calls again
  */
-const char* DP_OpenModel(const char* path, const char* engine, int32_t check_probes, void** model) {
+const char* DP_OpenModel(const char* path, const char* content, int64_t size, const char* engine,
+                         int32_t check_probes, void** model) {
   *model = nullptr;
   return message_of([&] {
     deepmd::core::OpenOptions options;
     options.engine = engine;
+    if (content) options.content.assign(content, static_cast<size_t>(size));
     options.check_probes = check_probes != 0;
     auto opened = std::make_unique<Opened>();
     opened->model = deepmd::core::Model::open(path, options);

@@ -12,6 +12,9 @@ namespace {
 
 using nlohmann::json;
 
+/** Some 40 atoms of a liquid: matrix products are still near their full speed. */
+constexpr int64_t kLeastEdges = 1 << 12;
+
 /** A message with bytes of a file, which may be anything, as plain text. */
 std::string readable(std::string text) {
   for (char& c : text) {
@@ -139,6 +142,7 @@ void Program::read(Contents contents) {
   info_.description = description_.c_str();
   info_.entries = DEEPMD_EDGES;
   info_.framework = engine_name();
+  info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
 }
 
