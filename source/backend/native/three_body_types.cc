@@ -77,7 +77,7 @@ void SeE3Types<T>::read_strip(const Node& node, const Rows& types) {
       if (stored.empty()) {
         row = outputs(network, {both(types, a, b)}).front();
       } else {
-        const double* from = stored.data() + (a * kinds + b) * ng_;
+        const auto from = stored.begin() + (a * kinds + b) * ng_;
         row.assign(from, from + ng_);
       }
       gates_.emplace_back(row.begin(), row.end());
