@@ -37,6 +37,8 @@ class Evaluator:
         Smallest distance of the training data [Å].
     max_edges : int
         Largest number of edges, and of atoms, evaluated at a time.
+    finds_edges : bool
+        Whether batches without edges are taken.
     interleave : bool
         Whether chunks should be alike, see :func:`deepmd.runtime.chunks.partition`.
     """
@@ -47,6 +49,7 @@ class Evaluator:
     #: Atoms in one call that keep the device busy without exhausting its memory.
     batch_atoms = 1024
     max_edges = EDGES_PER_CHUNK
+    finds_edges = False
     interleave = False
 
     def __init__(
