@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "model.h"
+#include "pickle.h"
 
 namespace deepmd::torch_backend {
 namespace {
@@ -208,7 +209,8 @@ void check_text(const std::string& name, std::string text) {
       throw Damage("runs a program of its own when it is read (__setstate__)");
     }
   }
-  if (ends_with(name, ".pkl")) {
+  if (ends_with(name, "pkl")) {  // ".debug_pkl", too, which is read when a program fails
+    if (const char* fault = pickle_fault(text)) throw Damage(std::string("has a pickle ") + fault);
     std::replace(text.begin(), text.end(), '\n', '.');  // between a module's name and a class's
     if (text.find("torch.classes") != std::string::npos) {
       throw Damage("holds objects of native classes (torch.classes)");
@@ -224,7 +226,7 @@ std::vector<Record> read_records(std::istream& stream, const std::string& path, 
     Source source(stream);
     records = contents(source);
     for (const Record& r : records) {
-      const bool text = ends_with(r.name, ".py") || ends_with(r.name, ".pkl");
+      const bool text = ends_with(r.name, ".py") || ends_with(r.name, "pkl");
       std::string content;
       if (text || r.compressed) {
         // Names begin with the folder that an archive has everything in.
