@@ -54,4 +54,4 @@ def check_pickle(data: bytes, name: str) -> None:
         elif code == _STOP:
             return
         at += size
-    raise ModelFileError(f"{name} is cut off", fix=AGAIN)
+    raise ModelFileError(f"is incomplete: {name} is cut off", fix=AGAIN)
