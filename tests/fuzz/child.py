@@ -87,11 +87,11 @@ class Original:
         except InputError as error:
             text = str(error)
             clean = "\n" not in text and len(text) < 1000
-            if potential is not None:  # a model of other types, for example
-                return ("edited" if clean and edited else "raised"), text
             stem = str(path.with_suffix(""))  # a message may name another file of a checkpoint
-            clean = clean and (stem if path.suffix == ".meta" else str(path)) in text
-            return ("refused" if clean else "raised"), text
+            if clean and (stem if path.suffix == ".meta" else str(path)) in text:
+                return "refused", text
+            # A model of other types, for example.
+            return ("edited" if clean and edited and potential is not None else "raised"), text
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
             return "raised", f"{type(error).__name__}: {error}"[:500]
         same = set(values) == set(self.values) and all(

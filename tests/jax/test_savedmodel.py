@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Folders ``.savedmodel``: written, checked, opened, damaged; functions as DeePMD-kit calls them."""
 
+import re
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -208,6 +210,21 @@ def test_programs_that_do_more_than_compute_are_refused(tmp_path):
     node.attr["module"].s = b"..xla_ffi_python_cpu_callback.."
     with pytest.raises(ModelFileError, match="callbacks of XLA"):
         check_operators([node])
+
+
+def test_a_program_that_fails_names_its_folder(folder, tmp_path, monkeypatch):
+    path = tmp_path / "theirs.savedmodel"
+    shutil.copytree(folder, path)
+    (path / MODEL).unlink()
+    potential, batch = DeepPot(path), make_batch(1, 9, aparam=2)
+    failing = tf.errors.InvalidArgumentError(None, None, "placeholders\nand more")
+    for error, words in (
+        (failing, "cannot be evaluated (placeholders)"),
+        (ModelFileError("x"), "x"),
+    ):
+        monkeypatch.setattr(potential.evaluator.functions, "function", mock.Mock(side_effect=error))
+        with pytest.raises(ModelFileError, match=rf"theirs\.savedmodel: .*{re.escape(words)}"):
+            potential.eval(batch.coord, batch.cell, batch.atype, aparam=batch.aparam)
 
 
 @pytest.fixture
