@@ -133,33 +133,6 @@ def correction_of(
     return lambda batch: model.modifier.terms(batch, made.respond)  # type: ignore[union-attr]
 
 
-def set_statistics(
-    model: Model,
-    data: Dataset,
-    *,
-    nbatch: int = 10,
-    stat_file: StatFile | None = None,
-    protect: float = 0.01,
-) -> None:
-    """Set the statistics and the bias of a new model from its training data.
-
-    Parameters
-    ----------
-    model : Model
-        Changed in place.
-    data : Dataset
-    nbatch : int
-        Batches per system; the same ones on every backend.
-    stat_file : StatFile, optional
-        Read where it has an entry, completed where it has none.
-    protect : float
-        Smallest deviation of parameters of frames and atoms.
-    """
-    sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
-    model.atomic_model.compute_statistics(sample)
-    set_biases(model, sample)
-
-
 def set_biases(model: Model, sample: Sample) -> None:
     """Set the bias of every output of a new model, in place."""
     for k, variable in enumerate(model.output_def().get_data().values()):

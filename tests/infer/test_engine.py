@@ -82,7 +82,10 @@ def test_inner_results_come_from_numpy():
         found, want = (getattr(m, one)(coord, None, types) for m in (model, reference))
         np.testing.assert_array_equal(found, want)
     np.testing.assert_array_equal(
-        *(m.evaluate(coord, None, types, derivatives=["hessian"])["hessian"] for m in (model, reference))
+        *(
+            m.evaluate(coord, None, types, derivatives=["hessian"])["hessian"]
+            for m in (model, reference)
+        )
     )
 
 
@@ -120,9 +123,7 @@ def test_copies_are_evaluated_natively(tmp_path):
     again = pickle.loads(pickle.dumps(DeepPot.from_evaluator(model.evaluator)))
     assert again.evaluator.native is not None
     coord = np.random.default_rng(0).uniform(0, 4, (1, 4, 3))
-    np.testing.assert_array_equal(
-        *(m.eval(coord, None, [0, 0, 1, 1])[1] for m in (model, again))
-    )
+    np.testing.assert_array_equal(*(m.eval(coord, None, [0, 0, 1, 1])[1] for m in (model, again)))
 
 
 def test_wrong_use(tmp_path):
