@@ -48,6 +48,7 @@ deepmd.utils.data_system.process_systems
 deepmd.utils.data_system.prob_sys_size_ext
 deepmd.utils.path.DPOSPath
 deepmd.infer.model_devi.make_model_devi
+deepmd.infer.deep_population
 deepmd.lmp.get_env
 deepmd.pt.entrypoints.main
 deepmd.pt.loss
