@@ -13,12 +13,14 @@ from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
+from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.muon import muon_optimizer
 from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
@@ -55,7 +57,7 @@ class TorchTrainStep(TrainStep):
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
-        self._optimizer = _adam(self._params, optimizer, options)
+        self._optimizer = _optimizer(self._params, optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
@@ -142,7 +144,8 @@ class TorchTrainStep(TrainStep):
                 counts.append(int(held["step"]))
                 out[f"{task}/count.{name}"] = np.array(counts[-1])
                 out[f"{task}/first.{name}"] = held["exp_avg"].cpu().numpy().copy()
-                out[f"{task}/second.{name}"] = held["exp_avg_sq"].cpu().numpy().copy()
+                if "exp_avg_sq" in held:
+                    out[f"{task}/second.{name}"] = held["exp_avg_sq"].cpu().numpy().copy()
             if len(set(counts)) <= 1:  # always, unless tasks share parameters
                 out = {k: v for k, v in out.items() if not k.startswith(f"{task}/count.")}
                 out[f"{task}/count"] = np.array(counts[0] if counts else 0)
@@ -170,8 +173,10 @@ class TorchTrainStep(TrainStep):
                 self._optimizer.state[p] = {
                     "step": torch.tensor(float(count), dtype=torch.float32, device=p.device),
                     "exp_avg": torch.tensor(state[f"{task}/first.{name}"]).to(p),
-                    "exp_avg_sq": torch.tensor(state[f"{task}/second.{name}"]).to(p),
                 }
+                if f"{task}/second.{name}" in state:
+                    second = torch.tensor(state[f"{task}/second.{name}"])
+                    self._optimizer.state[p]["exp_avg_sq"] = second.to(p)
 
     def model(self, task: str) -> Model:
         return to_neutral(self.lifted[task])
@@ -186,12 +191,21 @@ class TorchTrainStep(TrainStep):
         return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
 
 
-def _adam(
+def _optimizer(
     params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any], options: StepOptions
 ) -> Any:
     """Return the optimizer of all parameters, a shared one once."""
-    settings = adam_settings(section)
     every = list({id(p): p for part in params.values() for p in part.values()}.values())
+    muon = muon_of(section)
+    if muon is not None:
+        if options.zero_stage:
+            raise NotAvailableError(
+                f"states of {section['type']} are not divided among processes",
+                where="training/zero_stage",
+                fix="set it to 0, or use Adam or AdamW",
+            )
+        return muon_optimizer(muon, every or [torch.nn.Parameter(torch.zeros(1))])
+    settings = adam_settings(section)
     kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
 
     def make(some: list[Tensor]) -> Any:
