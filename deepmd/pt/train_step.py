@@ -2,7 +2,7 @@
 """The training step of the PyTorch backend."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class TorchTrainStep(TrainStep):
         self._names = {t: m.input_names() for t, m in models.items()}
         self._optimizer = _optimizer(self._params, optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
+        self._divides = self.gathers and self._optimizer.divides_gradients
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
         # Gradients of steps that wait for further ones, and the number of these steps.
@@ -80,7 +81,10 @@ class TorchTrainStep(TrainStep):
         return inputs.only(self._names[task]).map(move), labels_of(batch).map(move)
 
     def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, Tensor]]:
-        """Return the figures of a batch and the gradient of every parameter."""
+        """Return the figures of a batch and the gradient of every parameter.
+
+        Where gradients are divided among the ranks, it is the part of this rank.
+        """
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
         if self._options.compile:
@@ -95,7 +99,7 @@ class TorchTrainStep(TrainStep):
             found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
             grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
         ranks = self._options.ranks
-        if isinstance(ranks, TorchDistributed):
+        if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)
         return _metrics(total, figures), dict(zip(params, grads, strict=True))
 
@@ -103,6 +107,9 @@ class TorchTrainStep(TrainStep):
         """Take one optimizer step, or wait for more; nothing in here waits for the device."""
         metrics, by_name = self.gradients(task, batch, lr)
         grads = {self._params[task][name]: g for name, g in by_name.items()}
+        del by_name
+        if self._divides:
+            grads = self._optimizer.add_up(grads)
         if self._options.accumulate > 1:
             for p, g in grads.items():
                 self._waiting[p] = self._waiting[p] + g if p in self._waiting else g
@@ -111,7 +118,8 @@ class TorchTrainStep(TrainStep):
                 return metrics
             grads, self._waiting, self._waited = self._waiting, {}, 0
         if self._options.gradient_max_norm is not None:
-            _clip(list(grads.values()), self._options.gradient_max_norm)
+            total = self._options.ranks.total if self._divides else None
+            _clip(list(grads.values()), self._options.gradient_max_norm, total)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
             for p in group["params"]:
@@ -135,6 +143,9 @@ class TorchTrainStep(TrainStep):
     def state(self) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
         whole = self._optimizer.states() if self.gathers else self._optimizer.state
+        waiting = self._waiting
+        if self._divides and self._waited:
+            waiting = self._optimizer.gathered(waiting)
         for task, params in self._params.items():
             counts = []
             for name, p in params.items():
@@ -152,8 +163,8 @@ class TorchTrainStep(TrainStep):
             if self._waited:
                 out[f"{task}/waited"] = np.array(self._waited)
                 for name, p in params.items():
-                    if p in self._waiting:
-                        out[f"{task}/waiting.{name}"] = self._waiting[p].cpu().numpy().copy()
+                    if p in waiting:
+                        out[f"{task}/waiting.{name}"] = waiting[p].cpu().numpy().copy()
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -161,7 +172,8 @@ class TorchTrainStep(TrainStep):
         for task, params in self._params.items():
             self._waited = int(state.get(f"{task}/waited", 0))
             for name, p in params.items():
-                if f"{task}/waiting.{name}" in state:
+                mine = not self._divides or self._optimizer.owns(p)
+                if mine and f"{task}/waiting.{name}" in state:
                     self._waiting[p] = torch.tensor(state[f"{task}/waiting.{name}"]).to(p)
                 if self.gathers and not self._optimizer.owns(p):
                     continue
@@ -219,23 +231,29 @@ def _optimizer(
             fused=True,
         )
 
-    if options.zero_stage > 1:
-        raise NotAvailableError(
-            "gradients and parameters are not divided among processes yet",
-            where="training/zero_stage",
-            fix="use 1, which divides the states of the optimizer",
-        )
     if options.zero_stage and isinstance(options.ranks, TorchDistributed):
-        return ShardedOptimizer(every, make, options.ranks)
+        divides = options.zero_stage > 1
+        return ShardedOptimizer(every, make, options.ranks, divides_gradients=divides)
     return make(every)
 
 
-def _clip(grads: list[Tensor], max_norm: float) -> None:
-    """Scale gradients in place so that their global norm is at most ``max_norm``."""
-    if not grads:
+def _clip(
+    grads: list[Tensor], max_norm: float, total: Callable[[Tensor], Tensor] | None = None
+) -> None:
+    """Scale gradients in place so that their global norm is at most ``max_norm``.
+
+    ``total`` adds up a tensor over the ranks, where each has a share of the gradients.
+    """
+    if not grads and total is None:
         return
-    norms = torch.stack([torch.linalg.vector_norm(g.double()) for g in grads])
-    factor = torch.clamp(max_norm / (torch.linalg.vector_norm(norms) + 1e-6), max=1.0)
+    norms = [torch.linalg.vector_norm(g.double()) for g in grads]
+    norm = (
+        torch.linalg.vector_norm(torch.stack(norms))
+        if norms
+        else torch.zeros((), dtype=torch.float64)
+    )
+    norm = norm if total is None else total(norm * norm).sqrt()
+    factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     for g in grads:
         g.mul_(factor.to(g.dtype))
 
