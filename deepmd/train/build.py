@@ -136,6 +136,8 @@ def make_tasks(
     rate = scaled_rate(config["learning_rate"], ranks)
     if rate != config["learning_rate"]:
         log.info("start_lr is %g for %d processes (scale_by_worker)", rate["start_lr"], ranks.size)
+    elif ranks.size > 1 and rate.get("scale_by_worker", "none") != "none":
+        log.info("learning_rate/scale_by_worker has no effect with this backend")
     for k, branch in enumerate(branches(config)):
         model = _build(branch, plan.continued)
         correction = correction_of(model, evaluator)
