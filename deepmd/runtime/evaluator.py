@@ -3,12 +3,14 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
+from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.io.files import (
     SINGLE,
@@ -143,8 +145,12 @@ class Evaluator:
         """Return the function that evaluates a chunk.
 
         Its results are those of :meth:`Model.forward_edges`, or of :meth:`Model.atomic` where no
-        derivatives are wanted.
+        derivatives are wanted. Models with parts that only one framework can evaluate are left to
+        it.
         """
+        other = only_evaluator(self.model)
+        if other is not None:
+            return other(self.model).chunk_function(derivatives, extra)
 
         def forward(inputs: Inputs) -> dict[str, Any]:
             if derivatives:
@@ -157,6 +163,16 @@ class Evaluator:
         """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
         inputs = prepare(batch, self.model.packings(), self.overflow)
         return np.asarray(frame_hessian(self.model, inputs))
+
+
+def only_evaluator(model: Model) -> Any:
+    """Return the evaluator of the framework that a part of a model is written for, or None."""
+    for node in modules(model):
+        place = getattr(node, "evaluated_by", None)
+        if place is not None:
+            module, _, name = place.partition(":")
+            return getattr(import_module(module), name)
+    return None
 
 
 def _rebuilt(
