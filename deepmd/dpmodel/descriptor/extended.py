@@ -60,8 +60,7 @@ def extend(atoms: Atoms, tables: list[Any], packing: Packing) -> Extended:
     zeros = space.broadcast_to(ops.like(np.zeros((1, 3)), vec), (n, 3))
     numbers = space.astype(ops.row_numbers(atoms.atype), space.int64)
     parts = [
-        ghost_numbers(table, limit, n)
-        for table, limit in zip(tables, packing.sel, strict=True)
+        ghost_numbers(table, limit, n) for table, limit in zip(tables, packing.sel, strict=True)
     ]
     return Extended(
         space.concat([zeros, vec], axis=0),

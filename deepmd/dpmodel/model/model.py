@@ -465,7 +465,9 @@ class Model(Module):
         with constructing(data):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
-            return cls(AtomicModel.deserialize(data))
+            atomic = AtomicModel.deserialize(data)  # which may have loaded a plugin
+            known = cls is Model and data.get("type") in cls.registry
+            return cls.registry.get(data["type"])(atomic) if known else cls(atomic)
 
 
 def with_terms(out: dict[str, Any], terms: Mapping[str, Any] | None) -> dict[str, Any]:

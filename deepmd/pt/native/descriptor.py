@@ -5,9 +5,11 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepmd.base.errors import InputError
+from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Descriptor, DescriptorOutput
 from deepmd.dpmodel.descriptor.extended import ExtendedDescriptor
 from deepmd.dpmodel.statistics import Sample
@@ -30,9 +32,7 @@ class BaseDescriptor:
     """
 
     @classmethod
-    def register(
-        cls, key: str, *, override: bool = False
-    ) -> Callable[[type[Any]], type[Any]]:
+    def register(cls, key: str, *, override: bool = False) -> Callable[[type[Any]], type[Any]]:
         """Return a class decorator that files a descriptor under ``key``."""
 
         def decorate(code: type[Any]) -> type[Any]:
@@ -163,6 +163,11 @@ class NativeDescriptor(NativeNode, ExtendedDescriptor):
     def extended(self, coord: Any, atype: Any, nlist: Any, mapping: Any) -> DescriptorOutput:
         """Evaluate the module; see :class:`ExtendedDescriptor`."""
         module = self.running_module(coord)
+        if nlist.shape[0] == 0:  # which code of others need not foresee
+            none = [
+                ops.like(np.zeros((0, *s)), coord) for s in ((self.dim_out,), (self.dim_embed, 3))
+            ]
+            return DescriptorOutput(none[0], none[1] if self.dim_embed else None)
         given = [to_torch(x)[None] for x in (coord, atype, nlist, mapping)]
         if self._facts["sorted"]:
             given[2] = by_distance(given[0], given[2])

@@ -138,7 +138,7 @@ class NativeNode(Module):
             if given != here or not isinstance(found, (list, tuple)) or len(found) != len(here):
                 raise ModelFileError(
                     f"the arrays of {self.serial.type} are not those that its class has here",
-                    fix="install the version of the plugin that wrote the file",
+                    fix=f"install {data.get('@plugin', 'the version of the plugin')}, which wrote it",
                 )
             for one, old in zip(found, getattr(self, name), strict=True):
                 if np.shape(one) != np.shape(old):
