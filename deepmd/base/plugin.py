@@ -81,6 +81,10 @@ def file_under(
     table[key] = component
 
 
+#: All there are, for the list of what plugins provide.
+_registries: "list[Registry]" = []
+
+
 class Registry:
     """Components of one kind by name.
 
@@ -93,6 +97,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._by_name: dict[str, Any] = {}
+        _registries.append(self)
 
     def register(self, *names: str, override: bool = False) -> Callable[[Any], Any]:
         """Return a decorator that files its object under ``names``; the first is the main one.
@@ -244,3 +249,19 @@ def installed_plugins() -> list[tuple[str, str, str, str]]:
         for group in groups
         for p in metadata.entry_points(group=group)
     ]
+
+
+def failure_of(group: str, name: str) -> str | None:
+    """Return why a plugin could not be loaded, or None."""
+    return _failed.get(f"{group} {name}")
+
+
+def components_of_plugins() -> dict[str, list[str]]:
+    """Return the components that plugins have registered, ``descriptor "x"``, by distribution."""
+    found: dict[str, list[str]] = {}
+    for registry in _registries:
+        for name, component in registry.items():
+            origin = origin_of(component) if hasattr(component, "__module__") else None
+            if origin is not None:
+                found.setdefault(origin, []).append(f'{registry.kind} "{name}"')
+    return found
