@@ -134,7 +134,9 @@ def correction_of(
 
 
 def set_biases(model: Model, sample: Sample) -> None:
-    """Set the bias of every output of a new model, in place."""
+    """Set the bias of every output of a new model, in place, unless it fits its own."""
+    if getattr(model.atomic_model, "has_own_bias", False):
+        return
     for k, variable in enumerate(model.output_def().get_data().values()):
         set_bias(model, k, variable, sample)
 
