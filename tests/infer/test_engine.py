@@ -13,7 +13,7 @@ from golden import cases
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.infer.engine import open_native
-from deepmd.np.engine import NativeEvaluator, is_installed
+from deepmd.np.engine import COMPONENTS, NativeEvaluator, is_installed
 
 FILES = Path(__file__).parents[1] / "golden" / "ours" / "v2" / "models"
 #: Parts that the engine leaves to others.
@@ -60,6 +60,15 @@ def test_all_kinds_of_files(path):
             np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 * scale)
 
 
+def test_components_that_are_named():
+    """The list that the documentation shows is that of the files above."""
+    descriptors = COMPONENTS["descriptors"]
+    known = {p.stem for p in FILES.glob("*.dp")} - set(UNKNOWN)
+    assert descriptors <= known and not descriptors & set(UNKNOWN)
+    assert COMPONENTS["fittings"] >= {"dipole", "polar", "dos", "property"}
+    assert {"zbl", "linear_ener"} <= known and {"zbl", "linear"} <= COMPONENTS["models"]
+
+
 def test_no_framework_is_loaded():
     """A .pth file and a .pb file are evaluated without PyTorch and TensorFlow."""
     script = """
@@ -82,7 +91,10 @@ def test_inner_results_come_from_numpy():
         found, want = (getattr(m, one)(coord, None, types) for m in (model, reference))
         np.testing.assert_array_equal(found, want)
     np.testing.assert_array_equal(
-        *(m.evaluate(coord, None, types, derivatives=["hessian"])["hessian"] for m in (model, reference))
+        *(
+            m.evaluate(coord, None, types, derivatives=["hessian"])["hessian"]
+            for m in (model, reference)
+        )
     )
 
 
@@ -120,9 +132,7 @@ def test_copies_are_evaluated_natively(tmp_path):
     again = pickle.loads(pickle.dumps(DeepPot.from_evaluator(model.evaluator)))
     assert again.evaluator.native is not None
     coord = np.random.default_rng(0).uniform(0, 4, (1, 4, 3))
-    np.testing.assert_array_equal(
-        *(m.eval(coord, None, [0, 0, 1, 1])[1] for m in (model, again))
-    )
+    np.testing.assert_array_equal(*(m.eval(coord, None, [0, 0, 1, 1])[1] for m in (model, again)))
 
 
 def test_wrong_use(tmp_path):
