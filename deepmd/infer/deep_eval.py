@@ -271,6 +271,8 @@ class DeepEval(Queries):
 
     def _hessian_rows(self, batch: Batch, widest: int) -> np.ndarray:
         """Second derivatives (n_atoms, 9 widest): three rows of the matrix for each atom."""
+        if self.evaluator.model.modifier is not None:
+            raise NotAvailableError("second derivatives are not built for models with a modifier")
         out, ends = np.zeros((batch.n_atoms, 9 * widest)), batch.offsets()
         for k, n in enumerate(batch.natoms):
             hessian = self.evaluator.hessian(batch.frames(k, k + 1))

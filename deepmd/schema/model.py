@@ -19,7 +19,7 @@ from deepmd.schema.common import (
     unset,
 )
 from deepmd.schema.descriptor import descriptor_variant, is_pairs
-from deepmd.schema.registry import fitting_args, model_args
+from deepmd.schema.registry import fitting_args, model_args, modifier_args
 
 
 def common_model_arguments() -> list[Argument]:
@@ -90,10 +90,17 @@ def _pair_table_arguments() -> list[Argument]:
 def _section_arguments() -> list[Argument]:
     docs = {
         "type_embedding": "Type embedding of the whole model (TensorFlow).",
-        "modifier": "Correction of the output.",
         "compress": "Written by the compression (TensorFlow).",
     }
-    return [*(unset(name, dict, doc) for name, doc in docs.items()), _spin_argument()]
+    modifier = Argument(
+        "modifier",
+        dict,
+        [],
+        [modifier_args.variant()],
+        optional=True,
+        doc="Energy of whole frames that is added: the model is trained on labels less this energy.",
+    )
+    return [*(unset(name, dict, doc) for name, doc in docs.items()), modifier, _spin_argument()]
 
 
 def _spin_argument() -> Argument:

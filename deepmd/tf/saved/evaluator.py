@@ -123,8 +123,12 @@ class FunctionEvaluator(Evaluator):
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
+        modified: bool = True,
     ) -> dict[str, np.ndarray]:
-        """Evaluate a batch with edges, frame by frame; see :class:`Evaluator`."""
+        """Evaluate a batch with edges, frame by frame; see :class:`Evaluator`.
+
+        The program says everything: its model has no modifier.
+        """
         if extra:
             raise NotAvailableError(f"the program does not give {', '.join(extra)}", fix=_ASK)
         name = ENTRIES["call_lower_atomic_virial" if "atom_virial" in derivatives else "call_lower"]
