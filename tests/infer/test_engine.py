@@ -13,7 +13,7 @@ from golden import cases
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.infer.engine import open_native
-from deepmd.np.engine import NativeEvaluator, is_installed
+from deepmd.np.engine import COMPONENTS, NativeEvaluator, is_installed
 
 FILES = Path(__file__).parents[1] / "golden" / "ours" / "v2" / "models"
 #: Parts that the engine leaves to others.
@@ -58,6 +58,15 @@ def test_all_kinds_of_files(path):
             assert found[name].shape == value.shape
             scale = max(float(np.abs(value).max()), 0.01)
             np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 * scale)
+
+
+def test_components_that_are_named():
+    """The list that the documentation shows is that of the files above."""
+    descriptors = COMPONENTS["descriptors"]
+    known = {p.stem for p in FILES.glob("*.dp")} - set(UNKNOWN)
+    assert descriptors <= known and not descriptors & set(UNKNOWN)
+    assert COMPONENTS["fittings"] >= {"dipole", "polar", "dos", "property"}
+    assert {"zbl", "linear_ener"} <= known and {"zbl", "linear"} <= COMPONENTS["models"]
 
 
 def test_no_framework_is_loaded():
