@@ -2,11 +2,19 @@
 /** Frozen graphs, .pb: the evaluation entry by edges, as deepmd/tf/graph.py writes it. */
 #include <algorithm>
 
-#include "digest.h"
+#include "../graph_digest.h"
+#include "../protobuf.h"
 #include "edges.h"
-#include "protobuf.h"
 
 namespace deepmd::tensorflow_backend {
+
+using backend::all_of;
+using backend::bytes_of;
+using backend::check_digest;
+using backend::Field;
+using backend::fields;
+using backend::put;
+
 namespace {
 
 std::string text_of(const Graph& graph, const std::string& node) {

@@ -7,10 +7,13 @@
 #include <unordered_set>
 #include <utility>
 
+#include "../protobuf.h"
 #include "model.h"
-#include "protobuf.h"
 
 namespace deepmd::tensorflow_backend {
+
+using backend::all_of;
+using backend::bytes_of;
 namespace {
 
 [[noreturn]] void fail(const std::string& path, const std::string& what, const std::string& fix) {
