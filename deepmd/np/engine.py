@@ -189,12 +189,14 @@ class NativeEvaluator(NumPyEvaluator):
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
+        modified: bool = True,
     ) -> dict[str, np.ndarray]:
-        if self.native is not None and batch.edges is None and not extra and batch.n_atoms:
+        plain = not extra and not (modified and self.model.modifier is not None)
+        if self.native is not None and batch.edges is None and plain and batch.n_atoms:
             return self._evaluate(self.native, batch, derivatives)
         if batch.edges is None:
             batch = dataclasses.replace(batch, edges=batch_edges(batch, self.model.rcut))
-        return super().evaluate(batch, derivatives=derivatives, extra=extra)
+        return super().evaluate(batch, derivatives=derivatives, extra=extra, modified=modified)
 
     def _evaluate(
         self, native: NativeModel, batch: Batch, derivatives: Sequence[str]
