@@ -48,7 +48,7 @@ _WIDTH_BATCHES = 10
 
 def make_dataset(
     branch: Branch,
-    kind: str,
+    key: str,
     systems: list[System],
     model: Model,
     labels: list[Label],
@@ -56,7 +56,7 @@ def make_dataset(
     ranks: Distributed = ALONE,
 ) -> Dataset:
     """Put the systems of ``training_data`` or ``validation_data`` and their sampler together."""
-    section = branch.data[kind]
+    section = branch.data[key]
     try:
         sampler = Sampler(
             [s.nframes for s in systems],
@@ -70,10 +70,10 @@ def make_dataset(
             numbers=[s.numbers for s in systems],
         )
     except InputError as error:
-        where = f"{branch.where}/{kind}/{error.where}"
+        where = f"{branch.where}/{key}/{error.where}"
         raise InputError(error.what, where=where, fix=error.fix) from None
     data = Dataset(systems, sampler, labels, rcut=pair_cutoff(model, systems))
-    title = kind.removesuffix("_data")
+    title = key.removesuffix("_data")
     log.info("%s", data.summary(title if branch.name == SINGLE else f"{title} {branch.name}"))
     return data
 
@@ -142,9 +142,9 @@ def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
             model, loss, data, bias_batches=int(branch.model.get("data_bias_nsample", 10))
         )
         if valid is not None:
-            kind = "validation_data"
-            task.validation = make_dataset(branch, kind, valid, model, labels, seed + k, ranks)
-            task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
+            key = "validation_data"
+            task.validation = make_dataset(branch, key, valid, model, labels, seed + k, ranks)
+            task.numb_btch = int(branch.data[key].get("numb_btch", 1))
         if plan.continued is None and ranks.writes:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
@@ -157,11 +157,11 @@ def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
 
 def _scan(task: Task, where: str) -> None:
     """Read all frames of a task once."""
-    for kind, data in (("training_data", task.data), ("validation_data", task.validation)):
+    for key, data in (("training_data", task.data), ("validation_data", task.validation)):
         if data is None:
             continue
         for system in data.systems:
-            with within(f"{where}/{kind}"):
+            with within(f"{where}/{key}"):
                 system.scan(data.labels)
 
 
