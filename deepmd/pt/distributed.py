@@ -59,6 +59,21 @@ class TorchDistributed(Distributed):
             out |= {k: p.view(tensors[k].shape) for k, p in zip(of_dtype, parts, strict=True)}
         return [out[k] for k in range(len(tensors))]
 
+    def add_up_at(self, tensors: Sequence[Tensor], rank: int) -> list[Tensor] | None:
+        """Return the sums of tensors of one device over the ranks on one of them, elsewhere None."""
+        out: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(t.dtype for t in tensors):
+            of_dtype = [k for k, t in enumerate(tensors) if t.dtype == dtype]
+            flat = torch.cat([tensors[k].reshape(-1) for k in of_dtype])
+            begin = time.perf_counter()
+            with self.explained():
+                dist.reduce(flat, dst=rank)
+            if flat.device.type == "cpu":
+                self.exchanged += time.perf_counter() - begin
+            parts = flat.split([tensors[k].numel() for k in of_dtype])
+            out |= {k: p.view(tensors[k].shape) for k, p in zip(of_dtype, parts, strict=True)}
+        return [out[k] for k in range(len(tensors))] if rank == self.rank else None
+
     def close(self) -> None:
         """Leave the process group."""
         dist.destroy_process_group()

@@ -36,6 +36,8 @@ class Distributed:
         Seconds spent with exchange, waiting for slower processes included; 0 where it is not known.
     """
 
+    #: Whether ``learning_rate/scale_by_worker`` multiplies the rate.
+    scales_rate: bool = False
     rank: int = 0
     size: int = 1
     control: Control | None = None

@@ -88,7 +88,7 @@ class Sample:
     def without_edges(self) -> Iterator[Batch]:
         """Iterate over the same batches without looking for neighbors."""
         for index, frames in self._frames():
-            yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
+            yield self._numbered(self.data.without_edges(index, frames))
 
     def of_types(self, type_map: Sequence[str]) -> "Sample":
         """Return the same frames with types numbered by another type map than that of the model."""
@@ -120,8 +120,23 @@ class Sample:
         return known.fetch(shapes, compute, group=group)
 
 
+def correction_of(
+    model: Model, evaluator: Callable[[Model], Evaluator] = Evaluator
+) -> Callable[[Batch], Mapping[str, np.ndarray]] | None:
+    """Return the function of the terms that labels are less, for a model with a modifier.
+
+    ``evaluator`` makes that of the backend.
+    """
+    if model.modifier is None:
+        return None
+    made = evaluator(model)
+    return lambda batch: model.modifier.terms(batch, made.respond)  # type: ignore[union-attr]
+
+
 def set_biases(model: Model, sample: Sample) -> None:
-    """Set the bias of every output of a new model, in place."""
+    """Set the bias of every output of a new model, in place, unless it fits its own."""
+    if getattr(model.atomic_model, "has_own_bias", False):
+        return
     for k, variable in enumerate(model.output_def().get_data().values()):
         set_bias(model, k, variable, sample)
 
@@ -342,7 +357,9 @@ def change_bias(
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
         labeled = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if labeled else {}
+        predicted = {}
+        if labeled:  # labels are less the terms of a modifier
+            predicted = evaluator.evaluate(batch, derivatives=(), modified=False)
         for fit in labeled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])

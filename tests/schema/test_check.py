@@ -313,7 +313,6 @@ NOT_BUILT = [
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
     ("optimizer/type", "AdaMuon"),
-    ("model/modifier", {"type": "dipole_charge"}),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]

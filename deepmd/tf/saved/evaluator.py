@@ -134,8 +134,11 @@ class FunctionEvaluator(Evaluator):
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
+        modified: bool = True,
     ) -> dict[str, np.ndarray]:
         """Evaluate a batch with edges, frame by frame; see :class:`Evaluator`.
+
+        The program says everything: its model has no modifier.
 
         Raises
         ------
