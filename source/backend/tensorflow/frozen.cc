@@ -11,6 +11,10 @@ namespace deepmd::tensorflow_backend {
 using backend::all_of;
 using backend::bytes_of;
 using backend::check_digest;
+using backend::Field;
+using backend::fields;
+using backend::put;
+
 namespace {
 
 std::string text_of(const Graph& graph, const std::string& node) {
