@@ -78,6 +78,8 @@ class Backend:
         Suffix of its training checkpoints.
     checkpoint_parts : tuple of str
         Suffixes of further files that belong to one.
+    plugins : tuple of str
+        Groups of entry points that are loaded when it trains.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
@@ -98,6 +100,7 @@ class Backend:
     folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
     checkpoint_parts: ClassVar[tuple[str, ...]] = ()
+    plugins: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
     reading_hooks: ClassVar[dict[str, str]] = {}
@@ -231,6 +234,7 @@ class Backend:
         head: str | None = None,
         *,
         hessian: bool = False,
+        precision: str | None = None,
     ) -> None:
         """Write the model of a checkpoint as a model file of this backend.
 
@@ -242,8 +246,11 @@ class Backend:
             Branch of a multi-task model.
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
+        precision : str, optional
+            Of the networks in the file; by default that of the training.
         """
         from deepmd.io.files import branch_of, branch_params
+        from deepmd.runtime.precision import in_precision, log_errors
         from deepmd.runtime.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head", checkpoint.model_params)
@@ -262,7 +269,11 @@ class Backend:
             checkpoint.min_nbor_dist,
             checkpoint.backend,
         )
+        if precision is not None:
+            data = in_precision(data, precision)
         self.deserialize_hook(output, data)
+        if precision is not None:
+            log_errors(data, model, "the checkpoint")
 
 
 def not_installed(packages: tuple[str, ...]) -> str | None:
@@ -303,6 +314,13 @@ def choose_backend(key: str | None) -> tuple[type[Backend], str]:
     InputError
         For an unknown name; NotAvailableError for a backend that cannot be used here.
     """
+    backend, why = _chosen(key)
+    for group in backend.plugins:
+        load_entry_points(group)
+    return backend, why
+
+
+def _chosen(key: str | None) -> tuple[type[Backend], str]:
     if key is not None:
         backend = Backend.get_backend(key)
         backend().require()

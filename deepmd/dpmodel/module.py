@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepmd.base.errors import ModelFileError, did_you_mean
-from deepmd.base.plugin import Registry, file_under
+from deepmd.base.plugin import Registry, failed_plugins, file_under, origin_of
+from deepmd.base.reading import shown
 from deepmd.dpmodel.construction import check_same, claim_module, fits
-from deepmd.dpmodel.serial import SPECIAL, Serial
+from deepmd.dpmodel.serial import PLUGIN, SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
 
@@ -278,6 +279,11 @@ class Registered(Module):
 
         return decorate
 
+    def serialize(self) -> dict:
+        """Return the neutral dictionary, with the plugin that the component is of."""
+        out, plugin = super().serialize(), origin_of(type(self))
+        return out if plugin is None else {**out, PLUGIN: plugin}
+
     @classmethod
     def kind_of(cls, section: Any) -> Any:
         """Return the class that the ``type`` of a section of the input names, or None."""
@@ -296,12 +302,20 @@ class Registered(Module):
         if "registry" not in cls.__dict__:  # a kind itself
             return super().deserialize(data)
         kind = data.get("type", cls.default_kind)
-        if kind not in cls.registry:
+        if not cls.registry.knows(str(kind)):
             raise ModelFileError(
                 f'the file has a {cls.registry.kind} of type "{kind}", which is not known here',
-                fix=did_you_mean(str(kind), cls.registry),
+                fix=_way_to_install(data.get(PLUGIN), did_you_mean(str(kind), cls.registry)),
             )
         return cls.registry.get(str(kind)).deserialize(data)
+
+
+def _way_to_install(plugin: Any, otherwise: str | None) -> str | None:
+    """Return how to get a component that is of a plugin, or another advice."""
+    if isinstance(plugin, str) and plugin:
+        name = shown(plugin.partition(" ")[0])
+        otherwise = f"it is of the plugin {shown(plugin)}: pip install {name}"
+    return "; ".join(filter(None, (otherwise, *failed_plugins()))) or None
 
 
 def to_numpy(value: Any) -> np.ndarray:

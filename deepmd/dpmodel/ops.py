@@ -335,6 +335,13 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 
 
 @op
+def split(x: Any, n: int) -> Sequence[Any]:
+    """Cut the last axis into ``n`` parts of equal width."""
+    width = x.shape[-1] // n
+    return [x[..., k * width : (k + 1) * width] for k in range(n)]
+
+
+@op
 def add_twice(y: Any, x: Any) -> Any:
     """Return ``y + [x, x]``: y (..., 2 n), x (..., n)."""
     return y + xp(x).concat([x, x], axis=-1)
@@ -358,7 +365,7 @@ def softmax(x: Any) -> Any:
     """Return the softmax over the last axis."""
     space = xp(x)
     e = space.exp(x - stop_gradient(amax(x)))
-    return e / space.sum(e, axis=-1, keepdims=True)
+    return e * (1.0 / space.sum(e, axis=-1, keepdims=True))
 
 
 @op
@@ -373,7 +380,7 @@ def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
     space = xp(x)
     d = x - space.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     v = space.sum(d * d, axis=-1, keepdims=True) / x.shape[-1]
-    return d / space.sqrt(v + eps) * w + b
+    return d * (1.0 / space.sqrt(v + eps)) * w + b
 
 
 @op

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deepmd.base.errors import InputError
 
@@ -202,3 +203,29 @@ def energy_output() -> FittingOutputDef:
             )
         ]
     )
+
+
+def fitting_check_output(code: type) -> type:
+    """Return a subclass of a fitting that compares every result with its ``output_def()``.
+
+    Parameters
+    ----------
+    code : type
+        Has ``output_def()``, and returns {name: (n_frames, n_atoms, *shape)} when it is called.
+    """
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super(checked, self).__call__(*args, **kwargs)
+        for name, variable in self.output_def().get_data().items():
+            if name not in found:
+                raise ValueError(f"{code.__name__} gives no {name}, which its output_def() states")
+            if list(found[name].shape[2:]) != list(variable.shape):
+                raise ValueError(
+                    f"{name} of {code.__name__} has shape {tuple(found[name].shape[2:])} per atom, "
+                    f"its output_def() states {tuple(variable.shape)}"
+                )
+        return found
+
+    body = {"__call__": __call__, "__module__": code.__module__, "__doc__": code.__doc__}
+    checked: Any = type(code.__name__, (code,), body)
+    return checked

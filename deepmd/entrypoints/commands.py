@@ -68,6 +68,11 @@ LOG = [
 #: Models of "dp model-devi".
 GRAPHS = ["graph.000", "graph.001", "graph.002", "graph.003"]
 DTYPES = ["fp32", "fp64", "native"]
+PRECISION = option(
+    "--precision",
+    "number format of the networks in the file; vectors and sums stay float64",
+    choices=["float64", "float32"],
+)
 #: What ``dp show`` tells.
 ATTRIBUTES = (
     "model-branch type-map descriptor fitting-net size observed-type serialization-tree".split()
@@ -118,6 +123,7 @@ FREEZE: Options = [
     option("-n --node-names", "names of nodes (TensorFlow)"),
     option("-w --nvnmd-weight", "weights for hardware (TensorFlow)"),
     option("--hessian", "let the model give the Hessian of its energy, too", False),
+    PRECISION,
     option("--lower-kind", "accepted for compatibility", "nlist", choices=["nlist", "graph"]),
 ]
 TEST: Options = [
@@ -170,6 +176,7 @@ CONVERT_BACKEND: Options = [
         False,
     ),
     HEAD,
+    PRECISION,
 ]
 SHOW: Options = [
     option("INPUT", "model file or checkpoint"),
@@ -270,8 +277,13 @@ COMPRESS: Options = [
         metavar="INPUT",
     ),
     option("--undo", "write the model without its tables", False),
+    PRECISION,
     MPI_LOG,
     HEAD,
+]
+PLUGIN: Options = [
+    option("action", "name what is installed, or write a new package", choices=["list", "new"]),
+    option("NAME", "name of the new package", nargs="?"),
 ]
 
 #: Command -> what it does, and its options.
@@ -288,6 +300,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
+    "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),
 }
 

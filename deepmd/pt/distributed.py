@@ -15,7 +15,7 @@ from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.base.launcher import Processes
 from deepmd.pt.device import default_device
 from deepmd.runtime.control import START, Control
-from deepmd.runtime.distributed import Distributed, end_at_exit
+from deepmd.runtime.distributed import Distributed, unreachable
 
 Tensor = torch.Tensor
 #: A process may wait long for the first one, which goes through the data; :class:`Control` notices
@@ -78,10 +78,6 @@ class TorchDistributed(Distributed):
         """Leave the process group."""
         dist.destroy_process_group()
 
-    def abandon(self) -> None:
-        """Prepare for an end of this process without the others."""
-        end_at_exit()
-
 
 def start_group(started: Processes) -> TorchDistributed:
     """Join the processes that a launcher started: gloo on processors, NCCL on devices of CUDA.
@@ -117,11 +113,10 @@ def start_group(started: Processes) -> TorchDistributed:
             timeout=_PATIENCE,
         )
     except (RuntimeError, OSError) as error:
-        raise InputError(
-            f"process {started.rank} of {started.size} cannot reach the others "
-            f"({str(error).splitlines()[0]})",
-            where="several processes",
-            fix="start them together, with MASTER_ADDR as the name of the first computer",
+        raise unreachable(
+            started,
+            error,
+            "start them together, with MASTER_ADDR as the name of the first computer",
         ) from error
     return TorchDistributed(control)
 

@@ -20,7 +20,7 @@ from deepmd.schema.common import (
 )
 from deepmd.schema.descriptor import TRAINABLE, descriptor_variant, is_pairs
 from deepmd.schema.network import ACTIVATION, PRECISION, timestep, widths
-from deepmd.schema.registry import fitting_args, model_args
+from deepmd.schema.registry import fitting_args, model_args, modifier_args
 from deepmd.schema.settings import Settings, setting
 
 
@@ -108,7 +108,6 @@ class TypeEmbeddingKeys(Settings):
 
 def _section_arguments() -> list[Argument]:
     docs = {
-        "modifier": "Correction of the output.",
         "compress": "Written by the compression (TensorFlow).",
     }
     embedding = Argument(
@@ -118,7 +117,16 @@ def _section_arguments() -> list[Argument]:
         optional=True,
         doc="Vector per type that se_e2_a reads in place of networks per type.",
     )
-    return [embedding, *(unset(name, dict, doc) for name, doc in docs.items()), _spin_argument()]
+    modifier = Argument(
+        "modifier",
+        dict,
+        [],
+        [modifier_args.variant()],
+        optional=True,
+        doc="Energy of whole frames that is added: the model is trained on labels less this energy.",
+    )
+    others = (unset(name, dict, doc) for name, doc in docs.items())
+    return [embedding, *others, modifier, _spin_argument()]
 
 
 def _spin_argument() -> Argument:

@@ -167,7 +167,7 @@ def make_trainer(
 ) -> Trainer:
     """Build what a plan describes; parameters as of :func:`prepare`."""
     config = plan.config
-    training, tasks = config["training"], make_tasks(plan, ranks)
+    training, tasks = config["training"], make_tasks(plan, ranks, backend.evaluator)
     if ranks.writes:
         start_from(plan, tasks, force=force, evaluator=backend.evaluator)
     models = {name: task.model for name, task in tasks.items()}

@@ -103,7 +103,7 @@ def open_foreign(path: str | os.PathLike[str]) -> FunctionEvaluator:
         model = DescribedModel(_facts(functions, shapes, script))
         distance = functions.answer("get_min_nbor_dist")
     known = None if distance is None or not distance > 0 else float(distance)
-    return FunctionEvaluator(model, functions, model_def_script=script, min_nbor_dist=known)
+    return FunctionEvaluator(model, functions, path, model_def_script=script, min_nbor_dist=known)
 
 
 def _facts(

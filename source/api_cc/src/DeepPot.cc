@@ -8,12 +8,14 @@ namespace deepmd {
 DeepPot::DeepPot() = default;
 DeepPot::~DeepPot() = default;
 
-DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content) {
-  init(model, gpu_rank, file_content);
+DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                 const std::string& engine) {
+  init(model, gpu_rank, file_content, engine);
 }
 
-void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content) {
-  session_ = open_session(model, gpu_rank, file_content);
+void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                   const std::string& engine) {
+  session_ = open_session(model, gpu_rank, file_content, engine);
 }
 
 int DeepPot::dim_chg_spin() const {
@@ -166,13 +168,15 @@ DeepPotModelDevi::DeepPotModelDevi() = default;
 DeepPotModelDevi::~DeepPotModelDevi() = default;
 
 DeepPotModelDevi::DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
-                                   const std::vector<std::string>& file_contents) {
-  init(models, gpu_rank, file_contents);
+                                   const std::vector<std::string>& file_contents,
+                                   const std::string& engine) {
+  init(models, gpu_rank, file_contents, engine);
 }
 
 void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
-                            const std::vector<std::string>& file_contents) {
-  sessions_ = open_sessions(models, gpu_rank, file_contents);
+                            const std::vector<std::string>& file_contents,
+                            const std::string& engine) {
+  sessions_ = open_sessions(models, gpu_rank, file_contents, engine);
 }
 
 int DeepPotModelDevi::dim_chg_spin() const {

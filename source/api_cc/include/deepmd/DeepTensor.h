@@ -36,10 +36,12 @@ class DeepTensor {
   DeepTensor();
   ~DeepTensor();
 
-  DeepTensor(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
+  DeepTensor(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "",
+             const std::string& engine = "auto");
 
-  /** Open a model; name_scope is not used. */
-  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
+  /** Open a model; name_scope is not used. Engines are those of DeepPot::init. */
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "",
+            const std::string& engine = "auto");
 
   void print_summary(const std::string& pre) const;
 
