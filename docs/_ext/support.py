@@ -16,6 +16,12 @@ BEGIN_MISSING, END_MISSING = (
     "<!-- end of missing -->",
 )
 
+#: Names that DeePMD-kit builds for the models of DPA-4 only; others it refuses.
+OF_DPA4 = {
+    *("dpa4", "dpa4c", "dpa4_ener", "inner_potential", "dens"),
+    *("model/bridging_method", "model/spin/allow_missing_label"),
+}
+
 #: Columns of the table of backends: heading -> functions that are needed.
 ABILITIES = {
     "trains": ("train_step", "read_checkpoint", "write_checkpoint"),
@@ -83,6 +89,9 @@ def missing() -> str:
     rows = {kind: [n for n in args._known if n not in args] for kind, args in known.items()}
     rows["input keys"] = list(NOT_BUILT)
     rows["commands"] = [f"dp {name}" for name in UNBUILT]
+    of_dpa4 = dict.fromkeys(n for found in rows.values() for n in found if n in OF_DPA4)
+    rows = {kind: [n for n in found if n not in OF_DPA4] for kind, found in rows.items()}
+    rows["DPA-4 and what belongs to it"] = list(of_dpa4)
     lines = [
         f"* {kind}: {', '.join(f'`{n}`' for n in found)}" for kind, found in rows.items() if found
     ]
