@@ -80,6 +80,8 @@ def open_native(
         return NumPyEvaluator.of_tree(tree, path, head) if is_neutral and tree else None
     made = NativeEvaluator.of_tree(tree, path, head)
     made.native = native
+    if not os.fspath(path).lower().endswith(_NEUTRAL):
+        made.framework = lambda: backend_of(path).deep_eval(path, head=head)
     return made
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import prepare
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
 from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.evaluator import Evaluator
 
 #: Components that it evaluates, by their main names; models with spins are left out.
 COMPONENTS = {
@@ -173,11 +174,18 @@ class NativeEvaluator(NumPyEvaluator):
     """
 
     native: NativeModel | None = None
+    #: Opens the file with its framework, if that is not NumPy.
+    framework: Callable[[], Evaluator] | None = None
     #: A frame more or less makes no difference to it: it has no program and little memory.
     batch_atoms = 1 << 16
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _opened_again, (super().__reduce__(), self.native is not None)
+
+    @property
+    def module(self) -> Any:
+        """What the framework of the file evaluates; for neutral files the neutral model."""
+        return self.model if self.framework is None else self.framework().module
 
     @property
     def finds_edges(self) -> bool:  # type: ignore[override]

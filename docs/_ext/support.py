@@ -47,8 +47,8 @@ def components() -> str:
         "fittings": names(Fitting.registry.items()),
         "models": names(AtomicModel.registry.items()),
         "losses": names(Loss.registry.items()),
-        "optimizers": [[name] for name in registry.optimizer_args],
-        "learning rates": [[name] for name in registry.lr_args],
+        "optimizers": [[name] for name in sorted(registry.optimizer_args)],
+        "learning rates": [[name] for name in sorted(registry.lr_args)],
     }
     lines = ["| component | built | not in the native engine |", "|---|---|---|"]
     for kind, found in rows.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Make clusters with synthetic labels for the examples dipole, polar, dos, property and hessian.
+"""Make clusters with synthetic labels for the examples dipole, polar, dos, property, population, hessian.
 
 The labels are NOT results of a quantum-chemical method. They are simple formulas of the positions,
 so that a model can learn them from few frames and a wrong one shows:
@@ -8,6 +8,8 @@ so that a model can learn them from few frames and a wrong one shows:
   molecule is attached to its oxygen, and only oxygen atoms have one.
 * polarizability.npy [Å³]: a sum over O-H bonds of tensors along the bond that grow with its length.
 * dos.npy [1/eV]: 24 points from -20 to 0 eV; three levels per molecule, moved by bonds and angle.
+* atomic_population.npy: electrons of α and of β spin of every atom; charges that grow with the length
+  of the bonds, and a spin of oxygen that grows with the angle.
 * geometry.npy: mean O-H bond length [Å] and mean H-O-H angle [degrees] of the frame.
 
 Single molecules get energy.npy [eV], force.npy [eV/Å] and hessian.npy [eV/Å²] of three springs.
@@ -28,6 +30,7 @@ GRID = np.linspace(-20.0, 0.0, 24)  # eV
 LEVELS = np.array([-14.0, -9.0, -7.0])  # eV
 PER_BOND, PER_ANGLE = np.array([-8.0, 2.0, 4.0]), np.array([0.02, -0.05, 0.0])  # eV/Å, eV/degree
 WIDTH = 1.0  # eV
+TRANSFER, TWIST = 0.5, 0.01  # electrons per Å of a bond and per degree of the angle: made up
 EVERY, N_MOLECULES = 2, 4
 #: Atoms of a molecule between which there is a spring, its constant [eV/Å²] and length [Å].
 SPRINGS = ((0, 1, 50.0, 0.96), (0, 2, 50.0, 0.96), (1, 2, 15.0, 1.52))
@@ -60,6 +63,16 @@ def densities(length: np.ndarray, angle: np.ndarray) -> np.ndarray:
     return (2.0 / (WIDTH * np.sqrt(2 * np.pi)) * np.exp(-0.5 * x**2)).sum(axis=(1, 2))
 
 
+def populations(bonds: np.ndarray) -> np.ndarray:
+    """Electrons of α and of β spin of the atoms O H H, (n_frames, n_molecules, 3, 2)."""
+    given = CHARGE_H + TRANSFER * (np.linalg.norm(bonds, axis=-1) - BOND)
+    oxygen = 6.0 + given.sum(axis=-1, keepdims=True)
+    electrons = np.concatenate([oxygen, 1.0 - given], axis=-1)
+    spin = np.zeros_like(electrons)
+    spin[..., 0] = TWIST * (shapes(bonds)[1] - ANGLE)
+    return 0.5 * np.stack([electrons + spin, electrons - spin], axis=-1)
+
+
 def labels(coord: np.ndarray) -> dict[str, np.ndarray]:
     """Labels of frames whose molecules are stored whole, as O H H; coord (n_frames, 3 n_atoms)."""
     n = len(coord)
@@ -71,6 +84,7 @@ def labels(coord: np.ndarray) -> dict[str, np.ndarray]:
         "atomic_dipole": dipole.reshape(n, -1),
         "polarizability": polarizabilities(bonds).sum(axis=1).reshape(n, 9),
         "dos": densities(length, angle),
+        "atomic_population": populations(bonds).reshape(n, -1),
         "geometry": np.stack([length.mean(axis=1), angle.mean(axis=1)], axis=1),
     }
 

@@ -46,7 +46,7 @@ def test_labels_turn_with_the_frame(system):
     np.testing.assert_allclose(after["dipole"], before["dipole"] @ turn.T, atol=1e-10)
     turned = (turn @ tensor @ turn.T).reshape(-1, 9)
     np.testing.assert_allclose(after["polarizability"], turned, atol=1e-10)
-    for name in ("dos", "geometry"):
+    for name in ("dos", "geometry", "atomic_population"):
         np.testing.assert_allclose(after[name], before[name], atol=1e-9)
 
 

@@ -46,11 +46,13 @@ def test_every_component_has_a_case():
     assert {c.__name__ for c in lacking} <= {"DescrptLocFrame", "Radial"}
     fittings = {c["fitting"] for c in CASES} - {None}
     lacking = classes(Fitting.registry, Fitting.registry) - classes(Fitting.registry, fittings)
-    assert {c.__name__ for c in lacking} <= {"InvarFitting"}
+    # Results of populations, made by DeePMD-kit 3.2.0, are in tests/dpmodel/test_population.py.
+    assert {c.__name__ for c in lacking} <= {"InvarFitting", "PopulationFitting"}
     assert {c["model"] for c in CASES} == {"standard", "zbl", "linear_ener", "spin"}
     inputs = [json.loads(p.read_text()) for p in sorted(COMPACT.glob("train/step_*/input.json"))]
     losses = {i["loss"].get("type", "ener") for i in inputs}
-    assert classes(Loss.registry, losses) == classes(Loss.registry, Loss.registry)
+    lacking = classes(Loss.registry, Loss.registry) - classes(Loss.registry, losses)
+    assert {c.__name__ for c in lacking} <= {"PopulationLoss"}
 
 
 @pytest.mark.parametrize("suffix", ["dp", "yaml", "pth", "hlo", "pb", "pt"])
