@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,8 +87,11 @@ def run(arguments: list[str], calls: files.SystemCalls | None = None) -> tuple[s
         if not pid:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            files.calls = calls or files.calls
-            code = main(arguments)
+            files.calls, code = calls or files.calls, 99
+            try:
+                code = main(arguments)
+            except BaseException:  # noqa: BLE001 - what is around must not be left by this process
+                traceback.print_exc()
             sys.stdout.flush()
             os._exit(code)
         _, status = os.waitpid(pid, 0)

@@ -80,8 +80,8 @@ def register_package(
 
 
 @functools.cache
-def _package_of_type(kind: type) -> Package:
-    for base in kind.__mro__:
+def _package_of_type(array_type: type) -> Package:
+    for base in array_type.__mro__:
         prefix = base.__module__.split(".")[0]
         if prefix in _ON_DEMAND and prefix not in _PACKAGES:
             import_module(_ON_DEMAND[prefix])
@@ -89,15 +89,15 @@ def _package_of_type(kind: type) -> Package:
         if package is not None:
             return package
     raise TypeError(
-        f"{kind.__module__}.{kind.__qualname__} is not an array of a known package "
+        f"{array_type.__module__}.{array_type.__qualname__} is not an array of a known package "
         f"({', '.join(_PACKAGES)}); import the backend of its package first"
     )
 
 
 def package_of(x: Any) -> Package:
     """Return the package an array belongs to; raise TypeError if there is none."""
-    kind: Any = type(x)
-    return _package_of_type(kind)
+    array_type: Any = type(x)
+    return _package_of_type(array_type)
 
 
 def backend_of(x: Any) -> str:
@@ -107,8 +107,8 @@ def backend_of(x: Any) -> str:
 
 def xp(x: Any) -> Any:
     """Return the Array-API namespace of an array."""
-    kind: Any = type(x)
-    return _package_of_type(kind).namespace
+    array_type: Any = type(x)
+    return _package_of_type(array_type).namespace
 
 
 # -- forms of operations --------------------------------------------------------------------------

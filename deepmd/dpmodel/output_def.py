@@ -103,6 +103,13 @@ class OutputVariableDef:
     r_hessian: bool = False
     label: str | None = None
 
+    def squeeze(self, dim: int) -> None:
+        """Drop an axis of length 1 of the shape, in place; axes count from the end of the value."""
+        shape = list(self.shape)
+        if -len(shape) <= dim < len(shape) and shape[dim] == 1:
+            shape.pop(dim)
+        object.__setattr__(self, "shape", shape)
+
     @property
     def label_name(self) -> str:
         """Name of the data file; ``atom_`` before it for values of atoms."""
@@ -203,6 +210,44 @@ def energy_output() -> FittingOutputDef:
             )
         ]
     )
+
+
+class ModelOutputDef:
+    """Results of a model under the names of plugins, ``energy_redu``, ``energy_derv_r``, ….
+
+    Parameters
+    ----------
+    fit_defs : FittingOutputDef
+    """
+
+    def __init__(self, fit_defs: FittingOutputDef) -> None:
+        self.def_outp = fit_defs
+        self.variables: dict[str, OutputVariableDef] = {}
+        for name, v in fit_defs.get_data().items():
+            shape = list(v.shape)
+            self.variables[name] = v
+            if v.reducible:
+                self._add(f"{name}_redu", shape, atomic=False)
+            if v.r_differentiable:
+                self._add(f"{name}_derv_r", [*shape, 3])
+            if v.c_differentiable:
+                self._add(f"{name}_derv_c", [*shape, 9])
+                self._add(f"{name}_derv_c_redu", [*shape, 9], atomic=False)
+        self._add("mask", [1])
+
+    def _add(self, name: str, shape: list[int], *, atomic: bool = True) -> None:
+        self.variables[name] = OutputVariableDef(name, shape, atomic=atomic)
+
+    def __getitem__(self, name: str) -> OutputVariableDef:
+        return self.variables[name]
+
+    def get_data(self) -> dict[str, OutputVariableDef]:
+        """Return the definitions by name."""
+        return self.variables
+
+    def keys(self) -> list[str]:
+        """Return the names."""
+        return list(self.variables)
 
 
 def fitting_check_output(code: type) -> type:

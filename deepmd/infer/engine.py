@@ -66,6 +66,12 @@ def open_native(
                 where=path,
                 fix="convert the model to .dp: dp convert-backend",
             )
+        if "modifier" in (tree.get("model") or {}):
+            raise NotAvailableError(
+                "a model with a modifier is not known to the native engine",
+                where=path,
+                fix='leave engine="native" out',
+            )
         native = NativeModel(path)
     except (NotAvailableError, ModelFileError):
         if engine == "native":

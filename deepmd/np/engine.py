@@ -21,7 +21,6 @@ from deepmd.base.files import hdf5_bytes
 from deepmd.base.native import load
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import prepare
-from deepmd.dpmodel.model.model import with_terms
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
 from deepmd.np.evaluator import NumPyEvaluator
 
@@ -192,10 +191,9 @@ class NativeEvaluator(NumPyEvaluator):
         extra: Sequence[str] = (),
         modified: bool = True,
     ) -> dict[str, np.ndarray]:
-        if self.native is not None and batch.edges is None and not extra and batch.n_atoms:
-            out = self._evaluate(self.native, batch, derivatives)
-            modifier = self.model.modifier if modified else None
-            return out if modifier is None else with_terms(out, modifier.terms(batch, self.respond))
+        plain = not extra and not (modified and self.model.modifier is not None)
+        if self.native is not None and batch.edges is None and plain and batch.n_atoms:
+            return self._evaluate(self.native, batch, derivatives)
         if batch.edges is None:
             batch = dataclasses.replace(batch, edges=batch_edges(batch, self.model.rcut))
         return super().evaluate(batch, derivatives=derivatives, extra=extra, modified=modified)

@@ -123,10 +123,10 @@ def main(first: int, last: int, source: Path, folder: Path, *, signed: bool = Fa
         write(path, changed)
         if signed:
             signing.sign(path)
-        before, start = peak(), time.monotonic()
+        before, start = peak(), time.process_time()
         begin(number)
         found, what = original.outcome(path, mutator.startswith("edit"))
-        seconds, grown = time.monotonic() - start, peak() - before
+        seconds, grown = time.process_time() - start, peak() - before
         end(Row(number, mutator, found, what, round(seconds, 3), round(grown)))
 
 

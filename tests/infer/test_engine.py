@@ -17,7 +17,7 @@ from deepmd.np.engine import COMPONENTS, NativeEvaluator, is_installed
 
 FILES = Path(__file__).parents[1] / "golden" / "ours" / "v2" / "models"
 #: Parts that the engine leaves to others.
-UNKNOWN = ("dpa2", "dpa3", "loc_frame", "se_e3_tebd", "spin")
+UNKNOWN = ("dpa2", "dpa3", "loc_frame", "spin")
 pytestmark = pytest.mark.skipif(not is_installed(), reason="the C++ libraries are not built")
 
 

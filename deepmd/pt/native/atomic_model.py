@@ -19,7 +19,8 @@ from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef, Level
 from deepmd.dpmodel.statistics import Sample
 from deepmd.pt.native.model import section_of_class
-from deepmd.pt.native.node import NativeNode, back, native_serial, to_torch
+from deepmd.pt.native.node import NativeNode, back, double_by_default, native_serial, to_torch
+from deepmd.pt.native.script import WholeCore
 from deepmd.pt.native.selection import selections_by_class
 from deepmd.pt.native.statistics import merged_sample
 from deepmd.schema.descriptor import Selection
@@ -93,7 +94,7 @@ class NativeAtomicModel(NativeNode, AtomicModel):
 
     def new_module(self) -> Any:
         """Return the whole model of the section, with initial values that follow from its seed."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), double_by_default():
             if isinstance(self.section.get("seed"), int):
                 torch.manual_seed(self.section["seed"])
             return self.code.get_model(
@@ -160,14 +161,15 @@ class NativeAtomicModel(NativeNode, AtomicModel):
         if frames.nlist.shape[0] == 0:
             return self.nothing(frames.coord)
         given = [to_torch(x)[None] for x in frames]
-        found = module.forward_atomic(
-            given[0],
-            given[1],
-            given[2],
-            mapping=given[3],
-            fparam=self._parameters_of_frame(atoms),
-            aparam=self._parameters_of_atoms(atoms),
-        )
+        with double_by_default():
+            found = module.forward_atomic(
+                given[0],
+                given[1],
+                given[2],
+                mapping=given[3],
+                fparam=self._parameters_of_frame(atoms),
+                aparam=self._parameters_of_atoms(atoms),
+            )
         return {
             name: back(found[name][0].reshape(-1, v.size).double(), frames.coord)
             for name, v in self._outputs.get_data().items()
@@ -215,7 +217,7 @@ class NativeWhole(NativeAtomicModel):
         module = self.running_module(frames.coord)
         module.train(order > 1)
         coord, atype, nlist, mapping = (to_torch(x)[None] for x in frames)
-        with torch.enable_grad():
+        with torch.enable_grad(), double_by_default():
             return module.forward_lower(
                 coord,
                 atype,
@@ -285,6 +287,19 @@ class NativeModel(Model):
             energy, gradient = energy.detach(), gradient.detach()
         values = without_excluded(whole, add_out_bias(whole, {"energy": energy}, atoms), atoms)
         return {**values, "energy_grad": gradient}
+
+    def scripted_core(self) -> Any:
+        """Return the evaluation entry for a TorchScript file, to be compiled."""
+        whole: Any = self.atomic_model
+        if any(whole._dims):
+            raise NotAvailableError(
+                f'"{whole.serial.type}" takes parameters of frames or atoms, and is not frozen then'
+            )
+        (packing,) = self.packings()
+        module = whole.module().eval().requires_grad_(False)
+        kept = np.array([[float(t not in whole.atom_exclude_types)] for t in range(whole.ntypes)])
+        bias = torch.from_numpy(np.array(whole.out_bias[0, :, :1]))
+        return WholeCore(module, list(packing.sel), bias, torch.from_numpy(kept))
 
 
 def outputs_of(module: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Descriptor, DescriptorOutput
 from deepmd.dpmodel.descriptor.extended import ExtendedDescriptor
 from deepmd.dpmodel.statistics import Sample
-from deepmd.pt.native.node import NativeNode, back, native_serial, to_torch
+from deepmd.pt.native.node import NativeNode, back, double_by_default, native_serial, to_torch
 from deepmd.pt.native.selection import selections_by_class
 from deepmd.pt.native.statistics import merged_sample
 from deepmd.schema.descriptor import Selection
@@ -171,7 +171,8 @@ class NativeDescriptor(NativeNode, ExtendedDescriptor):
         given = [to_torch(x)[None] for x in (coord, atype, nlist, mapping)]
         if self._facts["sorted"]:
             given[2] = by_distance(given[0], given[2])
-        found = module(given[0], given[1], given[2], mapping=given[3])
+        with double_by_default():
+            found = module(given[0], given[1], given[2], mapping=given[3])
         found = found if isinstance(found, (tuple, list)) else (found,)
         rotation = found[1] if len(found) > 1 and self.dim_embed else None
         return DescriptorOutput(

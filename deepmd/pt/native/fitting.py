@@ -13,7 +13,7 @@ from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
-from deepmd.pt.native.node import NativeNode, back, native_serial, to_torch
+from deepmd.pt.native.node import NativeNode, back, double_by_default, native_serial, to_torch
 from deepmd.pt.native.statistics import merged_sample
 
 
@@ -139,13 +139,14 @@ class NativeFitting(NativeNode, Fitting):
         aparam = atoms.atom_inputs["aparam"][:, None, :] if self.numb_aparam else None
         # Every atom is a frame of its own: frames of a batch have parameters of their own.
         rotation = None if output.rotation is None else output.rotation[:, None]
-        found = module(
-            to_torch(output.value)[:, None, :],
-            to_torch(atoms.atype)[:, None],
-            gr=to_torch(rotation),
-            fparam=to_torch(fparam),
-            aparam=to_torch(aparam),
-        )
+        with double_by_default():
+            found = module(
+                to_torch(output.value)[:, None, :],
+                to_torch(atoms.atype)[:, None],
+                gr=to_torch(rotation),
+                fparam=to_torch(fparam),
+                aparam=to_torch(aparam),
+            )
         out: dict[str, Any] = {}
         for name, variable in self._outputs.get_data().items():
             value = back(found[name].reshape(n, variable.size), output.value)

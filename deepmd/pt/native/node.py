@@ -6,10 +6,11 @@ files and optimizers see an ordinary component. Lifted, it has the module itself
 are those of the node. It can be evaluated by PyTorch only.
 """
 
+import contextlib
 import inspect
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,7 +79,7 @@ class NativeNode(Module):
 
     def construct_module(self) -> Any:
         """Return the module of the section, with initial values that follow from its seed."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), double_by_default():
             if self.section.get("seed") is not None:
                 seed = json.dumps([self.section["seed"], self.serial.type])
                 torch.manual_seed(zlib.crc32(seed.encode()))
@@ -176,6 +177,17 @@ class NativeNode(Module):
         method(list(change.new))
         self.type_map = list(change.new)
         self.take_arrays(module)
+
+
+@contextlib.contextmanager
+def double_by_default() -> Iterator[None]:
+    """Make tensors of plugins float64 where they do not say what they are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def arrays_of(module: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -33,8 +33,8 @@ def compute_output_stats(
     Parameters
     ----------
     merged : sequence of dict, or function that returns it
-        Frames of a system each: ``atype`` (n_frames, n_atoms), ``natoms`` (n_frames, 2 + ntypes),
-        labels ``KEY`` and ``atom_KEY`` with ``find_KEY``, and ``atom_exclude_types``.
+        Frames of a system each: ``atype`` (n_frames, n_atoms), labels ``KEY`` and ``atom_KEY`` with
+        ``find_KEY``, and ``atom_exclude_types``.
     ntypes : int
     keys : str or sequence of str
         Names of the outputs.
@@ -64,7 +64,7 @@ def compute_output_stats(
     else:
         sampled = merged() if callable(merged) else merged
         for name in names:
-            frames = _frames(sampled, name, model_forward, intensive=intensive)
+            frames = _frames(sampled, name, ntypes, model_forward, intensive=intensive)
             preset = (preset_bias or {}).get(name)
             if not stats_distinguish_types:
                 made = _common(frames, name, intensive=intensive)
@@ -83,6 +83,7 @@ def compute_output_stats(
 def _frames(
     sampled: Sampled,
     name: str,
+    ntypes: int,
     forward: Callable[..., Mapping[str, torch.Tensor]] | None,
     *,
     intensive: bool,
@@ -90,7 +91,8 @@ def _frames(
     """Return types, counts and labels of every system, less what a model predicts."""
     out = []
     for system in sampled:
-        counts = np.asarray(system["natoms"], np.float64)[:, 2:].copy()
+        types = np.asarray(system["atype"])
+        counts = (types[:, :, None] == np.arange(ntypes)).sum(axis=1).astype(np.float64)
         counts[:, list(system.get("atom_exclude_types", ()))] = 0.0
         labels = {
             key: np.asarray(system[key], np.float64)
@@ -103,7 +105,7 @@ def _frames(
             whole = predicted.mean(axis=1) if intensive else predicted.sum(axis=1)
             parts = {name: whole, f"atom_{name}": predicted}
             labels = {k: v - parts[k].reshape(v.shape) for k, v in labels.items()}
-        out.append({"atype": np.asarray(system["atype"]), "counts": counts, **labels})
+        out.append({"atype": types, "counts": counts, **labels})
     return out
 
 

@@ -140,8 +140,8 @@ def _inputs(functions: Functions) -> list[InputDef]:
         size = int(functions.answer(dim) or 0)
         if size:
             value = None if default is None else functions.answer(default)
-            usual = None if value is None or len(value) != size else tuple(map(float, value))
-            found.append(InputDef(name, level, size, usual))
+            filled = None if value is None or len(value) != size else tuple(map(float, value))
+            found.append(InputDef(name, level, size, filled))
     return found
 
 

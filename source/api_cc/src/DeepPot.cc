@@ -8,9 +8,17 @@ namespace deepmd {
 DeepPot::DeepPot() = default;
 DeepPot::~DeepPot() = default;
 
+DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content) {
+  init(model, gpu_rank, file_content, "auto");
+}
+
 DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content,
                  const std::string& engine) {
   init(model, gpu_rank, file_content, engine);
+}
+
+void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content) {
+  init(model, gpu_rank, file_content, "auto");
 }
 
 void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content,
@@ -168,9 +176,19 @@ DeepPotModelDevi::DeepPotModelDevi() = default;
 DeepPotModelDevi::~DeepPotModelDevi() = default;
 
 DeepPotModelDevi::DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                                   const std::vector<std::string>& file_contents) {
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+DeepPotModelDevi::DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
                                    const std::vector<std::string>& file_contents,
                                    const std::string& engine) {
   init(models, gpu_rank, file_contents, engine);
+}
+
+void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
+                            const std::vector<std::string>& file_contents) {
+  init(models, gpu_rank, file_contents, "auto");
 }
 
 void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,

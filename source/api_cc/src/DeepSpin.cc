@@ -22,9 +22,18 @@ Inputs<VALUETYPE> given(const std::vector<VALUETYPE>& coord, const std::vector<V
 DeepSpin::DeepSpin() = default;
 DeepSpin::~DeepSpin() = default;
 
+DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content) {
+  init(model, gpu_rank, file_content, "auto");
+}
+
 DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content,
                    const std::string& engine) {
   init(model, gpu_rank, file_content, engine);
+}
+
+void DeepSpin::init(const std::string& model, const int& gpu_rank,
+                    const std::string& file_content) {
+  init(model, gpu_rank, file_content, "auto");
 }
 
 void DeepSpin::init(const std::string& model, const int& gpu_rank, const std::string& file_content,
@@ -155,9 +164,19 @@ DeepSpinModelDevi::DeepSpinModelDevi() = default;
 DeepSpinModelDevi::~DeepSpinModelDevi() = default;
 
 DeepSpinModelDevi::DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                                     const std::vector<std::string>& file_contents) {
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+DeepSpinModelDevi::DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
                                      const std::vector<std::string>& file_contents,
                                      const std::string& engine) {
   init(models, gpu_rank, file_contents, engine);
+}
+
+void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
+                             const std::vector<std::string>& file_contents) {
+  init(models, gpu_rank, file_contents, "auto");
 }
 
 void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,

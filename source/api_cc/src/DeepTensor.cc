@@ -77,9 +77,19 @@ void tensor(const std::shared_ptr<Session>& session_, const Outputs<VALUETYPE>& 
 DeepTensor::DeepTensor() = default;
 DeepTensor::~DeepTensor() = default;
 
+DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank,
+                       const std::string& name_scope) {
+  init(model, gpu_rank, name_scope, "auto");
+}
+
 DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank, const std::string& name_scope,
                        const std::string& engine) {
   init(model, gpu_rank, name_scope, engine);
+}
+
+void DeepTensor::init(const std::string& model, const int& gpu_rank,
+                      const std::string& name_scope) {
+  init(model, gpu_rank, name_scope, "auto");
 }
 
 void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&,

@@ -38,8 +38,9 @@ class DeepPot : public DeepBaseModel {
   ~DeepPot() override;
 
   /** See init. */
-  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
-          const std::string& engine = "auto");
+  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "");
+  DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content,
+          const std::string& engine);
 
   /**
    * Open a model.
@@ -51,8 +52,10 @@ class DeepPot : public DeepBaseModel {
    *     that of the file; "auto": native where it knows every part of the model and the machine
    *     has no graphics processor, otherwise the framework
    */
-  void init(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
-            const std::string& engine = "auto");
+  void init(const std::string& model, const int& gpu_rank = 0,
+            const std::string& file_content = "");
+  void init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+            const std::string& engine);
 
   int dim_chg_spin() const;  ///< numbers per frame for charge and spin that the model takes
 
@@ -178,13 +181,15 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
   ~DeepPotModelDevi() override;
 
   DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank = 0,
-                   const std::vector<std::string>& file_contents = std::vector<std::string>(),
-                   const std::string& engine = "auto");
+                   const std::vector<std::string>& file_contents = std::vector<std::string>());
+  DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                   const std::vector<std::string>& file_contents, const std::string& engine);
 
   /** Open the models; file_contents is empty or has one content per model. */
   void init(const std::vector<std::string>& models, const int& gpu_rank = 0,
-            const std::vector<std::string>& file_contents = std::vector<std::string>(),
-            const std::string& engine = "auto");
+            const std::vector<std::string>& file_contents = std::vector<std::string>());
+  void init(const std::vector<std::string>& models, const int& gpu_rank,
+            const std::vector<std::string>& file_contents, const std::string& engine);
 
   int dim_chg_spin() const;
   void set_charge_spin(const std::vector<double>& charge_spin);
