@@ -178,7 +178,7 @@ class JaxTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
-        options.refuse("JAX", "accumulate", "tf32", "zero_stage")
+        options.refuse("JAX", "accumulate", "tf32", "zero_stage", "compute")
         refuse_fork("JAX")
         keep_freed_memory()
         # Else a step on a processor takes its memory while the one before it still holds its own.

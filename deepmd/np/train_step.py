@@ -37,7 +37,7 @@ class NumPyTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
-        options.refuse("NumPy", "accumulate", "tf32", "zero_stage")
+        options.refuse("NumPy", "accumulate", "tf32", "zero_stage", "compute")
         self._models, self._losses, self._options = dict(models), dict(losses), options
         self._params = {task: split(m)[0] for task, m in models.items()}
         settings = adam_settings(optimizer)

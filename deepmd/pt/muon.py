@@ -43,7 +43,7 @@ class MuonOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": 1e-3})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step with the gradients that are set."""
         for group in self.param_groups:
             for p in group["params"]:
@@ -52,25 +52,25 @@ class MuonOptimizer(torch.optim.Optimizer):
                 state = self.state[p]
                 state["step"] = state.get("step", torch.zeros((), device=p.device)) + 1
                 if self.is_matrix(p):
-                    self._matrix_step(p, state, group["lr"])
+                    self._matrix_step(p, p.grad, state, group["lr"])
                 else:
-                    self._adam_step(p, state, group["lr"])
+                    self._adam_step(p, p.grad, state, group["lr"])
 
     def is_matrix(self, p: Tensor) -> bool:
         """Whether the momentum of a parameter is orthogonalized."""
         return p.ndim == 2
 
-    def direction(self, update: Tensor, p: Tensor, state: dict[str, Any]) -> Tensor:
+    def direction(self, update: Tensor, p: Tensor, grad: Tensor, state: dict[str, Any]) -> Tensor:
         """Return the direction of the step of a matrix from its Nesterov momentum."""
         raise TypeError(f"{type(self).__name__} does not state its direction")
 
-    def _matrix_step(self, p: Tensor, state: dict[str, Any], lr: float) -> None:
+    def _matrix_step(self, p: Tensor, grad: Tensor, state: dict[str, Any], lr: float) -> None:
         s: Muon = self.chosen
         if s.weight_decay:
             p.mul_(1.0 - lr * s.weight_decay)
         momentum = state.setdefault("exp_avg", torch.zeros_like(p))
-        momentum.lerp_(p.grad, 1.0 - s.momentum)
-        step = self.direction(torch.lerp(p.grad, momentum, s.momentum), p, state)
+        momentum.lerp_(grad, 1.0 - s.momentum)
+        step = self.direction(torch.lerp(grad, momentum, s.momentum), p, grad, state)
         p.add_(step.to(p.dtype), alpha=-lr)
 
     def factor(self, p: Tensor) -> float:
@@ -80,11 +80,11 @@ class MuonOptimizer(torch.optim.Optimizer):
             return self.chosen.lr_adjust_coeff * max(rows, columns) ** 0.5
         return max(1.0, rows / columns) ** 0.5
 
-    def _adam_step(self, p: Tensor, state: dict[str, Any], lr: float) -> None:
+    def _adam_step(self, p: Tensor, grad: Tensor, state: dict[str, Any], lr: float) -> None:
         """Take a step of Adam, whose moments have single precision."""
         s: Muon = self.chosen
         lr = lr / s.lr_adjust if s.lr_adjust > 0 else lr
-        g = p.grad.float()
+        g = grad.float()
         for name, value, beta in (
             ("exp_avg", g, s.adam_beta1),
             ("exp_avg_sq", g * g, s.adam_beta2),
@@ -103,7 +103,7 @@ class AdaMuonOptimizer(MuonOptimizer):
 
     chosen: AdaMuon
 
-    def direction(self, update: Tensor, p: Tensor, state: dict[str, Any]) -> Tensor:
+    def direction(self, update: Tensor, p: Tensor, grad: Tensor, state: dict[str, Any]) -> Tensor:
         """Return the direction, whose root mean square is 0.2 before the factor of the shape."""
         made = orthogonal(torch.sign(update), [_QUINTIC] * 5).float()
         second = state.get("exp_avg_sq", torch.zeros_like(p)).float()
@@ -123,7 +123,7 @@ class HybridMuonOptimizer(MuonOptimizer):
         """Whether the momentum of a parameter is orthogonalized."""
         return p.ndim == 2 and min(p.shape) > 1
 
-    def direction(self, update: Tensor, p: Tensor, state: dict[str, Any]) -> Tensor:
+    def direction(self, update: Tensor, p: Tensor, grad: Tensor, state: dict[str, Any]) -> Tensor:
         """Return the direction, orthogonal up to the rounding of half precision."""
         rows, columns = p.shape
         if self.chosen.enable_gram and rows != columns:
@@ -134,7 +134,7 @@ class HybridMuonOptimizer(MuonOptimizer):
         if not self.chosen.magma_muon:
             return made
         mean = state.get("exp_avg_sq", torch.full((1,), 0.5, dtype=p.dtype, device=p.device))
-        mean = 0.9 * mean.float() + 0.1 * _alignment(p.grad, state["exp_avg"])
+        mean = 0.9 * mean.float() + 0.1 * _alignment(grad, state["exp_avg"])
         state["exp_avg_sq"] = mean.to(p.dtype)
         return made * (0.1 + 0.9 * mean).to(made.dtype)
 
@@ -170,7 +170,7 @@ def orthogonal_by_gram(matrix: Tensor) -> Tensor:
     for k, (a, b, c) in enumerate(_POLAR_EXPRESS):
         a, b, c = a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5
         if k == 3:  # the products have lost digits: begin anew with what they made
-            x, made = made @ x, None  # type: ignore[operator]
+            x, made = made @ x, None
             gram = x @ x.mT
         z = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         if made is None:
@@ -180,7 +180,7 @@ def orthogonal_by_gram(matrix: Tensor) -> Tensor:
         if k not in (2, last):
             half = torch.addmm(gram, gram, z, beta=a)
             gram = torch.addmm(half, z, half, beta=a)
-    x = made @ x  # type: ignore[operator]
+    x = made @ x
     return x.mT if high else x
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The training step of the PyTorch backend."""
 
+import contextlib
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.base.errors import NotAvailableError
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
@@ -51,9 +53,18 @@ class TorchTrainStep(TrainStep):
                 fix="set it to false",
             )
         self.device = default_device()
+        self._mixed = _mixed_precision(options, self.device)
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
+        if options.compute and any(
+            p.dtype != torch.float32 for m in self._params.values() for p in m.values()
+        ):
+            raise InputError(
+                "mixed precision is of networks in single precision",
+                where="training/mixed_precision",
+                fix='set precision of descriptor and fitting_net to "float32"',
+            )
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
@@ -92,7 +103,10 @@ class TorchTrainStep(TrainStep):
         else:
             loss = self._losses[task]
             model = self.lifted[task]
-            pred = loss.predict(model, inputs, batch.n_frames, labels, order=2)
+            # Operations with derivatives of their own, of order 2, do without mixed precision.
+            order = 3 if self._options.compute else 2
+            with self._mixed():
+                pred = loss.predict(model, inputs, batch.n_frames, labels, order=order)
             total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
         grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
         if params and isinstance(total, Tensor) and total.requires_grad:
@@ -201,6 +215,26 @@ class TorchTrainStep(TrainStep):
 
     def from_host(self, task: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
+
+
+def _mixed_precision(options: StepOptions, device: torch.device) -> Callable[[], Any]:
+    """Return a context in which products of single precision have fewer bits, or one without effect.
+
+    Positions, sums over neighbors and atoms, and everything else in double precision stay as they are.
+    """
+    if not options.compute:
+        return contextlib.nullcontext
+    where = "training/mixed_precision"
+    if options.compile:
+        raise NotAvailableError(
+            "compiled steps have no mixed precision",
+            where=where,
+            fix="leave training/enable_compile out",
+        )
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise NotAvailableError("this device has no bfloat16", where=where, fix="leave it out")
+    kind = getattr(torch, options.compute)
+    return functools.partial(torch.autocast, device.type, dtype=kind)
 
 
 def _optimizer(

@@ -38,6 +38,8 @@ class StepOptions:
         Steps whose gradients are added up for one step of the optimizer.
     tf32 : bool
         Let devices multiply matrices of single precision with TF32.
+    compute : str
+        Number format of the products in networks of single precision, "" for their own.
     zero_stage : int
         What is divided among the ranks: 0 nothing, 1 the states of the optimizer, 2 gradients, too.
     """
@@ -49,10 +51,12 @@ class StepOptions:
     accumulate: int = 1
     tf32: bool = False
     zero_stage: int = 0
+    compute: str = ""
 
     def refuse(self, backend: str, *names: str) -> None:
         """Raise NotAvailableError where options are set that a backend does not have."""
         keys = {"accumulate": "acc_freq", "tf32": "enable_tf32", "zero_stage": "zero_stage"}
+        keys["compute"] = "mixed_precision"
         for name in names:
             if getattr(self, name) != getattr(type(self), name):
                 raise NotAvailableError(

@@ -241,7 +241,9 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
     "training/zero_stage (3)": lambda d: d["training"]["zero_stage"] > 2,
-    "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
+    "training/mixed_precision/compute_prec (float16)": lambda d: (
+        d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
+    ),
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
     "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],
     "validating/amp_infer": lambda d: d["validating"]["amp_infer"],

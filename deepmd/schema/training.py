@@ -211,10 +211,14 @@ class EarlyStopKeys(Settings):
 
 
 class PrecisionKeys(Settings):
-    """Mixed precision (TensorFlow)."""
+    """Mixed precision: products of networks in fewer bits."""
 
     output_prec: str = setting("float32", "Precision of outputs.", rule=one_of("float32"))
-    compute_prec: str = setting(..., "Precision of products: float16 or bfloat16.")
+    compute_prec: str = setting(
+        ...,
+        "Precision of products in networks of single precision: bfloat16 (float16 is not built).",
+        rule=one_of("bfloat16", "float16"),
+    )
 
 
 class AdapterKeys(Settings):
@@ -258,7 +262,7 @@ def training_argument(*, multi_task: bool = False) -> Argument:
         dict,
         PrecisionKeys.arguments(),
         optional=True,
-        doc="Mixed precision (TensorFlow).",
+        doc="Mixed precision (PyTorch).",
     )
     adapters = Argument(
         "lora",

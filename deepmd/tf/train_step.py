@@ -236,7 +236,7 @@ class TfTrainStep(TrainStep):
         optimizer: Mapping[str, Any],
         options: StepOptions,
     ) -> None:
-        options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage")
+        options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage", "compute")
         refuse_fork("TensorFlow")
         keep_freed_memory()
         settings, norm = adam_settings(optimizer), options.gradient_max_norm

@@ -306,6 +306,7 @@ def make_step(
             accumulate=training["acc_freq"],
             tf32=training["enable_tf32"],
             zero_stage=training["zero_stage"],
+            compute=(training.get("mixed_precision") or {}).get("compute_prec", ""),
         ),
     )
 
