@@ -73,6 +73,7 @@ class BaseModel(torch.nn.Module):
 
     model_def_script: str
     min_nbor_dist: Tensor
+    get_type_map: Callable[[], list[str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         torch.nn.Module.__init__(self)
@@ -134,7 +135,7 @@ def make_model(atomic: type[Any]) -> type[Any]:
         @classmethod
         def get_model(cls, model_params: dict[str, Any]) -> Any:
             given = {k: v for k, v in model_params.items() if k != "type"}
-            more = {k: given.pop(k) for k in ("type_map", "ntypes") if k in given}
+            more: dict[str, Any] = {k: given.pop(k) for k in ("type_map", "ntypes") if k in given}
             return cls(**accepted(atomic, given, more))
 
         @classmethod
