@@ -73,7 +73,6 @@ class BaseModel(torch.nn.Module):
 
     model_def_script: str
     min_nbor_dist: Tensor
-    get_type_map: Callable[[], list[str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         torch.nn.Module.__init__(self)
@@ -110,7 +109,7 @@ class BaseModel(torch.nn.Module):
     @torch.jit.export
     def get_ntypes(self) -> int:
         """Return the number of types."""
-        return len(self.get_type_map())
+        return len(self.get_type_map())  # type: ignore[operator]
 
 
 def make_model(atomic: type[Any]) -> type[Any]:
