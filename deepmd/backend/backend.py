@@ -234,6 +234,7 @@ class Backend:
         head: str | None = None,
         *,
         hessian: bool = False,
+        precision: str | None = None,
     ) -> None:
         """Write the model of a checkpoint as a model file of this backend.
 
@@ -245,8 +246,11 @@ class Backend:
             Branch of a multi-task model.
         hessian : bool
             Let the model evaluate second derivatives of its energy by default.
+        precision : str, optional
+            Of the networks in the file; by default that of the training.
         """
         from deepmd.io.files import branch_of, branch_params
+        from deepmd.runtime.precision import in_precision, log_errors
         from deepmd.runtime.probes import model_file_dict
 
         branch = branch_of(checkpoint.models, head, "--head", checkpoint.model_params)
@@ -265,7 +269,11 @@ class Backend:
             checkpoint.min_nbor_dist,
             checkpoint.backend,
         )
+        if precision is not None:
+            data = in_precision(data, precision)
         self.deserialize_hook(output, data)
+        if precision is not None:
+            log_errors(data, model, "the checkpoint")
 
 
 def not_installed(packages: tuple[str, ...]) -> str | None:

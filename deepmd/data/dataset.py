@@ -3,7 +3,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -34,6 +34,9 @@ class Dataset:
         Cutoff of the edges [Å].
     cache_bytes : int
         Memory for cached edges.
+    correction : function, optional
+        Returns the terms of a batch with edges that its labels of the same names are less; they are
+        kept, since they are the same in every step.
     """
 
     def __init__(
@@ -44,12 +47,15 @@ class Dataset:
         *,
         rcut: float,
         cache_bytes: int = 1 << 30,
+        correction: Callable[[Batch], Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         if len(systems) != len(sampler.nframes):
             raise ValueError("the sampler was made for other systems")
         self.systems, self.sampler, self.labels = list(systems), sampler, list(labels)
         self.rcut = float(rcut)
         self.cache = EdgeCache(cache_bytes)
+        self.correction = correction
+        self._terms: dict[tuple[int, int], Mapping[str, np.ndarray]] = {}
         self.found = [system.check(self.labels) for system in self.systems]
 
     def next(self) -> Batch:
@@ -72,7 +78,30 @@ class Dataset:
             for k, frame in enumerate(frames)
         ]
         batch.edges, batch.reach = join_edges(parts, batch.natoms.tolist()), self.rcut
+        self._correct(system_index, frames, batch)
         return batch
+
+    def without_edges(self, system_index: int, frames: Sequence[int] | np.ndarray) -> Batch:
+        """Return given frames of a system; edges are found only where a correction needs them."""
+        if self.correction is not None:
+            return self.load(system_index, frames)
+        return self.systems[system_index].load(frames, self.labels)
+
+    def _correct(self, system: int, frames: Sequence[int] | np.ndarray, batch: Batch) -> None:
+        """Subtract the terms of the correction from the labels, in place."""
+        if self.correction is None:
+            return
+        parts = []
+        for k, frame in enumerate(frames):
+            key = system, int(frame)
+            if key not in self._terms:
+                with located(f"{self.systems[system].path}: frame {frame}"):
+                    self._terms[key] = self.correction(batch.frames(k, k + 1))
+            parts.append(self._terms[key])
+        for name in parts[0]:
+            if batch.find.get(name, 0.0) > 0:
+                terms = np.concatenate([part[name] for part in parts])
+                batch.labels[name] = batch.labels[name] - terms.reshape(batch.labels[name].shape)
 
     def _edges(self, system: int, frame: int, batch: Batch, k: int, atoms: slice) -> Edges:
         """Edges of frame ``k`` of a batch, numbered within the frame."""

@@ -271,10 +271,10 @@ class Registered(Module):
         another class has is an error unless ``override`` is set.
         """
 
-        def decorate(kind: Any) -> Any:
-            filed = cls.registry.register(*names, override=override)(kind)
-            if cls.keys is not None and kind.settings:
-                cls.keys.add(kind, *names, override=override)
+        def decorate(component: Any) -> Any:
+            filed = cls.registry.register(*names, override=override)(component)
+            if cls.keys is not None and component.settings:
+                cls.keys.add(component, *names, override=override)
             return filed
 
         return decorate
@@ -301,13 +301,13 @@ class Registered(Module):
         """
         if "registry" not in cls.__dict__:  # a kind itself
             return super().deserialize(data)
-        kind = data.get("type", cls.default_kind)
-        if not cls.registry.knows(str(kind)):
+        name = data.get("type", cls.default_kind)
+        if not cls.registry.knows(str(name)):
             raise ModelFileError(
-                f'the file has a {cls.registry.kind} of type "{kind}", which is not known here',
-                fix=_way_to_install(data.get(PLUGIN), did_you_mean(str(kind), cls.registry)),
+                f'the file has a {cls.registry.kind} of type "{name}", which is not known here',
+                fix=_way_to_install(data.get(PLUGIN), did_you_mean(str(name), cls.registry)),
             )
-        return cls.registry.get(str(kind)).deserialize(data)
+        return cls.registry.get(str(name)).deserialize(data)
 
 
 def _way_to_install(plugin: Any, otherwise: str | None) -> str | None:
@@ -335,13 +335,13 @@ def _serialize_child(child: Any) -> Any:
     return [_serialize_child(c) for c in child]
 
 
-def _deserialize_child(data: Any, kind: Any = None) -> Any:
+def _deserialize_child(data: Any, component: Any = None) -> Any:
     if data is None:
         return None
     if isinstance(data, (list, tuple)):
-        return [_deserialize_child(d, kind) for d in data]
-    if kind is not None:
-        return kind.deserialize(data)
+        return [_deserialize_child(d, component) for d in data]
+    if component is not None:
+        return component.deserialize(data)
     name = data.get("@class")
     if name not in Module._classes:
         raise ModelFileError(f'unknown class "{name}" in a model dictionary')
@@ -380,9 +380,9 @@ def _walk(node: Any, path: str, trainable: bool, seen: set[int]) -> Iterator[tup
     if isinstance(node, Module):
         seen.add(id(node))
         trainable = trainable and node.trainable is not False
-        for kind, names in ((True, node.serial.params), (False, node.serial.buffers)):
+        for learned, names in ((True, node.serial.params), (False, node.serial.buffers)):
             for name in names:
-                trained = kind and trainable and not node.frozen
+                trained = learned and trainable and not node.frozen
                 yield from _walk_arrays(getattr(node, name), path + name, trained)
         for name in node.serial.children:
             yield from _walk(getattr(node, name), path + name + ".", trainable, seen)

@@ -184,7 +184,14 @@ def data_sample(model: Model, paths: list[str], nbatch: int, *, atomic: bool) ->
     sampler = Sampler([s.nframes for s in systems], [s.natoms for s in systems])
     outputs = output_labels(model, atomic=atomic)
     labels = [*outputs, *parameter_labels(model)]
-    data = Dataset(systems, sampler, labels, rcut=model.get_rcut(), cache_bytes=0)
+    data = Dataset(
+        systems,
+        sampler,
+        labels,
+        rcut=model.get_rcut(),
+        cache_bytes=0,
+        correction=statistics.correction_of(model),
+    )
     needed = [la.name for la in outputs]
     if not any(found[name] for found in data.found for name in needed):
         raise DataError(

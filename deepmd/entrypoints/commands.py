@@ -68,6 +68,11 @@ LOG = [
 #: Models of "dp model-devi".
 GRAPHS = ["graph.000", "graph.001", "graph.002", "graph.003"]
 DTYPES = ["fp32", "fp64", "native"]
+PRECISION = option(
+    "--precision",
+    "number format of the networks in the file; vectors and sums stay float64",
+    choices=["float64", "float32"],
+)
 #: What ``dp show`` tells.
 ATTRIBUTES = (
     "model-branch type-map descriptor fitting-net size observed-type serialization-tree".split()
@@ -118,6 +123,7 @@ FREEZE: Options = [
     option("-n --node-names", "names of nodes (TensorFlow)"),
     option("-w --nvnmd-weight", "weights for hardware (TensorFlow)"),
     option("--hessian", "let the model give the Hessian of its energy, too", False),
+    PRECISION,
     option("--lower-kind", "accepted for compatibility", "nlist", choices=["nlist", "graph"]),
 ]
 TEST: Options = [
@@ -170,6 +176,7 @@ CONVERT_BACKEND: Options = [
         False,
     ),
     HEAD,
+    PRECISION,
 ]
 SHOW: Options = [
     option("INPUT", "model file or checkpoint"),
@@ -270,6 +277,7 @@ COMPRESS: Options = [
         metavar="INPUT",
     ),
     option("--undo", "write the model without its tables", False),
+    PRECISION,
     MPI_LOG,
     HEAD,
 ]

@@ -19,13 +19,10 @@ from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import data_paths
 from deepmd.io.files import branch_tree, min_nbor_dist_of
-from deepmd.np.evaluator import NumPyEvaluator
-from deepmd.runtime.probes import make_probes, probe_errors
+from deepmd.runtime.precision import in_precision, log_errors
+from deepmd.runtime.probes import make_probes
 
 log = logging.getLogger(__name__)
-
-#: Units of what probes hold.
-_UNITS = {"energy": "eV", "force": "eV/Å", "virial": "eV"}
 
 
 def compress(
@@ -37,6 +34,7 @@ def compress(
     frequency: int = -1,
     training_script: str | None = None,
     undo: bool = False,
+    precision: str | None = None,
     head: str | None = None,
     backend: str | None = None,
     **_: Any,
@@ -64,7 +62,7 @@ def compress(
         )
         distance = smallest_distance(data, model, training_script)
         settings = _settings(step, extrapolate, frequency, distance)
-        original = NumPyEvaluator(Model.deserialize(data["model"]))
+        original = Model.deserialize(data["model"])
         for line in model.compress(settings):
             log.warning(line)
         data["@variables"] = {
@@ -74,13 +72,11 @@ def compress(
     data["probes"] = make_probes(model)
     data["model"] = model.serialize()
     data[METADATA] = model.info(probes=len(data["probes"]["frames"])).to_dict()
+    if precision is not None:
+        data = in_precision(data, precision)
     backend_of(target).deserialize_hook(target, data)
     if not undo:
-        errors = probe_errors(original, data["probes"])
-        parts = [
-            f"{name} {errors[name]:.1e} {unit}" for name, unit in _UNITS.items() if name in errors
-        ]
-        log.info("largest difference from the networks on small frames: %s", ", ".join(parts))
+        log_errors(data, original, "the networks")
     log.info("%s model written to %s", "original" if undo else "compressed", target)
     return str(target)
 

@@ -21,6 +21,7 @@ def freeze(
     head: str | None = None,
     backend: str | None = None,
     hessian: bool = False,
+    precision: str | None = None,
     node_names: str | None = None,
     nvnmd_weight: str | None = None,
     **_: Any,
@@ -43,7 +44,7 @@ def freeze(
     refuse_same_file(origin, path)
     branch = branch_of(checkpoint.models, head, origin, checkpoint.model_params)
     check_head(branch, head)
-    target.freeze(checkpoint, path, branch, hessian=hessian)
+    target.freeze(checkpoint, path, branch, hessian=hessian, precision=precision)
     for line in checkpoint.models[branch].warnings():
         log.warning(line)
     log.info("Saved frozen model to %s", path)

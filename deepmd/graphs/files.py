@@ -9,6 +9,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.graphs.arrays import fill
+from deepmd.graphs.modifier import SCOPE, make_modifier, modifier_section
 from deepmd.graphs.ours import is_ours, is_whole, own_tree
 from deepmd.graphs.section import describe
 from deepmd.graphs.types import Find, SharedNetworks
@@ -37,7 +38,13 @@ def tree_of(graph: Graph) -> dict[str, Any]:
     """Return the dictionary of a model file of a graph, ours or of DeePMD-kit."""
     if is_ours(graph):
         return own_tree(graph)
-    section, model = model_of(graph, graph.constant, known=weights_of(graph))
+    given = modifier_section(graph)
+    whole = graph if given is None else graph.part(SCOPE, outside=True)
+    section, model = model_of(whole, whole.constant, known=weights_of(whole))
+    if given is not None:
+        inner = graph.part(SCOPE)
+        _, dipole = model_of(inner, inner.constant, known=weights_of(inner))
+        section["modifier"], model.modifier = given, make_modifier(given, dipole, model)
     distance = min_nbor_dist_in(graph)
     return Checkpoint({SINGLE: model}, section, min_nbor_dist=distance, backend="TensorFlow").tree()
 

@@ -25,6 +25,8 @@ from deepmd.schema.legacy import upgrade
 SCRIPT = "train_attr/training_script"
 #: Keys of models with parts that are not read from graphs.
 NOT_READ = ("modifier", "spin", "use_srtab")
+#: Scope of the attributes of a modifier.
+MODIFIER = "modifier_attr"
 #: Keys of the section that concern the training and the file only.
 _IGNORED = ("compress", "finetune_head", "data_stat_protect", "data_stat_nbatch")
 
@@ -67,6 +69,8 @@ def describe(graph: Graph, find: Find) -> Description:
     given = script_of(graph)
     raw = inferred_section(graph) if given is None else _raw_section(given)
     types = raw.pop("type_embedding", None)
+    if f"{MODIFIER}/type" in graph:
+        raw.pop("modifier", None)  # the graph has it beside the model
     kind = raw.get("type", "standard")
     found = [k for k in NOT_READ if k in raw] + ([f"type {kind}"] if kind != "standard" else [])
     if found:

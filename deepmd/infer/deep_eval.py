@@ -17,6 +17,7 @@ from deepmd.dpmodel.batch import Batch, widened
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.output_def import Level, of_derivatives
 from deepmd.infer.batch_size import AutoBatchSize
+from deepmd.infer.engine import open_native
 from deepmd.infer.frames import PARAMETERS, check_batch, make_frames
 from deepmd.infer.neighbors import edges_from_ase
 from deepmd.infer.queries import Queries
@@ -46,6 +47,10 @@ class DeepEval(Queries):
         Finds the pairs instead of the built-in search.
     head : str, optional
         Branch of a checkpoint with several.
+    engine : str
+        ``native``: the C++ engine of this project, which needs no framework; ``framework``: that of
+        the file, NumPy for neutral files; ``auto``: native where it is installed and knows every
+        part of the model.
     **kwargs
         Accepted for compatibility, without effect.
     """
@@ -68,7 +73,7 @@ class DeepEval(Queries):
         """Choose the subclass when the general class is called."""
         if cls is not DeepEval or model_file is None:
             return super().__new__(cls)
-        evaluator = _open(model_file, kwargs.get("head"))
+        evaluator = _open(model_file, kwargs.get("head"), kwargs.get("engine", "auto"))
         outputs = evaluator.model.kinds()
         found = [c for name, c in DeepEval._classes.items() if name in outputs]
         instance = super().__new__(found[0] if found else cls)
@@ -82,6 +87,7 @@ class DeepEval(Queries):
         auto_batch_size: "bool | int | AutoBatchSize" = True,
         neighbor_list: Any = None,
         head: str | None = None,
+        engine: str = "auto",
         **kwargs: Any,
     ) -> None:
         name: Any = "model in memory"
@@ -90,12 +96,13 @@ class DeepEval(Queries):
             self.evaluator = model_file
         else:
             if "evaluator" not in self.__dict__:
-                self.evaluator = _open(model_file, head)
+                self.evaluator = _open(model_file, head, engine)
             name, self._source = model_file, os.path.abspath(model_file)
         self._options = {
             "auto_batch_size": auto_batch_size,
             "neighbor_list": neighbor_list,
             "head": head,
+            "engine": engine,
         }
         outputs = self.model.kinds()
         if self.output is not None and self.output not in outputs:
@@ -216,7 +223,9 @@ class DeepEval(Queries):
 
         def evaluate(part: np.ndarray) -> dict[str, np.ndarray]:
             start, stop = (part[0], part[-1] + 1) if len(part) else (0, 0)
-            found = self._with_edges(batch.frames(start, stop))
+            found = batch.frames(start, stop)
+            if not self.evaluator.finds_edges or self._neighbor_list is not None:
+                found = self._with_edges(found)
             first = [d for d in derivatives if d != "hessian"]
             results = self.evaluator.evaluate(found, derivatives=first, extra=extra)
             out = {name: np.asarray(value, np.float64) for name, value in results.items()}
@@ -262,6 +271,8 @@ class DeepEval(Queries):
 
     def _hessian_rows(self, batch: Batch, widest: int) -> np.ndarray:
         """Second derivatives (n_atoms, 9 widest): three rows of the matrix for each atom."""
+        if self.evaluator.model.modifier is not None:
+            raise NotAvailableError("second derivatives are not built for models with a modifier")
         out, ends = np.zeros((batch.n_atoms, 9 * widest)), batch.offsets()
         for k, n in enumerate(batch.natoms):
             hessian = self.evaluator.hessian(batch.frames(k, k + 1))
@@ -415,12 +426,13 @@ def _reopened(kind: type[DeepEval], source: Any, options: Mapping[str, Any]) -> 
     return kind(source, **options)
 
 
-def _open(model_file: str | os.PathLike[str], head: str | None) -> Evaluator:
+def _open(model_file: str | os.PathLike[str], head: str | None, engine: str) -> Evaluator:
     try:
         path = existing_model(os.fspath(model_file))
     except TypeError:
         raise InputError(f"{type(model_file).__name__} given, a path was expected") from None
-    return backend_of(path).deep_eval(path, head=head)
+    found = open_native(path, head, engine)
+    return backend_of(path).deep_eval(path, head=head) if found is None else found
 
 
 def _batch_size(given: "bool | int | AutoBatchSize", evaluator: Evaluator) -> AutoBatchSize | None:

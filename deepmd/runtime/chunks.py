@@ -266,17 +266,20 @@ def collect(
 
 
 def assemble(
-    model: Model, batch: Batch, raw: dict[str, np.ndarray], derivatives: Sequence[str]
+    model: Model,
+    batch: Batch,
+    raw: dict[str, np.ndarray],
+    derivatives: Sequence[str],
+    terms: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Sum atomic values and edge gradients of a whole batch, a block of edges at a time.
 
-    ``batch`` is what :meth:`Model.expand` returned.
+    ``batch`` is what :meth:`Model.expand` returned, ``terms`` what a modifier adds.
     """
     nf, e = batch.n_frames, len(batch.edges)
     vec = batch.vectors()
     edge_names = of_level(model.output_def().raw_results(), Level.EDGE)
     out: dict[str, np.ndarray] = {}
-    terms = None if model.modifier is None else model.modifier.terms(batch)
     for start in range(0, max(e, 1), _EDGES_PER_SUM):
         block = slice(start, min(start + _EDGES_PER_SUM, e))
         inputs = _edge_block(batch, vec, block)

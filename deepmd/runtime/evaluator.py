@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
+from deepmd.dpmodel.model.modifier import Response, respond
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.io.files import (
@@ -38,6 +39,8 @@ class Evaluator:
         Smallest distance of the training data [Å].
     max_edges : int
         Largest number of edges, and of atoms, evaluated at a time.
+    finds_edges : bool
+        Whether batches without edges are taken.
     interleave : bool
         Whether chunks should be alike, see :func:`deepmd.runtime.chunks.partition`.
     """
@@ -48,6 +51,7 @@ class Evaluator:
     #: Atoms in one call that keep the device busy without exhausting its memory.
     batch_atoms = 1024
     max_edges = EDGES_PER_CHUNK
+    finds_edges = False
     interleave = False
 
     def __init__(
@@ -61,6 +65,8 @@ class Evaluator:
         self.model_def_script = dict(model_def_script or {})
         self.min_nbor_dist = min_nbor_dist
         self.overflow = Overflow()
+        #: Evaluators of models that a modifier needs, by identity.
+        self._others: dict[int, Evaluator] = {}
 
     @classmethod
     def of_tree(
@@ -102,9 +108,22 @@ class Evaluator:
         *,
         derivatives: Sequence[str] = ("force", "virial"),
         extra: Sequence[str] = (),
+        modified: bool = True,
     ) -> dict[str, np.ndarray]:
-        """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays."""
+        """Evaluate a batch with edges; results as of :meth:`Model.predict`, NumPy arrays.
+
+        ``modified`` says whether the terms of the model's modifier are added.
+        """
+        modifier = self.model.modifier if modified else None
+        terms = None if modifier is None else modifier.terms(batch, self.respond)
         batch = self.model.expand(batch)
+        raw = self.raw(batch, derivatives, extra)
+        return assemble(self.model, batch, raw, derivatives, terms)
+
+    def raw(
+        self, batch: Batch, derivatives: Sequence[str], extra: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Evaluate an expanded batch; results as of :meth:`Model.forward_edges`, NumPy arrays."""
         parts = partition(
             self.model,
             batch,
@@ -112,8 +131,26 @@ class Evaluator:
             overflow=self.overflow,
             interleave=self.interleave,
         )
-        raw = collect(self.model, batch, self.run(parts, batch.n_frames, derivatives, extra))
-        return assemble(self.model, batch, raw, derivatives)
+        return collect(self.model, batch, self.run(parts, batch.n_frames, derivatives, extra))
+
+    def respond(self, model: Model, batch: Batch) -> Response:
+        """Evaluate another model, one that a modifier needs, in the form of this backend.
+
+        Edges of a local model belong to their center: its gradients are contracted afterwards. One
+        that passes messages is evaluated with NumPy.
+        """
+        if model.message_passing():
+            return respond(model, batch)
+        known = self._others.get(id(model))
+        other = self._others[id(model)] = type(self)(model) if known is None else known
+        raw = other.raw(batch, ("force",))
+        (output,) = model.output_def().get_data().values()
+
+        def pullback(cotangent: Mapping[str, np.ndarray]) -> np.ndarray:
+            each = cotangent[output.name][batch.edges.i]
+            return np.einsum("ed,edk->ek", each, raw[output.edge_name])
+
+        return raw, pullback
 
     def run(
         self,
@@ -160,7 +197,10 @@ class Evaluator:
         return forward
 
     def hessian(self, batch: Batch) -> np.ndarray:
-        """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges."""
+        """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges.
+
+        Those of a modifier are not among them.
+        """
         inputs = prepare(batch, self.model.packings(), self.overflow)
         return np.asarray(frame_hessian(self.model, inputs))
 

@@ -2,7 +2,8 @@
 """Probes: small frames with their results, by which a model file proves itself.
 
 Whoever writes a model file opens it again, evaluates the probes and compares with the results of
-the neutral model. The probes travel in the file under the key ``probes``.
+the neutral model, both without the terms of a modifier, which programs in C++ do not have. The
+probes travel in the file under the key ``probes``.
 """
 
 import json
@@ -46,7 +47,8 @@ def make_probes(model: Model) -> dict[str, Any]:
         for size in 0.95 * 1.2 ** np.arange(20):
             evaluator = Evaluator(model)
             inputs = _frame(model, periodic, size, np.random.default_rng(k), n_atoms)
-            results = evaluator.evaluate(_batch(model, inputs), derivatives=derivatives)
+            batch = _batch(model, inputs)
+            results = evaluator.evaluate(batch, derivatives=derivatives, modified=False)
             # Images on both sides are equally far: which of them a full list drops is not defined.
             if not evaluator.overflow.centers:
                 break
@@ -134,7 +136,8 @@ def _results(
         if not derivatives:
             kinds = evaluator.model.output_def().get_data()
             names, wanted = [n for n in names if n.removeprefix("atom_") in kinds], []
-        results = evaluator.evaluate(_batch(evaluator.model, stored), derivatives=wanted)
+        batch = _batch(evaluator.model, stored)
+        results = evaluator.evaluate(batch, derivatives=wanted, modified=False)
         for name in names:
             yield k, name, np.asarray(stored[name]), results.get(name)
 
@@ -179,7 +182,7 @@ def check_evaluable(model: Model) -> None:
     n_atoms = min(max(model.get_ntypes(), 4), 12)
     inputs = _frame(model, False, 0.95, np.random.default_rng(0), n_atoms)
     with np.errstate(all="ignore"):
-        Evaluator(model).evaluate(_batch(model, inputs), derivatives=())
+        Evaluator(model).evaluate(_batch(model, inputs), derivatives=(), modified=False)
 
 
 def _check_small(inputs: Mapping[str, Any], rcut: float) -> None:

@@ -231,7 +231,6 @@ def _check_type_indices(model: dict[str, Any], descriptor: dict[str, Any], ntype
 NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nvnmd": lambda d: "nvnmd" in d,
     "model/type_embedding": lambda d: "type_embedding" in d["model"],
-    "model/modifier": lambda d: "modifier" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
@@ -241,7 +240,7 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/zero_stage (2, 3)": lambda d: d["training"]["zero_stage"] > 1,
+    "training/zero_stage (3)": lambda d: d["training"]["zero_stage"] > 2,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
     "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],

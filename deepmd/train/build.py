@@ -19,6 +19,7 @@ from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.io.files import SINGLE
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.distributed import ALONE, Distributed
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.step import StepOptions, TrainStep
@@ -32,7 +33,7 @@ from deepmd.train.sharing import (
     share,
 )
 from deepmd.train.start import differing_keys, model_of, take_parameters
-from deepmd.train.statistics import Sample, keep_given_bias, set_biases, table_widths
+from deepmd.train.statistics import Sample, correction_of, keep_given_bias, set_biases, table_widths
 from deepmd.train.trainer import Task
 
 log = logging.getLogger(__name__)
@@ -48,15 +49,16 @@ _WIDTH_BATCHES = 10
 
 def make_dataset(
     branch: Branch,
-    kind: str,
+    key: str,
     systems: list[System],
     model: Model,
     labels: list[Label],
     seed: int,
     ranks: Distributed = ALONE,
+    correction: Any = None,
 ) -> Dataset:
     """Put the systems of ``training_data`` or ``validation_data`` and their sampler together."""
-    section = branch.data[kind]
+    section = branch.data[key]
     try:
         sampler = Sampler(
             [s.nframes for s in systems],
@@ -70,10 +72,11 @@ def make_dataset(
             numbers=[s.numbers for s in systems],
         )
     except InputError as error:
-        where = f"{branch.where}/{kind}/{error.where}"
+        where = f"{branch.where}/{key}/{error.where}"
         raise InputError(error.what, where=where, fix=error.fix) from None
-    data = Dataset(systems, sampler, labels, rcut=pair_cutoff(model, systems))
-    title = kind.removesuffix("_data")
+    rcut = pair_cutoff(model, systems)
+    data = Dataset(systems, sampler, labels, rcut=rcut, correction=correction)
+    title = key.removesuffix("_data")
     log.info("%s", data.summary(title if branch.name == SINGLE else f"{title} {branch.name}"))
     return data
 
@@ -122,7 +125,9 @@ def check_labels(data: Dataset, loss: Loss, where: str) -> None:
 # -- everything together --------------------------------------------------------------------------
 
 
-def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
+def make_tasks(
+    plan: Plan, ranks: Distributed = ALONE, evaluator: Any = Evaluator
+) -> dict[str, Task]:
     """Build the models, losses and data of all tasks; statistics are not yet set.
 
     Before a new training all frames are read once, so that a bad one is found now and not after days.
@@ -131,20 +136,24 @@ def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
     rate = scaled_rate(config["learning_rate"], ranks)
     if rate != config["learning_rate"]:
         log.info("start_lr is %g for %d processes (scale_by_worker)", rate["start_lr"], ranks.size)
+    elif ranks.size > 1 and rate.get("scale_by_worker", "none") != "none":
+        log.info("learning_rate/scale_by_worker has no effect with this backend")
     for k, branch in enumerate(branches(config)):
-        model = build_model(branch.model)
+        model = _build(branch, plan.continued)
+        correction = correction_of(model, evaluator)
         loss = build_loss(branch.loss, rate["start_lr"], model)
         labels = [*loss.label_requirements(), *parameter_labels(model)]
         train, valid = plan.systems[branch.name]
-        data = make_dataset(branch, "training_data", train, model, labels, seed + k, ranks)
+        about: Any = model, labels, seed + k, ranks, correction
+        data = make_dataset(branch, "training_data", train, *about)
         check_labels(data, loss, f"{branch.where}/training_data")
         task = tasks[branch.name] = Task(
             model, loss, data, bias_batches=int(branch.model.get("data_bias_nsample", 10))
         )
         if valid is not None:
-            kind = "validation_data"
-            task.validation = make_dataset(branch, kind, valid, model, labels, seed + k, ranks)
-            task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
+            key = "validation_data"
+            task.validation = make_dataset(branch, key, valid, *about)
+            task.numb_btch = int(branch.data[key].get("numb_btch", 1))
         if plan.continued is None and ranks.writes:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
@@ -155,13 +164,22 @@ def make_tasks(plan: Plan, ranks: Distributed = ALONE) -> dict[str, Task]:
     return tasks
 
 
+def _build(branch: Branch, continued: Checkpoint | None) -> Model:
+    """Build a model; one that is continued keeps its modifier, whatever became of the file of it."""
+    if continued is None:
+        return build_model(branch.model)
+    model = build_model({k: v for k, v in branch.model.items() if k != "modifier"})
+    model.modifier = model_of(continued, branch.name).modifier
+    return model
+
+
 def _scan(task: Task, where: str) -> None:
     """Read all frames of a task once."""
-    for kind, data in (("training_data", task.data), ("validation_data", task.validation)):
+    for key, data in (("training_data", task.data), ("validation_data", task.validation)):
         if data is None:
             continue
         for system in data.systems:
-            with within(f"{where}/{kind}"):
+            with within(f"{where}/{key}"):
                 system.scan(data.labels)
 
 
@@ -193,7 +211,7 @@ def set_all_statistics(plan: Plan, tasks: Mapping[str, Task]) -> None:
     for branch in branches(plan.config):
         task, training = tasks[branch.name], branch.data
         stat_file = None
-        if training.get("stat_file"):
+        if training.get("stat_file") and task.model.modifier is None:
             stat_file = StatFile(
                 training["stat_file"],
                 task.model.get_type_map(),

@@ -170,7 +170,7 @@ class FullValidation(Extra):
         for number, part in enumerate(_parts(data, evaluator.batch_atoms)):
             if number % ranks.size == ranks.rank:
                 batch = data.load(*part)
-                predicted = evaluator.evaluate(batch, derivatives=wanted)
+                predicted = evaluator.evaluate(batch, derivatives=wanted, modified=False)
                 add_errors(sums, batch, predicted, evaluator.model)
         if ranks.size > 1:
             every = ranks.gather(json.dumps({k: v.tolist() for k, v in sums.sums.items()}))

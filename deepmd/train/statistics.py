@@ -88,7 +88,7 @@ class Sample:
     def without_edges(self) -> Iterator[Batch]:
         """Iterate over the same batches without looking for neighbors."""
         for index, frames in self._frames():
-            yield self._numbered(self.data.systems[index].load(frames, self.data.labels))
+            yield self._numbered(self.data.without_edges(index, frames))
 
     def of_types(self, type_map: Sequence[str]) -> "Sample":
         """Return the same frames with types numbered by another type map than that of the model."""
@@ -120,31 +120,17 @@ class Sample:
         return known.fetch(shapes, compute, group=group)
 
 
-def set_statistics(
-    model: Model,
-    data: Dataset,
-    *,
-    nbatch: int = 10,
-    stat_file: StatFile | None = None,
-    protect: float = 0.01,
-) -> None:
-    """Set the statistics and the bias of a new model from its training data.
+def correction_of(
+    model: Model, evaluator: Callable[[Model], Evaluator] = Evaluator
+) -> Callable[[Batch], Mapping[str, np.ndarray]] | None:
+    """Return the function of the terms that labels are less, for a model with a modifier.
 
-    Parameters
-    ----------
-    model : Model
-        Changed in place.
-    data : Dataset
-    nbatch : int
-        Batches per system; the same ones on every backend.
-    stat_file : StatFile, optional
-        Read where it has an entry, completed where it has none.
-    protect : float
-        Smallest deviation of parameters of frames and atoms.
+    ``evaluator`` makes that of the backend.
     """
-    sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
-    model.atomic_model.compute_statistics(sample)
-    set_biases(model, sample)
+    if model.modifier is None:
+        return None
+    made = evaluator(model)
+    return lambda batch: model.modifier.terms(batch, made.respond)  # type: ignore[union-attr]
 
 
 def set_biases(model: Model, sample: Sample) -> None:
@@ -371,7 +357,9 @@ def change_bias(
     fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
         labeled = [fit for fit in fits if fit.has_label(batch)]
-        predicted = evaluator.evaluate(batch, derivatives=()) if labeled else {}
+        predicted = {}
+        if labeled:  # labels are less the terms of a modifier
+            predicted = evaluator.evaluate(batch, derivatives=(), modified=False)
         for fit in labeled:
             v = fit.variable
             fit.add(batch, batch.labels[v.label_name] - predicted[v.name])

@@ -44,13 +44,23 @@ def components() -> str:
         "optimizers": [[name] for name in registry.optimizer_args],
         "learning rates": [[name] for name in registry.lr_args],
     }
-    lines = ["| component | built |", "|---|---|"]
+    lines = ["| component | built | not in the native engine |", "|---|---|---|"]
     for kind, found in rows.items():
         shown = ", ".join(
             f"`{first}`" + (f" (`{'`, `'.join(rest)}`)" if rest else "") for first, *rest in found
         )
-        lines.append(f"| {kind} | {shown} |")
+        lines.append(f"| {kind} | {shown} | {not_native(kind, found)} |")
     return "\n".join(lines) + "\n"
+
+
+def not_native(kind: str, found: list[list[str]]) -> str:
+    """Names of components of a kind that the native engine does not evaluate."""
+    from deepmd.np.engine import COMPONENTS
+
+    if kind not in COMPONENTS:
+        return "–"
+    left = [f"`{first}`" for first, *_ in found if first not in COMPONENTS[kind]]
+    return ", ".join(left) or "none"
 
 
 def missing() -> str:

@@ -142,6 +142,9 @@ typedef struct deepmd_info {
   /** Edges that a call should have where a model may be evaluated in parts; 0: as many as suit the
       caches of a processor. For accelerators, which want more, and calls one after the other. */
   int64_t chunk_edges;
+  /** Edges that are worth a call of their own, so that a small system is divided among threads; 0:
+      calls should be as large as they may. */
+  int64_t least_edges;
 } deepmd_info;
 
 /* -- evaluation -------------------------------------------------------------------------------- */

@@ -42,7 +42,10 @@ function(deepmd_target target)
   if(ENABLE_NATIVE_OPTIMIZATION)
     target_compile_options(${target} PRIVATE -march=native)
   endif()
-  if(ENABLE_SANITIZERS)
+  if(ENABLE_SANITIZERS STREQUAL "thread")
+    target_compile_options(${target} PRIVATE -fsanitize=thread -fno-omit-frame-pointer -g)
+    target_link_options(${target} PRIVATE -fsanitize=thread)
+  elseif(ENABLE_SANITIZERS)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined
                                              -fno-sanitize-recover=undefined
                                              -fno-omit-frame-pointer -g)

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -22,6 +23,8 @@ namespace deepmd::core {
 
 namespace {
 
+constexpr const char* kNative = "native";
+
 /**
  * A framework that is known by name.
  *
@@ -37,7 +40,10 @@ struct Known {
 
 const std::vector<Known>& known_backends() {
   static const std::vector<Known> all = {
-      {"native", "native", "deepmd-kit", {".dp"}},
+      {kNative,
+       "native",
+       "deepmd-kit",
+       {".dp", ".hlo", ".pth", ".pb", ".savedmodel", ".savedmodeltf"}},
       {"torch", "PyTorch", "torch", {".pth"}},
       {"tensorflow", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
   };
@@ -103,6 +109,27 @@ const Known* known_by_key(const std::string& key) {
     if (key == known.key) return &known;
   }
   return nullptr;
+}
+
+const Known& native_backend() { return *known_by_key(kNative); }
+
+/** The framework of files of a name; null: there is none that is known. */
+const Known* known_framework(const std::string& name) {
+  for (const Known& known : known_backends()) {
+    if (&known != &native_backend() && has_suffix(name, known.suffixes)) return &known;
+  }
+  return nullptr;
+}
+
+/** A name without the slashes of a folder. */
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+/** Whether there is a graphics processor, on which a framework is faster than any processor. */
+bool has_accelerator() {
+  return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/kfd", F_OK) == 0;
 }
 
 /**
@@ -218,9 +245,26 @@ std::string description(std::string name, std::vector<std::string> suffixes, con
 
 }  // namespace
 
-deepmd_backend_functions backend_for(const std::string& path) {
-  std::string name = path;
-  while (name.size() > 1 && name.back() == '/') name.pop_back();
+Choice choice_of(const std::string& engine) {
+  if (engine == "auto") return Choice::automatic;
+  if (engine == "native") return Choice::native;
+  if (engine == "framework") return Choice::framework;
+  fail("engine", "\"" + engine + "\" is unknown", "give auto, native or framework");
+}
+
+std::vector<Opener> openers(const std::string& path, Choice choice) {
+  const std::string name = without_slash(path);
+  const bool native = has_suffix(name, native_backend().suffixes);
+  const bool framework = known_framework(name) != nullptr;
+  if (choice == Choice::native) return {Opener::native};
+  if (choice == Choice::framework || !native) return {Opener::framework};
+  if (!framework) return {Opener::native};
+  if (has_accelerator()) return {Opener::framework, Opener::native};
+  return {Opener::native, Opener::framework};
+}
+
+deepmd_backend_functions backend_for(const std::string& path, Opener opener) {
+  const std::string name = without_slash(path);
   const std::map<std::string, std::string> found = libraries();
   std::vector<std::string> suffixes, problems;
   const auto fits = [&](const deepmd_backend_functions& functions) {
@@ -228,9 +272,15 @@ deepmd_backend_functions backend_for(const std::string& path) {
     suffixes.insert(suffixes.end(), own.begin(), own.end());
     return has_suffix(name, own);
   };
-  const Known* likely = nullptr;
-  for (const Known& known : known_backends()) {
-    if (has_suffix(name, known.suffixes)) likely = &known;
+  const bool native = opener == Opener::native;
+  const Known* likely = native ? &native_backend() : known_framework(name);
+  if (native && !has_suffix(name, likely->suffixes)) {
+    fail(path, "the native engine does not open files of this kind",
+         "it opens " + listed(likely->suffixes, ", "));
+  }
+  if (!likely && has_suffix(name, native_backend().suffixes)) {
+    fail(path, "no framework opens files of this kind in C++",
+         "leave out engine framework, or convert the model to .pth");
   }
   // Others may open the file, too, but a problem with this one is the one to tell.
   if (likely && found.count(likely->key)) {
@@ -239,7 +289,8 @@ deepmd_backend_functions backend_for(const std::string& path) {
   }
   for (const auto& [key, where] : found) {
     const Known* known = known_by_key(key);
-    if (known && likely) continue;
+    if (known && (likely || known == &native_backend())) continue;
+    if (native) continue;
     try {
       const deepmd_backend_functions functions = open_backend(where, known);
       if (fits(functions)) return functions;

@@ -18,6 +18,9 @@ namespace {
 /** Centers whose neighbors are counted to estimate how many all have. */
 constexpr int64_t kSamples = 32;
 
+/** Into how many parts a small system is divided at most, whatever the number of threads. */
+constexpr int64_t kPartsOfSmall = 8;
+
 /** Predictions of the right sizes, all zero. */
 std::vector<Prediction> empty_predictions(const Info& info, int64_t nall, const Wanted& wanted) {
   std::vector<Prediction> predictions(info.outputs.size());
@@ -127,7 +130,11 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   const int64_t width = std::accumulate(info().sel.begin(), info().sel.end(), int64_t{1});
   const int64_t total = backend_->has_edges() ? edges * n / samples : n * width;
   const int64_t size = backend_->chunk_edges() > 0 ? backend_->chunk_edges() : kEdgesPerChunk;
-  const int64_t parts = std::clamp<int64_t>((total + size - 1) / size, 1, n);
+  int64_t parts = (total + size - 1) / size;
+  if (backend_->least_edges() > 0) {
+    parts = std::max(parts, std::min(kPartsOfSmall, total / backend_->least_edges()));
+  }
+  parts = std::clamp<int64_t>(parts, 1, n);
   std::vector<Range> ranges;
   ranges.reserve(static_cast<size_t>(parts));
   for (int64_t k = 0; k < parts; ++k) ranges.push_back({k * n / parts, (k + 1) * n / parts});

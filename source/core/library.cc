@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 
 #include "backend/arrays.h"
 #include "error.h"
@@ -19,14 +20,6 @@ bool exists(const std::string& path) {
   return stat(path.c_str(), &status) == 0;
 }
 
-/** Return the path of a model: a file that is not there is named before a backend is missed. */
-std::string checked(const std::string& path, const OpenOptions& options) {
-  if (options.content.empty() && !exists(path)) {
-    fail(path, "there is no such model file", "check the path");
-  }
-  return path;
-}
-
 /** Call a function of a backend, and throw what it complains about. */
 template <class Function, class... Arguments>
 void call(const std::string& where, Function function, Arguments... arguments) {
@@ -38,21 +31,52 @@ void call(const std::string& where, Function function, Arguments... arguments) {
   fail(text.find(where) == std::string::npos ? where : "", text);
 }
 
-}  // namespace
-
-BackendModel::BackendModel(const std::string& path, const OpenOptions& options)
-    : functions_(backend_for(checked(path, options))) {
+/** Throw an error together with that of another backend for the same file. */
+[[noreturn]] void add_reason(const std::exception_ptr& before, const deepmd_exception& error) {
+  const auto plain = [](const std::string& text) { return text.substr(text.find(": ") + 2); };
   try {
-    open(path, options);
-  } catch (...) {
-    if (model_) functions_.close(model_);
-    throw;
+    std::rethrow_exception(before);
+  } catch (const deepmd_exception& other) {
+    throw deepmd_exception(plain(error.what()) + "; " + plain(other.what()));
   }
 }
 
-BackendModel::~BackendModel() { functions_.close(model_); }
+}  // namespace
 
-void BackendModel::open(const std::string& path, const OpenOptions& options) {
+BackendModel::BackendModel(const std::string& path, const OpenOptions& options) {
+  // A file that is not there is named before a backend is missed.
+  if (options.content.empty() && !exists(path)) {
+    fail(path, "there is no such model file", "check the path");
+  }
+  std::exception_ptr first;  // what the one before complained about
+  for (const Opener opener : openers(path, choice_of(options.engine))) {
+    try {
+      open(path, options, opener);
+      return;
+    } catch (const deepmd_exception& error) {
+      close();
+      // What a framework says about its own files comes first, unless there is no framework.
+      const bool is_framework = opener == Opener::framework;
+      if (!first || (is_framework && functions_.open)) {
+        first = std::current_exception();
+      } else if (is_framework) {
+        add_reason(first, error);
+      }
+    }
+  }
+  std::rethrow_exception(first);
+}
+
+BackendModel::~BackendModel() { close(); }
+
+void BackendModel::close() {
+  if (model_) functions_.close(model_);
+  model_ = nullptr;
+}
+
+void BackendModel::open(const std::string& path, const OpenOptions& options, Opener opener) {
+  functions_ = {};
+  functions_ = backend_for(path, opener);
   deepmd_source source{};
   source.struct_size = sizeof(source);
   source.path = path.c_str();
@@ -82,6 +106,7 @@ void BackendModel::read(const deepmd_info& from, const std::string& path) {
   if (from.probes) probes_ = read_probes(from.probes, info_);
   info_.framework = from.framework ? from.framework : functions_.name ? functions_.name : "";
   chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
+  least_edges_ = std::max<int64_t>(from.least_edges, 0);
 }
 
 void BackendModel::evaluate(const deepmd_edges_request& request) const {

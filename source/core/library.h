@@ -26,20 +26,23 @@ class BackendModel {
   bool has_edges() const { return entries_ & DEEPMD_EDGES; }
   /** Edges in a call that suit the device; 0: those that suit a processor. */
   int64_t chunk_edges() const { return chunk_edges_; }
+  /** Edges that are worth a call of their own; 0: calls should be large. */
+  int64_t least_edges() const { return least_edges_; }
 
   void evaluate(const deepmd_edges_request& request) const;
   void evaluate(const deepmd_extended_request& request) const;
 
  private:
-  void open(const std::string& path, const OpenOptions& options);
+  void open(const std::string& path, const OpenOptions& options, Opener opener);
+  void close();
   void read(const deepmd_info& from, const std::string& path);
 
-  const deepmd_backend_functions functions_;
+  deepmd_backend_functions functions_{};
   deepmd_backend_model* model_ = nullptr;
   Info info_;
   std::vector<Probe> probes_;
   uint32_t entries_ = 0;
-  int64_t chunk_edges_ = 0;
+  int64_t chunk_edges_ = 0, least_edges_ = 0;
 };
 
 }  // namespace deepmd::core

@@ -122,8 +122,9 @@ struct Wanted {
 /** How a model is opened. */
 struct OpenOptions {
   int gpu_rank = 0;
-  std::string content;       ///< of the file; empty: read the path
-  bool check_probes = true;  ///< evaluate the frames in the file and compare
+  std::string content;          ///< of the file; empty: read the path
+  bool check_probes = true;     ///< evaluate the frames in the file and compare
+  std::string engine = "auto";  ///< auto, native, framework: see Choice in discovery.h
 };
 
 /**

@@ -90,14 +90,13 @@ void agree(MPI_Comm world, const std::string& message) {
   throw Failure(text);
 }
 
-std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
-                                                const std::vector<std::string>& paths,
-                                                bool check_probes, bool spins) {
+std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world, const Settings& settings,
+                                                bool spins) {
   int me = 0;
   MPI_Comm_rank(world, &me);
   const int gpu_rank = node_rank(world);
   std::vector<std::unique_ptr<Model>> models;
-  for (const std::string& path : paths) {
+  for (const std::string& path : settings.models) {
     std::string content, message;
     try {
       if (me == 0) content = read(path);
@@ -107,7 +106,7 @@ std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
     agree(world, message);
     broadcast(world, content, 0);
     try {
-      models.push_back(std::make_unique<Model>(path, content, gpu_rank, check_probes, spins));
+      models.push_back(std::make_unique<Model>(path, content, gpu_rank, settings, spins));
     } catch (const Failure& failure) {
       message = failure.what();
     }
@@ -116,21 +115,23 @@ std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
   return models;
 }
 
-Model::Model(const std::string& file, const std::string& content, int gpu_rank, bool check_probes,
-             bool with_spins)
+Model::Model(const std::string& file, const std::string& content, int gpu_rank,
+             const Settings& settings, bool with_spins)
     : path(file), spins(with_spins) {
-  const int before = DP_CheckProbes(check_probes);
+  const int before = DP_CheckProbes(settings.check_probes);
+  const char* chosen = settings.engine.c_str();
   const int size = static_cast<int>(content.size());
   if (spins) {
     handle_.reset(reinterpret_cast<DP_DeepBaseModel*>(
-        DP_NewDeepSpinWithParam2(path.c_str(), gpu_rank, content.data(), size)));
+        DP_NewDeepSpinWithParam3(path.c_str(), gpu_rank, content.data(), size, chosen)));
   } else {
     handle_.reset(reinterpret_cast<DP_DeepBaseModel*>(
-        DP_NewDeepPotWithParam2(path.c_str(), gpu_rank, content.data(), size)));
+        DP_NewDeepPotWithParam3(path.c_str(), gpu_rank, content.data(), size, chosen)));
   }
   DP_CheckProbes(before);
   check();
   DP_DeepBaseModel* dp = handle_.get();
+  engine = take(DP_DeepBaseModelGetEngine(dp));
   cutoff = DP_DeepBaseModelGetCutoff(dp);
   type_map = split(take(DP_DeepBaseModelGetTypeMap(dp)));
   dim_fparam = DP_DeepBaseModelGetDimFParam(dp);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pointers.h"
+#include "settings.h"
 
 namespace deepmd_lmp {
 
@@ -43,10 +44,11 @@ struct Results {
 class Model {
  public:
   /** `content` of the file, or empty to read the path. Throws Failure. */
-  Model(const std::string& path, const std::string& content, int gpu_rank, bool check_probes,
+  Model(const std::string& path, const std::string& content, int gpu_rank, const Settings& settings,
         bool spins);
 
   std::string path;
+  std::string engine;  ///< who evaluates it
   bool spins;
   double cutoff = 0.0;  ///< [Å]
   std::vector<std::string> type_map;
@@ -98,8 +100,7 @@ int node_rank(MPI_Comm world);
 void agree(MPI_Comm world, const std::string& message);
 
 /** Open models: rank 0 reads the files and sends their contents. Throws Failure on all ranks. */
-std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world,
-                                                const std::vector<std::string>& paths,
-                                                bool check_probes, bool spins = false);
+std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world, const Settings& settings,
+                                                bool spins = false);
 
 }  // namespace deepmd_lmp

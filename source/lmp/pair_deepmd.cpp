@@ -119,12 +119,13 @@ void PairDeepmd::settings(int narg, char** arg) {
 void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   units = std::make_unique<deepmd_lmp::Units>(lmp);
   deviation.reset();
-  models = deepmd_lmp::open_models(world, settings.models, settings.check_probes, spins);
+  models = deepmd_lmp::open_models(world, settings, spins);
   for (const auto& model : models) {
     check_alike(*models[0], *model);
     if (comm->me == 0) {
-      utils::logmesg(lmp, style + model->path + ", cutoff " + std::to_string(model->cutoff) +
-                              " Angstrom, types " + join(model->type_map) + "\n");
+      utils::logmesg(lmp, style + model->path + ": " + model->engine + ", cutoff " +
+                              std::to_string(model->cutoff) + " Angstrom, types " +
+                              join(model->type_map) + "\n");
     }
   }
   parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);

@@ -84,6 +84,7 @@ const std::map<std::string, Keyword>& keywords() {
       {"ttm", {1, 1, "the ID of a fix ttm", [](auto& s, auto& v) { s.ttm = v[0]; }}},
       {"virtual_len", {1, any, "numbers", [](auto&, auto&) {}}},  // of old inputs with spins
       {"spin_norm", {1, any, "numbers", [](auto&, auto&) {}}},
+      {"engine", {1, 1, "auto, native or framework", [](auto& s, auto& v) { s.engine = v[0]; }}},
       {"check_probes", {1, 1, "yes or no", [](auto& s, auto& v) { s.check_probes = yes(v[0]); }}},
   };
   return table;

@@ -30,6 +30,7 @@ struct Settings {
   std::vector<double> charge_spin;
 
   bool check_probes = true;
+  std::string engine = "auto";
 };
 
 /** Read the arguments. Throws Failure, naming the keyword and what is wanted. */

@@ -19,6 +19,13 @@ def load(path: Path) -> Any:
             if hasattr(library, name):
                 getattr(library, name).restype = ct.c_void_p
         getattr(library, f"DP_{part}GetCutoff").restype = ct.c_double
+    for name in (
+        "DP_NewDeepPotWithParam3",
+        "DP_NewDeepSpinWithParam3",
+        "DP_NewDeepTensorWithParam2",
+        "DP_DeepBaseModelGetEngine",
+    ):
+        getattr(library, name).restype = ct.c_void_p
     library.DP_DeepSpinModelDeviCheckOK.restype = ct.c_void_p
     library.DP_NewDeepSpinModelDevi.restype = ct.c_void_p
     library.DP_DeepTensorGetSelTypes.restype = ct.POINTER(ct.c_int)
@@ -40,13 +47,20 @@ class Handle:
         "DeepPot", "DeepSpin", "DeepPotModelDevi", "DeepSpinModelDevi" or "DeepTensor".
     files : pathlib.Path
         One model file, or those of an ensemble.
+    engine : str, optional
+        Of a single model: "auto", "native" or "framework".
     """
 
-    def __init__(self, library: Any, part: str, *files: Path) -> None:
+    def __init__(self, library: Any, part: str, *files: Path, engine: str | None = None) -> None:
         self.library, self.part, self.n = library, part, len(files)
         names = [str(f).encode() for f in files]
         new = getattr(library, f"DP_New{part}")
-        if part.endswith("Devi"):
+        if engine is not None:
+            given = (None,) if part == "DeepTensor" else (None, 0)
+            number = 2 if part == "DeepTensor" else 3
+            new = getattr(library, f"DP_New{part}WithParam{number}")
+            opened = new(names[0], 0, *given, engine.encode())
+        elif part.endswith("Devi"):
             opened = new((ct.c_char_p * len(names))(*names), len(names))
         else:
             opened = new(names[0])
@@ -69,6 +83,13 @@ class Handle:
     def get(self, name: str) -> Any:
         """Return a fact about the model: get("GetDimFParam")."""
         return getattr(self.library, f"DP_{self.part}{name}")(self.handle)
+
+    def engine(self) -> str:
+        """Return who evaluates the model."""
+        pointer = self.library.DP_DeepBaseModelGetEngine(self.handle)
+        text = ct.string_at(pointer).decode()
+        self.library.DP_DeleteChar(ct.c_void_p(pointer))
+        return text
 
     def close(self) -> None:
         """Delete the handle."""

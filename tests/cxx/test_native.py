@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The native engine: golden results of ``.dp`` files through the C interface, without a framework."""
+"""The native engine: golden results of model files through the C interface, without a framework."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 KINDS = {"dipole", "polar", "dos", "property"}
 #: Parts that the engine leaves to others; it says so by name.
-UNKNOWN = {"dpa2", "dpa3", "econf", "loc_frame", "se_e3_tebd", "spin"}
+UNKNOWN = {"dpa2", "dpa3", "econf", "loc_frame", "spin"}
 CASES = [c for c in cases.manifest()["cases"] if "dp" in c["files"]]
 
 
@@ -118,6 +118,94 @@ def test_compressed(library, case):
                 if f"{name}/out/{key}" in stored.files:
                     close(found[key], stored[f"{name}/out/{key}"])
     pot.close()
+
+
+#: Model files of this project.
+OURS = Path(__file__).parents[1] / "golden" / "ours" / "v2" / "models"
+#: Files of the same model as the .dp of their name.
+KINDS_OF_FILES = ["se_e2_a.hlo", "se_e2_a.pb", "se_e2_a.pth", "se_e2_a.savedmodel"]
+KINDS_OF_FILES += ["se_atten.pth", "se_atten.pb", "parameters.pth", "parameters.savedmodeltf"]
+KINDS_OF_FILES += ["linear_ener.pth", "compressed.pb"]
+
+
+def frame(pot):
+    """A small frame, and parameters where the model takes some."""
+    rng = np.random.default_rng(0)
+    given = {"coords": rng.uniform(0.0, 5.0, (1, 30)), "cells": 5.0 * np.eye(3).reshape(1, 9)}
+    for name, rows in (("fparam", 1), ("aparam", 10)):
+        size = pot.get(f"GetDim{name[0].upper()}Param")
+        if size:
+            given[name] = rng.normal(size=(1, rows * size))
+    return {**given, "atom_types": np.array([0, 1] * 5)}
+
+
+@pytest.mark.parametrize("name", KINDS_OF_FILES)
+def test_all_kinds_of_files(library, name, tmp_path):
+    """What is in a file is evaluated as a .dp is; the engine does so by itself on a processor."""
+    path = OURS / name
+    neutral = c_api.Handle(library, "DeepPot", path.with_suffix(".dp"), engine="native")
+    found = c_api.Handle(library, "DeepPot", path, engine="native")
+    first = c_api.Handle(library, "DeepPot", path)
+    given = frame(neutral)
+    want = neutral.compute(**given)
+    for pot in (found, first):
+        assert pot.engine().startswith("native")
+        for key, value in pot.compute(**given).items():
+            np.testing.assert_array_equal(value, want[key])
+        pot.close()
+    neutral.close()
+
+
+@pytest.mark.parametrize("name", ["se_e2_a.hlo", "se_e2_a.pb", "se_e2_a.pth"])
+def test_damage_in_all_kinds(library, name, tmp_path):
+    """A changed byte in the model is noticed wherever it is."""
+    data = bytearray((OURS / name).read_bytes())
+    key = b"array_0005" if name != "se_e2_a.hlo" else b"variable_0005"
+    at = data.rindex(key) if name == "se_e2_a.hlo" else data.index(key) + 200
+    data[at] ^= 1
+    path = tmp_path / name
+    path.write_bytes(bytes(data))
+    with pytest.raises(c_api.CError, match=rf"{name}: .*(checksum|damaged|JSON|read)"):
+        c_api.Handle(library, "DeepPot", path, engine="native")
+
+
+def test_program_of_another_model(library, tmp_path):
+    """A neutral model beside a program that it was not written with is refused."""
+    path = tmp_path / "m.savedmodel"
+    shutil.copytree(OURS / "se_e2_a.savedmodel", path)
+    with (path / "saved_model.pb").open("ab") as program:
+        program.write(b"\0")
+    with pytest.raises(c_api.CError, match="does not belong to the model"):
+        c_api.Handle(library, "DeepPot", path, engine="native")
+
+
+def test_choice_of_the_engine(library):
+    refused = {
+        ("se_e2_a.dp", "framework"): "no framework opens files of this kind",
+        ("dpa3.pth", "native"): "not known to the native engine",
+        ("se_e2_a.yaml", "native"): "does not open files of this kind",
+        ("se_e2_a.dp", "fast"): "give auto, native or framework",
+    }
+    for (name, engine), message in refused.items():
+        with pytest.raises(c_api.CError, match=message):
+            c_api.Handle(library, "DeepPot", OURS / name, engine=engine)
+    tensor = c_api.Handle(library, "DeepTensor", OURS / "dipole.pth", engine="native")
+    tensor.close()
+
+
+@pytest.mark.skipif(
+    LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_torch.so").is_file(),
+    reason="libdeepmd_backend_torch is not built",
+)
+def test_frameworks_take_the_rest(library):
+    """Models with parts that the engine does not know, and those it is told to leave."""
+    pots = [
+        c_api.Handle(library, "DeepPot", OURS / "dpa3.pth"),
+        c_api.Handle(library, "DeepPot", OURS / "se_e2_a.pth", engine="framework"),
+    ]
+    for pot in pots:
+        assert pot.engine().startswith("PyTorch")
+        pot.close()
 
 
 def test_damage_is_noticed(library, tmp_path):

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Golden files of our own formats, one folder per version of the formats, kept for ever.
 
-``PYTHONPATH=tests python tests/golden/make_ours.py v3`` writes ``tests/golden/ours/v3``: small models
+``PYTHONPATH=tests python tests/golden/make_ours.py v4`` writes ``tests/golden/ours/v4``: small models
 with random parameters in every format, checkpoints of every backend, their inputs and results. A folder
 that is there is never written again. Results are those of the NumPy backend, and every file is opened
-and compared before the folder gets its name.
+and compared before the folder gets its name. ``--models`` and ``--trainings`` name what is new, where
+everything else is as in the version before.
 """
 
 import argparse
 import contextlib
+import copy
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ import numpy as np
 from members import MEMBERS, section
 
 from deepmd.backend.detect import backend_of
-from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.model import DipoleChargeModifier, Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.infer import DeepEval
 from deepmd.io import save_model
+from deepmd.io.files import SINGLE
 from deepmd.main import main as dp
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import evaluator
@@ -49,9 +52,10 @@ FORMATS = {
     "spin": ("yaml", "pth", "pb"),
     "parameters": ("yaml", "pth", "savedmodel", "savedmodeltf"),
     "compressed": ("pb",),
+    "dplr": ("yaml", "pth", "pb"),
 }
 #: Members of :mod:`members` with something added.
-VARIANTS = ("parameters", "compressed")
+VARIANTS = ("parameters", "compressed", "dplr")
 #: Options of ``dp`` and the suffixes of their checkpoints, the first is that of their name.
 TRAININGS = {
     "--dp": (".dp",),
@@ -86,6 +90,54 @@ TRAINING: dict[str, Any] = {
     },
 }
 
+#: Trainings by the name behind that of their folder, with what is not as in TRAINING.
+KINDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "several": {"model": None, "training": None},  # see training_input
+    "lora": {"training": {"lora": {"rank": 2}}},
+    "average": {
+        "training": {"enable_ema": True, "ema_decay": 0.5},
+        "validating": {
+            "full_validation": True,
+            "ema_full_validation": True,
+            "validation_freq": 1,
+            "full_val_start": 0.0,
+        },
+    },
+}
+#: Other checkpoints that a training leaves, which are opened only, by kind: names without suffixes, of
+#: which the first that there is is kept.
+OTHERS = {
+    "average": {
+        "averaged": ("model_ema.ckpt-2",),
+        "best": tuple(f"best.ckpt-{k}.t-1" for k in (3, 2, 1)),
+        "best_averaged": tuple(f"best_ema.ckpt-{k}.t-1" for k in (3, 2, 1)),
+    }
+}
+
+
+def training_input(kind: str) -> dict[str, Any]:
+    """Return the input of a kind of training."""
+    given = copy.deepcopy(TRAINING)
+    if kind != "several":
+        for name, more in KINDS[kind].items():
+            given[name] = {**given.get(name, {}), **more}
+        if kind == "average":
+            given["training"]["validation_data"] = {"systems": ["data"], "batch_size": 1}
+        return given
+    model, training = given.pop("model"), given["training"]
+    names = {"types": model["type_map"], "des": model["descriptor"]}
+    fitting = {**model["fitting_net"], "dim_case_embd": 2}
+    branch = {"type_map": "types", "descriptor": "des", "fitting_net": "fit"}
+    given["model"] = {
+        "shared_dict": {**names, "fit": fitting},
+        "model_dict": {"ice": branch, "gas": branch},
+    }
+    data = {"training_data": training.pop("training_data")}
+    training |= {"data_dict": {"ice": data, "gas": data}, "model_prob": {"ice": 1.0, "gas": 1.0}}
+    given["loss_dict"] = dict.fromkeys(("ice", "gas"), given.pop("loss"))
+    return given
+
 
 def model_of(name: str) -> Model:
     """Return a member, or one with parameters of frames and atoms or with tables."""
@@ -94,6 +146,12 @@ def model_of(name: str) -> Model:
         if name == "parameters":
             given["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
         model = randomize(build_model(given), seed=2)
+    if name == "dplr":
+        dipole = section("dipole", Path())
+        dipole["fitting_net"]["sel_type"] = [0]
+        model.modifier = DipoleChargeModifier("dipole.dp", [-8.0], [6.0, 1.0])
+        model.modifier.dipole = randomize(build_model(dipole), seed=4)
+        model.modifier.adopt(model.get_type_map())
     if name == "compressed":
         model.compress(TableSettings(step=0.05, extrapolate=2.0, min_distance=0.8))
     return model
@@ -108,7 +166,8 @@ def inputs(name: str) -> dict[str, dict[str, np.ndarray]]:
         given["spin"] = rng.normal(size=(1, *coord.shape))
     if name == "parameters":
         given |= {"fparam": rng.normal(size=(1, 2)), "aparam": rng.normal(size=(1, 6, 1))}
-    return {"periodic": {**given, "cells": cell.reshape(1, 9)}, "open": given}
+    periodic = {"periodic": {**given, "cells": cell.reshape(1, 9)}}
+    return periodic if name == "dplr" else {**periodic, "open": given}
 
 
 def results(potential: DeepEval, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -170,22 +229,31 @@ def write_data(folder: Path, frames: int = 4) -> None:
     save_system(folder, atype, ["O", "H"], arrays)
 
 
+def training_name(kind: str) -> str:
+    """Return the folder of a kind of training."""
+    return f"training_{kind}" if kind else "training"
+
+
 def checkpoint_name(step: int, flag: str) -> str:
     """Return the name that the trainer gives a checkpoint."""
     return f"model.ckpt-{step}{TRAININGS[flag][0]}"
 
 
-def copy_checkpoint(step: int, flag: str, source: Path, target: Path) -> None:
-    """Copy all files of a checkpoint from folder to folder."""
+def copy_checkpoint(
+    name: str, flag: str, source: Path, target: Path, to: str | None = None
+) -> None:
+    """Copy all files of a checkpoint from folder to folder; names are without suffixes."""
     for suffix in TRAININGS[flag]:
-        shutil.copy(source / f"model.ckpt-{step}{suffix}", target)
+        shutil.copy(source / f"{name}{suffix}", target / f"{to or name}{suffix}")
 
 
 def state(path: Path) -> dict[str, np.ndarray]:
     """Return the numbers of a checkpoint: parameters, and what the optimizer holds."""
     stored = backend_of(str(path)).read_checkpoint(path)
-    (task,) = stored.models
-    arrays = {f"model/{k}": v for k, v in split(stored.models[task])[0].items()}
+    arrays = {}
+    for task, model in stored.models.items():
+        name = "model" if task == SINGLE else f"model/{task}"
+        arrays |= {f"{name}/{k}": v for k, v in split(model)[0].items()}
     arrays |= {f"optimizer/{k}": v for k, v in stored.optimizer.items()}
     return {k: np.asarray(v, np.float64) for k, v in arrays.items()}
 
@@ -197,7 +265,9 @@ def training_folder(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         shutil.copytree(source / "data", work / "data")
-        shutil.copy(source / "input.json", work / "input.json")
+        for file in ("input.json", "base.dp"):
+            if (source / file).exists():
+                shutil.copy(source / file, work / file)
         os.chdir(work)
         try:
             yield work
@@ -205,18 +275,29 @@ def training_folder(source: Path) -> Iterator[Path]:
             os.chdir(before)
 
 
-def write_checkpoints(folder: Path) -> None:
+def write_checkpoints(folder: Path, kind: str) -> None:
     """Train on every backend; keep the last checkpoint but one, and the numbers of the last."""
     folder.mkdir(parents=True)
     write_data(folder / "data")
-    (folder / "input.json").write_text(json.dumps(TRAINING, indent=1) + "\n")
+    (folder / "input.json").write_text(json.dumps(training_input(kind), indent=1) + "\n")
+    start = []
+    if kind == "lora":
+        model = randomize(build_model(copy.deepcopy(TRAINING["model"])), seed=2)
+        save_model(folder / "base.dp", model_file_dict(model, TRAINING["model"], 0.5, "NumPy"))
+        start = ["--init-frz-model", "base.dp"]
     after = {}
     for flag in TRAININGS:
         with training_folder(folder) as work:
-            dp([flag, "train", "input.json", "--skip-neighbor-stat"])
-            copy_checkpoint(STEPS - 1, flag, work, folder)
+            dp([flag, "train", "input.json", "--skip-neighbor-stat", *start])
             last = state(work / checkpoint_name(STEPS, flag))
+            copy_checkpoint(f"model.ckpt-{STEPS - 1}", flag, work, folder)
+            for name, choices in OTHERS.get(kind, {}).items():
+                there = [c for c in choices if (work / f"{c}{TRAININGS[flag][0]}").exists()]
+                copy_checkpoint(there[0], flag, work, folder, name)
         after |= {f"{flag.strip('-')}/{k}": v for k, v in last.items()}
+        for name in OTHERS.get(kind, {}):
+            found = state(folder / f"{name}{TRAININGS[flag][0]}")
+            after |= {f"{name}/{flag.strip('-')}/{k}": v for k, v in found.items()}
     np.savez_compressed(folder / "after.npz", **after)
 
 
@@ -224,7 +305,7 @@ def continued(folder: Path, flag: str) -> dict[str, np.ndarray]:
     """Restart from the stored checkpoint for the last step; return the numbers afterwards."""
     with training_folder(folder) as work:
         before = checkpoint_name(STEPS - 1, flag)
-        copy_checkpoint(STEPS - 1, flag, folder, work)
+        copy_checkpoint(f"model.ckpt-{STEPS - 1}", flag, folder, work)
         dp([flag, "train", "input.json", "--restart", before, "--skip-neighbor-stat"])
         return state(work / checkpoint_name(STEPS, flag))
 
@@ -237,7 +318,7 @@ def grouped(stored: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 def check_model(folder: Path, file: Path) -> float:
     """Open a model file, evaluate it, and return the largest deviation of its results."""
     stored, potential, found = dict(np.load(folder / "values.npz")), DeepEval(file), []
-    for kind in ("periodic", "open"):
+    for kind in inputs(file.stem):
         arrays = grouped(stored, f"{file.stem}/{kind}/")
         want = grouped(arrays, "out/")
         given = {k: v for k, v in arrays.items() if not k.startswith("out/")}
@@ -246,12 +327,23 @@ def check_model(folder: Path, file: Path) -> float:
 
 
 def check_checkpoint(folder: Path, flag: str) -> float:
-    """Restart from a checkpoint and return the largest deviation of the state after the step."""
-    want = grouped(dict(np.load(folder / "after.npz")), f"{flag.strip('-')}/")
-    return worst(continued(folder, flag), want)
+    """Restart from a checkpoint and return the largest deviation of the state after the step.
+
+    Checkpoints of averages and of the best steps are opened, and their numbers compared.
+    """
+    after, name = dict(np.load(folder / "after.npz")), flag.strip("-")
+    found = [worst(continued(folder, flag), grouped(after, f"{name}/"))]
+    for other in OTHERS.get(folder.name.removeprefix("training_"), {}):
+        file = folder / f"{other}{TRAININGS[flag][0]}"
+        found.append(worst(state(file), grouped(after, f"{other}/{name}/")))
+    return max(found)
 
 
-def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, *VARIANTS)) -> None:
+def make(
+    folder: Path,
+    names: Sequence[str] = (*MEMBERS, *VARIANTS),
+    trainings: Sequence[str] = tuple(KINDS),
+) -> None:
     """Write a whole version, check it, and give the folder its name."""
     if folder.exists():
         raise SystemExit(f"{folder}: is there; golden files are kept, choose the next version")
@@ -259,9 +351,11 @@ def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, *VARIANTS)) -> None:
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         write_models(work, names)
-        write_checkpoints(work / "training")
         wrong = {f.name: check_model(work, f) for f in sorted((work / "models").iterdir())}
-        wrong |= {flag: check_checkpoint(work / "training", flag) for flag in TRAININGS}
+        for kind in trainings:
+            place = work / training_name(kind)
+            write_checkpoints(place, kind)
+            wrong |= {f"{kind} {flag}": check_checkpoint(place, flag) for flag in TRAININGS}
         if bad := {k: v for k, v in wrong.items() if not v <= TOLERANCE}:
             raise SystemExit(f"not written, these files give other results: {bad}")
         work.chmod(0o755)  # that of temporary folders is narrower
@@ -272,7 +366,9 @@ def make(folder: Path, names: tuple[str, ...] = (*MEMBERS, *VARIANTS)) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("version", help="name of the new folder, v3 for example")
+    parser.add_argument("version", help="name of the new folder, v4 for example")
+    parser.add_argument("--models", nargs="*", default=(*MEMBERS, *VARIANTS), metavar="NAME")
+    parser.add_argument("--trainings", nargs="*", default=tuple(KINDS), metavar="KIND")
     args = parser.parse_args()
-    make(OURS / args.version)
+    make(OURS / args.version, args.models, args.trainings)
     sys.exit(0)

@@ -73,6 +73,18 @@ def test_graphs_without_a_script_tell_the_same_model(case, monkeypatch):
         assert difference(tree_of(graph)["model"], with_script) is None
 
 
+def test_a_graph_with_a_modifier_has_its_dipole_model_too():
+    """Trained and frozen by DeePMD-kit 3.2.0, whose program has constants in single precision."""
+    wanted, file = np.load(FILES / "tf_dplr.npz"), FILES / "tf_dplr.pb"
+    found = opened(file).evaluate(wanted["coord"], wanted["box"], wanted["atype"])
+    for name in ("energy", "force", "virial"):
+        want = wanted[name].reshape(found[name].shape)
+        assert np.abs(found[name] - want).max() <= 1e-6 * np.abs(want).max(), name
+    tree = read_pb(file)
+    assert tree["model_def_script"]["modifier"]["sys_charge_map"] == [6.0, 1.0]
+    assert tree["model"]["modifier"]["model"]["fitting"]["type"] == "dipole"
+
+
 def test_checkpoint_is_the_model_that_is_frozen_from_it():
     checkpoint = read_checkpoint(CHECKPOINT / "model.ckpt-4.meta")
     assert checkpoint.step == 4
@@ -133,8 +145,8 @@ def test_tensorflow_is_not_imported():
 def changed(tmp_path):
     """Return a function that writes the frozen graph with a change to its nodes by name."""
 
-    def write(change):
-        raw = graph_message(CHECKPOINT / "frozen.pb")
+    def write(change, source=None):
+        raw = graph_message(source or CHECKPOINT / "frozen.pb")
         change({node.name: node for node in raw.node}, raw)
         file = tmp_path / "changed.pb"
         write_graph(file, raw)
@@ -149,6 +161,14 @@ def refused(file, kind=ModelFileError) -> str:
     text = str(caught.value)
     assert text.startswith(f"{file}: ") and "\n" not in text
     return text
+
+
+def test_a_modifier_with_a_missing_attribute_is_refused(changed):
+    def cut(nodes, raw):
+        raw.node.remove(nodes["modifier_attr/mdl_charge_map"])
+
+    file = changed(cut, FILES / "tf_dplr.pb")
+    assert "its modifier has no model_charge_map" in refused(file)
 
 
 def test_missing_weights_are_named(changed):
@@ -234,6 +254,7 @@ def test_deviations_of_the_output_go_into_the_last_layers(changed):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("use_srtab", "table"), ("modifier", {"type": "dipole_charge"}), ("type", "pairtab")],
+    # A modifier has attributes of its own in the graph; a section alone tells nothing of its model.
 )
 def test_parts_that_are_not_read_are_named(changed, key, value):
     """A pair table must not be taken from a file of the name in the script, wherever that is."""

@@ -188,3 +188,15 @@ def test_messages_on_two_ranks(lammps, reference):
     """Models that pass messages refuse several ranks, and say what to do."""
     run = lammps(block(pair(str(reference / "lammps/water_dpa2.pth"))), ranks=2, fails=True)
     assert "passes messages" in run.error and "OMP_NUM_THREADS" in run.error
+
+
+def test_engines(lammps, model):
+    """The native engine and the framework of the file give the same; the log names them."""
+    path = model("water_se_e2_a")
+    text = block(pair(path, more="engine native"), dump="a.dump")
+    text += "clear\n" + block(pair(path, more="engine framework"), dump="b.dump")
+    run = lammps(text)
+    same_runs(run)
+    assert f"{path}: native (" in run.text and f"{path}: PyTorch " in run.text
+    run = lammps(pair("none.pth", more="engine fast"), fails=True)
+    assert "engine" in run.text

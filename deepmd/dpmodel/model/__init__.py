@@ -2,9 +2,18 @@
 """Models, and how they are built and evaluated."""
 
 from deepmd.dpmodel.model.build import build_model
+from deepmd.dpmodel.model.dipole_charge import DipoleChargeModifier
 from deepmd.dpmodel.model.hessian import frame_hessian
 from deepmd.dpmodel.model.inputs import Inputs, prepare
 from deepmd.dpmodel.model.model import Model
 from deepmd.dpmodel.model.spin import SpinModel
 
-__all__ = ["Inputs", "Model", "SpinModel", "build_model", "frame_hessian", "prepare"]
+__all__ = [
+    "DipoleChargeModifier",
+    "Inputs",
+    "Model",
+    "SpinModel",
+    "build_model",
+    "frame_hessian",
+    "prepare",
+]

@@ -17,6 +17,7 @@ from deepmd.dpmodel.atomic_model import (
 from deepmd.dpmodel.descriptor import Descriptor
 from deepmd.dpmodel.fitting import Fitting
 from deepmd.dpmodel.model.model import Model
+from deepmd.dpmodel.model.modifier import Modifier
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
@@ -44,12 +45,27 @@ def build_model(section: dict[str, Any]) -> Model:
     around = Model.registry
     if section.get("type") in around and hasattr(around.get(section["type"]), "from_section"):
         return around.get(section["type"]).from_section(section)
-    spin = section.pop("spin", None)
+    spin, modifier = section.pop("spin", None), section.pop("modifier", None)
+    if modifier is not None:
+        return _modified(section, modifier, with_spin=spin is not None)
     if spin is None or not section.get("type_map"):
         return Model(build_atomic_model(section, "model"))
     settings = spin_settings(spin, section["type_map"])
     backbone = backbone_section(section, settings["use_spin"])
     return SpinModel(build_atomic_model(backbone, "model"), **settings)
+
+
+def _modified(section: dict[str, Any], given: dict[str, Any], *, with_spin: bool) -> Model:
+    """A model with a modifier."""
+    path = "model/modifier"
+    if with_spin:
+        raise NotAvailableError("a model with spins takes none", where=path, fix="leave out one")
+    model, kind = Model(build_atomic_model(section, "model")), given.pop("type")
+    if model.kinds() != ["energy"]:
+        raise InputError(f"is an energy, the model predicts {', '.join(model.kinds())}", where=path)
+    modifier = Modifier.registry.get(kind, where=f"{path}/type")
+    model.modifier = modifier.for_model(given, model.get_type_map(), path, _read)
+    return model
 
 
 def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
@@ -166,11 +182,17 @@ def _linear(section: dict[str, Any], where: str) -> LinearAtomicModel:
     return LinearAtomicModel(members, section["type_map"], weights=weights, **_common(section))
 
 
-def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
-    """Return the atomic model of a file, which is not trained."""
-    # A file of any backend: they know this package, not the other way round.
+def _read(path: str) -> Model:
+    """Return the single model of a file of any backend."""
+    # They know this package, not the other way round.
     from deepmd.backend.detect import backend_of, existing_model
 
+    tree = backend_of(path).serialize_hook(existing_model(path))
+    return Model.deserialize(single_model(tree, path))
+
+
+def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
+    """Return the atomic model of a file, which is not trained."""
     path, type_map = section["model_file"], list(section["type_map"])
     if where == "model":
         raise InputError(
@@ -178,8 +200,7 @@ def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
             where=f"{where}/type",
             fix='make it one of the "models" of a model of type "linear_ener"',
         )
-    tree = backend_of(path).serialize_hook(existing_model(path))
-    model = Model.deserialize(single_model(tree, path))
+    model = _read(path)
     unknown = [name for name in type_map if name not in model.get_type_map()]
     if unknown or model.has_spin():
         what = f"does not know the types {', '.join(unknown)}" if unknown else "has spins"

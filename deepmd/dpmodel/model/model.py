@@ -222,6 +222,8 @@ class Model(Module):
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
         self.atomic_model.change_types(change)
+        if self.modifier is not None:
+            self.modifier.change_types(change)
 
     def warnings(self) -> list[str]:
         """Return what a user should know of the physics of this model, a line each."""
@@ -450,8 +452,9 @@ class Model(Module):
     # -- dictionaries -------------------------------------------------------------------------
 
     def serialize(self) -> dict:
-        """Return the dictionary of the atomic model, which says everything."""
-        return self.atomic_model.serialize()
+        """Return the dictionary of the atomic model, and under ``modifier`` that of a modifier."""
+        data = self.atomic_model.serialize()
+        return data if self.modifier is None else {**data, "modifier": self.modifier.serialize()}
 
     @classmethod
     def deserialize(cls, data: dict) -> "Model":
@@ -465,9 +468,15 @@ class Model(Module):
         with constructing(data):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
+            data = dict(data)
+            given = data.pop("modifier", None)
             atomic = AtomicModel.deserialize(data)  # which may have loaded a plugin
             known = cls is Model and data.get("type") in cls.registry
-            return cls.registry.get(data["type"])(atomic) if known else cls(atomic)
+            model = cls.registry.get(data["type"])(atomic) if known else cls(atomic)
+            if given is not None:
+                model.modifier = Modifier.deserialize(given)
+                model.modifier.adopt(model.get_type_map())
+            return model
 
 
 def with_terms(out: dict[str, Any], terms: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Energies of whole frames that are added to those of a model, such as an Ewald sum."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from deepmd.base.plugin import Registry
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model.inputs import prepare
+from deepmd.dpmodel.module import Registered
+from deepmd.schema.registry import modifier_args
+
+if TYPE_CHECKING:
+    from deepmd.dpmodel.model.model import Model
+
+#: Atomic values of a model, and the function from cotangents of them to the gradient of
+#: ``Σ_i c_i · y_i`` by the edge vectors, (n_edges, 3).
+Response = tuple[dict[str, Any], Callable[[Mapping[str, np.ndarray]], np.ndarray]]
 
 
 class FrameEnergy(NamedTuple):
@@ -26,7 +37,17 @@ class FrameEnergy(NamedTuple):
     by_cell: np.ndarray
 
 
-class Modifier(ABC):
+def respond(model: "Model", batch: Batch) -> Response:
+    """Evaluate a model with NumPy on a batch with edges, ready for a vector–Jacobian product."""
+    inputs = prepare(batch, model.packings())
+
+    def pullback(cotangent: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(model.forward_edges(inputs, cotangent=cotangent)["vjp"])
+
+    return model.atomic(inputs), pullback
+
+
+class Modifier(Registered):
     """Energy that is no function of the edge vectors.
 
     Its energy, force and virial are added to those of the frames (:meth:`Model.assemble`). Energies
@@ -34,17 +55,42 @@ class Modifier(ABC):
     A model is trained on labels less these terms.
     """
 
-    @abstractmethod
-    def energy(self, batch: Batch) -> FrameEnergy:
-        """Return the energy of the frames of a batch, and its derivatives."""
+    registry: ClassVar[Registry] = Registry("modifier")
+    keys = modifier_args
 
-    def terms(self, batch: Batch) -> dict[str, np.ndarray]:
+    @classmethod
+    def for_model(
+        cls,
+        section: dict[str, Any],
+        type_map: Sequence[str],
+        where: str,
+        read: Callable[[str], "Model"],
+    ) -> "Modifier":
+        """Build the modifier of a checked section for a model's types.
+
+        ``where`` is the section's path in the input; ``read`` returns the model of a file.
+        """
+        return cls(**section)
+
+    def adopt(self, type_map: Sequence[str], where: str | None = None) -> None:
+        """Take the types of the model that is corrected; raise InputError if they do not fit."""
+
+    def energy(self, batch: Batch, respond: Callable[..., Response] = respond) -> FrameEnergy:
+        """Return the energy of the frames of a batch with edges, and its derivatives.
+
+        ``respond`` evaluates models that it needs, in the form of a backend.
+        """
+        raise TypeError(f"{type(self).__name__} has no energy")
+
+    def terms(
+        self, batch: Batch, respond: Callable[..., Response] = respond
+    ) -> dict[str, np.ndarray]:
         """Return ``energy`` (n_frames, 1), ``force`` (n_atoms, 3) and ``virial`` (n_frames, 9).
 
         The virial is minus the derivative by a strain of positions and cell,
         ``W_ab = -Σ_i (∂E/∂r_i)_a r_ib - Σ_k (∂E/∂h_k)_a h_kb``.
         """
-        energy, by_position, by_cell = self.energy(batch)
+        energy, by_position, by_cell = self.energy(batch, respond)
         n = batch.n_frames
         strain = np.zeros((n, 3, 3))
         np.add.at(strain, batch.frame, by_position[:, :, None] * batch.coord[:, None, :])

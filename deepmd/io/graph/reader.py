@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Graphs of TensorFlow, ``.pb`` and ``.pbtxt``, as nodes by name."""
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,13 @@ class Node:
     def __init__(self, raw: Any, allowance: Allowance) -> None:
         self._raw, self._allowance = raw, allowance
         self.name, self.op, self.inputs = raw.name, raw.op, tuple(raw.input)
+
+    def renamed(self, start: str) -> "Node":
+        """Return the node with ``start`` taken from its name and those of its inputs."""
+        made = copy.copy(self)
+        made.name = self.name.removeprefix(start)
+        made.inputs = tuple(name.replace(start, "", 1) for name in self.inputs)
+        return made
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -70,6 +78,20 @@ class Graph(Mapping[str, Node]):
         self._nodes = {node.name: Node(node, allowance) for node in raw.node}
         if len(self._nodes) != len(raw.node):
             raise ModelFileError("has two nodes of one name", fix=AGAIN)
+
+    def part(self, scope: str, *, outside: bool = False) -> "Graph":
+        """Return the nodes of a scope, without its name before theirs, or those outside of it."""
+        made, start = copy.copy(self), f"{scope}/"
+        made._users = None
+        made._nodes = {
+            node.name: node
+            for node in (
+                node if outside else node.renamed(start)
+                for node in self.values()
+                if node.name.startswith(start) != outside
+            )
+        }
+        return made
 
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]

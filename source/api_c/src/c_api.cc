@@ -237,6 +237,9 @@ void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
 DEEPMD_FACTS(DeepBaseModel)
 DEEPMD_TYPE_MAP(DeepBaseModel)
 DEEPMD_NEIGHBORS(DeepBaseModel)
+const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp) {
+  return to_char(fact(dp, std::string(), [&] { return dp->base().engine(); }));
+}
 bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp) {
   return fact(dp, false, [&] { return dp->base().has_message_passing(); });
 }
@@ -262,8 +265,14 @@ DP_DeepPot* DP_NewDeepPotWithParam(const char* model, const int gpu_rank, const 
 
 DP_DeepPot* DP_NewDeepPotWithParam2(const char* model, const int gpu_rank, const char* content,
                                     const int size) {
-  return opened<DP_DeepPot>(
-      [&](DP_DeepPot& dp) { dp.model.init(model, gpu_rank, content_of(content, size)); });
+  return DP_NewDeepPotWithParam3(model, gpu_rank, content, size, nullptr);
+}
+
+DP_DeepPot* DP_NewDeepPotWithParam3(const char* model, const int gpu_rank, const char* content,
+                                    const int size, const char* engine) {
+  return opened<DP_DeepPot>([&](DP_DeepPot& dp) {
+    dp.model.init(model, gpu_rank, content_of(content, size), engine_of(engine));
+  });
 }
 
 DP_DeepSpin* DP_NewDeepSpin(const char* model) {
@@ -272,8 +281,14 @@ DP_DeepSpin* DP_NewDeepSpin(const char* model) {
 
 DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank, const char* content,
                                       const int size) {
-  return opened<DP_DeepSpin>(
-      [&](DP_DeepSpin& dp) { dp.model.init(model, gpu_rank, content_of(content, size)); });
+  return DP_NewDeepSpinWithParam3(model, gpu_rank, content, size, nullptr);
+}
+
+DP_DeepSpin* DP_NewDeepSpinWithParam3(const char* model, const int gpu_rank, const char* content,
+                                      const int size, const char* engine) {
+  return opened<DP_DeepSpin>([&](DP_DeepSpin& dp) {
+    dp.model.init(model, gpu_rank, content_of(content, size), engine_of(engine));
+  });
 }
 
 /* Ensembles. */
@@ -284,9 +299,15 @@ DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank, con
   DP_##T* DP_New##T##WithParam(const char** models, const int n_models, const int gpu_rank,        \
                                const char** contents, const int n_file_contents,                   \
                                const int* sizes) {                                                 \
+    return DP_New##T##WithParam2(models, n_models, gpu_rank, contents, n_file_contents, sizes,     \
+                                 nullptr);                                                         \
+  }                                                                                                \
+  DP_##T* DP_New##T##WithParam2(const char** models, const int n_models, const int gpu_rank,       \
+                                const char** contents, const int n_file_contents,                  \
+                                const int* sizes, const char* engine) {                            \
     return opened<DP_##T>([&](DP_##T& dp) {                                                        \
       dp.model.init(names_of(models, n_models), gpu_rank,                                          \
-                    contents_of(contents, n_file_contents, sizes));                                \
+                    contents_of(contents, n_file_contents, sizes), engine_of(engine));             \
     });                                                                                            \
   }
 DEEPMD_ENSEMBLE(DeepPotModelDevi)

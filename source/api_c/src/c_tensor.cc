@@ -115,8 +115,15 @@ DP_DeepTensor* DP_NewDeepTensor(const char* model) {
   return DP_NewDeepTensorWithParam(model, 0, nullptr);
 }
 
-DP_DeepTensor* DP_NewDeepTensorWithParam(const char* model, const int gpu_rank, const char*) {
-  return opened<DP_DeepTensor>([&](DP_DeepTensor& dt) { dt.model.init(model, gpu_rank); });
+DP_DeepTensor* DP_NewDeepTensorWithParam(const char* model, const int gpu_rank,
+                                         const char* name_scope) {
+  return DP_NewDeepTensorWithParam2(model, gpu_rank, name_scope, nullptr);
+}
+
+DP_DeepTensor* DP_NewDeepTensorWithParam2(const char* model, const int gpu_rank, const char*,
+                                          const char* engine) {
+  return opened<DP_DeepTensor>(
+      [&](DP_DeepTensor& dt) { dt.model.init(model, gpu_rank, "", engine_of(engine)); });
 }
 
 DP_DipoleChargeModifier* DP_NewDipoleChargeModifier(const char* model) {

@@ -43,6 +43,9 @@ inline const char* to_char(const std::string& text) {
   return copy;
 }
 
+/** The engine of a constructor; NULL means the default. */
+inline std::string engine_of(const char* engine) { return engine ? engine : "auto"; }
+
 /** Run `action`; what it throws becomes the message of the handle. */
 template <typename Handle, typename Action>
 void attempt(Handle* handle, const Action& action) {

@@ -49,6 +49,8 @@ void DeepBaseModel::get_type_map(std::string& type_map) { type_map = type_names(
 
 bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
 
+std::string DeepBaseModel::engine() const { return info(session_).framework; }
+
 long long DeepBaseModel::sel_overflow() const {
   return opened(session_, "DeepPot").model->overflow();
 }

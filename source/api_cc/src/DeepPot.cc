@@ -9,11 +9,21 @@ DeepPot::DeepPot() = default;
 DeepPot::~DeepPot() = default;
 
 DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content) {
-  init(model, gpu_rank, file_content);
+  init(model, gpu_rank, file_content, "auto");
+}
+
+DeepPot::DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                 const std::string& engine) {
+  init(model, gpu_rank, file_content, engine);
 }
 
 void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content) {
-  session_ = open_session(model, gpu_rank, file_content);
+  init(model, gpu_rank, file_content, "auto");
+}
+
+void DeepPot::init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                   const std::string& engine) {
+  session_ = open_session(model, gpu_rank, file_content, engine);
 }
 
 int DeepPot::dim_chg_spin() const {
@@ -167,12 +177,24 @@ DeepPotModelDevi::~DeepPotModelDevi() = default;
 
 DeepPotModelDevi::DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
                                    const std::vector<std::string>& file_contents) {
-  init(models, gpu_rank, file_contents);
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+DeepPotModelDevi::DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                                   const std::vector<std::string>& file_contents,
+                                   const std::string& engine) {
+  init(models, gpu_rank, file_contents, engine);
 }
 
 void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
                             const std::vector<std::string>& file_contents) {
-  sessions_ = open_sessions(models, gpu_rank, file_contents);
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+void DeepPotModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
+                            const std::vector<std::string>& file_contents,
+                            const std::string& engine) {
+  sessions_ = open_sessions(models, gpu_rank, file_contents, engine);
 }
 
 int DeepPotModelDevi::dim_chg_spin() const {

@@ -23,12 +23,22 @@ DeepSpin::DeepSpin() = default;
 DeepSpin::~DeepSpin() = default;
 
 DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content) {
-  init(model, gpu_rank, file_content);
+  init(model, gpu_rank, file_content, "auto");
+}
+
+DeepSpin::DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                   const std::string& engine) {
+  init(model, gpu_rank, file_content, engine);
 }
 
 void DeepSpin::init(const std::string& model, const int& gpu_rank,
                     const std::string& file_content) {
-  session_ = open_session(model, gpu_rank, file_content, Kind::spin);
+  init(model, gpu_rank, file_content, "auto");
+}
+
+void DeepSpin::init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+                    const std::string& engine) {
+  session_ = open_session(model, gpu_rank, file_content, engine, Kind::spin);
 }
 
 std::vector<bool> DeepSpin::get_use_spin() const {
@@ -155,12 +165,24 @@ DeepSpinModelDevi::~DeepSpinModelDevi() = default;
 
 DeepSpinModelDevi::DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
                                      const std::vector<std::string>& file_contents) {
-  init(models, gpu_rank, file_contents);
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+DeepSpinModelDevi::DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                                     const std::vector<std::string>& file_contents,
+                                     const std::string& engine) {
+  init(models, gpu_rank, file_contents, engine);
 }
 
 void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
                              const std::vector<std::string>& file_contents) {
-  sessions_ = open_sessions(models, gpu_rank, file_contents, Kind::spin);
+  init(models, gpu_rank, file_contents, "auto");
+}
+
+void DeepSpinModelDevi::init(const std::vector<std::string>& models, const int& gpu_rank,
+                             const std::vector<std::string>& file_contents,
+                             const std::string& engine) {
+  sessions_ = open_sessions(models, gpu_rank, file_contents, engine, Kind::spin);
 }
 
 std::vector<bool> DeepSpinModelDevi::get_use_spin() const {

@@ -79,11 +79,22 @@ DeepTensor::~DeepTensor() = default;
 
 DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank,
                        const std::string& name_scope) {
-  init(model, gpu_rank, name_scope);
+  init(model, gpu_rank, name_scope, "auto");
 }
 
-void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&) {
-  session_ = open_session(model, gpu_rank, "", Kind::tensor);
+DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank, const std::string& name_scope,
+                       const std::string& engine) {
+  init(model, gpu_rank, name_scope, engine);
+}
+
+void DeepTensor::init(const std::string& model, const int& gpu_rank,
+                      const std::string& name_scope) {
+  init(model, gpu_rank, name_scope, "auto");
+}
+
+void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&,
+                      const std::string& engine) {
+  session_ = open_session(model, gpu_rank, "", engine, Kind::tensor);
 }
 
 void DeepTensor::print_summary(const std::string& pre) const {

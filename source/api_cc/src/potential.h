@@ -147,7 +147,8 @@ void potentials(const std::vector<std::shared_ptr<Session>>& sessions,
 /** Open the models of an ensemble; file_contents is empty or has one content per model. */
 inline std::vector<std::shared_ptr<Session>> open_sessions(
     const std::vector<std::string>& models, int gpu_rank,
-    const std::vector<std::string>& file_contents, Kind kind = Kind::potential) {
+    const std::vector<std::string>& file_contents, const std::string& engine,
+    Kind kind = Kind::potential) {
   if (models.empty()) {
     core::fail("DeepPotModelDevi", "no models were named");
   }
@@ -157,8 +158,8 @@ inline std::vector<std::shared_ptr<Session>> open_sessions(
   }
   std::vector<std::shared_ptr<Session>> sessions;
   for (size_t k = 0; k < models.size(); ++k) {
-    sessions.push_back(
-        open_session(models[k], gpu_rank, file_contents.empty() ? "" : file_contents[k], kind));
+    const std::string content = file_contents.empty() ? "" : file_contents[k];
+    sessions.push_back(open_session(models[k], gpu_rank, content, engine, kind));
     check_alike(sessions.front()->model->info(), sessions.back()->model->info());
   }
   return sessions;

@@ -98,11 +98,13 @@ std::vector<double> repeat_for_atoms(const std::vector<double>& aparam, size_t n
 bool check_probes(bool on) { return std::exchange(probes_wanted, on); }
 
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
-                                      const std::string& content, Kind kind) {
+                                      const std::string& content, const std::string& engine,
+                                      Kind kind) {
   core::OpenOptions options;
   options.gpu_rank = gpu_rank;
   options.content = content;
   options.check_probes = probes_wanted;
+  options.engine = engine;
   auto session = std::make_shared<Session>();
   session->model = core::Model::open(path, options);
   const core::Info& info = session->model->info();

@@ -24,7 +24,7 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
     first_type_slot_ = packings.add({"first_type", this->environment_.reach().rcut, {}, {}, 0});
   }
   const int64_t nt = this->environment_.ntypes();
-  const Rows types = embedded_types(node["type_embedding"], nt);
+  const Rows types = embedded_types<T>(node["type_embedding"], nt);
   if (node.flag("concat_output_tebd", true)) tails_.assign(types.begin(), types.begin() + nt);
   if (strip) {
     read_strip(node, types, node.has("compress") && node["compress"].flag("geo_compress", false));
@@ -35,23 +35,6 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
   for (const AttentionLayer<T>& layer : layers_) {
     if (layer.width() != this->ng_) node.fail("has attention layers of another width");
   }
-}
-
-template <class T>
-typename Dpa1<T>::Rows Dpa1<T>::embedded_types(const Node& node, int64_t ntypes) {
-  if (node.flag("use_econf_tebd", false)) node.unknown("an embedding of electronic configurations");
-  const Network<T> network(node["embedding"]);
-  if (network.n_in() != ntypes) node.fail("has another number of types");
-  Rows rows;
-  Tape<T> tape;
-  for (int64_t t = 0; t < ntypes; ++t) {
-    std::vector<T> x(static_cast<size_t>(ntypes), T(0));
-    x[t] = T(1);
-    const T* y = network.forward(1, x.data(), ntypes, tape, false);
-    rows.emplace_back(y, y + network.n_out());
-  }
-  rows.emplace_back(network.n_out(), 0.0);
-  return rows;
 }
 
 template <class T>
@@ -114,7 +97,7 @@ void Dpa1<T>::read_strip(const Node& node, const Rows& types, bool tabulated) {
 }
 
 template <class T>
-typename Dpa1<T>::Rows Dpa1<T>::read_gates(const Node& node, const Rows& types) const {
+Rows Dpa1<T>::read_gates(const Node& node, const Rows& types) const {
   const int64_t nt = this->environment_.ntypes(), kinds = nt + 1;
   const Network<T> network(node["embeddings_strip"]["networks"][0]);
   std::vector<double> stored;

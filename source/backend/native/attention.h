@@ -11,6 +11,7 @@
 
 #include "attention_layers.h"
 #include "two_body.h"
+#include "types.h"
 
 namespace deepmd::native {
 
@@ -44,11 +45,7 @@ class Dpa1 : public Symmetrized<T> {
                  T* sums) const override;
 
  private:
-  using Rows = std::vector<std::vector<double>>;
-
   int64_t tail() const { return tails_.empty() ? 0 : static_cast<int64_t>(tails_[0].size()); }
-  /** Embeddings of the types, and of an empty slot. */
-  static Rows embedded_types(const Node& node, int64_t ntypes);
   /** What a network of types gets for a neighbor and a center. */
   std::vector<double> both(const Rows& types, int64_t center, int64_t neighbor) const;
   void read_concat(const Node& node, const Rows& types);

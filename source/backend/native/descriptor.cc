@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "hybrid.h"
 #include "three_body.h"
+#include "three_body_types.h"
 #include "two_body.h"
 
 namespace deepmd::native {
@@ -20,6 +21,7 @@ std::unique_ptr<Descriptor<T>> read_descriptor(const Node& node, Packings& packi
   if (type == "se_e3" || type == "se_at" || type == "se_a_3be" || type == "se_t") {
     return std::make_unique<SeE3<T>>(node, packings, view);
   }
+  if (type == "se_e3_tebd") return std::make_unique<SeE3Types<T>>(node, packings, view);
   if (type == "hybrid") return std::make_unique<Hybrid<T>>(node, packings);
   node.unknown("the descriptor \"" + type + "\"");
 }

@@ -1,52 +1,14 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "dictionary.h"
 
-#include <algorithm>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
-
-#include "../sha256.h"
 
 namespace deepmd::native {
 
 namespace {
 
 constexpr const char* kArrays = "@variables";
-constexpr const char* kPrefix = "/variable_";
-
-/** The checksum of a text and arrays, see deepmd/io/digest.py. */
-std::string digest_of(const std::string& text, const std::vector<const Array*>& arrays) {
-  backend::Sha256 total;
-  total.update(text);
-  for (const Array* array : arrays) {
-    std::string head = array->dtype + "[";
-    bool first = true;
-    for (const int64_t n : array->shape) {
-      if (n == 1) continue;
-      head += (first ? "" : ", ") + std::to_string(n);
-      first = false;
-    }
-    total.update(head + "]");
-    total.update(array->data, static_cast<size_t>(array->size()) * array->item);
-  }
-  return "sha256:" + total.digits();
-}
-
-/** Arrays that a tree names, which are numbered in the order of the tree. */
-std::vector<const Array*> in_order(const Hdf5& file) {
-  std::vector<std::pair<long, const Array*>> numbered;
-  for (const auto& [name, array] : file.arrays()) {
-    if (name.rfind(kPrefix, 0) != 0) continue;
-    numbered.emplace_back(std::strtol(name.c_str() + std::string(kPrefix).size(), nullptr, 10),
-                          &array);
-  }
-  std::sort(numbered.begin(), numbered.end());
-  std::vector<const Array*> arrays;
-  arrays.reserve(numbered.size());
-  for (const auto& item : numbered) arrays.push_back(item.second);
-  return arrays;
-}
 
 /** Value of a node; throws Failure if it is of another kind. */
 template <class T>
@@ -60,8 +22,8 @@ T get(const Node& node) {
 
 }  // namespace
 
-Node::Node(const nlohmann::json& json, const Hdf5& file, std::string place)
-    : json_(&json), file_(&file), place_(std::move(place)) {}
+Node::Node(const nlohmann::json& json, const Arrays& arrays, std::string place)
+    : json_(&json), arrays_(&arrays), place_(std::move(place)) {}
 
 bool Node::has(const std::string& key) const {
   const auto found = json_->find(key);
@@ -77,12 +39,12 @@ size_t Node::size() const { return json_->size(); }
 Node Node::operator[](const std::string& key) const {
   const auto found = json_->find(key);
   if (found == json_->end()) fail("has no \"" + key + "\"");
-  return {*found, *file_, place_.empty() ? key : place_ + "/" + key};
+  return {*found, *arrays_, place_.empty() ? key : place_ + "/" + key};
 }
 
 Node Node::operator[](size_t k) const {
   if (!json_->is_array() || k >= json_->size()) fail("is no list, or too short");
-  return {(*json_)[k], *file_, place_ + "[" + std::to_string(k) + "]"};
+  return {(*json_)[k], *arrays_, place_ + "[" + std::to_string(k) + "]"};
 }
 
 int64_t Node::integer(const std::string& key) const { return get<int64_t>((*this)[key]); }
@@ -134,9 +96,11 @@ std::vector<char> Node::given(const std::string& key) const {
 }
 
 const Array& Node::array() const {
-  if (!json_->is_string()) fail("is no array");
-  const auto found = file_->arrays().find(json_->get<std::string>());
-  if (found == file_->arrays().end()) fail("is an array that is not in the file");
+  const auto named = json_->is_object() ? json_->find(kArrayKey) : json_->end();
+  const nlohmann::json& name = named == json_->end() ? *json_ : *named;
+  if (!name.is_string()) fail("is no array");
+  const auto found = arrays_->find(name.get<std::string>());
+  if (found == arrays_->end()) fail("is an array that is not in the file");
   return found->second;
 }
 
@@ -165,17 +129,9 @@ void Node::unknown(const std::string& what) const {
                 " is not known to the native engine; freeze or convert the model to .pth");
 }
 
-Dictionary::Dictionary(std::string bytes) : file_(std::make_unique<Hdf5>(std::move(bytes))) {
-  const std::string* text = file_->text("json");
-  if (!text) throw Failure("this HDF5 file holds no model: it has no attribute \"json\"");
-  const std::string* digest = file_->text("digest");
-  if (digest && *digest != digest_of(*text, in_order(*file_))) {
-    throw Failure(
-        "the file does not hold what was written: its checksum differs, it is damaged or was "
-        "edited; copy or freeze it again");
-  }
+Dictionary::Dictionary(Contents contents) : contents_(std::move(contents)) {
   try {
-    tree_ = std::make_unique<nlohmann::json>(nlohmann::json::parse(*text));
+    tree_ = std::make_unique<nlohmann::json>(nlohmann::json::parse(contents_.json));
   } catch (const nlohmann::json::exception& error) {
     throw Failure(std::string("the model in the file cannot be read (") + error.what() + ")");
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** The neutral dictionary of a model, read from a .dp file (deepmd/io/dp.py). */
+/** The neutral dictionary of a model. */
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@
 #include <utility>
 #include <vector>
 
-#include "hdf5.h"
+#include "contents.h"
 
 namespace deepmd::native {
 
 /** A part of a dictionary, with the arrays of the file; copies share them. */
 class Node {
  public:
-  Node(const nlohmann::json& json, const Hdf5& file, std::string place);
+  Node(const nlohmann::json& json, const Arrays& arrays, std::string place);
 
   const std::string& place() const { return place_; }
   bool has(const std::string& key) const;
@@ -57,20 +57,20 @@ class Node {
 
  private:
   const nlohmann::json* json_;
-  const Hdf5* file_;
+  const Arrays* arrays_;
   std::string place_;
 };
 
 /** A dictionary and what it points to. */
 class Dictionary {
  public:
-  /** Read a file; throws Failure if it is damaged. The checksum is compared if there is one. */
-  explicit Dictionary(std::string bytes);
+  /** Parse what a file holds; throws Failure if it is no model. */
+  explicit Dictionary(Contents contents);
   ~Dictionary();
-  Node root() const { return {*tree_, *file_, ""}; }
+  Node root() const { return {*tree_, contents_.arrays, ""}; }
 
  private:
-  std::unique_ptr<Hdf5> file_;
+  Contents contents_;
   std::unique_ptr<nlohmann::json> tree_;
 };
 

@@ -11,7 +11,7 @@ namespace {
 struct Native {
   using Program = native::Program;
   static constexpr const char* name = "native";
-  static constexpr const char* suffixes = ".dp";
+  static constexpr const char* suffixes = native::kSuffixes;
 
   static std::shared_ptr<Program> open(const deepmd_source& source) {
     return std::make_shared<Program>(source);

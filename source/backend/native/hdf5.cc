@@ -33,17 +33,8 @@ enum MessageType : unsigned {
 
 size_t padded(size_t n) { return (n + 7) / 8 * 8; }
 
-template <class T>
-void convert(const Array& from, std::vector<double>& to) {
-  for (size_t k = 0; k < to.size(); ++k) {
-    T x;
-    std::memcpy(&x, from.data + k * sizeof(T), sizeof(T));
-    to[k] = static_cast<double>(x);
-  }
-}
-
 /** Dimensions of a dataspace message. */
-std::vector<int64_t> dimensions(const std::string& bytes, size_t at, size_t size) {
+std::vector<int64_t> dimensions(std::string_view bytes, size_t at, size_t size) {
   const auto version = static_cast<unsigned char>(bytes[at]);
   const auto rank = static_cast<unsigned char>(bytes[at + 1]);
   const size_t first = at + (version == 1 ? 8 : 4);
@@ -55,32 +46,7 @@ std::vector<int64_t> dimensions(const std::string& bytes, size_t at, size_t size
 
 }  // namespace
 
-int64_t Array::size() const {
-  int64_t n = 1;
-  for (const int64_t k : shape) n *= k;
-  return n;
-}
-
-std::vector<double> Array::values() const {
-  std::vector<double> to(static_cast<size_t>(size()));
-  if (dtype == "<f8") {
-    convert<double>(*this, to);
-  } else if (dtype == "<f4") {
-    convert<float>(*this, to);
-  } else if (dtype == "<i8") {
-    convert<int64_t>(*this, to);
-  } else if (dtype == "<i4") {
-    convert<int32_t>(*this, to);
-  } else if (dtype == "|b1" || dtype == "|u1") {
-    convert<uint8_t>(*this, to);
-  } else {
-    throw Failure("an array has numbers of type " + dtype +
-                  ", which the native engine does not read");
-  }
-  return to;
-}
-
-Hdf5::Hdf5(std::string bytes) : bytes_(std::move(bytes)) {
+Hdf5::Hdf5(std::string_view bytes) : bytes_(bytes) {
   static const char signature[] = "\x89HDF\r\n\x1a\n";
   need(0, 96);
   if (std::memcmp(bytes_.data(), signature, 8) != 0) {
@@ -171,7 +137,7 @@ void Hdf5::read_names(size_t node, size_t heap_data) {
     if (name >= bytes_.size() || number(entry + 16, 4) == 2) continue;  // a symbolic link
     const size_t end = bytes_.find('\0', name);
     if (end == std::string::npos) damaged();
-    read_dataset(bytes_.substr(name, end - name), number(entry + 8, 8));
+    read_dataset(std::string(bytes_.substr(name, end - name)), number(entry + 8, 8));
   }
 }
 
@@ -261,7 +227,7 @@ std::string Hdf5::heap_text(size_t at) const {
     if (found == index) {
       if (length > size) damaged();
       need(object + 16, length);
-      return bytes_.substr(object + 16, length);
+      return std::string(bytes_.substr(object + 16, length));
     }
     if (found == 0 || size > bytes_.size()) break;
     object += 16 + padded(size);

@@ -14,33 +14,20 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "../entry.h"
+#include "array.h"
 
 namespace deepmd::native {
 
-using backend::Failure;
-
-/** Numbers in a file. */
-struct Array {
-  std::string dtype;  ///< as NumPy writes it: "<f8", "<i8", "|b1"
-  std::vector<int64_t> shape;
-  const unsigned char* data = nullptr;  ///< in the memory of the file
-  size_t item = 0;                      ///< bytes of a number
-
-  int64_t size() const;
-  /** The numbers as float64; throws Failure for what is no number. */
-  std::vector<double> values() const;
-};
-
-/** An open file; arrays point into its memory. */
+/** The content of a file; arrays point into its bytes, which the caller keeps. */
 class Hdf5 {
  public:
   /** Throws Failure if the file is of another kind, damaged, or uses what is not read here. */
-  explicit Hdf5(std::string bytes);
+  explicit Hdf5(std::string_view bytes);
 
-  const std::map<std::string, Array>& arrays() const { return arrays_; }
+  const Arrays& arrays() const { return arrays_; }
   /** A text attribute of the root group; null: there is none. */
   const std::string* text(const std::string& name) const;
 
@@ -60,8 +47,8 @@ class Hdf5 {
   void read_attribute(const Message& message);
   std::string heap_text(size_t at) const;
 
-  const std::string bytes_;
-  std::map<std::string, Array> arrays_;
+  const std::string_view bytes_;
+  Arrays arrays_;
   std::map<std::string, std::string> texts_;
 };
 

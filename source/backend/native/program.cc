@@ -2,7 +2,6 @@
 #include "program.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "../arrays.h"
@@ -13,16 +12,8 @@ namespace {
 
 using nlohmann::json;
 
-std::string bytes_of(const deepmd_source& source) {
-  if (source.content) return {static_cast<const char*>(source.content), source.content_size};
-  std::ifstream file(source.path, std::ios::binary | std::ios::ate);
-  const std::streamoff size = file.tellg();
-  if (!file || size < 0) throw Failure("the file cannot be read; check the path and permissions");
-  std::string bytes(static_cast<size_t>(size), '\0');
-  file.seekg(0);
-  if (!file.read(bytes.data(), size)) throw Failure("the file cannot be read to its end");
-  return bytes;
-}
+/** Some 40 atoms of a liquid: matrix products are still near their full speed. */
+constexpr int64_t kLeastEdges = 1 << 12;
 
 /** A message with bytes of a file, which may be anything, as plain text. */
 std::string readable(std::string text) {
@@ -123,7 +114,7 @@ Chunk chunk_of(const deepmd_edges_request& q) {
 
 Program::Program(const deepmd_source& source) {
   try {
-    read(bytes_of(source));
+    read(read_contents(source));
   } catch (const Failure& failure) {
     throw Failure(std::string(source.path) + ": " + readable(failure.what()));
   } catch (const json::exception& error) {
@@ -132,8 +123,8 @@ Program::Program(const deepmd_source& source) {
   }
 }
 
-void Program::read(std::string bytes) {
-  const Dictionary dictionary(std::move(bytes));
+void Program::read(Contents contents) {
+  const Dictionary dictionary(std::move(contents));
   const Node root = dictionary.root();
   if (!root.has("model")) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
@@ -151,6 +142,7 @@ void Program::read(std::string bytes) {
   info_.description = description_.c_str();
   info_.entries = DEEPMD_EDGES;
   info_.framework = engine_name();
+  info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
 }
 

@@ -110,6 +110,32 @@ void EnvironmentSettings::add_gradient(const Block& block, const Neighbors<T>& n
 }
 
 template <class T>
+void EnvironmentSettings::weigh(const Block& block, Neighbors<T>& found) const {
+  const deepmd_environment& settings = of(block.type);
+  const auto n = static_cast<int64_t>(found.edge.size());
+  T* weight = sized(found.weight, n);
+  T* slope = sized(found.weight_slope, n);
+  const double width = settings.rcut - settings.rcut_smth;
+  for (int64_t k = 0; k < n; ++k) {
+    const double r = 1.0 / found.slopes[DEEPMD_ROW_SLOPES * k];
+    const double u = std::clamp((r - settings.rcut_smth) / width, 0.0, 1.0);
+    weight[k] = static_cast<T>(u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0);
+    slope[k] = static_cast<T>(u * u * (u * (-30.0 * u + 60.0) - 30.0) / width);
+  }
+}
+
+template <class T>
+void EnvironmentSettings::add_weights(const Block& block, const Neighbors<T>& found,
+                                      double* gradient, int64_t stride) const {
+  for (size_t k = 0; k < found.edge.size(); ++k) {
+    const double scale =
+        double{found.weight_bar[k]} * found.weight_slope[k] * found.slopes[DEEPMD_ROW_SLOPES * k];
+    const double* d = block.chunk.vec + 3 * found.edge[k];
+    for (int a = 0; a < 3; ++a) gradient[stride * found.edge[k] + a] += scale * d[a];
+  }
+}
+
+template <class T>
 void TwoBody<T>::read_typed(const Node& node) {
   const int64_t nt = environment_.ntypes();
   const Node nets = node["embeddings"], networks = nets["networks"];
@@ -176,20 +202,11 @@ void Symmetrized<T>::check_axis(const Node& node) const {
 /** Switch of the edges, and the rows times it. */
 template <class T>
 void Symmetrized<T>::weigh(const Block& block, Neighbors<T>& found) const {
-  const deepmd_environment& settings = this->environment_.of(block.type);
+  this->environment_.weigh(block, found);
   const auto n = static_cast<int64_t>(found.edge.size());
-  T* weight = sized(found.weight, n);
-  T* slope = sized(found.weight_slope, n);
   T* weighted = sized(found.weighted, n * DEEPMD_ROW);
-  const double width = settings.rcut - settings.rcut_smth;
-  for (int64_t k = 0; k < n; ++k) {
-    const double r = 1.0 / found.slopes[DEEPMD_ROW_SLOPES * k];
-    const double u = std::clamp((r - settings.rcut_smth) / width, 0.0, 1.0);
-    weight[k] = static_cast<T>(u * u * u * (u * (-6.0 * u + 15.0) - 10.0) + 1.0);
-    slope[k] = static_cast<T>(u * u * (u * (-30.0 * u + 60.0) - 30.0) / width);
-    for (int64_t c = 0; c < DEEPMD_ROW; ++c) {
-      weighted[DEEPMD_ROW * k + c] = weight[k] * found.r[DEEPMD_ROW * k + c];
-    }
+  for (int64_t k = 0; k < n * DEEPMD_ROW; ++k) {
+    weighted[k] = found.weight[k / DEEPMD_ROW] * found.r[k];
   }
 }
 
@@ -264,17 +281,6 @@ void Symmetrized<T>::contract_all_backward(const Block& block, int64_t center,
 }
 
 /** Derivatives by the switch. */
-template <class T>
-void Symmetrized<T>::add_weights(const Block& block, Neighbors<T>& found, double* gradient,
-                                 int64_t stride) const {
-  for (size_t k = 0; k < found.edge.size(); ++k) {
-    const double scale =
-        double{found.weight_bar[k]} * found.weight_slope[k] * found.slopes[DEEPMD_ROW_SLOPES * k];
-    const double* d = block.chunk.vec + 3 * found.edge[k];
-    for (int a = 0; a < 3; ++a) gradient[stride * found.edge[k] + a] += scale * d[a];
-  }
-}
-
 template <class T>
 Folded Symmetrized<T>::fold() {
   folded_ = true;
@@ -371,7 +377,7 @@ void Symmetrized<T>::backward(const Block& block, const T* d_bar, int64_t ldd,
     contract_all_backward(block, c, s, bar);
   }
   for (Neighbors<T>& found : s.neighbors) {
-    if (weighs_) add_weights(block, found, gradient, stride);
+    if (weighs_) this->environment_.add_weights(block, found, gradient, stride);
     environment.add_gradient(block, found, gradient, stride);
   }
 }
@@ -473,6 +479,12 @@ template void EnvironmentSettings::add_gradient(const Block&, const Neighbors<do
                                                 int64_t) const;
 template void EnvironmentSettings::add_gradient(const Block&, const Neighbors<float>&, double*,
                                                 int64_t) const;
+template void EnvironmentSettings::weigh(const Block&, Neighbors<double>&) const;
+template void EnvironmentSettings::add_weights(const Block&, const Neighbors<double>&, double*,
+                                               int64_t) const;
+template void EnvironmentSettings::weigh(const Block&, Neighbors<float>&) const;
+template void EnvironmentSettings::add_weights(const Block&, const Neighbors<float>&, double*,
+                                               int64_t) const;
 template class TwoBody<double>;
 template class TwoBody<float>;
 template class Symmetrized<double>;

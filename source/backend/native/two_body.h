@@ -49,6 +49,13 @@ class EnvironmentSettings {
   /** Find the edges of a block to neighbors of a type, and their rows. */
   template <class T>
   void find(const Block& block, int64_t neighbor, Neighbors<T>& found) const;
+  /** Values and slopes of the switch. */
+  template <class T>
+  void weigh(const Block& block, Neighbors<T>& found) const;
+  /** Add the part of the gradient that comes from weight_bar. */
+  template <class T>
+  void add_weights(const Block& block, const Neighbors<T>& found, double* gradient,
+                   int64_t stride) const;
   /** Add the part of the gradient that comes from r_bar. */
   template <class T>
   void add_gradient(const Block& block, const Neighbors<T>& neighbors, double* gradient,
@@ -149,7 +156,6 @@ class Symmetrized : public TwoBody<T> {
                 T* sums) const;
   void contract_backward(const Block& block, int64_t center, int64_t neighbor,
                          TwoBodyState<T>& state, const T* bar) const;
-  void add_weights(const Block& block, Neighbors<T>& found, double* gradient, int64_t stride) const;
 };
 
 template <class T>

@@ -3,10 +3,15 @@
 
 #include <algorithm>
 
+#include "../protobuf.h"
 #include "model.h"
-#include "protobuf.h"
 
 namespace deepmd::tensorflow_backend {
+
+using backend::all_of;
+using backend::bytes_of;
+using backend::number_of;
+using backend::put;
 namespace {
 
 std::vector<Argument> arguments(std::string_view signature, uint32_t field) {

@@ -7,9 +7,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "protobuf.h"
+#include "../protobuf.h"
 
 namespace deepmd::tensorflow_backend {
+
+using backend::put;
 
 // -- tensors --------------------------------------------------------------------------------------
 

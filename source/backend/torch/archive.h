@@ -8,16 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "../zip.h"
+
 namespace deepmd::torch_backend {
 
-/** An entry of a zip archive. */
-struct Record {
-  std::string name;
-  bool compressed = false;
-  uint32_t checksum = 0;
-  uint64_t size = 0;    ///< bytes, not compressed
-  uint64_t offset = 0;  ///< of its header in the file
-};
+using backend::Record;
 
 /** Content of a record, of the size that the table of contents states. */
 using Reader = std::function<std::string(const std::string& name, uint64_t size)>;

@@ -91,12 +91,15 @@ extern void DP_DeleteDeepBaseModelDevi(DP_DeepBaseModelDevi* dp);
 /* ---- Potential: DP_DeepPot -------------------------------------------------------------------
  * gpu_rank: which GPU, modulo their number. content: of the model file (size bytes; without a size
  * it ends at the first zero byte), or NULL or "" to read the path; the name still tells the format.
+ * engine: "auto", "native" or "framework", see DeepPot::init in deepmd/DeepPot.h; NULL: "auto".
  * A constructor always returns a handle: ask DP_DeepPotCheckOK. */
 extern DP_DeepPot* DP_NewDeepPot(const char* model);
 extern DP_DeepPot* DP_NewDeepPotWithParam(const char* model, const int gpu_rank,
                                           const char* content);
 extern DP_DeepPot* DP_NewDeepPotWithParam2(const char* model, const int gpu_rank,
                                            const char* content, const int size);
+extern DP_DeepPot* DP_NewDeepPotWithParam3(const char* model, const int gpu_rank,
+                                           const char* content, const int size, const char* engine);
 extern void DP_DeleteDeepPot(DP_DeepPot* dp);
 extern double DP_DeepPotGetCutoff(DP_DeepPot* dp);
 extern int DP_DeepPotGetNumbTypes(DP_DeepPot* dp);
@@ -205,6 +208,11 @@ extern DP_DeepPotModelDevi* DP_NewDeepPotModelDeviWithParam(const char** models,
                                                             const char** contents,
                                                             const int n_file_contents,
                                                             const int* sizes);
+extern DP_DeepPotModelDevi* DP_NewDeepPotModelDeviWithParam2(const char** models,
+                                                             const int n_models, const int gpu_rank,
+                                                             const char** contents,
+                                                             const int n_file_contents,
+                                                             const int* sizes, const char* engine);
 extern void DP_DeleteDeepPotModelDevi(DP_DeepPotModelDevi* dp);
 extern double DP_DeepPotModelDeviGetCutoff(DP_DeepPotModelDevi* dp);
 extern int DP_DeepPotModelDeviGetNumbTypes(DP_DeepPotModelDevi* dp);
@@ -292,6 +300,9 @@ extern void DP_DeepPotModelDeviComputeNListf3(
 extern DP_DeepSpin* DP_NewDeepSpin(const char* model);
 extern DP_DeepSpin* DP_NewDeepSpinWithParam2(const char* model, const int gpu_rank,
                                              const char* content, const int size);
+extern DP_DeepSpin* DP_NewDeepSpinWithParam3(const char* model, const int gpu_rank,
+                                             const char* content, const int size,
+                                             const char* engine);
 extern void DP_DeleteDeepSpin(DP_DeepSpin* dp);
 extern double DP_DeepSpinGetCutoff(DP_DeepSpin* dp);
 extern int DP_DeepSpinGetNumbTypes(DP_DeepSpin* dp);
@@ -361,6 +372,9 @@ extern DP_DeepSpinModelDevi* DP_NewDeepSpinModelDevi(const char** models, const 
 extern DP_DeepSpinModelDevi* DP_NewDeepSpinModelDeviWithParam(
     const char** models, const int n_models, const int gpu_rank, const char** contents,
     const int n_file_contents, const int* sizes);
+extern DP_DeepSpinModelDevi* DP_NewDeepSpinModelDeviWithParam2(
+    const char** models, const int n_models, const int gpu_rank, const char** contents,
+    const int n_file_contents, const int* sizes, const char* engine);
 extern void DP_DeleteDeepSpinModelDevi(DP_DeepSpinModelDevi* dp);
 extern double DP_DeepSpinModelDeviGetCutoff(DP_DeepSpinModelDevi* dp);
 extern int DP_DeepSpinModelDeviGetNumbTypes(DP_DeepSpinModelDevi* dp);
@@ -433,6 +447,8 @@ extern void DP_DeepSpinModelDeviComputeNListf3(
 extern DP_DeepTensor* DP_NewDeepTensor(const char* model);
 extern DP_DeepTensor* DP_NewDeepTensorWithParam(const char* model, const int gpu_rank,
                                                 const char* name_scope);
+extern DP_DeepTensor* DP_NewDeepTensorWithParam2(const char* model, const int gpu_rank,
+                                                 const char* name_scope, const char* engine);
 extern void DP_DeleteDeepTensor(DP_DeepTensor* dt);
 extern double DP_DeepTensorGetCutoff(DP_DeepTensor* dt);
 extern int DP_DeepTensorGetNumbTypes(DP_DeepTensor* dt);
@@ -559,8 +575,10 @@ extern void DP_DeleteChar(const char* text);
  * SelOverflow: how many centers so far had more neighbors within the cutoff than the model's
  * `sel` keeps; MostNeighbors: the largest number of neighbors so far. -1 for no model.
  * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
- * neighbors. */
+ * neighbors. GetEngine: who evaluates the model, "native (avx2)" or "PyTorch 2.13.0 (CPU)"; release
+ * the text with DP_DeleteChar. */
 extern int DP_CheckProbes(int on);
+extern const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetSelOverflow(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetMostNeighbors(DP_DeepBaseModel* dp);
 extern bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp);

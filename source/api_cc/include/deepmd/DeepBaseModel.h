@@ -38,6 +38,9 @@ class DeepBaseModel {
   /** Whether the energy of an atom depends on atoms beyond the cutoff, through its neighbors. */
   bool has_message_passing() const;
 
+  /** Who evaluates the model: "native (avx2)", "PyTorch 2.13.0 (CPU)". */
+  std::string engine() const;
+
   /** Centers so far that had more neighbors than the model keeps. */
   long long sel_overflow() const;
   /** The largest number of neighbors within the cutoff so far. */

@@ -39,6 +39,8 @@ class DeepPot : public DeepBaseModel {
 
   /** See init. */
   DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "");
+  DeepPot(const std::string& model, const int& gpu_rank, const std::string& file_content,
+          const std::string& engine);
 
   /**
    * Open a model.
@@ -46,9 +48,14 @@ class DeepPot : public DeepBaseModel {
    * @param model path; its suffix tells the format
    * @param gpu_rank which GPU, modulo their number
    * @param file_content content of the file; empty: the path is read
+   * @param engine "native": the engine of this project, which needs no framework; "framework":
+   *     that of the file; "auto": native where it knows every part of the model and the machine
+   *     has no graphics processor, otherwise the framework
    */
   void init(const std::string& model, const int& gpu_rank = 0,
             const std::string& file_content = "");
+  void init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+            const std::string& engine);
 
   int dim_chg_spin() const;  ///< numbers per frame for charge and spin that the model takes
 
@@ -175,10 +182,14 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
 
   DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank = 0,
                    const std::vector<std::string>& file_contents = std::vector<std::string>());
+  DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                   const std::vector<std::string>& file_contents, const std::string& engine);
 
   /** Open the models; file_contents is empty or has one content per model. */
   void init(const std::vector<std::string>& models, const int& gpu_rank = 0,
             const std::vector<std::string>& file_contents = std::vector<std::string>());
+  void init(const std::vector<std::string>& models, const int& gpu_rank,
+            const std::vector<std::string>& file_contents, const std::string& engine);
 
   int dim_chg_spin() const;
   void set_charge_spin(const std::vector<double>& charge_spin);

@@ -24,8 +24,12 @@ class DeepSpin : public DeepBaseModel {
   ~DeepSpin() override;
 
   DeepSpin(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "");
+  DeepSpin(const std::string& model, const int& gpu_rank, const std::string& file_content,
+           const std::string& engine);
   void init(const std::string& model, const int& gpu_rank = 0,
             const std::string& file_content = "");
+  void init(const std::string& model, const int& gpu_rank, const std::string& file_content,
+            const std::string& engine);
 
   std::vector<bool> get_use_spin() const;  ///< (ntypes) whether atoms of the type carry spins
   /** How far neighbors matter [Å] where spins have up to this length; beyond cutoff(). */
@@ -115,8 +119,12 @@ class DeepSpinModelDevi : public DeepBaseModelDevi {
 
   DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank = 0,
                     const std::vector<std::string>& file_contents = std::vector<std::string>());
+  DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank,
+                    const std::vector<std::string>& file_contents, const std::string& engine);
   void init(const std::vector<std::string>& models, const int& gpu_rank = 0,
             const std::vector<std::string>& file_contents = std::vector<std::string>());
+  void init(const std::vector<std::string>& models, const int& gpu_rank,
+            const std::vector<std::string>& file_contents, const std::string& engine);
 
   std::vector<bool> get_use_spin() const;
   int dim_chg_spin() const;

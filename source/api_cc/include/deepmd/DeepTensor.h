@@ -37,9 +37,13 @@ class DeepTensor {
   ~DeepTensor();
 
   DeepTensor(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
+  DeepTensor(const std::string& model, const int& gpu_rank, const std::string& name_scope,
+             const std::string& engine);
 
-  /** Open a model; name_scope is not used. */
+  /** Open a model; name_scope is not used. Engines are those of DeepPot::init. */
   void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
+  void init(const std::string& model, const int& gpu_rank, const std::string& name_scope,
+            const std::string& engine);
 
   void print_summary(const std::string& pre) const;
 

@@ -103,7 +103,7 @@ class DeepBaseModelDevi {
   }
   template <typename New>
   void open(New create, const std::vector<std::string>& models, int gpu_rank,
-            const std::vector<std::string>& contents) {
+            const std::vector<std::string>& contents, const std::string& engine) {
     std::vector<const char*> names, texts;
     std::vector<int> sizes;
     for (const std::string& model : models) {
@@ -116,7 +116,7 @@ class DeepBaseModelDevi {
     n_models_ = static_cast<int>(models.size());
     base_.reset(reinterpret_cast<DP_DeepBaseModelDevi*>(
                     create(names.data(), n_models_, gpu_rank, texts.data(),
-                           static_cast<int>(contents.size()), sizes.data())),
+                           static_cast<int>(contents.size()), sizes.data(), engine.c_str())),
                 DP_DeleteDeepBaseModelDevi);
     check();
   }
@@ -133,12 +133,14 @@ class DeepPotModelDevi : public DeepBaseModelDevi {
  public:
   DeepPotModelDevi() = default;
   DeepPotModelDevi(const std::vector<std::string>& models, const int& gpu_rank = 0,
-                   const std::vector<std::string>& file_contents = std::vector<std::string>()) {
-    init(models, gpu_rank, file_contents);
+                   const std::vector<std::string>& file_contents = std::vector<std::string>(),
+                   const std::string& engine = "auto") {
+    init(models, gpu_rank, file_contents, engine);
   }
   void init(const std::vector<std::string>& models, const int& gpu_rank = 0,
-            const std::vector<std::string>& file_contents = std::vector<std::string>()) {
-    open(DP_NewDeepPotModelDeviWithParam, models, gpu_rank, file_contents);
+            const std::vector<std::string>& file_contents = std::vector<std::string>(),
+            const std::string& engine = "auto") {
+    open(DP_NewDeepPotModelDeviWithParam2, models, gpu_rank, file_contents, engine);
   }
 
   int dim_chg_spin() const { return DP_DeepPotModelDeviGetDimChgSpin(dp()); }
@@ -238,12 +240,14 @@ class DeepSpinModelDevi : public DeepBaseModelDevi {
  public:
   DeepSpinModelDevi() = default;
   DeepSpinModelDevi(const std::vector<std::string>& models, const int& gpu_rank = 0,
-                    const std::vector<std::string>& file_contents = std::vector<std::string>()) {
-    init(models, gpu_rank, file_contents);
+                    const std::vector<std::string>& file_contents = std::vector<std::string>(),
+                    const std::string& engine = "auto") {
+    init(models, gpu_rank, file_contents, engine);
   }
   void init(const std::vector<std::string>& models, const int& gpu_rank = 0,
-            const std::vector<std::string>& file_contents = std::vector<std::string>()) {
-    open(DP_NewDeepSpinModelDeviWithParam, models, gpu_rank, file_contents);
+            const std::vector<std::string>& file_contents = std::vector<std::string>(),
+            const std::string& engine = "auto") {
+    open(DP_NewDeepSpinModelDeviWithParam2, models, gpu_rank, file_contents, engine);
   }
 
   int dim_chg_spin() const { return DP_DeepSpinModelDeviGetDimChgSpin(dp()); }

@@ -25,6 +25,7 @@ class DeepBaseModel {
   void print_summary(const std::string& pre) const { DP_PrintSummary(pre.c_str()); }
   bool has_message_passing() const { return DP_DeepBaseModelHasMessagePassing(handle()); }
   long long sel_overflow() const { return DP_DeepBaseModelGetSelOverflow(handle()); }
+  std::string engine() const { return detail::take(DP_DeepBaseModelGetEngine(handle())); }
   long long most_neighbors() const { return DP_DeepBaseModelGetMostNeighbors(handle()); }
 
  protected:
@@ -49,13 +50,14 @@ class DeepBaseModel {
 class DeepPot : public DeepBaseModel {
  public:
   DeepPot() = default;
-  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "") {
-    init(model, gpu_rank, file_content);
+  DeepPot(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
+          const std::string& engine = "auto") {
+    init(model, gpu_rank, file_content, engine);
   }
-  void init(const std::string& model, const int& gpu_rank = 0,
-            const std::string& file_content = "") {
-    open(DP_NewDeepPotWithParam2(model.c_str(), gpu_rank, file_content.data(),
-                                 static_cast<int>(file_content.size())));
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
+            const std::string& engine = "auto") {
+    open(DP_NewDeepPotWithParam3(model.c_str(), gpu_rank, file_content.data(),
+                                 static_cast<int>(file_content.size()), engine.c_str()));
   }
 
   int dim_chg_spin() const { return DP_DeepPotGetDimChgSpin(dp()); }
@@ -180,14 +182,14 @@ class DeepPot : public DeepBaseModel {
 class DeepSpin : public DeepBaseModel {
  public:
   DeepSpin() = default;
-  DeepSpin(const std::string& model, const int& gpu_rank = 0,
-           const std::string& file_content = "") {
-    init(model, gpu_rank, file_content);
+  DeepSpin(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
+           const std::string& engine = "auto") {
+    init(model, gpu_rank, file_content, engine);
   }
-  void init(const std::string& model, const int& gpu_rank = 0,
-            const std::string& file_content = "") {
-    open(DP_NewDeepSpinWithParam2(model.c_str(), gpu_rank, file_content.data(),
-                                  static_cast<int>(file_content.size())));
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& file_content = "",
+            const std::string& engine = "auto") {
+    open(DP_NewDeepSpinWithParam3(model.c_str(), gpu_rank, file_content.data(),
+                                  static_cast<int>(file_content.size()), engine.c_str()));
   }
 
   int dim_chg_spin() const { return DP_DeepSpinGetDimChgSpin(dp()); }

@@ -13,13 +13,15 @@ namespace hpp {
 class DeepTensor {
  public:
   DeepTensor() = default;
-  DeepTensor(const std::string& model, const int& gpu_rank = 0,
-             const std::string& name_scope = "") {
-    init(model, gpu_rank, name_scope);
+  DeepTensor(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "",
+             const std::string& engine = "auto") {
+    init(model, gpu_rank, name_scope, engine);
   }
-  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "") {
-    dt_.reset(DP_NewDeepTensorWithParam(model.c_str(), gpu_rank, name_scope.c_str()),
-              DP_DeleteDeepTensor);
+  void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "",
+            const std::string& engine = "auto") {
+    dt_.reset(
+        DP_NewDeepTensorWithParam2(model.c_str(), gpu_rank, name_scope.c_str(), engine.c_str()),
+        DP_DeleteDeepTensor);
     check();
   }
 

@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-namespace deepmd::tensorflow_backend {
+namespace deepmd::backend {
 
 /**
  * Refuse a graph whose last node is not the checksum of what is before it.
@@ -14,4 +14,4 @@ namespace deepmd::tensorflow_backend {
  */
 void check_digest(std::string_view graph);
 
-}  // namespace deepmd::tensorflow_backend
+}  // namespace deepmd::backend

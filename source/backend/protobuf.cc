@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "protobuf.h"
 
-#include "../entry.h"
+#include "entry.h"
 
-namespace deepmd::tensorflow_backend {
+namespace deepmd::backend {
 namespace {
 
 [[noreturn]] void damaged() {
-  throw backend::Failure("the file is cut off or damaged; copy or freeze it again");
+  throw Failure("the file is cut off or damaged; copy or freeze it again");
 }
 
 uint64_t varint(std::string_view& rest) {
@@ -103,4 +103,4 @@ void put(std::string& message, uint32_t number, uint64_t value) {
   put_varint(message, value);
 }
 
-}  // namespace deepmd::tensorflow_backend
+}  // namespace deepmd::backend

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-#include "digest.h"
+#include "graph_digest.h"
 
 #include <string>
 #include <vector>
 
-#include "../sha256.h"
-#include "model.h"
+#include "entry.h"
 #include "protobuf.h"
+#include "sha256.h"
 
-namespace deepmd::tensorflow_backend {
+namespace deepmd::backend {
 
 void check_digest(std::string_view graph) {
   const std::vector<std::string_view> nodes = all_of(graph, 1);
@@ -17,7 +17,7 @@ void check_digest(std::string_view graph) {
     std::string written;  // the node with its number and size
     put(written, 1, last);
     const std::string_view body = graph.substr(0, graph.size() - written.size());
-    backend::Sha256 hash;
+    Sha256 hash;
     hash.update(body.data(), body.size());
     const bool is_end = last.data() + last.size() == graph.data() + graph.size();
     if (is_end && last.find("sha256:" + hash.digits()) != std::string_view::npos) return;
@@ -27,4 +27,4 @@ void check_digest(std::string_view graph) {
       "damaged or was edited; copy or freeze it again");
 }
 
-}  // namespace deepmd::tensorflow_backend
+}  // namespace deepmd::backend

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace deepmd::tensorflow_backend {
+namespace deepmd::backend {
 
 /** One field of a message. */
 struct Field {
@@ -35,4 +35,4 @@ std::string_view entry_of(std::string_view message, uint32_t number, std::string
 void put(std::string& message, uint32_t number, std::string_view bytes);
 void put(std::string& message, uint32_t number, uint64_t value);
 
-}  // namespace deepmd::tensorflow_backend
+}  // namespace deepmd::backend
