@@ -148,7 +148,7 @@ class ModelTests:
         again.load_state(found.optimizer)
         take_steps(again, batch, 2, 4)
         trained = [step.model("Default").serialize() for step in (whole, again)]
-        assert difference(*trained) is None
+        assert difference(trained[0], trained[1]) is None
         assert difference(trained[0], model.serialize()) is not None
 
     # -- symmetries ---------------------------------------------------------------------------

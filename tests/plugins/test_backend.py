@@ -10,6 +10,8 @@ from deepmd.backend import backend as backends
 from deepmd.base.errors import InputError
 from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
+from deepmd.io import load_model
+from deepmd.io.tree import difference
 from deepmd.main import main
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.probes import model_file_dict, write_model
@@ -45,14 +47,14 @@ def test_converts_and_evaluates(installed, name: str, tmp_path: Path, monkeypatc
     for a, b in zip(opened.eval(*system, atomic=True), want, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
     assert main(["convert-backend", "model.board", "back.dp"]) == 0
-    assert Path("back.dp").read_bytes() == Path("model.dp").read_bytes()
+    stored = [load_model(name)["model"] for name in ("back.dp", "model.dp")]
+    assert difference(stored[0], stored[1]) is None
 
 
-def test_what_it_cannot_do_is_one_line(installed, tmp_path: Path, monkeypatch, capsys):
+def test_what_it_cannot_do_is_one_line(installed, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("input.json").write_text("{}")
     with pytest.raises(InputError, match="training is not built yet"):
         _ = backends.Backend.get_backend("board")().train_step
     Path("model.board").write_bytes(b"no archive")
-    assert main(["test", "-m", "model.board", "-s", "."]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("dp: model.board: ")
+    with pytest.raises(InputError, match=r"^model\.board: "):
+        DeepPot("model.board")

@@ -109,7 +109,7 @@ class BaseModel(torch.nn.Module):
     @torch.jit.export
     def get_ntypes(self) -> int:
         """Return the number of types."""
-        return len(self.get_type_map())
+        return len(self.get_type_map())  # type: ignore[operator]
 
 
 def make_model(atomic: type[Any]) -> type[Any]:
@@ -134,7 +134,7 @@ def make_model(atomic: type[Any]) -> type[Any]:
         @classmethod
         def get_model(cls, model_params: dict[str, Any]) -> Any:
             given = {k: v for k, v in model_params.items() if k != "type"}
-            more = {k: given.pop(k) for k in ("type_map", "ntypes") if k in given}
+            more: dict[str, Any] = {k: given.pop(k) for k in ("type_map", "ntypes") if k in given}
             return cls(**accepted(atomic, given, more))
 
         @classmethod

@@ -34,6 +34,8 @@ class WholeCore(torch.nn.Module):
     """
 
     sel: list[int]
+    out_bias: Tensor
+    kept: Tensor
 
     def __init__(self, inner: Any, sel: list[int], out_bias: Tensor, kept: Tensor) -> None:
         super().__init__()
@@ -64,8 +66,11 @@ class WholeCore(torch.nn.Module):
             empty = torch.full((n, width), -1, dtype=table.dtype, device=table.device)
             wide = torch.cat([table, empty], dim=1)[:, :width]
             parts.append(torch.where(wide < 0, wide, wide + n))
-        with torch.enable_grad():
-            found = self.inner.forward_lower(coord, kinds, torch.cat(parts, dim=1)[None], mapping)
+        # TorchScript has no torch.enable_grad; programs are evaluated without gradients.
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)
+        found = self.inner.forward_lower(coord, kinds, torch.cat(parts, dim=1)[None], mapping)
+        torch.set_grad_enabled(before)
         energy = found["atom_energy"][0].reshape(-1, 1).to(torch.float64).detach()
         gradient = -found["extended_force"][0][n:].to(torch.float64).detach()
         kept = self.kept[atype]
