@@ -10,7 +10,7 @@ import numpy as np
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
 from deepmd.io.tree import VARIABLES
-from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.probes import make_probes, probe_errors
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def log_errors(data: Mapping[str, Any], original: Model, what: str) -> None:
     what : str
         What the differences are to, for the message.
     """
-    errors = probe_errors(NumPyEvaluator(original), data["probes"])
+    errors = probe_errors(Evaluator(original), data["probes"])
     names = [name for name in errors if not name.startswith("atom_")]
     parts = [f"{name} {errors[name]:.1e} {_UNITS.get(name, '')}".rstrip() for name in names]
     log.info("largest difference from %s on small frames: %s", what, ", ".join(parts))
