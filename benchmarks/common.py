@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What the benchmarks share: water made up from scratch, the model, processes, tables."""
 
+import contextlib
 import json
 import os
 import platform
@@ -125,6 +126,20 @@ class Process:
         except OSError:
             return float("nan")
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def largest_mib(self) -> float:
+        """Return the peak memory so far of the largest process that this one started, or of itself."""
+        parents, peaks = {}, {}
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                pid = int(lines["Pid"])
+                parents[pid] = int(lines["PPid"])
+                peaks[pid] = int(lines.get("VmHWM", "0 kB").split()[0]) / 1024.0
+        family = {self._popen.pid}
+        while more := {pid for pid, up in parents.items() if up in family} - family:
+            family |= more
+        return max((peaks.get(pid, 0.0) for pid in family), default=float("nan"))
 
     @property
     def failed(self) -> bool:

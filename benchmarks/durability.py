@@ -16,12 +16,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common import write_system
 
 from deepmd.base import files
+from deepmd.io.saved_model import PROGRAM, is_saved_model
 from deepmd.main import main
 
 MODEL = {
@@ -70,6 +72,13 @@ class Kill(files.SystemCalls):
         super().rename(source, target)
         self._at("after the rename")
 
+    def exchange(self, first: Path, second: Path) -> bool:
+        """Die before or after a new folder has the name of the one before."""
+        self._at("before the rename")
+        done = super().exchange(first, second)
+        self._at("after the rename")
+        return done
+
 
 def run(arguments: list[str], calls: files.SystemCalls | None = None) -> tuple[str, str]:
     """Run ``dp`` in a forked process; return how it ended, and its errors."""
@@ -78,8 +87,11 @@ def run(arguments: list[str], calls: files.SystemCalls | None = None) -> tuple[s
         if not pid:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            files.calls = calls or files.calls
-            code = main(arguments)
+            files.calls, code = calls or files.calls, 99
+            try:
+                code = main(arguments)
+            except BaseException:  # noqa: BLE001 - what is around must not be left by this process
+                traceback.print_exc()
             sys.stdout.flush()
             os._exit(code)
         _, status = os.waitpid(pid, 0)
@@ -95,12 +107,18 @@ def state(folder: Path, target: str, before: bytes | None) -> str:
     path = folder / target
     if not path.exists():
         text = "no file"
-    elif before is not None and path.read_bytes() == before:
+    elif before is not None and contents(path) == before:
         text = "the file before"
     else:
-        text = f"new file, {path.stat().st_size} B"
+        text = f"new {'folder' if path.is_dir() else 'file'}, {len(contents(path))} B"
     fragments = sorted(p.name for p in folder.iterdir() if ".tmp" in p.name)
     return f"{text}; {', '.join(fragments) or 'no fragment'}"
+
+
+def contents(path: Path) -> bytes:
+    """Return the bytes of a file, or of all files of a folder."""
+    parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return b"".join(p.read_bytes() for p in parts)
 
 
 @contextlib.contextmanager
@@ -127,7 +145,9 @@ def killed(title: str, command: Callable[[str], list[str]], target: str) -> None
         folder = Path(tempfile.mkdtemp(dir="."))
         before = None if "ckpt" in target else b"the file before"
         if before:
-            (folder / target).write_bytes(before)
+            file = folder / target / (PROGRAM if is_saved_model(target) else "")
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(before)
         ended, _ = run(command(str(folder)), Kill(moment, target.rpartition(".")[0]))
         left = state(folder, target, before)
         again, _ = run(command(str(folder)))
@@ -195,11 +215,12 @@ def start() -> int:
     """Print the table in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--suffixes", default=".dp,.yaml,.pth,.hlo,.pb,.pt,.jax,.meta", help="by commas"
+        "--suffixes", default=".dp,.yaml,.pth,.hlo,.pb,.savedmodel,.pt,.jax,.meta", help="by commas"
     )
     options = parser.parse_args()
     # Imported before the forks, so that each of them starts at once.
     import deepmd.jax.export
+    import deepmd.jax.savedmodel
     import deepmd.pt.torchscript.export
     import deepmd.tf.files  # noqa: F401
 

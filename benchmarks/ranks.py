@@ -26,31 +26,39 @@ class Row:
     step_ms: float
     frames_per_s: float
     exchange: str
+    mib: float
     note: str
 
 
-def measure(descriptor: str, name: str, python: str, ranks: int, *, atoms: int, steps: int) -> Row:
+def measure(
+    descriptor: str, name: str, python: str, ranks: int, *, atoms: int, steps: int, zero_stage: int
+) -> Row:
     """Run one training and time it."""
-    share = "-"
+    share, mib = "-", float("nan")
+    theirs, more = python != here(), {"zero_stage": zero_stage} if zero_stage else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_system(folder / "water", atoms, FRAMES)
-        write_json(folder / "input.json", training_input(descriptor, folder / "water", steps, {}))
+        write_json(folder / "input.json", training_input(descriptor, folder / "water", steps, more))
         launcher = [python]
         if ranks > 1:
             launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}"]
-        arguments = ["-m", "deepmd", "--pt", "train", "input.json", "--skip-neighbor-stat"]
-        process = Process([*launcher, *arguments], folder, 1, processes=ranks)
+        program = [str(Path(__file__).with_name("deepmd_kit_gloo.py"))]
+        if not theirs or ranks == 1:
+            program = ["-m", "deepmd"]
+        arguments = ["--pt", "train", "input.json", "--skip-neighbor-stat"]
+        process = Process([*launcher, *program, *arguments], folder, 1, processes=ranks)
         seen: dict[int, tuple[float, float]] = {}
         for seconds, line in process.lines():
             row = re.search(r"[Bb]atch\s+(\d+):", line)
             if row:
                 seen.setdefault(int(row[1]), (seconds, process.processor_seconds()))
+                mib = process.largest_mib()
             found = re.search(r"exchange between processes: (\d+ %)", line)
             share = found[1] if found else share
     timing = evaluate(Timing(descriptor, name), seen, process)
     rate = 1000.0 * ranks / timing.step_ms
-    return Row(descriptor, name, ranks, timing.step_ms, rate, share, timing.note)
+    return Row(descriptor, name, ranks, timing.step_ms, rate, share, mib, timing.note)
 
 
 def main() -> int:
@@ -60,6 +68,7 @@ def main() -> int:
     parser.add_argument("--descriptor", default="se_e2_a", help="which, by commas")
     parser.add_argument("--steps", type=int, default=60, help="timed steps")
     parser.add_argument("--atoms", type=int, default=192, help="atoms of the system")
+    parser.add_argument("--zero-stages", default="0", help="of several processes, by commas")
     parser.add_argument("--deepmd-kit", help="Python of an environment with DeePMD-kit")
     options = parser.parse_args()
     programs = {"pt": here()}
@@ -70,11 +79,23 @@ def main() -> int:
         steps = 4 * EVERY[descriptor] + options.steps
         for name, python in programs.items():
             for ranks in map(int, options.ranks.split(",")):
-                size = {"atoms": options.atoms, "steps": steps}
-                rows.append(measure(descriptor, name, python, ranks, **size))
+                stages = options.zero_stages if ranks > 1 and python == here() else "0"
+                for stage in map(int, stages.split(",")):
+                    size = {"atoms": options.atoms, "steps": steps, "zero_stage": stage}
+                    shown = f"{name}, stage {stage}" if stage else name
+                    rows.append(measure(descriptor, shown, python, ranks, **size))
     print(machine(1))
     print(f"{options.atoms} atoms, 1 frame per process and step\n")
-    head = ("descriptor", "program", "processes", "step, ms", "frames/s", "exchange", "")
+    head = (
+        "descriptor",
+        "program",
+        "processes",
+        "step, ms",
+        "frames/s",
+        "exchange",
+        "peak MiB",
+        "",
+    )
     print(table(head, [dataclasses.astuple(r) for r in rows]))
     return 0
 

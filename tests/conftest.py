@@ -115,3 +115,10 @@ def eager_functions(monkeypatch):
     monkeypatch.setattr(programs, "_made", type(programs._made)())
     for module in (evaluator, train_step):
         monkeypatch.setattr(module, "traced", eager)
+
+
+@pytest.fixture
+def evaluated_once(request: pytest.FixtureRequest) -> None:
+    """Do without tracing where the ``backend`` of a test that evaluates once is TensorFlow."""
+    if request.node.callspec.params["backend"] == "tensorflow":
+        request.getfixturevalue("eager_functions")

@@ -50,6 +50,7 @@ FITTINGS: dict[str, dict[str, Any]] = {
     "dipole": {"type": "dipole"},
     "polar": {"type": "polar", "fit_diag": False},
     "dos": {"type": "dos", "numb_dos": 3},
+    "population": {"type": "population"},
     "property": {"type": "property", "property_name": "gap", "task_dim": 2, "intensive": True},
 }
 MODELS = ("zbl", "linear_ener", "spin")

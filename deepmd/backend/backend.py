@@ -78,6 +78,8 @@ class Backend:
         Suffix of its training checkpoints.
     checkpoint_parts : tuple of str
         Suffixes of further files that belong to one.
+    plugins : tuple of str
+        Groups of entry points that are loaded when it trains.
     features : Feature
         What it can do where its packages are installed.
     hooks : dict of str to str
@@ -98,6 +100,7 @@ class Backend:
     folders: ClassVar[tuple[str, ...]] = ()
     checkpoint_suffix: ClassVar[str | None] = None
     checkpoint_parts: ClassVar[tuple[str, ...]] = ()
+    plugins: ClassVar[tuple[str, ...]] = ()
     features: ClassVar["_Feature"] = Feature(0)
     hooks: ClassVar[dict[str, str]] = {}
     reading_hooks: ClassVar[dict[str, str]] = {}
@@ -311,6 +314,13 @@ def choose_backend(key: str | None) -> tuple[type[Backend], str]:
     InputError
         For an unknown name; NotAvailableError for a backend that cannot be used here.
     """
+    backend, why = _chosen(key)
+    for group in backend.plugins:
+        load_entry_points(group)
+    return backend, why
+
+
+def _chosen(key: str | None) -> tuple[type[Backend], str]:
     if key is not None:
         backend = Backend.get_backend(key)
         backend().require()

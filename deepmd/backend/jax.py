@@ -12,6 +12,7 @@ class JAXBackend(Backend):
     packages = ("jax",)
     suffixes = (".hlo", ".savedmodel")
     folders = (".savedmodel",)
+    plugins = ("deepmd.jax",)
     checkpoint_suffix = ".jax"
     features = EVERYTHING
     hooks = {

@@ -11,6 +11,7 @@ class PyTorchBackend(Backend):
     name = "PyTorch"
     packages = ("torch",)
     suffixes = (".pth",)
+    plugins = ("deepmd.pt",)
     checkpoint_suffix = ".pt"
     features = EVERYTHING
     hooks = {

@@ -12,6 +12,10 @@ class TensorFlowBackend(Backend):
     packages = ("tensorflow",)
     reading_packages = ("google.protobuf",)
     suffixes = (".pb",)
+    plugins = (
+        "deepmd.tf",
+        "deepmd",
+    )
     checkpoint_suffix = ".meta"
     checkpoint_parts = (".data-00000-of-00001", ".index")
     features = EVERYTHING

@@ -10,6 +10,7 @@ locked any more; the next one that writes the same target uses it again.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import io
@@ -38,6 +39,10 @@ _FIXES = {
 }
 
 
+#: Of Linux's ``renameat2``: paths relative to the working folder; both names are exchanged.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
 class SystemCalls:
     """The few calls that make a file durable; tests replace them to inject faults."""
 
@@ -59,6 +64,19 @@ class SystemCalls:
     def rename(self, source: Path, target: Path) -> None:
         """Put ``source`` in the place of ``target`` in one step."""
         os.replace(source, target)
+
+    def exchange(self, first: Path, second: Path) -> bool:
+        """Exchange two names in one step; return False where the system cannot."""
+        function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if function is None:
+            return False
+        names = os.fsencode(first), os.fsencode(second)
+        if function(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+            return True
+        error = ctypes.get_errno()
+        if error in (errno.ENOSYS, errno.EINVAL):
+            return False
+        raise OSError(error, os.strerror(error))
 
 
 calls = SystemCalls()

@@ -6,27 +6,22 @@ process lives; what a killed process left is used again by the next one.
 """
 
 import contextlib
-import ctypes
-import errno
 import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from deepmd.base import files as system
 from deepmd.base.errors import InputError, OutputError
 from deepmd.base.files import (
     Output,
-    calls,
     errors_name,
     make_folder,
     renamed,
     temporary_name,
     try_lock,
 )
-
-#: Of Linux's ``renameat2``: paths relative to the working folder; both names are exchanged.
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -63,11 +58,11 @@ def replacing_folder(
         except InputError as error:
             raise renamed(error, folder, path) from error.__cause__
         with errors_name(path):
-            calls.write_done(folder)
+            system.calls.write_done(folder)
             for inner in (*sorted(p for p in folder.rglob("*") if p.is_dir()), folder):
-                calls.fsync(inner)
+                system.calls.fsync(inner)
             _put_in_place(folder, path)
-            calls.fsync(path.parent)
+            system.calls.fsync(path.parent)
     finally:
         # What was in its place, or what was not finished.
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,37 +108,23 @@ def _write(path: Path, data: bytes, target: Path) -> None:
     with contextlib.closing(Output(handle, path, target)) as file:
         file.write(data)
         with errors_name(target):
-            calls.fsync(path)
+            system.calls.fsync(path)
 
 
 def _put_in_place(folder: Path, path: Path) -> None:
     """Give a folder the name ``path``; what had it gets the name of the folder."""
     if not path.exists():
-        calls.rename(folder, path)
+        system.calls.rename(folder, path)
         return
-    if _exchange(folder, path):
+    if system.calls.exchange(folder, path):
         return
     # Elsewhere there is a moment without a folder of this name.
     old = temporary_name(path, 0xFFFFFFFF)
     shutil.rmtree(old, ignore_errors=True)
-    calls.rename(path, old)
+    system.calls.rename(path, old)
     try:
-        calls.rename(folder, path)
+        system.calls.rename(folder, path)
     except OSError:
-        calls.rename(old, path)
+        system.calls.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; return False where the system cannot."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if function is None:
-        return False
-    names = os.fsencode(first), os.fsencode(second)
-    if function(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    error = ctypes.get_errno()
-    if error in (errno.ENOSYS, errno.EINVAL):
-        return False
-    raise OSError(error, os.strerror(error))

@@ -4,6 +4,7 @@
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from deepmd.base.errors import InputError, did_you_mean
@@ -21,6 +22,28 @@ def identity(component: Any) -> str:
     if owner.__name__ in ("_", "<lambda>"):  # one of several
         name += f", line {owner.__code__.co_firstlineno}"
     return name
+
+
+class NameTakenError(InputError):
+    """Two components of one kind have the same name.
+
+    Attributes
+    ----------
+    claim : (str, hashable)
+        The kind and the name.
+    """
+
+    claim: tuple[str, Any] = ("", "")
+
+    @classmethod
+    def of(cls, kind: str, key: Any, earlier: Any, component: Any) -> "NameTakenError":
+        """Return the error for two components."""
+        made = cls(
+            f'{kind} "{key}" is registered by {identity(earlier)} and {identity(component)}',
+            fix="rename one of them, or register the second with override=True",
+        )
+        made.claim = kind, key
+        return made
 
 
 def file_under(
@@ -49,17 +72,17 @@ def file_under(
 
     Raises
     ------
-    InputError
+    NameTakenError
         If another component has the key.
     """
     earlier = table.get(key)
     if earlier is not None and not override and identity(earlier) != identity(component):
-        raise InputError(
-            f'{kind} "{key if name is None else name}" is registered by {identity(earlier)} '
-            f"and {identity(component)}",
-            fix="rename one of them, or register the second with override=True",
-        )
+        raise NameTakenError.of(kind, key if name is None else name, earlier, component)
     table[key] = component
+
+
+#: All there are, for the list of what plugins provide.
+_registries: "list[Registry]" = []
 
 
 class Registry:
@@ -74,6 +97,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._by_name: dict[str, Any] = {}
+        _registries.append(self)
 
     def register(self, *names: str, override: bool = False) -> Callable[[Any], Any]:
         """Return a decorator that files its object under ``names``; the first is the main one.
@@ -91,17 +115,24 @@ class Registry:
         return decorate
 
     def get(self, name: str, *, where: str | None = None) -> Any:
-        """Return the component called ``name``.
+        """Return the component called ``name``; plugins are loaded before it is said to be missing.
 
         Raises
         ------
         InputError
-            If there is none; the nearest name is suggested.
+            If there is none, the nearest name is suggested; or if several plugins have it.
         """
-        if name not in self._by_name:
+        check_collision(self.kind, name, where)
+        if not self.knows(name):
             fix = "; ".join(filter(None, (did_you_mean(name, self._by_name), *failed_plugins())))
             raise InputError(f'unknown {self.kind} "{shown(name)}"', where=where, fix=fix)
         return self._by_name[name]
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a component; plugins are loaded before it is said to be missing."""
+        if name not in self._by_name:
+            load_all_plugins()
+        return name in self._by_name
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
@@ -137,28 +168,100 @@ def make_plugin_registry(name: str) -> type:
     return Plugins
 
 
+#: Groups of entry points, ``deepmd.<name>``, and the package without which none of them is loaded.
+_GROUPS = {"dpmodel": None, "pt": "torch", "jax": "jax", "tf": "tensorflow", "": None}
 _loaded: set[str] = set()
 _failed: dict[str, str] = {}
+_collisions: dict[tuple[str, Any], str] = {}
+#: Distribution and version of plugins, by the first part of the name of their modules.
+_origins: dict[str, tuple[str, str]] = {}
 
 
-def load_entry_points(group: str) -> None:
+def load_entry_points(group: str) -> bool:
     """Import every plugin of an entry point group, once; importing does the registering.
 
     One that fails is reported, and again where something is missing; the others are loaded.
+
+    Returns
+    -------
+    bool
+        Whether there was one that had not been loaded before.
     """
     if group in _loaded:
-        return
+        return False
     _loaded.add(group)
-    for point in metadata.entry_points(group=group):
+    points = list(metadata.entry_points(group=group))
+    for point in points:
+        dist = getattr(point, "dist", None)
+        if dist is not None:
+            _origins[point.module.partition(".")[0]] = dist.metadata["Name"], dist.version
         try:
             point.load()
         except Exception as error:  # noqa: BLE001  code of other authors
-            _failed[f"{group} {point.name}"] = f"{type(error).__name__}: {error}"
+            text = " ".join(str(error).split())
+            _failed[f"{group} {point.name}"] = f"{type(error).__name__}: {text}"
+            if isinstance(error, NameTakenError):
+                _collisions[error.claim] = text
             log.warning("%s", failed_plugins()[-1])
         else:
             log.debug("plugin %s loaded from %s", point.name, point.value)
+    return bool(points)
+
+
+def load_all_plugins() -> bool:
+    """Import the plugins of all frameworks that are installed.
+
+    Returns
+    -------
+    bool
+        Whether there was one that had not been loaded before.
+    """
+    found = False
+    for name, package in _GROUPS.items():
+        if package is None or find_spec(package) is not None:
+            found = load_entry_points(f"deepmd.{name}".rstrip(".")) or found
+    return found
 
 
 def failed_plugins() -> list[str]:
     """Return a line about every plugin that could not be loaded."""
     return [f"plugin {name} could not be loaded ({error})" for name, error in _failed.items()]
+
+
+def check_collision(kind: str, name: str, where: str | None = None) -> None:
+    """Raise InputError if several plugins claim a name."""
+    line = _collisions.get((kind, name))
+    if line is not None:
+        raise InputError(line, where=where, fix="uninstall one of them")
+
+
+def origin_of(component: Any) -> str | None:
+    """Return name and version of the distribution whose plugin defines a class, or None."""
+    found = _origins.get(component.__module__.partition(".")[0])
+    return None if found is None else " ".join(found)
+
+
+def installed_plugins() -> list[tuple[str, str, str, str]]:
+    """Return group, name, target and distribution of the plugins that are installed."""
+    groups = [f"deepmd.{name}".rstrip(".") for name in (*_GROUPS, "backend")]
+    return [
+        (group, p.name, p.value, "" if p.dist is None else f"{p.dist.name} {p.dist.version}")
+        for group in groups
+        for p in metadata.entry_points(group=group)
+    ]
+
+
+def failure_of(group: str, name: str) -> str | None:
+    """Return why a plugin could not be loaded, or None."""
+    return _failed.get(f"{group} {name}")
+
+
+def components_of_plugins() -> dict[str, list[str]]:
+    """Return the components that plugins have registered, ``descriptor "x"``, by distribution."""
+    found: dict[str, list[str]] = {}
+    for registry in _registries:
+        for name, component in registry.items():
+            origin = origin_of(component) if hasattr(component, "__module__") else None
+            if origin is not None:
+                found.setdefault(origin, []).append(f'{registry.kind} "{name}"')
+    return found

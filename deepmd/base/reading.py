@@ -30,7 +30,7 @@ MAX_KEY = 200
 @contextlib.contextmanager
 def reading(
     where: Any,
-    kind: type[InputError] = DataError,
+    error_class: type[InputError] = DataError,
     *,
     fix: str | None = "write or copy it again",
     noun: str = "file",
@@ -41,8 +41,8 @@ def reading(
     Parameters
     ----------
     where : path
-    kind : type
-        Of the error.
+    error_class : type
+        Of the error that is raised.
     fix : str, optional
         Advice for files that are incomplete, damaged or of another kind.
     noun : str
@@ -53,26 +53,26 @@ def reading(
     Raises
     ------
     InputError
-        Of the kind, in place of every other exception; input errors stay as they are.
+        Of the class, in place of every other exception; input errors stay as they are.
     """
     try:
         yield
     except InputError:
         raise
     except FileNotFoundError:
-        raise kind(f"{noun} {absent}", where=where) from None
+        raise error_class(f"{noun} {absent}", where=where) from None
     except IsADirectoryError:
-        raise kind(f"is a folder, a {noun} was expected", where=where) from None
+        raise error_class(f"is a folder, a {noun} was expected", where=where) from None
     except PermissionError:
-        raise kind("may not be read", where=where, fix="change its permissions") from None
+        raise error_class("may not be read", where=where, fix="change its permissions") from None
     except MemoryError as error:
         what = "takes more memory than there is: it is large, or damaged"
-        raise kind(what, where=where, fix=fix) from error
+        raise error_class(what, where=where, fix=fix) from error
     except RecursionError as error:
-        raise kind("is nested too deeply", where=where, fix=fix) from error
+        raise error_class("is nested too deeply", where=where, fix=fix) from error
     except Exception as error:
         log.debug("reading %s", where, exc_info=True)
-        raise kind(
+        raise error_class(
             f"cannot be read, it is incomplete, damaged or of another kind ({reason(error)})",
             where=where,
             fix=fix,
@@ -87,9 +87,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror
     lines = str(error).strip("'\" \n").splitlines() or [""]
-    text, kind = shown(lines[0], 200), type(error).__name__
+    text, name = shown(lines[0], 200), type(error).__name__
     sentence = isinstance(error, (OSError, RuntimeError, ValueError))
-    return (text if sentence else f"{kind}: {text}") if text else kind
+    return (text if sentence else f"{name}: {text}") if text else name
 
 
 def shown(text: str, most: int = 40) -> str:
@@ -101,7 +101,7 @@ def shown(text: str, most: int = 40) -> str:
 
 def read_small_text(
     path: str | os.PathLike[str],
-    kind: type[InputError] = DataError,
+    error_class: type[InputError] = DataError,
     *,
     absent: str = "is missing",
 ) -> str:
@@ -110,19 +110,19 @@ def read_small_text(
     Raises
     ------
     InputError
-        Of the kind, if it is missing, no text, or too large for what it should be.
+        Of the class, if it is missing, no text, or too large for what it should be.
     """
     path = Path(path)
-    with reading(path, kind, absent=absent):
+    with reading(path, error_class, absent=absent):
         size = path.stat().st_size
         if size > MAX_TEXT:
-            raise kind(
+            raise error_class(
                 f"has {size:,} bytes, at most {MAX_TEXT:,} are read", where=path, fix="check it"
             )
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise kind(
+            raise error_class(
                 f"is not a text file (byte {error.start} is not UTF-8)",
                 where=path,
                 fix="write it as plain text",

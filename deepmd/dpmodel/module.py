@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deepmd.base.errors import ModelFileError, did_you_mean
-from deepmd.base.plugin import Registry, file_under
+from deepmd.base.plugin import Registry, failed_plugins, file_under, origin_of
+from deepmd.base.reading import shown
 from deepmd.dpmodel.construction import check_same, claim_module, fits
-from deepmd.dpmodel.serial import SPECIAL, Serial
+from deepmd.dpmodel.serial import PLUGIN, SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
 
@@ -270,13 +271,18 @@ class Registered(Module):
         another class has is an error unless ``override`` is set.
         """
 
-        def decorate(kind: Any) -> Any:
-            filed = cls.registry.register(*names, override=override)(kind)
-            if cls.keys is not None and kind.settings:
-                cls.keys.add(kind, *names, override=override)
+        def decorate(component: Any) -> Any:
+            filed = cls.registry.register(*names, override=override)(component)
+            if cls.keys is not None and component.settings:
+                cls.keys.add(component, *names, override=override)
             return filed
 
         return decorate
+
+    def serialize(self) -> dict:
+        """Return the neutral dictionary, with the plugin that the component is of."""
+        out, plugin = super().serialize(), origin_of(type(self))
+        return out if plugin is None else {**out, PLUGIN: plugin}
 
     @classmethod
     def kind_of(cls, section: Any) -> Any:
@@ -295,13 +301,21 @@ class Registered(Module):
         """
         if "registry" not in cls.__dict__:  # a kind itself
             return super().deserialize(data)
-        kind = data.get("type", cls.default_kind)
-        if kind not in cls.registry:
+        name = data.get("type", cls.default_kind)
+        if not cls.registry.knows(str(name)):
             raise ModelFileError(
-                f'the file has a {cls.registry.kind} of type "{kind}", which is not known here',
-                fix=did_you_mean(str(kind), cls.registry),
+                f'the file has a {cls.registry.kind} of type "{name}", which is not known here',
+                fix=_way_to_install(data.get(PLUGIN), did_you_mean(str(name), cls.registry)),
             )
-        return cls.registry.get(str(kind)).deserialize(data)
+        return cls.registry.get(str(name)).deserialize(data)
+
+
+def _way_to_install(plugin: Any, otherwise: str | None) -> str | None:
+    """Return how to get a component that is of a plugin, or another advice."""
+    if isinstance(plugin, str) and plugin:
+        name = shown(plugin.partition(" ")[0])
+        otherwise = f"it is of the plugin {shown(plugin)}: pip install {name}"
+    return "; ".join(filter(None, (otherwise, *failed_plugins()))) or None
 
 
 def to_numpy(value: Any) -> np.ndarray:
@@ -321,13 +335,13 @@ def _serialize_child(child: Any) -> Any:
     return [_serialize_child(c) for c in child]
 
 
-def _deserialize_child(data: Any, kind: Any = None) -> Any:
+def _deserialize_child(data: Any, component: Any = None) -> Any:
     if data is None:
         return None
     if isinstance(data, (list, tuple)):
-        return [_deserialize_child(d, kind) for d in data]
-    if kind is not None:
-        return kind.deserialize(data)
+        return [_deserialize_child(d, component) for d in data]
+    if component is not None:
+        return component.deserialize(data)
     name = data.get("@class")
     if name not in Module._classes:
         raise ModelFileError(f'unknown class "{name}" in a model dictionary')
@@ -366,9 +380,9 @@ def _walk(node: Any, path: str, trainable: bool, seen: set[int]) -> Iterator[tup
     if isinstance(node, Module):
         seen.add(id(node))
         trainable = trainable and node.trainable is not False
-        for kind, names in ((True, node.serial.params), (False, node.serial.buffers)):
+        for learned, names in ((True, node.serial.params), (False, node.serial.buffers)):
             for name in names:
-                trained = kind and trainable and not node.frozen
+                trained = learned and trainable and not node.frozen
                 yield from _walk_arrays(getattr(node, name), path + name, trained)
         for name in node.serial.children:
             yield from _walk(getattr(node, name), path + name + ".", trainable, seen)

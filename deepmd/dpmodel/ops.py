@@ -80,8 +80,8 @@ def register_package(
 
 
 @functools.cache
-def _package_of_type(kind: type) -> Package:
-    for base in kind.__mro__:
+def _package_of_type(array_type: type) -> Package:
+    for base in array_type.__mro__:
         prefix = base.__module__.split(".")[0]
         if prefix in _ON_DEMAND and prefix not in _PACKAGES:
             import_module(_ON_DEMAND[prefix])
@@ -89,15 +89,15 @@ def _package_of_type(kind: type) -> Package:
         if package is not None:
             return package
     raise TypeError(
-        f"{kind.__module__}.{kind.__qualname__} is not an array of a known package "
+        f"{array_type.__module__}.{array_type.__qualname__} is not an array of a known package "
         f"({', '.join(_PACKAGES)}); import the backend of its package first"
     )
 
 
 def package_of(x: Any) -> Package:
     """Return the package an array belongs to; raise TypeError if there is none."""
-    kind: Any = type(x)
-    return _package_of_type(kind)
+    array_type: Any = type(x)
+    return _package_of_type(array_type)
 
 
 def backend_of(x: Any) -> str:
@@ -107,8 +107,8 @@ def backend_of(x: Any) -> str:
 
 def xp(x: Any) -> Any:
     """Return the Array-API namespace of an array."""
-    kind: Any = type(x)
-    return _package_of_type(kind).namespace
+    array_type: Any = type(x)
+    return _package_of_type(array_type).namespace
 
 
 # -- forms of operations --------------------------------------------------------------------------
@@ -335,6 +335,13 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 
 
 @op
+def split(x: Any, n: int) -> Sequence[Any]:
+    """Cut the last axis into ``n`` parts of equal width."""
+    width = x.shape[-1] // n
+    return [x[..., k * width : (k + 1) * width] for k in range(n)]
+
+
+@op
 def add_twice(y: Any, x: Any) -> Any:
     """Return ``y + [x, x]``: y (..., 2 n), x (..., n)."""
     return y + xp(x).concat([x, x], axis=-1)
@@ -358,7 +365,7 @@ def softmax(x: Any) -> Any:
     """Return the softmax over the last axis."""
     space = xp(x)
     e = space.exp(x - stop_gradient(amax(x)))
-    return e / space.sum(e, axis=-1, keepdims=True)
+    return e * (1.0 / space.sum(e, axis=-1, keepdims=True))
 
 
 @op
@@ -373,7 +380,7 @@ def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
     space = xp(x)
     d = x - space.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     v = space.sum(d * d, axis=-1, keepdims=True) / x.shape[-1]
-    return d / space.sqrt(v + eps) * w + b
+    return d * (1.0 / space.sqrt(v + eps)) * w + b
 
 
 @op

@@ -104,7 +104,9 @@ def adam_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     kind = section.get("type", "Adam")
     if kind not in OPTIMIZERS:
         raise NotAvailableError(
-            f'optimizer "{kind}" is not built yet', where="optimizer/type", fix="use Adam or AdamW"
+            f'this backend does not have the optimizer "{kind}"',
+            where="optimizer/type",
+            fix="use Adam or AdamW, or train with PyTorch (--pt)",
         )
     return {name: section.get(name, s.default) for name, s in OPTIMIZERS[kind].settings.items()}
 

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deepmd.base.errors import InputError
 
@@ -101,6 +102,13 @@ class OutputVariableDef:
     magnetic: bool = False
     r_hessian: bool = False
     label: str | None = None
+
+    def squeeze(self, dim: int) -> None:
+        """Drop an axis of length 1 of the shape, in place; axes count from the end of the value."""
+        shape = list(self.shape)
+        if -len(shape) <= dim < len(shape) and shape[dim] == 1:
+            shape.pop(dim)
+        object.__setattr__(self, "shape", shape)
 
     @property
     def label_name(self) -> str:
@@ -202,3 +210,67 @@ def energy_output() -> FittingOutputDef:
             )
         ]
     )
+
+
+class ModelOutputDef:
+    """Results of a model under the names of plugins, ``energy_redu``, ``energy_derv_r``, ….
+
+    Parameters
+    ----------
+    fit_defs : FittingOutputDef
+    """
+
+    def __init__(self, fit_defs: FittingOutputDef) -> None:
+        self.def_outp = fit_defs
+        self.variables: dict[str, OutputVariableDef] = {}
+        for name, v in fit_defs.get_data().items():
+            shape = list(v.shape)
+            self.variables[name] = v
+            if v.reducible:
+                self._add(f"{name}_redu", shape, atomic=False)
+            if v.r_differentiable:
+                self._add(f"{name}_derv_r", [*shape, 3])
+            if v.c_differentiable:
+                self._add(f"{name}_derv_c", [*shape, 9])
+                self._add(f"{name}_derv_c_redu", [*shape, 9], atomic=False)
+        self._add("mask", [1])
+
+    def _add(self, name: str, shape: list[int], *, atomic: bool = True) -> None:
+        self.variables[name] = OutputVariableDef(name, shape, atomic=atomic)
+
+    def __getitem__(self, name: str) -> OutputVariableDef:
+        return self.variables[name]
+
+    def get_data(self) -> dict[str, OutputVariableDef]:
+        """Return the definitions by name."""
+        return self.variables
+
+    def keys(self) -> list[str]:
+        """Return the names."""
+        return list(self.variables)
+
+
+def fitting_check_output(code: type) -> type:
+    """Return a subclass of a fitting that compares every result with its ``output_def()``.
+
+    Parameters
+    ----------
+    code : type
+        Has ``output_def()``, and returns {name: (n_frames, n_atoms, *shape)} when it is called.
+    """
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super(checked, self).__call__(*args, **kwargs)
+        for name, variable in self.output_def().get_data().items():
+            if name not in found:
+                raise ValueError(f"{code.__name__} gives no {name}, which its output_def() states")
+            if list(found[name].shape[2:]) != list(variable.shape):
+                raise ValueError(
+                    f"{name} of {code.__name__} has shape {tuple(found[name].shape[2:])} per atom, "
+                    f"its output_def() states {tuple(variable.shape)}"
+                )
+        return found
+
+    body = {"__call__": __call__, "__module__": code.__module__, "__doc__": code.__doc__}
+    checked: Any = type(code.__name__, (code,), body)
+    return checked

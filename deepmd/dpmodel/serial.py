@@ -4,7 +4,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-SPECIAL = ("@class", "@version", "@variables", "type")
+#: Key of the plugin that a component is of, with its version.
+PLUGIN = "@plugin"
+SPECIAL = ("@class", "@version", "@variables", "type", PLUGIN)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -281,6 +281,10 @@ COMPRESS: Options = [
     MPI_LOG,
     HEAD,
 ]
+PLUGIN: Options = [
+    option("action", "name what is installed, or write a new package", choices=["list", "new"]),
+    option("NAME", "name of the new package", nargs="?"),
+]
 
 #: Command -> what it does, and its options.
 COMMANDS: dict[str, tuple[str, Options]] = {
@@ -296,6 +300,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
+    "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),
 }
 

@@ -3,6 +3,7 @@
 
 from deepmd.infer.deep_dos import DeepDOS
 from deepmd.infer.deep_eval import DeepEval
+from deepmd.infer.deep_population import DeepPopulation
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.deep_property import DeepProperty
 from deepmd.infer.deep_tensor import DeepDipole, DeepGlobalPolar, DeepPolar, DeepWFC
@@ -17,6 +18,7 @@ __all__ = [
     "DeepEval",
     "DeepGlobalPolar",
     "DeepPolar",
+    "DeepPopulation",
     "DeepPot",
     "DeepPotential",
     "DeepProperty",

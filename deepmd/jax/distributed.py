@@ -17,11 +17,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.errors import NotAvailableError
 from deepmd.base.launcher import Processes
 from deepmd.runtime.bucketing import Sizes
 from deepmd.runtime.control import START, Control
-from deepmd.runtime.distributed import Distributed, end_at_exit
+from deepmd.runtime.distributed import Distributed, unreachable
 
 _AXIS = "ranks"
 _SIZES = 4096
@@ -94,10 +94,6 @@ class JaxDistributed(Distributed):
         """Leave the group."""
         jax.distributed.shutdown()
 
-    def abandon(self) -> None:
-        """Prepare for an end of this process without the others."""
-        end_at_exit()
-
 
 def start_group(started: Processes) -> JaxDistributed:
     """Join the processes that a launcher started.
@@ -135,11 +131,8 @@ def start_group(started: Processes) -> JaxDistributed:
             initialization_timeout=int(START),
         )
     except RuntimeError as error:
-        raise InputError(
-            f"process {started.rank} of {started.size} cannot reach the others "
-            f"({str(error).splitlines()[0]})",
-            where="several processes",
-            fix=f"start them together; the first one must be able to use {address}",
+        raise unreachable(
+            started, error, f"start them together; the first one must be able to use {address}"
         ) from error
     control = Control(started.rank, started.size, _exchange, address.rpartition(":")[0])
     return JaxDistributed(control)

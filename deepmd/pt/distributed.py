@@ -15,7 +15,7 @@ from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.base.launcher import Processes
 from deepmd.pt.device import default_device
 from deepmd.runtime.control import START, Control
-from deepmd.runtime.distributed import Distributed, end_at_exit
+from deepmd.runtime.distributed import Distributed, unreachable
 
 Tensor = torch.Tensor
 #: A process may wait long for the first one, which goes through the data; :class:`Control` notices
@@ -59,13 +59,24 @@ class TorchDistributed(Distributed):
             out |= {k: p.view(tensors[k].shape) for k, p in zip(of_dtype, parts, strict=True)}
         return [out[k] for k in range(len(tensors))]
 
+    def add_up_at(self, tensors: Sequence[Tensor], rank: int) -> list[Tensor] | None:
+        """Return the sums of tensors of one device over the ranks on one of them, elsewhere None."""
+        out: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(t.dtype for t in tensors):
+            of_dtype = [k for k, t in enumerate(tensors) if t.dtype == dtype]
+            flat = torch.cat([tensors[k].reshape(-1) for k in of_dtype])
+            begin = time.perf_counter()
+            with self.explained():
+                dist.reduce(flat, dst=rank)
+            if flat.device.type == "cpu":
+                self.exchanged += time.perf_counter() - begin
+            parts = flat.split([tensors[k].numel() for k in of_dtype])
+            out |= {k: p.view(tensors[k].shape) for k, p in zip(of_dtype, parts, strict=True)}
+        return [out[k] for k in range(len(tensors))] if rank == self.rank else None
+
     def close(self) -> None:
         """Leave the process group."""
         dist.destroy_process_group()
-
-    def abandon(self) -> None:
-        """Prepare for an end of this process without the others."""
-        end_at_exit()
 
 
 def start_group(started: Processes) -> TorchDistributed:
@@ -102,11 +113,10 @@ def start_group(started: Processes) -> TorchDistributed:
             timeout=_PATIENCE,
         )
     except (RuntimeError, OSError) as error:
-        raise InputError(
-            f"process {started.rank} of {started.size} cannot reach the others "
-            f"({str(error).splitlines()[0]})",
-            where="several processes",
-            fix="start them together, with MASTER_ADDR as the name of the first computer",
+        raise unreachable(
+            started,
+            error,
+            "start them together, with MASTER_ADDR as the name of the first computer",
         ) from error
     return TorchDistributed(control)
 

@@ -40,6 +40,15 @@ class TorchModule(torch.nn.Module):
         """Return the neutral dictionary of this tree."""
         return to_neutral(self).serialize()
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Convert the arrays, and those of modules that are attached to this node."""
+        super()._apply(fn, recurse)
+        for module in vars(self).get("attached", ()):
+            module._apply(fn)
+            linked: Any = self
+            linked.link()
+        return self
+
     @classmethod
     def deserialize(cls, data: dict) -> Any:
         """Build a lifted tree from its neutral dictionary."""
@@ -97,6 +106,8 @@ def _convert(node: Any, trainable: bool, memo: dict[int, Any]) -> Any:
         _set_array(new, name, getattr(node, name), False)
     for name in node.serial.children:
         setattr(new, name, _convert(getattr(node, name), trainable, memo))
+    if hasattr(node, "lift_into"):
+        node.lift_into(new, trainable and not node.frozen)
     return new
 
 
@@ -156,4 +167,4 @@ def _to_neutral(node: Any, memo: dict[int, Any]) -> Any:
     return new
 
 
-_TORCH_NAMES = frozenset(vars(torch.nn.Module()))
+_TORCH_NAMES = frozenset(vars(torch.nn.Module())) | {"attached"}

@@ -5,6 +5,7 @@ from deepmd.dpmodel.loss.base import Loss as TaskLoss
 from deepmd.dpmodel.loss.dos import DOSLoss
 from deepmd.dpmodel.loss.ener import EnergyLoss as EnergyStdLoss
 from deepmd.dpmodel.loss.ener_spin import EnergySpinLoss
+from deepmd.dpmodel.loss.population import PopulationLoss
 from deepmd.dpmodel.loss.property import PropertyLoss
 from deepmd.dpmodel.loss.tensor import TensorLoss
 
@@ -12,6 +13,7 @@ __all__ = [
     "DOSLoss",
     "EnergySpinLoss",
     "EnergyStdLoss",
+    "PopulationLoss",
     "PropertyLoss",
     "TaskLoss",
     "TensorLoss",

@@ -91,6 +91,11 @@ def _(key: Tensor, table: Tensor) -> Tensor:
     return table.gather(1, torch.argsort(key, dim=1, stable=True))
 
 
+@register("row_numbers", "torch")
+def _(x: Tensor) -> Tensor:
+    return torch.arange(x.shape[0], dtype=torch.float64, device=x.device)  # no constant in a file
+
+
 @register("stop_gradient", "torch")
 def _(x: Tensor) -> Tensor:
     return x.detach()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Optimizer whose states are divided among the ranks (ZeRO, stage 1).
+"""Optimizer whose states are divided among the ranks (ZeRO, stage 1), and gradients, too (stage 2).
 
 Rajbhandari et al., SC20. Every rank keeps the moments of its share of the parameters, takes their step,
 and gets the other parameters from their owners.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,12 +25,19 @@ class ShardedOptimizer:
     make : function
         Gives the ``torch.optim`` optimizer of some parameters.
     ranks : TorchDistributed
+    divides_gradients : bool
+        Whether a rank gets the gradients of its share only.
     """
 
     def __init__(
-        self, params: Sequence[Tensor], make: Callable[[list[Tensor]], Any], ranks: TorchDistributed
+        self,
+        params: Sequence[Tensor],
+        make: Callable[[list[Tensor]], Any],
+        ranks: TorchDistributed,
+        *,
+        divides_gradients: bool = False,
     ) -> None:
-        self._params, self._ranks = list(params), ranks
+        self._params, self._ranks, self.divides_gradients = list(params), ranks, divides_gradients
         sizes = [0] * ranks.size
         self._owner: dict[Tensor, int] = {}
         for p in sorted(params, key=lambda p: -p.numel()):  # the largest first, to the emptiest
@@ -59,6 +66,21 @@ class ShardedOptimizer:
             for p, new in zip(self._params, self._whole(self._params), strict=True):
                 if not self.owns(p):
                     p.copy_(new)
+
+    def add_up(self, grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Return the sums over the ranks of gradients of the own parameters."""
+        own = {}
+        for owner in range(self._ranks.size):
+            of_owner = [p for p in grads if self._owner[p] == owner]
+            summed = self._ranks.add_up_at([grads[p] for p in of_owner], owner)
+            if summed is not None:
+                own = dict(zip(of_owner, summed, strict=True))
+        return own
+
+    def gathered(self, values: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Return values like parameters, of which every rank has its own, of all parameters."""
+        every = [values.get(p, p) for p in self._params]
+        return dict(zip(self._params, self._whole(every), strict=True))
 
     def _whole(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Return the owners' values of tensors like the parameters, on every rank."""

@@ -2,7 +2,7 @@
 """The training step of the PyTorch backend."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
+from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.muon import muon_optimizer
 from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
@@ -55,8 +57,9 @@ class TorchTrainStep(TrainStep):
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
-        self._optimizer = _adam(self._params, optimizer, options)
+        self._optimizer = _optimizer(self._params, optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
+        self._divides = self.gathers and self._optimizer.divides_gradients
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
         self.overflow = Overflow()
         # Gradients of steps that wait for further ones, and the number of these steps.
@@ -78,7 +81,10 @@ class TorchTrainStep(TrainStep):
         return inputs.only(self._names[task]).map(move), labels_of(batch).map(move)
 
     def gradients(self, task: str, batch: Batch, lr: float) -> tuple[Metrics, dict[str, Tensor]]:
-        """Return the figures of a batch and the gradient of every parameter."""
+        """Return the figures of a batch and the gradient of every parameter.
+
+        Where gradients are divided among the ranks, it is the part of this rank.
+        """
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
         if self._options.compile:
@@ -93,7 +99,7 @@ class TorchTrainStep(TrainStep):
             found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
             grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
         ranks = self._options.ranks
-        if isinstance(ranks, TorchDistributed):
+        if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)
         return _metrics(total, figures), dict(zip(params, grads, strict=True))
 
@@ -101,6 +107,9 @@ class TorchTrainStep(TrainStep):
         """Take one optimizer step, or wait for more; nothing in here waits for the device."""
         metrics, by_name = self.gradients(task, batch, lr)
         grads = {self._params[task][name]: g for name, g in by_name.items()}
+        del by_name
+        if self._divides:
+            grads = self._optimizer.add_up(grads)
         if self._options.accumulate > 1:
             for p, g in grads.items():
                 self._waiting[p] = self._waiting[p] + g if p in self._waiting else g
@@ -109,7 +118,8 @@ class TorchTrainStep(TrainStep):
                 return metrics
             grads, self._waiting, self._waited = self._waiting, {}, 0
         if self._options.gradient_max_norm is not None:
-            _clip(list(grads.values()), self._options.gradient_max_norm)
+            total = self._options.ranks.total if self._divides else None
+            _clip(list(grads.values()), self._options.gradient_max_norm, total)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
             for p in group["params"]:
@@ -133,6 +143,9 @@ class TorchTrainStep(TrainStep):
     def state(self) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
         whole = self._optimizer.states() if self.gathers else self._optimizer.state
+        waiting = self._waiting
+        if self._divides and self._waited:
+            waiting = self._optimizer.gathered(waiting)
         for task, params in self._params.items():
             counts = []
             for name, p in params.items():
@@ -142,15 +155,16 @@ class TorchTrainStep(TrainStep):
                 counts.append(int(held["step"]))
                 out[f"{task}/count.{name}"] = np.array(counts[-1])
                 out[f"{task}/first.{name}"] = held["exp_avg"].cpu().numpy().copy()
-                out[f"{task}/second.{name}"] = held["exp_avg_sq"].cpu().numpy().copy()
+                if "exp_avg_sq" in held:
+                    out[f"{task}/second.{name}"] = held["exp_avg_sq"].cpu().numpy().copy()
             if len(set(counts)) <= 1:  # always, unless tasks share parameters
                 out = {k: v for k, v in out.items() if not k.startswith(f"{task}/count.")}
                 out[f"{task}/count"] = np.array(counts[0] if counts else 0)
             if self._waited:
                 out[f"{task}/waited"] = np.array(self._waited)
                 for name, p in params.items():
-                    if p in self._waiting:
-                        out[f"{task}/waiting.{name}"] = self._waiting[p].cpu().numpy().copy()
+                    if p in waiting:
+                        out[f"{task}/waiting.{name}"] = waiting[p].cpu().numpy().copy()
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -158,7 +172,8 @@ class TorchTrainStep(TrainStep):
         for task, params in self._params.items():
             self._waited = int(state.get(f"{task}/waited", 0))
             for name, p in params.items():
-                if f"{task}/waiting.{name}" in state:
+                mine = not self._divides or self._optimizer.owns(p)
+                if mine and f"{task}/waiting.{name}" in state:
                     self._waiting[p] = torch.tensor(state[f"{task}/waiting.{name}"]).to(p)
                 if self.gathers and not self._optimizer.owns(p):
                     continue
@@ -170,8 +185,10 @@ class TorchTrainStep(TrainStep):
                 self._optimizer.state[p] = {
                     "step": torch.tensor(float(count), dtype=torch.float32, device=p.device),
                     "exp_avg": torch.tensor(state[f"{task}/first.{name}"]).to(p),
-                    "exp_avg_sq": torch.tensor(state[f"{task}/second.{name}"]).to(p),
                 }
+                if f"{task}/second.{name}" in state:
+                    second = torch.tensor(state[f"{task}/second.{name}"])
+                    self._optimizer.state[p]["exp_avg_sq"] = second.to(p)
 
     def model(self, task: str) -> Model:
         return to_neutral(self.lifted[task])
@@ -186,12 +203,21 @@ class TorchTrainStep(TrainStep):
         return {k: to_tensor(v, self.device).clone() for k, v in arrays.items()}
 
 
-def _adam(
+def _optimizer(
     params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any], options: StepOptions
 ) -> Any:
     """Return the optimizer of all parameters, a shared one once."""
-    settings = adam_settings(section)
     every = list({id(p): p for part in params.values() for p in part.values()}.values())
+    muon = muon_of(section)
+    if muon is not None:
+        if options.zero_stage:
+            raise NotAvailableError(
+                f"states of {section['type']} are not divided among processes",
+                where="training/zero_stage",
+                fix="set it to 0, or use Adam or AdamW",
+            )
+        return muon_optimizer(muon, every or [torch.nn.Parameter(torch.zeros(1))])
+    settings = adam_settings(section)
     kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
 
     def make(some: list[Tensor]) -> Any:
@@ -205,23 +231,29 @@ def _adam(
             fused=True,
         )
 
-    if options.zero_stage > 1:
-        raise NotAvailableError(
-            "gradients and parameters are not divided among processes yet",
-            where="training/zero_stage",
-            fix="use 1, which divides the states of the optimizer",
-        )
     if options.zero_stage and isinstance(options.ranks, TorchDistributed):
-        return ShardedOptimizer(every, make, options.ranks)
+        divides = options.zero_stage > 1
+        return ShardedOptimizer(every, make, options.ranks, divides_gradients=divides)
     return make(every)
 
 
-def _clip(grads: list[Tensor], max_norm: float) -> None:
-    """Scale gradients in place so that their global norm is at most ``max_norm``."""
-    if not grads:
+def _clip(
+    grads: list[Tensor], max_norm: float, total: Callable[[Tensor], Tensor] | None = None
+) -> None:
+    """Scale gradients in place so that their global norm is at most ``max_norm``.
+
+    ``total`` adds up a tensor over the ranks, where each has a share of the gradients.
+    """
+    if not grads and total is None:
         return
-    norms = torch.stack([torch.linalg.vector_norm(g.double()) for g in grads])
-    factor = torch.clamp(max_norm / (torch.linalg.vector_norm(norms) + 1e-6), max=1.0)
+    norms = [torch.linalg.vector_norm(g.double()) for g in grads]
+    norm = (
+        torch.linalg.vector_norm(torch.stack(norms))
+        if norms
+        else torch.zeros((), dtype=torch.float64)
+    )
+    norm = norm if total is None else total(norm * norm).sqrt()
+    factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     for g in grads:
         g.mul_(factor.to(g.dtype))
 

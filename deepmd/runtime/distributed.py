@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.base.errors import InputError
+from deepmd.base.launcher import Processes
 from deepmd.runtime.control import Control, RankLostError
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Distributed:
         Seconds spent with exchange, waiting for slower processes included; 0 where it is not known.
     """
 
+    #: Whether ``learning_rate/scale_by_worker`` multiplies the rate.
+    scales_rate: bool = False
     rank: int = 0
     size: int = 1
     control: Control | None = None
@@ -87,7 +90,9 @@ class Distributed:
         """Leave the group; nothing may be exchanged any more."""
 
     def abandon(self) -> None:
-        """Prepare for an end of this process without the others."""
+        """Let this process end without the framework's own end, which waits for lost processes."""
+        if self.size > 1:
+            atexit.register(_end)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -129,15 +134,20 @@ class Distributed:
             control.close()
 
 
-def end_at_exit() -> None:
-    """End without the framework's own end, which waits for processes that are lost."""
+def unreachable(started: Processes, error: Exception, fix: str) -> InputError:
+    """Return the error of a process that cannot join the others."""
+    return InputError(
+        f"process {started.rank} of {started.size} cannot reach the others "
+        f"({str(error).splitlines()[0]})",
+        where="several processes",
+        fix=fix,
+    )
 
-    def end() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
 
-    atexit.register(end)
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 #: The group of a training in one process.

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.model.modifier import Response, respond
+from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.io.files import (
     SINGLE,
@@ -180,8 +182,12 @@ class Evaluator:
         """Return the function that evaluates a chunk.
 
         Its results are those of :meth:`Model.forward_edges`, or of :meth:`Model.atomic` where no
-        derivatives are wanted.
+        derivatives are wanted. Models with parts that only one framework can evaluate are left to
+        it.
         """
+        other = only_evaluator(self.model)
+        if other is not None:
+            return other(self.model).chunk_function(derivatives, extra)
 
         def forward(inputs: Inputs) -> dict[str, Any]:
             if derivatives:
@@ -197,6 +203,16 @@ class Evaluator:
         """
         inputs = prepare(batch, self.model.packings(), self.overflow)
         return np.asarray(frame_hessian(self.model, inputs))
+
+
+def only_evaluator(model: Model) -> Any:
+    """Return the evaluator of the framework that a part of a model is written for, or None."""
+    for node in modules(model):
+        place = getattr(node, "evaluated_by", None)
+        if place is not None:
+            module, _, name = place.partition(":")
+            return getattr(import_module(module), name)
+    return None
 
 
 def _rebuilt(

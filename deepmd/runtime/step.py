@@ -39,7 +39,7 @@ class StepOptions:
     tf32 : bool
         Let devices multiply matrices of single precision with TF32.
     zero_stage : int
-        What is divided among the ranks: 0 nothing, 1 the states of the optimizer.
+        What is divided among the ranks: 0 nothing, 1 the states of the optimizer, 2 gradients, too.
     """
 
     gradient_max_norm: float | None = None

@@ -17,6 +17,7 @@ from dargs import Argument
 from dargs.dargs import isinstance_annotation
 
 from deepmd.base.errors import InputError, closest_name
+from deepmd.base.plugin import load_all_plugins
 from deepmd.schema.cross import check_model_available, check_several, cross_check
 from deepmd.schema.legacy import upgrade
 from deepmd.schema.load import describe_value, drop_comments
@@ -71,6 +72,15 @@ def normalize(
     InputError
         Naming ``file``, the JSON path and what would be right.
     """
+    try:
+        return _normalize(data, multi_task=multi_task, file=file)
+    except InputError:
+        if not load_all_plugins():  # none that might know it
+            raise
+    return _normalize(data, multi_task=multi_task, file=file)
+
+
+def _normalize(data: Any, *, multi_task: bool, file: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(
             f"one object with sections is expected, found {describe_value(data)}", where=file
@@ -121,6 +131,15 @@ def normalize_model(section: dict[str, Any]) -> dict[str, Any]:
     InputError
         Naming the JSON path and what would be right.
     """
+    try:
+        return _normalize_model(section)
+    except InputError:
+        if not load_all_plugins():
+            raise
+    return _normalize_model(section)
+
+
+def _normalize_model(section: dict[str, Any]) -> dict[str, Any]:
     load_components()
     data = {"model": drop_comments(section)}
     resolve_shared(data["model"])

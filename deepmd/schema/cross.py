@@ -240,7 +240,7 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/zero_stage (2, 3)": lambda d: d["training"]["zero_stage"] > 1,
+    "training/zero_stage (3)": lambda d: d["training"]["zero_stage"] > 2,
     "training/mixed_precision": lambda d: "mixed_precision" in d["training"],
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
     "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],

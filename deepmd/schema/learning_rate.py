@@ -29,8 +29,8 @@ class RateKeys(Settings):
     )
     scale_by_worker: str = setting(
         None,
-        "How start_lr grows with the number of processes that train together; none if it is not "
-        "given.",
+        "How start_lr grows with the number of processes that train together (TensorFlow); the rate "
+        "of the other backends stays what it is.",
         absent=True,
         rule=one_of("linear", "sqrt", "none"),
     )

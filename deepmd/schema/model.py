@@ -18,8 +18,10 @@ from deepmd.schema.common import (
     option,
     unset,
 )
-from deepmd.schema.descriptor import descriptor_variant, is_pairs
+from deepmd.schema.descriptor import TRAINABLE, descriptor_variant, is_pairs
+from deepmd.schema.network import ACTIVATION, PRECISION, timestep, widths
 from deepmd.schema.registry import fitting_args, model_args, modifier_args
+from deepmd.schema.settings import Settings, setting
 
 
 def common_model_arguments() -> list[Argument]:
@@ -87,11 +89,34 @@ def _pair_table_arguments() -> list[Argument]:
     ]
 
 
+class TypeEmbeddingKeys(Settings):
+    """Type embedding beside descriptors with blocks of neighbors per type."""
+
+    neuron: list[int] = widths(
+        (8,), "Widths of the network; the last is that of the vectors.", least=1
+    )
+    activation_function: str = ACTIVATION
+    resnet_dt: bool = timestep(False)
+    precision: str = PRECISION
+    trainable: bool = TRAINABLE
+    seed: int | None = setting(None, "Seed of the initial parameters.", rule=NOT_NEGATIVE)
+    use_econf_tebd: bool = setting(
+        False, "Start from electronic configurations; the types must be elements."
+    )
+    use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
+
+
 def _section_arguments() -> list[Argument]:
     docs = {
-        "type_embedding": "Type embedding of the whole model (TensorFlow).",
         "compress": "Written by the compression (TensorFlow).",
     }
+    embedding = Argument(
+        "type_embedding",
+        dict,
+        TypeEmbeddingKeys.arguments(),
+        optional=True,
+        doc="Vector per type that se_e2_a reads in place of networks per type.",
+    )
     modifier = Argument(
         "modifier",
         dict,
@@ -100,7 +125,8 @@ def _section_arguments() -> list[Argument]:
         optional=True,
         doc="Energy of whole frames that is added: the model is trained on labels less this energy.",
     )
-    return [*(unset(name, dict, doc) for name, doc in docs.items()), modifier, _spin_argument()]
+    others = (unset(name, dict, doc) for name, doc in docs.items())
+    return [embedding, *others, modifier, _spin_argument()]
 
 
 def _spin_argument() -> Argument:

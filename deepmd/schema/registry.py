@@ -16,7 +16,7 @@ from typing import Any
 from dargs import Argument, Variant
 
 from deepmd.base.errors import InputError, NotAvailableError, did_you_mean
-from deepmd.base.plugin import failed_plugins, file_under
+from deepmd.base.plugin import check_collision, failed_plugins, file_under
 from deepmd.base.reading import shown
 
 Factory = Callable[[], "Argument | list[Argument]"]
@@ -113,7 +113,14 @@ class ArgsRegistry:
     def unknown(
         self, name: str, *, where: str | None = None, allowed: Iterable[str] | None = None
     ) -> InputError:
-        """Return the error for a type name that is not registered, or not ``allowed`` here."""
+        """Return the error for a type name that is not registered, or not ``allowed`` here.
+
+        Raises
+        ------
+        InputError
+            If several plugins have it.
+        """
+        check_collision(self.kind, name, where)
         available = (
             f"available: {', '.join(sorted(self._factories if allowed is None else allowed))}"
         )

@@ -137,17 +137,17 @@ class Settings:
             cls.__signature__ = inspect.signature(own_init)  # type: ignore[attr-defined]
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        kind = type(self)
+        component = type(self)
         try:
-            taken = kind._signature.bind(*args, **given).arguments
+            taken = component._signature.bind(*args, **given).arguments
         except TypeError as error:
-            raise TypeError(f"{kind.__name__}: {error}") from None
-        for name, s in kind.settings.items():
+            raise TypeError(f"{component.__name__}: {error}") from None
+        for name, s in component.settings.items():
             value = _own(taken.get(name, s.default))
             if s.annotation is float and isinstance(value, int):
                 value = float(value)
             if name in taken and s.rule is not None and not s.rule.holds(value):
-                raise InputError(f"{name} {value!r} of {kind.__name__} {s.rule.must}")
+                raise InputError(f"{name} {value!r} of {component.__name__} {s.rule.must}")
             setattr(self, name, value)
         self.build()
 
@@ -158,10 +158,10 @@ class Settings:
     def check(cls, section: dict[str, Any]) -> None:
         """Raise InputError where values of a checked section do not go together."""
 
-    def part(self, kind: type[_Part], **given: Any) -> _Part:
+    def part(self, component: type[_Part], **given: Any) -> _Part:
         """Make a part; settings that it shares with the whole are the whole's unless given."""
-        shared = {name: getattr(self, name) for name in kind.settings if name in self.settings}
-        return kind(**{**shared, **given})
+        shared = {name: getattr(self, name) for name in component.settings if name in self.settings}
+        return component(**{**shared, **given})
 
     @classmethod
     def arguments(cls) -> list[Argument]:

@@ -184,7 +184,8 @@ class RunKeys(Settings):
     acc_freq: int = setting(1, "Steps whose gradients are added up.", rule=POSITIVE)
     zero_stage: int = setting(
         0,
-        "What processes share: 0 nothing, 1 optimizer states, 2 and 3 also parameters.",
+        "What is divided among processes: 0 nothing, 1 optimizer states, 2 also gradients, 3 also "
+        "parameters.",
         rule=Rule(lambda v: 0 <= v <= 3, "must be 0, 1, 2 or 3"),
     )
     neighbor_graph_method: str = setting(

@@ -18,6 +18,7 @@ COMPONENTS = (
     "deepmd.dpmodel.fitting",
     "deepmd.dpmodel.loss",
     "deepmd.dpmodel.model",
+    "deepmd.dpmodel.muon",
     "deepmd.dpmodel.optimizer",
     "deepmd.dpmodel.schedule",
 )

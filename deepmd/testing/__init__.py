@@ -12,6 +12,7 @@ A test file of a descriptor is a list of its options::
 """
 
 from deepmd.testing.descriptor import DescriptorTests
+from deepmd.testing.fitting import FittingTests
 from deepmd.testing.model import ModelTests
 
-__all__ = ["DescriptorTests", "ModelTests"]
+__all__ = ["DescriptorTests", "FittingTests", "ModelTests"]

@@ -3,6 +3,7 @@
 
 import pytest
 
+from deepmd.backend.backend import Backend
 from deepmd.dpmodel.model import Model
 from deepmd.runtime.evaluator import Evaluator
 
@@ -20,3 +21,17 @@ def evaluator(backend: str, model: Model) -> Evaluator:
     module, name = EVALUATORS[backend]
     found = pytest.importorskip(module, reason=f"{backend} is not installed or not built")
     return getattr(found, name)(model)
+
+
+#: Name of a backend, and the suffix of the model files that it writes.
+SUFFIXES = {"numpy": ".dp", "torch": ".pth", "jax": ".hlo", "tensorflow": ".pb"}
+_KEYS = {"numpy": "dpmodel", "torch": "pytorch"}
+
+
+def open_backend(backend: str) -> Backend:
+    """Return a backend by the name it has here; skip the test where it is missing."""
+    found = Backend.get_backend(_KEYS.get(backend, backend))()
+    reason = found.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    return found

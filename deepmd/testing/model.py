@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Tests of every model that predicts an energy."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.infer import DeepPot
 from deepmd.io.tree import difference
-from deepmd.testing.backends import evaluator
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.runtime.probes import model_file_dict
+from deepmd.testing.backends import SUFFIXES, evaluator, open_backend
 from deepmd.testing.systems import gradient, randomize, rotation, small_system
+from deepmd.testing.training import labeled_batch, new_step, take_steps
 
 NAMES = ("energy", "force", "virial", "atom_energy", "atom_virial")
 OF_ATOMS = ("force", "atom_energy", "atom_virial")
@@ -26,6 +30,8 @@ class ModelTests:
     type_map : list of str
     backends : tuple of str
         Who evaluates them: ``numpy``, ``torch``, ``jax``, ``tensorflow``. Those not installed are skipped.
+    files : tuple of str
+        Of these, the backends that write the first case as a file, and train it.
     tolerance : float
         By how much of max|x| equal results may differ.
     """
@@ -33,6 +39,7 @@ class ModelTests:
     cases: ClassVar[dict[str, dict[str, Any]]] = {}
     type_map: ClassVar[list[str]] = ["O", "H"]
     backends: ClassVar[tuple[str, ...]] = ("numpy",)
+    files: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     tolerance: ClassVar[float] = 1e-11
 
     # -- what is tested -----------------------------------------------------------------------
@@ -60,8 +67,14 @@ class ModelTests:
         """Run every test for all cases and backends."""
         if "case" in metafunc.fixturenames:
             metafunc.parametrize("case", list(self.cases.values()), ids=list(self.cases))
+        if "first_case" in metafunc.fixturenames:
+            metafunc.parametrize(
+                "first_case", list(self.cases.values())[:1], ids=list(self.cases)[:1]
+            )
         if "backend" in metafunc.fixturenames:
             metafunc.parametrize("backend", self.backends)
+        if "writer" in metafunc.fixturenames:
+            metafunc.parametrize("writer", [b for b in self.backends if b in self.files])
 
     def evaluate(self, potential: DeepPot, coord: Any, cell: Any, atype: Any) -> dict[str, Any]:
         """Evaluate frames; all results by name."""
@@ -103,6 +116,40 @@ class ModelTests:
         for name in NAMES:
             assert np.isfinite(out[name]).all()
             assert np.ptp(out[name]) > 1e-8 or name == "energy", name
+
+    def test_export(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
+        """A model file gives what the model gives, and the same model again."""
+        model = randomize(build_model(self.section(first_case)))
+        backend, name = open_backend(writer), f"model{SUFFIXES[writer]}"
+        data = model_file_dict(model, self.section(first_case), None, backend.name)
+        backend.deserialize_hook(tmp_path / name, data)
+        system = small_system(model.get_ntypes(), model.get_rcut())
+        want = self.evaluate(DeepPot.from_evaluator(evaluator(writer, model)), *system)
+        opened = DeepPot(tmp_path / name)
+        self.assert_same(self.evaluate(opened, *system), want)
+        assert difference(opened.model.serialize(), model.serialize()) is None
+
+    def test_restart(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
+        """Two steps, a checkpoint and two more are four steps, bit for bit."""
+        backend = open_backend(writer)
+        path = tmp_path / f"half{backend.checkpoint_suffix}"
+        model = randomize(build_model(self.section(first_case)))
+        batch = labeled_batch(model)
+        whole = new_step(backend, model)
+        half = new_step(backend, model)
+        take_steps(whole, batch, 0, 4)
+        take_steps(half, batch, 0, 2)
+        models, section = {"Default": half.model("Default")}, self.section(first_case)
+        backend.write_checkpoint(
+            path, Checkpoint(models, section, step=2, optimizer=half.state(), backend=backend.name)
+        )
+        found = backend.read_checkpoint(path)
+        again = new_step(backend, found.models["Default"])
+        again.load_state(found.optimizer)
+        take_steps(again, batch, 2, 4)
+        trained = [step.model("Default").serialize() for step in (whole, again)]
+        assert difference(*trained) is None
+        assert difference(trained[0], model.serialize()) is not None
 
     # -- symmetries ---------------------------------------------------------------------------
 

@@ -180,6 +180,12 @@ def _(x: Any, w: Any, b: Any = None) -> Any:
     return y if b is None else y + b
 
 
+@register("split", "tensorflow")
+def _(x: Any, n: int) -> Any:
+    # The derivative of one operation is one array, those of slices are added up.
+    return tf.split(x, n, axis=-1)
+
+
 @register("add_twice", "tensorflow")
 def _(y: Any, x: Any) -> Any:
     # The derivatives of a concatenation are slices, and those of these copy them into zeros.

@@ -49,7 +49,7 @@ _WIDTH_BATCHES = 10
 
 def make_dataset(
     branch: Branch,
-    kind: str,
+    key: str,
     systems: list[System],
     model: Model,
     labels: list[Label],
@@ -58,7 +58,7 @@ def make_dataset(
     correction: Any = None,
 ) -> Dataset:
     """Put the systems of ``training_data`` or ``validation_data`` and their sampler together."""
-    section = branch.data[kind]
+    section = branch.data[key]
     try:
         sampler = Sampler(
             [s.nframes for s in systems],
@@ -72,11 +72,11 @@ def make_dataset(
             numbers=[s.numbers for s in systems],
         )
     except InputError as error:
-        where = f"{branch.where}/{kind}/{error.where}"
+        where = f"{branch.where}/{key}/{error.where}"
         raise InputError(error.what, where=where, fix=error.fix) from None
     rcut = pair_cutoff(model, systems)
     data = Dataset(systems, sampler, labels, rcut=rcut, correction=correction)
-    title = kind.removesuffix("_data")
+    title = key.removesuffix("_data")
     log.info("%s", data.summary(title if branch.name == SINGLE else f"{title} {branch.name}"))
     return data
 
@@ -136,6 +136,8 @@ def make_tasks(
     rate = scaled_rate(config["learning_rate"], ranks)
     if rate != config["learning_rate"]:
         log.info("start_lr is %g for %d processes (scale_by_worker)", rate["start_lr"], ranks.size)
+    elif ranks.size > 1 and rate.get("scale_by_worker", "none") != "none":
+        log.info("learning_rate/scale_by_worker has no effect with this backend")
     for k, branch in enumerate(branches(config)):
         model = _build(branch, plan.continued)
         correction = correction_of(model, evaluator)
@@ -149,9 +151,9 @@ def make_tasks(
             model, loss, data, bias_batches=int(branch.model.get("data_bias_nsample", 10))
         )
         if valid is not None:
-            kind = "validation_data"
-            task.validation = make_dataset(branch, kind, valid, *about)
-            task.numb_btch = int(branch.data[kind].get("numb_btch", 1))
+            key = "validation_data"
+            task.validation = make_dataset(branch, key, valid, *about)
+            task.numb_btch = int(branch.data[key].get("numb_btch", 1))
         if plan.continued is None and ranks.writes:
             _scan(task, branch.where)
     _set_weights(tasks, config["training"])
@@ -173,11 +175,11 @@ def _build(branch: Branch, continued: Checkpoint | None) -> Model:
 
 def _scan(task: Task, where: str) -> None:
     """Read all frames of a task once."""
-    for kind, data in (("training_data", task.data), ("validation_data", task.validation)):
+    for key, data in (("training_data", task.data), ("validation_data", task.validation)):
         if data is None:
             continue
         for system in data.systems:
-            with within(f"{where}/{kind}"):
+            with within(f"{where}/{key}"):
                 system.scan(data.labels)
 
 

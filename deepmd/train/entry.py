@@ -120,19 +120,23 @@ def prepare(
     given = upgrade(load_input(INPUT))
     suffix = backend.checkpoint_suffix or backend.suffixes[0]
     check_options(init_model, init_frz_model, finetune, use_pretrain_script, model_branch)
+    read = functools.partial(
+        shared_start,
+        ranks,
+        functools.partial(read_start, backend, suffix),
+        init_model=init_model,
+        restart=restart,
+        init_frz_model=init_frz_model,
+        finetune=finetune,
+    )
     start = None
-    if finetune is not None or use_pretrain_script:
-        start = read_start(backend, suffix, init_model, restart, init_frz_model, finetune)
-        given, start = from_pretrained(given, start, finetune, use_pretrain_script, model_branch)
+    if finetune is not None or use_pretrain_script:  # the file completes the input
+        given, start = from_pretrained(given, read(), finetune, use_pretrain_script, model_branch)
     config = normalize(given, file=INPUT)
     store = _store(config["training"], backend, suffix)
     if folder is not None:
         folder.claim(store, [output, config["training"].get("disp_file", "lcurve.out")])
-    if start is None:
-        read = functools.partial(read_start, backend, suffix)
-        start = shared_start(
-            ranks, read, init_model=init_model, restart=restart, init_frz_model=init_frz_model
-        )
+    start = read() if start is None else start
     plan = shared_plan(ranks, config, start, skip_neighbor_stat=skip_neighbor_stat)
     trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}

@@ -33,7 +33,8 @@ def shared_start(
     read : function
         Reads one of the files by its option.
     **given
-        Files by option, ``init_model``, ``restart``, ``init_frz_model``; None where it is not given.
+        Files by option, ``init_model``, ``restart``, ``init_frz_model``, ``finetune``; None where it
+        is not given.
     """
     start = read(**given) if ranks.writes else None
     if ranks.size == 1:
@@ -90,8 +91,12 @@ def share_widths(ranks: Distributed, make: Callable[[], dict[str, list[int]]]) -
 
 
 def scaled_rate(section: Mapping[str, Any], ranks: Distributed) -> dict[str, Any]:
-    """Return the section ``learning_rate`` with the ``start_lr`` of that many processes."""
-    rule = section.get("scale_by_worker", "none")
+    """Return the section ``learning_rate`` with the ``start_lr`` of that many processes.
+
+    As in DeePMD-kit, the rate of backends whose groups do not say that they scale it stays what it
+    is, whatever the section says.
+    """
+    rule = section.get("scale_by_worker", "none") if ranks.scales_rate else "none"
     factor = {"linear": float(ranks.size), "sqrt": math.sqrt(ranks.size), "none": 1.0}[rule]
     return {**section, "start_lr": factor * section["start_lr"]}
 

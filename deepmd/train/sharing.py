@@ -83,6 +83,8 @@ def _share_fitting(models: Mapping[str, Model], base: Reference, use: Reference)
         raise InputError("a fitting has no levels", where=use.where, fix=f'write "{use.name}"')
     given, taker = (_network(models[one.branch], one).fitting for one in (base, use))
     _check_same(given, taker, base, use)
+    if not hasattr(given, "nets"):
+        raise InputError("fittings of plugins are not shared", where=use.where, fix="write it out")
     taker.nets = given.nets
 
 
@@ -225,7 +227,7 @@ def set_component_statistics(parts: Mapping[str, tuple[Model, Sample, float]]) -
         for node, seen in model.atomic_model.statistics_nodes(sample):
             fits = isinstance(node, Fitting)
             entry = node, Weighted(seen, weight if fits else 1.0)
-            groups.setdefault(id(node.nets if fits else node), []).append(entry)
+            groups.setdefault(id(getattr(node, "nets", node)), []).append(entry)
     for group in groups.values():
         first, only = group[0]
         if len(group) == 1:

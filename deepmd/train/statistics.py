@@ -133,35 +133,10 @@ def correction_of(
     return lambda batch: model.modifier.terms(batch, made.respond)  # type: ignore[union-attr]
 
 
-def set_statistics(
-    model: Model,
-    data: Dataset,
-    *,
-    nbatch: int = 10,
-    stat_file: StatFile | None = None,
-    protect: float = 0.01,
-) -> None:
-    """Set the statistics and the bias of a new model from its training data.
-
-    Parameters
-    ----------
-    model : Model
-        Changed in place.
-    data : Dataset
-    nbatch : int
-        Batches per system; the same ones on every backend.
-    stat_file : StatFile, optional
-        Read where it has an entry, completed where it has none.
-    protect : float
-        Smallest deviation of parameters of frames and atoms.
-    """
-    sample = Sample(data, nbatch, model=model, cache=stat_file, protect=protect)
-    model.atomic_model.compute_statistics(sample)
-    set_biases(model, sample)
-
-
 def set_biases(model: Model, sample: Sample) -> None:
-    """Set the bias of every output of a new model, in place."""
+    """Set the bias of every output of a new model, in place, unless it fits its own."""
+    if getattr(model.atomic_model, "has_own_bias", False):
+        return
     for k, variable in enumerate(model.output_def().get_data().values()):
         set_bias(model, k, variable, sample)
 

@@ -14,7 +14,7 @@ from deepmd.schema.describe import gen_doc as gen_doc
 from deepmd.schema.describe import gen_json as gen_json
 from deepmd.schema.describe import gen_json_schema as gen_json_schema
 from deepmd.schema.learning_rate import learning_rate_argument
-from deepmd.schema.model import model_argument
+from deepmd.schema.model import TypeEmbeddingKeys, model_argument
 from deepmd.schema.training import training_argument
 from deepmd.schema.tree import load_components
 
@@ -55,6 +55,11 @@ def descrpt_se_a_args() -> list[Argument]:
     load_components()
     made = registry.descriptor_args.factory("se_e2_a")()
     return [made] if isinstance(made, Argument) else made
+
+
+def type_embedding_args() -> list[Argument]:
+    """Return the keys of ``model/type_embedding``."""
+    return TypeEmbeddingKeys.arguments()
 
 
 def list_to_doc(xx: Iterable[Any]) -> str:

@@ -2,10 +2,13 @@
 """Folders appear whole or not at all, and never take the place of something else."""
 
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
-from deepmd.base import files, folders
+from deepmd.base import files
 from deepmd.base.errors import ModelFileError, OutputError
 from deepmd.base.folders import replacing_folder
 
@@ -26,7 +29,7 @@ def contents(path):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_takes_the_place_of_the_one_before(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(folders, "_exchange", lambda first, second: False)
+        monkeypatch.setattr(files.calls, "exchange", lambda first, second: False)
     path = tmp_path / "deep" / "model.kind"
     for whole in (OLD, NEW):
         write(path, whole)
@@ -106,3 +109,68 @@ def test_two_writers_do_not_disturb_each_other(tmp_path):
         assert contents(first) == OLD and contents(second) == NEW
     assert contents(path) == OLD  # the one that ended last
     assert os.listdir(tmp_path) == [path.name]
+
+
+DEATHS = """
+    import os
+    from pathlib import Path
+    from deepmd.base import files
+    from deepmd.base.folders import replacing_folder
+
+    class Dying(files.SystemCalls):
+        def __init__(self, at):
+            self.at = at
+
+        def __getattribute__(self, name):
+            call = super().__getattribute__(name)
+            if not callable(call):
+                return call
+
+            def around(*given):
+                for moment in ("before", "after"):
+                    self.at -= 1
+                    if not self.at:
+                        os._exit(99)
+                    done = call(*given) if moment == "before" else done
+                return done
+
+            return around
+
+    def write(text):
+        with replacing_folder("m.kind", {"mark": text, "in/side": text}, "mark"):
+            pass
+
+    found = []
+    write(b"old")
+    for at in range(1, 1000):
+        pid = os.fork()
+        if not pid:
+            files.calls = Dying(at)
+            write(b"new")
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        whole = {p.read_bytes() for p in Path("m.kind").rglob("*") if p.is_file()}
+        assert len(whole) == 1, whole
+        found.append(*whole)
+        write(b"old")
+        assert os.listdir() == ["m.kind"], os.listdir()
+        if not ended:
+            break
+    assert found == sorted(found, reverse=True) and len(set(found)) == 2, found
+    print(at)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_death_at_any_moment_leaves_a_whole_folder(tmp_path):
+    """The one before, or the new one; what else is left is gone after the next time."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DEATHS)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10

@@ -148,6 +148,13 @@ def native(name, content):
     )
 
 
+def described(code):
+    """Begin the description of the objects otherwise."""
+    return lambda path: rewrite(
+        path, lambda n, content: b"\x80\x02" + code + content if n.endswith("data.pkl") else content
+    )
+
+
 def bomb(path):
     """A record of zeros, small when compressed."""
     out = io.BytesIO(path.read_bytes())
@@ -189,6 +196,9 @@ ARCHIVES = {
     "short record": (largest("data", 8), "another size than its record"),
     "deep": (lambda path: rewrite(path, deep), "nested too deeply"),
     "native": (lambda path: rewrite(path, native), "torch.classes"),
+    "text": (described(b"X\0\0\0\x7f"), "pickle that is cut off"),
+    "memo": (described(b"Nr\0\0\0\x7f"), "pickle that refers to what it does not hold"),
+    "instruction": (described(b"\x8e"), "pickle of unknown instructions"),
     "bomb": (bomb, "83886080 bytes"),
     "flipped": (flipped, "does not have its checksum"),
 }

@@ -144,7 +144,7 @@ CASES += [(n, "jax") for n in ("se_e2_a", "se_atten", "se_e3")]
 
 
 @pytest.mark.parametrize(("name", "backend"), CASES)
-def test_models(name, backend, tmp_path, quick_programs):
+def test_models(name, backend, tmp_path, quick_programs, evaluated_once):
     model = _model(name, tmp_path)
     batch = _batch(model)
     expected = evaluator("numpy", model).evaluate(batch)

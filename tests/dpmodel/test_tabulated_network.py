@@ -56,7 +56,7 @@ def _batch():
 
 @pytest.mark.parametrize("backend", EVALUATORS)
 @pytest.mark.parametrize("one_sided", [True, False])
-def test_the_same_energies_and_forces(backend, one_sided):
+def test_the_same_energies_and_forces(backend, one_sided, evaluated_once):
     descriptor = {"type": "se_e2_a", "rcut": 4.0, "rcut_smth": 0.5, "sel": [22, 24]}
     descriptor |= {"neuron": [4, 8], "axis_neuron": 3, "seed": 1, "type_one_side": one_sided}
     fitting = {"neuron": [5], "seed": 2}

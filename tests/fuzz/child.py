@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""python child.py FIRST LAST FILE FOLDER: open mutants of a model file, and print their rows.
+"""python child.py FIRST LAST FILE FOLDER [signed]: open mutants of a model file, print their rows.
 
-A mutant that was edited on purpose may give other results: it is ``edited``.
+A mutant that was edited on purpose may give other results: it is ``edited``. With ``signed`` all are
+edited, and have right checksums.
 """
 
 import logging
 import os
 import resource
+import shutil
 import sys
 import time
 import warnings
@@ -16,13 +18,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from fuzz import mutants, sources
+from fuzz import mutants, signing, sources
 from fuzz.rows import Row, begin, end
 
 from deepmd.backend.detect import backend_of
 from deepmd.base.errors import InputError
 from deepmd.infer import DeepEval
+from deepmd.io.saved_model import has_model, is_saved_model, load_saved
 from deepmd.io.tree import difference
+from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.checkpoint import Checkpoint
 
 COORD = np.array([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0], [1.5, 1.6, 1.7]]])
@@ -40,6 +44,12 @@ def opened(path: Path) -> DeepEval:
         from deepmd.graphs.models import open_model
 
         return DeepEval.from_evaluator(open_model(path))
+    if is_saved_model(path):
+        if has_model(path):
+            return DeepEval.from_evaluator(NumPyEvaluator.of_tree(load_saved(path), path))
+        from deepmd.tf.saved.foreign import open_foreign
+
+        return DeepEval.from_evaluator(open_foreign(path))
     return DeepEval(str(path))
 
 
@@ -77,11 +87,11 @@ class Original:
         except InputError as error:
             text = str(error)
             clean = "\n" not in text and len(text) < 1000
-            if potential is not None:  # a model of other types, for example
-                return ("edited" if clean and edited else "raised"), text
             stem = str(path.with_suffix(""))  # a message may name another file of a checkpoint
-            clean = clean and (stem if path.suffix == ".meta" else str(path)) in text
-            return ("refused" if clean else "raised"), text
+            if clean and (stem if path.suffix == ".meta" else str(path)) in text:
+                return "refused", text
+            # A model of other types, for example.
+            return ("edited" if clean and edited and potential is not None else "raised"), text
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
             return "raised", f"{type(error).__name__}: {error}"[:500]
         same = set(values) == set(self.values) and all(
@@ -92,20 +102,31 @@ class Original:
         return ("right" if same else "edited" if edited else "wrong"), ""
 
 
-def main(first: int, last: int, source: Path, folder: Path) -> None:
+def write(path: Path, parts: mutants.Parts) -> None:
+    """Write a mutant: a folder, files beside each other, or one file."""
+    if is_saved_model(path):
+        shutil.rmtree(path, ignore_errors=True)
+    for name, data in parts.items():
+        file = path / name if is_saved_model(path) else path.with_name(path.stem + name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+
+def main(first: int, last: int, source: Path, folder: Path, *, signed: bool = False) -> None:
     """Open the mutants from first to last."""
     logging.disable(logging.CRITICAL)
     files, original = sources.parts(source), Original(source)
     stem = f"mutant{'_ckpt' * ('ckpt' in source.name)}"
     for number in range(first, last):
-        mutator, changed = mutants.mutant(files, source.suffix, number)
-        for suffix, data in changed.items():
-            (folder / f"{stem}{suffix}").write_bytes(data)
+        mutator, changed = mutants.mutant(files, source.suffix, number, edit=signed)
         path = folder / f"{stem}{source.suffix}"
-        before, start = peak(), time.monotonic()
+        write(path, changed)
+        if signed:
+            signing.sign(path)
+        before, start = peak(), time.process_time()
         begin(number)
         found, what = original.outcome(path, mutator.startswith("edit"))
-        seconds, grown = time.monotonic() - start, peak() - before
+        seconds, grown = time.process_time() - start, peak() - before
         end(Row(number, mutator, found, what, round(seconds, 3), round(grown)))
 
 
@@ -115,4 +136,10 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["OMP_NUM_THREADS"] = "1"
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+    main(
+        int(sys.argv[1]),
+        int(sys.argv[2]),
+        Path(sys.argv[3]),
+        Path(sys.argv[4]),
+        signed="signed" in sys.argv[5:],
+    )

@@ -26,7 +26,9 @@ from fuzz.rows import FINE, Row, run
 
 #: Model files that are opened through the C interface, too.
 NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb", "model.dp")}
-KINDS = (*sources.WRITERS, *DATA, *NATIVE)
+#: Model files whose edited content gets a right checksum.
+SIGNED = {f"signed {name}": name for name in sources.SIGNED}
+KINDS = (*sources.WRITERS, *DATA, *NATIVE, *SIGNED)
 COLUMNS = ("right", "refused", "edited", "wrong", "raised", "crashed", "slow", "large")
 
 
@@ -36,7 +38,7 @@ def mutants(kind: str, first: int, last: int, folder: Path) -> list[Row]:
         place = folder / kind
         place.mkdir(exist_ok=True)
         return run("mutants_data.py", first, last, [kind, place])
-    source = folder / NATIVE.get(kind, kind)
+    source = folder / (NATIVE | SIGNED).get(kind, kind)
     if not source.exists():
         subprocess.run([sys.executable, sources.__file__, str(source)], check=True)
     if kind in NATIVE:
@@ -47,7 +49,7 @@ def mutants(kind: str, first: int, last: int, folder: Path) -> list[Row]:
         return run(
             "../cxx/open_mutants.py", first, last, [library.with_name("libdeepmd_c.so"), source]
         )
-    return run("child.py", first, last, [source, folder])
+    return run("child.py", first, last, [source, folder, *["signed"] * (kind in SIGNED)])
 
 
 def summary(kind: str, rows: Sequence[Row]) -> dict[str, Any]:

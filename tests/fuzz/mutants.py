@@ -14,6 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deepmd.io.saved_model import METADATA_FILE, MODEL, PROBES_FILE, PROGRAM, SUFFIXES
+
 Rng = np.random.Generator
 Mutator = Callable[[bytes, Rng], bytes]
 
@@ -275,6 +277,59 @@ def _edit_entry(entry: Any, rng: Rng) -> None:
         entry.size = entry.size * entry.shape.dim[-1].size % (1 << 62)
 
 
+def edit_saved(files: Parts, rng: Rng) -> Parts:
+    """Change the model or the program of a SavedModel, the description beside it, or what is there."""
+    name = (MODEL, PROGRAM, METADATA_FILE, PROBES_FILE)[int(rng.choice(4, p=(0.5, 0.3, 0.1, 0.1)))]
+    if name not in files:
+        name = PROGRAM
+    if rng.random() < 0.1:
+        return {k: v for k, v in files.items() if k != name}
+    if name == MODEL:
+        changed = edit_hdf5(files[name], rng)
+    elif name == PROGRAM:
+        changed = edit_program(files[name], rng)
+    else:
+        changed = json.dumps(edited(json.loads(files[name]), rng)).encode()
+    return {**files, name: changed}
+
+
+def edit_program(data: bytes, rng: Rng) -> bytes:
+    """Change a function of a SavedModel: a node of it, its name, its arguments or its library."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString(data)
+    functions = model.meta_graphs[0].graph_def.library.function
+    function = functions[int(rng.integers(len(functions)))]
+    nodes, choice = function.node_def, int(rng.integers(8))
+    node = nodes[int(rng.integers(len(nodes)))]
+    other = nodes[int(rng.integers(len(nodes)))]
+    if choice == 0:
+        node.name = other.name
+    elif choice == 1 and node.input:
+        node.input[int(rng.integers(len(node.input)))] = f"{other.name}:output:0"
+    elif choice == 2:
+        node.op = other.op
+    elif choice == 3:
+        key = sorted(node.attr)[int(rng.integers(len(node.attr)))] if node.attr else "T"
+        node.attr[key].type = int(rng.integers(24))
+    elif choice == 4:
+        function.signature.name = functions[int(rng.integers(len(functions)))].signature.name
+    elif choice == 5 and function.signature.input_arg:
+        del function.signature.input_arg[0]
+    else:  # numbers and texts, with lengths and shapes that may not be theirs
+        values = [n for n in nodes if "value" in n.attr or "module" in n.attr] or [node]
+        chosen = values[int(rng.integers(len(values)))].attr
+        tensor, module = chosen["value"].tensor, chosen["module"].s
+        if module:
+            chosen["module"].s = DAMAGE[int(rng.integers(len(DAMAGE)))](module, rng)
+        elif choice == 6:
+            tensor.tensor_shape.dim.add(size=int(10 ** float(rng.integers(0, 18))))
+        else:
+            tensor.tensor_content = rng.bytes(8)
+    return model.SerializeToString(deterministic=True)
+
+
 EDITS: dict[str, Mutator] = {
     ".pb": edit_graph,
     ".dp": edit_hdf5,
@@ -286,7 +341,14 @@ EDITS: dict[str, Mutator] = {
 }
 
 
-def mutant(files: Parts, suffix: str, seed: int) -> tuple[str, Parts]:
+#: Edits of files that belong together.
+TOGETHER: dict[str, Callable[[Parts, Rng], Parts]] = {
+    ".meta": edit_checkpoint,
+    **dict.fromkeys(SUFFIXES, edit_saved),
+}
+
+
+def mutant(files: Parts, suffix: str, seed: int, *, edit: bool = False) -> tuple[str, Parts]:
     """Return the name of the mutator, and the mutant with a number.
 
     Parameters
@@ -297,11 +359,13 @@ def mutant(files: Parts, suffix: str, seed: int) -> tuple[str, Parts]:
         Of the file by which it is opened.
     seed : int
         The number.
+    edit : bool
+        Edit all of them, and damage none.
     """
     rng = np.random.default_rng(seed)
-    at = seed % (len(DAMAGE) + 3)
-    if at >= len(DAMAGE) and suffix == ".meta":
-        return "edit_checkpoint", edit_checkpoint(files, rng)
+    at = len(DAMAGE) if edit else seed % (len(DAMAGE) + 3)
+    if at >= len(DAMAGE) and suffix in TOGETHER:
+        return TOGETHER[suffix].__name__, TOGETHER[suffix](files, rng)
     mutator = DAMAGE[at] if at < len(DAMAGE) else EDITS[suffix]
     name = suffix if len(files) == 1 else sorted(files)[int(rng.integers(len(files)))]
     return mutator.__name__, {**files, name: mutator(files[name], rng)}

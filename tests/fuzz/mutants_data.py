@@ -316,12 +316,12 @@ def outcome(kind: str, number: int, folder: Path) -> tuple[str, str]:
     """Make and open a mutant; return the outcome, and what was raised."""
     for old in folder.glob("bad*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    signal.alarm(int(SECONDS))
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         KINDS[kind](folder, np.random.default_rng([sum(kind.encode()), number]))
     except InputError as error:
         cause: BaseException | None = error
-        while cause is not None:  # the alarm must not be taken for a damaged file
+        while cause is not None:  # the timer must not be taken for a damaged file
             if isinstance(cause, TimeoutError):
                 return "raised", str(cause)
             cause = cause.__cause__ or cause.__context__
@@ -333,7 +333,7 @@ def outcome(kind: str, number: int, folder: Path) -> tuple[str, str]:
         at = traceback.extract_tb(error.__traceback__)[-1]
         return "raised", f"{type(error).__name__}: {error} ({at.name})"[:500]
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return "right", ""
 
 
@@ -346,14 +346,14 @@ def main(first: int, last: int, kind: str, folder: Path) -> None:
     """Print the rows of mutants."""
     logging.disable()
     warnings.simplefilter("error")
-    signal.signal(signal.SIGALRM, _late)
+    signal.signal(signal.SIGPROF, _late)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30),) * 2)
     for number in range(first, last):
-        before, start = peak(), time.monotonic()
+        before, start = peak(), time.process_time()
         begin(number)
         found, what = outcome(kind, number, folder)
-        seconds, grown = time.monotonic() - start, peak() - before
+        seconds, grown = time.process_time() - start, peak() - before
         end(Row(number, kind, found, what, round(seconds, 3), round(grown)))
 
 

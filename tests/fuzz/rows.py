@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-#: Nothing that is opened takes longer [s], or more memory [MiB].
+#: Nothing that is opened takes longer [s of the processor: a machine may be busy], or more memory [MiB].
 SECONDS, MEMORY = 10.0, 1024
 #: Outcomes that are allowed.
 FINE = ("right", "refused", "edited")

@@ -18,6 +18,7 @@ from fuzz.rows import FINE
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.graphs.ours import INDEX, META, SHARD, checkpoint_meta, checkpoint_parts
+from deepmd.io.saved_model import MODEL
 from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.probes import model_file_dict, write_model
 
@@ -95,6 +96,19 @@ def copier(name: str) -> Callable[[Path], Any]:
     return lambda path: shutil.copyfile(_golden() / name, path)
 
 
+def copy_saved(path: Path) -> None:
+    """Copy a SavedModel of ours."""
+    shutil.copytree(Path(__file__).parents[1] / "golden/ours/v2/models/se_e2_a.savedmodel", path)
+
+
+def write_program(path: Path) -> None:
+    """Write a SavedModel without a neutral model, as DeePMD-kit's: a program of TensorFlow alone."""
+    from deepmd.tf.savedmodel import write_savedmodeltf
+
+    write_savedmodeltf(path, model_file_dict(build_model(section()), section(), 0.9, "NumPy"))
+    shutil.rmtree((path / MODEL).parent)
+
+
 def _golden() -> Path:
     from conftest import REFERENCE
 
@@ -117,9 +131,16 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "model.pb": write_model_of,
     "theirs.pb": copier(f"{CHECKPOINT}/frozen.pb"),
     "theirs.pth": copier("models/se_e2_a_oneside.pth"),
+    "model.savedmodel": copy_saved,
+    "program.savedmodeltf": write_program,
 }
+#: Kinds in which edited content gets a right checksum.
+SIGNED = (
+    "model.dp", "model.yaml", "ckpt.dp", "ckpt.jax", "ckpt.meta", "model.hlo", "model.pb",
+    "model.savedmodel",
+)  # fmt: skip
 #: Kinds without a checksum of everything, in which damage to numbers cannot be found.
-UNSIGNED = ("theirs.pb", "theirs_ckpt.meta")
+UNSIGNED = ("theirs.pb", "theirs_ckpt.meta", "program.savedmodeltf")
 #: Packages without which a suffix or a file cannot be written or opened.
 PACKAGES = {
     ".pt": ("torch",),
@@ -129,6 +150,8 @@ PACKAGES = {
     ".pb": ("google.protobuf",),
     ".meta": ("google.protobuf",),
     "model.pb": ("tensorflow",),
+    ".savedmodel": ("tensorflow",),
+    ".savedmodeltf": ("tensorflow",),
 }
 
 
@@ -139,7 +162,10 @@ def write(path: Path) -> Path:
 
 
 def parts(path: Path) -> dict[str, bytes]:
-    """Return the contents of the files of a model by suffix."""
+    """Return the contents of the files of a model by suffix, those of a folder by their names in it."""
+    if path.is_dir():
+        found = (p for p in sorted(path.rglob("*")) if p.is_file())
+        return {str(p.relative_to(path)): p.read_bytes() for p in found}
     prefix = str(path).removesuffix(path.suffix)
     suffixes = (META, INDEX, SHARD) if path.suffix == META else (path.suffix,)
     return {s: Path(prefix + s).read_bytes() for s in suffixes}

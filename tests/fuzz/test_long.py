@@ -37,7 +37,7 @@ def test_faults_are_counted_by_their_names():
 def test_many_mutants(tmp_path, capsys, kind):
     if kind in long.NATIVE and backend_abi.find_library("libdeepmd_c.so") is None:
         pytest.skip("the C++ libraries were not built")
-    name = long.NATIVE.get(kind, kind)
+    name = (long.NATIVE | long.SIGNED).get(kind, kind)
     if name in sources.WRITERS:
         sources.write_or_skip(tmp_path / name)
     assert long.main([kind, "--first", "10000", "--count", "1000"]) == 0, capsys.readouterr().out

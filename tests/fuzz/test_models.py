@@ -5,16 +5,29 @@ import pytest
 from fuzz import sources
 from fuzz.rows import FINE, Row, check, run
 
-#: Mutants of the short run: 14, but for what is opened in a moment.
-COUNT = {"model.dp": 140, **dict.fromkeys(("model.yaml", "ckpt.dp", "ckpt.pt", "theirs.pb"), 70)}
+#: Mutants of the short run: of every mutator and edit one, but for what is opened in a moment.
+ONCE = 7
+COUNT = {"model.dp": 70, **dict.fromkeys(("model.yaml", "ckpt.dp", "ckpt.pt", "theirs.pb"), 28)}
 
 
-@pytest.mark.parametrize("name", sources.WRITERS)
+#: TensorFlow and its graph take ten seconds for a few mutants.
+SLOW = {"program.savedmodeltf": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(k, marks=SLOW.get(k, ())) for k in sources.WRITERS])
 def test_mutants(tmp_path, name):
-    source, count = sources.write_or_skip(tmp_path / name), COUNT.get(name, 14)
+    source, count = sources.write_or_skip(tmp_path / name), COUNT.get(name, ONCE)
     rows = run("child.py", 0, count, [source, tmp_path])
     assert len(rows) == count
     check(rows, sources.fine(name))
+
+
+@pytest.mark.parametrize("name", ["model.dp", "ckpt.dp", "model.yaml", "ckpt.meta"])
+def test_edits_with_right_checksums(tmp_path, name):
+    rows = run("child.py", 0, 14, [sources.write_or_skip(tmp_path / name), tmp_path, "signed"])
+    assert len(rows) == 14
+    assert {row.mutator[:4] for row in rows} == {"edit"}
+    check(rows)
 
 
 def test_the_check_can_fail():

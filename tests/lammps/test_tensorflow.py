@@ -70,7 +70,9 @@ needs_tensorflow = pytest.mark.skipif(
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    "ranks", [pytest.param(1, marks=pytest.mark.slow), 2]
+)  # seconds of XLA each
 def test_three_kinds_in_one_run(ranks, lammps, tmp_path, monkeypatch):
     """Forces of the first model, and the deviation of a .pb, a .pth and a .savedmodel."""
     # Programs of XLA that are compiled sooner, and run longer.

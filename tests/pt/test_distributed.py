@@ -20,7 +20,7 @@ import sys
 import numpy as np
 import torch.distributed as dist
 sys.path[:0] = sys.argv[4:]
-from tests.pt.test_distributed import batches, steps
+from tests.pt.test_distributed import batches, steps, waiting
 from deepmd.pt.distributed import TorchDistributed
 
 rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -31,6 +31,9 @@ losses, params = steps(batches()[rank], group)
 np.savez(f"{out}{rank}.npz", losses=losses, **params)
 shared = steps(batches()[rank], group, zero_stage=1)
 assert all((shared[1][k] == v).all() for k, v in params.items()), "stage 1 of ZeRO"
+shared = steps(batches()[rank], group, zero_stage=2)
+assert all(abs(shared[1][k] - v).max() < 1e-14 for k, v in params.items()), "stage 2 of ZeRO"
+waiting(batches()[rank], group)
 dist.destroy_process_group()
 """
 
@@ -68,6 +71,24 @@ def steps(mine, ranks=None, zero_stage=0):
     losses.append(float(step.evaluate("a", mine, 0.01)["loss"]))
     params = {k: p.detach().numpy() for k, p in step.lifted["a"].named_parameters()}
     return np.array(losses), params
+
+
+def waiting(mine, ranks):
+    """Gradients that wait for further ones are divided, too, and whole in checkpoints."""
+    loss, ends = EnergyLoss(1.0, start_pref_e=1.0, limit_pref_e=1.0), []
+    for stage in (0, 2):
+        options = StepOptions(accumulate=2, ranks=ranks, zero_stage=stage)
+        made = ({"a": model()}, {"a": loss}, {"type": "Adam"}, options)
+        step = TorchTrainStep(*made)
+        step.step("a", mine, 0.01)
+        assert (len(step._waiting) == len(step._params["a"])) == (stage == 0)
+        state = step.state()
+        assert sum("waiting." in name for name in state) == len(step._params["a"])
+        step = TorchTrainStep(*made)
+        step.load_state(state)
+        step.step("a", mine, 0.01)
+        ends.append({k: p.detach().numpy() for k, p in step.lifted["a"].named_parameters()})
+    assert all(abs(ends[0][k] - v).max() < 1e-14 for k, v in ends[1].items())
 
 
 def test_two_ranks_take_the_steps_of_one(tmp_path, request):

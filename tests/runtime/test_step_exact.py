@@ -67,8 +67,9 @@ def cases():
 def test_five_steps(name, backend, reference, request):
     package, module, kind = STEPS[backend]
     pytest.importorskip(package)
-    if backend == "jax":
-        request.getfixturevalue("quick_programs")
+    quick = {"jax": "quick_programs", "tensorflow": "eager_functions"}
+    if backend in quick:
+        request.getfixturevalue(quick[backend])
     kind = getattr(importlib.import_module(module), kind)
     folder = reference_path(f"train/{name}/grad_step0.npz").parent
     about = json.loads((folder / "input.json").read_text())

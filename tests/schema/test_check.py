@@ -309,10 +309,9 @@ def test_what_cannot_be_nested(path, value, kind, name):
 NOT_BUILT = [
     ("model/descriptor/type", "se_a_mask"),
     ("model/descriptor/type", "DPA4C"),
-    ("model/fitting_net/type", "population"),
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
-    ("optimizer/type", "AdaMuon"),
+    ("optimizer/type", "LKF"),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]

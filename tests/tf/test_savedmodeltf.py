@@ -37,7 +37,6 @@ def test_every_member(name, tmp_path):
     functions = Functions((path / PROGRAM).read_bytes())
     assert compare_probes(EdgesEvaluator(model, functions), stored["probes"]) is None
     assert ("call_lower_with_atomic_virial" in functions) != (name == "spin")
-    assert compare_probes(open_model(path), stored["probes"]) is None
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +47,11 @@ def written(tmp_path_factory):
     data = model_file_dict(model, {}, None, "TensorFlow")
     write_savedmodeltf(folder / "a.savedmodeltf", data)
     return model, data, folder / "a.savedmodeltf"
+
+
+def test_the_model_of_the_folder_is_evaluated(written):
+    *_, path = written
+    assert compare_probes(open_model(path), load_saved(path)["probes"]) is None
 
 
 @pytest.mark.slow  # traced and saved once more

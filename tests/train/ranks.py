@@ -16,14 +16,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def variables(rank: int, size: int, port: int) -> dict[str, str]:
-    """What torchrun sets."""
+def variables(
+    rank: int, size: int, port: int, names: tuple[str, str] = ("WORLD_SIZE", "RANK")
+) -> dict[str, str]:
+    """What a launcher sets, torchrun by default."""
     taken = {name for _, *names in LAUNCHERS for name in names}
     return {
         **{k: v for k, v in os.environ.items() if k not in taken},
-        "RANK": str(rank),
+        **dict(zip(names, (str(size), str(rank)), strict=True)),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
@@ -34,7 +35,13 @@ def variables(rank: int, size: int, port: int) -> dict[str, str]:
 class Ranks:
     """Processes ``dp --<backend> train input.json <options>``, each in its folder."""
 
-    def __init__(self, *folders: Path, options: Sequence[str] = (), backend: str = "--pt") -> None:
+    def __init__(
+        self,
+        *folders: Path,
+        options: Sequence[str] = (),
+        backend: str = "--pt",
+        names: tuple[str, str] = ("WORLD_SIZE", "RANK"),
+    ) -> None:
         size = len(folders)
         port, root = free_port(), str(Path(__file__).parents[2])
         command = [sys.executable, "-m", "deepmd", backend, "train", "input.json", *options]
@@ -42,7 +49,7 @@ class Ranks:
             subprocess.Popen(
                 command,
                 cwd=folders[rank],
-                env=variables(rank, size, port) | {"PYTHONPATH": root},
+                env=variables(rank, size, port, names) | {"PYTHONPATH": root},
                 stderr=subprocess.PIPE,
                 text=True,
             )

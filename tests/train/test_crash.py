@@ -127,7 +127,7 @@ def kill_at_random(crashing, kills, seed, wait):
 def test_kills_at_random_moments(work, elsewhere):
     if elsewhere:
         return
-    kill_at_random(Crashing(work), 30, seed=1, wait=0.5)
+    kill_at_random(Crashing(work), 12, seed=1, wait=0.5)
 
 
 @pytest.mark.slow

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Processes that train together do what one does with a larger batch, and end together."""
 
+import os
 import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from train.helpers import write_system
-from train.ranks import Ranks
+from train.ranks import Ranks, free_port
 
 from deepmd.backend.backend import Backend
 from deepmd.dpmodel.module import split
@@ -227,6 +231,38 @@ def test_the_others_end_when_the_first_is_killed(work, config, pytorch, run):
 def test_killed_at_many_moments(work, config, pytorch, run, moment):
     config["model"]["descriptor"]["seed"] = 1
     kill_one(work, config, pytorch, run, moment % 2, 3 * random.Random(moment).random())
+
+
+@pytest.mark.slow  # two processes
+def test_srun_trains_like_torchrun(work, config, pytorch):
+    """The variables of srun, with two processes of this computer in place of its tasks."""
+    config["training"] |= {"numb_steps": 2, "save_freq": 2}
+    work.write(config)
+    names = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+    status, written = Ranks(work.path, work.path, names=names).wait()
+    assert status == [0, 0], written
+    assert "2 processes train together (srun)" in written[0]
+    assert pytorch.read_checkpoint("model.ckpt-2.pt").trainer["ranks"] == 2
+
+
+@pytest.mark.slow  # two processes
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun")
+def test_mpirun_trains(work, config, pytorch):
+    config["training"] |= {"numb_steps": 2, "save_freq": 2}
+    work.write(config)
+    command = ["mpirun", "-n", "2", sys.executable, "-m", "deepmd", "--pt", "train", "input.json"]
+    where = {"PYTHONPATH": str(Path(__file__).parents[2]), "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        command,
+        env={**os.environ, **where, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"},
+        cwd=work.path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 processes train together (mpirun)" in done.stderr
+    assert pytorch.read_checkpoint("model.ckpt-2.pt").trainer["ranks"] == 2
 
 
 @pytest.mark.parametrize("backend", ["--tf", "--dp"])

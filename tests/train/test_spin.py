@@ -7,11 +7,13 @@ from train.helpers import TYPES, same_checkpoints, write_system
 
 from deepmd.backend.backend import Backend
 from deepmd.base.errors import DataError
-from deepmd.data.statistics import StatFile
 from deepmd.dpmodel.model import SpinModel
 from deepmd.dpmodel.module import split
+from deepmd.schema import normalize
+from deepmd.train.build import make_tasks, set_all_statistics
 from deepmd.train.nan_guard import Taken, batch_arrays
-from deepmd.train.statistics import Sample, set_statistics, table_widths
+from deepmd.train.plan import make_plan
+from deepmd.train.statistics import Sample, table_widths
 
 BACKENDS = {
     "dpmodel": ["autograd"],
@@ -103,19 +105,18 @@ def test_statistics_are_those_of_atoms_and_partners(magnetic):
     assert not bias[2:].any()
 
 
-def test_the_cache_of_statistics_is_used(magnetic, tmp_path):
-    trainer = magnetic.prepare(spin_config(magnetic, numb_steps=0))
-    task = trainer.tasks["Default"]
-    cache = StatFile(str(tmp_path / "stat"), task.model.get_type_map(), "update")
-    set_statistics(task.model, task.data, stat_file=cache)
-    again = SpinModel.deserialize(task.model.serialize())
-    again.atomic_model.descriptor.davg[:] = 7.0
-    read = StatFile(str(tmp_path / "stat"), task.model.get_type_map(), "read")
-    task.data.load = None  # nothing is to be read again
-    set_statistics(again, task.data, stat_file=read)
-    assert np.array_equal(
-        again.atomic_model.descriptor.davg, task.model.atomic_model.descriptor.davg
-    )
+def test_the_cache_of_statistics_is_used(magnetic):
+    found = []
+    for mode in ("update", "read"):
+        config = spin_config(magnetic, stat_file="stat", stat_file_mode=mode)
+        plan = make_plan(normalize(config))
+        tasks = make_tasks(plan)
+        if mode == "read":
+            tasks["Default"].data.load = None  # nothing is to be read again
+        set_all_statistics(plan, tasks)
+        found.append(tasks["Default"].model.atomic_model.descriptor)
+    assert np.array_equal(found[0].davg, found[1].davg)
+    assert np.array_equal(found[0].dstd, found[1].dstd)
 
 
 def test_widths_hold_the_partners(magnetic):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepmd.base.errors import DataError, InputError
-from deepmd.data.statistics import StatFile, descriptor_key
+from deepmd.data.statistics import descriptor_key
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.entrypoints.change_bias import change_bias as change_bias_command
 from deepmd.io import load_model
@@ -22,7 +22,6 @@ from deepmd.train.statistics import (
     change_bias,
     given_bias,
     output_bias,
-    set_statistics,
     table_widths,
 )
 
@@ -54,24 +53,23 @@ def test_reference_statistics(case, reference, monkeypatch):
 
 
 def test_statistics_are_cached(work, caplog):
-    config = work.config(validation_data=None)
-    _, tasks = tasks_of(config)
+    plan, tasks = tasks_of(work.config(validation_data=None, stat_file="stat"))
     first = tasks["Default"]
-    stat_file = StatFile("stat", ["A", "B"])
-    set_statistics(first.model, first.data, stat_file=stat_file)
+    set_all_statistics(plan, tasks)
     key = descriptor_key(first.model.atomic_model.descriptor.statistics_key())
     group = work.path / "stat" / "A B" / key
     assert sorted(p.name for p in group.iterdir()) == ["a_0", "a_1", "r_0", "r_1"]
     assert np.load(work.path / "stat/A B/bias_atom_energy").shape == (2, 1)
 
-    _, tasks = tasks_of(work.config(validation_data=None))
+    config = work.config(validation_data=None, stat_file="stat", stat_file_mode="read")
+    plan, tasks = tasks_of(config)
     second = tasks["Default"]
 
     def never(*args):
         raise AssertionError("the data were read although the cache is complete")
 
     second.data.load = second.data.systems[0].load = never
-    set_statistics(second.model, second.data, stat_file=StatFile("stat", ["A", "B"], "read"))
+    set_all_statistics(plan, tasks)
     for name in ("out_bias", "out_std"):
         a, b = getattr(first.model.atomic_model, name), getattr(second.model.atomic_model, name)
         assert np.array_equal(a, b)
@@ -149,10 +147,10 @@ def given_config(work, preset, atom_ener, **training):
 @pytest.mark.parametrize("moved", [0.0, 3.0])
 @pytest.mark.parametrize(("preset", "atom_ener", "fixed"), GIVEN)
 def test_given_biases_stay_when_the_bias_is_changed(work, preset, atom_ener, fixed, moved):
-    _, tasks = tasks_of(given_config(work, preset, atom_ener))
+    plan, tasks = tasks_of(given_config(work, preset, atom_ener))
     task = tasks["Default"]
     batches = list(Sample(task.data, 10).batches())
-    set_statistics(task.model, task.data)
+    set_all_statistics(plan, tasks)
     task.model.atomic_model.out_bias += moved
     for b in batches:
         b.labels["energy"] = b.labels["energy"] + 8.0
@@ -175,14 +173,13 @@ def test_given_biases_stay_after_training(work, run, preset, atom_ener, fixed):
 
 
 def test_given_biases_are_not_taken_from_the_cache(work):
-    _, tasks = tasks_of(work.config())
-    set_statistics(
-        tasks["Default"].model, tasks["Default"].data, stat_file=StatFile("stat", ["A", "B"])
+    set_all_statistics(*tasks_of(work.config(stat_file="stat")))
+    config = given_config(
+        work, {"energy": [None, 0.25]}, [], stat_file="stat", stat_file_mode="read"
     )
-    _, tasks = tasks_of(given_config(work, {"energy": [None, 0.25]}, []))
-    task = tasks["Default"]
-    set_statistics(task.model, task.data, stat_file=StatFile("stat", ["A", "B"], "read"))
-    assert task.model.atomic_model.out_bias[0, 1, 0] == 0.25
+    plan, tasks = tasks_of(config)
+    set_all_statistics(plan, tasks)
+    assert tasks["Default"].model.atomic_model.out_bias[0, 1, 0] == 0.25
 
 
 @pytest.mark.parametrize("source", ["init_model", "init_frz_model"])
@@ -215,13 +212,13 @@ def test_one_bias_for_all_types(work, given):
     }  # fmt: skip
     config["model"]["preset_out_bias"] = {"gap": given}
     config["loss"] = {"type": "property"}
-    _, tasks = tasks_of(config)
+    plan, tasks = tasks_of(config)
     task = tasks["Default"]
     if len(set(given)) > 1:
         with pytest.raises(InputError, match="one bias serves for all types"):
-            set_statistics(task.model, task.data)
+            set_all_statistics(plan, tasks)
         return
-    set_statistics(task.model, task.data)
+    set_all_statistics(plan, tasks)
     assert task.model.atomic_model.out_bias[0, :, 0].tolist() == given
     change_bias(task.model, Sample(task.data, 10).batches())
     assert task.model.atomic_model.out_bias[0, :, 0].tolist() == given
@@ -240,10 +237,10 @@ def test_no_energy_label_leaves_the_bias_at_zero(work, run, caplog):
 
 
 def test_change_bias_fits_the_rest(work):
-    _, tasks = tasks_of(work.config())
+    plan, tasks = tasks_of(work.config())
     task = tasks["Default"]
     batches = list(Sample(task.data, 10).batches())
-    set_statistics(task.model, task.data)
+    set_all_statistics(plan, tasks)
     for b in batches:
         b.labels["energy"] = b.labels["energy"] + 8.0
 

@@ -27,6 +27,7 @@ deepmd.utils.argcheck.model_args
 deepmd.utils.argcheck.learning_rate_args
 deepmd.utils.argcheck.list_to_doc
 deepmd.utils.argcheck.descrpt_se_a_args
+deepmd.utils.argcheck.type_embedding_args
 deepmd.common.select_idx_map
 deepmd.common.make_default_mesh
 deepmd.common.get_np_precision
@@ -36,6 +37,7 @@ deepmd.utils.econf_embd
 deepmd.utils.spin
 deepmd.utils.out_stat
 deepmd.utils.weight_avg
+deepmd.utils.finetune
 deepmd.utils.pair_tab
 deepmd.utils.random
 deepmd.utils.neighbor_stat
@@ -46,10 +48,14 @@ deepmd.utils.data_system.process_systems
 deepmd.utils.data_system.prob_sys_size_ext
 deepmd.utils.path.DPOSPath
 deepmd.infer.model_devi.make_model_devi
+deepmd.infer.deep_population
 deepmd.lmp.get_env
 deepmd.pt.entrypoints.main
 deepmd.pt.loss
 deepmd.pt.utils.serialization
+deepmd.pt.utils.multi_task
+deepmd.pt.utils.stat
+deepmd.pt.infer.inference
 deepmd.dpmodel.model.model.get_model
 deepmd.dpmodel.model.base_model
 deepmd.dpmodel.utils.serialization.load_dp_model

@@ -7,6 +7,7 @@ from deepmd.dpmodel.fitting.dos import DOSFitting
 from deepmd.dpmodel.fitting.ener import EnergyFitting
 from deepmd.dpmodel.fitting.invar import InvarFitting
 from deepmd.dpmodel.fitting.polar import PolarFitting
+from deepmd.dpmodel.fitting.population import PopulationFitting
 from deepmd.dpmodel.fitting.property import PropertyFitting
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Fitting",
     "InvarFitting",
     "PolarFitting",
+    "PopulationFitting",
     "PropertyFitting",
 ]

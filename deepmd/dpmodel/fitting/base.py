@@ -119,9 +119,9 @@ class Fitting(Registered):
         )
         self.bias_atom_e = np.zeros((self.ntypes, self.net_out))
         self.case_embd = np.zeros(self.dim_case_embd) if self.dim_case_embd else None
-        for kind, n in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
-            setattr(self, f"{kind}_avg", np.zeros(n) if n else None)
-            setattr(self, f"{kind}_inv_std", np.ones(n) if n else None)
+        for name, n in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
+            setattr(self, f"{name}_avg", np.zeros(n) if n else None)
+            setattr(self, f"{name}_inv_std", np.ones(n) if n else None)
 
     @property
     def net_out(self) -> int:
@@ -332,30 +332,30 @@ class Fitting(Registered):
 
     def compute_statistics(self, sample: Sample) -> None:
         """Set means and deviations of the parameters from the sampled frames, or their cache."""
-        for kind, size in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
+        for name, size in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
             if size:
-                sums = functools.partial(parameter_sums, sample, kind)
-                found = sample.fetch({kind: (size, 3)}, sums)[kind]
-                self.set_parameter_statistics(kind, found, sample.protect)
+                sums = functools.partial(parameter_sums, sample, name)
+                found = sample.fetch({name: (size, 3)}, sums)[name]
+                self.set_parameter_statistics(name, found, sample.protect)
 
     def set_parameter_statistics(
-        self, kind: str, sums: np.ndarray, smallest: float = PARAM_STD_FLOOR
+        self, name: str, sums: np.ndarray, smallest: float = PARAM_STD_FLOOR
     ) -> None:
         """Set mean and deviation of ``fparam`` or ``aparam`` from (dim, 3) sums over samples."""
         mean = sums[:, 1] / sums[:, 0]
         std = np.sqrt(np.maximum(sums[:, 2] / sums[:, 0] - mean**2, 0.0))
-        setattr(self, f"{kind}_avg", mean)
-        setattr(self, f"{kind}_inv_std", 1.0 / np.maximum(std, smallest))
+        setattr(self, f"{name}_avg", mean)
+        setattr(self, f"{name}_inv_std", 1.0 / np.maximum(std, smallest))
 
 
 Module._classes["Fitting"] = Fitting
 
 
-def parameter_sums(sample: Sample, kind: str) -> dict[str, np.ndarray]:
+def parameter_sums(sample: Sample, name: str) -> dict[str, np.ndarray]:
     """Return number, sum and sum of squares of ``fparam`` or ``aparam``, (dim, 3), by its name."""
-    values = np.concatenate([getattr(batch, kind) for batch in sample.without_edges()])
+    values = np.concatenate([getattr(batch, name) for batch in sample.without_edges()])
     parts = np.ones_like(values), values, values**2
-    return {kind: np.stack([part.sum(axis=0) for part in parts], axis=1)}
+    return {name: np.stack([part.sum(axis=0) for part in parts], axis=1)}
 
 
 def kept_atoms(excluded: Sequence[int], ntypes: int, atype: Any, like: Any) -> Any:

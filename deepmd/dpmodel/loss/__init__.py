@@ -8,6 +8,7 @@ from deepmd.dpmodel.loss.base import Labels, Loss, labels_of
 from deepmd.dpmodel.loss.dos import DOSLoss
 from deepmd.dpmodel.loss.ener import EnergyLoss
 from deepmd.dpmodel.loss.ener_spin import EnergySpinLoss
+from deepmd.dpmodel.loss.population import PopulationLoss
 from deepmd.dpmodel.loss.property import PropertyLoss
 from deepmd.dpmodel.loss.tensor import TensorLoss
 
@@ -17,6 +18,7 @@ __all__ = [
     "EnergySpinLoss",
     "Labels",
     "Loss",
+    "PopulationLoss",
     "PropertyLoss",
     "TensorLoss",
     "build_loss",

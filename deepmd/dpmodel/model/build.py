@@ -42,6 +42,9 @@ def build_model(section: dict[str, Any]) -> Model:
         If parts do not fit each other.
     """
     section = copy.deepcopy(section)
+    around = Model.registry
+    if section.get("type") in around and hasattr(around.get(section["type"]), "from_section"):
+        return around.get(section["type"]).from_section(section)
     spin, modifier = section.pop("spin", None), section.pop("modifier", None)
     if modifier is not None:
         return _modified(section, modifier, with_spin=spin is not None)
@@ -85,6 +88,8 @@ def build_atomic_model(section: dict[str, Any], where: str) -> AtomicModel:
         return _linear(section, where)
     if kind == "frozen":
         return _frozen(section, where)
+    if kind in AtomicModel.registry and hasattr(AtomicModel.registry.get(kind), "from_section"):
+        return AtomicModel.registry.get(kind).from_section(section)
     raise NotAvailableError(
         f'models of type "{kind}" are not built yet', where=f"{where}/type", fix='use "standard"'
     )

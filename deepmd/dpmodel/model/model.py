@@ -470,7 +470,9 @@ class Model(Module):
                 return cls.registry.get(data["type"]).deserialize(data)
             data = dict(data)
             given = data.pop("modifier", None)
-            model = cls(AtomicModel.deserialize(data))
+            atomic = AtomicModel.deserialize(data)  # which may have loaded a plugin
+            known = cls is Model and data.get("type") in cls.registry
+            model = cls.registry.get(data["type"])(atomic) if known else cls(atomic)
             if given is not None:
                 model.modifier = Modifier.deserialize(given)
                 model.modifier.adopt(model.get_type_map())

@@ -80,7 +80,7 @@ def gated_softmax(s: Any, pair: Any, gate: Any, more: Any, scale: float, *, orde
     top = ops.stop_gradient(space.maximum(ops.amax(s), 0.0 * ops.amax(s) - SHIFT))
     e = space.exp(s - top)
     total = space.sum(e, axis=-1, keepdims=True) + ops.times(space.exp(-SHIFT - top), more)
-    return e / total * gate
+    return e * (1.0 / total) * gate
 
 
 def masked_softmax(s: Any, mask: Any) -> Any:
@@ -91,7 +91,7 @@ def masked_softmax(s: Any, mask: Any) -> Any:
     top = ops.stop_gradient(ops.amax(low))
     e = space.exp((s - top) * columns) * columns
     total = space.sum(e, axis=-1, keepdims=True)
-    return e / (total + (1.0 - space.sign(total))) * rows
+    return e * (1.0 / (total + (1.0 - space.sign(total)))) * rows
 
 
 class AttentionSettings(Settings):
@@ -141,7 +141,7 @@ def unit(x: Any) -> Any:
     """Divide vectors (..., h) by their lengths."""
     space = ops.xp(x)
     squares = space.sum(x * x, axis=-1, keepdims=True)
-    return x / space.sqrt(space.maximum(squares, 0.0 * squares + 1e-24))
+    return x * (1.0 / space.sqrt(space.maximum(squares, 0.0 * squares + 1e-24)))
 
 
 class AttentionArrays(NamedTuple):
@@ -200,8 +200,7 @@ def attention_layer(
     (n, K, e)
     """
     space, x = ops.xp(g), ops.linear(g, arrays.w_in, arrays.b_in)
-    h = arrays.w_out.shape[0]
-    q, k, v = (x[..., part * h : (part + 1) * h] for part in range(3))
+    q, k, v = ops.split(x, 3)
     if options.normalize:
         q, k, v = (unit(x) for x in (q, k, v))
     s = space.matmul(q, ops.matrix_transpose(k))
@@ -213,7 +212,13 @@ def attention_layer(
         p = masked_softmax(s * options.scale, slots.mask)
         if options.dotr:
             p = p * slots.cosine
-    attended = ops.linear(space.matmul(p, v), arrays.w_out, arrays.b_out)
+    # The projection on v first, where it makes v narrower: products over neighbors cost the most.
+    h, e = arrays.w_out.shape
+    if e < h:
+        attended = space.matmul(p, ops.linear(v, arrays.w_out))
+        attended = attended if arrays.b_out is None else attended + arrays.b_out
+    else:
+        attended = ops.linear(space.matmul(p, v), arrays.w_out, arrays.b_out)
     return ops.layer_norm(g + attended, arrays.gamma, arrays.beta, options.eps)
 
 

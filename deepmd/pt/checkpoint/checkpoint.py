@@ -22,6 +22,7 @@ from deepmd.base.files import replacing
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import constructing
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.io.archive import packed, read_archive
 from deepmd.io.digest import content_key
@@ -194,7 +195,9 @@ def _group(text: str | None, lr: float) -> dict[str, Any]:
         Learning rate of the step that follows.
     """
     given = {} if text is None else json.loads(text)
-    settings = adam_settings(given.get("optimizer") or {})
+    section = given.get("optimizer") or {}
+    muon = muon_of(section)
+    settings = adam_settings(section) if muon is None else {**vars(muon), "decoupled": True}
     one = torch.optim.Adam([torch.zeros(1)]).state_dict()["param_groups"][0]
     return one | {
         "lr": lr,
@@ -230,6 +233,7 @@ def _to_frame(
     for name in every:
         task, _, path = name.partition("/")
         moments = {key: f"{task}/{kind}.{path}" for kind, key in _MOMENTS.items()}
+        moments = {key: k for key, k in moments.items() if k in flat}
         count = flat.get(f"{task}/count.{path}", flat.get(f"{task}/count", 0))
         # One that tasks share has the same moments, and as many steps, in all of them.
         content = (str(count), *(content_key(flat[k]) for k in moments.values()))
@@ -252,7 +256,8 @@ def _from_frame(
     for name, number in numbers.items():
         task, _, path = name.partition("/")
         for kind, key in _MOMENTS.items():
-            flat[f"{task}/{kind}.{path}"] = _restored(optimizer["state"][number][key])
+            if key in optimizer["state"][number]:
+                flat[f"{task}/{kind}.{path}"] = _restored(optimizer["state"][number][key])
     return flat
 
 

@@ -65,12 +65,12 @@ def min_nbor_dist_name(model: Mapping[str, Any]) -> str:
 
 
 def _walk(
-    node: Any, place: Path, prefix: str, kind: type[Module] = Module
+    node: Any, place: Path, prefix: str, component: type[Module] = Module
 ) -> Iterator[tuple[Path, str]]:
     """Iterate over places and names; a dictionary without a class is part of that around it."""
     if isinstance(node, (list, tuple)):
         for k, item in enumerate(node):
-            yield from _walk(item, (*place, k), f"{prefix}{k}.", kind)
+            yield from _walk(item, (*place, k), f"{prefix}{k}.", component)
     elif "@variables" in place and node is not None:
         yield place, prefix[:-1]
     if not isinstance(node, Mapping):
@@ -78,28 +78,28 @@ def _walk(
     inner = prefix
     if "@class" in node:
         base = Module._classes.get(node["@class"], Module)
-        kind = base.kind_of(node) or base
-        inner += kind.torch_prefix if issubclass(kind, Descriptor) else ""
-    names = _names(kind)
+        component = base.kind_of(node) or base
+        inner += component.torch_prefix if issubclass(component, Descriptor) else ""
+    names = _names(component)
     for key, value in node.items():
         here = prefix if key == "type_embedding" else inner
         if key == "@variables":
             for name in (n for n in value if n not in NOT_STORED):
                 called = f"{here}{names.get(name, name)}."
                 yield from _walk(value[name], (*place, key, name), called)
-        elif kind is NetworkCollection and key == "networks":
+        elif component is NetworkCollection and key == "networks":
             for name in _NETWORKS:
-                yield from _walk(value, (*place, key), f"{here}{name}.", kind)
+                yield from _walk(value, (*place, key), f"{here}{name}.", component)
         else:
             part = names.get(key, key)
-            yield from _walk(value, (*place, key), f"{here}{part}." if part else here, kind)
+            yield from _walk(value, (*place, key), f"{here}{part}." if part else here, component)
 
 
-def _names(kind: type[Module]) -> dict[str, str]:
+def _names(component: type[Module]) -> dict[str, str]:
     """Names that a class and its bases declare."""
     return {
         key: name
-        for base in reversed(kind.__mro__)
+        for base in reversed(component.__mro__)
         for key, name in vars(base).get("torch_names", {}).items()
     }
 

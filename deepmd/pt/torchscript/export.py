@@ -201,7 +201,12 @@ def build_program(
     min_nbor_dist: float | None = None,
     probes: Mapping[str, Any] | None = None,
 ) -> torch.jit.ScriptModule:
-    """Return a model as a TorchScript module."""
+    """Return a model as a TorchScript module.
+
+    The core of whole models of plugins is their own code, compiled; of all others it is traced.
+    """
+    whole: Any = model
+    compiled = whole.scripted_core() if hasattr(model, "scripted_core") else None
     with warnings.catch_warnings(), named_anew():
         # TorchScript is announced to end; this format needs it.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -209,7 +214,8 @@ def build_program(
         frames = probe_arrays(model, probes or {})
         tensors = [{k: torch.from_numpy(v) for k, v in frame.items()} for frame in frames]
         settings = settings_of(info, script, min_nbor_dist, tensors)
-        program = torch.jit.script(Program(trace_core(model), settings))
+        core = trace_core(model) if compiled is None else compiled
+        program = torch.jit.script(Program(core, settings))
         program.define(source_of(info, script, min_nbor_dist))
         return program
 

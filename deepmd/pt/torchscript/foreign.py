@@ -23,6 +23,7 @@ from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.base.reading import MAX_DEPTH
 from deepmd.dpmodel.construction import constructing
 from deepmd.io.guard import AGAIN, ENTRIES, Allowance
+from deepmd.io.pickled import check_pickle
 from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 
 #: Types of storages.
@@ -115,6 +116,7 @@ def read_foreign(records: Mapping[str, bytes]) -> dict[str, Any]:
         raise ModelFileError("is no TorchScript archive: it has no attributes")
     if records.get("extra/data_modifier.pth"):
         raise NotAvailableError("its model has a modifier, which is not read from .pth files")
+    check_pickle(records["data.pkl"], "data.pkl")
     root = _Reader(records).load()
     if not isinstance(root, Node):
         raise ModelFileError("is no TorchScript archive: it holds no module")

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import packed
+from deepmd.io.pickled import check_pickle
 
 #: Classes of PyTorch's libraries, which restore themselves by code of their own.
 _FOREIGN_CLASS = re.compile(rb"torch\W+classes\b")
@@ -64,6 +65,8 @@ def check_records(records: Mapping[str, bytes]) -> None:
             continue
         if b"__setstate__" in data or _FOREIGN_CLASS.search(data):
             raise _refused(f"{name} restores objects by code of its own")
+        if name.endswith(".pkl"):
+            check_pickle(data, name)
         if code and name.endswith(".py") and brackets(data) > _MAX_BRACKETS:
             raise _refused(f"{name} nests its expressions too deeply")
 

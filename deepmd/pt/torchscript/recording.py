@@ -141,14 +141,14 @@ def _storage(x: Tensor) -> int:
     return x.untyped_storage()._cdata
 
 
-def _mapped(tree: Any, kind: Any, function: Callable[[Any], Any]) -> Any:
-    """Return a tree of lists, tuples and dictionaries with its leaves of a kind exchanged."""
-    if isinstance(tree, kind):
+def _mapped(tree: Any, leaf_type: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a tree of lists, tuples and dictionaries with its leaves of a type exchanged."""
+    if isinstance(tree, leaf_type):
         return function(tree)
     if isinstance(tree, (list, tuple)):
-        return type(tree)([_mapped(x, kind, function) for x in tree])
+        return type(tree)([_mapped(x, leaf_type, function) for x in tree])
     if isinstance(tree, dict):
-        return {k: _mapped(v, kind, function) for k, v in tree.items()}
+        return {k: _mapped(v, leaf_type, function) for k, v in tree.items()}
     return tree
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Evaluation by the functions of a SavedModel, ours or DeePMD-kit's, without the model's arrays."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from deepmd.base.errors import NotAvailableError
+from deepmd.base.errors import ModelFileError, NotAvailableError
+from deepmd.base.reading import shown
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.runtime.evaluator import Evaluator
@@ -105,13 +108,21 @@ class FunctionEvaluator(Evaluator):
     model : Model
         Description of the model; its arrays are not used.
     functions : Functions
+    path : path, optional
+        Of the folder, for messages.
     **about
         See :class:`Evaluator`.
     """
 
-    def __init__(self, model: Model, functions: Functions, **about: Any) -> None:
+    def __init__(
+        self,
+        model: Model,
+        functions: Functions,
+        path: str | os.PathLike[str] | None = None,
+        **about: Any,
+    ) -> None:
         super().__init__(model, **about)
-        self.functions = functions
+        self.functions, self.path = functions, path
         self._made: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -128,12 +139,30 @@ class FunctionEvaluator(Evaluator):
         """Evaluate a batch with edges, frame by frame; see :class:`Evaluator`.
 
         The program says everything: its model has no modifier.
+
+        Raises
+        ------
+        ModelFileError
+            If the program fails; nothing but its operators was looked at when it was opened.
         """
         if extra:
             raise NotAvailableError(f"the program does not give {', '.join(extra)}", fix=_ASK)
         name = ENTRIES["call_lower_atomic_virial" if "atom_virial" in derivatives else "call_lower"]
-        parts = [self._frame(name, batch, f, one) for f, one in enumerate(extended(batch))]
-        return self._results(batch, parts, derivatives)
+        frames = extended(batch)
+        try:
+            parts = [self._frame(name, batch, f, one) for f, one in enumerate(frames)]
+            return self._results(batch, parts, derivatives)
+        except ModelFileError as error:
+            raise ModelFileError(error.what, where=self.path, fix=error.fix) from error
+        except tf.errors.ResourceExhaustedError:  # the memory of the machine
+            raise
+        except (tf.errors.OpError, ValueError, TypeError, LookupError, AttributeError) as error:
+            lines = str(error).strip().splitlines() or [""]
+            raise ModelFileError(
+                f"its program cannot be evaluated ({shown(lines[0], 200)})",
+                where=self.path,
+                fix="copy or freeze it again",
+            ) from error
 
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives, which programs do not have."""

@@ -103,7 +103,7 @@ def open_foreign(path: str | os.PathLike[str]) -> FunctionEvaluator:
         model = DescribedModel(_facts(functions, shapes, script))
         distance = functions.answer("get_min_nbor_dist")
     known = None if distance is None or not distance > 0 else float(distance)
-    return FunctionEvaluator(model, functions, model_def_script=script, min_nbor_dist=known)
+    return FunctionEvaluator(model, functions, path, model_def_script=script, min_nbor_dist=known)
 
 
 def _facts(
@@ -140,8 +140,8 @@ def _inputs(functions: Functions) -> list[InputDef]:
         size = int(functions.answer(dim) or 0)
         if size:
             value = None if default is None else functions.answer(default)
-            usual = None if value is None or len(value) != size else tuple(map(float, value))
-            found.append(InputDef(name, level, size, usual))
+            filled = None if value is None or len(value) != size else tuple(map(float, value))
+            found.append(InputDef(name, level, size, filled))
     return found
 
 

@@ -45,7 +45,7 @@ _OTHERS = {
 def saved_module(
     model: Model, core: Core, script: Mapping[str, Any], min_nbor_dist: float | None
 ) -> tf.Module:
-    """Module of all functions, traced, for ``tf.saved_model.save``.
+    """Module of all functions for ``tf.saved_model.save``, which traces them.
 
     Parameters
     ----------
@@ -63,23 +63,22 @@ def saved_module(
     if not model.has_spin():  # for which these functions have no argument
         functions |= {name: _entry(program, name) for name in ENTRIES}
     for name, value in answers(model, script, min_nbor_dist).items():
-        functions[name] = _traced(name, functools.partial(tf.constant, value), [])
+        functions[name] = _function(name, functools.partial(tf.constant, value), [])
     for name, function in functions.items():
         setattr(module, name, function)
     module.do_message_passing = module.has_message_passing
     return module
 
 
-def _traced(name: str, body: Callable[..., Any], signature: Sequence[tf.TensorSpec]) -> Any:
+def _function(name: str, body: Callable[..., Any], signature: Sequence[tf.TensorSpec]) -> Any:
     """Function of TensorFlow, called ``name`` in the graph."""
 
     def named(*tensors: Tensor) -> Any:
         return body(*tensors)
 
     named.__name__ = name
-    function = tf.function(named, input_signature=list(signature), autograph=False)
-    function.get_concrete_function()
-    return function
+    # Not traced before it is saved: saving would trace it again, for other options.
+    return tf.function(named, input_signature=list(signature), autograph=False)
 
 
 def _entry(program: Program, name: str) -> Any:
@@ -102,7 +101,7 @@ def _entry(program: Program, name: str) -> Any:
         return {k: v for k, v in out.items() if lower or atomic or not k.endswith("_derv_c")}
 
     specs = [tf.TensorSpec(shape, dtype, name=n) for n, dtype, shape in arguments]
-    return _traced(ENTRIES[name], body, specs)
+    return _function(ENTRIES[name], body, specs)
 
 
 def edge_arguments(model: Model) -> list[tuple[str, Any, Sequence[int | None]]]:
@@ -133,7 +132,7 @@ def _edges_entry(model: Model, core: Core) -> Any:
         return {k: v[: n_edges if k in of_edges else n_atoms] for k, v in raw.items()}
 
     specs = [tf.TensorSpec(shape, dtype, name=name) for name, dtype, shape in arguments]
-    return _traced(EDGES, body, specs)
+    return _function(EDGES, body, specs)
 
 
 def answers(model: Model, script: Mapping[str, Any], min_nbor_dist: float | None) -> dict[str, Any]:

@@ -87,8 +87,9 @@ DeepTensor::DeepTensor(const std::string& model, const int& gpu_rank, const std:
   init(model, gpu_rank, name_scope, engine);
 }
 
-void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&) {
-  init(model, gpu_rank, "", "auto");
+void DeepTensor::init(const std::string& model, const int& gpu_rank,
+                      const std::string& name_scope) {
+  init(model, gpu_rank, name_scope, "auto");
 }
 
 void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "converted.h"
 
@@ -46,36 +47,26 @@ Hybrid<T>::Hybrid(const Node& node, Packings& packings) : reach_(reach_of(node["
   const Node members = node["list"];
   const View view{reach_.rcut, total(reach_.sel)};
   for (size_t k = 0; k < members.size(); ++k) {
-    members_.push_back(descriptor_as<T>(members[k], packings, view));
+    auto one = descriptor_as<T>(members[k], packings, view);
+    const int64_t width = one->width(), rotation = one->rotation_width() * 3;
+    members_.push_back({std::move(one), width_, rotation, rotation_});
+    width_ += width;
+    rotation_ += rotation;
   }
   if (members_.empty()) node.fail("has no members");
 }
 
 template <class T>
-int64_t Hybrid<T>::width() const {
-  int64_t n = 0;
-  for (const auto& m : members_) n += m->width();
-  return n;
-}
-
-template <class T>
-int64_t Hybrid<T>::rotation_width() const {
-  int64_t n = 0;
-  for (const auto& m : members_) n += m->rotation_width();
-  return n;
-}
-
-template <class T>
 int64_t Hybrid<T>::block() const {
-  int64_t n = members_[0]->block();
-  for (const auto& m : members_) n = std::min(n, m->block());
+  int64_t n = members_[0].descriptor->block();
+  for (const auto& m : members_) n = std::min(n, m.descriptor->block());
   return n;
 }
 
 template <class T>
 std::unique_ptr<DescriptorState> Hybrid<T>::state() const {
   auto state = std::make_unique<HybridState<T>>();
-  for (const auto& m : members_) state->members.push_back(m->state());
+  for (const auto& m : members_) state->members.push_back(m.descriptor->state());
   return state;
 }
 
@@ -83,18 +74,14 @@ template <class T>
 void Hybrid<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
                         DescriptorState& state) const {
   auto& s = static_cast<HybridState<T>&>(state);
-  const int64_t all = rotation_width() * 3;
-  int64_t row = 0;
   for (size_t k = 0; k < members_.size(); ++k) {
-    const Descriptor<T>& m = *members_[k];
-    const int64_t mine = m.rotation_width() * 3;
-    T* turned = rotation && mine > 0 ? sized(s.rotation, block.n * mine) : nullptr;
-    m.forward(block, d, ldd, turned, *s.members[k]);
+    const Member& m = members_[k];
+    const int64_t n = rotation ? m.rotation_width : 0;
+    T* turned = n > 0 ? sized(s.rotation, block.n * n) : nullptr;
+    m.descriptor->forward(block, d + m.column, ldd, turned, *s.members[k]);
     for (int64_t c = 0; turned && c < block.n; ++c) {
-      std::copy_n(turned + c * mine, mine, rotation + c * all + row);
+      std::copy_n(turned + c * n, n, rotation + c * rotation_ + m.rotation_column);
     }
-    d += m.width();
-    row += mine;
   }
 }
 
@@ -102,18 +89,14 @@ template <class T>
 void Hybrid<T>::backward(const Block& block, const T* d_bar, int64_t ldd, const T* rotation_bar,
                          double* gradient, int64_t stride, DescriptorState& state) const {
   auto& s = static_cast<HybridState<T>&>(state);
-  const int64_t all = rotation_width() * 3;
-  int64_t row = 0;
   for (size_t k = 0; k < members_.size(); ++k) {
-    const Descriptor<T>& m = *members_[k];
-    const int64_t mine = m.rotation_width() * 3;
-    T* turned = rotation_bar && mine > 0 ? sized(s.rotation, block.n * mine) : nullptr;
+    const Member& m = members_[k];
+    const int64_t n = rotation_bar ? m.rotation_width : 0;
+    T* turned = n > 0 ? sized(s.rotation, block.n * n) : nullptr;
     for (int64_t c = 0; turned && c < block.n; ++c) {
-      std::copy_n(rotation_bar + c * all + row, mine, turned + c * mine);
+      std::copy_n(rotation_bar + c * rotation_ + m.rotation_column, n, turned + c * n);
     }
-    m.backward(block, d_bar, ldd, turned, gradient, stride, *s.members[k]);
-    d_bar += m.width();
-    row += mine;
+    m.descriptor->backward(block, d_bar + m.column, ldd, turned, gradient, stride, *s.members[k]);
   }
 }
 

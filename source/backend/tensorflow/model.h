@@ -35,7 +35,7 @@ class Program {
 std::shared_ptr<Program> open_program(const deepmd_source& source);
 
 /** The evaluation entry by edges of a frozen graph, of its content. */
-std::shared_ptr<Program> open_frozen(const std::string& content);
+std::shared_ptr<Program> open_frozen(std::string content);
 
 /** The functions of a SavedModel of DeePMD-kit, of the content of its saved_model.pb. */
 std::shared_ptr<Program> open_saved(const std::string& content);

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <unordered_set>
+#include <utility>
 
 #include "../protobuf.h"
 #include "model.h"
@@ -113,7 +114,7 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
          "give it its own suffix");
   }
   try {
-    return saved ? saved_program(path, content) : open_frozen(content);
+    return saved ? saved_program(path, content) : open_frozen(std::move(content));
   } catch (const Failure& failure) {
     throw Failure(path + ": " + failure.what());
   } catch (const std::bad_alloc&) {

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "model.h"
+#include "pickle.h"
 
 namespace deepmd::torch_backend {
 
@@ -55,7 +56,8 @@ void check_text(const std::string& name, std::string text) {
       throw Damage("runs a program of its own when it is read (__setstate__)");
     }
   }
-  if (ends_with(name, ".pkl")) {
+  if (ends_with(name, "pkl")) {  // ".debug_pkl", too, which is read when a program fails
+    if (const char* fault = pickle_fault(text)) throw Damage(std::string("has a pickle ") + fault);
     std::replace(text.begin(), text.end(), '\n', '.');  // between a module's name and a class's
     if (text.find("torch.classes") != std::string::npos) {
       throw Damage("holds objects of native classes (torch.classes)");
@@ -71,7 +73,7 @@ std::vector<Record> read_records(std::istream& stream, const std::string& path, 
     backend::ZipSource source(stream);
     records = backend::zip_contents(source);
     for (const Record& r : records) {
-      const bool text = ends_with(r.name, ".py") || ends_with(r.name, ".pkl");
+      const bool text = ends_with(r.name, ".py") || ends_with(r.name, "pkl");
       std::string content;
       if (text || r.compressed) {
         // Names begin with the folder that an archive has everything in.

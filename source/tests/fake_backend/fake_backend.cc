@@ -70,7 +70,7 @@ Model::Model(const std::string& text) {
   describe();
   info.struct_size = sizeof(info);
   info.description = description.c_str();
-  info.entries = is("spin") ? DEEPMD_EXTENDED : static_cast<uint32_t>(get("entries", 1));
+  info.entries = static_cast<uint32_t>(is("spin") ? DEEPMD_EXTENDED : get("entries", 1));
   if (is("edges_only")) info.entries = DEEPMD_EDGES;
   info.framework = "fake 1.0";
   info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));

@@ -73,6 +73,8 @@ def test_code_that_would_run_on_opening_is_refused(tmp_path, monkeypatch):
     ):
         with pytest.raises(ModelFileError, match="by code of its own"):
             check_records({name: data})
+    with pytest.raises(ModelFileError, match="cut off"):
+        check_records({"data.pkl": b"\x80\x02X\0\0\0\x7f"})
     with pytest.raises(ModelFileError, match="too deeply"):
         check_records({"code/a.py": b"(" * 10_000})
 
