@@ -57,7 +57,8 @@ def on_path(*sites: Path) -> Iterator[None]:
         yield
         del _active[len(_active) - len(sites) :]
         for name in set(sys.modules) - before:
-            if any(str(site) in str(getattr(sys.modules[name], "__file__", "")) for site in sites):
+            file = str(getattr(sys.modules[name], "__file__", ""))
+            if name.startswith("deepmd_") and any(str(s) in file for s in (*sites, HERE)):
                 del sys.modules[name]
 
 

@@ -40,10 +40,26 @@ def _lifted(function):
 
 
 Array.__neg__ = _lifted(operator.neg)
-for _name in ("add", "sub", "mul", "truediv", "lt", "eq"):
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and_",
+    "or_",
+):
     _function = getattr(operator, _name)
-    setattr(Array, f"__{_name}__", _lifted(_function))
-    setattr(Array, f"__r{_name}__", _lifted(lambda a, b, f=_function: f(b, a)))
+    setattr(Array, f"__{_name.rstrip('_')}__", _lifted(_function))
+    setattr(Array, f"__r{_name.rstrip('_')}__", _lifted(lambda a, b, f=_function: f(b, a)))
 
 
 class _Namespace:
@@ -71,3 +87,8 @@ def _(vec, energy, *, order=1):
 
     outputs, gradients = ops.edge_gradient(vec.value, inner, order=order)
     return {k: Array(x) for k, x in outputs.items()}, [Array(g) for g in gradients]
+
+
+@ops.register("amax", "tiny", override=True)
+def _(x):
+    return Array(ops.amax(x.value))
