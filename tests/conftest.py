@@ -122,3 +122,26 @@ def evaluated_once(request: pytest.FixtureRequest) -> None:
     """Do without tracing where the ``backend`` of a test that evaluates once is TensorFlow."""
     if request.node.callspec.params["backend"] == "tensorflow":
         request.getfixturevalue("eager_functions")
+
+
+#: Folders whose tests open models as a user does: by the native engine where it knows them.
+AS_USERS = ("infer", "lammps", "ipi", "docs", "examples")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _evaluated_by_frameworks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the framework of a file evaluate it where a test asks for no engine.
+
+    The tests of frameworks and of their files would test the native engine otherwise.
+    """
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    with pytest.MonkeyPatch.context() as patch:
+        if folder not in AS_USERS:
+            from deepmd.infer import deep_eval
+
+            def chosen(path: Any, head: str | None = None, engine: str = "auto") -> Any:
+                return opened(path, head, "framework" if engine == "auto" else engine)
+
+            opened = deep_eval.open_native
+            patch.setattr(deep_eval, "open_native", chosen)
+        yield

@@ -48,20 +48,25 @@ class Handle:
     files : pathlib.Path
         One model file, or those of an ensemble.
     engine : str, optional
-        Of a single model: "auto", "native" or "framework".
+        Of a single model: "auto", "native", "framework"; None calls the constructor without one.
+        "usual" is the framework, where the kind of file has one.
     """
 
-    def __init__(self, library: Any, part: str, *files: Path, engine: str | None = None) -> None:
+    def __init__(
+        self, library: Any, part: str, *files: Path, engine: str | None = "usual"
+    ) -> None:
         self.library, self.part, self.n = library, part, len(files)
         names = [str(f).encode() for f in files]
         new = getattr(library, f"DP_New{part}")
-        if engine is not None:
+        if engine == "usual":
+            engine = None if files[0].suffix == ".dp" else "framework"
+        if part.endswith("Devi"):
+            opened = new((ct.c_char_p * len(names))(*names), len(names))
+        elif engine is not None:
             given = (None,) if part == "DeepTensor" else (None, 0)
             number = 2 if part == "DeepTensor" else 3
             new = getattr(library, f"DP_New{part}WithParam{number}")
             opened = new(names[0], 0, *given, engine.encode())
-        elif part.endswith("Devi"):
-            opened = new((ct.c_char_p * len(names))(*names), len(names))
         else:
             opened = new(names[0])
         self.handle = ct.c_void_p(opened)

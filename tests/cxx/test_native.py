@@ -145,7 +145,7 @@ def test_all_kinds_of_files(library, name, tmp_path):
     path = OURS / name
     neutral = c_api.Handle(library, "DeepPot", path.with_suffix(".dp"), engine="native")
     found = c_api.Handle(library, "DeepPot", path, engine="native")
-    first = c_api.Handle(library, "DeepPot", path)
+    first = c_api.Handle(library, "DeepPot", path, engine=None)
     given = frame(neutral)
     want = neutral.compute(**given)
     for pot in (found, first):
@@ -200,7 +200,7 @@ def test_choice_of_the_engine(library):
 def test_frameworks_take_the_rest(library):
     """Models with parts that the engine does not know, and those it is told to leave."""
     pots = [
-        c_api.Handle(library, "DeepPot", OURS / "dpa3.pth"),
+        c_api.Handle(library, "DeepPot", OURS / "dpa3.pth", engine=None),
         c_api.Handle(library, "DeepPot", OURS / "se_e2_a.pth", engine="framework"),
     ]
     for pot in pots:
