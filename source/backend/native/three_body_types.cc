@@ -74,9 +74,8 @@ void SeE3Types<T>::read_strip(const Node& node, const Rows& types) {
   for (int64_t a = 0; a < nt; ++a) {
     for (int64_t b = 0; b < nt; ++b) {
       const double* from = stored.data() + (a * kinds + b) * ng_;
-      const std::vector<double> row = stored.empty()
-                                          ? outputs(network, {both(types, a, b)}).front()
-                                          : std::vector<double>(from, from + ng_);
+      const std::vector<double> row = stored.empty() ? outputs(network, {both(types, a, b)}).front()
+                                                     : std::vector<double>(from, from + ng_);
       gates_.emplace_back(row.begin(), row.end());
       gates_.back().resize(static_cast<size_t>(ld_), T(0));
     }
