@@ -52,9 +52,7 @@ class Handle:
         "usual" is the framework, where the kind of file has one.
     """
 
-    def __init__(
-        self, library: Any, part: str, *files: Path, engine: str | None = "usual"
-    ) -> None:
+    def __init__(self, library: Any, part: str, *files: Path, engine: str | None = "usual") -> None:
         self.library, self.part, self.n = library, part, len(files)
         names = [str(f).encode() for f in files]
         new = getattr(library, f"DP_New{part}")
