@@ -208,6 +208,11 @@ def load_entry_points(group: str) -> bool:
     return bool(points)
 
 
+def plugin_packages() -> frozenset[str]:
+    """Return the names of the packages that plugins were loaded from."""
+    return frozenset(_origins)
+
+
 def load_all_plugins() -> bool:
     """Import the plugins of all frameworks that are installed.
 

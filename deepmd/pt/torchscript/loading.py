@@ -2,7 +2,8 @@
 """TorchScript programs, opened only if they compute and do nothing else.
 
 TorchScript has operators that write files (``aten::save``) or map them into memory. Programs may
-use the operators of ``allowed_operators.txt`` and no others. The only code that runs while PyTorch
+use the operators of ``allowed_operators.txt``, those in the namespace of an installed plugin's
+package, whose code runs anyway, and no others. The only code that runs while PyTorch
 opens an archive are the methods ``__setstate__`` of its classes: archives with such are refused
 unopened.
 """
@@ -20,11 +21,14 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from deepmd.base.errors import ModelFileError
+from deepmd.base.plugin import load_entry_points, plugin_packages
 from deepmd.io.archive import packed
 from deepmd.io.pickled import check_pickle
 
 #: Classes of PyTorch's libraries, which restore themselves by code of their own.
 _FOREIGN_CLASS = re.compile(rb"torch\W+classes\b")
+#: Namespace of an operator in the source of a program; those of PyTorch have none.
+_NAMESPACE = re.compile(rb"\bops\.(\w+)\.")
 #: Brackets within brackets; the parser of TorchScript calls itself for each.
 _MAX_BRACKETS = 100
 
@@ -40,6 +44,7 @@ def load_program(
         If it uses operators that are not allowed.
     """
     check_records(records)
+    _load_plugins(records)
     # Where errors were in the source; takes a third of the time to open.
     needed = {k: v for k, v in records.items() if not k.endswith(".debug_pkl")}
     # As torch.jit.load, which does not give access to the functions of a program.
@@ -55,6 +60,16 @@ def load_program(
         check_arrays(arrays)
         check_memory(arrays, map(len, needed.values()))
         return program
+
+
+def _load_plugins(records: Mapping[str, bytes]) -> None:
+    """Import the plugins of PyTorch if the program uses operators that may be theirs."""
+    code = (data for name, data in records.items() if name.startswith("code/"))
+    used = {space.decode() for data in code for space in _NAMESPACE.findall(data)}
+    exact, prefixes = allowed_operators()
+    if used - {name.partition("::")[0] for name in (*exact, *prefixes)}:
+        for group in ("deepmd", "deepmd.pt"):
+            load_entry_points(group)
 
 
 def check_records(records: Mapping[str, bytes]) -> None:
@@ -101,6 +116,7 @@ def check_operators(nodes: Iterable[Any]) -> None:
     """Raise ModelFileError if a node has an operator that is not allowed."""
     found = {node.kind() for node in nodes}
     exact, prefixes = allowed_operators()
+    prefixes += tuple(f"{name}::" for name in plugin_packages())
     wrong = sorted(k for k in found - exact if not k.startswith(prefixes))
     if wrong:
         raise _refused(f"its program uses {', '.join(wrong[:5])}")

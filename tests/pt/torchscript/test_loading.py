@@ -6,9 +6,11 @@ import io
 import pytest
 import torch
 
+from deepmd.base import plugin
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import packed, read_archive
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint
+from deepmd.pt.torchscript import loading
 from deepmd.pt.torchscript.loading import (
     allowed_operators,
     check_arrays,
@@ -57,6 +59,24 @@ def test_operators_of_files_are_refused(tmp_path, monkeypatch, call):
     with pytest.raises(ModelFileError, match="its program uses aten::"):
         load_program(records, "m.pth", CPU)
     assert not (tmp_path / "written").exists()
+
+
+def test_operators_of_plugins_are_allowed(tmp_path, monkeypatch):
+    """Those in the namespace of a package that was loaded as a plugin; its code runs anyway."""
+    torch.library.define("toy_operators::twice", "(Tensor x) -> Tensor")
+    torch.library.impl("toy_operators::twice", "default", lambda x: 2 * x)
+
+    class Doubles(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ops.toy_operators.twice(x)
+
+    records, loaded = records_of(Doubles(), tmp_path / "m.pth"), []
+    monkeypatch.setattr(loading, "load_entry_points", loaded.append)
+    with pytest.raises(ModelFileError, match="its program uses toy_operators::twice"):
+        load_program(records, "m.pth", CPU)
+    assert loaded == ["deepmd", "deepmd.pt"]
+    monkeypatch.setitem(plugin._origins, "toy_operators", ("deepmd-toy", "1.0"))
+    assert load_program(records, "m.pth", CPU)(torch.ones(1)).item() == 2.0
 
 
 def test_code_that_would_run_on_opening_is_refused(tmp_path, monkeypatch):
