@@ -9,7 +9,7 @@ into a copy of the tree with :func:`bind`.
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from deepmd.dpmodel.construction import check_same, claim_module, fits
 from deepmd.dpmodel.serial import PLUGIN, SPECIAL, Serial
 from deepmd.schema.registry import ArgsRegistry
 from deepmd.schema.settings import Settings
+
+_Kind = TypeVar("_Kind", bound=type)
 
 
 class _Checked(type):
@@ -264,7 +266,7 @@ class Registered(Module):
     default_kind: ClassVar[str | None] = None
 
     @classmethod
-    def register(cls, *names: str, override: bool = False) -> Callable[[Any], Any]:
+    def register(cls, *names: str, override: bool = False) -> Callable[[_Kind], _Kind]:
         """Return a decorator that files a class, and the keys of its section, under its names.
 
         The first is that of the input, the others are older ones or those of files. A name that
