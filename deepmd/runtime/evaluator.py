@@ -65,7 +65,7 @@ class Evaluator:
         self.model_def_script = dict(model_def_script or {})
         self.min_nbor_dist = min_nbor_dist
         self.overflow = Overflow()
-        #: Evaluators of models that a modifier needs, by identity.
+        #: Evaluators of other kinds, and of models that a modifier needs, by the model's identity.
         self._others: dict[int, Evaluator] = {}
 
     @classmethod
@@ -141,9 +141,7 @@ class Evaluator:
         """
         if model.message_passing():
             return respond(model, batch)
-        known = self._others.get(id(model))
-        other = self._others[id(model)] = type(self)(model) if known is None else known
-        raw = other.raw(batch, ("force",))
+        raw = self._other(model, type(self)).raw(batch, ("force",))
         (output,) = model.output_def().get_data().values()
 
         def pullback(cotangent: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -151,6 +149,12 @@ class Evaluator:
             return np.einsum("ed,edk->ek", each, raw[output.edge_name])
 
         return raw, pullback
+
+    def _other(self, model: Model, kind: Callable[[Model], "Evaluator"]) -> "Evaluator":
+        """Return the evaluator of a kind for a model, made once."""
+        if id(model) not in self._others:
+            self._others[id(model)] = kind(model)
+        return self._others[id(model)]
 
     def run(
         self,
@@ -187,7 +191,7 @@ class Evaluator:
         """
         other = only_evaluator(self.model)
         if other is not None:
-            return other(self.model).chunk_function(derivatives, extra)
+            return self._other(self.model, other).chunk_function(derivatives, extra)
 
         def forward(inputs: Inputs) -> dict[str, Any]:
             if derivatives:

@@ -18,7 +18,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA, lowest_precision
-from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.dpmodel.neighbors import Overflow, batch_edges
 from deepmd.io import save_model
 from deepmd.io.guard import AGAIN
 from deepmd.runtime.evaluator import Evaluator
@@ -42,10 +42,10 @@ def make_probes(model: Model) -> dict[str, Any]:
     """
     derivatives = _DERIVATIVES if model.differentiable() else ()
     n_atoms = min(max(model.get_ntypes(), 6), 20)
-    frames = []
+    frames, evaluator = [], Evaluator(model)
     for k, periodic in enumerate((True, False)):
         for size in 0.95 * 1.2 ** np.arange(20):
-            evaluator = Evaluator(model)
+            evaluator.overflow = Overflow()
             inputs = _frame(model, periodic, size, np.random.default_rng(k), n_atoms)
             batch = _batch(model, inputs)
             results = evaluator.evaluate(batch, derivatives=derivatives, modified=False)
