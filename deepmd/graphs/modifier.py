@@ -32,12 +32,10 @@ def modifier_section(graph: Graph) -> dict[str, Any] | None:
         "model_name": graph.text(f"{MODIFIER}/mdl_name"),
         "model_charge_map": _numbers(graph.text(f"{MODIFIER}/mdl_charge_map")),
         "sys_charge_map": _numbers(graph.text(f"{MODIFIER}/sys_charge_map")),
-        **{
-            name: None if value is None else float(value)
-            for name in ("ewald_beta", "ewald_h")
-            for value in (graph.constant(f"{MODIFIER}/{name}"),)
-        },
     }
+    for name in ("ewald_beta", "ewald_h"):
+        value = graph.constant(f"{MODIFIER}/{name}")
+        found[name] = None if value is None else float(value)
     missing = [name for name, value in found.items() if value is None]
     if missing:
         raise ModelFileError(f"its modifier has no {', '.join(missing)}")
@@ -51,7 +49,5 @@ def _numbers(text: str | None) -> list[float] | None:
 
 def make_modifier(section: dict[str, Any], dipole: Model, model: Model) -> DipoleChargeModifier:
     """Return the modifier of a section, with the dipole model of the same graph."""
-    made = DipoleChargeModifier(**{k: v for k, v in section.items() if k != "type"})
-    made.dipole = dipole
-    made.adopt(model.get_type_map(), MODIFIER)
-    return made
+    given = {k: v for k, v in section.items() if k != "type"}
+    return DipoleChargeModifier.for_model(given, model.get_type_map(), MODIFIER, lambda _: dipole)
