@@ -10,7 +10,7 @@ from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.io.archive import read_archive
 from deepmd.io.files import load_model
 from deepmd.io.guard import opening
-from deepmd.io.packed import unpack_tree
+from deepmd.io.packed import tree_in
 from deepmd.io.saved_model import SUFFIXES as SAVED
 from deepmd.io.saved_model import has_model, load_saved
 from deepmd.np.engine import NativeEvaluator, NativeModel, is_installed
@@ -104,10 +104,7 @@ def _neutral_tree(path: str | os.PathLike[str]) -> Mapping[str, Any] | None:
         return load_saved(path) if has_model(path) else None
     if name.endswith(".pth"):
         with opening(path):
-            records = read_archive(path)
-            if "extra/model.json" not in records:
-                return None
-            return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])
+            return tree_in(read_archive(path))
     if name.endswith(".pb") and backend_of(path).why_not_read() is None:
         # Here, because its messages take time to load.
         from deepmd.graphs.ours import is_ours, is_whole, own_tree

@@ -94,3 +94,10 @@ def with_arrays(text: str | bytes, arrays: Mapping[str, np.ndarray]) -> dict[str
     if not isinstance(tree, dict):
         raise ModelFileError("holds no dictionary; no model")
     return tree
+
+
+def tree_in(records: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """Return the dictionary in the records of a program of PyTorch, or None if it has none."""
+    if "extra/model.json" not in records:
+        return None
+    return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])

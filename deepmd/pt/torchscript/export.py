@@ -24,7 +24,7 @@ from deepmd.dpmodel.model.inputs import SHORTEST
 from deepmd.io.archive import read_archive
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
-from deepmd.io.packed import pack_tree, unpack_tree
+from deepmd.io.packed import pack_tree, tree_in
 from deepmd.pt.evaluator import TorchEvaluator
 from deepmd.pt.lift import convert
 from deepmd.pt.torchscript import embedding, table
@@ -257,23 +257,19 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is missing, damaged, or holds no model.
     """
     with opening(path):
-        return _stored_tree(read_archive(path))
-
-
-def _stored_tree(records: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the dictionary in the records of an archive, or that of a file of DeePMD-kit."""
-    if "extra/model.json" not in records:
-        return read_foreign(records)
-    return unpack_tree(records["extra/model.json"], records["extra/arrays.npz"])
+        records = read_archive(path)
+        tree = tree_in(records)
+        return read_foreign(records) if tree is None else tree
 
 
 def open_program(path: str | os.PathLike[str]) -> TorchEvaluator:
     """Open a ``.pth`` file for evaluation by its own program; that of DeePMD-kit is not used."""
     with opening(path):
         records = read_archive(path)
-        evaluator = TorchEvaluator.of_tree(_stored_tree(records), path)
-        if "extra/model.json" not in records:
-            return evaluator
+        tree = tree_in(records)
+        if tree is None:
+            return TorchEvaluator.of_tree(read_foreign(records), path)
+        evaluator = TorchEvaluator.of_tree(tree, path)
         evaluator.path, evaluator.program = path, load_program(records, path, evaluator.device)
         found = getattr(evaluator.program, "entry_version", 1)
         if found != ENTRY_VERSION:
