@@ -7,6 +7,7 @@ slowly is added here.
 """
 
 import functools
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,11 @@ from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 from deepmd.dpmodel.ops import NAMES, register, register_package
+
+# The package numbers the derivatives under way with one counter for the whole process; two threads
+# that differentiate at once, a training and the reader of its batches, would share a number and
+# lose their gradient. A thread holds this lock while it records a function.
+RECORDING = threading.RLock()
 
 
 @primitive
@@ -113,6 +119,7 @@ def _(vec: Any, energy: Callable, *, order: int = 1) -> Any:
             held[name] = value._value if inner else value
         return anp.stack(scalars) if scalars else anp.zeros(0)
 
-    back, value = make_vjp(totals, vec)
+    with RECORDING:
+        back, value = make_vjp(totals, vec)
     n = len(value._value if isbox(value) else value)
     return held, [back(row) for row in np.eye(n)]

@@ -21,6 +21,7 @@ from deepmd.dpmodel.optimizer import (
     global_norm,
     part_of,
 )
+from deepmd.np.ops import RECORDING
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
@@ -67,7 +68,8 @@ class NumPyTrainStep(TrainStep):
                 figures[k] = v if isinstance(v, float) else float(ops.stop_gradient(v))
             return value
 
-        value, grads = value_and_grad(objective)(self._params[task])
+        with RECORDING:
+            value, grads = value_and_grad(objective)(self._params[task])
         return {"loss": float(value), **figures}, grads
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Operations on NumPy arrays through first and second derivatives, by differences."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
@@ -82,3 +85,27 @@ def test_the_mathematics_uses_the_listed_names_only():
                 called = isinstance(owner, ast.Call) and ast.unparse(owner.func).endswith("xp")
                 if called or (isinstance(owner, ast.Name) and owner.id == "space"):
                     assert node.attr in allowed, f"{path.name}:{node.lineno} {node.attr}"
+
+
+def test_threads_differentiate_at_once():
+    """A training differentiates while the reader of its batches evaluates a dipole model."""
+    begun, nested, x = threading.Event(), threading.Event(), np.array([1.0, 2.0, 3.0])
+
+    def short(v):
+        begun.set()
+        nested.wait(0.2)
+        return {}, [anp.sum(v**2)]
+
+    def twice(v):
+        # The other derivative ends between the beginnings of these two.
+        nested.set()
+        other.result()
+        inner = ops.edge_gradient(v, lambda w: ({}, [anp.sum(v * w**2)]))[1][0]
+        return {}, [anp.sum(inner)]
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(ops.edge_gradient, x, short)
+        begun.wait()
+        second = ops.edge_gradient(x, twice)[1][0]
+    assert np.array_equal(other.result()[1][0], 2 * x)
+    assert np.array_equal(second, 4 * x)
