@@ -169,8 +169,9 @@ void PairDeepmd::extend_ghosts() {
   if (comm->cutghostuser >= needed) return;
   comm->cutghostuser = needed;
   if (comm->me != 0) return;
-  utils::logmesg(lmp, style + "messages between atoms reach beyond the cutoff: ghosts are kept up "
-                              "to " +
+  utils::logmesg(lmp, style +
+                          "messages between atoms reach beyond the cutoff: ghosts are kept up "
+                          "to " +
                           std::to_string(needed) + " and evaluated up to " +
                           std::to_string(halo - cutoff) + " from a rank's atoms\n");
 }
