@@ -11,6 +11,7 @@
 #include "library.h"
 #include "pair_deepmd.h"
 #include "pair_deepspin.h"
+#include "pppm_dplr.h"
 
 using namespace LAMMPS_NS;
 
@@ -19,6 +20,11 @@ namespace {
 template <typename Style>
 void* pair_style(void* lmp) {
   return static_cast<Pair*>(new Style(static_cast<LAMMPS*>(lmp)));
+}
+
+template <typename Style>
+void* kspace_style(void* lmp) {
+  return static_cast<KSpace*>(new Style(static_cast<LAMMPS*>(lmp)));
 }
 
 template <typename Style>
@@ -53,6 +59,12 @@ extern "C" void lammpsplugin_init(void* lmp, void* handle, void* register_functi
   plugin.name = "deepspin";
   plugin.info = "deep potentials with spins";
   plugin.creator.without_arguments = &pair_style<PairDeepspin>;
+  add(&plugin, lmp);
+
+  plugin.style = "kspace";
+  plugin.name = "pppm/dplr";
+  plugin.info = "electrostatics of ions and Wannier centroids";
+  plugin.creator.without_arguments = &kspace_style<PPPMDplr>;
   add(&plugin, lmp);
 
   plugin.style = "compute";
