@@ -6,6 +6,7 @@
 
 #include "compute_deepmd_fparam_dedn.h"
 #include "compute_deeptensor_atom.h"
+#include "fix_dplr.h"
 #include "lammps.h"
 #include "lammps_plugin.h"
 #include "library.h"
@@ -30,6 +31,11 @@ void* kspace_style(void* lmp) {
 template <typename Style>
 void* compute_style(void* lmp, int narg, char** arg) {
   return static_cast<Compute*>(new Style(static_cast<LAMMPS*>(lmp), narg, arg));
+}
+
+template <typename Style>
+void* fix_style(void* lmp, int narg, char** arg) {
+  return static_cast<Fix*>(new Style(static_cast<LAMMPS*>(lmp), narg, arg));
 }
 
 }  // namespace
@@ -65,6 +71,12 @@ extern "C" void lammpsplugin_init(void* lmp, void* handle, void* register_functi
   plugin.name = "pppm/dplr";
   plugin.info = "electrostatics of ions and Wannier centroids";
   plugin.creator.without_arguments = &kspace_style<PPPMDplr>;
+  add(&plugin, lmp);
+
+  plugin.style = "fix";
+  plugin.name = "dplr";
+  plugin.info = "forces of Wannier centroids on atoms";
+  plugin.creator.with_arguments = &fix_style<FixDplr>;
   add(&plugin, lmp);
 
   plugin.style = "compute";
