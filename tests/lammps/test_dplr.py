@@ -97,6 +97,10 @@ def test_energy_forces_and_virial(lammps, start, model_file, ranks, diff):
     coord, types = molecules()
     energy, force, virial = DeepPot(model_file).eval(coord[None], CELL.reshape(1, 9), types)
     text = start.format(kspace=KSPACE.format(diff=diff), more="", columns="")
+    # Where centroids stand does not matter; then not all of them are on the ranks of their atoms.
+    text += "group centroids type 3\ndisplace_atoms centroids move 3.1 2.2 3.3 units box\n"
+    if ranks > 1:
+        text = text.replace("special_bonds", "newton off\nspecial_bonds")
     run = lammps(text + "run 0\n", ranks=ranks)
     assert run.thermo()["PotEng"][0] == pytest.approx(energy[0, 0], rel=1e-8)
     assert abs(run.thermo()["E_long"][0]) > 1e-2 * abs(energy[0, 0])
@@ -127,6 +131,23 @@ def test_electrostatics_alone(lammps, tmp_path, ranks):
     coarse = run.thermo(1)["E_long"][0]
     assert coarse != run.thermo()["E_long"][0]
     assert coarse == pytest.approx(energy[0, 0], rel=1e-4)
+
+
+def test_units_and_hybrid(lammps, start):
+    """Other units of energy, and elements named by one of two potentials; in a field."""
+    more = "efield 0.3 -0.2 0.1\nfix_modify 0 energy yes"
+    text = start.format(kspace=KSPACE.format(diff="ad"), more=more, columns="f_0 f_0[2]")
+    metal = lammps(text + "run 0\n")
+    forces = metal.dump("f.dump")[0][:, 1:]
+    found = text.replace("units metal", "units real").replace("pair_style", "pair_style hybrid")
+    found = found.replace("hybrid deepmd", "hybrid/overlay zero 4.0 deepmd")
+    found = found.replace("* * O H NULL", "* * deepmd O H NULL\npair_coeff * * zero")
+    real = lammps(found + "run 0\n")
+    calories = 0.0019872067 / 8.617343e-5  # in an eV, by LAMMPS' Boltzmann constants
+    for name, tolerance in (("PotEng", 1e-7), ("E_long", 1e-12), ("f_0", 1e-7)):
+        want = calories * metal.thermo()[name][0]
+        assert real.thermo()[name][0] == pytest.approx(want, rel=tolerance)
+    close(real.dump("f.dump")[0][:, 1:], calories * forces, 1e-7)  # qe2f has 8 digits
 
 
 def field_energy(model_file, coord, cell, field) -> tuple[float, np.ndarray]:

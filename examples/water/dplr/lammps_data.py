@@ -43,7 +43,9 @@ def write_data(
     if hosts:
         lines += [f"{len(hosts)} bonds", "1 bond types"]
     lines += [f"0 {cell[d][d]:.17g} {x}lo {x}hi" for d, x in enumerate("xyz")]
-    lines += [f"{cell[1][0]:.17g} {cell[2][0]:.17g} {cell[2][1]:.17g} xy xz yz"]
+    tilts = (cell[1][0], cell[2][0], cell[2][1])
+    if any(tilts):
+        lines += [" ".join(f"{t:.17g}" for t in tilts) + " xy xz yz"]
     lines += ["", "Masses", ""] + [f"{t + 1} {MASSES[min(t, 1)]}" for t in range(kinds)]
     lines += ["", "Atoms # full", ""]
     for i, (kind, charge, r) in enumerate(rows):
