@@ -28,6 +28,8 @@ struct Chunk {
   const int64_t* frame = nullptr;
   std::vector<Slots> slots;
   std::map<std::string, const double*> inputs;
+  /** (n_atoms, size), see deepmd_result; null: a gradient of every component. */
+  const double* cotangent = nullptr;
 };
 
 /** Centers of one type that are evaluated together. */

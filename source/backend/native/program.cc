@@ -114,7 +114,7 @@ Chunk chunk_of(const deepmd_edges_request& q) {
 
 Program::Program(const deepmd_source& source) {
   try {
-    read(read_contents(source));
+    read(read_contents(source), source.scope ? source.scope : "");
   } catch (const Failure& failure) {
     throw Failure(std::string(source.path) + ": " + readable(failure.what()));
   } catch (const json::exception& error) {
@@ -123,24 +123,27 @@ Program::Program(const deepmd_source& source) {
   }
 }
 
-void Program::read(Contents contents) {
+void Program::read(Contents contents, const std::string& scope) {
   const Dictionary dictionary(std::move(contents));
   const Node root = dictionary.root();
   if (!root.has("model")) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
     throw Failure("the file holds no model; freeze or convert the model again");
   }
-  const Node model = root["model"];
+  const Node whole = root["model"];
+  const bool inner = !scope.empty() && whole.has("modifier") &&
+                     whole["modifier"].text("type", "") == scope;
+  const Node model = inner ? whole["modifier"]["model"] : whole;
   const std::string type = model.text("type", "");
   if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
   Packings packings(static_cast<int64_t>(model["type_map"].size()),
                     model.pairs("pair_exclude_types"));
   model_ = read_model(model, packings);
   describe(model, packings);
-  probes_ = probes_of(root, model_->output());
+  if (!inner) probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
-  info_.entries = DEEPMD_EDGES;
+  info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -191,18 +194,25 @@ void Program::give_work(std::unique_ptr<Work> work) const {
 }
 
 void Program::evaluate(const deepmd_edges_request& request) const {
-  const Chunk chunk = chunk_of(request);
+  Chunk chunk = chunk_of(request);
   if (request.n_results < 1) return;
   const deepmd_result result = backend::element(request.results, 0);
   auto* values = backend::numbers<double>(result.value, "a result");
   auto* gradient = backend::numbers<double>(result.gradient, "a result");
+  const auto* cotangent = backend::numbers<double>(result.cotangent, "a cotangent");
   const int64_t size = model_->output().size;
   std::vector<double> unwanted;
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
-  if (gradient) std::fill_n(gradient, chunk.n_edges * size * 3, 0.0);
+  if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
+  if (model_->takes_cotangents()) chunk.cotangent = cotangent;
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
+  if (!cotangent || !gradient || chunk.cotangent) return;
+  // An energy per atom: what its own edges have, times a factor.
+  for (int64_t e = 0; e < chunk.n_edges; ++e) {
+    for (int64_t a = 0; a < 3; ++a) gradient[3 * e + a] *= cotangent[chunk.i[e]];
+  }
 }
 
 const char* engine_name() {

@@ -21,7 +21,7 @@ class Program {
   void evaluate(const deepmd_edges_request& request) const;
 
  private:
-  void read(Contents contents);
+  void read(Contents contents, const std::string& scope);
   void describe(const Node& model, const Packings& packings);
   std::unique_ptr<Work> take_work() const;
   void give_work(std::unique_ptr<Work> work) const;
