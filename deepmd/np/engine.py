@@ -25,14 +25,6 @@ from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.evaluator import Evaluator
 
-#: Components that it evaluates, by their main names; models with spins are left out.
-COMPONENTS = {
-    "descriptors": {
-        *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid"),
-    },
-    "fittings": {"ener", "invar", "dos", "property", "dipole", "polar"},
-    "models": {"standard", "pairtab", "linear", "zbl"},
-}
 _PREFIX = "DeePMD-kit Error: "
 
 

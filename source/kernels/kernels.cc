@@ -8,6 +8,7 @@
 
 #include "descriptor.h"
 #include "gemm.h"
+#include "maps.h"
 #include "network.h"
 #include "table.h"
 
@@ -43,6 +44,11 @@
       symmetrize_backward<T>,                                                                      \
       environment<T>,                                                                              \
       environment_backward<T>,                                                                     \
+      map<T>,                                                                                      \
+      compare<T>,                                                                                  \
+      choose<T>,                                                                                   \
+      accumulate<T>,                                                                               \
+      total<T>,                                                                                    \
   };
 
 DEEPMD_DEFINE_KERNELS(double, f64)

@@ -22,7 +22,7 @@ from deepmd.pt.torchscript.recording import NotRecordedError, record
 
 #: Version of the list of operations and their meaning.
 VERSION = 1
-#: Input of the factors of the energies of atoms, by which their sum is differentiated.
+#: Input: factors of the outputs of atoms, (n_atoms, size), in the sum that is differentiated.
 WEIGHT = "weight"
 #: Results of operations with more elements are not stored in place of the operations.
 _FOLDED = 1 << 14
@@ -42,6 +42,8 @@ def operations_of(model: Model, tree: Mapping[str, Any]) -> dict[str, Any]:
     NoProgramError
         If the evaluation is no list of operations that programs have.
     """
+    if len(model.output_def().get_data()) != 1:
+        raise NoProgramError("a model with several outputs has no program")
     graph, weighted = _recorded(model)
     b = Builder()
     results = _lowered(b, graph, _named_inputs(model, weighted))
@@ -62,8 +64,8 @@ def operations_of(model: Model, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weighted(model: Model) -> bool:
-    """Whether there is one gradient, of a weighted sum over atoms."""
-    return [v.size for v in model.differentiable()] == [1]
+    """Whether there is a gradient, of a weighted sum over atoms and components."""
+    return bool(model.differentiable())
 
 
 def _recorded(model: Model) -> tuple[torch.fx.GraphModule, bool]:
@@ -72,7 +74,7 @@ def _recorded(model: Model) -> tuple[torch.fx.GraphModule, bool]:
     inputs = example_inputs(model.packings(), inputs=model.entry_inputs())
     weighted = _weighted(model)
     names = list(model.output_def().get_data())
-    names += [VJP] if weighted else [v.edge_name for v in model.differentiable()]
+    names += [VJP] * weighted
 
     def function(*arrays: torch.Tensor) -> dict[str, torch.Tensor]:
         count = len(arrays) - weighted
@@ -96,7 +98,8 @@ def _examples(model: Model, weighted: bool) -> Iterator[list[torch.Tensor]]:
     sizes = iter(lambda: int(rng.integers(3, 19)), None)
     for _ in range(6):
         one: Inputs = example_inputs(model.packings(), inputs=model.entry_inputs(), sizes=sizes)
-        yield [*one.flat(), *([torch.ones(len(one.atype), 1).double()] * weighted)]
+        size = next(iter(model.output_def().get_data().values())).size
+        yield [*one.flat(), *([torch.ones(len(one.atype), size).double()] * weighted)]
 
 
 def _named_inputs(model: Model, weighted: bool) -> list[tuple[str, Sequence[Any], str]]:
@@ -116,7 +119,8 @@ def _named_inputs(model: Model, weighted: bool) -> list[tuple[str, Sequence[Any]
         ]
     axes = slot_axes(model.packings())
     inputs += [(f"slot_{k}", slot, "int64") for k, slot in enumerate(axes)]
-    return [*inputs, *([(WEIGHT, ("atoms", 1), "float64")] * weighted)]
+    size = next(iter(model.output_def().get_data().values())).size
+    return [*inputs, *([(WEIGHT, ("atoms", size), "float64")] * weighted)]
 
 
 def _lowered(

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../arrays.h"
+#include "traced_model.h"
 
 namespace deepmd::native {
 
@@ -93,6 +94,8 @@ Chunk chunk_of(const deepmd_edges_request& q) {
   Chunk chunk;
   chunk.n_edges = q.n_edges;
   chunk.n_atoms = q.n_atoms;
+  chunk.n_frames = q.n_frames;
+  chunk.threads = q.threads;
   chunk.vec = numbers<double>(q.vec, "vec");
   chunk.i = numbers<int64_t>(q.i, "i");
   chunk.j = numbers<int64_t>(q.j, "j");
@@ -132,15 +135,29 @@ void Program::read(Contents contents) {
   }
   const Node model = root["model"];
   const std::string type = model.text("type", "");
-  if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
-  Packings packings(static_cast<int64_t>(model["type_map"].size()),
-                    model.pairs("pair_exclude_types"));
-  model_ = read_model(model, packings);
-  describe(model, packings);
+  const bool spin = type == "spin_ener" || type == "spin";
+  const Node atomic = spin ? model["backbone_model"] : model;
+  Packings packings(static_cast<int64_t>(atomic["type_map"].size()),
+                    atomic.pairs("pair_exclude_types"));
+  if (root.has(kOperations)) {
+    const Node stored = root[kOperations];
+    model_ = read_traced(stored, model, atomic, packings);
+    description_ = stored["metadata"].json().dump(-1, ' ', false, json::error_handler_t::replace);
+  } else {
+    model_ = read_model(atomic, packings);
+    describe(atomic, packings);
+  }
+  if (spin) {
+    spins_ = std::make_unique<Spins>(model, *model_);
+    json description = json::parse(description_);
+    spins_->read_packings(description);
+    if (!root.has(kOperations)) spins_->describe(description);
+    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
   probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
-  info_.entries = DEEPMD_EDGES;
+  info_.entries = spin ? DEEPMD_EXTENDED : DEEPMD_EDGES;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -203,6 +220,28 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
+}
+
+void Program::evaluate(const deepmd_extended_request& request) const {
+  if (!spins_) throw Failure("the native engine evaluates models without spins by edges only");
+  auto sites = std::make_unique<Sites>();
+  spins_->expand(request, *sites);
+  bool wanted = false;
+  if (request.n_results > 0) {
+    const deepmd_result result = backend::element(request.results, 0);
+    wanted = result.force.data || result.virial.data || result.force_mag.data;
+  }
+  const Chunk& chunk = sites->chunk;
+  const int64_t size = model_->output().size;
+  std::vector<double> values(static_cast<size_t>(chunk.n_atoms * size)), gradient;
+  if (wanted && model_->output().differentiable) {
+    // At least one number: a null pointer says that no gradient is wanted.
+    gradient.assign(static_cast<size_t>(chunk.n_edges * size * 3 + 1), 0.0);
+  }
+  std::unique_ptr<Work> work = take_work();
+  model_->evaluate(chunk, values.data(), gradient.empty() ? nullptr : gradient.data(), *work);
+  give_work(std::move(work));
+  spins_->fold(request, *sites, values.data(), gradient.empty() ? nullptr : gradient.data());
 }
 
 const char* engine_name() {
