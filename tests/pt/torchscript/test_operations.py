@@ -33,7 +33,7 @@ def member(request, tmp_path_factory):
 def test_results_are_those_of_the_model(member):
     """Other sizes than those it was recorded with, and a weight of every output."""
     model, tree, program = member
-    made = batch((9, 4))
+    made = batch((9, 4), periodic=(True, False))
     inputs = prepare(
         dataclasses.replace(made, edges=batch_edges(made, model.rcut)), model.packings()
     )
