@@ -45,7 +45,7 @@ std::string probes_of(const Node& root, const OutputFacts& output) {
   for (size_t f = 0; f < frames.size(); ++f) {
     const Node arrays = frames[f]["@variables"];
     json probe = json::object();
-    for (const char* name : {"coord", "cell", "fparam", "aparam"}) {
+    for (const char* name : {"coord", "cell", "fparam", "aparam", "charge_spin", "spin"}) {
       if (arrays.has(name)) probe[name] = numbers(arrays[name], 1, 1);
     }
     const std::vector<double> types = arrays["atype"].array().values();
