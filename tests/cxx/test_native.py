@@ -53,7 +53,7 @@ def parts_of(case):
     with h5py.File(cases.path(case, "dp")) as handle:
         model = json.loads(handle.attrs["json"])["model"]
     found = {"spin"} if "spin" in str(model.get("type")) else set()
-    for one in [model, *model.get("models", [])]:
+    for one in [model, model.get("backbone_model", {}), *model.get("models", [])]:
         descriptor = one.get("descriptor", {})
         for part in (descriptor, *descriptor.get("list", [])):
             found |= {part.get("type")}
