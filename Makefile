@@ -82,7 +82,7 @@ sanitize: $(SANITIZE)/build.ninja $(SANITIZE)-threads/build.ninja
 	  $(BIN)/ctest --test-dir $(SANITIZE) --output-on-failure -j 2
 	@$(BIN)/cmake --build $(SANITIZE)-threads
 	OMP_NUM_THREADS=3 TSAN_OPTIONS=halt_on_error=1 \
-	  $(BIN)/ctest --test-dir $(SANITIZE)-threads --output-on-failure -R 'Native|Engine|Threads'
+	  $(BIN)/ctest --test-dir $(SANITIZE)-threads --output-on-failure -R 'Native|Engine|Threads|Training'
 
 # Without torch and LAMMPS, whose headers take minutes: no C++ test uses them.
 $(SANITIZE)/build.ninja: $(READY) | build/.system

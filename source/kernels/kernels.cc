@@ -28,6 +28,7 @@
       activate<T, deepmd_layer_##S>,                                                               \
       activate_tangent<T, deepmd_layer_##S>,                                                       \
       activate_backward<T>,                                                                        \
+      tanh_pair_backward<T, deepmd_layer_##S>,                                                     \
       add_copies<T, deepmd_layer_##S>,                                                             \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \

@@ -122,6 +122,11 @@ typedef struct deepmd_environment {
                              const T* dz, const T* dx, int64_t ldx, T* dy, int64_t ld);            \
     /** z_bar = y_bar * slope, n numbers. */                                                       \
     void (*activate_backward)(int64_t n, const T* y_bar, const T* slope, T* z_bar);                \
+    /** A layer of tanh and its derivative by one number: y = tanh(z) + copies of x and            \
+        dy = tanh'(z) dz + copies of dx. Adjoints of [z; dz] from those of [y; dy], two blocks     \
+        of m rows each, as in y and x. */                                                          \
+    void (*tanh_pair_backward)(const deepmd_layer_##S* layer, int64_t m, const T* y, const T* x,   \
+                               int64_t ldx, const T* y_bar, T* z_bar, int64_t ld);                 \
     /** x_bar (m, n_in) += y_bar as far as a layer adds its input. */                              \
     void (*add_copies)(const deepmd_layer_##S* layer, int64_t m, const T* y_bar, int64_t ld,       \
                        T* x_bar, int64_t ldx);                                                     \

@@ -465,7 +465,7 @@ class Model(Module):
         ModelFileError
             If it is of another form, whatever is wrong with it.
         """
-        with constructing(data):
+        with constructing(data, complete=True):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             data = dict(data)
