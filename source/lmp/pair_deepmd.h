@@ -68,6 +68,7 @@ class PairDeepmd : public Pair {
   void check_unnamed() const;
   void check_special_bonds() const;
   void set_cutoff();
+  void extend_ghosts();
   void check_skipped();
   void check_spins();
   double common_scale() const;
@@ -87,6 +88,7 @@ class PairDeepmd : public Pair {
   double** scale = nullptr;  ///< (ntypes + 1, ntypes + 1): fix adapt writes it
   double cutoff = 0.0;       ///< in the units of the run, with the reach of spins
   double longest = 0.0;      ///< spin for which the cutoff is enough
+  double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
   double seconds = 0.0;      ///< in the first model on this rank; for compute pair
   bool skip_checked = false;
   bool virial_noted = false;

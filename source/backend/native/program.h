@@ -24,8 +24,9 @@ class Program {
   void evaluate(const deepmd_extended_request& request) const;
 
  private:
-  void read(Contents contents);
+  void read(Contents contents, const std::string& scope);
   void describe(const Node& model, const Packings& packings);
+  void run(const Chunk& chunk, const double* cotangent, double* values, double* gradient) const;
   std::unique_ptr<Work> take_work() const;
   void give_work(std::unique_ptr<Work> work) const;
 

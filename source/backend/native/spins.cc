@@ -44,6 +44,13 @@ core::Packing packing_of(const nlohmann::json& from, int64_t ntypes) {
   return packing;
 }
 
+/** Cotangents of the atoms, or null. */
+const double* cotangent_of(const deepmd_extended_request& request) {
+  if (request.n_results < 1) return nullptr;
+  const deepmd_result result = backend::element(request.results, 0);
+  return backend::numbers<double>(result.cotangent, "a cotangent");
+}
+
 }  // namespace
 
 /** Arrays of a request. */
@@ -162,6 +169,13 @@ void Spins::add_atoms(const Frame& frame, const deepmd_extended_request& request
     std::copy_n(frame.shift.data() + 3 * a, 3, sites.displacement.data() + 6 * a + 3);
   }
   for (int64_t t = 0; t < 2 * ntypes_; ++t) sites.atype[2 * frame.nloc + t] = t;
+  if (const double* given = cotangent_of(request)) {
+    const int64_t size = model_.output().size;
+    sites.cotangent.assign(static_cast<size_t>(n * size), 0.0);
+    for (int64_t a = 0; a < 2 * frame.nloc; ++a) {
+      std::copy_n(given + a / 2 * size, size, sites.cotangent.data() + a * size);
+    }
+  }
   sites.chunk.inputs.clear();
   sites.chunk.inputs["displacement"] = sites.displacement.data();
   for (int32_t k = 0; k < request.n_inputs; ++k) {
@@ -217,15 +231,17 @@ void Spins::fold(const deepmd_extended_request& request, const Sites& sites, con
                  const double* gradient) const {
   if (request.n_results < 1) return;
   const deepmd_result result = backend::element(request.results, 0);
-  const int64_t size = model_.output().size, nall = request.nall;
+  const int64_t nall = request.nall;
   const auto array = [](const deepmd_array& a) { return backend::numbers<double>(a, "a result"); };
   double *value = array(result.value), *force = array(result.force), *virial = array(result.virial),
          *atom_virial = array(result.atom_virial), *magnetic = array(result.force_mag);
   const auto* types = backend::numbers<int64_t>(request.atype, "atype");
+  int64_t size = model_.output().size;
   for (int64_t a = 0; value && a < request.nloc; ++a) {
     std::copy_n(values + 2 * a * size, size, value + a * size);
   }
   if (!gradient) return;
+  if (!sites.cotangent.empty()) size = 1;
   for (int64_t e = 0; e < sites.chunk.n_edges; ++e) {
     const int64_t i = sites.from[e], j = sites.to[e];
     const double* d = sites.between.data() + 3 * e;
