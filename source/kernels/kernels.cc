@@ -9,6 +9,7 @@
 #include "activated.h"
 #include "descriptor.h"
 #include "gemm.h"
+#include "maps.h"
 #include "network.h"
 #include "table.h"
 
@@ -49,6 +50,11 @@
       symmetrize_backward<T>,                                                                      \
       environment<T>,                                                                              \
       environment_backward<T>,                                                                     \
+      map<T>,                                                                                      \
+      compare<T>,                                                                                  \
+      choose<T>,                                                                                   \
+      accumulate<T>,                                                                               \
+      total<T>,                                                                                    \
   };
 
 DEEPMD_DEFINE_KERNELS(double, f64)

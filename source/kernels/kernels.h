@@ -32,6 +32,41 @@ enum deepmd_activation {
   DEEPMD_SILUT = 8,
 };
 
+/** Functions of the elements of one or two arrays. */
+enum deepmd_map {
+  DEEPMD_MAP_ADD,
+  DEEPMD_MAP_SUB,
+  DEEPMD_MAP_MUL,
+  DEEPMD_MAP_DIV,
+  DEEPMD_MAP_MAXIMUM,
+  DEEPMD_MAP_MINIMUM,
+  DEEPMD_MAP_POW,
+  DEEPMD_MAP_NEG,
+  DEEPMD_MAP_ABS,
+  DEEPMD_MAP_SIGN,
+  DEEPMD_MAP_EXP,
+  DEEPMD_MAP_EXPM1,
+  DEEPMD_MAP_LOG,
+  DEEPMD_MAP_LOG1P,
+  DEEPMD_MAP_SQRT,
+  DEEPMD_MAP_TANH,
+  DEEPMD_MAP_SIGMOID,
+  DEEPMD_MAP_SIN,
+  DEEPMD_MAP_COS,
+  DEEPMD_MAP_FLOOR,
+  DEEPMD_MAP_ERF,
+};
+
+/** Comparisons of the elements of two arrays. */
+enum deepmd_compare {
+  DEEPMD_COMPARE_LT,
+  DEEPMD_COMPARE_LE,
+  DEEPMD_COMPARE_GT,
+  DEEPMD_COMPARE_GE,
+  DEEPMD_COMPARE_EQ,
+  DEEPMD_COMPARE_NE,
+};
+
 /** Components of a row of the environment matrix. */
 #define DEEPMD_ROW 4
 
@@ -161,6 +196,16 @@ typedef struct deepmd_environment {
     void (*environment_backward)(const deepmd_environment* settings, int64_t n,                    \
                                  const int64_t* edge, const double* vec, const double* slopes,     \
                                  const T* r_bar, double* gradient, int64_t stride);                \
+    /** z (n) from x and, where the function has two arguments, y; z may be one of them. */        \
+    void (*map)(int32_t op, int64_t n, const T* x, const T* y, T* z);                              \
+    /** z (n): 1 where the comparison of x and y holds, or 0. */                                   \
+    void (*compare)(int32_t op, int64_t n, const T* x, const T* y, uint8_t* z);                    \
+    /** z (n): x where the condition holds, y elsewhere. */                                        \
+    void (*choose)(int64_t n, const uint8_t* condition, const T* x, const T* y, T* z);             \
+    /** y (n) += x. */                                                                             \
+    void (*accumulate)(int64_t n, const T* x, T* y);                                               \
+    /** Sum of x (n). */                                                                           \
+    T (*total)(int64_t n, const T* x);                                                             \
   } deepmd_kernels_##S;                                                                            \
                                                                                                    \
   /** Functions for this processor. */                                                             \
