@@ -12,6 +12,7 @@ from deepmd.base.errors import DataError, InputError
 from deepmd.base.files import appending, replacing
 from deepmd.base.log import with_progress
 from deepmd.data.search import open_systems
+from deepmd.data.structure_file import parse_keys
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
 from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
@@ -40,6 +41,7 @@ def test(
     shuffle_test: bool = False,
     detail_file: str | None = None,
     atomic: bool = False,
+    keys: Sequence[str] | None = None,
     head: str | None = None,
     backend: str | None = None,
     set_prefix: str | None = None,
@@ -54,11 +56,13 @@ def test(
     if set_prefix is not None:
         log.warning("--set-prefix has no meaning any more and is ignored")
     path = resolve_model(model, backend)
-    paths, patterns = data_paths(system, datafile, train_data, valid_data)
+    paths, patterns, declared = data_paths(system, datafile, train_data, valid_data)
+    declared = parse_keys(keys) if keys else declared
     predictor = DeepEval(path, head=head)
     check_head(predictor.evaluator.branch, head)
     kind = kind_of(predictor, path, atomic=atomic)
-    systems = open_systems(paths, type_map=predictor.get_type_map(), patterns=patterns)
+    names = predictor.get_type_map()
+    systems = open_systems(paths, type_map=names, patterns=patterns, keys=declared)
     all_metrics = []
     # Of many systems the errors of each would bury their average.
     level = logging.INFO if len(systems) <= _LISTED else logging.DEBUG
