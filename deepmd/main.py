@@ -88,7 +88,7 @@ def main_parser() -> argparse.ArgumentParser:
 
 def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Return the parser of every command of :func:`main_parser` by its name, of two words in groups."""
-    out = {}
+    out: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, one in action.choices.items():

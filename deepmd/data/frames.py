@@ -61,7 +61,7 @@ class Frames:
             f"{self.names[t]}{counts[t]}" for t in sorted(counts, key=self.names.__getitem__)
         )
 
-    def subset(self, numbers: Sequence[int]) -> "Frames":
+    def subset(self, numbers: Sequence[int] | np.ndarray) -> "Frames":
         """Return some of the frames."""
         return dataclasses.replace(self, frames=[self.frames[int(k)] for k in numbers])
 
@@ -148,7 +148,13 @@ def check_numbers(name: str, array: np.ndarray, frames: Sequence[Frame]) -> None
         )
 
 
-def frames_of(systems: Sequence[System], names: Sequence[str] | None = None) -> Frames:
+def frames_of(
+    systems: Sequence[System],
+    names: Sequence[str] | None = None,
+    *,
+    most: int | None = None,
+    only: Sequence[str] | None = None,
+) -> Frames:
     """Read all frames of systems with all of their labels.
 
     Parameters
@@ -156,27 +162,35 @@ def frames_of(systems: Sequence[System], names: Sequence[str] | None = None) -> 
     systems : sequence of System
     names : sequence of str, optional
         Of the types; by default those of the systems in order of appearance.
+    most : int, optional
+        Frames of each system, its first ones; all by default.
+    only : sequence of str, optional
+        Labels; all by default.
     """
     order = list(names or ())
     for system in systems:
-        if system.type_map is None:
+        if system.type_map is None and names is None:
             raise DataError(
                 "the types have no names",
                 where=system.path,
                 fix="write type_map.raw, or give --type-map",
             )
-        order += [n for n in system.type_map if n not in order]
-    labels = [labels_of(system) for system in systems]
+        order += [n for n in system.type_map or () if n not in order]
+    labels = [labels_of(system, only) for system in systems]
     out = Frames(order, union(labels), [])
     for number, system in enumerate(with_progress(systems, "read %d of %d systems")):
-        place = np.array([order.index(n) for n in system.type_map or ()], dtype=np.int64)
-        out.frames += _frames_of(system, labels[number], place)
+        own = order if system.type_map is None else system.type_map
+        place = np.array([order.index(n) for n in own], dtype=np.int64)
+        count = system.nframes if most is None else min(most, system.nframes)
+        out.frames += _frames_of(system, labels[number], place, count)
     return out
 
 
-def _frames_of(system: System, labels: Sequence[Label], place: np.ndarray) -> Iterator[Frame]:
-    for start in range(0, system.nframes, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, system.nframes))
+def _frames_of(
+    system: System, labels: Sequence[Label], place: np.ndarray, count: int
+) -> Iterator[Frame]:
+    for start in range(0, count, _CHUNK):
+        numbers = np.arange(start, min(start + _CHUNK, count))
         batch = system.load(numbers, labels)
         ends = batch.offsets()
         for k, number in enumerate(numbers):

@@ -2,7 +2,7 @@
 """Labels of the data format: sizes, and those that a system has."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from deepmd.base.errors import DataError
 from deepmd.data.lmdb import LmdbSystem
@@ -78,19 +78,20 @@ def label_of(name: str, width: int, natoms: int, where: object) -> Label:
     return Label(name, size, atomic, high_precision=name == "energy")
 
 
-def labels_of(system: System) -> list[Label]:
-    """Return the labels that all frames of a system have, sorted by name."""
+def labels_of(system: System, only: Collection[str] | None = None) -> list[Label]:
+    """Return the labels that all frames of a system have, sorted by name; ``only`` some of them."""
     if isinstance(system, LmdbSystem):
-        return _labels_of_lmdb(system)
-    found: dict[str, DPPath] = {}
+        found = _labels_of_lmdb(system)
+        return [label for label in found if only is None or label.name in only]
+    files: dict[str, DPPath] = {}
     for one in system.sets:
         for file in one.glob("*.npy"):
             name = common_name(file.name.removesuffix(".npy"))
-            if name not in _NO_LABELS:
-                found.setdefault(name, file)
+            if name not in _NO_LABELS and (only is None or name in only):
+                files.setdefault(name, file)
     out = []
-    for name in sorted(found):
-        file = found[name]
+    for name in sorted(files):
+        file = files[name]
         count = system.counts[[str(s) for s in system.sets].index(str(file.parent))]
         width, rest = divmod(math.prod(file.open_array().shape), max(count, 1))
         if rest:

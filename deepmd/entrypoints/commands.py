@@ -307,6 +307,20 @@ DATA_CONVERT: Options = [
     option("--dpdata", "read with dpdata, in its format, as vasp/outcar", metavar="FORMAT"),
     TYPE_MAP,
 ]
+DATA_CHECK: Options = [
+    option("INPUT", "data sets, or the input file of a training", nargs="+"),
+    option("-V --valid", "validation data that must not be in the training data", nargs="+"),
+    option("-r --rcut", "cutoff [Å]; that of the input, or 6", type=float),
+    option("--sel", "numbers of neighbors that the model is to have", nargs="+", type=int),
+    option(
+        "--json",
+        "write the report as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+    KEYS,
+    TYPE_MAP,
+]
 DATA_SPLIT: Options = [
     SOURCES,
     option("OUTPUT", "folder for the parts train, valid and, of three, test"),
@@ -337,6 +351,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "data convert": ("convert data sets into another kind", DATA_CONVERT),
+    "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),

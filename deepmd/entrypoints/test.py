@@ -61,8 +61,8 @@ def test(
     predictor = DeepEval(path, head=head)
     check_head(predictor.evaluator.branch, head)
     kind = kind_of(predictor, path, atomic=atomic)
-    names = predictor.get_type_map()
-    systems = open_systems(paths, type_map=names, patterns=patterns, keys=declared)
+    types = predictor.get_type_map()
+    systems = open_systems(paths, type_map=types, patterns=patterns, keys=declared)
     all_metrics = []
     # Of many systems the errors of each would bury their average.
     level = logging.INFO if len(systems) <= _LISTED else logging.DEBUG

@@ -18,6 +18,7 @@ from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
+from deepmd.train.data_warnings import warn_of_data
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.options import make_extras
 from deepmd.train.parallel import (
@@ -169,6 +170,8 @@ def make_trainer(
     config = plan.config
     training, tasks = config["training"], make_tasks(plan, ranks, backend.evaluator)
     if ranks.writes:
+        if plan.continued is None:
+            warn_of_data(plan, tasks)
         start_from(plan, tasks, force=force, evaluator=backend.evaluator)
     models = {name: task.model for name, task in tasks.items()}
     share_arrays(ranks, models)
