@@ -144,6 +144,9 @@ TEST: Options = [
     option("-r --rand-seed", "seed of --shuffle-test", type=int),
     option("--shuffle-test", "take frames at random", False),
     option("-d --detail-file", "write every value", metavar="PREFIX"),
+    option("--detail-hdf5", "write every value into one HDF5 file", metavar="FILE"),
+    option("--json", "write the errors as JSON", dest="json_file", metavar="FILE"),
+    option("--plot", "draw predictions against labels (.png, .pdf, .svg)", metavar="FILE"),
     option(
         "-a --atomic",
         "compare atomic values, too; of dipoles and polarizabilities in place of the frames'",

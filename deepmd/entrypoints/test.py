@@ -17,6 +17,7 @@ from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
 from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
 from deepmd.entrypoints.data import batches, data_paths
+from deepmd.entrypoints.test_output import Outcome, check_plot
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
 
@@ -40,6 +41,9 @@ def test(
     rand_seed: int | None = None,
     shuffle_test: bool = False,
     detail_file: str | None = None,
+    detail_hdf5: str | None = None,
+    json_file: str | None = None,
+    plot: str | None = None,
     atomic: bool = False,
     keys: Sequence[str] | None = None,
     head: str | None = None,
@@ -55,6 +59,7 @@ def test(
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="0 means all")
     if set_prefix is not None:
         log.warning("--set-prefix has no meaning any more and is ignored")
+    check_plot(plot)
     path = resolve_model(model, backend)
     paths, patterns, declared = data_paths(system, datafile, train_data, valid_data)
     declared = parse_keys(keys) if keys else declared
@@ -64,6 +69,7 @@ def test(
     types = predictor.get_type_map()
     systems = open_systems(paths, type_map=types, patterns=patterns, keys=declared)
     all_metrics = []
+    outcome = Outcome(str(model), kind, json_file, detail_hdf5, plot)
     # Of many systems the errors of each would bury their average.
     level = logging.INFO if len(systems) <= _LISTED else logging.DEBUG
     for count, one in enumerate(with_progress(systems, "tested %d of %d systems")):
@@ -82,6 +88,7 @@ def test(
             log.log(level, "%s", line)
         log.log(level, "# ----------------------------------------------- ")
         all_metrics.append(metrics)
+        outcome.add(one.path, len(frames), metrics, found)
     if len(systems) > _LISTED:
         log.info("# errors of every system: dp test -v DEBUG")
         for line in worst(kind, [s.path for s in systems], all_metrics):
@@ -92,6 +99,7 @@ def test(
     for line in lines(kind, average, average=True):
         log.info("%s", line)
     log.info("# ----------------------------------------------- ")
+    outcome.write(average)
     return {name: value for name, (value, _) in average.items()}
 
 
