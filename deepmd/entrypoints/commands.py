@@ -340,6 +340,13 @@ DATA_SPLIT: Options = [
     TYPE_MAP,
 ]
 
+RUN = option("RUN", "folder of a training")
+REPORT: Options = [
+    RUN,
+    option("-o --output", "HTML file", "report.html"),
+    option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
+]
+
 #: Command -> what it does, and its options. Commands of two words are groups.
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
@@ -356,6 +363,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "data convert": ("convert data sets into another kind", DATA_CONVERT),
     "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
+    "report": ("write a report of a training as one HTML file", REPORT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),

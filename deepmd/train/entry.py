@@ -31,6 +31,7 @@ from deepmd.train.parallel import (
 )
 from deepmd.train.plan import Plan, Start, as_json, read_start
 from deepmd.train.pretrained import check_options, from_pretrained
+from deepmd.train.run_record import RunRecord, facts_of
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
@@ -140,6 +141,9 @@ def prepare(
     start = read() if start is None else start
     plan = shared_plan(ranks, config, start, skip_neighbor_stat=skip_neighbor_stat)
     trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
+    if ranks.writes:
+        facts = facts_of(plan, backend, given, ranks.size)
+        trainer.extras.append(RunRecord(facts, store.link.parent))
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
     if ranks.writes:
         _write_texts(folder, trainer, texts, start, INPUT)

@@ -73,6 +73,7 @@ def test_train_leaves_its_files(trained, tmp_path):
         "data",
         "input_v2_compat.json",
         "out.json",
+        "run.json",
         "lcurve.out",
         "checkpoint",
         "model.ckpt-2.dp",
