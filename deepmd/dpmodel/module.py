@@ -138,18 +138,25 @@ class Module(Settings, metaclass=_Checked):
         """Return an array read from a file in the form it has here; the inverse of stored_array."""
         if value is None:
             return None
-        if isinstance(value, (list, tuple)):
-            return [np.asarray(v) for v in value]
         here = getattr(self, name)
-        value = np.asarray(value)
-        if value.dtype.kind in "OSUMm":
-            raise ModelFileError(f"{name} of {type(self).__name__} holds no numbers")
+        if isinstance(here, list) and isinstance(value, (list, tuple)):
+            return [self._numbers(name, v) for v in value]
+        value = self._numbers(name, value)
         if name in self.serial.rows and value.ndim == 2 and len(value) == 1:
             value = value[0]
         if here is not None and here.shape != value.shape:
             raise ModelFileError(
                 f"{name} of {type(self).__name__} has shape {value.shape}, expected {here.shape}"
             )
+        return value
+
+    def _numbers(self, name: str, value: Any) -> np.ndarray:
+        """Return a value as an array; raise ModelFileError if it has no numbers."""
+        if isinstance(value, (list, tuple)):
+            raise ModelFileError(f"{name} of {type(self).__name__} is a list, expected an array")
+        value = np.asarray(value)
+        if value.dtype.kind in "OSUMm":
+            raise ModelFileError(f"{name} of {type(self).__name__} holds no numbers")
         return value
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any
 
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
+from deepmd.dpmodel.construction import constructing
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.graphs.arrays import fill
 from deepmd.graphs.modifier import SCOPE, make_modifier, modifier_section
@@ -66,7 +67,9 @@ def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, 
         If an array is missing, has another size, or would be left out.
     """
     section, vectors, split, excluded = describe(graph, find)
-    data = build_model(section).serialize()
+    known = list(known)
+    with constructing([find(name) for name in known]):
+        data = build_model(section).serialize()
     arrays = SharedNetworks(find, vectors, split, excluded)
     used = fill(data, graph, arrays) | arrays.used
     left = sorted(set(known) - used)

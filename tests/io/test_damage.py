@@ -19,6 +19,7 @@ from deepmd.io.tree import difference
 from deepmd.io.yaml import load
 from deepmd.np.evaluator import open_model
 from deepmd.runtime.probes import model_file_dict, write_model
+from deepmd.schema.check import normalize_model
 
 SECTION = {
     "type_map": ["O", "H"],
@@ -270,12 +271,23 @@ def test_a_text_longer_than_the_file(tmp_path, libver):
         assert file.attrs["json"] == text
 
 
-@pytest.mark.parametrize("array", [np.array([{}, 1]), np.array(["a"]), np.array([b"a"])])
+@pytest.mark.parametrize("array", [np.array([{}, 1]), np.array(["a"]), np.array([b"a"]), [0.0]])
 def test_an_array_without_numbers(array):
-    data = LayerNorm(2).serialize()
-    data["@variables"]["w"] = array
-    with pytest.raises(ModelFileError, match=r"w of LayerNorm holds no numbers"):
+    data = LayerNorm(1).serialize()
+    data["@variables"]["b"] = array
+    with pytest.raises(ModelFileError, match=r"b of LayerNorm (holds no numbers|is a list)"):
         LayerNorm.deserialize(data)
+
+
+def test_a_section_that_describes_more_than_the_graph_holds(monkeypatch):
+    from deepmd.graphs import files
+
+    wide = {**SECTION, "fitting_net": {"neuron": [6_000_000], "type": "ener"}}
+    monkeypatch.setattr(
+        files, "describe", lambda graph, find: (normalize_model(wide), None, None, None)
+    )
+    with pytest.raises(ModelFileError, match="larger arrays than the file holds"):
+        files.model_of(None, lambda name: np.zeros(3), ["a", "b"])
 
 
 # -- archives -------------------------------------------------------------------------------------
