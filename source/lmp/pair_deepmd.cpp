@@ -202,6 +202,14 @@ void PairDeepmd::coeff(int narg, char** arg) {
   });
 }
 
+std::vector<std::string> PairDeepmd::elements() const {
+  std::vector<std::string> names(atom->ntypes + 1);
+  for (size_t t = 1; t < types.model_type.size(); ++t) {
+    if (types.model_type[t] >= 0) names[t] = models[0]->type_map[types.model_type[t]];
+  }
+  return names;
+}
+
 void PairDeepmd::init_style() {
   guard([&] {
     if (models.empty()) {
