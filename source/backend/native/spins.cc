@@ -125,8 +125,9 @@ void Spins::add_edge(const Frame& frame, int64_t from, int64_t to, const double*
   }
   if (!(r2 <= rcut_ * rcut_) || (r2 == 0.0 && a != b)) return;
   const int64_t owner = frame.owner(b), type = frame.atype[b] + (to % 2) * ntypes_;
-  // Of other atoms only the type is known; those of all types stand behind the sites.
-  if (owner < 0 && message_passing_) {
+  // Of other atoms only the type is known; those of all types stand behind the sites. The library
+  // names no owner of an atom whose neighbors do not matter.
+  if (owner < 0 && message_passing_ && !frame.mapping) {
     throw Failure("the model exchanges messages, and an atom without a known owner is near");
   }
   sites.i.push_back(from);
