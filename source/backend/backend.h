@@ -236,7 +236,7 @@ typedef struct deepmd_extended_request {
   deepmd_array nlist;
   /** int64 (nall): local atom of every atom, or no data; -1: of it only the type matters. */
   deepmd_array mapping;
-  deepmd_array spin;    /**< float64 (nall, 3), for models with spins */
+  deepmd_array spin; /**< float64 (nall, 3), for models with spins */
   const deepmd_input*
       inputs; /**< all inputs of the model, in its order; those of atoms (nloc, size) */
   const deepmd_result* results; /**< in the order of the outputs */
