@@ -234,8 +234,9 @@ typedef struct deepmd_extended_request {
   /** int64 (nloc, nnei): the nearest first, cut to `sel` per type; -1: none. With spins: all that
       matter, see spin_scale; the model counts partners and cuts to `sel` by itself. */
   deepmd_array nlist;
-  deepmd_array mapping; /**< int64 (nall): local atom of every atom; or no data */
-  deepmd_array spin;    /**< float64 (nall, 3), for models with spins */
+  /** int64 (nall): local atom of every atom, or no data; -1: of it only the type matters. */
+  deepmd_array mapping;
+  deepmd_array spin; /**< float64 (nall, 3), for models with spins */
   const deepmd_input*
       inputs; /**< all inputs of the model, in its order; those of atoms (nloc, size) */
   const deepmd_result* results; /**< in the order of the outputs */

@@ -31,7 +31,7 @@ void check_list(const Frame& frame, const Info& info) {
   if (frame.nghost > 0 && !frame.list->mapping) {
     fail(info.path,
          "this model passes messages between atoms and must know of which atoms ghosts are images",
-         "give the mapping of the neighbor list; in LAMMPS: atom_modify map yes");
+         "give the mapping of the neighbor list, or its halo");
   }
 }
 

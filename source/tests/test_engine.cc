@@ -259,7 +259,7 @@ TEST(Engine, NeedsAMappingForMessagesOnly) {
   EXPECT_NO_THROW(open_text("entries 2")->evaluate(listed.frame(atoms), {}));
   const auto model = open_text("message_passing 1");
   expect_error([&] { model->evaluate(listed.frame(atoms), {}); },
-               {"fake.pb", "messages", "atom_modify map yes"});
+               {"fake.pb", "messages", "mapping of the neighbor list"});
   listed.list.mapping = listed.mapping.data();
   listed.list.nprocs = 4;
   expect_error([&] { model->evaluate(listed.frame(atoms), {}); },

@@ -2,9 +2,11 @@
 """Forces of Wannier centroids through the C interface, against the Python implementation."""
 
 import ctypes as ct
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import reference_path
 from cxx import backend_abi, c_api
 from cxx.frames import extended
 
@@ -48,25 +50,30 @@ def written(model, path):
 
 
 class Sites:
-    """Four atoms in a small cell, the centroids of two of them, and their images as ghosts."""
+    """Atoms in a cell, the centroids of some of them, and images of the atoms as ghosts."""
 
-    def __init__(self, rcut, seed=0):
+    def __init__(self, rcut, coord, cell, atype, pairs, force):
+        n, extra = len(atype), len(pairs)
+        self.batch = Batch.from_arrays(coord[None, :n], cell[None], atype)
+        self.batch.edges, self.batch.reach = batch_edges(self.batch, rcut), rcut
+        all_, types, nlist, mapping = extended(self.batch, rcut, 600)
+        # Numbers of ghosts move up by the centroids.
+        self.nlist = np.where(nlist >= n, nlist + extra, nlist)
+        self.coord = np.concatenate([coord, all_[n:]])
+        self.atype = np.concatenate([types[:n], [CENTROID] * extra, types[n:]])
+        self.owner = np.concatenate([mapping[:n], n + np.arange(extra), mapping[n:]])
+        self.pairs, self.force = np.array(pairs), force
+        self.nghost = len(self.coord) - n - extra
+
+    @classmethod
+    def random(cls, rcut, seed=0):
+        """Four atoms in a small cell, and the centroids of two of them."""
         rng = np.random.default_rng(seed)
         cell = 4.5 * np.eye(3) + rng.normal(scale=0.2, size=(3, 3))
         coord = rng.uniform(0.0, 4.0, (4, 3))
-        self.batch = Batch.from_arrays(coord[None], cell[None], [0, 1, 1, 0])
-        self.batch.edges, self.batch.reach = batch_edges(self.batch, rcut), rcut
-        all_, types, nlist, mapping = extended(self.batch, rcut, 400)
-        n, extra = 4, 2
-        # Numbers of ghosts move up by the centroids.
-        self.nlist = np.where(nlist >= n, nlist + extra, nlist)
-        moved = rng.normal(size=(extra, 3))
-        self.coord = np.concatenate([all_[:n], all_[[0, 3]] + moved, all_[n:]])
-        self.atype = np.concatenate([types[:n], [CENTROID] * extra, types[n:]])
-        self.owner = np.concatenate([mapping[:n], [4, 5], mapping[n:]])
-        self.pairs = np.array([[0, 4], [3, 5]])
-        self.force = rng.normal(size=(n + extra, 3))
-        self.nghost = len(self.coord) - n - extra
+        coord = np.concatenate([coord, coord[[0, 3]] + rng.normal(size=(2, 3))])
+        force = rng.normal(size=(6, 3))
+        return cls(rcut, coord, cell, [0, 1, 1, 0], [[0, 4], [3, 5]], force)
 
     def neighbors(self, library):
         """The list of the C interface, and what must live as long."""
@@ -138,7 +145,7 @@ def library():
 def test_forces_and_virial(library, tmp_path, descriptor, suffix, engine):
     """Local models and models that pass messages, in one backward pass."""
     model = dipole_model(descriptor, tmp_path)
-    sites = Sites(model.get_rcut())
+    sites = Sites.random(model.get_rcut())
     path = written(model, tmp_path / f"dipole{suffix}")
     force, virial = sites.corrected(library, path, engine)
     want_force, want_virial = sites.expected(model)
@@ -149,6 +156,19 @@ def test_forces_and_virial(library, tmp_path, descriptor, suffix, engine):
     np.testing.assert_allclose(single, want_force, rtol=0, atol=1e-4)
 
 
+@pytest.mark.golden
+def test_numbers_of_deepmd_kit(library, converted):
+    """Forces on atoms, centroids and ghosts, and the virial, of its own modifier in C."""
+    path = converted(reference_path("dplr/ener.pb"), ".dp")
+    with np.load(Path(__file__).with_name("dipole_charge.npz")) as stored:
+        n = len(stored["atype"]) - len(stored["pairs"])
+        given = (stored[k] for k in ("coord", "box"))
+        sites = Sites(6.0, *given, stored["atype"][:n], stored["pairs"], stored["site_force"])
+        force, virial = sites.corrected(library, path, "native")
+        np.testing.assert_allclose(force, stored["force"], rtol=0, atol=1e-10)
+        np.testing.assert_allclose(virial, stored["virial"], rtol=0, atol=1e-10)
+
+
 def test_dipoles_of_a_long_range_model(library, tmp_path):
     """A file with energy and dipoles gives its dipoles under the name dipole_charge."""
     dipole = dipole_model("se_e2_a", tmp_path)
@@ -157,7 +177,7 @@ def test_dipoles_of_a_long_range_model(library, tmp_path):
     energy.modifier = DipoleChargeModifier(model_name="dipole.dp", **settings)
     energy.modifier.dipole = dipole
     energy.modifier.adopt(energy.get_type_map())
-    sites = Sites(dipole.get_rcut())
+    sites = Sites.random(dipole.get_rcut())
     path = written(energy, tmp_path / "both.dp")
     force, _ = sites.corrected(library, path, "native")
     np.testing.assert_allclose(force, sites.expected(dipole)[0], rtol=0, atol=1e-10)
@@ -166,7 +186,7 @@ def test_dipoles_of_a_long_range_model(library, tmp_path):
 def test_wrong_use(library, tmp_path):
     """One line about the model, or about pairs that cannot be."""
     model = dipole_model("se_e2_a", tmp_path)
-    sites = Sites(model.get_rcut())
+    sites = Sites.random(model.get_rcut())
     path = written(model, tmp_path / "dipole.dp")
     other = written(build_model(section("se_e2_a", tmp_path)), tmp_path / "energy.dp")
     with pytest.raises(c_api.CError, match="predicts energies"):

@@ -125,8 +125,9 @@ void Spins::add_edge(const Frame& frame, int64_t from, int64_t to, const double*
   }
   if (!(r2 <= rcut_ * rcut_) || (r2 == 0.0 && a != b)) return;
   const int64_t owner = frame.owner(b), type = frame.atype[b] + (to % 2) * ntypes_;
-  // Of other atoms only the type is known; those of all types stand behind the sites.
-  if (owner < 0 && message_passing_) {
+  // Of other atoms only the type is known; those of all types stand behind the sites. The library
+  // names no owner of an atom whose neighbors do not matter.
+  if (owner < 0 && message_passing_ && !frame.mapping) {
     throw Failure("the model exchanges messages, and an atom without a known owner is near");
   }
   sites.i.push_back(from);
@@ -219,8 +220,8 @@ void Spins::expand(const deepmd_extended_request& request, Sites& sites) const {
   chunk.j = sites.j.data();
   chunk.atype = sites.atype.data();
   chunk.frame = sites.frame.data();
-  const core::Edges edges{chunk.n_edges, chunk.i, chunk.j,     chunk.vec,
-                          sites.r2.data(), n,     chunk.atype, first.data()};
+  const core::Edges edges{chunk.n_edges,   chunk.i, chunk.j,     chunk.vec,
+                          sites.r2.data(), n,       chunk.atype, first.data()};
   chunk.slots.clear();
   for (const core::Slot& slot : sites.packer.pack(packings_, edges, nullptr)) {
     chunk.slots.push_back({slot.data.data(), slot.rows, std::max<int64_t>(slot.columns, 1)});
