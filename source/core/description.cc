@@ -234,6 +234,7 @@ Probe read_probe(const json& from, const Info& info) {
     const auto value = array(input.name, rows * static_cast<size_t>(input.size));
     if (!value.empty()) probe.inputs[input.name] = value;
   }
+  if (info.has_spin) probe.inputs["spin"] = array("spin", 3 * n);
   if (probe.coord.size() != 3 * n) throw Damage("a frame has no coordinates");
   return probe;
 }

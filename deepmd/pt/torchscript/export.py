@@ -37,6 +37,7 @@ from deepmd.pt.torchscript.foreign import read_foreign
 from deepmd.pt.torchscript.loading import load_program
 from deepmd.pt.torchscript.recording import NotRecordedError, record
 from deepmd.pt.torchscript.script import Program
+from deepmd.runtime.operations import with_program
 from deepmd.runtime.probes import compare_probes, probe_arrays
 
 #: Version of the evaluation entry.
@@ -248,6 +249,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 
     The file is opened again and must give the results of the probes in it.
     """
+    data = with_program(data)
     model = Model.deserialize(data["model"])
     script, probes = data.get("model_def_script") or {}, data.get("probes")
     program = build_program(model, script, min_nbor_dist_of(data), probes)

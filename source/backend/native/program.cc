@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../arrays.h"
+#include "traced_model.h"
 
 namespace deepmd::native {
 
@@ -44,7 +45,7 @@ std::string probes_of(const Node& root, const OutputFacts& output) {
   for (size_t f = 0; f < frames.size(); ++f) {
     const Node arrays = frames[f]["@variables"];
     json probe = json::object();
-    for (const char* name : {"coord", "cell", "fparam", "aparam"}) {
+    for (const char* name : {"coord", "cell", "fparam", "aparam", "charge_spin", "spin"}) {
       if (arrays.has(name)) probe[name] = numbers(arrays[name], 1, 1);
     }
     const std::vector<double> types = arrays["atype"].array().values();
@@ -93,6 +94,8 @@ Chunk chunk_of(const deepmd_edges_request& q) {
   Chunk chunk;
   chunk.n_edges = q.n_edges;
   chunk.n_atoms = q.n_atoms;
+  chunk.n_frames = q.n_frames;
+  chunk.threads = q.threads;
   chunk.vec = numbers<double>(q.vec, "vec");
   chunk.i = numbers<int64_t>(q.i, "i");
   chunk.j = numbers<int64_t>(q.j, "j");
@@ -131,19 +134,35 @@ void Program::read(Contents contents, const std::string& scope) {
     throw Failure("the file holds no model; freeze or convert the model again");
   }
   const Node whole = root["model"];
-  const bool inner = !scope.empty() && whole.has("modifier") &&
-                     whole["modifier"].text("type", "") == scope;
+  const bool inner =
+      !scope.empty() && whole.has("modifier") && whole["modifier"].text("type", "") == scope;
   const Node model = inner ? whole["modifier"]["model"] : whole;
   const std::string type = model.text("type", "");
-  if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
-  Packings packings(static_cast<int64_t>(model["type_map"].size()),
-                    model.pairs("pair_exclude_types"));
-  model_ = read_model(model, packings);
-  describe(model, packings);
+  const bool spin = type == "spin_ener" || type == "spin";
+  const Node atomic = spin ? model["backbone_model"] : model;
+  Packings packings(static_cast<int64_t>(atomic["type_map"].size()),
+                    atomic.pairs("pair_exclude_types"));
+  // The program is that of the whole model.
+  const bool traced = !inner && root.has(kOperations);
+  if (traced) {
+    const Node stored = root[kOperations];
+    model_ = read_traced(stored, model, atomic, packings);
+    description_ = stored["metadata"].json().dump(-1, ' ', false, json::error_handler_t::replace);
+  } else {
+    model_ = read_model(atomic, packings);
+    describe(atomic, packings);
+  }
+  if (spin) {
+    spins_ = std::make_unique<Spins>(model, *model_);
+    json description = json::parse(description_);
+    spins_->read_packings(description);
+    if (!traced) spins_->describe(description);
+    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
   if (!inner) probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
-  info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
+  info_.entries = (spin ? DEEPMD_EXTENDED : DEEPMD_EDGES) | DEEPMD_COTANGENTS;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -205,6 +224,11 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
   if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
   if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  run(chunk, cotangent, values, gradient);
+}
+
+void Program::run(const Chunk& chunk, const double* cotangent, double* values,
+                  double* gradient) const {
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
@@ -213,6 +237,25 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   for (int64_t e = 0; e < chunk.n_edges; ++e) {
     for (int64_t a = 0; a < 3; ++a) gradient[3 * e + a] *= cotangent[chunk.i[e]];
   }
+}
+
+void Program::evaluate(const deepmd_extended_request& request) const {
+  if (!spins_) throw Failure("the native engine evaluates models without spins by edges only");
+  if (request.n_results < 1) return;
+  const deepmd_result result = backend::element(request.results, 0);
+  Sites sites;
+  spins_->expand(request, sites);
+  Chunk chunk = sites.chunk;
+  const double* cotangent = sites.cotangent.empty() ? nullptr : sites.cotangent.data();
+  if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  const bool wanted = model_->output().differentiable &&
+                      (result.force.data || result.virial.data || result.force_mag.data);
+  const int64_t size = model_->output().size, width = cotangent ? 1 : size;
+  std::vector<double> values(static_cast<size_t>(chunk.n_atoms * size));
+  // At least one number: a null pointer says that no gradient is wanted.
+  std::vector<double> gradient(wanted ? static_cast<size_t>(chunk.n_edges * width * 3 + 1) : 0);
+  run(chunk, cotangent, values.data(), wanted ? gradient.data() : nullptr);
+  spins_->fold(request, sites, values.data(), wanted ? gradient.data() : nullptr);
 }
 
 const char* engine_name() {
