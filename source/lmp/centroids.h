@@ -32,6 +32,8 @@ class Centroids {
    */
   void find();
 
+  bool is_centroid(int type) const { return is_centroid_[type]; }  ///< whether a type is theirs
+
   const std::vector<std::pair<int, int>>& pairs() const { return pairs_; }  ///< local indices
 
  private:

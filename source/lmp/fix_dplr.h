@@ -47,6 +47,9 @@ class FixDplr : public Fix {
   double compute_vector(int component) override;
   double memory_usage() override;
 
+  /** Whether atoms of a type are centroids: then the pair style need not name it. */
+  bool is_centroid(int type) const { return centroids->is_centroid(type); }
+
  private:
   struct Close {
     void operator()(DP_DeepTensor* model) const { DP_DeleteDeepTensor(model); }

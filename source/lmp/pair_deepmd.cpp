@@ -9,8 +9,10 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "fix_dplr.h"
 #include "force.h"
 #include "memory.h"
+#include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
@@ -241,8 +243,13 @@ void PairDeepmd::check_unnamed() const {
   for (int i = 0; i < atom->nlocal; ++i) mine[atom->type[i]] = 1;
   MPI_Allreduce(mine.data(), all.data(), atom->ntypes + 1, MPI_INT, MPI_MAX, world);
   if (force->pair != this) return;
+  const auto dplr = modify->get_fix_by_style("^dplr$");
+  const auto places_centroids = [](int t) {
+    return [t](const Fix* fix) { return dynamic_cast<const FixDplr*>(fix)->is_centroid(t); };
+  };
   for (const int t : types.unnamed) {
     if (!all[t]) continue;
+    if (std::any_of(dplr.begin(), dplr.end(), places_centroids(t))) continue;
     throw Failure("pair_coeff names no element for type " + std::to_string(t) +
                   ", which has atoms; name it, or write NULL if no force shall act on them");
   }

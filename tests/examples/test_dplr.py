@@ -23,6 +23,12 @@ def test_both_models_train(tmp_path, monkeypatch):
     moved = np.load("centroids/valid/valid_0/set.000/atomic_dipole.npy").reshape(-1, 22, 3, 3)
     assert 0.05 < np.linalg.norm(moved[:, :, 0], axis=-1).mean() < 0.12
     assert not moved[:, :, 1:].any()
+    runpy.run_path("lammps_data.py", run_name="__main__")
+    assert Path("water.data").read_text().splitlines()[2:5] == [
+        "88 atoms",
+        "3 atom types",
+        "22 bonds",
+    ]
     for name in ("dipole", "energy"):
         given = shortened(load_input(f"{name}.json"), steps=2)
         if name == "energy":
