@@ -137,6 +137,15 @@ void read_spins(const json& from, Info& info) {
                     info.inputs.end());
 }
 
+/** Refuse a core that is not one of n types in all, atoms and partners without values. */
+void check_core(const json& from, int64_t n) {
+  const auto contributing = per_type<bool>(from, "contributing_types", static_cast<size_t>(n));
+  if (size(from, "core_types") != n ||
+      std::any_of(contributing.begin() + n / 2, contributing.end(), [](bool b) { return b; })) {
+    throw Damage("its virtual atoms are other ones than spins need");
+  }
+}
+
 Info read_info(const json& from, bool edges) {
   Info info;
   info.type_map = get<std::vector<std::string>>(from, "type_map");
@@ -162,8 +171,12 @@ Info read_info(const json& from, bool edges) {
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_spins(from, info);
-  if (!edges || info.has_spin) return info;
-  for (const json& p : get<json>(from, "packings")) info.packings.push_back(read_packing(p, n));
+  if (!edges) return info;
+  if (info.has_spin) check_core(from, 2 * n);
+  const int64_t n_core = info.has_spin ? 2 * n : n;
+  for (const json& p : get<json>(from, "packings")) {
+    info.packings.push_back(read_packing(p, n_core));
+  }
   return info;
 }
 
@@ -221,6 +234,7 @@ Probe read_probe(const json& from, const Info& info) {
   probe.value = array("value", components);
   probe.force = array("force", components * n * 3);
   probe.virial = array("virial", components * 9);
+  if (info.has_spin) probe.spin = array("spin", 3 * n);
   for (const Input& input : info.inputs) {
     const size_t rows = input.per_atom ? n : 1;
     const auto value = array(input.name, rows * static_cast<size_t>(input.size));

@@ -60,6 +60,7 @@ void check_probes(Model& model, const std::vector<Probe>& probes) {
     frame.cell = probe.cell.empty() ? nullptr : probe.cell.data();
     frame.fparam = probe.input("fparam");
     frame.chg_spin = probe.input("charge_spin");
+    frame.spin = probe.spin.empty() ? nullptr : probe.spin.data();
     frame.aparam = probe.input("aparam");
     const Prediction found = evaluate(model, frame);
     compare(info, info.outputs.front().name.c_str(), probe.value, found.value);

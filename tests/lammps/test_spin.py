@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 
+from deepmd.base.native import library
 from deepmd.infer import DeepPot
 
 START = """
@@ -106,10 +107,8 @@ def test_deviation(lammps, model, reference):
     assert np.abs(values).max() < 1e-10
 
 
-def test_messages_among_spins(lammps, converted):
-    """A model that passes messages, as Python evaluates it."""
-    path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
-    run = lammps(block(str(path)))
+def same_as_python(run, path, tolerance):
+    """Energy, forces and forces on spins of the first frame are those of Python."""
     dump = run.dump("a.dump")[0]
     cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
     cell += [8.5348976887, 2.5754540013, 5.0501779242]
@@ -120,5 +119,24 @@ def test_messages_among_spins(lammps, converted):
         dump[:, 1:4].reshape(1, -1), np.array([cell]), types, spin=spin.reshape(1, -1)
     )
     same(run.thermo()["PotEng"], energy.ravel())
-    same(dump[:, 4:7], force[0], 1e-8)
-    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
+    same(dump[:, 4:7], force[0], tolerance)
+    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)  # LAMMPS has eight digits of hbar
+
+
+def test_messages_among_spins(lammps, converted):
+    """A model that passes messages, as Python evaluates it."""
+    path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
+    same_as_python(lammps(block(str(path))), path, 1e-8)
+
+
+@pytest.mark.parametrize("suffix", ["pb", pytest.param("savedmodeltf", marks=pytest.mark.slow)])
+def test_programs_by_edges(lammps, converted, suffix):
+    """Files of TensorFlow, whose programs know atoms and partners, on one and two ranks."""
+    if library("deepmd_backend_tensorflow") is None:
+        pytest.skip("libdeepmd_backend_tensorflow is not built")
+    source = REFERENCE / "lammps/nio_spin.dp"
+    path = converted(source, f".{suffix}")
+    one, two = lammps(block(path)), lammps(block(path), ranks=2)
+    same_as_python(one, source, 1e-10)
+    same_dumps(two.dump("a.dump"), one.dump("a.dump"))
+    same(two.thermo()["PotEng"], one.thermo()["PotEng"])
