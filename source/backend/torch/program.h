@@ -19,6 +19,16 @@ struct Program {
   deepmd_info info{};               ///< points to them
 };
 
+/**
+ * Load the libraries of operators that DP_PLUGIN_PATH names, once in a process; throws Failure.
+ *
+ * Programs may use the operators that they register, and no others beside those of PyTorch.
+ */
+void load_plugins();
+
+/** Whether a library that DP_PLUGIN_PATH names registered an operator, such as "toy::pairs". */
+bool is_of_plugin(const std::string& name);
+
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
 void check_operators(const torch::jit::Module& module);
 
