@@ -157,7 +157,9 @@ Info read_info(const json& from, bool edges) {
   if (n == 0 || info.outputs.empty() || !(info.rcut > 0.0) || !std::isfinite(info.rcut)) {
     throw Damage("the model has no types, no cutoff or no output");
   }
-  if (get<json>(from, "interaction_range").is_null()) {
+  // A model that passes messages gets all atoms at once, however far its messages go.
+  info.message_passing = get<bool>(from, "message_passing");
+  if (get<json>(from, "interaction_range").is_null() && !info.message_passing) {
     throw Damage("its interactions have no range, which this library cannot evaluate");
   }
   info.sel_type = get<std::vector<int>>(from, "selected_types");
@@ -167,7 +169,6 @@ Info read_info(const json& from, bool edges) {
   // All of them is the same as none named.
   if (static_cast<int64_t>(info.sel_type.size()) == n) info.sel_type.clear();
   info.contributing = per_type<bool>(from, "contributing_types", info.type_map.size());
-  info.message_passing = get<bool>(from, "message_passing");
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_spins(from, info);

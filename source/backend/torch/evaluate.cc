@@ -7,6 +7,7 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "program.h"
 
@@ -42,7 +43,9 @@ Threads::~Threads() {
 }
 
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
-  const c10::InferenceMode inference;
+  const at::NoGradGuard no_gradients;
+  std::optional<c10::InferenceMode> inference;
+  if (!program.differentiates) inference.emplace();
   const Threads threads(q.threads);
   // Specializing for shapes takes longer than it saves, because they change with every call.
   const torch::jit::GraphOptimizerEnabledGuard generic(false);

@@ -282,6 +282,7 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
   try {
     check_operators(program->module);
     check_tensors(program->module, records);
+    program->differentiates = differentiates(program->module);
     if (program->module.find_method("forward_edges")) {
       describe_own(*program, metadata);
     } else {

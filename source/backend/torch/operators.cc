@@ -65,6 +65,14 @@ void visit_nodes(const torch::jit::Module& module, const Visit& visit) {
 
 void check_operators(const torch::jit::Module& module) { visit_nodes(module, check); }
 
+bool differentiates(const torch::jit::Module& module) {
+  bool found = false;
+  visit_nodes(module, [&](const Node& node) {
+    found = found || std::string("aten::set_grad_enabled") == node.kind().toQualString();
+  });
+  return found;
+}
+
 void visit_constants(const torch::jit::Module& module,
                      const std::function<void(const torch::jit::IValue&)>& visit) {
   visit_nodes(module, [&](const Node& node) {

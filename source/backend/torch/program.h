@@ -15,6 +15,7 @@ struct Program {
   at::Device device{at::kCPU};
   std::string path;
   bool has_spin = false;
+  bool differentiates = false;      ///< by itself
   std::string description, probes;  ///< JSON
   deepmd_info info{};               ///< points to them
 };
@@ -31,6 +32,9 @@ bool is_of_plugin(const std::string& name);
 
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
 void check_operators(const torch::jit::Module& module);
+
+/** Whether a program differentiates by itself, which inference mode forbids. */
+bool differentiates(const torch::jit::Module& module);
 
 /** Call a function with each constant of a program. */
 void visit_constants(const torch::jit::Module& module,
