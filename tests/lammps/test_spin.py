@@ -120,7 +120,9 @@ def same_as_python(run, path, tolerance):
     )
     same(run.thermo()["PotEng"], energy.ravel(), 1e-10)
     same(dump[:, 4:7], force[0], tolerance)
-    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)  # LAMMPS has eight digits of hbar
+    same(
+        dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8
+    )  # LAMMPS has eight digits of hbar
 
 
 def test_messages_among_spins(lammps, converted):
