@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -169,6 +170,15 @@ Info read_info(const json& from, bool edges) {
   // All of them is the same as none named.
   if (static_cast<int64_t>(info.sel_type.size()) == n) info.sel_type.clear();
   info.contributing = per_type<bool>(from, "contributing_types", info.type_map.size());
+  // Files of earlier releases do not say it: the messages may have come from a cutoff farther.
+  if (info.message_passing) {
+    const char* key = from.contains("message_range") ? "message_range" : "interaction_range";
+    const bool known = !get<json>(from, key).is_null();
+    info.message_range = known ? get<double>(from, key) : std::numeric_limits<double>::infinity();
+    if (!(info.message_range >= 0.0)) {
+      throw Damage("\"message_range\" is no distance");
+    }
+  }
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_spins(from, info);
@@ -241,6 +251,7 @@ Probe read_probe(const json& from, const Info& info) {
     const auto value = array(input.name, rows * static_cast<size_t>(input.size));
     if (!value.empty()) probe.inputs[input.name] = value;
   }
+  if (info.has_spin) probe.inputs["spin"] = array("spin", 3 * n);
   if (probe.coord.size() != 3 * n) throw Damage("a frame has no coordinates");
   return probe;
 }

@@ -142,9 +142,9 @@ void Partners::number(const System& system, const Info& info, Range range, const
   for (int64_t e = 0; e < pairs.size(); ++e) {
     const int64_t j = pairs.j[e];
     numbers.i[e] = each * (system.owner[pairs.i[e]] - range.first) + from_[e];
-    if (info.message_passing && system.owner[j] < 0) fail_without_owner(j);
-    numbers.j[e] = info.message_passing ? each * system.owner[j] + to_[e]
-                                        : n + atype[j] + (to_[e] ? ntypes : 0);
+    const bool known = info.message_passing && system.owner[j] >= 0;
+    if (info.message_passing && !known && !system.has_halo) fail_without_owner(j);
+    numbers.j[e] = known ? each * system.owner[j] + to_[e] : n + atype[j] + (to_[e] ? ntypes : 0);
   }
 }
 

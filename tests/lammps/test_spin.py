@@ -120,15 +120,23 @@ def same_as_python(run, path, tolerance):
     )
     same(run.thermo()["PotEng"], energy.ravel(), 1e-10)
     same(dump[:, 4:7], force[0], tolerance)
-    same(
-        dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8
-    )  # LAMMPS has eight digits of hbar
+    # LAMMPS has eight digits of hbar.
+    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
 
 
 def test_messages_among_spins(lammps, converted):
-    """A model that passes messages, as Python evaluates it."""
+    """A model that passes messages, as Python evaluates it, on one rank and on two."""
     path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
-    same_as_python(lammps(block(str(path))), path, 1e-8)
+    run = lammps(block(str(path)))
+    dump = run.dump("a.dump")[0]
+    text = block(str(path), dump="b.dump")
+    text += block(str(path), dump="c.dump", before="newton off", more="run 0")
+    two = lammps(text, ranks=2)
+    for k, name in enumerate(("b.dump", "c.dump")):
+        same_dumps(two.dump(name)[0], dump)
+        for column, value in run.thermo().items():
+            same(two.thermo(k)[column], value)
+    same_as_python(run, path, 1e-8)
 
 
 @pytest.mark.parametrize("suffix", ["pb", pytest.param("savedmodeltf", marks=pytest.mark.slow)])
