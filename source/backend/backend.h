@@ -104,7 +104,9 @@ enum deepmd_entry {
  *   core_types          number of types that the EDGES entry knows
  *   contributing_types  (core_types): whether atoms of a type count in means
  *   selected_types      types that are predicted; []: all
- *   use_spin            (ntypes): which types carry spins; []: no spins. EXTENDED only
+ *   use_spin            (ntypes): which types carry spins; []: no spins. The EDGES entry then gets
+ *                       atoms and virtual partners, of types ntypes + t, at r + s * spin_scale[t];
+ *                       core_types counts both, and partners have no value of their own
  *   spin_scale          (ntypes): how far a spin of length 1 reaches beyond its atom [Angstrom].
  *                       Neighbors matter up to the cutoff and the longest such reach, twice it with
  *                       message_passing

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -137,6 +138,15 @@ void read_spins(const json& from, Info& info) {
                     info.inputs.end());
 }
 
+/** Refuse a core that is not one of n types in all, atoms and partners without values. */
+void check_core(const json& from, int64_t n) {
+  const auto contributing = per_type<bool>(from, "contributing_types", static_cast<size_t>(n));
+  if (size(from, "core_types") != n ||
+      std::any_of(contributing.begin() + n / 2, contributing.end(), [](bool b) { return b; })) {
+    throw Damage("its virtual atoms are other ones than spins need");
+  }
+}
+
 Info read_info(const json& from, bool edges) {
   Info info;
   info.type_map = get<std::vector<std::string>>(from, "type_map");
@@ -148,7 +158,9 @@ Info read_info(const json& from, bool edges) {
   if (n == 0 || info.outputs.empty() || !(info.rcut > 0.0) || !std::isfinite(info.rcut)) {
     throw Damage("the model has no types, no cutoff or no output");
   }
-  if (get<json>(from, "interaction_range").is_null()) {
+  // A model that passes messages gets all atoms at once, however far its messages go.
+  info.message_passing = get<bool>(from, "message_passing");
+  if (get<json>(from, "interaction_range").is_null() && !info.message_passing) {
     throw Damage("its interactions have no range, which this library cannot evaluate");
   }
   info.sel_type = get<std::vector<int>>(from, "selected_types");
@@ -158,20 +170,24 @@ Info read_info(const json& from, bool edges) {
   // All of them is the same as none named.
   if (static_cast<int64_t>(info.sel_type.size()) == n) info.sel_type.clear();
   info.contributing = per_type<bool>(from, "contributing_types", info.type_map.size());
-  info.message_passing = get<bool>(from, "message_passing");
   // Files of earlier releases do not say it: the messages may have come from a cutoff farther.
   if (info.message_passing) {
-    info.message_range = from.contains("message_range") ? get<double>(from, "message_range")
-                                                        : get<double>(from, "interaction_range");
-    if (!(info.message_range >= 0.0) || !std::isfinite(info.message_range)) {
+    const char* key = from.contains("message_range") ? "message_range" : "interaction_range";
+    const bool known = !get<json>(from, key).is_null();
+    info.message_range = known ? get<double>(from, key) : std::numeric_limits<double>::infinity();
+    if (!(info.message_range >= 0.0)) {
       throw Damage("\"message_range\" is no distance");
     }
   }
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_spins(from, info);
-  if (!edges || info.has_spin) return info;
-  for (const json& p : get<json>(from, "packings")) info.packings.push_back(read_packing(p, n));
+  if (!edges) return info;
+  if (info.has_spin) check_core(from, 2 * n);
+  const int64_t n_core = info.has_spin ? 2 * n : n;
+  for (const json& p : get<json>(from, "packings")) {
+    info.packings.push_back(read_packing(p, n_core));
+  }
   return info;
 }
 
@@ -229,6 +245,7 @@ Probe read_probe(const json& from, const Info& info) {
   probe.value = array("value", components);
   probe.force = array("force", components * n * 3);
   probe.virial = array("virial", components * 9);
+  if (info.has_spin) probe.spin = array("spin", 3 * n);
   for (const Input& input : info.inputs) {
     const size_t rows = input.per_atom ? n : 1;
     const auto value = array(input.name, rows * static_cast<size_t>(input.size));

@@ -14,7 +14,7 @@ namespace deepmd::core {
 /** A small frame with results that came with a model. */
 struct Probe {
   int64_t natoms = 0;
-  std::vector<double> coord, cell;  ///< empty: none
+  std::vector<double> coord, cell, spin;  ///< empty: none
   std::vector<int> atype;
   std::vector<double> value, force, virial;  ///< of the first output; empty: unknown
   std::map<std::string, std::vector<double>> inputs;

@@ -183,6 +183,7 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
   }
   // Tables of fixed width are as large as `sel` says, whether they are full or not.
   const int64_t width = std::accumulate(info().sel.begin(), info().sel.end(), int64_t{1});
+  if (info().has_spin) edges *= 2 * Partners::per_center(info());
   const int64_t total = backend_->has_edges() ? edges * n / samples : n * width;
   const int64_t size = backend_->chunk_edges() > 0 ? backend_->chunk_edges() : kEdgesPerChunk;
   int64_t parts = (total + size - 1) / size;
@@ -200,6 +201,13 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
 void Engine::describe_atoms(const System& system, Range range, Workspace& w) const {
   const Frame& frame = *system.frame;
   const int64_t n = range.last - range.first;
+  if (info().has_spin) {
+    w.partners.expand(system, info(), range, w.pairs, {w.i, w.j, w.atype});
+    w.partners.gather(system, info(), range, w.inputs);
+    w.frame.assign(w.atype.size(), 0);
+    w.first_type.assign(w.atype.size(), frame.atype[system.centers[0]]);
+    return;
+  }
   const auto ntypes = static_cast<int64_t>(info().type_map.size());
   w.atype.resize(static_cast<size_t>(n + ntypes));
   w.frame.assign(static_cast<size_t>(n + ntypes), 0);
@@ -220,7 +228,7 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   const int64_t n_edges = w.pairs.size();
   w.i.resize(static_cast<size_t>(n_edges));
   w.j.resize(static_cast<size_t>(n_edges));
-  for (int64_t e = 0; e < n_edges; ++e) {
+  for (int64_t e = 0; !info().has_spin && e < n_edges; ++e) {
     const int64_t j = w.pairs.j[e];
     w.i[e] = system.owner[w.pairs.i[e]] - range.first;
     const bool known = info().message_passing && system.owner[j] >= 0;
@@ -287,9 +295,12 @@ void Engine::prepare_results(const System& system, Range range, bool gradients, 
   w.cotangent.clear();
   if (weighted) {
     const int64_t size = outputs.front().size;
-    w.cotangent.assign(system.cotangent.begin() + range.first * size,
-                       system.cotangent.begin() + range.last * size);
-    w.cotangent.resize(static_cast<size_t>(n_atoms * size), 0.0);
+    const int64_t each = info().has_spin ? Partners::per_center(info()) : 1;
+    w.cotangent.assign(static_cast<size_t>(n_atoms * size), 0.0);
+    for (int64_t c = range.first; c < range.last; ++c) {
+      std::copy_n(system.cotangent.begin() + c * size, size,
+                  w.cotangent.begin() + (c - range.first) * each * size);
+    }
   }
   w.values.resize(outputs.size());
   w.gradients.resize(outputs.size());
@@ -317,16 +328,22 @@ void Engine::add_chunk(const System& system, Range range, bool gradients, const 
   for (size_t k = 0; k < predictions.size(); ++k) {
     const Output& output = info().outputs[k];
     Prediction& p = predictions[k];
+    const int64_t row = output.size * (info().has_spin ? Partners::per_center(info()) : 1);
     for (int64_t c = range.first; c < std::min(range.last, system.n_local); ++c) {
-      std::copy_n(w.values[k].begin() + (c - range.first) * output.size, output.size,
+      std::copy_n(w.values[k].begin() + (c - range.first) * row, output.size,
                   p.atom_value.begin() + system.centers[c] * output.size);
     }
     const int64_t count = info().derivatives_of(k, !system.cotangent.empty());
     if (!gradients || count == 0) continue;
-    add_derivatives(w.gradients[k].data(), w.pairs.vec.data(), w.pairs.i.data(), w.pairs.j.data(),
+    const std::vector<double>& vec = info().has_spin ? w.partners.atom_vectors() : w.pairs.vec;
+    add_derivatives(w.gradients[k].data(), vec.data(), w.pairs.i.data(), w.pairs.j.data(),
                     w.pairs.size(), count,
                     {system.frame->nall, p.force.data(), p.virial.data(),
                      p.atom_virial.empty() ? nullptr : p.atom_virial.data()});
+    if (info().has_spin) {
+      w.partners.add_force_mag(system, info(), w.pairs, w.gradients[k].data(), count,
+                               p.force_mag.data());
+    }
   }
 }
 

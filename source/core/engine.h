@@ -12,6 +12,7 @@
 #include "library.h"
 #include "model.h"
 #include "packing.h"
+#include "partners.h"
 #include "system.h"
 
 namespace deepmd::core {
@@ -40,6 +41,7 @@ class Engine : public Model {
     Overflow overflow;
     std::vector<int64_t> i, j, atype, frame, first_type;
     ChunkInputs inputs;
+    Partners partners;
     std::vector<std::vector<double>> values, gradients;
     std::vector<double> cotangent;
     std::vector<deepmd_array> slots;

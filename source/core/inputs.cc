@@ -91,4 +91,13 @@ void ChunkInputs::gather(const std::vector<GivenInput>& given, const int64_t* at
   }
 }
 
+void ChunkInputs::add_of_atoms(const char* name, const std::vector<double>& rows, int64_t size) {
+  deepmd_input one{};
+  one.struct_size = sizeof(one);
+  one.name = name;
+  one.level = DEEPMD_ATOM;
+  one.data = backend::array_of(rows.data(), {static_cast<int64_t>(rows.size()) / size, size});
+  list_.push_back(one);
+}
+
 }  // namespace deepmd::core

@@ -41,6 +41,9 @@ class ChunkInputs {
   void gather(const std::vector<GivenInput>& given, const int64_t* atoms, int64_t n,
               int64_t padding);
 
+  /** Add a further input of the atoms, (n, size); `rows` must outlive the use of these inputs. */
+  void add_of_atoms(const char* name, const std::vector<double>& rows, int64_t size);
+
   const deepmd_input* data() const { return list_.data(); }
   int32_t size() const { return static_cast<int32_t>(list_.size()); }
 

@@ -99,10 +99,9 @@ void BackendModel::read(const deepmd_info& from, const std::string& path) {
          "install both libraries from one release of deepmd-kit");
   }
   info_ = read_description(from.description, path, has_edges());
-  if (info_.has_spin && !(entries_ & DEEPMD_EXTENDED)) {
-    fail(path, "the backend cannot evaluate a model with spins", "convert the model to .pth");
+  if (info_.has_spin && (entries_ & DEEPMD_EXTENDED)) {
+    entries_ &= ~static_cast<uint32_t>(DEEPMD_EDGES);
   }
-  if (info_.has_spin) entries_ &= ~static_cast<uint32_t>(DEEPMD_EDGES);
   check_inputs(info_);
   if (from.probes) probes_ = read_probes(from.probes, info_);
   info_.framework = from.framework ? from.framework : functions_.name ? functions_.name : "";

@@ -60,6 +60,7 @@ void check_probes(Model& model, const std::vector<Probe>& probes) {
     frame.cell = probe.cell.empty() ? nullptr : probe.cell.data();
     frame.fparam = probe.input("fparam");
     frame.chg_spin = probe.input("charge_spin");
+    frame.spin = probe.spin.empty() ? nullptr : probe.spin.data();
     frame.aparam = probe.input("aparam");
     if (info.has_spin) frame.spin = probe.input("spin");
     const Prediction found = evaluate(model, frame);

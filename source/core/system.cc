@@ -73,6 +73,10 @@ bool is_real(const Frame& frame, int64_t atom, int ntypes) {
 void add_halo(const Frame& frame, const Info& info, System& system) {
   const int ntypes = static_cast<int>(info.type_map.size());
   system.has_halo = true;
+  if (!std::isfinite(info.message_range)) {
+    fail(info.path, "the model does not tell how far its messages between atoms reach",
+         "run it on one rank");
+  }
   // Spins make places as uncertain here as they make the cutoff longer.
   const double range = info.message_range + (system.reach - info.rcut);
   if (frame.list->halo < (range + info.rcut) * (1.0 - 1e-9)) {

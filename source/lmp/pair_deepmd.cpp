@@ -162,6 +162,11 @@ void PairDeepmd::extend_ghosts() {
                                     [](const auto& model) { return model->message_passing; });
   frame.expect_messages(messages, halo / units->length);
   if (halo == 0.0) return;
+  if (std::isinf(halo)) {
+    throw Failure(models[0]->path +
+                  ": a model does not tell how far its messages between atoms reach; run one rank, "
+                  "with atom IDs");
+  }
   if (comm->mode != Comm::SINGLE) {
     throw Failure(models[0]->path +
                   ": this model passes messages between atoms, and needs the same ghosts of all "

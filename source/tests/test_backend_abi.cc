@@ -123,7 +123,9 @@ TEST(Description, OfSpinsIsThatOfAtoms) {
                           "\"use_spin\": [true, false], \"spin_scale\": [0.3, 0.0]");
   text.replace(text.find("[true, false], \"probes\""), 13, "[true, true, false, false]");
   text.replace(text.find("aparam\", \"level\": \"atom\", \"size\": 1"), 6, "spin");
-  const Info info = read_description(text, "a.pth", true);
+  // By edges it would be evaluated with atoms and partners, of which this one knows the first only.
+  EXPECT_THROW(read_description(text, "a.pth", true), deepmd::deepmd_exception);
+  const Info info = read_description(text, "a.pth", false);
   EXPECT_TRUE(info.has_spin);
   EXPECT_EQ(info.use_spin, (std::vector<bool>{true, false}));
   EXPECT_EQ(info.contributing, (std::vector<bool>{true, true}));

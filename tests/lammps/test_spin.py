@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import REFERENCE
 
+from deepmd.base.native import library
 from deepmd.infer import DeepPot
 
 START = """
@@ -76,7 +77,7 @@ def test_derivatives(lammps, model):
         runs.append(block(path, after=middle + strained.format(scale)))
     run = lammps("".join(runs).replace("format float %.15g", "format float %.17g"))
     energies = [run.thermo(k)["PotEng"][0] for k in range(5)]
-    volume = float(np.prod([10.2461410116, 5.6688967603, 5.0501779242]))
+    volume = float(np.prod([10.2461410116, 5.6688967603, 5.0501779252]))
     slope = -(energies[3] - energies[4]) / (2 * h) / volume * 1.6021765e6
     assert run.thermo()["Pzz"][0] == pytest.approx(slope, rel=1e-5)
     # The dump is that of the last run: ask for the torque of the first one alone.
@@ -106,6 +107,23 @@ def test_deviation(lammps, model, reference):
     assert np.abs(values).max() < 1e-10
 
 
+def same_as_python(run, path, tolerance):
+    """Energy, forces and forces on spins of the first frame are those of Python."""
+    dump = run.dump("a.dump")[0]
+    cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
+    cell += [8.5348976887, 2.5754540013, 5.0501779252]
+    atoms = (run.folder / "nio.data").read_text().split("# spin\n\n")[1]
+    types = np.array([int(line.split()[1]) - 1 for line in atoms.splitlines()[:32]])
+    spin = dump[:, 7:8] * dump[:, 8:11]
+    energy, force, _, mag, *_ = DeepPot(path).eval(
+        dump[:, 1:4].reshape(1, -1), np.array([cell]), types, spin=spin.reshape(1, -1)
+    )
+    same(run.thermo()["PotEng"], energy.ravel(), 1e-10)
+    same(dump[:, 4:7], force[0], tolerance)
+    # LAMMPS has eight digits of hbar.
+    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
+
+
 def test_messages_among_spins(lammps, converted):
     """A model that passes messages, as Python evaluates it, on one rank and on two."""
     path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
@@ -118,14 +136,17 @@ def test_messages_among_spins(lammps, converted):
         same_dumps(two.dump(name)[0], dump)
         for column, value in run.thermo().items():
             same(two.thermo(k)[column], value)
-    cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
-    cell += [8.5348976887, 2.5754540013, 5.0501779242]
-    atoms = (run.folder / "nio.data").read_text().split("# spin\n\n")[1]
-    types = np.array([int(line.split()[1]) - 1 for line in atoms.splitlines()[:32]])
-    spin = dump[:, 7:8] * dump[:, 8:11]
-    energy, force, _, mag, *_ = DeepPot(path).eval(
-        dump[:, 1:4].reshape(1, -1), np.array([cell]), types, spin=spin.reshape(1, -1)
-    )
-    same(run.thermo()["PotEng"], energy.ravel())
-    same(dump[:, 4:7], force[0], 1e-8)
-    same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
+    same_as_python(run, path, 1e-8)
+
+
+@pytest.mark.parametrize("suffix", ["pb", pytest.param("savedmodeltf", marks=pytest.mark.slow)])
+def test_programs_by_edges(lammps, converted, suffix):
+    """Files of TensorFlow, whose programs know atoms and partners, on one and two ranks."""
+    if library("deepmd_backend_tensorflow") is None:
+        pytest.skip("libdeepmd_backend_tensorflow is not built")
+    source = REFERENCE / "lammps/nio_spin.dp"
+    path = str(converted(source, f".{suffix}"))
+    one, two = lammps(block(path)), lammps(block(path), ranks=2)
+    same_as_python(one, source, 1e-10)
+    same_dumps(two.dump("a.dump"), one.dump("a.dump"))
+    same(two.thermo()["PotEng"], one.thermo()["PotEng"])

@@ -34,6 +34,27 @@ def native_serial(name: str, kind: str, more: str = "", **declared: Any) -> Seri
     )
 
 
+class _Spare:
+    """Module that nobody uses yet, given away once; copies have none."""
+
+    def __init__(self, module: Any = None, origin: str = "") -> None:
+        self.module, self.origin = module, origin
+
+    def take(self, origin: str) -> Any:
+        """Return the module if it was constructed from the same section, otherwise None."""
+        module, self.module = self.module, None
+        return module if origin == self.origin else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Spare":
+        return _Spare()
+
+    def __copy__(self) -> "_Spare":
+        return _Spare()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Spare, ()
+
+
 class NativeNode(Module):
     """Mixin of the nodes around modules of PyTorch.
 
@@ -57,12 +78,14 @@ class NativeNode(Module):
     fixed: Any
     trained_names: list[str]
     fixed_names: list[str]
+    _spare: Any = _Spare()
 
     def take_module(self) -> Any:
         """Construct the module, take its arrays as the node's, and return it."""
         self.trainable = self.section.get("trainable", True)
         module = self.construct_module()
         self.take_arrays(module)
+        self._spare = _Spare(module, self._origin())
         return module
 
     def take_arrays(self, module: Any) -> None:
@@ -71,6 +94,10 @@ class NativeNode(Module):
         self.trained_names, self.fixed_names = list(params), list(buffers)
         self.trained = [to_numpy(p) for p in params.values()]
         self.fixed = [to_numpy(b) for b in buffers.values()]
+
+    def _origin(self) -> str:
+        """Return what the module is constructed from."""
+        return json.dumps([self.section, self.type_map], default=repr, sort_keys=True)
 
     def arguments_of_module(self) -> dict[str, Any]:
         """Return arguments that constructors may take beside the keys of the section."""
@@ -94,8 +121,13 @@ class NativeNode(Module):
         return module
 
     def module(self) -> Any:
-        """Return the module with the arrays of this node."""
-        module = self.construct_module()
+        """Return the module with the arrays of this node.
+
+        The first one is that of the constructor, since building a network may take seconds.
+        """
+        module = self._spare.take(self._origin())
+        if module is None:
+            module = self.construct_module()
         self.fill(module)
         return module
 

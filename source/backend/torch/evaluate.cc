@@ -7,6 +7,7 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -50,7 +51,9 @@ std::string cotangent_name(const deepmd_result& result) {
 }
 
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
-  const c10::InferenceMode inference;
+  const at::NoGradGuard no_gradients;
+  std::optional<c10::InferenceMode> inference;
+  if (!program.differentiates) inference.emplace();
   const Threads threads(q.threads);
   // Specializing for shapes takes longer than it saves, because they change with every call.
   const torch::jit::GraphOptimizerEnabledGuard generic(false);

@@ -223,7 +223,8 @@ torch::jit::Module load(std::istream& stream, const std::string& path, at::Devic
     const std::string text = first_words(error.what());
     if (text.find("Unknown builtin op") != std::string::npos) {
       fail(path, "the file needs operators that are not part of this program (" + text + ")",
-           "convert the model's .dp file to .pth with this program");
+           "convert the model's .dp file to .pth with this program, or, if they are those of a "
+           "plugin, name its library in DP_PLUGIN_PATH");
     }
     fail(path, "PyTorch " TORCH_VERSION " cannot read the file (" + text + ")",
          "copy or freeze it again, with this release");
@@ -274,12 +275,14 @@ std::shared_ptr<Program> open_program(const deepmd_source& source) {
   stream.clear();
   const std::vector<Record> records = check_kind(stream, program->path);
   prepare_process();
+  load_plugins();
   declare_foreign_operators();
   std::string metadata;
   program->module = load(stream, program->path, program->device, metadata);
   try {
     check_operators(program->module);
     check_tensors(program->module, records);
+    program->differentiates = differentiates(program->module);
     if (program->module.find_method("forward_edges")) {
       describe_own(*program, metadata);
     } else {

@@ -31,7 +31,7 @@ const std::unordered_set<std::string>& allowed() {
 
 void check(const Node& node) {
   const std::string name = node.kind().toQualString();
-  if (!allowed().count(name)) refuse("the operator " + name);
+  if (!allowed().count(name) && !is_of_plugin(name)) refuse("the operator " + name);
   if (node.kind() == c10::prim::CreateObject) {
     const auto type = node.output()->type()->cast<c10::ClassType>();
     // Objects of native classes have methods that are no operators.
@@ -64,6 +64,14 @@ void visit_nodes(const torch::jit::Module& module, const Visit& visit) {
 }  // namespace
 
 void check_operators(const torch::jit::Module& module) { visit_nodes(module, check); }
+
+bool differentiates(const torch::jit::Module& module) {
+  bool found = false;
+  visit_nodes(module, [&](const Node& node) {
+    found = found || std::string("aten::set_grad_enabled") == node.kind().toQualString();
+  });
+  return found;
+}
 
 void visit_constants(const torch::jit::Module& module,
                      const std::function<void(const torch::jit::IValue&)>& visit) {

@@ -15,12 +15,26 @@ struct Program {
   at::Device device{at::kCPU};
   std::string path;
   bool has_spin = false;
+  bool differentiates = false;      ///< by itself
   std::string description, probes;  ///< JSON
   deepmd_info info{};               ///< points to them
 };
 
+/**
+ * Load the libraries of operators that DP_PLUGIN_PATH names, once in a process; throws Failure.
+ *
+ * Programs may use the operators that they register, and no others beside those of PyTorch.
+ */
+void load_plugins();
+
+/** Whether a library that DP_PLUGIN_PATH names registered an operator, such as "toy::pairs". */
+bool is_of_plugin(const std::string& name);
+
 /** Refuse a program with operators that are not allowed; throws Failure. Runs nothing of it. */
 void check_operators(const torch::jit::Module& module);
+
+/** Whether a program differentiates by itself, which inference mode forbids. */
+bool differentiates(const torch::jit::Module& module);
 
 /** Call a function with each constant of a program. */
 void visit_constants(const torch::jit::Module& module,
