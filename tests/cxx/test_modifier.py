@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from cxx import backend_abi, c_api
 from cxx.frames import extended
-from tests.members import section
 
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import build_model
@@ -15,6 +14,7 @@ from deepmd.dpmodel.model.dipole_charge import DipoleChargeModifier
 from deepmd.dpmodel.model.modifier import respond
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import save_model
+from tests.members import section
 
 LIBRARY = backend_abi.find_library("libdeepmd_c.so")
 pytestmark = pytest.mark.skipif(
