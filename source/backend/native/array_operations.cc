@@ -233,8 +233,8 @@ void reduce(Op op, const View& from, const std::vector<int64_t>& axes, const Vie
     throw Failure("the program asks for the largest of no numbers; write the file again");
   }
   const int last = from.rank - 1;
-  const bool in_rows = n_kept > 0 && kept[n_kept - 1] == last && from.stride[last] == 1 &&
-                       from.shape[last] >= 4;
+  const bool in_rows =
+      n_kept > 0 && kept[n_kept - 1] == last && from.stride[last] == 1 && from.shape[last] >= 4;
   const int64_t row = in_rows ? from.shape[last] : 1;
   // Along the last of the reduced axes numbers are taken one after the other.
   const int inner = n_gone > 0 && !in_rows ? gone[n_gone - 1] : -1;

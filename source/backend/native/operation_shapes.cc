@@ -252,10 +252,9 @@ class Inference {
     const bool pair = operation_.function <= DEEPMD_MAP_POW;
     need(pair ? 2 : 1);
     operation_.type = first;
-    const bool of_whole = operation_.function <= DEEPMD_MAP_MUL ||
-                          operation_.function == DEEPMD_MAP_MAXIMUM ||
-                          operation_.function == DEEPMD_MAP_MINIMUM ||
-                          operation_.function == DEEPMD_MAP_NEG;
+    const bool of_whole =
+        operation_.function <= DEEPMD_MAP_MUL || operation_.function == DEEPMD_MAP_MAXIMUM ||
+        operation_.function == DEEPMD_MAP_MINIMUM || operation_.function == DEEPMD_MAP_NEG;
     check(args_.back().type == first && (real || (first == Type::i64 && of_whole)));
   }
 

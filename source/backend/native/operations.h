@@ -104,9 +104,7 @@ class Operations {
   ValueId first_operation() const {
     return static_cast<ValueId>(inputs_.size() + constants_.size());
   }
-  ValueId count() const {
-    return first_operation() + static_cast<ValueId>(operations_.size());
-  }
+  ValueId count() const { return first_operation() + static_cast<ValueId>(operations_.size()); }
   /** The operation of a value, null for inputs and constants. */
   const Operation* operation(ValueId id) const {
     return id < first_operation() ? nullptr : &operations_[id - first_operation()];

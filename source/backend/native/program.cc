@@ -134,8 +134,8 @@ void Program::read(Contents contents, const std::string& scope) {
     throw Failure("the file holds no model; freeze or convert the model again");
   }
   const Node whole = root["model"];
-  const bool inner = !scope.empty() && whole.has("modifier") &&
-                     whole["modifier"].text("type", "") == scope;
+  const bool inner =
+      !scope.empty() && whole.has("modifier") && whole["modifier"].text("type", "") == scope;
   const Node model = inner ? whole["modifier"]["model"] : whole;
   const std::string type = model.text("type", "");
   const bool spin = type == "spin_ener" || type == "spin";

@@ -219,8 +219,8 @@ void Spins::expand(const deepmd_extended_request& request, Sites& sites) const {
   chunk.j = sites.j.data();
   chunk.atype = sites.atype.data();
   chunk.frame = sites.frame.data();
-  const core::Edges edges{chunk.n_edges, chunk.i, chunk.j,     chunk.vec,
-                          sites.r2.data(), n,     chunk.atype, first.data()};
+  const core::Edges edges{chunk.n_edges,   chunk.i, chunk.j,     chunk.vec,
+                          sites.r2.data(), n,       chunk.atype, first.data()};
   chunk.slots.clear();
   for (const core::Slot& slot : sites.packer.pack(packings_, edges, nullptr)) {
     chunk.slots.push_back({slot.data.data(), slot.rows, std::max<int64_t>(slot.columns, 1)});
