@@ -501,6 +501,23 @@ def _(b: Builder, x: Value, indices: Sequence[Any]) -> Value:
     return b.reshape(out, [*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
+@rule("sort")
+def _(
+    b: Builder, x: Value, *, stable: bool = False, dim: int = -1, descending: bool = False
+) -> tuple:
+    if dim % len(x.shape) != len(x.shape) - 1 or descending:
+        raise NoProgramError("an array is sorted along another axis than the last")
+    order = b.emit("argsort", [x], x.shape, "int64")
+    return RULES["gather"](b, x, dim, order), order
+
+
+@rule("gather")
+def _(b: Builder, x: Value, axis: int, index: Value) -> Value:
+    if axis % len(x.shape) != len(x.shape) - 1 or x.shape[:-1] != index.shape[:-1]:
+        raise NoProgramError("elements are taken along another axis than the last")
+    return b.emit("gather", [x, index], index.shape, x.dtype)
+
+
 @rule("index_add")
 def _(b: Builder, x: Value, axis: int, index: Value, source: Value, *, alpha: float = 1) -> Value:
     if axis % len(x.shape) or alpha != 1:

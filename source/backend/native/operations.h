@@ -40,6 +40,8 @@ enum class Op : uint8_t {
   concat,
   take,
   scatter,
+  argsort,
+  gather,
   segment_sum,
   // Reductions and products.
   sum,
