@@ -43,7 +43,11 @@ def components() -> str:
     from deepmd.dpmodel.loss import Loss
 
     rows = {
-        "descriptors": names(Descriptor.registry.items()),
+        "descriptors": names(
+            (name, kind)
+            for name, kind in Descriptor.registry.items()
+            if name in registry.descriptor_args
+        ),
         "fittings": names(Fitting.registry.items()),
         "models": names(AtomicModel.registry.items()),
         "losses": names(Loss.registry.items()),

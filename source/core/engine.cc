@@ -98,15 +98,13 @@ void Engine::check_cotangent() const {
        "write it anew as .pth with this release (dp convert-backend), or run one rank");
 }
 
-/** Derivatives of what this rank's atoms have, where some ghosts are evaluated, too. */
+/**
+ * Derivatives of what this rank's atoms have, where some ghosts are evaluated, too.
+ *
+ * Those of the first output: nobody asks for others.
+ */
 std::vector<Prediction> Engine::evaluate_components(const Frame& frame, const Wanted& wanted) {
   const Output& first = info().outputs.front();
-  for (size_t k = 1; k < info().outputs.size(); ++k) {
-    if (info().outputs[k].differentiable) {
-      fail(info().path, "several ranks evaluate models with one differentiable output only",
-           "run one rank with several threads");
-    }
-  }
   Wanted one = wanted;
   if (!first.differentiable) {
     one.derivatives = one.atom_virial = false;

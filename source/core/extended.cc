@@ -128,8 +128,8 @@ void ExtendedChunk::prepare_results(const Info& info, const System& system, cons
         zeros(atom_virial_[k], derivatives && wanted.atom_virial, {count, n_atoms(), 9});
     result.force_mag = zeros(force_mag_[k], derivatives && info.has_spin, {count, n_atoms(), 3});
     if (k == 0 && derivatives && !system.cotangent.empty()) {
-      result.cotangent = backend::array_of(
-          system.cotangent.data() + range.first * output.size, {n, output.size});
+      result.cotangent =
+          backend::array_of(system.cotangent.data() + range.first * output.size, {n, output.size});
     }
     results_.push_back(result);
   }

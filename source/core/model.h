@@ -128,7 +128,7 @@ struct Prediction {
   std::vector<double> atom_value;   ///< (nall, size): zero for ghosts
   std::vector<double> force;        ///< (size, nall, 3): ghosts carry their share
   std::vector<double> force_mag;    ///< (size, nall, 3): minus the derivative by spins, if any
-  std::vector<double> virial;  ///< (size, 9), row a column b: -sum g_a d_b
+  std::vector<double> virial;       ///< (size, 9), row a column b: -sum g_a d_b
   std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbor; if wanted
 };
 
@@ -137,9 +137,9 @@ struct Wanted {
   bool derivatives = true;  ///< force and virial
   bool atom_virial = false;
   /**
-   * (nall - nghost, size), or null. With it, derivatives are those of one number, the sum over local
-   * atoms of cotangent times value of the first output: a vector-Jacobian product. `size` is 1 in
-   * their shapes, and other outputs have none.
+   * (nall - nghost, size), or null. With it, derivatives are those of one number, the sum over
+   * local atoms of cotangent times value of the first output: a vector-Jacobian product. `size` is
+   * 1 in their shapes, and other outputs have none.
    */
   const double* cotangent = nullptr;
 };

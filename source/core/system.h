@@ -22,7 +22,7 @@ struct System {
   bool owners_known = true;
   bool has_halo = false;          ///< ghosts are centers; of those without a place the type matters
   std::vector<double> cotangent;  ///< (n, size) of the first output; empty: none
-  double reach = 0.0;                 ///< up to where neighbors matter [Å]
+  double reach = 0.0;             ///< up to where neighbors matter [Å]
   std::vector<GivenInput> inputs;     ///< in the order of Info::inputs
   std::unique_ptr<PairSource> pairs;  ///< of the centers
 

@@ -6,6 +6,7 @@
  */
 #include "kernels.h"
 
+#include "activated.h"
 #include "descriptor.h"
 #include "gemm.h"
 #include "maps.h"
@@ -30,6 +31,10 @@
       activate_backward<T>,                                                                        \
       tanh_pair_backward<T, deepmd_layer_##S>,                                                     \
       add_copies<T, deepmd_layer_##S>,                                                             \
+      activated_value<T, deepmd_activated_##S>,                                                    \
+      activated_vjp<T, deepmd_activated_##S>,                                                      \
+      activated_jvp<T, deepmd_activated_##S>,                                                      \
+      activated_vjp_of_vjp<T, deepmd_activated_##S>,                                               \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \
       table_places<T, deepmd_table_##S>,                                                           \

@@ -92,6 +92,17 @@ typedef struct deepmd_environment {
     const T* step;      /**< (width) or NULL: time steps */                                        \
   } deepmd_layer_##S;                                                                              \
                                                                                                    \
+  /** Rows z (rows, columns) that are activated, y = f(z), by DEEPMD_TANH, DEEPMD_SILU or          \
+      DEEPMD_SILUT; the first columns are summed, weighted, over segments, the others remain. */   \
+  typedef struct deepmd_activated_##S {                                                            \
+    int32_t activation;                                                                            \
+    double threshold; /**< of DEEPMD_SILUT */                                                      \
+    int64_t rows, columns;                                                                         \
+    int64_t summed;         /**< number of columns that are summed */                              \
+    const T* weight;        /**< (rows) */                                                         \
+    const int64_t* segment; /**< (rows), row of the sums */                                        \
+  } deepmd_activated_##S;                                                                          \
+                                                                                                   \
   /** Embedding table in the layout of a processor. */                                             \
   typedef struct deepmd_table_##S {                                                                \
     const T* data;            /**< from table_pack */                                              \
@@ -130,6 +141,19 @@ typedef struct deepmd_environment {
     /** x_bar (m, n_in) += y_bar as far as a layer adds its input. */                              \
     void (*add_copies)(const deepmd_layer_##S* layer, int64_t m, const T* y_bar, int64_t ld,       \
                        T* x_bar, int64_t ldx);                                                     \
+    /** sums (., summed) += w y, others (rows, columns - summed) = y. */                           \
+    void (*activated_value)(const deepmd_activated_##S* a, const T* z, T* sums, T* others);        \
+    /** Adjoints of z and of the weights from those of sums and others. */                         \
+    void (*activated_vjp)(const deepmd_activated_##S* a, const T* z, const T* sums_bar,            \
+                          const T* others_bar, T* z_bar, T* w_bar);                                \
+    /** Tangents, those of the sums being added, from tangents of z and the weights. */            \
+    void (*activated_jvp)(const deepmd_activated_##S* a, const T* z, const T* z_dot,               \
+                          const T* w_dot, T* sums_dot, T* others_dot);                             \
+    /** Adjoint of z in the value, whose adjoints are given again, and in the vjp, whose results   \
+        have the adjoints z_dot and w_dot. */                                                      \
+    void (*activated_vjp_of_vjp)(const deepmd_activated_##S* a, const T* z, const T* sums_again,   \
+                                 const T* others_again, const T* sums_bar, const T* others_bar,    \
+                                 const T* z_dot, const T* w_dot, T* z_bar);                        \
     /** Numbers that a packed table takes. */                                                      \
     int64_t (*table_size)(int64_t rows, int64_t width);                                            \
     /** Pack coefficients (rows, width, 6). */                                                     \

@@ -169,8 +169,9 @@ void PairDeepmd::extend_ghosts() {
   if (comm->cutghostuser >= needed) return;
   comm->cutghostuser = needed;
   if (comm->me != 0) return;
-  utils::logmesg(lmp, style + "messages between atoms reach beyond the cutoff: ghosts are kept up "
-                              "to " +
+  utils::logmesg(lmp, style +
+                          "messages between atoms reach beyond the cutoff: ghosts are kept up "
+                          "to " +
                           std::to_string(needed) + " and evaluated up to " +
                           std::to_string(halo - cutoff) + " from a rank's atoms\n");
 }
@@ -199,6 +200,14 @@ void PairDeepmd::coeff(int narg, char** arg) {
                                 models[0]->path);
     if (!types.note.empty() && comm->me == 0) error->warning(FLERR, style + types.note);
   });
+}
+
+std::vector<std::string> PairDeepmd::elements() const {
+  std::vector<std::string> names(atom->ntypes + 1);
+  for (size_t t = 1; t < types.model_type.size(); ++t) {
+    if (types.model_type[t] >= 0) names[t] = models[0]->type_map[types.model_type[t]];
+  }
+  return names;
 }
 
 void PairDeepmd::init_style() {

@@ -40,6 +40,9 @@ class PairDeepmd : public Pair {
   void read_restart(FILE*) override;
   void read_restart_settings(FILE*) override;
 
+  /** Elements of types by pair_coeff, (ntypes + 1); empty: ignored. */
+  std::vector<std::string> elements() const;
+
   /** Numbers of frame parameters of the model. */
   int dim_fparam() const;
 

@@ -125,8 +125,8 @@ TEST(Halo, NeedsWeightsOfAtoms) {
 
 /** Derivatives of sum c_i e_i by differences of the positions. */
 TEST(Cotangent, IsTheWeightOfAnAtom) {
-  for (const char* text : {"rcut 4\n", "rcut 4\ncotangents 1\n",
-                           "rcut 4\nmessage_passing 1\ncotangents 1\n"}) {
+  for (const char* text :
+       {"rcut 4\n", "rcut 4\ncotangents 1\n", "rcut 4\nmessage_passing 1\ncotangents 1\n"}) {
     const auto model = open_text(text);
     Atoms atoms(2, 9, 6.0);
     std::vector<double> c(static_cast<size_t>(atoms.n));

@@ -215,4 +215,104 @@ TEST(TrainingInSinglePrecision, Embedding) {
   deepmd_embedding_free_f32(net);
 }
 
+/** Rows of two segments and columns of both kinds, at the threshold and away from it. */
+TEST(TrainingSums, Activated) {
+  const int64_t rows = 5, columns = 131, n = 3;
+  const std::vector<int64_t> segment{0, 0, 2, 2, 2};
+  EXPECT_EQ(deepmd_are_segments(rows, segment.data(), n), 2);
+  EXPECT_EQ(deepmd_are_segments(rows, segment.data(), 2), 0);
+  const Numbers z = random_numbers(rows * columns, 1), w = random_numbers(rows, 2);
+  const auto f = [](int32_t kind, double x) {
+    const auto silu = [](double v) { return v / (1.0 + std::exp(-v)); };
+    if (kind == DEEPMD_TANH) return std::tanh(x);
+    if (kind == DEEPMD_SILU || x < 0.3) return silu(x);
+    const double s = 1.0 / (1.0 + std::exp(-0.3)), slope = s + 0.3 * s * (1.0 - s);
+    return std::tanh(slope * (x - 0.3)) + 0.3 * s;
+  };
+  for (const int32_t kind : {DEEPMD_TANH, DEEPMD_SILU, DEEPMD_SILUT}) {
+    for (const int64_t summed : {int64_t{0}, int64_t{7}, columns}) {
+      const int64_t rest = columns - summed;
+      const deepmd_activated_f64 a{kind, 0.3, rows, columns, summed, w.data(), segment.data()};
+      const auto value = [&](const Numbers& at, const Numbers& weight) {
+        deepmd_activated_f64 moved = a;
+        moved.weight = weight.data();
+        Numbers sums(n * summed), others(rows * rest);
+        EXPECT_EQ(deepmd_activated_value_f64(&moved, n, 2, at.data(), sums.data(), others.data()),
+                  0);
+        return std::pair(sums, others);
+      };
+      const auto [sums, others] = value(z, w);
+      Numbers want_sums(n * summed), want_others(rows * rest);
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t q = 0; q < columns; ++q) {
+          const double y = f(kind, z[i * columns + q]);
+          if (q < summed) {
+            want_sums[segment[i] * summed + q] += w[i] * y;
+          } else {
+            want_others[i * rest + q - summed] = y;
+          }
+        }
+      }
+      expect_near(sums, want_sums, 1e-13);
+      expect_near(others, want_others, 1e-13);
+      // <vjp, direction> and <adjoint, jvp> are the derivative along the direction.
+      const Numbers bar = random_numbers(n * summed, 3), bar_rest = random_numbers(rows * rest, 4);
+      const Numbers dz = random_numbers(z.size(), 5), dw = random_numbers(rows, 6);
+      Numbers z_bar(z.size()), w_bar(rows), dots(n * summed), dots_rest(rows * rest);
+      ASSERT_EQ(deepmd_activated_vjp_f64(&a, 2, z.data(), bar.data(), bar_rest.data(), z_bar.data(),
+                                         w_bar.data()),
+                0);
+      ASSERT_EQ(deepmd_activated_jvp_f64(&a, n, 2, z.data(), dz.data(), dw.data(), dots.data(),
+                                         dots_rest.data()),
+                0);
+      const auto moved = [&](double step) {
+        Numbers at = z, weight = w;
+        for (size_t q = 0; q < z.size(); ++q) at[q] += step * dz[q];
+        for (int64_t i = 0; i < rows; ++i) weight[i] += step * dw[i];
+        const auto [s, o] = value(at, weight);
+        return dot(s, bar) + dot(o, bar_rest);
+      };
+      const double along = dot(z_bar, dz) + dot(w_bar, dw);
+      EXPECT_NEAR(along, dot(dots, bar) + dot(dots_rest, bar_rest), 1e-11);
+      EXPECT_NEAR(along, (moved(1e-5) - moved(-1e-5)) / 2e-5, 1e-4);
+      // The adjoint of z in <value, again> + <vjp, (dz, dw)>, by differences.
+      const Numbers again = random_numbers(n * summed, 7), more = random_numbers(rows * rest, 8);
+      Numbers second(z.size());
+      ASSERT_EQ(
+          deepmd_activated_vjp_of_vjp_f64(&a, 2, z.data(), again.data(), more.data(), bar.data(),
+                                          bar_rest.data(), dz.data(), dw.data(), second.data()),
+          0);
+      const Numbers direction = random_numbers(z.size(), 9);
+      const auto objective = [&](double step) {
+        Numbers at = z, g(z.size()), h(rows);
+        for (size_t q = 0; q < z.size(); ++q) at[q] += step * direction[q];
+        deepmd_activated_vjp_f64(&a, 1, at.data(), bar.data(), bar_rest.data(), g.data(), h.data());
+        const auto [s, o] = value(at, w);
+        return dot(s, again) + dot(o, more) + dot(g, dz) + dot(h, dw);
+      };
+      const double found = dot(second, direction);
+      // One of 655 numbers may cross the threshold, where the third derivative jumps.
+      EXPECT_NEAR(found, (objective(1e-5) - objective(-1e-5)) / 2e-5,
+                  1e-4 * (1.0 + std::abs(found)));
+    }
+  }
+}
+
+TEST(TrainingSums, SegmentsInAnyOrder) {
+  const int64_t k = 5000, c = 33, n = 7;
+  const Numbers x = random_numbers(k * c, 1);
+  std::vector<int64_t> index(k);
+  Numbers want(n * c);
+  for (int64_t i = 0; i < k; ++i) {
+    index[i] = i * 5 % n;
+    for (int64_t q = 0; q < c; ++q) want[index[i] * c + q] += x[i * c + q];
+  }
+  EXPECT_EQ(deepmd_are_segments(k, index.data(), n), 1);
+  for (const int threads : {1, 3}) {
+    Numbers out(n * c, 1.0);
+    ASSERT_EQ(deepmd_segment_sum_f64(k, c, n, x.data(), index.data(), threads, out.data()), 0);
+    EXPECT_EQ(out, want);
+  }
+}
+
 }  // namespace

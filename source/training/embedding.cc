@@ -11,27 +11,11 @@
 
 #include "kernels/kernels.h"
 #include "parallel.h"
+#include "precision.h"
 #include "training.h"
 
 namespace deepmd::training {
 namespace {
-
-template <class T>
-struct Kernels;
-template <>
-struct Kernels<double> {
-  using Functions = deepmd_kernels_f64;
-  using Layer = deepmd_layer_f64;
-  using Rows = deepmd_rows_f64;
-  static const Functions& get() { return *deepmd_kernels_for_f64(); }
-};
-template <>
-struct Kernels<float> {
-  using Functions = deepmd_kernels_f32;
-  using Layer = deepmd_layer_f32;
-  using Rows = deepmd_rows_f32;
-  static const Functions& get() { return *deepmd_kernels_for_f32(); }
-};
 
 constexpr int64_t kRow = DEEPMD_ROW;
 /** Rows that are worked on together, where a center has fewer. */
@@ -333,17 +317,6 @@ class Embedding {
   std::vector<Layer<T>> layers_;
   int64_t state_ = 0, widest_ = 1;
 };
-
-/** Return 0 or, if there was no memory, 1. */
-template <class F>
-int32_t guarded(const F& work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception&) {
-    return 1;
-  }
-}
 
 template <class T>
 void count(int64_t n, int64_t k, const T* r, int64_t* first) {

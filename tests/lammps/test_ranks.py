@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Models that pass messages, on several ranks: the numbers of one rank, which are those of Python."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,11 +34,7 @@ units metal
 atom_style atomic
 {before}
 neighbor 0.5 bin
-region box prism 0 11.0 0 6.0 0 6.5 0.7 -0.4 0.5
-create_box 3 box
-create_atoms 1 random 26 12 box overlap 1.4 maxtry 1000
-create_atoms 2 random 30 13 box overlap 1.2 maxtry 1000
-create_atoms 3 random 3 14 box overlap 1.2 maxtry 1000
+read_data {data}
 mass 1 16.0
 mass 2 1.0
 mass 3 4.0
@@ -58,9 +56,30 @@ run {steps}
 """
 
 
+#: Cell of 45 atoms [Å].
+CELL = np.array([[11.0, 0.0, 0.0], [0.7, 6.0, 0.0], [-0.4, 0.5, 6.5]])
+
+
+def write_data(path):
+    """Write a disturbed lattice in a tilted box; every ninth atom is not the model's."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(range(5), range(3), range(3), indexing="ij"), -1).reshape(-1, 3)
+    coord = (grid + rng.uniform(0.3, 0.7, grid.shape)) / [5, 3, 3] @ CELL
+    lines = ["a disturbed lattice", "", "45 atoms", "3 atom types"]
+    lines += [f"0 {CELL[k, k]} {a}lo {a}hi" for k, a in enumerate("xyz")]
+    lines += ["0.7 -0.4 0.5 xy xz yz", "", "Atoms # atomic", ""]
+    for k, (x, y, z) in enumerate(coord):
+        lines.append(f"{k + 1} {3 if k % 9 == 8 else k % 2 + 1} {x:.15g} {y:.15g} {z:.15g}")
+    path.write_text("\n".join(lines) + "\n")
+
+
 def block(path, *, before="", after="", dump="a.dump", steps=20):
     """Return the commands of a run."""
-    return BOX.format(path=path, before=before) + after + END.format(dump=dump, steps=steps)
+    data = Path(path).with_name("lattice.data")
+    if not data.exists():
+        write_data(data)
+    text = BOX.format(path=path, before=before, data=data)
+    return text + after + END.format(dump=dump, steps=steps)
 
 
 def same(a, b, tolerance=1e-10):
@@ -68,12 +87,12 @@ def same(a, b, tolerance=1e-10):
     assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 0.01)
 
 
-def same_runs(a, b, dumps=("a.dump", "a.dump")):
+def same_runs(run, one, *, k=0, dump="a.dump"):
     """Compare energy, pressure, positions, forces, energies and virials of atoms."""
-    first, second = a.thermo(), b.thermo()
+    first, second = run.thermo(k), one.thermo()
     for name in first:
         same(first[name], second[name])
-    one, two = a.dump(dumps[0]), b.dump(dumps[1])
+    one, two = one.dump("one.dump"), run.dump(dump)
     for columns in (slice(2, 5), slice(5, 8), slice(8, 9), slice(9, 18)):
         same(one[..., columns], two[..., columns])
 
@@ -95,17 +114,17 @@ def path(tmp_path_factory, random_model):
 def python(path, dump):
     """Energy and forces of the real atoms of a frame of a dump."""
     real = dump[:, 1] < 3
-    cell = np.array([[11.0, 0.0, 0.0, 0.7, 6.0, 0.0, -0.4, 0.5, 6.5]])
     coord = dump[real, 2:5].reshape(1, -1)
-    energy, force, _ = DeepPot(path).eval(coord, cell, dump[real, 1].astype(int) - 1)
+    types = dump[real, 1].astype(int) - 1
+    energy, force, _ = DeepPot(path).eval(coord, CELL.reshape(1, 9), types)
     return energy.ravel(), force[0], real
 
 
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_dynamics(name, lammps, path):
     """Two ranks in a tilted box, with atoms that are not the model's, without an atom map."""
-    text = block(path(name))
-    one, two = lammps(text), lammps(text, ranks=2)
+    one = lammps(block(path(name), dump="one.dump"))
+    two = lammps(block(path(name)), ranks=2)
     assert "2 by 1 by 1 MPI processor grid" in two.text
     assert "ghosts are kept up to" in two.text and "ghosts are kept" not in one.text
     same_runs(two, one)
@@ -120,21 +139,22 @@ def test_dynamics(name, lammps, path):
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_four_ranks(name, lammps, path):
     """Domains that are narrower than the ghosts reach, over 100 steps."""
-    text = block(path(name), steps=100)
-    one, four = lammps(text), lammps(text, ranks=4)
+    one = lammps(block(path(name), steps=100, dump="one.dump"))
+    four = lammps(block(path(name), steps=100), ranks=4)
     same_runs(four, one)
 
 
 def test_empty_rank_and_newton(lammps, path):
     """A rank without atoms; forces of ghosts without Newton's third law."""
     half = "region r block 5.0 INF INF INF INF INF\ndelete_atoms region r compress no\n"
-    before = "processors 2 1 1\n"
-    text = block(path("dpa3"), after=half, before=before, steps=2)
-    off = block(path("dpa3"), after=half, before=before + "newton off\n", dump="b.dump", steps=2)
-    run = lammps(text + "clear\n" + off, ranks=2)
-    one = lammps(text)
+    before, steps = "processors * 1 1\n", 2
+    one = lammps(block(path("dpa3"), after=half, before=before, steps=steps, dump="one.dump"))
+    text = block(path("dpa3"), after=half, before=before, steps=steps)
+    before += "newton off\n"
+    text += "clear\n" + block(path("dpa3"), after=half, before=before, steps=steps, dump="b.dump")
+    run = lammps(text, ranks=2)
     same_runs(run, one)
-    same(run.dump("b.dump")[..., 2:], one.dump("a.dump")[..., 2:])
+    same_runs(run, one, k=1, dump="b.dump")
 
 
 def test_what_ranks_cannot_do(lammps, path):
@@ -142,6 +162,6 @@ def test_what_ranks_cannot_do(lammps, path):
     exclude = "neigh_modify exclude type 1 2\n"
     run = lammps(block(path("dpa3"), after=exclude, steps=1), ranks=2, fails=True)
     assert "neigh_modify exclude" in run.error and "OMP_NUM_THREADS" in run.error
-    mode = "comm_modify mode multi\n"
-    run = lammps(block(path("dpa3"), before=mode, steps=1), ranks=2, fails=True)
+    mode = "neighbor 0.5 multi\ncomm_modify mode multi\n"
+    run = lammps(block(path("dpa3"), after=mode, steps=1), ranks=2, fails=True)
     assert "comm_modify mode single" in run.error

@@ -6,21 +6,19 @@ The function of :mod:`deepmd.pt.fused.embedding`, in ``libdeepmd_training``; see
 """
 
 import ctypes
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from deepmd.base import native
 from deepmd.dpmodel.nn.layers import DenseArrays, DenseOptions
 from deepmd.dpmodel.ops import register
 from deepmd.pt.fused.blocks import Fused, in_blocks
 from deepmd.pt.fused.embedding import are_tanh
+from deepmd.pt.fused.kernels import kernels, pointers, threads
 
 Tensor = torch.Tensor
 
-_NAMES = {torch.float64: "f64", torch.float32: "f32"}
 _ROW = 4  # numbers in a row
 
 
@@ -35,34 +33,6 @@ class _Rows(ctypes.Structure):
         ("state", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
     )
-
-
-class _Library:
-    """Functions of one precision."""
-
-    def __init__(self, library: ctypes.CDLL, name: str) -> None:
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        types: dict[str, tuple[Any, list[Any]]] = {
-            "new": (pointer, [number, *[pointer] * 4]),
-            "free": (None, [pointer]),
-            "state": (number, [pointer]),
-            "count": (None, [number, number, pointer, pointer]),
-            "value": (ctypes.c_int32, [pointer] * 3),
-            "vjp": (ctypes.c_int32, [pointer] * 4),
-            "jvp": (ctypes.c_int32, [pointer] * 4),
-            "vjp_of_vjp": (ctypes.c_int32, [pointer] * 7),
-        }
-        for function, (result, arguments) in types.items():
-            found = getattr(library, f"deepmd_embedding_{function}_{name}")
-            found.restype, found.argtypes = result, arguments
-            setattr(self, function, found)
-
-
-@functools.cache
-def _library(dtype: torch.dtype) -> Any:
-    """Return the functions of a precision, or None if there are none."""
-    library = native.load("deepmd_training") if dtype in _NAMES else None
-    return None if library is None else _Library(library, _NAMES[dtype])
 
 
 def _fits(
@@ -80,7 +50,7 @@ def _fits(
         and r.shape[-1] == _ROW
         and in_blocks(r, order)
         and are_tanh(layers, options)
-        and _library(r.dtype) is not None
+        and kernels(r.dtype) is not None
     )
 
 
@@ -107,25 +77,24 @@ class _Embedding(Fused):
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         r, *weights = (x.contiguous() for x in inputs)
-        self.call, self.r, self.shapes = _library(r.dtype), r, [w.shape for w in weights]
+        self.call, self.r, self.shapes = kernels(r.dtype), r, [w.shape for w in weights]
         self.net = _Net(self.call, weights, self.copies)
         n, k, _ = r.shape
         self.first = torch.empty(n + 1, dtype=torch.int64)
-        self.call.count(n, k, r.data_ptr(), self.first.data_ptr())
-        size = int(self.first[-1]) * self.call.state(self.net)
+        self.call.embedding_count(n, k, r.data_ptr(), self.first.data_ptr())
+        size = int(self.first[-1]) * self.call.embedding_state(self.net)
         self.state = torch.empty(size, dtype=r.dtype)
         t = r.new_empty((n, self.shapes[-2][1], _ROW))
         self.run("value", t)
         return (t,)
 
-    def run(self, name: str, *arrays: Tensor, pointers: Sequence[Any] = ()) -> None:
-        """Call a function of the library with dense arrays and further pointers."""
+    def run(self, name: str, *arrays: Tensor, lists: Sequence[Any] = ()) -> None:
+        """Call a function of the library with dense arrays, and with lists of arrays."""
         n, k, _ = self.r.shape
         places = (x.data_ptr() for x in (self.r, self.first, self.state))
-        rows = _Rows(n, k, *places, torch.get_num_threads())
+        rows = _Rows(n, k, *places, threads())
         given = (x.data_ptr() for x in arrays)
-        if getattr(self.call, name)(self.net, ctypes.byref(rows), *given, *pointers):
-            raise MemoryError("there is no memory for the embedding of a batch")
+        getattr(self.call, f"embedding_{name}")(self.net, ctypes.byref(rows), *given, *lists)
 
     def vjp(self, *adjoints: Tensor) -> tuple[Tensor, ...]:
         self.t_bar, r_bar = adjoints[0].contiguous(), torch.empty_like(self.r)
@@ -139,8 +108,8 @@ class _Embedding(Fused):
 
     def vjp_of_vjp(self, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
         again, grads = adjoints[0].contiguous(), [self.r.new_empty(s) for s in self.shapes]
-        pointers = [_pointers(grads[0::2]), _pointers(grads[1::2])]
-        self.run("vjp_of_vjp", again, self.t_bar, self.r_dot, pointers=pointers)
+        lists = [pointers(grads[0::2]), pointers(grads[1::2])]
+        self.run("vjp_of_vjp", again, self.t_bar, self.r_dot, lists=lists)
         return None, *grads
 
 
@@ -151,15 +120,11 @@ class _Net(ctypes.c_void_p):
         w, b = weights[0::2], weights[1::2]
         widths = (ctypes.c_int64 * (len(w) + 1))(1, *(x.shape[1] for x in w))
         times = (ctypes.c_int32 * len(w))(*copies)
-        super().__init__(call.new(len(w), widths, times, _pointers(w), _pointers(b)))
+        super().__init__(call.embedding_new(len(w), widths, times, pointers(w), pointers(b)))
         if not self:
             raise MemoryError("there is no memory for the weights of an embedding network")
-        self._free = call.free
+        self._free = call.embedding_free
 
     def __del__(self) -> None:
         if self:
             self._free(self)
-
-
-def _pointers(arrays: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(x.data_ptr() for x in arrays))

@@ -21,8 +21,8 @@ void check_pairs(const Session& session, const Pairs& pairs, const std::vector<i
   for (const auto& [atom, centroid] : pairs) {
     if (atom < 0 || atom >= nloc || centroid < 0 || centroid >= nloc) {
       core::fail(kName, "the pair of atom " + std::to_string(atom) + " and centroid " +
-                            std::to_string(centroid) + " is not among the " +
-                            std::to_string(nloc) + " local sites");
+                            std::to_string(centroid) + " is not among the " + std::to_string(nloc) +
+                            " local sites");
     }
     if (std::find(selected.begin(), selected.end(), atype[atom]) == selected.end()) {
       core::fail(session.model->info().path,

@@ -122,9 +122,9 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
   for (int32_t k = 0; k < q.n_results; ++k) {
     const deepmd_result result = backend::element(q.results, k);
     if (result.cotangent.data == nullptr) continue;
-    cotangents.insert(cotangent_name(result), view<double>(result.cotangent, "a cotangent")
-                                                  .unsqueeze(0)
-                                                  .to(program.device));
+    cotangents.insert(
+        cotangent_name(result),
+        view<double>(result.cotangent, "a cotangent").unsqueeze(0).to(program.device));
   }
   if (!cotangents.empty()) arguments["cotangents"] = cotangents;
   c10::Dict<std::string, at::Tensor> out;

@@ -104,8 +104,8 @@ void Model::describe() {
   json << R"({"schema": )" << get("schema", 1) << R"(, "type_map": )"
        << list([](int t) { return "\"T" + std::to_string(t) + "\""; }) << R"(, "rcut": )" << cutoff
        << R"(, "interaction_range": )" << (is("endless") ? "null" : "4") << R"(, "message_range": )"
-       << (is("message_passing") ? cutoff : 0.0) << R"(, "sel": )" << sel
-       << R"(, "inputs": [)" << inputs << R"(], "outputs": [
+       << (is("message_passing") ? cutoff : 0.0) << R"(, "sel": )" << sel << R"(, "inputs": [)"
+       << inputs << R"(], "outputs": [
     {"name": "energy", "level": "atom", "size": 1, "differentiable": true, "intensive": false},
     {"name": "dipole", "level": "atom", "size": 3, "differentiable": true, "intensive": false},
     {"name": "count", "level": "atom", "size": 1, "differentiable": false, "intensive": true}],

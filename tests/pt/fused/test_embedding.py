@@ -9,19 +9,9 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
-from deepmd.pt.fused import blocks, kernel_embedding  # noqa: E402
+from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
-
-
-@pytest.fixture(params=["blocks", "kernels"])
-def form(request, monkeypatch):
-    """The form that runs: that of compiled kernels, or what runs where they were not built."""
-    if request.param == "blocks":
-        monkeypatch.setattr(kernel_embedding, "_library", lambda dtype: None)
-    elif kernel_embedding._library(torch.float64) is None:
-        pytest.skip("needs the compiled libraries")
-    return request.param
 
 
 def _rows(vec, k):

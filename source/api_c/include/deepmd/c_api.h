@@ -577,9 +577,9 @@ extern void DP_DeleteChar(const char* text);
  * `sel` keeps; MostNeighbors: the largest number of neighbors so far. -1 for no model.
  * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
  * neighbors. GetHalo: how far ghosts must be known around the atoms of a rank [Angstrom] where
- * several ranks share the system, with spins up to a length; DP_NlistSetHalo promises that they are:
- * models that pass messages then need no mapping. GetEngine: who evaluates the model, "native (avx2)" or "PyTorch 2.13.0 (CPU)"; release
- * the text with DP_DeleteChar. */
+ * several ranks share the system, with spins up to a length; DP_NlistSetHalo promises that they
+ * are: models that pass messages then need no mapping. GetEngine: who evaluates the model, "native
+ * (avx2)" or "PyTorch 2.13.0 (CPU)"; release the text with DP_DeleteChar. */
 extern int DP_CheckProbes(int on);
 extern const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetSelOverflow(DP_DeepBaseModel* dp);
