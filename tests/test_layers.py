@@ -53,6 +53,10 @@ ALLOWED = {
         "infer/model_devi.py",
         "deepmd.entrypoints.model_devi",
     ): "clients know the command by this name",
+    (
+        "runtime/operations.py",
+        "deepmd.pt.torchscript.operations",
+    ): "PyTorch records programs, whatever the backend is that writes the file",
     ("schema/tree.py", "deepmd.dpmodel"): "components register their arguments on import",
 }
 COMPAT = set((ROOT / "tests/compat_paths.txt").read_text().split())

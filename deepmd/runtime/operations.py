@@ -54,7 +54,7 @@ def _made(tree: Mapping[str, Any]) -> dict[str, Any] | None:
     # By its name: PyTorch records the operations, whatever the backend is that writes the file.
     operations = import_module("deepmd.pt.torchscript.operations")
     try:
-        return operations.operations_of(Model.deserialize(tree), tree)
+        return operations.operations_of(Model.deserialize(dict(tree)), tree)
     except operations.NoProgramError as error:
         log.info("The file holds no program for the native engine: %s.", error)
         return None

@@ -54,7 +54,7 @@ def components() -> str:
         "optimizers": [[name] for name in sorted(registry.optimizer_args)],
         "learning rates": [[name] for name in sorted(registry.lr_args)],
     }
-    lines = ["| component | built | not in the native engine |", "|---|---|---|"]
+    lines = ["| component | built | evaluated by a program in C++ |", "|---|---|---|"]
     for kind, found in rows.items():
         shown = ", ".join(
             f"`{first}`" + (f" (`{'`, `'.join(rest)}`)" if rest else "") for first, *rest in found
@@ -64,7 +64,7 @@ def components() -> str:
 
 
 def not_native(kind: str, found: list[list[str]]) -> str:
-    """Names of components of a kind that the native engine does not evaluate."""
+    """Names of components of a kind that the native engine evaluates by the program in a file."""
     from deepmd.runtime.operations import BY_HAND
 
     if kind not in BY_HAND:

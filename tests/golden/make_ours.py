@@ -28,10 +28,9 @@ from deepmd.dpmodel.model import DipoleChargeModifier, Model, build_model
 from deepmd.dpmodel.module import split
 from deepmd.dpmodel.nn.tabulation import TableSettings
 from deepmd.infer import DeepEval
-from deepmd.io import save_model
 from deepmd.io.files import SINGLE
 from deepmd.main import main as dp
-from deepmd.runtime.probes import model_file_dict
+from deepmd.runtime.probes import model_file_dict, write_model
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomize, save_system, small_system
 
@@ -203,7 +202,7 @@ def write_models(folder: Path, names: tuple[str, ...]) -> None:
         for suffix in ("dp", *FORMATS.get(name, ())):
             file = folder / "models" / f"{name}.{suffix}"
             if suffix in ("dp", "yaml"):
-                save_model(file, data)
+                write_model(file, data)
             else:
                 backend_of(str(file)).deserialize_hook(str(file), data)
         potential = DeepEval.from_evaluator(evaluator("numpy", model))
@@ -283,7 +282,7 @@ def write_checkpoints(folder: Path, kind: str) -> None:
     start = []
     if kind == "lora":
         model = randomize(build_model(copy.deepcopy(TRAINING["model"])), seed=2)
-        save_model(folder / "base.dp", model_file_dict(model, TRAINING["model"], 0.5, "NumPy"))
+        write_model(folder / "base.dp", model_file_dict(model, TRAINING["model"], 0.5, "NumPy"))
         start = ["--init-frz-model", "base.dp"]
     after = {}
     for flag in TRAININGS:

@@ -16,8 +16,9 @@ from deepmd.dpmodel.model.model import VJP
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.io.digest import content_key
 from deepmd.pt.lift import convert
+from deepmd.pt.torchscript.builder import DTYPES, Builder, NoProgramError, Value
 from deepmd.pt.torchscript.example import example_inputs
-from deepmd.pt.torchscript.lowering import DTYPES, Builder, NoProgramError, Value, lower
+from deepmd.pt.torchscript.lowering import lower
 from deepmd.pt.torchscript.recording import NotRecordedError, record
 
 #: Version of the list of operations and their meaning.
@@ -153,13 +154,18 @@ def _folded(graph: torch.fx.GraphModule) -> dict[torch.fx.Node, Any]:
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             values[node] = getattr(graph, str(node.target))
-        elif node.op == "call_function" and node.all_input_nodes:
-            if all(n in values for n in node.all_input_nodes) and not _is_view(node.target):
-                args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                value = node.target(*args, **kwargs)
-                if isinstance(value, torch.Tensor) and value.numel() <= _FOLDED:
-                    values[node] = value
+        elif node.op == "call_function" and _is_fixed(node, values):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            value = node.target(*args, **kwargs)
+            if isinstance(value, torch.Tensor) and value.numel() <= _FOLDED:
+                values[node] = value
     return values
+
+
+def _is_fixed(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any]) -> bool:
+    """Whether an operation has known arguments only, and makes an array of its own."""
+    known = bool(node.all_input_nodes) and all(n in values for n in node.all_input_nodes)
+    return known and not _is_view(node.target)
 
 
 def _is_view(target: Any) -> bool:

@@ -189,6 +189,40 @@ void take(const View& from, const View& index, int axis, const View& to, const P
   for (int64_t k = 0; k < n; ++k) copy(line.moved(axis, at(k)), target.moved(axis, k), parallel);
 }
 
+void argsort(const View& from, const View& to) {
+  const int last = from.rank - 1;
+  const int64_t n = from.shape[last], step = from.stride[last];
+  int axes[kMostDims];
+  std::iota(axes, axes + kMostDims, 0);
+  for (int64_t line = 0; n > 0 && line < from.size() / n; ++line) {
+    const double* x = from.as<double>() + offset_of(from, axes, last, line);
+    int64_t* order = to.as<int64_t>() + line * n;
+    std::iota(order, order + n, int64_t{0});
+    // What is not a number comes last.
+    std::stable_sort(order, order + n, [&](int64_t a, int64_t b) {
+      const double p = x[a * step], q = x[b * step];
+      return q != q ? p == p : p < q;
+    });
+  }
+}
+
+void gather(const View& from, const View& index, const View& to) {
+  const int last = from.rank - 1;
+  const int64_t n = index.shape[last], width = width_of(from.type);
+  int axes[kMostDims];
+  std::iota(axes, axes + kMostDims, 0);
+  for (int64_t line = 0; n > 0 && line < index.size() / n; ++line) {
+    const char* x = from.data + offset_of(from, axes, last, line) * width;
+    const int64_t* places = index.as<int64_t>() + offset_of(index, axes, last, line);
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t place = places[k * index.stride[last]];
+      if (place < 0 || place >= from.shape[last]) outside();
+      std::memcpy(to.data + (line * n + k) * width, x + place * from.stride[last] * width,
+                  static_cast<size_t>(width));
+    }
+  }
+}
+
 void segment_sum(const View& from, const Segments& segments, const View& to,
                  const Parallel& parallel) {
   const int64_t row = dense_row(from, 0), step = from.stride[0];
@@ -233,8 +267,8 @@ void reduce(Op op, const View& from, const std::vector<int64_t>& axes, const Vie
     throw Failure("the program asks for the largest of no numbers; write the file again");
   }
   const int last = from.rank - 1;
-  const bool in_rows = n_kept > 0 && kept[n_kept - 1] == last && from.stride[last] == 1 &&
-                       from.shape[last] >= 4;
+  const bool in_rows =
+      n_kept > 0 && kept[n_kept - 1] == last && from.stride[last] == 1 && from.shape[last] >= 4;
   const int64_t row = in_rows ? from.shape[last] : 1;
   // Along the last of the reduced axes numbers are taken one after the other.
   const int inner = n_gone > 0 && !in_rows ? gone[n_gone - 1] : -1;

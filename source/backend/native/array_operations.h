@@ -33,6 +33,10 @@ void multiply_stacks(const View& a, const View& b, const View& to, const Paralle
 
 /** Rows by their numbers along an axis. */
 void take(const View& from, const View& index, int axis, const View& to, const Parallel& parallel);
+/** Numbers of the elements of the last axis in ascending order. */
+void argsort(const View& from, const View& to);
+/** Elements of the last axis by their numbers. */
+void gather(const View& from, const View& index, const View& to);
 /** Sums over the rows of segments; inner axes of `from` are dense. */
 void segment_sum(const View& from, const Segments& segments, const View& to,
                  const Parallel& parallel);

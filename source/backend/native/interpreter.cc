@@ -140,6 +140,10 @@ class Evaluation {
         copy(view(op.args[0]), to, parallel_);
         return scatter(view(op.args[1]), view(op.args[2]), to, parallel_);
       }
+      case Op::argsort:
+        return argsort(view(op.args[0]), made(id, op));
+      case Op::gather:
+        return gather(view(op.args[0]), view(op.args[1]), made(id, op));
       case Op::segment_sum:
         return sum_segments(id, op);
       case Op::sum:

@@ -45,7 +45,8 @@ class Memory {
 class Interpreter {
  public:
   /** Evaluates some of the outputs of a program, and what these need. */
-  Interpreter(std::shared_ptr<const Operations> operations, const std::vector<std::string>& outputs);
+  Interpreter(std::shared_ptr<const Operations> operations,
+              const std::vector<std::string>& outputs);
 
   const Operations& operations() const { return *operations_; }
   const Plan& plan() const { return plan_; }

@@ -70,6 +70,20 @@ class Inference {
         check(args_[2].type == args_[0].type && rank(0) > 0);
         operation_.shape = args_[0].shape;
         return check(args_[2].shape == with_first(args_[0].shape, args_[1].shape[0]));
+      case Op::argsort:
+        need(1);
+        operation_.type = Type::i64;
+        operation_.shape = args_[0].shape;
+        return check(rank(0) > 0 && args_[0].type == Type::f64);
+      case Op::gather: {
+        need(2);
+        same_type();
+        check(rank(0) > 0 && args_[1].type == Type::i64 && rank(0) == rank(1));
+        operation_.shape = args_[1].shape;
+        Shape wanted = args_[0].shape;
+        wanted.back() = operation_.shape.back();
+        return check(wanted == operation_.shape);
+      }
       case Op::segment_sum:
         need(2);
         same_type();
@@ -252,10 +266,9 @@ class Inference {
     const bool pair = operation_.function <= DEEPMD_MAP_POW;
     need(pair ? 2 : 1);
     operation_.type = first;
-    const bool of_whole = operation_.function <= DEEPMD_MAP_MUL ||
-                          operation_.function == DEEPMD_MAP_MAXIMUM ||
-                          operation_.function == DEEPMD_MAP_MINIMUM ||
-                          operation_.function == DEEPMD_MAP_NEG;
+    const bool of_whole =
+        operation_.function <= DEEPMD_MAP_MUL || operation_.function == DEEPMD_MAP_MAXIMUM ||
+        operation_.function == DEEPMD_MAP_MINIMUM || operation_.function == DEEPMD_MAP_NEG;
     check(args_.back().type == first && (real || (first == Type::i64 && of_whole)));
   }
 

@@ -34,6 +34,8 @@ const std::map<std::string, Known>& known_operations() {
       {"concat", {Op::concat, 0}},
       {"take", {Op::take, 0}},
       {"scatter", {Op::scatter, 0}},
+      {"argsort", {Op::argsort, 0}},
+      {"gather", {Op::gather, 0}},
       {"segment_sum", {Op::segment_sum, 0}},
       {"sum", {Op::sum, 0}},
       {"max", {Op::max, 0}},

@@ -40,6 +40,8 @@ enum class Op : uint8_t {
   concat,
   take,
   scatter,
+  argsort,
+  gather,
   segment_sum,
   // Reductions and products.
   sum,
@@ -104,9 +106,7 @@ class Operations {
   ValueId first_operation() const {
     return static_cast<ValueId>(inputs_.size() + constants_.size());
   }
-  ValueId count() const {
-    return first_operation() + static_cast<ValueId>(operations_.size());
-  }
+  ValueId count() const { return first_operation() + static_cast<ValueId>(operations_.size()); }
   /** The operation of a value, null for inputs and constants. */
   const Operation* operation(ValueId id) const {
     return id < first_operation() ? nullptr : &operations_[id - first_operation()];

@@ -40,8 +40,8 @@ void Plan::form_chains(const Operations& operations) {
     for (const ValueId user : users_[id]) {
       if (user < 0 || end_[user] != end) end = -1;
     }
-    if (end >= 0 && (members[end] >= kMostMembers ||
-                     operations.operation(end)->shape != operation.shape)) {
+    if (end >= 0 &&
+        (members[end] >= kMostMembers || operations.operation(end)->shape != operation.shape)) {
       end = -1;
     }
     end_[id] = end >= 0 ? end : id;
@@ -79,8 +79,8 @@ void Plan::add_chain(const Operations& operations, ValueId result,
   std::vector<int32_t> spare;
   for (size_t k = 0; k < members.size(); ++k) {
     const Operation& operation = *operations.operation(members[k]);
-    Link link{operation.op, operation.function, operations.facts(operation.args[0]).type,
-              operation.type, {-1, -1, -1}, 0};
+    Link link{operation.op,   operation.function, operations.facts(operation.args[0]).type,
+              operation.type, {-1, -1, -1},       0};
     for (size_t a = 0; a < operation.args.size(); ++a) link.args[a] = place[operation.args[a]];
     if (spare.empty()) spare.push_back(n_operands + chain.registers++);
     link.result = place[members[k]] = spare.back();
@@ -102,8 +102,8 @@ void Plan::release(const Operations& operations, const std::vector<ValueId>& out
   std::vector<char> used(last.size(), 0);
   for (size_t k = 0; k < steps_.size(); ++k) {
     const Step& step = steps_[k];
-    const std::vector<ValueId>& args = step.chain >= 0 ? chains_[step.chain].operands
-                                                       : operations.operation(step.result)->args;
+    const std::vector<ValueId>& args =
+        step.chain >= 0 ? chains_[step.chain].operands : operations.operation(step.result)->args;
     for (const ValueId arg : args) {
       last[arg] = k;
       used[arg] = 1;

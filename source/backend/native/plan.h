@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** The steps of a program: chains of functions of elements as one, arrays released after their last use. */
+/** The steps of a program: chains of functions of elements as one, arrays released after their last
+ * use. */
 #pragma once
 
 #include <cstdint>
@@ -45,8 +46,7 @@ class Plan {
  private:
   void find_users(const Operations& operations, const std::vector<ValueId>& outputs);
   void form_chains(const Operations& operations);
-  void add_chain(const Operations& operations, ValueId result,
-                 const std::vector<ValueId>& members);
+  void add_chain(const Operations& operations, ValueId result, const std::vector<ValueId>& members);
   void release(const Operations& operations, const std::vector<ValueId>& outputs);
 
   std::vector<std::vector<ValueId>> users_;

@@ -81,7 +81,8 @@ class TracedModel : public AtomicModel {
       const Node one = inputs[k];
       std::vector<double> usual;
       if (one.has("default")) usual = one.numbers("default");
-      inputs_.push_back({one.text("name"), one.text("level") == "atom", one.integer("size"), usual});
+      inputs_.push_back(
+          {one.text("name"), one.text("level") == "atom", one.integer("size"), usual});
     }
   }
 

@@ -123,8 +123,7 @@ void Parallel::operator()(int64_t n, int64_t work,
   const int64_t tasks = std::min<int64_t>((n + least - 1) / least, int64_t{4} * threads_);
   if (threads_ <= 1 || tasks <= 1) return part(0, n);
   core::run_in_order(
-      tasks, threads_,
-      [&](int64_t task, int) { part(task * n / tasks, (task + 1) * n / tasks); },
+      tasks, threads_, [&](int64_t task, int) { part(task * n / tasks, (task + 1) * n / tasks); },
       [](int64_t, int) {});
 }
 

@@ -35,7 +35,8 @@ struct View {
 /** A view of dense numbers. */
 View dense(Type type, const int64_t* shape, int rank, char* data);
 
-/** See dense numbers, or others whose strides allow it, in another shape; false: a copy is needed. */
+/** See dense numbers, or others whose strides allow it, in another shape; false: a copy is needed.
+ */
 bool reshape(const View& from, const int64_t* shape, int rank, View& to);
 
 /** Several views of one shape with as few axes as possible; the strides of each, and the shape. */
@@ -50,7 +51,8 @@ struct Loops {
 /** Strides of a view that is repeated to a shape with at least as many axes. */
 View repeated(const View& view, const int64_t* shape, int rank);
 
-/** Do parts first to last of n elements on several threads; results must not depend on the parts. */
+/** Do parts first to last of n elements on several threads; results must not depend on the parts.
+ */
 class Parallel {
  public:
   explicit Parallel(int threads) : threads_(threads) {}

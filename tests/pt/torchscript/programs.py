@@ -146,6 +146,17 @@ def _take(node: Mapping, sizes: Mapping, x: np.ndarray, index: np.ndarray) -> np
     return x.take(index, axis=node["axis"])
 
 
+def _argsort(node: Mapping[str, Any], sizes: Mapping[str, int], x: np.ndarray) -> np.ndarray:
+    return np.argsort(x, axis=-1, kind="stable")
+
+
+def _gather(
+    node: Mapping[str, Any], sizes: Mapping[str, int], x: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    assert index.min(initial=0) >= 0
+    return np.take_along_axis(x, index, axis=-1)
+
+
 def _segment_sum(node: Mapping, sizes: Mapping, x: np.ndarray, index: np.ndarray) -> np.ndarray:
     out = np.zeros((number(node["length"], sizes), *x.shape[1:]), x.dtype)
     np.add.at(out, index, x)
@@ -176,5 +187,17 @@ def operations() -> list[str]:
     """Names of all operations."""
     others = (k[1:] for k in globals() if k.startswith("_") and not k.startswith("__"))
     known = {"number", "size", "arange", "cast", "where", "reshape", "broadcast", "permute"}
-    known |= {"slice", "pad", "concat", "take", "segment_sum", "scatter", "matmul", "sum", "max"}
+    known |= {
+        "slice",
+        "pad",
+        "concat",
+        "take",
+        "segment_sum",
+        "scatter",
+        "argsort",
+        "gather",
+        "matmul",
+        "sum",
+        "max",
+    }
     return sorted(itertools.chain(_BINARY, _UNARY, known.intersection(others)))
