@@ -16,6 +16,7 @@ from deepmd.base.errors import InputError, closest_name
 from deepmd.base.log import LEVELS
 from deepmd.entrypoints.commands import (
     COMMANDS,
+    GROUPS,
     LOG,
     NOT_BUILT,
     Option,
@@ -71,10 +72,29 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"DeePMD-kit v{__version__}")
     _add_options(parser, [[_BACKEND, *_BACKENDS]])
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    groups: dict[str, Any] = {"": commands}
     for name, (text, options) in (COMMANDS | NOT_BUILT).items():
         text += " (not built yet)" if name in NOT_BUILT else ""
-        _add_options(commands.add_parser(name, help=text, description=text), [*options, *LOG])
+        group, _, word = name.rpartition(" ")
+        if group not in groups:
+            about = GROUPS[group]
+            whole = commands.add_parser(group, help=about, description=about)
+            groups[group] = whole.add_subparsers(title="actions", metavar="ACTION", required=True)
+        one = groups[group].add_parser(word, help=text, description=text)
+        one.set_defaults(command=name)
+        _add_options(one, [*options, *LOG])
     return parser
+
+
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of every command of :func:`main_parser` by its name, of two words in groups."""
+    out: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, one in action.choices.items():
+                inner = command_parsers(one)
+                out |= {f"{name} {k}": v for k, v in inner.items()} or {name: one}
+    return out
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:

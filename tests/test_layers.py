@@ -22,6 +22,7 @@ RANKS = (
     ("jax",),  # its SavedModels are files of TensorFlow
     ("backend",),
     ("train", "infer"),
+    ("insight",),
     ("entrypoints",),
     ("env",),
     ("main", "calculator", "driver", "common", "loggers", "testing", "lmp"),

@@ -62,7 +62,7 @@ def change_bias(
     if bias_value is not None:
         set_values(model, bias_value)
     else:
-        paths, _patterns = data_paths(system, datafile)
+        paths = data_paths(system, datafile).paths
         sample = data_sample(model, paths, numb_batch, atomic=mode == "set")
         if mode == "set":
             fit_labels(model, sample)

@@ -48,6 +48,12 @@ MODEL = option("-m --model", "model file or checkpoint", "frozen_model")
 SYSTEM = option("-s --system", "system, or folder that is searched for systems", ".")
 DATA = [SYSTEM, option("-f --datafile", "text file with one system per line")]
 HEAD = option("--head --model-branch", "branch of a multi-task model", dest="head", metavar="NAME")
+KEYS = option(
+    "--keys",
+    "names of labels in files that ASE reads, as energy=REF_energy; an empty name leaves it out",
+    nargs="+",
+    metavar="LABEL=NAME",
+)
 MPI_LOG = option(
     "-m --mpi-log",
     "which processes write log lines",
@@ -138,11 +144,15 @@ TEST: Options = [
     option("-r --rand-seed", "seed of --shuffle-test", type=int),
     option("--shuffle-test", "take frames at random", False),
     option("-d --detail-file", "write every value", metavar="PREFIX"),
+    option("--detail-hdf5", "write every value into one HDF5 file", metavar="FILE"),
+    option("--json", "write the errors as JSON", dest="json_file", metavar="FILE"),
+    option("--plot", "draw predictions against labels (.png, .pdf, .svg)", metavar="FILE"),
     option(
         "-a --atomic",
         "compare atomic values, too; of dipoles and polarizabilities in place of the frames'",
         False,
     ),
+    KEYS,
     HEAD,
 ]
 CHANGE_BIAS: Options = [
@@ -286,7 +296,58 @@ PLUGIN: Options = [
     option("NAME", "name of the new package", nargs="?"),
 ]
 
-#: Command -> what it does, and its options.
+TYPE_MAP = option("-t --type-map", "names of the types; by default those of the data", nargs="+")
+KINDS = ["npy", "mixed", "hdf5", "lmdb", "extxyz"]
+SOURCES = option(
+    "INPUT", "data sets: systems or folders of them, HDF5, LMDB, files that ASE reads", nargs="+"
+)
+DATA_CONVERT: Options = [
+    SOURCES,
+    option("OUTPUT", "data set to write; .extxyz, .hdf5 and .lmdb say the kind, else a folder"),
+    option("-k --kind", "kind of data set, whatever the name says", choices=KINDS),
+    option("--mixed", "put frames of one size together, with types of their own", False),
+    KEYS,
+    option("--dpdata", "read with dpdata, in its format, as vasp/outcar", metavar="FORMAT"),
+    TYPE_MAP,
+]
+DATA_CHECK: Options = [
+    option("INPUT", "data sets, or the input file of a training", nargs="+"),
+    option("-V --valid", "validation data that must not be in the training data", nargs="+"),
+    option("-r --rcut", "cutoff [Å]; that of the input, or 6", type=float),
+    option("--sel", "numbers of neighbors that the model is to have", nargs="+", type=int),
+    option(
+        "--json",
+        "write the report as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+    KEYS,
+    TYPE_MAP,
+]
+DATA_SPLIT: Options = [
+    SOURCES,
+    option("OUTPUT", "folder for the parts train, valid and, of three, test"),
+    option("-f --fractions", "sizes of the parts", (0.9, 0.1), nargs="+", type=float),
+    option(
+        "--by",
+        "what stays in one part: every frame by itself, compositions, or similar structures",
+        "frame",
+        choices=["frame", "composition", "similarity"],
+    ),
+    option("--seed", "seed of the choice", 0),
+    option("-k --kind", "kind of data set", "npy", choices=KINDS),
+    KEYS,
+    TYPE_MAP,
+]
+
+RUN = option("RUN", "folder of a training")
+REPORT: Options = [
+    RUN,
+    option("-o --output", "HTML file", "report.html"),
+    option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
+]
+
+#: Command -> what it does, and its options. Commands of two words are groups.
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
     "freeze": ("write the model of a checkpoint as a model file", FREEZE),
@@ -299,6 +360,10 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
+    "data convert": ("convert data sets into another kind", DATA_CONVERT),
+    "data check": ("find faults of data before a training", DATA_CHECK),
+    "data split": ("divide data into training, validation and test data", DATA_SPLIT),
+    "report": ("write a report of a training as one HTML file", REPORT),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),
@@ -339,6 +404,9 @@ def alternatives(item: Option | list[Option]) -> list[Option]:
     """Return the options that an entry of a table stands for."""
     return [item] if isinstance(item, Option) else item
 
+
+#: What the first words of commands of two words are about.
+GROUPS = {"data": "convert, divide and check data"}
 
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {

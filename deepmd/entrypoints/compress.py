@@ -105,9 +105,9 @@ def smallest_distance(data: Mapping[str, Any], model: Model, training_script: st
     found = min_nbor_dist_of(data)
     distance = math.nan if found is None else found
     if not distance > 0.0 and training_script is not None:
-        paths, patterns = data_paths(".", None, train_data=training_script)
+        paths, patterns, keys = data_paths(".", None, train_data=training_script)
         names = model.get_type_map()
-        systems = open_systems(paths, type_map=names, patterns=patterns)
+        systems = open_systems(paths, type_map=names, patterns=patterns, keys=keys)
         distance, _counts = neighbor_stat(systems, model.get_rcut(), len(names), mixed_types=True)
     if not 0.0 < distance < math.inf:
         raise InputError(

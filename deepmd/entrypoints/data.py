@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,13 +16,21 @@ from deepmd.schema import load_input, upgrade
 from deepmd.schema.load import read_text
 
 
+class DataPaths(NamedTuple):
+    """Systems that options name, patterns for their search, and declared names of labels."""
+
+    paths: list[str]
+    patterns: list[str] | None = None
+    keys: dict[str, str | None] | None = None
+
+
 def data_paths(
     system: str,
     datafile: str | None,
     train_data: str | None = None,
     valid_data: str | None = None,
-) -> tuple[list[str], list[str] | None]:
-    """Return the systems that the options name, and patterns for their search."""
+) -> DataPaths:
+    """Return the systems that the options name, and how they are searched and read."""
     options = {"--datafile": datafile, "--train-data": train_data, "--valid-data": valid_data}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
@@ -30,14 +39,14 @@ def data_paths(
         paths = [line.strip() for line in read_text(datafile).splitlines() if line.strip()]
         if not paths:
             raise InputError("names no system", where=datafile)
-        return paths, None
+        return DataPaths(paths)
     for file, section in ((train_data, "training_data"), (valid_data, "validation_data")):
         if file is not None:
             return _paths_of_input(file, section)
-    return [system], None
+    return DataPaths([system])
 
 
-def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | None]:
+def _paths_of_input(file: str, section: str) -> DataPaths:
     training = upgrade(load_input(file)).get("training")
     data = training.get(section) if isinstance(training, dict) else None
     data = data if isinstance(data, dict) else {}
@@ -49,7 +58,8 @@ def _paths_of_input(file: str, section: str) -> tuple[list[str], list[str] | Non
     if not isinstance(systems, list) or not all(isinstance(s, str) for s in systems):
         raise InputError("a list of paths is expected", where=f"{where}/systems")
     folder = Path(file).parent
-    return [str(folder / s) for s in systems], data.get("rglob_patterns")
+    paths = [str(folder / s) for s in systems]
+    return DataPaths(paths, data.get("rglob_patterns"), data.get("keys"))
 
 
 def batches(system: System, frames: np.ndarray, labels: Sequence[Label]) -> Iterator[Batch]:

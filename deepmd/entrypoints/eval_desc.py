@@ -50,8 +50,8 @@ def eval_desc(
         raise NotAvailableError("the model has no descriptor of its own", where=path)
     formats = {"fp32": np.float32, "fp64": np.float64}
     number = np.dtype(formats[dtype]) if dtype in formats else native_dtype(descriptor)
-    paths, patterns = data_paths(system, datafile)
-    systems = open_systems(paths, type_map=potential.get_type_map(), patterns=patterns)
+    paths = data_paths(system, datafile).paths
+    systems = open_systems(paths, type_map=potential.get_type_map())
     written = []
     for one, name in zip(systems, file_names([s.path for s in systems]), strict=True):
         file = Path(output) / name

@@ -22,7 +22,7 @@ def dispatch(args: argparse.Namespace) -> None:
     options["backend"] = backend_key(options.get("backend"))
     if command in NOT_BUILT:
         raise NotAvailableError("this command is known but not built yet", where=f"dp {command}")
-    function = command.replace("-", "_")
+    function = command.replace("-", "_").replace(" ", "_")
     module = import_module(f"deepmd.entrypoints.{_MODULES.get(function, function)}")
     getattr(module, function)(**options)
 

@@ -12,10 +12,12 @@ from deepmd.base.errors import DataError, InputError
 from deepmd.base.files import appending, replacing
 from deepmd.base.log import with_progress
 from deepmd.data.search import open_systems
+from deepmd.data.structure_file import parse_keys
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
 from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
 from deepmd.entrypoints.data import batches, data_paths
+from deepmd.entrypoints.test_output import Outcome, check_plot
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
 
@@ -39,7 +41,11 @@ def test(
     rand_seed: int | None = None,
     shuffle_test: bool = False,
     detail_file: str | None = None,
+    detail_hdf5: str | None = None,
+    json_file: str | None = None,
+    plot: str | None = None,
     atomic: bool = False,
+    keys: Sequence[str] | None = None,
     head: str | None = None,
     backend: str | None = None,
     set_prefix: str | None = None,
@@ -53,13 +59,17 @@ def test(
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="0 means all")
     if set_prefix is not None:
         log.warning("--set-prefix has no meaning any more and is ignored")
+    check_plot(plot)
     path = resolve_model(model, backend)
-    paths, patterns = data_paths(system, datafile, train_data, valid_data)
+    paths, patterns, declared = data_paths(system, datafile, train_data, valid_data)
+    declared = parse_keys(keys) if keys else declared
     predictor = DeepEval(path, head=head)
     check_head(predictor.evaluator.branch, head)
     kind = kind_of(predictor, path, atomic=atomic)
-    systems = open_systems(paths, type_map=predictor.get_type_map(), patterns=patterns)
+    types = predictor.get_type_map()
+    systems = open_systems(paths, type_map=types, patterns=patterns, keys=declared)
     all_metrics = []
+    outcome = Outcome(str(model), kind, json_file, detail_hdf5, plot)
     # Of many systems the errors of each would bury their average.
     level = logging.INFO if len(systems) <= _LISTED else logging.DEBUG
     for count, one in enumerate(with_progress(systems, "tested %d of %d systems")):
@@ -78,6 +88,7 @@ def test(
             log.log(level, "%s", line)
         log.log(level, "# ----------------------------------------------- ")
         all_metrics.append(metrics)
+        outcome.add(one.path, len(frames), metrics, found)
     if len(systems) > _LISTED:
         log.info("# errors of every system: dp test -v DEBUG")
         for line in worst(kind, [s.path for s in systems], all_metrics):
@@ -88,6 +99,7 @@ def test(
     for line in lines(kind, average, average=True):
         log.info("%s", line)
     log.info("# ----------------------------------------------- ")
+    outcome.write(average)
     return {name: value for name, (value, _) in average.items()}
 
 

@@ -37,12 +37,18 @@ class DataKeys(Settings):
 
     systems: list[str] | str = setting(
         ...,
-        "Folders with data, HDF5 groups (file.hdf5#/group), or LMDB data sets (data.lmdb). A "
-        "folder is searched for systems at any depth.",
+        "Folders with data, HDF5 groups (file.hdf5#/group), LMDB data sets (data.lmdb), or files "
+        "that ASE reads (a.extxyz). A folder is searched for systems and .extxyz files at any depth.",
         rule=Rule(lambda v: len(v) > 0, "names no system"),
     )
     rglob_patterns: list[str] | None = setting(
         None, "Patterns that folders must fit to be found by the search."
+    )
+    keys: dict[str, str | None] | None = setting(
+        None,
+        "Names of labels in files that ASE reads, such as "
+        '{"energy": "REF_energy"}; null leaves a label out. Without a declaration a label has one '
+        'of its standard names. "pbc": "T T T" or "F F F" replaces the boundaries of the files.',
     )
     batch_size: int | list[int] | str = setting(
         "auto",

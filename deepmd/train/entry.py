@@ -18,6 +18,7 @@ from deepmd.schema import load_input, normalize, upgrade
 from deepmd.train.adapters import adapt
 from deepmd.train.build import count_steps, make_step, make_tasks, make_widths, start_from
 from deepmd.train.checkpoints import CheckpointStore, remove_fragments_of
+from deepmd.train.data_warnings import warn_of_data
 from deepmd.train.folder import RunFolder, differing, later_results, results
 from deepmd.train.options import make_extras
 from deepmd.train.parallel import (
@@ -30,6 +31,7 @@ from deepmd.train.parallel import (
 )
 from deepmd.train.plan import Plan, Start, as_json, read_start
 from deepmd.train.pretrained import check_options, from_pretrained
+from deepmd.train.run_record import RunRecord, facts_of
 from deepmd.train.start import compare_inputs
 from deepmd.train.trainer import Trainer
 
@@ -139,6 +141,9 @@ def prepare(
     start = read() if start is None else start
     plan = shared_plan(ranks, config, start, skip_neighbor_stat=skip_neighbor_stat)
     trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
+    if ranks.writes:
+        facts = facts_of(plan, backend, given, ranks.size)
+        trainer.extras.append(RunRecord(facts, store.link.parent))
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
     if ranks.writes:
         _write_texts(folder, trainer, texts, start, INPUT)
@@ -169,6 +174,8 @@ def make_trainer(
     config = plan.config
     training, tasks = config["training"], make_tasks(plan, ranks, backend.evaluator)
     if ranks.writes:
+        if plan.continued is None:
+            warn_of_data(plan, tasks)
         start_from(plan, tasks, force=force, evaluator=backend.evaluator)
     models = {name: task.model for name, task in tasks.items()}
     share_arrays(ranks, models)

@@ -256,6 +256,7 @@ def open_data(branch: Branch, kind: str) -> list[System]:
             type_map=type_map,
             patterns=section.get("rglob_patterns"),
             blocks=[(first, end) for first, end, _ in blocks],
+            keys=section.get("keys"),
         )
         drop_close_pairs(systems, section.get("min_pair_dist", 0.0))
         return systems

@@ -36,6 +36,8 @@ class Clock:
         self.steps, self.first, self.done = steps, done, done
         self.begin = self._row_begin = time.monotonic()
         self._waited, self._row_step = 0.0, done
+        #: Seconds spent waiting for data since the start.
+        self.waited_in_all = 0.0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -43,6 +45,7 @@ class Clock:
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start
+        self.waited_in_all += time.monotonic() - start
 
     def tick(self, step: int) -> None:
         """Note that a step was taken."""

@@ -126,6 +126,8 @@ class Trainer:
         self._before_save, self.ranks = before_save, ranks
         #: What the training does beside its steps.
         self.extras: list[Extra] = []
+        #: Of the run that is going on, or was the last.
+        self.clock: Clock | None = None
         self._first = 0
         self._saved: tuple[int, Path | None] = -1, None
         self.step = 0
@@ -171,7 +173,7 @@ class Trainer:
             for name, task in self.tasks.items():
                 self._feeds[name] = stack.enter_context(Prefetcher(task.data))
             stack.callback(self._feeds.clear)
-            clock = Clock(self.numb_steps, self.step)
+            clock = self.clock = Clock(self.numb_steps, self.step)
             while self.step < self.numb_steps and ended is None:
                 with self._saving_on_error():
                     lr, name = self._take_step(clock)

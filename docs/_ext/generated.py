@@ -11,15 +11,14 @@ FOLDER = Path(__file__).parents[1] / "_build" / "generated"
 
 def commands() -> str:
     """Describe every command with its options, as the parser has them."""
-    from deepmd.main import main_parser
+    from deepmd.main import COMMANDS, NOT_BUILT, command_parsers, main_parser
 
     parser = main_parser()
-    choices = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    brief = {a.dest: a.help or "" for a in choices._choices_actions}
+    brief = {name: text for name, (text, _) in COMMANDS.items()}
     parts = ["## dp", "", *_options(parser), ""]
     later = []
-    for name, sub in choices.choices.items():
-        if "not built yet" in (brief.get(name) or ""):
+    for name, sub in command_parsers(parser).items():
+        if name in NOT_BUILT:
             later.append(name)
             continue
         parts += [f"## dp {name}", "", f"{sub.description or brief.get(name, '')}", ""]

@@ -65,11 +65,11 @@ def components() -> str:
 
 def not_native(kind: str, found: list[list[str]]) -> str:
     """Names of components of a kind that the native engine does not evaluate."""
-    from deepmd.np.engine import COMPONENTS
+    from deepmd.runtime.operations import BY_HAND
 
-    if kind not in COMPONENTS:
+    if kind not in BY_HAND:
         return "–"
-    left = [f"`{first}`" for first, *_ in found if first not in COMPONENTS[kind]]
+    left = [f"`{first}`" for first, *_ in found if first not in BY_HAND[kind]]
     return ", ".join(left) or "none"
 
 

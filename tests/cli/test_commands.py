@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What the commands do when used rightly, on NumPy and a model that trains in no time."""
 
-import argparse
 import inspect
 import json
 import logging
@@ -14,7 +13,7 @@ import pytest
 
 from deepmd.entrypoints.commands import COMMANDS
 from deepmd.entrypoints.show import tree_lines
-from deepmd.main import main, main_parser
+from deepmd.main import command_parsers, main, main_parser
 
 
 def test_help_and_version(dp):
@@ -35,10 +34,8 @@ def test_every_command_has_help_and_log_options(dp, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_functions_have_the_defaults_of_the_options(command):
-    parser = main_parser()
-    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    options = {a.dest: a.default for a in subparsers.choices[command]._actions}
-    name = command.replace("-", "_")
+    options = {a.dest: a.default for a in command_parsers(main_parser())[command]._actions}
+    name = command.replace("-", "_").replace(" ", "_")
     module = import_module(f"deepmd.entrypoints.{'doc' if name.startswith('doc_') else name}")
     for parameter in inspect.signature(getattr(module, name)).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "backend":
@@ -76,6 +73,7 @@ def test_train_leaves_its_files(trained, tmp_path):
         "data",
         "input_v2_compat.json",
         "out.json",
+        "run.json",
         "lcurve.out",
         "checkpoint",
         "model.ckpt-2.dp",

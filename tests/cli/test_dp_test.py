@@ -241,3 +241,30 @@ def test_many_systems_get_a_summary(dp, tmp_path, write_system, monkeypatch):
     each = [float(x.split(":")[1].split()[0]) for x in few if x.startswith("Energy RMSE/Natoms")]
     assert shown == sorted(each[:4], reverse=True)
     assert many[-9:] == few[-9:]
+
+
+def test_json_hdf5_and_plot_say_the_same(dp, model, tmp_path):
+    h5py, _ = pytest.importorskip("h5py"), pytest.importorskip("matplotlib", reason="not installed")
+    words = ["--json", "e.json", "--detail-hdf5", "v.hdf5", "--plot", "p.png"]
+    result = dp("test", "-m", model, "-s", "more", *words)
+    assert result.code == 0
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert [s["frames"] for s in found["systems"]] == [3, 2]
+    *_, average = numbers(result.log)
+    assert found["average"]["rmse_force"] == pytest.approx(average["Force  RMSE"], rel=1e-6)
+    assert "rmse_virial" not in found["systems"][1]["errors"]
+    with h5py.File(tmp_path / "v.hdf5") as file:
+        for group, system in zip(file.values(), found["systems"], strict=True):
+            assert group.attrs["path"] == system["system"]
+            force = group["force"]
+            error = force["pred"][()] - force["data"][()]
+            rmse = np.sqrt(np.mean(error**2))
+            assert rmse == pytest.approx(system["errors"]["rmse_force"], rel=1e-12)
+            assert set(force["frame"][()]) == set(range(system["frames"]))
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_needs_a_known_ending(fails, dp, model):
+    assert "end it with .png, .pdf, .svg" in fails(
+        "test", "-m", model, "-s", "data", "--plot", "p.txt"
+    )

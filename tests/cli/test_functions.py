@@ -34,7 +34,7 @@ def options_of(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_defaults_are_those_of_the_command(command):
-    name = command.replace("-", "_")
+    name = command.replace("-", "_").replace(" ", "_")
     module = importlib.import_module(f"deepmd.entrypoints.{_MODULES.get(name, name)}")
     parameters = inspect.signature(getattr(module, name)).parameters
     assert inspect.Parameter.VAR_KEYWORD in {p.kind for p in parameters.values()}

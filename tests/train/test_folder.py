@@ -50,7 +50,7 @@ def test_results_of_an_earlier_run_are_kept(work, go, caplog):
     caplog.clear()
     go(work.config(numb_steps=3, seed=8))
     found = kept(work)
-    assert set(found) == {*RESULTS, "out.json", "input_v2_compat.json"}
+    assert set(found) == {*RESULTS, "out.json", "input_v2_compat.json", "run.json"}
     assert all(found[name] == before[name] for name in found)
     assert (work.path / "#model.ckpt.dp.1#").readlink().name == "#model.ckpt-6.dp.1#"
     lines = [r.message for r in caplog.records if "earlier run" in r.message]
@@ -145,6 +145,7 @@ def test_outputs_in_other_folders(work, go):
         "curves/#one.out.1#",
         "out/#checkpoint.1#",
         "out/#model.dp.1#",
+        "out/#run.json.1#",
         "store/#model-3.dp.1#",
     ]
     assert (work.path / "out/#model.dp.1#").resolve() == work.path / "store/#model-3.dp.1#"

@@ -90,6 +90,11 @@ class StandardAtomicModel(AtomicModel):
         """Distance beyond which atoms do not influence each other [Å]."""
         return self.descriptor.interaction_range
 
+    @property
+    def message_range(self) -> float:
+        """Distance up to which the neighbors of other atoms matter [Å]; 0 without messages."""
+        return self.descriptor.message_range
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the fitting and of the descriptor."""
         return merge_inputs([self.fitting.inputs(), self.descriptor.inputs()])

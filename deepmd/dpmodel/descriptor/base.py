@@ -180,6 +180,11 @@ class Descriptor(Registered):
         """Distance beyond which an atom does not change the descriptor [Å]."""
         return self.rcut
 
+    @property
+    def message_range(self) -> float:
+        """Distance up to which the neighbors of other atoms matter [Å]; 0 without messages."""
+        return self.interaction_range - self.rcut
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs that are read beside positions and types."""
         return ()

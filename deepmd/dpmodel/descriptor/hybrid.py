@@ -120,6 +120,11 @@ class DescrptHybrid(Descriptor):
         """Largest range of the components [Å]."""
         return max(m.interaction_range for m in self.list)
 
+    @property
+    def message_range(self) -> float:
+        """Largest range of messages of the components [Å]."""
+        return max(m.message_range for m in self.list)
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the components."""
         return merge_inputs(m.inputs() for m in self.list)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Frames written as every kind of data set: NumPy folders, mixed types, HDF5, LMDB, extended XYZ."""
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.base.errors import InputError, NotAvailableError, OutputError
+from deepmd.base.files import hdf5_bytes, replacing
+from deepmd.base.folders import replacing_folder
+from deepmd.data.frames import Frame, Frames, check_numbers
+from deepmd.data.path import HDF5_SUFFIXES
+from deepmd.data.structure_file import write_group
+
+#: Names of labels in extended XYZ, where they are others.
+_XYZ_NAMES = {"force": "forces"}
+_ELEMENT = re.compile(r"[A-Z][a-z]?")
+
+
+def kind_of_path(path: str) -> str:
+    """Return the kind of data set that the end of a path says; ``npy`` without one."""
+    if path.endswith((".extxyz", ".xyz")):
+        return "extxyz"
+    if path.endswith(HDF5_SUFFIXES):
+        return "hdf5"
+    return "lmdb" if path.endswith(".lmdb") else "npy"
+
+
+def write_frames(
+    frames: Frames, path: str | os.PathLike[str], kind: str | None = None, *, mixed: bool = False
+) -> list[str]:
+    """Write a data set; it appears whole or not at all.
+
+    Parameters
+    ----------
+    frames : Frames
+    path : path
+    kind : {"npy", "mixed", "hdf5", "lmdb", "extxyz"}, optional
+        By default the end of the path decides.
+    mixed : bool
+        Put frames of one size together, with types of their own, in folders and HDF5.
+
+    Returns
+    -------
+    list of str
+        Names of the systems that were written.
+
+    Raises
+    ------
+    OutputError
+        If the path is taken or cannot be written.
+    """
+    path = os.fspath(path)
+    kind = kind or kind_of_path(path)
+    if not frames.frames:
+        raise InputError("there is no frame to write", where=path)
+    if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)):
+        raise OutputError("exists already", where=path, fix="remove it or name another output")
+    writer: dict[str, Callable[[], list[str]]] = {
+        "npy": lambda: _write_folder(frames, path, mixed=mixed),
+        "mixed": lambda: _write_folder(frames, path, mixed=True),
+        "hdf5": lambda: _write_hdf5(frames, path, mixed=mixed),
+        "lmdb": lambda: _write_lmdb(frames, path),
+        "extxyz": lambda: _write_extxyz(frames, path),
+    }
+    return writer[kind]()
+
+
+def _write_folder(frames: Frames, path: str, *, mixed: bool) -> list[str]:
+    groups = frames.systems(mixed=mixed)
+    files: dict[str, bytes] = {}
+    for name, group in groups.items():
+        for file, value in group.arrays(mixed=mixed).items():
+            files[f"{name}/{file}"] = value.encode() if isinstance(value, str) else _npy(value)
+    with replacing_folder(path, files, "type.raw"):
+        pass
+    return list(groups)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    memory = io.BytesIO()
+    np.save(memory, array, allow_pickle=False)
+    return memory.getvalue()
+
+
+def _write_hdf5(frames: Frames, path: str, *, mixed: bool) -> list[str]:
+    groups = frames.systems(mixed=mixed)
+
+    def fill(handle: Any) -> None:
+        for name, group in groups.items():
+            write_group(handle.create_group(name), group.arrays(mixed=mixed))
+
+    data = hdf5_bytes(fill)
+    with replacing(path) as out:
+        out.write(data)
+    return list(groups)
+
+
+# -- LMDB -----------------------------------------------------------------------------------------
+
+_LMDB_NAMES = {"energy": "energies", "force": "forces", "virial": "virials"}
+
+
+def _write_lmdb(frames: Frames, path: str) -> list[str]:
+    try:
+        import lmdb
+        import msgpack
+    except ImportError as error:
+        raise NotAvailableError(
+            f"the package {error.name} is not installed",
+            where=path,
+            fix='pip install "deepmd-kit[lmdb]"',
+        ) from None
+    groups = frames.systems(mixed=False)
+    system = {k: number for number, g in enumerate(groups.values()) for k in g.members}
+    for group in groups.values():
+        group.arrays(mixed=False)  # checks the numbers
+    about = {
+        "nframes": len(frames.frames),
+        "frame_idx_fmt": "012d",
+        "type_map": frames.names,
+        "frame_nlocs": [len(f.types) for f in frames.frames],
+        "frame_system_ids": [system[k] for k in range(len(frames.frames))],
+    }
+    entries = [(b"__metadata__", msgpack.packb(about))]
+    entries += [
+        (format(k, "012d").encode(), msgpack.packb(_lmdb_frame(frames, f)))
+        for k, f in enumerate(frames.frames)
+    ]
+    size = 2 * sum(len(v) + 8192 for _, v in entries) + (1 << 20)
+    with replacing_folder(path, {}, "data.mdb") as folder:
+        try:
+            with (
+                lmdb.open(str(folder), map_size=size, lock=False) as environment,
+                environment.begin(write=True) as transaction,
+            ):
+                for key, value in entries:
+                    transaction.put(key, value)
+        except lmdb.Error as error:
+            raise OutputError(f"cannot be written: {error}", where=path) from None
+    return list(groups)
+
+
+def _lmdb_frame(frames: Frames, frame: Frame) -> dict[str, Any]:
+    natoms = len(frame.types)
+    out = {"atom_types": _packed(frame.types), "coords": _packed(frame.coord)}
+    out["cells"] = None if frame.cell is None else _packed(frame.cell)  # type: ignore[assignment]
+    for name, values in frame.labels.items():
+        label = frames.labels[name]
+        shaped = values.reshape(natoms, -1) if label.atomic else values
+        out[_LMDB_NAMES.get(name, name)] = _packed(shaped)
+    return out
+
+
+def _packed(array: np.ndarray) -> dict[str, Any]:
+    array = np.ascontiguousarray(array)
+    return {"type": array.dtype.str, "shape": list(array.shape), "data": array.tobytes()}
+
+
+# -- extended XYZ ---------------------------------------------------------------------------------
+
+
+def _write_extxyz(frames: Frames, path: str) -> list[str]:
+    odd = next((n for n in frames.names if not _ELEMENT.fullmatch(n)), None)
+    if odd is not None:
+        raise InputError(
+            f'type "{odd}" is no element, which extended XYZ demands',
+            where=path,
+            fix="write npy, HDF5 or LMDB",
+        )
+    check_all(frames)
+    with replacing(path) as out, out.text() as handle:
+        for frame in frames.frames:
+            handle.writelines(_xyz_lines(frames, frame))
+    return [Path(path).name]
+
+
+def check_all(frames: Frames) -> None:
+    """Raise DataError for a number that cannot be used."""
+    for frame in frames.frames:
+        for name, values in [("coord", frame.coord), *frame.labels.items()]:
+            check_numbers(name, values.reshape(1, -1), [frame])
+
+
+def _xyz_lines(frames: Frames, frame: Frame) -> Iterator[str]:
+    """Lines of one frame; numbers are written so that reading gives the same ones."""
+    natoms = len(frame.types)
+    properties, columns = "species:S:1:pos:R:3", [frame.coord]
+    fields = []
+    if frame.cell is not None:
+        fields.append(f'Lattice="{_words(frame.cell.reshape(-1))}"')
+    for name, values in sorted(frame.labels.items()):
+        shown = _XYZ_NAMES.get(name, name)
+        if frames.labels[name].atomic:
+            columns.append(values.reshape(natoms, -1))
+            properties += f":{shown}:R:{columns[-1].shape[1]}"
+        elif values.size == 1:
+            fields.append(f"{shown}={float(values[0])!r}")
+        else:  # matrices of 3 x 3 numbers are written by columns
+            ordered = values.reshape(3, 3).T.reshape(-1) if values.size == 9 else values
+            fields.append(f'{shown}="{_words(ordered)}"')
+    pbc = "F F F" if frame.cell is None else "T T T"
+    yield f'{natoms}\nProperties={properties} {" ".join(fields)} pbc="{pbc}"\n'
+    rows = np.hstack(columns).tolist()
+    for t, row in zip(frame.types.tolist(), rows, strict=True):
+        yield f"{frames.names[t]} {' '.join(map(repr, row))}\n"
+
+
+def _words(values: np.ndarray) -> str:
+    return " ".join(map(repr, np.asarray(values, dtype=np.float64).tolist()))

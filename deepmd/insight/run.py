@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The folder of a training, as it lies on disk."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.base.errors import InputError
+from deepmd.base.reading import read_small_text
+from deepmd.data.search import open_systems
+from deepmd.data.system import System
+from deepmd.schema import load_input
+from deepmd.train.run_record import RUN_FILE
+
+
+@dataclasses.dataclass
+class Run:
+    """What a training left.
+
+    Attributes
+    ----------
+    folder : path
+    config : dict
+        Complete input, ``out.json``.
+    record : dict
+        ``run.json``; empty where there is none.
+    columns : list of str
+        Names of the columns of the learning curve.
+    curve : (n_rows, n_columns) float64
+    model : path or None
+        Newest checkpoint.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    record: dict[str, Any]
+    columns: list[str]
+    curve: np.ndarray
+    model: Path | None
+
+    def column(self, name: str) -> np.ndarray | None:
+        """Return a column of the learning curve, None if it is not there or has no number."""
+        if name not in self.columns or len(self.curve) == 0:
+            return None
+        values = self.curve[:, self.columns.index(name)]
+        return values if np.isfinite(values).any() else None
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Make the folder that of the process, to which the paths of its input refer."""
+        before = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+    def systems(self, kind: str) -> list[System]:
+        """Open ``training_data`` or ``validation_data``, :meth:`inside`; nothing if there is none."""
+        section = self.config["training"].get(kind)
+        if not section:
+            return []
+        return open_systems(
+            section["systems"],
+            type_map=self.config["model"]["type_map"],
+            patterns=section.get("rglob_patterns"),
+            keys=section.get("keys"),
+        )
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """Read the folder of a training.
+
+    Raises
+    ------
+    InputError
+        If it is none, or has several branches.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            "there is no such folder", where=folder, fix="name the folder of a training"
+        )
+    if not (folder / "out.json").is_file():
+        raise InputError(
+            "no out.json here", where=folder, fix="name the folder in which dp train was started"
+        )
+    config = load_input(folder / "out.json")
+    if "model_dict" in config.get("model", {}):
+        raise InputError("trainings of several branches are not read", where=folder)
+    training = config.get("training", {})
+    columns, curve = _read_curve(folder / training.get("disp_file", "lcurve.out"))
+    record = {}
+    store = folder / Path(training.get("save_ckpt", "model.ckpt")).parent
+    if (store / RUN_FILE).is_file():
+        record = json.loads(read_small_text(store / RUN_FILE))
+    model = _newest(folder, training)
+    return Run(folder.resolve(), config, record, columns, curve, model and model.resolve())
+
+
+def _read_curve(path: Path) -> tuple[list[str], np.ndarray]:
+    if not path.is_file():
+        return [], np.zeros((0, 0))
+    lines = read_small_text(path).splitlines()
+    columns = lines[0].lstrip("# ").split() if lines else []
+    rows = []
+    for line in lines:
+        words = line.split()
+        if line.startswith("#") or len(words) != len(columns):
+            continue
+        with contextlib.suppress(ValueError):  # a row cut off
+            rows.append([float(w) for w in words])
+    return columns, np.array(rows, dtype=np.float64).reshape(-1, len(columns))
+
+
+def _newest(folder: Path, training: dict[str, Any]) -> Path | None:
+    """Return the checkpoint that the pointer names, or the one with the highest step."""
+    prefix = folder / training.get("save_ckpt", "model.ckpt")
+    pointer = prefix.parent / "checkpoint"
+    if pointer.is_file():
+        words = read_small_text(pointer).replace('"', " ").split()
+        for word in reversed(words):
+            for found in (prefix.parent / word, folder / word):
+                if found.exists():
+                    return found
+    found = sorted(prefix.parent.glob(f"{prefix.name}-*"), key=lambda p: p.stat().st_mtime)
+    return found[-1] if found else None

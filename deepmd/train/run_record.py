@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""``run.json``: what a training was, so that its folder explains itself."""
+
+import hashlib
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepmd import __version__
+from deepmd.base.banner import usable_cpus
+from deepmd.base.files import write_text
+from deepmd.data.lmdb import LmdbSystem
+from deepmd.data.system import System
+from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.train.extras import Extra
+from deepmd.train.plan import Plan
+
+if TYPE_CHECKING:
+    from deepmd.train.trainer import Trainer
+
+#: Name of the file.
+RUN_FILE = "run.json"
+#: Arrays that are looked at for digests [bytes]; of larger data the beginning counts.
+_MOST_BYTES = 1 << 28
+#: Entries of the record of speeds; it is thinned out beyond.
+_MOST_ROWS = 500
+_PACKAGES = ("numpy", "torch", "jax", "tensorflow", "autograd", "h5py", "vesin")
+
+
+class RunRecord(Extra):
+    """Writes ``run.json`` with every checkpoint: command, versions, data, machine, seeds, speed.
+
+    Parameters
+    ----------
+    facts : dict
+        What is known at the start; see :func:`facts_of`.
+    folder : path
+    """
+
+    name = "run"
+
+    def __init__(self, facts: dict[str, Any], folder: Path) -> None:
+        self.facts, self.path = facts, folder / RUN_FILE
+        self._rows: list[tuple[int, float]] = []
+        self._every, self._last = 1, time.monotonic()
+        self._seen = 0
+
+    def files(self, step: int) -> list[Path]:
+        """Return the record of an earlier run, where this one begins anew."""
+        return [] if step else [self.path]
+
+    def after_step(self, trainer: "Trainer") -> None:
+        """Note the time of a step, or of several."""
+        self._seen += 1
+        if self._seen % self._every:
+            return
+        now = time.monotonic()
+        self._rows.append((trainer.step, (now - self._last) / self._every))
+        self._last = now
+        if len(self._rows) >= 2 * _MOST_ROWS:
+            pairs = zip(self._rows[::2], self._rows[1::2], strict=False)
+            self._rows = [(b[0], 0.5 * (a[1] + b[1])) for a, b in pairs]
+            self._every *= 2
+
+    def save(self, trainer: "Trainer", checkpoint: Checkpoint) -> None:
+        """Write the file as it stands."""
+        waited = getattr(trainer.clock, "waited_in_all", 0.0) if trainer.clock else 0.0
+        seconds = trainer.clock.seconds() if trainer.clock else 0.0
+        speed = {
+            "steps": [s for s, _ in self._rows],
+            "seconds_per_step": [float(f"{t:.4g}") for _, t in self._rows],
+            "data_wait": waited / seconds if seconds > 0 else 0.0,
+        }
+        out = self.facts | {"step": trainer.step, "speed": speed}
+        write_text(self.path, json.dumps(out, indent=1, ensure_ascii=False) + "\n")
+
+
+def facts_of(plan: Plan, backend: Any, given: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """Return what is known of a training before its first step."""
+    training = plan.config["training"]
+    versions = {"deepmd-kit": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        if name in sys.modules:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "backend": getattr(backend, "name", ""),
+        "versions": versions,
+        "machine": {
+            "cpu": _cpu(),
+            "architecture": platform.machine(),
+            "cpus": usable_cpus(),
+            "processes": ranks,
+        },
+        "seed": plan.seed,
+        "start": None if plan.start is None else str(plan.start.path),
+        "numb_steps": training.get("numb_steps"),
+        "min_nbor_dist": plan.min_nbor_dist,
+        "input": given,
+        "data": {
+            name: {
+                kind: [_about(s) for s in systems or ()]
+                for kind, systems in zip(("training", "validation"), both, strict=True)
+            }
+            for name, both in plan.systems.items()
+        },
+    }
+
+
+def _about(system: System) -> dict[str, Any]:
+    return {
+        "path": system.path,
+        "frames": system.nframes,
+        "atoms": system.natoms,
+        "digest": digest([system]),
+    }
+
+
+def digest(systems: Sequence[System]) -> str:
+    """Digest of the arrays of systems: their names, shapes and bytes."""
+    out, left = hashlib.blake2b(digest_size=16), _MOST_BYTES
+    for system in systems:
+        if isinstance(system, LmdbSystem):
+            batch = system.load(np.arange(min(system.nframes, 1000)))
+            out.update(batch.coord.tobytes() + batch.atype.tobytes())
+            continue
+        out.update(system.atype.tobytes())
+        for folder in system.sets:
+            for file in folder.glob("*.npy"):
+                array = file.open_array()
+                out.update(f"{file.name}{tuple(array.shape)}{array.dtype}".encode())
+                size = math.prod(array.shape) * array.dtype.itemsize
+                if size <= left:
+                    out.update(np.ascontiguousarray(array[...]).tobytes())
+                    left -= size
+    return out.hexdigest()
+
+
+def _cpu() -> str:
+    """Return the kind of processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
