@@ -36,7 +36,7 @@ class LKF(Settings):
 
     def weights(self, progress: float) -> tuple[float, float]:
         """Weights of energy and forces; ``progress`` goes from 0 to 1."""
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             start * (limit / start) ** progress
             for start, limit in (
                 (self.kf_start_pref_e, self.kf_limit_pref_e),

@@ -312,7 +312,6 @@ NOT_BUILT = [
     ("model/fitting_net/type", "dpa4_ener"),
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
-    ("optimizer/type", "LKF"),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]

@@ -298,9 +298,7 @@ def _dummy(x: Any) -> Any:
 def _common(b: Builder, *args: Any) -> list[Value]:
     """Arguments as arrays of the type that PyTorch chooses."""
     chosen: Any = _dummy(args[0])
-    dtype = DTYPES[
-        torch.result_type(chosen, _dummy(args[1])) if len(args) > 1 else chosen.dtype
-    ]
+    dtype = DTYPES[torch.result_type(chosen, _dummy(args[1])) if len(args) > 1 else chosen.dtype]
     return [b.cast(x, dtype) if isinstance(x, Value) else b.number(x, dtype) for x in args]
 
 
