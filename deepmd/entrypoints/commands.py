@@ -347,6 +347,12 @@ REPORT: Options = [
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
 ]
 
+TRANSFER = [
+    option("-r --raw-model", "model file with the settings", "raw_frozen_model.pb"),
+    option("-O --old-model", "model file with the parameters", "old_frozen_model.pb"),
+    option("-o --output", "model file that is written", "frozen_model.pb"),
+]
+
 #: Command -> what it does, and its options. Commands of two words are groups.
 COMMANDS: dict[str, tuple[str, Options]] = {
     "train": ("train a model", TRAIN),
@@ -356,6 +362,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "convert-backend": ("convert a model file into another kind", CONVERT_BACKEND),
     "compress": ("tabulate the embedding networks of a model file", COMPRESS),
     "convert-from": ("convert frozen TensorFlow models of old versions", CONVERT_FROM),
+    "transfer": ("write a model with the parameters of another one", TRANSFER),
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
@@ -410,14 +417,6 @@ GROUPS = {"data": "convert, divide and check data"}
 
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {
-    "transfer": (
-        "copy parameters between frozen TensorFlow models",
-        [
-            option("-r --raw-model", default="raw_frozen_model.pb"),
-            option("-O --old-model", default="old_frozen_model.pb"),
-            option("-o --output", default="frozen_model.pb"),
-        ],
-    ),
     "embed": (
         "evaluate descriptors and features of data",
         [

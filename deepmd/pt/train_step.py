@@ -13,14 +13,16 @@ import torch
 from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.optimizer import EPSILON, adam_settings
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
+from deepmd.pt.kalman import KalmanSteps, kalman_steps
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.pt.muon import muon_optimizer
 from deepmd.pt.sharded import ShardedOptimizer
@@ -68,7 +70,11 @@ class TorchTrainStep(TrainStep):
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
-        self._optimizer = _optimizer(self._params, optimizer, options)
+        kalman = kalman_of(optimizer)
+        self._kalman = (
+            None if kalman is None else kalman_steps(kalman, self._params, losses, options)
+        )
+        self._optimizer = _optimizer(self._params, {} if kalman else optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._divides = self.gathers and self._optimizer.divides_gradients
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
@@ -119,6 +125,8 @@ class TorchTrainStep(TrainStep):
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one optimizer step, or wait for more; nothing in here waits for the device."""
+        if self._kalman is not None:
+            return self._kalman_step(self._kalman, task, batch, lr)
         metrics, by_name = self.gradients(task, batch, lr)
         grads = {self._params[task][name]: g for name, g in by_name.items()}
         del by_name
@@ -144,6 +152,23 @@ class TorchTrainStep(TrainStep):
         self._optimizer.step()
         return metrics
 
+    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
+        """Take the steps of the Kalman filter for a batch."""
+        inputs, labels = self._tensors(task, batch)
+        model, loss = self.lifted[task], self._losses[task]
+        metrics: Metrics = {}
+
+        def predict() -> dict[str, Tensor]:
+            pred = model.predict(inputs, batch.n_frames, derivatives=("force",), order=2)
+            if not metrics:
+                with torch.no_grad():
+                    whole = loss.predict(model, inputs, batch.n_frames, labels, order=1)
+                    metrics.update(_metrics(*loss(lr, whole, labels)))
+            return pred
+
+        kalman.step(predict, labels)
+        return metrics
+
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
         inputs, labels = self._tensors(task, batch)
         loss = self._losses[task]
@@ -155,6 +180,9 @@ class TorchTrainStep(TrainStep):
     # -- state --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:
+        if self._kalman is not None:
+            (task,) = self._params
+            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
         out: dict[str, np.ndarray] = {}
         whole = self._optimizer.states() if self.gathers else self._optimizer.state
         waiting = self._waiting
@@ -182,6 +210,10 @@ class TorchTrainStep(TrainStep):
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        if self._kalman is not None:
+            (task,) = self._params
+            self._kalman.load_state(part_of(state, f"{task}/"))
+            return
         self._waiting, self._waited = {}, 0
         for task, params in self._params.items():
             self._waited = int(state.get(f"{task}/waited", 0))

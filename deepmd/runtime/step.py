@@ -40,6 +40,8 @@ class StepOptions:
         Let devices multiply matrices of single precision with TF32.
     compute : str
         Number format of the products in networks of single precision, "" for their own.
+    numb_steps : int
+        Length of the training, for optimizers whose settings change during it.
     zero_stage : int
         What is divided among the ranks: 0 nothing, 1 the states of the optimizer, 2 gradients, too.
     """
@@ -52,6 +54,7 @@ class StepOptions:
     tf32: bool = False
     zero_stage: int = 0
     compute: str = ""
+    numb_steps: int = 0
 
     def refuse(self, backend: str, *names: str) -> None:
         """Raise NotAvailableError where options are set that a backend does not have."""

@@ -152,6 +152,8 @@ def _with_sections(data: dict[str, Any]) -> dict[str, Any]:
     """Add what may be left out, so that defaults are filled in: sections and shared parts."""
     data.setdefault("optimizer", {})
     data.setdefault("validating", {})
+    if isinstance(data["optimizer"], dict) and data["optimizer"].get("type") == "LKF":
+        data.setdefault("learning_rate", {"start_lr": 1e-3})  # which has no effect
     if isinstance(data.get("model"), dict):
         resolve_shared(data["model"])
     if "loss" not in data:

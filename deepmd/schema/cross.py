@@ -249,6 +249,23 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+#: What to do instead, where there is more to say than to leave the key out.
+INSTEAD = {
+    "model/srtab_add_bias": "leave it out: the bias of a type is added to network and table alike",
+    "model/fitting_net/layer_name": (
+        "leave it out: branches of a multi-task model share networks by shared_dict"
+    ),
+    "training/zero_stage (3)": "set it to 2 or less",
+    "training/mixed_precision/compute_prec (float16)": (
+        'use "bfloat16", whose range needs no scaling of the loss'
+    ),
+    **{
+        f"validating/{key}": "leave it out: a validation is evaluated as the training is"
+        for key in ("compiled_infer", "tf32_infer", "amp_infer")
+    },
+}
+
+
 def check_available(data: dict[str, Any], section: str = "") -> None:
     """Raise NotAvailableError for a known feature that is not built yet, never ignore it.
 
@@ -256,7 +273,9 @@ def check_available(data: dict[str, Any], section: str = "") -> None:
     """
     for where, asked in NOT_BUILT.items():
         if where.startswith(section) and asked(data):
-            raise NotAvailableError("known but not built yet", where=where, fix="leave it out")
+            raise NotAvailableError(
+                "known but not built yet", where=where, fix=INSTEAD.get(where, "leave it out")
+            )
 
 
 def check_model_available(data: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ COMPONENTS = (
     "deepmd.dpmodel.descriptor",
     "deepmd.dpmodel.fitting",
     "deepmd.dpmodel.loss",
+    "deepmd.dpmodel.kalman",
     "deepmd.dpmodel.model",
     "deepmd.dpmodel.muon",
     "deepmd.dpmodel.optimizer",

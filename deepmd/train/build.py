@@ -307,6 +307,7 @@ def make_step(
             tf32=training["enable_tf32"],
             zero_stage=training["zero_stage"],
             compute=(training.get("mixed_precision") or {}).get("compute_prec", ""),
+            numb_steps=count_steps(training, tasks) if optimizer["type"] == "LKF" else 0,
         ),
     )
 

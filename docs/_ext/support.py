@@ -43,11 +43,7 @@ def components() -> str:
     from deepmd.dpmodel.loss import Loss
 
     rows = {
-        "descriptors": names(
-            (name, kind)
-            for name, kind in Descriptor.registry.items()
-            if name in registry.descriptor_args
-        ),
+        "descriptors": names(Descriptor.registry.items()),
         "fittings": names(Fitting.registry.items()),
         "models": names(AtomicModel.registry.items()),
         "losses": names(Loss.registry.items()),

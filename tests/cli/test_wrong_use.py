@@ -281,7 +281,6 @@ def test_negative_number_of_frames(fails):
 # -- commands that are not built ------------------------------------------------------------------
 
 NOT_BUILT = [
-    ["transfer"],
     ["embed"],
     ["gui"],
     ["pretrained", "download", "X"],

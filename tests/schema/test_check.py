@@ -312,10 +312,24 @@ NOT_BUILT = [
     ("model/fitting_net/type", "dpa4_ener"),
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
-    ("optimizer/type", "LKF"),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]
+
+
+INSTEAD = [
+    ("training/zero_stage", 3, "2 or less"),
+    ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
+    ("model/fitting_net/layer_name", ["a", "b"], "shared_dict"),
+    ("validating/tf32_infer", True, "as the training is"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "advice"), INSTEAD)
+def test_what_to_do_instead(path, value, advice):
+    with pytest.raises(NotAvailableError, match="known but not built yet") as caught:
+        normalize(changed(path, value))
+    assert advice in caught.value.fix
 
 
 @pytest.mark.parametrize(("path", "value"), NOT_BUILT)

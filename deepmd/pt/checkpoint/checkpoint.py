@@ -21,6 +21,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import constructing
+from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings
@@ -196,6 +197,8 @@ def _group(text: str | None, lr: float) -> dict[str, Any]:
     """
     given = {} if text is None else json.loads(text)
     section = given.get("optimizer") or {}
+    if kalman_of(section) is not None:
+        section = {}  # its state is none of torch.optim
     muon = muon_of(section)
     settings = adam_settings(section) if muon is None else {**vars(muon), "decoupled": True}
     one = torch.optim.Adam([torch.zeros(1)]).state_dict()["param_groups"][0]
