@@ -346,6 +346,16 @@ REPORT: Options = [
     option("-o --output", "HTML file", "report.html"),
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
 ]
+DIAGNOSE: Options = [
+    RUN,
+    option("-n --numb-test", "frames of training and validation data that are evaluated", 200),
+    option(
+        "--json",
+        "write the findings as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+]
 
 #: Command -> what it does, and its options. Commands of two words are groups.
 COMMANDS: dict[str, tuple[str, Options]] = {
@@ -364,6 +374,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
     "report": ("write a report of a training as one HTML file", REPORT),
+    "diagnose": ("say what is wrong with a training", DIAGNOSE),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),
