@@ -82,7 +82,7 @@ sanitize: $(SANITIZE)/build.ninja $(SANITIZE)-threads/build.ninja
 	  $(BIN)/ctest --test-dir $(SANITIZE) --output-on-failure -j 2
 	@$(BIN)/cmake --build $(SANITIZE)-threads
 	OMP_NUM_THREADS=3 TSAN_OPTIONS=halt_on_error=1 \
-	  $(BIN)/ctest --test-dir $(SANITIZE)-threads --output-on-failure -R 'Native|Engine|Threads'
+	  $(BIN)/ctest --test-dir $(SANITIZE)-threads --output-on-failure -R 'Native|Engine|Threads|Training'
 
 # Without torch and LAMMPS, whose headers take minutes: no C++ test uses them.
 $(SANITIZE)/build.ninja: $(READY) | build/.system
@@ -150,10 +150,15 @@ define packages
   || { echo "make: $(2); install the Debian packages $(1) (or their like)" >&2; exit 1; }
 endef
 
+# Where the build finds Eigen's Fourier transforms.
+EIGEN := /usr/include/eigen3/unsupported/Eigen/FFT \
+  $(VENV)/lib/python3*/site-packages/tensorflow/include/unsupported/Eigen/FFT
+
 build/.system:
 	@missing=; \
 	command -v $${CXX:-c++} >/dev/null 2>&1 || missing="g++"; \
 	[ -e /usr/include/gtest/gtest.h ] || [ -n "$$GTest_ROOT" ] || missing="$$missing libgtest-dev"; \
+	ls $(EIGEN) 2>/dev/null | grep -q . || missing="$$missing libeigen3-dev"; \
 	[ -z "$$missing" ] || { $(call packages,$$missing,the C++ libraries and their tests cannot be built); }
 	@mkdir -p build && touch $@
 

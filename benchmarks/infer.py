@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common import Process, dp, here, machine, table, water
 from models import model as model_section
+from rates import describe, products, share
 
 SUFFIXES = {
     **{"numpy": ".dp", "pt": ".pth", "jax": ".hlo"},
@@ -103,13 +104,14 @@ def measure(name: str, python: str, model: Path, atoms: int, options) -> list:
             found = json.loads(line)
     if process.failed or found is None:
         note = process.tail[-1][-70:] if process.tail else "no output"
-        return [name, atoms, *[float("nan")] * 6, note]
+        return [name, atoms, *[float("nan")] * 7, note]
     n = found["atoms"]
     micro = 1e6 * found["eval"] / n
     search = 100.0 * found.get("search", float("nan")) / found["eval"]
     packing = 100.0 * found.get("packing", float("nan")) / found["eval"]
     milli = 1000.0 * found["eval"]
-    return [name, n, micro, milli, search, packing, found["first"], process.peak_mib, ""]
+    rate = share(products() * n, found["eval"], options.threads)
+    return [name, n, micro, milli, rate, search, packing, found["first"], process.peak_mib, ""]
 
 
 def convert(python: str, source: Path, target: Path, threads: int) -> str:
@@ -152,12 +154,16 @@ def main() -> int:
                 model = source.with_name(name.replace(" ", "_") + suffix)
                 why = convert(python, source, model, options.threads)
                 if why:
-                    rows.append([name, "-", *[float("nan")] * 6, why])
+                    rows.append([name, "-", *[float("nan")] * 7, why])
                     continue
             rows += [measure(name, python, model, n, options) for n in sizes]
     print(machine(options.threads))
-    print("energy, forces and virial of one frame of water, float64; shares in %\n")
-    head = ["program", "atoms", "µs/atom", "ms", "search", "packing", "first,s", "peak,MiB"]
+    print(describe(options.threads))
+    print(
+        "energy, forces and virial of one frame of water, float64; shares in %; rate: share of the"
+    )
+    print("machine's matrix rate, if all products of the mathematics were made\n")
+    head = ["program", "atoms", "µs/atom", "ms", "rate", "search", "packing", "first,s", "peak,MiB"]
     print(table([*head, ""], rows))
     return 0
 

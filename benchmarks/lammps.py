@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from common import dp, environment, here, machine, table, water
 from infer import write_model
+from rates import describe, products, share
 
 SIZES = (192, 1536, 12288)
 LAYOUTS = ((1, 2), (2, 1))  # ranks, threads
@@ -198,6 +199,7 @@ def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
                     found["pair"] * scale,
                     100.0 * (found["pair"] / found["model"] - 1.0),
                     100.0 * (found["loop"] / found["model"] - 1.0),
+                    share(products() * atoms * steps, found["loop"], ranks * threads),
                     found["mib"],
                 ]
 
@@ -214,10 +216,12 @@ def main() -> None:
     parser.add_argument("--its-lammps", metavar="PYTHON", help="Python with the LAMMPS for it")
     options = parser.parse_args()
     head = ["program", "atoms", "ranks x threads", "µs/atom/step", "of it Pair", "Pair over model, %",
-            "all over model, %", "MiB per rank"]  # fmt: skip
+            "all over model, %", "rate, %", "MiB per rank"]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         rows = list(runs(options, Path(folder)))
     print(machine(2))
+    print(describe(2))
+    print("rate: share of the machine's matrix rate, if all products of the mathematics were made")
     print(table(head, rows))
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from common import Process, dp, here, machine, table, write_json, write_system
 from models import DESCRIPTORS, model
+from rates import describe, products
+from rates import share as share_of_rate
 
 #: Steps per row of the log.
 EVERY = {"se_e2_a": 10, "dpa1": 5, "dpa2": 5, "dpa3": 3, "se_e3": 5}
@@ -41,6 +43,7 @@ class Timing:
     step_ms: float = float("nan")
     processor_ms: float = float("nan")
     slowest_ms: float = float("nan")
+    rate: float = float("nan")
     first_s: float = float("nan")
     peak_mib: float = float("nan")
     note: str = ""
@@ -148,10 +151,16 @@ def main() -> int:
         for name, (python, flag, more, share) in programs.items():
             # Two intervals are not timed: up to the first row, and up to the second.
             steps = 2 * every + max(2 * every, int(share * options.steps))
-            results.append(measure(descriptor, name, python, flag, more, steps=steps, **size))
+            timing = measure(descriptor, name, python, flag, more, steps=steps, **size)
+            work = options.atoms * products(descriptor, training=True)
+            precision = DESCRIPTORS[descriptor]["precision"]
+            timing.rate = share_of_rate(work, 1e-3 * timing.step_ms, options.threads, precision)
+            results.append(timing)
     print(machine(options.threads))
-    print(f"{options.atoms} atoms, batch of 1 frame, times of a step in ms\n")
-    head = ("descriptor", "backend", "step", "processor", "slowest")
+    print(describe(options.threads))
+    print(f"{options.atoms} atoms, batch of 1 frame, times of a step in ms; rate: share of the")
+    print("machine's matrix rate, in %, if all products of the mathematics were made\n")
+    head = ("descriptor", "backend", "step", "processor", "slowest", "rate")
     head += ("first step after, s", "peak memory, MiB", "")
     print(table(head, [dataclasses.astuple(r) for r in results]))
     return 0

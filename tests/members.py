@@ -46,6 +46,7 @@ DESCRIPTORS: dict[str, dict[str, Any]] = {
         "axis_rule": [0, 1, 0, 0, 1, 1] * 2,
     },
 }  # fmt: skip
+DESCRIPTORS["se_a_ebd_v2"] = {**SE_A, "type": "se_a_ebd_v2", "type_one_side": False}
 FITTINGS: dict[str, dict[str, Any]] = {
     "dipole": {"type": "dipole"},
     "polar": {"type": "polar", "fit_diag": False},
@@ -53,7 +54,7 @@ FITTINGS: dict[str, dict[str, Any]] = {
     "population": {"type": "population"},
     "property": {"type": "property", "property_name": "gap", "task_dim": 2, "intensive": True},
 }
-MODELS = ("zbl", "linear_ener", "spin")
+MODELS = ("zbl", "linear_ener", "spin", "type_embedding")
 MEMBERS = (*DESCRIPTORS, *FITTINGS, *MODELS)
 
 
@@ -68,6 +69,8 @@ def _section(name: str, folder: Path) -> dict[str, Any]:
         "descriptor": DESCRIPTORS.get(name, SE_A),
         "fitting_net": {"neuron": [6], **FITTINGS.get(name, {})},
     }
+    if name == "type_embedding":
+        out |= {"descriptor": DESCRIPTORS["hybrid"], "type_embedding": {"neuron": [3]}}
     if name == "spin":
         out["spin"] = {"use_spin": ["O"], "virtual_scale": [0.3]}
     if name in ("zbl", "linear_ener"):

@@ -33,16 +33,20 @@ _FLOOR, _TIMES = 1 << 22, 4
 #: Numbers that a module counts for beside those of its arrays.
 _MODULE = 1000
 _left: ContextVar[list[float] | None] = ContextVar("numbers left", default=None)
+_complete: ContextVar[bool] = ContextVar("all arrays are in the dictionary", default=False)
 
 
 @contextlib.contextmanager
-def constructing(data: Any) -> Iterator[None]:
+def constructing(data: Any, *, complete: bool = False) -> Iterator[None]:
     """Bound what constructors make, and turn their exceptions into ModelFileError.
 
     Parameters
     ----------
     data : dict
         Of the model. Inside of another block this one adds nothing.
+    complete : bool
+        Whether every array is read from the dictionary, so that constructors need not draw random
+        numbers for it.
 
     Raises
     ------
@@ -53,6 +57,7 @@ def constructing(data: Any) -> Iterator[None]:
         yield
         return
     token = _left.set([_FLOOR + _TIMES * numbers_in(data)])
+    whole = _complete.set(complete)
     try:
         with np.errstate(all="ignore"):
             yield
@@ -69,6 +74,12 @@ def constructing(data: Any) -> Iterator[None]:
         ) from error
     finally:
         _left.reset(token)
+        _complete.reset(whole)
+
+
+def is_replaced() -> bool:
+    """Whether the arrays that constructors make will be replaced by those of a dictionary."""
+    return _complete.get()
 
 
 def numbers_in(data: Any) -> int:

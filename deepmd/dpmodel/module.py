@@ -142,6 +142,8 @@ class Module(Settings, metaclass=_Checked):
             return [np.asarray(v) for v in value]
         here = getattr(self, name)
         value = np.asarray(value)
+        if value.dtype.kind in "OSUMm":
+            raise ModelFileError(f"{name} of {type(self).__name__} holds no numbers")
         if name in self.serial.rows and value.ndim == 2 and len(value) == 1:
             value = value[0]
         if here is not None and here.shape != value.shape:

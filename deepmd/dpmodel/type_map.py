@@ -107,6 +107,17 @@ class TypeChange:
         dropped = [n for n in self.old if n not in self.new]
         return dataclasses.replace(self, new=self.new + dropped)
 
+    def beside(self, known: Sequence[str] | None) -> "TypeChange":
+        """Return the change for a component that keeps dropped types, behind the others.
+
+        Parameters
+        ----------
+        known : list of str
+            Its types: those of the model, and behind them the ones that earlier changes dropped.
+        """
+        earlier = list(known or [])[len(self.old) :]
+        return dataclasses.replace(self, old=self.old + earlier).with_dropped()
+
     def rows(self, array: Any, fill: Any, axis: int = 0) -> Any:
         """Reorder an array along the axis of the types; new types get ``fill``."""
         array = np.asarray(array)

@@ -67,7 +67,7 @@ def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, 
     """
     section, vectors, split, excluded = describe(graph, find)
     data = build_model(section).serialize()
-    arrays = SharedNetworks(find, vectors, split, excluded, data["fitting"]["dim_descrpt"])
+    arrays = SharedNetworks(find, vectors, split, excluded)
     used = fill(data, graph, arrays) | arrays.used
     left = sorted(set(known) - used)
     if left:

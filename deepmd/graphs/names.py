@@ -23,6 +23,8 @@ EMBEDDINGS = {
     ("se_r", 2): "filter_type_{a}{s}/{array}_{l}_{b}",
     ("se_e3", 2): "filter_type_all{s}/{array}_{l}_{a}_{b}",
     ("dpa1", 0): "filter_type_all{s}/{array}_{l}",
+    ("se_e2_a_tebd", 0): "filter_type_all{s}/{array}_{l}",
+    ("se_a_ebd_v2", 0): "filter_type_all{s}/{array}_{l}",
 }
 #: Networks of the types alone, in strip mode, by whether they see the neighbor only.
 STRIPPED = {
@@ -110,6 +112,7 @@ def sources(model: Mapping[str, Any]) -> Iterator[Source]:
     """Iterate over the arrays of a standard model dictionary."""
     for key in model["@variables"]:
         yield Source(("@variables", key), (MODEL_ARRAYS[key],), needed=False)
+    yield from _type_sources(model, ())
     for place, part, s in parts_of(model["descriptor"]):
         yield from _descriptor_sources(part, ("descriptor", *place), s)
     yield from _fitting_sources(model["fitting"], ("fitting",))
@@ -128,13 +131,19 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
         yield from _collection(data["embeddings_strip"], (*place, "embeddings_strip"), one_side, s)
     for name, node in STATISTICS.items():
         yield Source((*place, "@variables", name), ((node.format(s=s),),))
-    if "type_embedding" in data:
-        at: Path = (*place, "type_embedding", "embedding")
-        network = data["type_embedding"]["embedding"]
-        yield from _layers(network["layers"], (*at, "layers"), TYPE_EMBEDDING, s=s)
+    yield from _type_sources(data, place)
     for k, layer in enumerate(data.get("attention_layers", {}).get("attention_layers", ())):
         at = (*place, "attention_layers", "attention_layers", k)
         yield from _attention_sources(layer, at, s, k)
+
+
+def _type_sources(data: Mapping[str, Any], place: Path) -> Iterator[Source]:
+    """Sources of the type embedding of a model or descriptor, where there is one."""
+    if "type_embedding" in data:
+        layers = data["type_embedding"]["embedding"]["layers"]
+        yield from _layers(
+            layers, (*place, "type_embedding", "embedding", "layers"), TYPE_EMBEDDING
+        )
 
 
 def _attention_sources(data: Mapping[str, Any], place: Path, s: str, k: int) -> Iterator[Source]:

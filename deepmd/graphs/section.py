@@ -17,7 +17,7 @@ from deepmd.graphs.inferred import (
 )
 from deepmd.graphs.names import ATTENTION_SCALE, LAYER_NORM_EPSILON, STATISTICS, STRIPPED, parts_of
 from deepmd.graphs.tables import TYPES
-from deepmd.graphs.types import Find, TypeVectors
+from deepmd.graphs.types import SETTINGS, Find, TypeVectors
 from deepmd.io.graph import Graph
 from deepmd.schema.check import normalize_model
 from deepmd.schema.legacy import upgrade
@@ -25,6 +25,8 @@ from deepmd.schema.legacy import upgrade
 SCRIPT = "train_attr/training_script"
 #: Keys of models with parts that are not read from graphs.
 NOT_READ = ("modifier", "spin", "use_srtab")
+#: Descriptors with a type embedding of their own.
+OWN_TYPES = ("se_atten",)
 #: Scope of the attributes of a modifier.
 MODIFIER = "modifier_attr"
 #: Keys of the section that concern the training and the file only.
@@ -39,7 +41,7 @@ class Description(NamedTuple):
     section : dict
         Checked model section of the model here.
     vectors : TypeVectors, optional
-        Vectors of types that typed networks of the graph see.
+        Vectors of types that DPA-1 takes over.
     split : set of str
         Suffixes of the descriptors whose networks are for neighbors in the graph, for pairs here.
     excluded : dict of str to set of pairs
@@ -78,14 +80,16 @@ def describe(graph: Graph, find: Find) -> Description:
             f"graphs of models with {', '.join(found)} are not read",
             fix="convert the model before it is frozen, or train it again",
         )
+    if types is not None:
+        raw["type_embedding"] = {k: types[k] for k in SETTINGS if k in types}
     with located(SCRIPT):
         section = normalize_model(raw)
     parts = [(part, s) for _, part, s in parts_of(section["descriptor"])]
     _check(section, graph)
     for part, s in parts:
         _adapt(part, s, graph)
-    vectors = None if types is None else _vectors(section, parts, types, find)
-    split = set() if vectors is not None else {s for part, s in parts if _splits(part, s, find)}
+    vectors = None if types is None else _vectors(section, parts, find)
+    split = set() if types is not None else {s for part, s in parts if _splits(part, s, find)}
     excluded = {s: {tuple(sorted(p)) for p in part["exclude_types"]} for part, s in parts}
     return Description(section, vectors, split, excluded)
 
@@ -93,20 +97,34 @@ def describe(graph: Graph, find: Find) -> Description:
 def _vectors(
     section: dict[str, Any],
     parts: list[tuple[dict[str, Any], str]],
-    types: dict[str, Any],
     find: Find,
-) -> TypeVectors:
-    """Return the vectors of the types of a model with such of its own."""
-    vectors = TypeVectors(types, section["type_map"], find)
-    for part, _ in parts:
-        if part["type"] == "se_atten":
-            part["tebd_dim"] = vectors.width
-            part["use_tebd_bias"] = part["use_econf_tebd"] = False
-        elif part["type"] != "se_e2_a":
-            raise NotAvailableError(f"type_embedding with {part['type']} is not read")
-    if len({part["type"] for part, _ in parts}) > 1:
+) -> TypeVectors | None:
+    """Return the vectors of the types of DPA-1, whose descriptor takes them over."""
+    own = {part["type"] in OWN_TYPES for part, _ in parts}
+    if len(own) > 1:
         raise NotAvailableError("type_embedding with descriptors of several types is not read")
+    if not own.pop():
+        _check_means(parts, find)
+        return None
+    vectors = TypeVectors(section.pop("type_embedding"), section["type_map"], find)
+    for part, _ in parts:
+        part["tebd_dim"] = vectors.width
+        part["use_tebd_bias"] = part["use_econf_tebd"] = False
     return vectors
+
+
+def _check_means(parts: list[tuple[dict[str, Any], str]], find: Find) -> None:
+    """Raise NotAvailableError if excluded types have means.
+
+    They have no slots at all in TensorFlow, here they have empty ones.
+    """
+    for part, s in parts:
+        mean = find(STATISTICS["davg"].format(s=s))
+        if part.get("exclude_types") and mean is not None and np.any(mean):
+            raise NotAvailableError(
+                "exclude_types with a mean of the environment and a type embedding is not read",
+                fix='train the model again with "set_davg_zero": true',
+            )
 
 
 def _splits(part: dict[str, Any], s: str, find: Find) -> bool:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Type embeddings of DeePMD-kit's TensorFlow, folded into arrays that models here have.
+"""Arrays of DeePMD-kit's TensorFlow in the form that models here have.
 
-There the section ``type_embedding`` gives a network of the types to the whole model. With a typed
-descriptor, the first layers of its embedding and of the fitting see the vectors of the types beside
-their other inputs: for given types these are constant, a part of the bias. With DPA-1 the vectors
-are those of its own, single layer.
+There the section ``type_embedding`` gives a network of the types to the whole model. With DPA-1 its
+vectors are those of its own, single layer; other descriptors see those of the model here, too.
 """
 
 import re
@@ -68,35 +66,6 @@ class TypeVectors:
         residual = {n: unit, 2 * n: np.hstack([unit, unit])}
         return self.vectors - residual.get(self.width, 0.0)
 
-    def folded(self, w: np.ndarray, b: np.ndarray, types: list[int], before: int) -> Any:
-        """Layer without the inputs of types, (w, b).
-
-        Parameters
-        ----------
-        w, b : arrays
-            Of the layer with them.
-        types : list of int
-            Whose vectors it sees.
-        before : int
-            Inputs in front of them.
-
-        Raises
-        ------
-        NotAvailableError
-            If the layer adds its input to its output.
-        """
-        n_in, n_out = w.shape
-        behind = before + self.width * len(types)
-        if behind > n_in:
-            raise _unlike("filter_type_all/matrix_1")
-        if n_out in (n_in, 2 * n_in):
-            raise NotAvailableError(
-                "a type embedding in a layer that adds its input to its output is not read",
-                fix="train the model again with another width of the first layer",
-            )
-        given = np.concatenate([self.vectors[t] for t in types])
-        return np.concatenate([w[:before], w[behind:]]), b + given @ w[before:behind]
-
 
 def _sorted(center: str, neighbor: str) -> tuple[int, ...]:
     return tuple(sorted((int(center), int(neighbor))))
@@ -121,8 +90,6 @@ class SharedNetworks:
         Suffixes of descriptors whose networks a graph has for neighbors, and the model for pairs.
     excluded : dict of str to set of pairs
         Types that do not see each other, the smaller first, by suffix: pairs without network.
-    dim_descrpt : int
-        Width of the descriptor, without vectors of types.
     """
 
     def __init__(
@@ -131,10 +98,8 @@ class SharedNetworks:
         vectors: TypeVectors | None,
         split: set[str],
         excluded: Mapping[str, set[tuple[int, ...]]],
-        dim_descrpt: int,
     ) -> None:
         self.find, self.vectors, self.split, self.excluded = find, vectors, split, excluded
-        self.dim_descrpt = dim_descrpt
         self.used: set[str] = set() if vectors is None else set(vectors.used)
 
     def __call__(self, name: str) -> Any:
@@ -150,36 +115,12 @@ class SharedNetworks:
             center, s, array, layer, neighbor = pair.groups()
             if center != "all" and _sorted(center, neighbor) in self.excluded[s or ""]:
                 return None
-            if self.vectors is not None:
-                types = [int(t) for t in (neighbor, center) if t != "all"]
-                template = f"filter_type_all{s or ''}/{{array}}_{layer}"
-                return self._typed(template, array, types, first=layer == "1", before=1)
             same = f"filter_type_all{s or ''}/{array}_{layer}_{neighbor}"
             return self._used(same) if (s or "") in self.split else None
-        fitting = re.fullmatch(r"(layer_\d+|final_layer)_type_(\d+)/(matrix|bias|idt)", name)
-        if fitting is None or self.vectors is None:
-            return None
-        layer, center, array = fitting.groups()
-        first = layer == "layer_0"
-        return self._typed(f"{layer}/{{array}}", array, [int(center)], first=first, before=None)
+        return None
 
     def _used(self, name: str) -> Any:
         found = self.find(name)
         if found is not None:
             self.used.add(name)
         return found
-
-    def _typed(
-        self, template: str, array: str, types: list[int], *, first: bool, before: int | None
-    ) -> Any:
-        """Return an array of a layer; of the first one without the inputs of types.
-
-        These come behind ``before`` inputs, or behind the descriptor.
-        """
-        found = self._used(template.format(array=array))
-        if not first or array == "idt" or found is None or self.vectors is None:
-            return found
-        w, b = (np.asarray(self.find(template.format(array=a))) for a in ("matrix", "bias"))
-        before = self.dim_descrpt if before is None else before
-        folded = self.vectors.folded(w, b, types, before)
-        return folded[array == "bias"]

@@ -4,6 +4,7 @@
 import contextlib
 import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 
@@ -15,6 +16,11 @@ from deepmd.io.guard import AGAIN, regular_size
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Of global heaps, which hold the texts of attributes: name, version and three zeros.
 _HEAP = b"GCOL\x01\x00\x00\x00"
+#: Of an attribute that is one text: the datatype (variable length, of characters), the dataspace
+#: (scalar, version 1 or 2), and then the length of the text.
+_TEXT = re.compile(
+    rb"\x19\x01[\x00\x01]\x00\x10\x00{3}.{12}(?:\x00{4}\x01\x00.{6}|\x02\x00..)(.{4})", re.DOTALL
+)
 
 
 @contextlib.contextmanager
@@ -33,12 +39,24 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         if data[: len(_SIGNATURE)] != _SIGNATURE:
             raise _no_hdf5()
         check_heaps(data)
+        check_texts(data)
     with h5py.File(path, "r", locking=False) as file:
         yield file
 
 
 def _no_hdf5() -> ModelFileError:
     return ModelFileError("is no HDF5 file, or its beginning is lost", fix=AGAIN)
+
+
+def check_texts(data: bytes | mmap.mmap) -> None:
+    """Raise ModelFileError if a text of an attribute claims to be longer than the file.
+
+    The library takes the memory before it looks for the text. File Format Specification, IV.A.2:
+    datatype message of class 9, dataspace message, then length, heap and index of the text.
+    """
+    for found in _TEXT.finditer(data):
+        if int.from_bytes(found[1], "little") > len(data):
+            raise ModelFileError("its texts are damaged", fix=AGAIN)
 
 
 def check_heaps(data: bytes | mmap.mmap) -> None:

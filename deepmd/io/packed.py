@@ -15,7 +15,7 @@ import numpy as np
 from deepmd.base.errors import ModelFileError
 from deepmd.io.archive import read_npz
 from deepmd.io.digest import content_key
-from deepmd.io.files import check_frame
+from deepmd.io.files import OPERATIONS, check_frame
 from deepmd.io.guard import MODELS, Allowance, check_model_tree
 
 _ARRAY = "@array"
@@ -67,6 +67,7 @@ def unpack_tree(text: str | bytes, packed: bytes) -> dict[str, Any]:
     """
     tree = with_arrays(text, read_npz(packed))
     check_frame(tree)
+    tree.pop(OPERATIONS, None)
     return tree
 
 

@@ -15,6 +15,7 @@ from deepmd.io import dp
 from deepmd.io.files import load_model
 from deepmd.jax.evaluator import open_hlo
 from deepmd.jax.program import ABOUT, BLOB, describe, export_program
+from deepmd.runtime.operations import with_program
 from deepmd.runtime.probes import compare_probes, make_probes
 
 
@@ -43,7 +44,7 @@ def write_hlo(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     ModelFileError
         If the file, opened again, does not give the results of the dictionary.
     """
-    model = Model.deserialize(data["model"])
+    model, data = Model.deserialize(data["model"]), with_program(data)
     tree = {k: v for k, v in data.items() if k != "@variables"}
     tree["probes"] = data.get("probes") or make_probes(model)
     tree[METADATA] = model.info(probes=len(tree["probes"]["frames"])).to_dict()

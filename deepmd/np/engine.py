@@ -24,15 +24,8 @@ from deepmd.dpmodel.model import prepare
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.operations import with_program
 
-#: Components that it evaluates, by their main names; models with spins are left out.
-COMPONENTS = {
-    "descriptors": {
-        *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid"),
-    },
-    "fittings": {"ener", "invar", "dos", "property", "dipole", "polar"},
-    "models": {"standard", "pairtab", "linear", "zbl"},
-}
 _PREFIX = "DeePMD-kit Error: "
 
 
@@ -43,7 +36,9 @@ class _Frames(ctypes.Structure):
         ("n_frames", ctypes.c_int64),
         *(
             (name, ctypes.c_void_p)
-            for name in ("natoms", "coord", "cell", "atype", "fparam", "aparam", "charge_spin")
+            for name in (
+                *("natoms", "coord", "cell", "atype", "fparam", "aparam", "charge_spin", "spin"),
+            )
         ),
     ]
 
@@ -53,7 +48,7 @@ class _Results(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_void_p)
-        for name in ("value", "atom_value", "force", "virial", "atom_virial")
+        for name in ("value", "atom_value", "force", "virial", "atom_virial", "force_mag")
     ]
 
 
@@ -220,6 +215,8 @@ class NativeEvaluator(NumPyEvaluator):
             all_shapes = {"force": (n, *row, 3), "virial": (nf, *row, 9)}
             all_shapes["atom_virial"] = (n, *row, 9)
             shapes |= {k: v for k, v in all_shapes.items() if k in derivatives}
+            if model.has_spin() and "force" in derivatives:
+                shapes["force_mag"] = all_shapes["force"]
             if "atom_virial" in derivatives:  # comes with those of frames
                 shapes["virial"] = all_shapes["virial"]
         out = {name: np.empty(shape) for name, shape in shapes.items()}
@@ -227,7 +224,10 @@ class NativeEvaluator(NumPyEvaluator):
         if centers > self.overflow.centers:
             self._count_overflow(batch, centers)
         out[output.name], out[output.atom_name] = out.pop("value"), out.pop("atom_value")
-        excluded = model.atomic_model.atom_exclude_types
+        if model.has_spin() and output.name == "energy":
+            used = np.array(model.get_use_spin(), dtype=np.float64)
+            out["mask_mag"] = used[batch.atype][:, None]
+        excluded = [t for t in model.atomic_model.atom_exclude_types if t < model.get_ntypes()]
         if excluded:
             out["mask"] = 1.0 - np.isin(batch.atype, excluded).astype(np.float64)[:, None]
         return out
@@ -253,7 +253,7 @@ def _opened_again(parts: tuple[Any, ...], is_native: bool) -> NativeEvaluator:
     rebuilt, arguments = parts
     made = rebuilt(*arguments)
     if is_native:
-        tree = {"model": made.model.serialize()}
+        tree = with_program({"model": made.model.serialize()})
         content = hdf5_bytes(lambda handle: dp.write_tree(handle, tree))
         made.native = NativeModel("model in memory.dp", content)
     return made
@@ -274,6 +274,7 @@ def _inputs(batch: Batch) -> dict[str, np.ndarray | None]:
         "fparam": array(batch.fparam),
         "aparam": array(batch.aparam),
         "charge_spin": array(batch.charge_spin),
+        "spin": array(batch.spin),
     }
 
 

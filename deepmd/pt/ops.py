@@ -14,7 +14,14 @@ import torch
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.ops import register, register_package
-from deepmd.pt.fused import activated_sum, attention, embedding, tables  # noqa: F401
+from deepmd.pt.fused import (  # noqa: F401
+    activated_sum,
+    attention,
+    embedding,
+    kernel_embedding,
+    kernel_sums,
+    tables,
+)
 
 Tensor = torch.Tensor
 

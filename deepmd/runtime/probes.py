@@ -20,8 +20,10 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA, lowest_precision
 from deepmd.dpmodel.neighbors import Overflow, batch_edges
 from deepmd.io import save_model
+from deepmd.io.files import YAML_SUFFIXES
 from deepmd.io.guard import AGAIN
 from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.operations import with_program
 
 _DERIVATIVES = ("force", "virial", "atom_virial")
 INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "charge_spin", "spin")
@@ -236,7 +238,8 @@ def write_model(path: str | os.PathLike[str], data: dict[str, Any]) -> None:
             return None
         return compare_probes(Evaluator(Model.deserialize(tree["model"])), tree["probes"])
 
-    save_model(path, data, check=check)
+    text = os.fspath(path).lower().endswith(YAML_SUFFIXES)  # C++ does not open these
+    save_model(path, data if text else with_program(data), check=check)
 
 
 def model_file_dict(

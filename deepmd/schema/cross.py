@@ -230,7 +230,6 @@ def _check_type_indices(model: dict[str, Any], descriptor: dict[str, Any], ntype
 #: Feature of the format -> whether an input asks for it. A line goes when the feature comes.
 NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nvnmd": lambda d: "nvnmd" in d,
-    "model/type_embedding": lambda d: "type_embedding" in d["model"],
     "model/compress": lambda d: "compress" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
     "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),

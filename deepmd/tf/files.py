@@ -18,6 +18,7 @@ from deepmd.graphs.models import is_checkpoint, read_model
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
 from deepmd.io.packed import pack_tree
+from deepmd.runtime.operations import with_program
 from deepmd.runtime.probes import compare_probes, make_probes, probes_text
 from deepmd.tf.evaluator import TfEvaluator
 from deepmd.tf.graph import ENTRY_VERSION, model_graph, runner
@@ -36,7 +37,7 @@ def write_pb(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         large for the format.
     """
     model = Model.deserialize(data["model"])
-    tree = {**data, "probes": data.get("probes") or make_probes(model)}
+    tree = {**with_program(data), "probes": data.get("probes") or make_probes(model)}
     text, arrays = pack_tree(tree)
     if 2 * len(arrays) > _LARGEST:
         raise ModelFileError(

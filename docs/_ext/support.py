@@ -43,7 +43,11 @@ def components() -> str:
     from deepmd.dpmodel.loss import Loss
 
     rows = {
-        "descriptors": names(Descriptor.registry.items()),
+        "descriptors": names(
+            (name, kind)
+            for name, kind in Descriptor.registry.items()
+            if name in registry.descriptor_args
+        ),
         "fittings": names(Fitting.registry.items()),
         "models": names(AtomicModel.registry.items()),
         "losses": names(Loss.registry.items()),
@@ -61,11 +65,11 @@ def components() -> str:
 
 def not_native(kind: str, found: list[list[str]]) -> str:
     """Names of components of a kind that the native engine does not evaluate."""
-    from deepmd.np.engine import COMPONENTS
+    from deepmd.runtime.operations import BY_HAND
 
-    if kind not in COMPONENTS:
+    if kind not in BY_HAND:
         return "–"
-    left = [f"`{first}`" for first, *_ in found if first not in COMPONENTS[kind]]
+    left = [f"`{first}`" for first, *_ in found if first not in BY_HAND[kind]]
     return ", ".join(left) or "none"
 
 

@@ -78,8 +78,9 @@ typedef struct deepmd_array {
 
 /** The ways in which a model file can be evaluated. */
 enum deepmd_entry {
-  DEEPMD_EDGES = 1,    /**< evaluate: edge vectors and tables */
-  DEEPMD_EXTENDED = 2, /**< evaluate_extended: coordinates with ghosts and a neighbor list */
+  DEEPMD_EDGES = 1,      /**< evaluate: edge vectors and tables */
+  DEEPMD_EXTENDED = 2,   /**< evaluate_extended: coordinates with ghosts and a neighbor list */
+  DEEPMD_COTANGENTS = 4, /**< these entries read deepmd_result::cotangent */
 };
 
 /**
@@ -93,8 +94,9 @@ enum deepmd_entry {
  *   type_map            names of the types
  *   rcut                cutoff [Angstrom]
  *   interaction_range   beyond it atoms do not influence each other [Angstrom]; null: infinite
- *   sel                 largest numbers of neighbors, one per type or one in all
- *   inputs              list of {name, level: "frame" or "atom", size, default: list or null}
+ *   message_range       up to it the neighbors of other atoms matter [Angstrom]; 0 without
+ * messages, may be missing sel                 largest numbers of neighbors, one per type or one in
+ * all inputs              list of {name, level: "frame" or "atom", size, default: list or null}
  *   outputs             list of {name, level: "atom", size, differentiable, intensive, magnetic};
  *                       differentiable: there is a gradient by edge vectors; intensive: the value
  *                       of a frame is a mean; magnetic: there is a derivative by spins
@@ -171,6 +173,12 @@ typedef struct deepmd_result {
   deepmd_array virial;      /**< EXTENDED: (size, 9) */
   deepmd_array atom_virial; /**< EXTENDED: (size, nall, 9) */
   deepmd_array force_mag; /**< EXTENDED with spins: (size, nall, 3), minus the derivative by them */
+  /**
+   * (n_atoms or nloc, size), or no data. With it, the derivatives above are those of one number,
+   * the sum over atoms and components of cotangent times value: a vector-Jacobian product. `size`
+   * is then 1 in their shapes. Given only to models whose entries say DEEPMD_COTANGENTS.
+   */
+  deepmd_array cotangent;
 } deepmd_result;
 
 /**
@@ -245,6 +253,9 @@ typedef struct deepmd_source {
   const void* content; /**< NULL: read the path */
   size_t content_size;
   int32_t gpu_rank; /**< which GPU, modulo their number; ignored without GPUs */
+  /** "dipole_charge": where the model has a modifier of that kind, the model of it; else, or NULL
+     or empty: the model of the file. */
+  const char* scope;
 } deepmd_source;
 
 typedef struct deepmd_backend_model deepmd_backend_model;

@@ -131,6 +131,16 @@ function(deepmd_use_json target)
   target_include_directories(${target} SYSTEM PRIVATE ${NLOHMANN_JSON_INCLUDE_DIR})
 endfunction()
 
+# The folder of Eigen's headers, its Fourier transforms among them, as EIGEN_INCLUDE_DIR: of a package
+# of the system (Debian: libeigen3-dev), otherwise of the TensorFlow in this Python.
+function(deepmd_find_eigen)
+  if(NOT EIGEN_INCLUDE_DIR)
+    deepmd_python_package(tensorflow root)
+    find_path(EIGEN_INCLUDE_DIR unsupported/Eigen/FFT PATH_SUFFIXES eigen3)
+    find_path(EIGEN_INCLUDE_DIR unsupported/Eigen/FFT PATHS ${root}/include NO_DEFAULT_PATH)
+  endif()
+endfunction()
+
 # Write the lines of a text file as strings in C++ to allowed_operators.inc of this build folder.
 function(deepmd_operator_list file)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})

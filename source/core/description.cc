@@ -159,6 +159,14 @@ Info read_info(const json& from, bool edges) {
   if (static_cast<int64_t>(info.sel_type.size()) == n) info.sel_type.clear();
   info.contributing = per_type<bool>(from, "contributing_types", info.type_map.size());
   info.message_passing = get<bool>(from, "message_passing");
+  // Files of earlier releases do not say it: the messages may have come from a cutoff farther.
+  if (info.message_passing) {
+    info.message_range = from.contains("message_range") ? get<double>(from, "message_range")
+                                                        : get<double>(from, "interaction_range");
+    if (!(info.message_range >= 0.0) || !std::isfinite(info.message_range)) {
+      throw Damage("\"message_range\" is no distance");
+    }
+  }
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_spins(from, info);
@@ -226,6 +234,7 @@ Probe read_probe(const json& from, const Info& info) {
     const auto value = array(input.name, rows * static_cast<size_t>(input.size));
     if (!value.empty()) probe.inputs[input.name] = value;
   }
+  if (info.has_spin) probe.inputs["spin"] = array("spin", 3 * n);
   if (probe.coord.size() != 3 * n) throw Damage("a frame has no coordinates");
   return probe;
 }

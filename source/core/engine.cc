@@ -6,6 +6,7 @@
 
 #include "assembly.h"
 #include "backend/arrays.h"
+#include "error.h"
 #include "probes.h"
 #include "threads.h"
 
@@ -29,13 +30,14 @@ std::vector<Prediction> empty_predictions(const Info& info, int64_t nall, const 
     const auto size = static_cast<size_t>(output.size), n = static_cast<size_t>(nall);
     predictions[k].value.assign(size, 0.0);
     predictions[k].atom_value.assign(size * n, 0.0);
-    if (!output.differentiable) continue;
+    const auto count = static_cast<size_t>(info.derivatives_of(k, wanted.cotangent != nullptr));
+    if (count == 0) continue;
     if (wanted.derivatives || wanted.atom_virial) {
-      predictions[k].force.assign(size * n * 3, 0.0);
-      predictions[k].virial.assign(size * 9, 0.0);
-      if (info.has_spin) predictions[k].force_mag.assign(size * n * 3, 0.0);
+      predictions[k].force.assign(count * n * 3, 0.0);
+      predictions[k].virial.assign(count * 9, 0.0);
+      if (info.has_spin) predictions[k].force_mag.assign(count * n * 3, 0.0);
     }
-    if (wanted.atom_virial) predictions[k].atom_virial.assign(size * n * 9, 0.0);
+    if (wanted.atom_virial) predictions[k].atom_virial.assign(count * n * 9, 0.0);
   }
   return predictions;
 }
@@ -46,7 +48,8 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
     const int64_t size = info.outputs[k].size;
     Prediction& p = predictions[k];
     int64_t contributing = 0;
-    for (const int64_t a : system.centers) {
+    for (int64_t center = 0; center < system.n_local; ++center) {
+      const int64_t a = system.centers[center];
       for (int64_t c = 0; c < size; ++c) p.value[c] += p.atom_value[a * size + c];
       contributing += info.contributing[system.frame->atype[a]];
     }
@@ -68,12 +71,64 @@ std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& o
 }
 
 std::vector<Prediction> Engine::evaluate(const Frame& frame, const Wanted& wanted) {
+  const bool gradients = wanted.derivatives || wanted.atom_virial;
+  if (gradients && wanted.cotangent) check_cotangent();
+  if (gradients && !wanted.cotangent && uses_halo(frame, info())) {
+    return evaluate_components(frame, wanted);
+  }
   std::vector<Prediction> predictions = empty_predictions(info(), frame.nall, wanted);
-  const System system = make_system(frame, info());
-  if (system.n() == 0) return predictions;
+  const System system = make_system(frame, info(), gradients ? wanted.cotangent : nullptr);
+  if (system.n_local == 0) return predictions;
   evaluate_chunks(system, wanted, predictions);
   add_totals(info(), system, predictions);
   return predictions;
+}
+
+/** Throw unless the first output has a vector-Jacobian product here. */
+void Engine::check_cotangent() const {
+  if (!info().outputs.front().differentiable) {
+    fail(info().path, "\"" + info().outputs.front().name + "\" has no derivatives",
+         "ask for the values only");
+  }
+  // Of a local model every edge belongs to one atom.
+  if (backend_->has_cotangents() || (backend_->has_edges() && !info().message_passing)) return;
+  fail(info().path,
+       "the file has no derivatives of weighted sums over atoms, which several ranks need for "
+       "models that pass messages, and long-range models for dipoles",
+       "write it anew as .pth with this release (dp convert-backend), or run one rank");
+}
+
+/**
+ * Derivatives of what this rank's atoms have, where some ghosts are evaluated, too.
+ *
+ * Those of the first output: nobody asks for others.
+ */
+std::vector<Prediction> Engine::evaluate_components(const Frame& frame, const Wanted& wanted) {
+  const Output& first = info().outputs.front();
+  Wanted one = wanted;
+  if (!first.differentiable) {
+    one.derivatives = one.atom_virial = false;
+    return evaluate(frame, one);
+  }
+  const int64_t nloc = std::max<int64_t>(frame.nall - frame.nghost, 0);
+  std::vector<Prediction> all;
+  for (int64_t c = 0; c < first.size; ++c) {
+    // One number more, so that there is memory without atoms.
+    std::vector<double> cotangent(static_cast<size_t>(nloc * first.size + 1), 0.0);
+    for (int64_t a = 0; a < nloc; ++a) cotangent[a * first.size + c] = 1.0;
+    one.cotangent = cotangent.data();
+    std::vector<Prediction> found = evaluate(frame, one);
+    if (c == 0) {
+      all = std::move(found);
+      continue;
+    }
+    for (const auto array : {&Prediction::force, &Prediction::force_mag, &Prediction::virial,
+                             &Prediction::atom_virial}) {
+      const std::vector<double>& part = found.front().*array;
+      (all.front().*array).insert((all.front().*array).end(), part.begin(), part.end());
+    }
+  }
+  return all;
 }
 
 void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
@@ -168,8 +223,9 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   for (int64_t e = 0; e < n_edges; ++e) {
     const int64_t j = w.pairs.j[e];
     w.i[e] = system.owner[w.pairs.i[e]] - range.first;
-    w.j[e] = info().message_passing ? system.owner[j] : n + frame.atype[j];
-    if (w.j[e] < 0) fail_without_owner(j);
+    const bool known = info().message_passing && system.owner[j] >= 0;
+    if (info().message_passing && !known && !system.has_halo) fail_without_owner(j);
+    w.j[e] = known ? system.owner[j] : n + frame.atype[j];
   }
   const auto n_atoms = static_cast<int64_t>(w.atype.size());
   w.overflow = {};
@@ -184,7 +240,7 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
     w.slots.push_back(s.columns < 0 ? array_of(s.data.data(), {s.rows})
                                     : array_of(s.data.data(), {s.rows, s.columns}));
   }
-  prepare_results(gradients, n_edges, n_atoms, w);
+  prepare_results(system, range, gradients, n_edges, w);
 
   deepmd_edges_request request{};
   request.struct_size = sizeof(request);
@@ -205,25 +261,53 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   request.threads = threads;
   request.exchange = frame.list ? frame.list->exchange : nullptr;
   backend_->evaluate(request);
+  if (gradients && !w.cotangent.empty() && !backend_->has_cotangents()) contract(n_edges, w);
 }
 
-void Engine::prepare_results(bool gradients, int64_t n_edges, int64_t n_atoms, Workspace& w) const {
+/** Contract the gradients of components with the cotangent of the center of each edge. */
+void Engine::contract(int64_t n_edges, Workspace& w) const {
+  const int64_t size = info().outputs.front().size;
+  std::vector<double>& gradient = w.gradients.front();
+  for (int64_t e = 0; e < n_edges; ++e) {
+    const double* weights = w.cotangent.data() + w.i[e] * size;
+    double sum[3] = {};
+    for (int64_t c = 0; c < size; ++c) {
+      for (int64_t a = 0; a < 3; ++a) sum[a] += weights[c] * gradient[(e * size + c) * 3 + a];
+    }
+    std::copy_n(sum, 3, gradient.begin() + 3 * e);
+  }
+}
+
+/** With a cotangent that the backend does not take, all components of the first output. */
+void Engine::prepare_results(const System& system, Range range, bool gradients, int64_t n_edges,
+                             Workspace& w) const {
   const std::vector<Output>& outputs = info().outputs;
+  const auto n_atoms = static_cast<int64_t>(w.atype.size());
+  const bool weighted = gradients && !system.cotangent.empty();
+  w.cotangent.clear();
+  if (weighted) {
+    const int64_t size = outputs.front().size;
+    w.cotangent.assign(system.cotangent.begin() + range.first * size,
+                       system.cotangent.begin() + range.last * size);
+    w.cotangent.resize(static_cast<size_t>(n_atoms * size), 0.0);
+  }
   w.values.resize(outputs.size());
   w.gradients.resize(outputs.size());
   w.results.clear();
   for (size_t k = 0; k < outputs.size(); ++k) {
-    const bool gradient = gradients && outputs[k].differentiable;
-    const int64_t size = outputs[k].size;
+    const bool gradient = gradients && info().derivatives_of(k, weighted) > 0;
+    const bool taken = weighted && backend_->has_cotangents();
+    const int64_t size = outputs[k].size, count = info().derivatives_of(k, taken);
     w.values[k].resize(static_cast<size_t>(n_atoms * size));
-    w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * size * 3) : 0);
+    w.gradients[k].resize(gradient ? static_cast<size_t>(n_edges * count * 3) : 0);
     deepmd_result result{};
     result.struct_size = sizeof(result);
     result.name = outputs[k].name.c_str();
     result.value = array_of(w.values[k].data(), {n_atoms, size});
     // A pointer that is not null says that the gradient is wanted, even without edges.
     if (gradient && n_edges == 0) w.gradients[k].reserve(1);
-    if (gradient) result.gradient = array_of(w.gradients[k].data(), {n_edges, size, 3});
+    if (gradient) result.gradient = array_of(w.gradients[k].data(), {n_edges, count, 3});
+    if (gradient && taken) result.cotangent = array_of(w.cotangent.data(), {n_atoms, size});
     w.results.push_back(result);
   }
 }
@@ -233,13 +317,14 @@ void Engine::add_chunk(const System& system, Range range, bool gradients, const 
   for (size_t k = 0; k < predictions.size(); ++k) {
     const Output& output = info().outputs[k];
     Prediction& p = predictions[k];
-    for (int64_t c = range.first; c < range.last; ++c) {
+    for (int64_t c = range.first; c < std::min(range.last, system.n_local); ++c) {
       std::copy_n(w.values[k].begin() + (c - range.first) * output.size, output.size,
                   p.atom_value.begin() + system.centers[c] * output.size);
     }
-    if (!gradients || !output.differentiable) continue;
+    const int64_t count = info().derivatives_of(k, !system.cotangent.empty());
+    if (!gradients || count == 0) continue;
     add_derivatives(w.gradients[k].data(), w.pairs.vec.data(), w.pairs.i.data(), w.pairs.j.data(),
-                    w.pairs.size(), output.size,
+                    w.pairs.size(), count,
                     {system.frame->nall, p.force.data(), p.virial.data(),
                      p.atom_virial.empty() ? nullptr : p.atom_virial.data()});
   }

@@ -30,6 +30,9 @@ class Engine : public Model {
   void forget_overflow() { overflow_ = most_ = 0; }
 
  private:
+  std::vector<Prediction> evaluate_components(const Frame& frame, const Wanted& wanted);
+  void check_cotangent() const;
+
   /** Arrays of one chunk, kept from call to call. */
   struct Workspace {
     Pairs pairs;
@@ -38,6 +41,7 @@ class Engine : public Model {
     std::vector<int64_t> i, j, atype, frame, first_type;
     ChunkInputs inputs;
     std::vector<std::vector<double>> values, gradients;
+    std::vector<double> cotangent;
     std::vector<deepmd_array> slots;
     std::vector<deepmd_result> results;
     ExtendedChunk extended;
@@ -45,8 +49,9 @@ class Engine : public Model {
   std::vector<Range> chunks(const System& system, Workspace& workspace) const;
   void run_chunk(const System& system, Range range, bool gradients, int threads,
                  Workspace& workspace) const;
-  void prepare_results(bool gradients, int64_t n_edges, int64_t n_atoms,
+  void prepare_results(const System& system, Range range, bool gradients, int64_t n_edges,
                        Workspace& workspace) const;
+  void contract(int64_t n_edges, Workspace& workspace) const;
   void describe_atoms(const System& system, Range range, Workspace& workspace) const;
   void add_chunk(const System& system, Range range, bool gradients, const Workspace& workspace,
                  std::vector<Prediction>& predictions) const;

@@ -61,6 +61,7 @@ struct DP_Frames {
   const double* fparam;       ///< (n_frames, size), or null: the default
   const double* aparam;       ///< (n_atoms, size), or null
   const double* charge_spin;  ///< (n_frames, 2), or null: the default
+  const double* spin;         ///< (n_atoms, 3), of models with spins; else null
 };
 
 /** Where results go, of the first output of a model, of `size` numbers; null: not wanted. */
@@ -70,6 +71,7 @@ struct DP_Results {
   double* force;        ///< (n_atoms, size, 3)
   double* virial;       ///< (n_frames, size, 9)
   double* atom_virial;  ///< (n_atoms, size, 9)
+  double* force_mag;    ///< (n_atoms, size, 3), of models with spins
 };
 
 /**
@@ -124,6 +126,7 @@ const char* DP_EvaluateModel(void* model, const DP_Frames* frames, const DP_Resu
       if (frames->fparam) frame.fparam = frames->fparam + k * sizes[0];
       if (frames->aparam) frame.aparam = frames->aparam + first * sizes[1];
       if (frames->charge_spin) frame.chg_spin = frames->charge_spin + k * sizes[2];
+      if (frames->spin) frame.spin = frames->spin + 3 * first;
       const Prediction p = std::move(evaluated.evaluate(frame, wanted).front());
       std::copy(p.value.begin(), p.value.end(), results->value + k * size);
       std::copy(p.atom_value.begin(), p.atom_value.end(), results->atom_value + first * size);
@@ -131,6 +134,7 @@ const char* DP_EvaluateModel(void* model, const DP_Frames* frames, const DP_Resu
         return all ? all + first * size * width : nullptr;
       };
       copy_rows(p.force, size, n, 3, rows(results->force, 3));
+      if (info.has_spin) copy_rows(p.force_mag, size, n, 3, rows(results->force_mag, 3));
       copy_rows(p.atom_virial, size, n, 9, rows(results->atom_virial, 9));
       if (results->virial) {
         std::copy(p.virial.begin(), p.virial.end(), results->virial + k * size * 9);

@@ -48,6 +48,7 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
     add_atom(system, range, system.centers[c], coord + 3 * system.centers[c]);
   }
   system.pairs->find(range.first, range.last, pairs_);
+  const bool needs_owners = message_passing && !system.has_halo;
   center_.resize(static_cast<size_t>(pairs_.size()));
   neighbor_.resize(static_cast<size_t>(pairs_.size()));
   for (int64_t e = 0; e < pairs_.size(); ++e) {
@@ -55,7 +56,7 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
     const int32_t* s = &pairs_.shift[3 * e];
     const bool moved = s[0] != 0 || s[1] != 0 || s[2] != 0;
     center_[e] = system.owner[i] - range.first;
-    if (!moved && j < system.nloc && system.owner[j] >= range.first &&
+    if (!moved && system.is_center(j) && system.owner[j] >= range.first &&
         system.owner[j] < range.last) {
       neighbor_[e] = system.owner[j] - range.first;
       continue;
@@ -63,7 +64,7 @@ void ExtendedChunk::find_atoms(const System& system, Range range, bool message_p
     const auto [place, is_new] = images_.insert({Image{j, s[0], s[1], s[2]}, n_atoms()});
     neighbor_[e] = place->second;
     if (!is_new) continue;
-    if (message_passing && system.owner[j] < 0) fail_without_owner(j);
+    if (needs_owners && system.owner[j] < 0) fail_without_owner(j);
     double position[3];
     for (int a = 0; a < 3; ++a) {
       position[a] = moved ? coord[3 * i + a] + pairs_.vec[3 * e + a] : coord[3 * j + a];
@@ -105,7 +106,9 @@ void ExtendedChunk::fill_table(const Info& info, const System& system, int64_t n
   }
 }
 
-void ExtendedChunk::prepare_results(const Info& info, const Wanted& wanted, int64_t n) {
+void ExtendedChunk::prepare_results(const Info& info, const System& system, const Wanted& wanted,
+                                    Range range) {
+  const int64_t n = range.last - range.first;
   const size_t n_outputs = info.outputs.size();
   for (Arrays* arrays : {&value_, &force_, &force_mag_, &virial_, &atom_virial_}) {
     arrays->resize(n_outputs);
@@ -113,17 +116,21 @@ void ExtendedChunk::prepare_results(const Info& info, const Wanted& wanted, int6
   results_.clear();
   for (size_t k = 0; k < n_outputs; ++k) {
     const Output& output = info.outputs[k];
-    const bool derivatives = (wanted.derivatives || wanted.atom_virial) && output.differentiable;
+    const int64_t count = info.derivatives_of(k, !system.cotangent.empty());
+    const bool derivatives = (wanted.derivatives || wanted.atom_virial) && count > 0;
     deepmd_result result{};
     result.struct_size = sizeof(result);
     result.name = output.name.c_str();
     result.value = zeros(value_[k], true, {n, output.size});
-    result.force = zeros(force_[k], derivatives, {output.size, n_atoms(), 3});
-    result.virial = zeros(virial_[k], derivatives, {output.size, 9});
+    result.force = zeros(force_[k], derivatives, {count, n_atoms(), 3});
+    result.virial = zeros(virial_[k], derivatives, {count, 9});
     result.atom_virial =
-        zeros(atom_virial_[k], derivatives && wanted.atom_virial, {output.size, n_atoms(), 9});
-    result.force_mag =
-        zeros(force_mag_[k], derivatives && info.has_spin, {output.size, n_atoms(), 3});
+        zeros(atom_virial_[k], derivatives && wanted.atom_virial, {count, n_atoms(), 9});
+    result.force_mag = zeros(force_mag_[k], derivatives && info.has_spin, {count, n_atoms(), 3});
+    if (k == 0 && derivatives && !system.cotangent.empty()) {
+      result.cotangent =
+          backend::array_of(system.cotangent.data() + range.first * output.size, {n, output.size});
+    }
     results_.push_back(result);
   }
 }
@@ -140,7 +147,7 @@ void ExtendedChunk::run(const BackendModel& model, const System& system, Range r
     const double* row = system.frame->spin + 3 * atom_[a];
     spin_.insert(spin_.end(), row, row + 3);
   }
-  prepare_results(info, wanted, n);
+  prepare_results(info, system, wanted, range);
 
   using backend::array_of;
   const bool mapped = system.owners_known && n == system.n();
@@ -180,16 +187,17 @@ void ExtendedChunk::add(const Info& info, const System& system, Range range,
   const int64_t n_all = system.frame->nall;
   for (size_t k = 0; k < predictions.size(); ++k) {
     const int64_t size = info.outputs[k].size;
+    const int64_t count = info.derivatives_of(k, !system.cotangent.empty());
     Prediction& p = predictions[k];
-    for (int64_t c = range.first; c < range.last; ++c) {
+    for (int64_t c = range.first; c < std::min(range.last, system.n_local); ++c) {
       std::copy_n(value_[k].begin() + (c - range.first) * size, size,
                   p.atom_value.begin() + system.centers[c] * size);
     }
     if (force_[k].empty()) continue;
-    fold(force_[k], size, 3, n_all, p.force);
-    if (!force_mag_[k].empty()) fold(force_mag_[k], size, 3, n_all, p.force_mag);
+    fold(force_[k], count, 3, n_all, p.force);
+    if (!force_mag_[k].empty()) fold(force_mag_[k], count, 3, n_all, p.force_mag);
     for (size_t a = 0; a < p.virial.size(); ++a) p.virial[a] += virial_[k][a];
-    if (!atom_virial_[k].empty()) fold(atom_virial_[k], size, 9, n_all, p.atom_virial);
+    if (!atom_virial_[k].empty()) fold(atom_virial_[k], count, 9, n_all, p.atom_virial);
   }
 }
 

@@ -40,7 +40,7 @@ class ExtendedChunk {
   void find_atoms(const System& system, Range range, bool message_passing);
   void add_atom(const System& system, Range range, int64_t atom, const double* position);
   void fill_table(const Info& info, const System& system, int64_t n);
-  void prepare_results(const Info& info, const Wanted& wanted, int64_t n);
+  void prepare_results(const Info& info, const System& system, const Wanted& wanted, Range range);
   void fold(const std::vector<double>& from, int64_t size, int64_t width, int64_t n_all,
             std::vector<double>& to) const;
 

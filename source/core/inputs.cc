@@ -48,6 +48,7 @@ std::vector<GivenInput> given_inputs(const Info& info, const Frame& frame, int64
     const double* given = given_as(frame, input);
     if (given && input.per_atom) {
       one.rows = given;
+      one.n_rows = frame.nall - frame.nghost;
     } else if (given) {
       one.value.assign(given, given + input.size);
     } else if (!input.default_value.empty() || (input.per_atom && n == 0)) {
@@ -77,6 +78,7 @@ void ChunkInputs::gather(const std::vector<GivenInput>& given, const int64_t* at
       std::vector<double>& rows = rows_[k];
       rows.assign(static_cast<size_t>((n + padding) * input.size), 0.0);
       for (int64_t a = 0; a < n; ++a) {
+        if (given[k].rows && atoms[a] >= given[k].n_rows) continue;
         const double* row =
             given[k].rows ? given[k].rows + atoms[a] * input.size : given[k].value.data();
         std::copy_n(row, input.size, rows.begin() + a * input.size);

@@ -14,7 +14,8 @@ namespace deepmd::core {
 struct GivenInput {
   const Input* input = nullptr;
   std::vector<double> value;     ///< (size): of the frame, or of every atom without `rows`
-  const double* rows = nullptr;  ///< (nloc, size), of inputs of atoms
+  const double* rows = nullptr;  ///< (n_rows, size), of inputs of atoms
+  int64_t n_rows = 0;            ///< local atoms; those of others are zero
 };
 
 /** Throw if a model takes an input that frames cannot give here. */
@@ -34,7 +35,7 @@ class ChunkInputs {
    * Gather the rows of some atoms, followed by rows of zeros.
    *
    * @param given of the frame; must outlive the use of these inputs
-   * @param atoms numbers of `n` local atoms
+   * @param atoms numbers of `n` atoms
    * @param padding rows of zeros at the end
    */
   void gather(const std::vector<GivenInput>& given, const int64_t* atoms, int64_t n,

@@ -83,6 +83,7 @@ void BackendModel::open(const std::string& path, const OpenOptions& options, Ope
   source.content = options.content.empty() ? nullptr : options.content.data();
   source.content_size = options.content.size();
   source.gpu_rank = options.gpu_rank;
+  source.scope = options.scope.c_str();
   call(path, functions_.open, &source, &model_);
   const deepmd_info* given = nullptr;
   call(path, functions_.query, model_, &given);
@@ -101,7 +102,7 @@ void BackendModel::read(const deepmd_info& from, const std::string& path) {
   if (info_.has_spin && !(entries_ & DEEPMD_EXTENDED)) {
     fail(path, "the backend cannot evaluate a model with spins", "convert the model to .pth");
   }
-  if (info_.has_spin) entries_ = DEEPMD_EXTENDED;
+  if (info_.has_spin) entries_ &= ~static_cast<uint32_t>(DEEPMD_EDGES);
   check_inputs(info_);
   if (from.probes) probes_ = read_probes(from.probes, info_);
   info_.framework = from.framework ? from.framework : functions_.name ? functions_.name : "";

@@ -24,6 +24,8 @@ class BackendModel {
   const Info& info() const { return info_; }
   const std::vector<Probe>& probes() const { return probes_; }
   bool has_edges() const { return entries_ & DEEPMD_EDGES; }
+  /** Whether it takes cotangents of outputs. */
+  bool has_cotangents() const { return entries_ & DEEPMD_COTANGENTS; }
   /** Edges in a call that suit the device; 0: those that suit a processor. */
   int64_t chunk_edges() const { return chunk_edges_; }
   /** Edges that are worth a call of their own; 0: calls should be large. */

@@ -41,6 +41,8 @@ struct Info {
   std::string framework;  ///< "PyTorch 2.13.0"
   std::vector<std::string> type_map;
   double rcut = 0.0;  ///< cutoff [Å]
+  /** Distance up to which the neighbors of other atoms matter [Å]; 0 without messages. */
+  double message_range = 0.0;
   std::vector<int64_t> sel;
   std::vector<Output> outputs;    ///< the first one is the main one
   std::vector<int> sel_type;      ///< types with predictions; empty: all
@@ -69,10 +71,21 @@ struct Info {
   /** How far neighbors matter [Å]: beyond the cutoff if spins reach `farthest` from atoms. */
   double reach(double farthest) const { return rcut + farthest * (message_passing ? 2.0 : 1.0); }
   /** The same for spins of any type up to a length. */
-  double reach_of_spins(double longest) const {
+  double reach_of_spins(double longest) const { return reach(longest * largest_scale()); }
+  /** How far around the atoms of a rank its ghosts must be known, see NeighborList::halo [Å]. */
+  double halo_of_spins(double longest) const { return message_range + reach_of_spins(longest); }
+  /** Numbers of an output that have derivatives: every component, or one weighted sum. */
+  int64_t derivatives_of(size_t output, bool weighted) const {
+    if (!outputs[output].differentiable) return 0;
+    if (!weighted) return outputs[output].size;
+    return output == 0 ? 1 : 0;
+  }
+
+ private:
+  double largest_scale() const {
     double largest = 0.0;
     for (const double scale : spin_scale) largest = std::max(largest, std::abs(scale));
-    return reach(longest * largest);
+    return largest;
   }
 };
 
@@ -85,6 +98,12 @@ struct NeighborList {
   int mask = -1;                 ///< bits of an entry that are the atom's number
   const int* mapping = nullptr;  ///< (nall): local atom of every atom, or null
   int nprocs = 1;                ///< ranks that share the system
+  /**
+   * Distance from local atoms within which all ghosts are there [Å]; 0: not known. Models that pass
+   * messages need no mapping where it is large enough, Info::halo_of_spins: they are evaluated for
+   * those ghosts, too, whose neighbors matter, and find these neighbors by themselves.
+   */
+  double halo = 0.0;
   /** How values of ghosts are exchanged, for backends that know how; null: not at all. */
   const deepmd_exchange* exchange = nullptr;
 };
@@ -117,6 +136,12 @@ struct Prediction {
 struct Wanted {
   bool derivatives = true;  ///< force and virial
   bool atom_virial = false;
+  /**
+   * (nall - nghost, size), or null. With it, derivatives are those of one number, the sum over
+   * local atoms of cotangent times value of the first output: a vector-Jacobian product. `size` is
+   * 1 in their shapes, and other outputs have none.
+   */
+  const double* cotangent = nullptr;
 };
 
 /** How a model is opened. */
@@ -125,6 +150,7 @@ struct OpenOptions {
   std::string content;          ///< of the file; empty: read the path
   bool check_probes = true;     ///< evaluate the frames in the file and compare
   std::string engine = "auto";  ///< auto, native, framework: see Choice in discovery.h
+  std::string scope;            ///< see deepmd_source
 };
 
 /**
@@ -142,7 +168,7 @@ class Model {
    * Evaluate one frame: one Prediction per output.
    *
    * Throws deepmd::deepmd_exception for bad input (NaN, no volume, missing parameters or spins,
-   * more than one rank with a model that passes messages).
+   * ghosts that do not reach far enough for a model that passes messages).
    */
   virtual std::vector<Prediction> evaluate(const Frame& frame, const Wanted& wanted) = 0;
 

@@ -61,6 +61,7 @@ void check_probes(Model& model, const std::vector<Probe>& probes) {
     frame.fparam = probe.input("fparam");
     frame.chg_spin = probe.input("charge_spin");
     frame.aparam = probe.input("aparam");
+    if (info.has_spin) frame.spin = probe.input("spin");
     const Prediction found = evaluate(model, frame);
     compare(info, info.outputs.front().name.c_str(), probe.value, found.value);
     compare(info, "the force", probe.force, found.force);

@@ -15,15 +15,20 @@ namespace deepmd::core {
 struct System {
   const Frame* frame = nullptr;
   int64_t nloc = 0;
-  std::vector<int64_t> centers;  ///< real local atoms
+  std::vector<int64_t> centers;  ///< real local atoms, then ghosts whose neighbors matter
+  int64_t n_local = 0;           ///< of the centers
   /** (nall): place among the centers, of a ghost that of the atom it is an image of; -1: none */
   std::vector<int64_t> owner;
   bool owners_known = true;
-  double reach = 0.0;                 ///< up to where neighbors matter [Å]
+  bool has_halo = false;          ///< ghosts are centers; of those without a place the type matters
+  std::vector<double> cotangent;  ///< (n, size) of the first output; empty: none
+  double reach = 0.0;             ///< up to where neighbors matter [Å]
   std::vector<GivenInput> inputs;     ///< in the order of Info::inputs
   std::unique_ptr<PairSource> pairs;  ///< of the centers
 
   int64_t n() const { return static_cast<int64_t>(centers.size()); }
+  /** Whether an atom is a center, and not the image of one. */
+  bool is_center(int64_t atom) const { return owner[atom] >= 0 && centers[owner[atom]] == atom; }
 };
 
 /** Centers first <= k < last of a system. */
@@ -34,7 +39,14 @@ struct Range {
 /** Throw that the mapping of a list lacks a neighbor. */
 [[noreturn]] void fail_without_owner(int64_t neighbor);
 
-/** Check a frame and look up who is in it; throws deepmd::deepmd_exception for bad input. */
-System make_system(const Frame& frame, const Info& info);
+/** Whether ghosts are evaluated where their neighbors matter, see NeighborList::halo. */
+bool uses_halo(const Frame& frame, const Info& info);
+
+/**
+ * Check a frame and look up who is in it; throws deepmd::deepmd_exception for bad input.
+ *
+ * @param cotangent see Wanted; copied
+ */
+System make_system(const Frame& frame, const Info& info, const double* cotangent = nullptr);
 
 }  // namespace deepmd::core

@@ -6,8 +6,10 @@
  */
 #include "kernels.h"
 
+#include "activated.h"
 #include "descriptor.h"
 #include "gemm.h"
+#include "maps.h"
 #include "network.h"
 #include "table.h"
 
@@ -27,7 +29,12 @@
       activate<T, deepmd_layer_##S>,                                                               \
       activate_tangent<T, deepmd_layer_##S>,                                                       \
       activate_backward<T>,                                                                        \
+      tanh_pair_backward<T, deepmd_layer_##S>,                                                     \
       add_copies<T, deepmd_layer_##S>,                                                             \
+      activated_value<T, deepmd_activated_##S>,                                                    \
+      activated_vjp<T, deepmd_activated_##S>,                                                      \
+      activated_jvp<T, deepmd_activated_##S>,                                                      \
+      activated_vjp_of_vjp<T, deepmd_activated_##S>,                                               \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \
       table_places<T, deepmd_table_##S>,                                                           \
@@ -43,6 +50,11 @@
       symmetrize_backward<T>,                                                                      \
       environment<T>,                                                                              \
       environment_backward<T>,                                                                     \
+      map<T>,                                                                                      \
+      compare<T>,                                                                                  \
+      choose<T>,                                                                                   \
+      accumulate<T>,                                                                               \
+      total<T>,                                                                                    \
   };
 
 DEEPMD_DEFINE_KERNELS(double, f64)

@@ -32,6 +32,41 @@ enum deepmd_activation {
   DEEPMD_SILUT = 8,
 };
 
+/** Functions of the elements of one or two arrays. */
+enum deepmd_map {
+  DEEPMD_MAP_ADD,
+  DEEPMD_MAP_SUB,
+  DEEPMD_MAP_MUL,
+  DEEPMD_MAP_DIV,
+  DEEPMD_MAP_MAXIMUM,
+  DEEPMD_MAP_MINIMUM,
+  DEEPMD_MAP_POW,
+  DEEPMD_MAP_NEG,
+  DEEPMD_MAP_ABS,
+  DEEPMD_MAP_SIGN,
+  DEEPMD_MAP_EXP,
+  DEEPMD_MAP_EXPM1,
+  DEEPMD_MAP_LOG,
+  DEEPMD_MAP_LOG1P,
+  DEEPMD_MAP_SQRT,
+  DEEPMD_MAP_TANH,
+  DEEPMD_MAP_SIGMOID,
+  DEEPMD_MAP_SIN,
+  DEEPMD_MAP_COS,
+  DEEPMD_MAP_FLOOR,
+  DEEPMD_MAP_ERF,
+};
+
+/** Comparisons of the elements of two arrays. */
+enum deepmd_compare {
+  DEEPMD_COMPARE_LT,
+  DEEPMD_COMPARE_LE,
+  DEEPMD_COMPARE_GT,
+  DEEPMD_COMPARE_GE,
+  DEEPMD_COMPARE_EQ,
+  DEEPMD_COMPARE_NE,
+};
+
 /** Components of a row of the environment matrix. */
 #define DEEPMD_ROW 4
 
@@ -56,6 +91,17 @@ typedef struct deepmd_environment {
     const T* bias;      /**< (width) or NULL */                                                    \
     const T* step;      /**< (width) or NULL: time steps */                                        \
   } deepmd_layer_##S;                                                                              \
+                                                                                                   \
+  /** Rows z (rows, columns) that are activated, y = f(z), by DEEPMD_TANH, DEEPMD_SILU or          \
+      DEEPMD_SILUT; the first columns are summed, weighted, over segments, the others remain. */   \
+  typedef struct deepmd_activated_##S {                                                            \
+    int32_t activation;                                                                            \
+    double threshold; /**< of DEEPMD_SILUT */                                                      \
+    int64_t rows, columns;                                                                         \
+    int64_t summed;         /**< number of columns that are summed */                              \
+    const T* weight;        /**< (rows) */                                                         \
+    const int64_t* segment; /**< (rows), row of the sums */                                        \
+  } deepmd_activated_##S;                                                                          \
                                                                                                    \
   /** Embedding table in the layout of a processor. */                                             \
   typedef struct deepmd_table_##S {                                                                \
@@ -87,9 +133,27 @@ typedef struct deepmd_environment {
                              const T* dz, const T* dx, int64_t ldx, T* dy, int64_t ld);            \
     /** z_bar = y_bar * slope, n numbers. */                                                       \
     void (*activate_backward)(int64_t n, const T* y_bar, const T* slope, T* z_bar);                \
+    /** A layer of tanh and its derivative by one number: y = tanh(z) + copies of x and            \
+        dy = tanh'(z) dz + copies of dx. Adjoints of [z; dz] from those of [y; dy], two blocks     \
+        of m rows each, as in y and x. */                                                          \
+    void (*tanh_pair_backward)(const deepmd_layer_##S* layer, int64_t m, const T* y, const T* x,   \
+                               int64_t ldx, const T* y_bar, T* z_bar, int64_t ld);                 \
     /** x_bar (m, n_in) += y_bar as far as a layer adds its input. */                              \
     void (*add_copies)(const deepmd_layer_##S* layer, int64_t m, const T* y_bar, int64_t ld,       \
                        T* x_bar, int64_t ldx);                                                     \
+    /** sums (., summed) += w y, others (rows, columns - summed) = y. */                           \
+    void (*activated_value)(const deepmd_activated_##S* a, const T* z, T* sums, T* others);        \
+    /** Adjoints of z and of the weights from those of sums and others. */                         \
+    void (*activated_vjp)(const deepmd_activated_##S* a, const T* z, const T* sums_bar,            \
+                          const T* others_bar, T* z_bar, T* w_bar);                                \
+    /** Tangents, those of the sums being added, from tangents of z and the weights. */            \
+    void (*activated_jvp)(const deepmd_activated_##S* a, const T* z, const T* z_dot,               \
+                          const T* w_dot, T* sums_dot, T* others_dot);                             \
+    /** Adjoint of z in the value, whose adjoints are given again, and in the vjp, whose results   \
+        have the adjoints z_dot and w_dot. */                                                      \
+    void (*activated_vjp_of_vjp)(const deepmd_activated_##S* a, const T* z, const T* sums_again,   \
+                                 const T* others_again, const T* sums_bar, const T* others_bar,    \
+                                 const T* z_dot, const T* w_dot, T* z_bar);                        \
     /** Numbers that a packed table takes. */                                                      \
     int64_t (*table_size)(int64_t rows, int64_t width);                                            \
     /** Pack coefficients (rows, width, 6). */                                                     \
@@ -132,6 +196,16 @@ typedef struct deepmd_environment {
     void (*environment_backward)(const deepmd_environment* settings, int64_t n,                    \
                                  const int64_t* edge, const double* vec, const double* slopes,     \
                                  const T* r_bar, double* gradient, int64_t stride);                \
+    /** z (n) from x and, where the function has two arguments, y; z may be one of them. */        \
+    void (*map)(int32_t op, int64_t n, const T* x, const T* y, T* z);                              \
+    /** z (n): 1 where the comparison of x and y holds, or 0. */                                   \
+    void (*compare)(int32_t op, int64_t n, const T* x, const T* y, uint8_t* z);                    \
+    /** z (n): x where the condition holds, y elsewhere. */                                        \
+    void (*choose)(int64_t n, const uint8_t* condition, const T* x, const T* y, T* z);             \
+    /** y (n) += x. */                                                                             \
+    void (*accumulate)(int64_t n, const T* x, T* y);                                               \
+    /** Sum of x (n). */                                                                           \
+    T (*total)(int64_t n, const T* x);                                                             \
   } deepmd_kernels_##S;                                                                            \
                                                                                                    \
   /** Functions for this processor. */                                                             \

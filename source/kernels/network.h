@@ -9,6 +9,9 @@
 
 namespace {
 
+/** Columns that are worked on together. */
+constexpr int64_t kGroupOfColumns = 256;
+
 /** Value and slope of a function of a vector. */
 template <class T>
 struct Point {
@@ -161,6 +164,37 @@ void activate_backward(int64_t n, const T* y_bar, const T* slope, T* z_bar) {
     store<T>(z_bar + q, load<T>(y_bar + q) * load<T>(slope + q));
   }
   for (; q < n; ++q) z_bar[q] = y_bar[q] * slope[q];
+}
+
+template <class T, class Layer>
+void tanh_pair_backward(const Layer* layer, int64_t m, const T* y, const T* x, int64_t ldx,
+                        const T* y_bar, T* z_bar, int64_t ld) {
+  const int64_t width = layer->width, half = m * ld, n = layer->copies ? width / layer->copies : 0;
+  for (int64_t i = 0; i < m; ++i) {
+    // Without the input: tanh(z) = t and its derivative, 1 - t^2 times dz.
+    T t[kGroupOfColumns], dt[kGroupOfColumns];
+    for (int64_t begin = 0; begin < width;) {
+      int64_t end = smaller(width, begin + kGroupOfColumns);
+      const int64_t copy = n ? begin / n : 0;
+      if (n) end = smaller(end, (copy + 1) * n);
+      const int64_t count = end - begin, at = i * ld + begin;
+      for (int64_t q = 0; q < count; ++q) {
+        t[q] = y[at + q];
+        dt[q] = y[half + at + q];
+      }
+      const T* from = x + i * ldx + begin - copy * n;
+      for (int64_t q = 0; n && q < count; ++q) {
+        t[q] -= from[q];
+        dt[q] -= from[m * ldx + q];
+      }
+      for (int64_t q = 0; q < count; ++q) {
+        const T slope = T(1) - t[q] * t[q], bar = y_bar[half + at + q];
+        z_bar[at + q] = y_bar[at + q] * slope - T(2) * t[q] * dt[q] * bar;
+        z_bar[half + at + q] = bar * slope;
+      }
+      begin = end;
+    }
+  }
 }
 
 template <class T, class Layer>

@@ -32,6 +32,7 @@ ComputeDeeptensorAtom::ComputeDeeptensorAtom(LAMMPS* lmp, int narg, char** arg)
     message = deepmd_lmp::take(DP_DeepTensorCheckOK(model.get()));
   }
   if (!message.empty()) error->all(FLERR, "compute deeptensor/atom: " + message);
+  frame.expect_messages(true, 0.0);  // it does not say whether there are any
   width = DP_DeepTensorGetOutputDim(model.get());
   const int* chosen = DP_DeepTensorGetSelTypes(model.get());
   selected.assign(chosen, chosen + DP_DeepTensorGetNumbSelTypes(model.get()));

@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <cstring>
+#include <unordered_map>
 
 #include "atom.h"
 #include "comm.h"
@@ -53,7 +54,8 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
                                row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
                                &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
-  if (nprocs == 1) map_ghosts(rebuilt);
+  if (halo_ > 0.0) DP_NlistSetHalo(list_.get(), halo_);
+  if (nprocs == 1 && messages_) map_ghosts(rebuilt);
 }
 
 /**
@@ -73,13 +75,18 @@ void Frame::set_rows(const LAMMPS_NS::NeighList& neighbors) {
   }
 }
 
-/** Tell the owners of ghosts, which models that pass messages need. */
+/** Tell the owners of ghosts, which models that pass messages need: local atoms of the same ID. */
 void Frame::map_ghosts(bool rebuilt) {
-  LAMMPS_NS::Atom* atom = lmp_->atom;
-  if (!atom->tag_enable || atom->map_style == LAMMPS_NS::Atom::MAP_NONE) return;
+  const LAMMPS_NS::Atom* atom = lmp_->atom;
+  if (!atom->tag_enable) return;
   if (rebuilt || owner_.size() != static_cast<size_t>(nall_)) {
+    std::unordered_map<LAMMPS_NS::tagint, int> local;
+    for (int i = 0; i < atom->nlocal; ++i) local.emplace(atom->tag[i], i);
     owner_.resize(nall_);
-    for (int i = 0; i < nall_; ++i) owner_[i] = atom->map(atom->tag[i]);
+    for (int i = 0; i < nall_; ++i) {
+      const auto found = local.find(atom->tag[i]);
+      owner_[i] = found == local.end() ? -1 : found->second;
+    }
   }
   DP_NlistSetMapping(list_.get(), owner_.data());
 }

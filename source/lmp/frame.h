@@ -37,6 +37,18 @@ class Frame {
   void fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types, double length,
             bool rebuilt);
 
+  /**
+   * Say what models that pass messages need.
+   *
+   * @param messages whether there is one
+   * @param halo distance [Å] within which all ghosts are there, on several ranks; 0: not more than
+   *     other models need
+   */
+  void expect_messages(bool messages, double halo) {
+    messages_ = messages;
+    halo_ = halo;
+  }
+
   int nall() const { return nall_; }
   int nghost() const { return nghost_; }
   int nlocal() const { return nall_ - nghost_; }
@@ -61,7 +73,9 @@ class Frame {
   std::vector<double> scaled_;  ///< coordinates, where units are not Angstrom
   std::vector<double> spin_;    ///< (nall, 3) [Bohr magnetons]
   std::vector<int> atype_;
-  std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank with an atom map
+  std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank whose atoms have IDs
+  bool messages_ = false;
+  double halo_ = 0.0;
   // The list by rows: centers, their numbers of neighbors, LAMMPS's arrays of these.
   std::vector<int> centers_, count_;
   std::vector<int*> row_;

@@ -154,6 +154,10 @@ double Model::reach(double longest_spin) const {
   return spins ? DP_DeepSpinGetReach(spin(), longest_spin) : cutoff;
 }
 
+double Model::halo(double longest_spin) const {
+  return message_passing ? DP_DeepBaseModelGetHalo(handle_.get(), longest_spin) : 0.0;
+}
+
 /** Fill what is not null. */
 void Model::compute(const Frame& frame, const Inputs& inputs, int ago, double* energy,
                     double* force, double* force_mag, double* virial, double* atom_energy,

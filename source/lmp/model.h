@@ -66,6 +66,9 @@ class Model {
 
   /** How far neighbors matter [Å] where spins have up to this length. */
   double reach(double longest_spin) const;
+  /** How far ghosts must be known around this rank's atoms where nothing says whose images they
+     are, as on several ranks [Å]; 0 for models that do not pass messages. */
+  double halo(double longest_spin) const;
 
   /** Centers with more neighbors than `sel` so far on this rank, and the largest number. */
   long long overflow() const;

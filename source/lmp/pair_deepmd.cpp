@@ -140,10 +140,40 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
 void PairDeepmd::set_cutoff() {
   const double mine = longest_spin();
   MPI_Allreduce(&mine, &longest, 1, MPI_DOUBLE, MPI_MAX, world);
-  cutoff = 0.0;
+  cutoff = halo = 0.0;
   for (const auto& model : models) {
     cutoff = std::max(cutoff, model->reach(longest) * units->length);
+    halo = std::max(halo, model->halo(longest) * units->length);
   }
+  // One rank knows whose images ghosts are, from the IDs of the atoms.
+  if (comm->nprocs == 1 && atom->tag_enable) halo = 0.0;
+}
+
+/**
+ * Let LAMMPS keep the ghosts that messages come from.
+ *
+ * The neighbors of these ghosts are found outside of LAMMPS: what it leaves out of its lists, and
+ * cutoffs of ghosts per type, would be missing there.
+ */
+void PairDeepmd::extend_ghosts() {
+  const bool messages = std::any_of(models.begin(), models.end(),
+                                    [](const auto& model) { return model->message_passing; });
+  frame.expect_messages(messages, halo / units->length);
+  if (halo == 0.0) return;
+  if (comm->mode != Comm::SINGLE) {
+    throw Failure(models[0]->path +
+                  ": this model passes messages between atoms, and needs the same ghosts of all "
+                  "types; use comm_modify mode single");
+  }
+  const double needed = halo + neighbor->skin;
+  if (comm->cutghostuser >= needed) return;
+  comm->cutghostuser = needed;
+  if (comm->me != 0) return;
+  utils::logmesg(lmp, style +
+                          "messages between atoms reach beyond the cutoff: ghosts are kept up "
+                          "to " +
+                          std::to_string(needed) + " and evaluated up to " +
+                          std::to_string(halo - cutoff) + " from a rank's atoms\n");
 }
 
 void PairDeepmd::allocate() {
@@ -172,6 +202,14 @@ void PairDeepmd::coeff(int narg, char** arg) {
   });
 }
 
+std::vector<std::string> PairDeepmd::elements() const {
+  std::vector<std::string> names(atom->ntypes + 1);
+  for (size_t t = 1; t < types.model_type.size(); ++t) {
+    if (types.model_type[t] >= 0) names[t] = models[0]->type_map[types.model_type[t]];
+  }
+  return names;
+}
+
 void PairDeepmd::init_style() {
   guard([&] {
     if (models.empty()) {
@@ -186,6 +224,7 @@ void PairDeepmd::init_style() {
     check_special_bonds();
     parameters->init();
     set_cutoff();
+    extend_ghosts();
   });
   neighbor->add_request(this, NeighConst::REQ_FULL);
   skip_checked = false;  // LAMMPS completes the list after this
@@ -231,6 +270,12 @@ void PairDeepmd::read_restart(FILE*) {
 void PairDeepmd::check_skipped() {
   if (skip_checked) return;
   skip_checked = true;
+  if (halo > 0.0 && neighbor->exclude) {
+    error->all(FLERR, style + models[0]->path +
+                          ": this model passes messages between atoms, and several ranks cannot "
+                          "leave out what neigh_modify exclude says; run one rank with several "
+                          "threads (OMP_NUM_THREADS), or exclude nothing");
+  }
   if (!list->ijskip || comm->me != 0) return;
   for (int i = 1; i <= atom->ntypes; ++i) {
     for (int j = i; j <= atom->ntypes; ++j) {

@@ -40,6 +40,9 @@ class PairDeepmd : public Pair {
   void read_restart(FILE*) override;
   void read_restart_settings(FILE*) override;
 
+  /** Elements of types by pair_coeff, (ntypes + 1); empty: ignored. */
+  std::vector<std::string> elements() const;
+
   /** Numbers of frame parameters of the model. */
   int dim_fparam() const;
 
@@ -68,6 +71,7 @@ class PairDeepmd : public Pair {
   void check_unnamed() const;
   void check_special_bonds() const;
   void set_cutoff();
+  void extend_ghosts();
   void check_skipped();
   void check_spins();
   double common_scale() const;
@@ -87,6 +91,7 @@ class PairDeepmd : public Pair {
   double** scale = nullptr;  ///< (ntypes + 1, ntypes + 1): fix adapt writes it
   double cutoff = 0.0;       ///< in the units of the run, with the reach of spins
   double longest = 0.0;      ///< spin for which the cutoff is enough
+  double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
   double seconds = 0.0;      ///< in the first model on this rank; for compute pair
   bool skip_checked = false;
   bool virial_noted = false;

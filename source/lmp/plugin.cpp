@@ -6,11 +6,13 @@
 
 #include "compute_deepmd_fparam_dedn.h"
 #include "compute_deeptensor_atom.h"
+#include "fix_dplr.h"
 #include "lammps.h"
 #include "lammps_plugin.h"
 #include "library.h"
 #include "pair_deepmd.h"
 #include "pair_deepspin.h"
+#include "pppm_dplr.h"
 
 using namespace LAMMPS_NS;
 
@@ -22,8 +24,18 @@ void* pair_style(void* lmp) {
 }
 
 template <typename Style>
+void* kspace_style(void* lmp) {
+  return static_cast<KSpace*>(new Style(static_cast<LAMMPS*>(lmp)));
+}
+
+template <typename Style>
 void* compute_style(void* lmp, int narg, char** arg) {
   return static_cast<Compute*>(new Style(static_cast<LAMMPS*>(lmp), narg, arg));
+}
+
+template <typename Style>
+void* fix_style(void* lmp, int narg, char** arg) {
+  return static_cast<Fix*>(new Style(static_cast<LAMMPS*>(lmp), narg, arg));
 }
 
 }  // namespace
@@ -53,6 +65,18 @@ extern "C" void lammpsplugin_init(void* lmp, void* handle, void* register_functi
   plugin.name = "deepspin";
   plugin.info = "deep potentials with spins";
   plugin.creator.without_arguments = &pair_style<PairDeepspin>;
+  add(&plugin, lmp);
+
+  plugin.style = "kspace";
+  plugin.name = "pppm/dplr";
+  plugin.info = "electrostatics of ions and Wannier centroids";
+  plugin.creator.without_arguments = &kspace_style<PPPMDplr>;
+  add(&plugin, lmp);
+
+  plugin.style = "fix";
+  plugin.name = "dplr";
+  plugin.info = "forces of Wannier centroids on atoms";
+  plugin.creator.with_arguments = &fix_style<FixDplr>;
   add(&plugin, lmp);
 
   plugin.style = "compute";

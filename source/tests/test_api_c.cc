@@ -282,7 +282,7 @@ TEST(ApiHpp, Errors) {
   expect_error<deepmd_exception>([&] { deepmd::hpp::DeepTensor dt(file.path()); }, {"DeepPot"});
   expect_error<deepmd_exception>([&] { deepmd::hpp::DeepSpin spin(file.path()); }, {"spins"});
   expect_error<deepmd_exception>([&] { deepmd::hpp::DipoleChargeModifier m(file.path()); },
-                                 {"DPLR"});
+                                 {"energies"});
   std::string text;
   expect_error<deepmd_exception>([&] { deepmd::hpp::read_file_to_string("nowhere", text); },
                                  {"nowhere"});

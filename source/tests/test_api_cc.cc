@@ -232,7 +232,7 @@ TEST(ApiCc, WrongKind) {
                                  {"no spins", "DeepPot"});
   expect_error<deepmd_exception>([&] { deepmd::DeepSpinModelDevi dp({file.path()}); }, {"spins"});
   expect_error<deepmd_exception>([&] { deepmd::DipoleChargeModifier m(file.path()); },
-                                 {file.path(), "DPLR"});
+                                 {file.path(), "energies"});
   const ModelFile spins("spin 0.25\n", "spins");
   expect_error<deepmd_exception>([&] { DeepPot dp(spins.path()); }, {"spins", "DeepSpin"});
   expect_error<deepmd_exception>([&] { deepmd::DeepPotModelDevi dp({spins.path()}); },

@@ -263,7 +263,7 @@ TEST(Engine, NeedsAMappingForMessagesOnly) {
   listed.list.mapping = listed.mapping.data();
   listed.list.nprocs = 4;
   expect_error([&] { model->evaluate(listed.frame(atoms), {}); },
-               {"one rank", "OMP_NUM_THREADS=4"});
+               {"4 ranks", "halo", "OMP_NUM_THREADS=4"});
   EXPECT_NO_THROW(open_text("rcut 4")->evaluate(listed.frame(atoms), {}));
   listed.list.nprocs = 1;
   listed.mapping.back() = 1000;

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 D, I32, I64, S, P = ct.c_double, ct.c_int32, ct.c_int64, ct.c_char_p, ct.POINTER
-EDGES, EXTENDED = 1, 2
+EDGES, EXTENDED, COTANGENTS = 1, 2, 4
 FRAME, ATOM = 0, 1
 CPU, CUDA = 1, 2
 
@@ -33,7 +33,7 @@ Info = _structure(
 )
 Result = _structure(
     "Result", struct_size=ct.c_size_t, name=S, value=Array, gradient=Array, force=Array, virial=Array,
-    atom_virial=Array, force_mag=Array,
+    atom_virial=Array, force_mag=Array, cotangent=Array,
 )
 EdgesRequest = _structure(
     "EdgesRequest", struct_size=ct.c_size_t, n_edges=I64, n_atoms=I64, n_frames=I64, vec=Array,
@@ -152,10 +152,17 @@ class Handle:
         return {i["name"]: i["size"] for i in self.description["inputs"]}
 
     def evaluate(
-        self, inputs: Any, *, gradients: bool = True, threads: int = 1, **changes: Any
+        self,
+        inputs: Any,
+        *,
+        gradients: bool = True,
+        threads: int = 1,
+        cotangent: np.ndarray | None = None,
+        **changes: Any,
     ) -> dict[str, np.ndarray]:
         """Evaluate the arrays of ``Inputs``, like ``Model.forward_edges``.
 
+        With a cotangent of the first output, the gradient is ``vjp`` (n_edges, 3).
         ``changes`` are set in the request at the end, for example ``vec`` in another memory.
         """
         kinds = (np.float64, *(np.int64,) * 4)
@@ -172,8 +179,9 @@ class Handle:
             out[name] = np.full((n, output.size), np.nan)
             results[k].value = view(out[name])
             if output.differentiable and gradients:
-                out[name + "_grad"] = np.full((e, output.size, 3), np.nan)
-                results[k].gradient = view(out[name + "_grad"])
+                key = name + "_grad" if cotangent is None else "vjp"
+                out[key] = np.full((e, output.size if cotangent is None else 1, 3), np.nan)
+                results[k].gradient, results[k].cotangent = view(out[key]), view(cotangent)
         request = EdgesRequest(
             struct_size=ct.sizeof(EdgesRequest),
             n_edges=e,
@@ -192,7 +200,7 @@ class Handle:
             setattr(request, name, value)
         self._call(self.functions.evaluate, self.model, ct.byref(request))
         del held
-        return out
+        return out | ({"vjp": out["vjp"].reshape(-1, 3)} if "vjp" in out else {})
 
     def evaluate_extended(
         self,

@@ -92,7 +92,7 @@ def reference_results(path, inputs):
 def test_query(functions, small):
     built, path = small
     handle = abi.Handle(functions, path)
-    assert handle.entries == abi.EDGES
+    assert handle.entries == abi.EDGES | abi.COTANGENTS
     # The text of the file, as Python reads it.
     info = ModelInfo.from_dict(handle.description)
     assert info == built.info(probes=len(handle.probes))
@@ -133,6 +133,20 @@ def test_evaluate(functions, small, natoms):
     values = handle.evaluate(inputs, gradients=False)
     assert list(values) == ["energy"]
     close(values, {"energy": expected["energy"]})
+    handle.close()
+
+
+def test_cotangents(functions, small):
+    """The vector–Jacobian product is that of Python, and ones give the gradient of the sum."""
+    built, path = small
+    inputs = inputs_of(built)
+    handle = abi.Handle(functions, path)
+    n = len(inputs.atype)
+    for cotangent in (np.random.default_rng(0).normal(size=(n, 1)), np.ones((n, 1))):
+        expected = built.forward_edges(inputs, cotangent={"energy": cotangent})
+        close(handle.evaluate(inputs, cotangent=cotangent), dict(expected), 1e-12)
+    gradient = handle.evaluate(inputs)["energy_grad"][:, 0, :]
+    assert np.array_equal(handle.evaluate(inputs, cotangent=np.ones((n, 1)))["vjp"], gradient)
     handle.close()
 
 

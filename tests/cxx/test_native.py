@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 KINDS = {"dipole", "polar", "dos", "property"}
-#: Parts that the engine leaves to others; it says so by name.
-UNKNOWN = {"dpa2", "dpa3", "econf", "loc_frame", "spin"}
+#: Parts that the engine evaluates by the program in a file.
+TRACED = {"dpa2", "dpa3", "econf", "loc_frame"}
 CASES = [c for c in cases.manifest()["cases"] if "dp" in c["files"]]
 
 
@@ -53,7 +53,7 @@ def parts_of(case):
     with h5py.File(cases.path(case, "dp")) as handle:
         model = json.loads(handle.attrs["json"])["model"]
     found = {"spin"} if "spin" in str(model.get("type")) else set()
-    for one in [model, *model.get("models", [])]:
+    for one in [model, model.get("backbone_model", {}), *model.get("models", [])]:
         descriptor = one.get("descriptor", {})
         for part in (descriptor, *descriptor.get("list", [])):
             found |= {part.get("type")}
@@ -62,14 +62,14 @@ def parts_of(case):
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c["name"]) for c in CASES])
-def test_golden(library, case):
-    tensor = case["kind"] in KINDS
-    part = "DeepTensor" if tensor else "DeepPot"
+def test_golden(library, case, converted):
+    tensor, spin = case["kind"] in KINDS, "spin" in parts_of(case)
+    part = "DeepTensor" if tensor else "DeepSpin" if spin else "DeepPot"
     path = cases.path(case, "dp")
-    if parts_of(case) & UNKNOWN:
+    if parts_of(case) & TRACED:
         with pytest.raises(c_api.CError, match="not known to the native engine"):
             c_api.Handle(library, part, path)
-        return
+        path = converted(path, ".dp")  # with a program
     pot = c_api.Handle(library, part, path)
     assert pot.text("GetTypeMap").split() == case["type_map"]
     assert pot.get("GetCutoff") == case.get("rcut", pot.get("GetCutoff"))

@@ -28,7 +28,9 @@ from fuzz.rows import FINE, Row, run
 NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb", "model.dp")}
 #: Model files whose edited content gets a right checksum.
 SIGNED = {f"signed {name}": name for name in sources.SIGNED}
-KINDS = (*sources.WRITERS, *DATA, *NATIVE, *SIGNED)
+#: Programs that are edited and get right checksums.
+PROGRAMS = "edited program.dp"
+KINDS = (*sources.WRITERS, *DATA, *NATIVE, *SIGNED, PROGRAMS)
 COLUMNS = ("right", "refused", "edited", "wrong", "raised", "crashed", "slow", "large")
 
 
@@ -38,9 +40,11 @@ def mutants(kind: str, first: int, last: int, folder: Path) -> list[Row]:
         place = folder / kind
         place.mkdir(exist_ok=True)
         return run("mutants_data.py", first, last, [kind, place])
-    source = folder / (NATIVE | SIGNED).get(kind, kind)
+    source = folder / (NATIVE | SIGNED | {PROGRAMS: "program.dp"}).get(kind, kind)
     if not source.exists():
         subprocess.run([sys.executable, sources.__file__, str(source)], check=True)
+    if kind == PROGRAMS:
+        return run("mutants_programs.py", first, last, [source])
     if kind in NATIVE:
         from cxx import backend_abi
 

@@ -60,6 +60,19 @@ def write_compressed(path: Path) -> None:
     write_model_of(path, model)
 
 
+def write_traced(path: Path) -> None:
+    """Write a model that the native engine evaluates by its program."""
+    descriptor = {
+        "type": "dpa3",
+        "repflow": {
+            "n_dim": 4, "e_dim": 3, "a_dim": 3, "nlayers": 1, "e_rcut": 4.0, "e_rcut_smth": 0.5,
+            "e_sel": 12, "a_rcut": 3.0, "a_rcut_smth": 0.5, "a_sel": 8, "axis_neuron": 2,
+        },
+        "seed": 1,
+    }  # fmt: skip
+    write_model_of(path, build_model({**section(), "descriptor": descriptor}))
+
+
 def _checkpoint() -> Checkpoint:
     moments = {f"Default/{k}.w": np.ones((2, 3)) for k in ("first", "second")}
     state = {"seed": 3, "data.Default.cursor": np.arange(4)}
@@ -120,6 +133,7 @@ def _golden() -> Path:
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "model.dp": write_model_of,
     "compressed.dp": write_compressed,
+    "program.dp": write_traced,
     "model.yaml": write_model_of,
     "ckpt.dp": write_checkpoint,
     "ckpt.pt": write_checkpoint,

@@ -33,8 +33,17 @@ FILES = Path(__file__).parents[1] / "golden" / "files"
 #: Small models that DeePMD-kit 3.2.0 trained and froze, without the nodes of derivatives, each with
 #: two periodic and two open frames: attention; one-sided strip mode; a type embedding of the whole
 #: model; a fitting as wide as the descriptor; a hybrid with excluded pairs; a
-#: full polarizability with a scale per type.
-BLACK_BOX = ("att2_concat", "att0_strip_one", "a_typ_two", "fit_width", "hyb_a_a_excl", "pol")
+#: full polarizability with a scale per type; se_a_ebd_v2, and a hybrid with a type embedding.
+BLACK_BOX = (
+    "att2_concat",
+    "att0_strip_one",
+    "a_typ_two",
+    "fit_width",
+    "hyb_a_a_excl",
+    "pol",
+    "types_v2_two",
+    "types_hyb",
+)
 #: Compressed by DeePMD-kit with long intervals, so that tables differ from networks.
 COMPRESSED = ("a_two_compressed", "att0_strip_compressed", "e3_compressed")
 CHECKPOINT = REFERENCE / "checkpoints" / "tf_checkpoint" if REFERENCE else None

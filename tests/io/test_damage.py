@@ -10,10 +10,11 @@ import pytest
 
 from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel.model import Model, build_model
+from deepmd.dpmodel.nn.norm import LayerNorm
 from deepmd.io import load_model
 from deepmd.io.archive import packed, read_archive, read_npz
 from deepmd.io.guard import check_model_tree, opening
-from deepmd.io.hdf5 import check_heaps
+from deepmd.io.hdf5 import check_heaps, open_hdf5
 from deepmd.io.tree import difference
 from deepmd.io.yaml import load
 from deepmd.np.evaluator import open_model
@@ -252,6 +253,29 @@ def test_a_heap_that_never_ends():
     check_heaps(bytes(16) + whole + item + free)
     with pytest.raises(ModelFileError, match="damaged"):
         check_heaps(bytes(16) + whole + item + bytes(24))
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_text_longer_than_the_file(tmp_path, libver):
+    path, text = tmp_path / "x.h5", "x" * 77
+    with h5py.File(path, "w", libver=libver) as file:
+        file.attrs["json"] = text
+    data = path.read_bytes()
+    at = data.index((77).to_bytes(4, "little"))
+    path.write_bytes(data[:at] + (1 << 31).to_bytes(4, "little") + data[at + 4 :])
+    with pytest.raises(ModelFileError, match="damaged"), opening(path), open_hdf5(path):
+        pass
+    path.write_bytes(data)
+    with open_hdf5(path) as file:
+        assert file.attrs["json"] == text
+
+
+@pytest.mark.parametrize("array", [np.array([{}, 1]), np.array(["a"]), np.array([b"a"])])
+def test_an_array_without_numbers(array):
+    data = LayerNorm(2).serialize()
+    data["@variables"]["w"] = array
+    with pytest.raises(ModelFileError, match=r"w of LayerNorm holds no numbers"):
+        LayerNorm.deserialize(data)
 
 
 # -- archives -------------------------------------------------------------------------------------

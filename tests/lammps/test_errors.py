@@ -13,8 +13,6 @@ def test_errors(messages, model, tmp_path, reference):
     shutil.copy(model("water_se_e2_a"), path)
     params = tmp_path / "params.pth"
     shutil.copy(model("water_fparam_aparam"), params)
-    dpa2 = tmp_path / "dpa2.pth"
-    shutil.copy(reference / "lammps/water_dpa2.pth", dpa2)
     (tmp_path / "broken.pth").write_bytes(path.read_bytes()[:1000])
     good = STYLE.format(path, "")
     lj = ["units lj", *BOX[1:], good]
@@ -77,7 +75,6 @@ def test_errors(messages, model, tmp_path, reference):
         (*BOX, STYLE.format(params, "fparam_from_fix no aparam 1"), pairs[1], "run 0"): (
             "there is no fix no"
         ),
-        (*BOX, STYLE.format(dpa2, ""), pairs[1], "run 0"): "atom_modify map yes",
         (*BOX, *pairs, "compute d all deepmd/fparam/dedn x"): "wanted: v_name",
         (*BOX, *pairs, "variable v equal 1", "compute d all deepmd/fparam/dedn v_v", "run 0"): (
             "one frame parameter"

@@ -13,7 +13,7 @@ from deepmd.base import native
 CASES = json.loads((REFERENCE / "lammps/lammps.json").read_text())["runs"]
 TOLERANCE = 1e-10
 #: Long: 100 steps of another model, or writing our file; the short suite has one of each kind.
-LONG = {"water_dpa1_pth", "water_se_e2_a_tri", "water_dpa2"}
+LONG = {"water_dpa1_pth", "water_se_e2_a_tri", "water_dpa2", "water_dpa2_mpi2"}
 
 
 def parameter(case):
@@ -21,8 +21,6 @@ def parameter(case):
     marks = []
     if ".pb" in case["pair_style"]:
         marks = pytest.mark.skip(reason="the same model as water_se_e2_a_pth in TensorFlow's file")
-    elif name == "water_dpa2_mpi2":
-        marks = pytest.mark.skip(reason="models that pass messages run on one rank")
     elif name in LONG:
         marks = pytest.mark.slow  # half a minute each
     return pytest.param(case, id=name, marks=marks)

@@ -107,10 +107,17 @@ def test_deviation(lammps, model, reference):
 
 
 def test_messages_among_spins(lammps, converted):
-    """A model that passes messages, as Python evaluates it."""
+    """A model that passes messages, as Python evaluates it, on one rank and on two."""
     path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
     run = lammps(block(str(path)))
     dump = run.dump("a.dump")[0]
+    text = block(str(path), dump="b.dump")
+    text += block(str(path), dump="c.dump", before="newton off", more="run 0")
+    two = lammps(text, ranks=2)
+    for k, name in enumerate(("b.dump", "c.dump")):
+        same_dumps(two.dump(name)[0], dump)
+        for column, value in run.thermo().items():
+            same(two.thermo(k)[column], value)
     cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
     cell += [8.5348976887, 2.5754540013, 5.0501779242]
     atoms = (run.folder / "nio.data").read_text().split("# spin\n\n")[1]

@@ -170,3 +170,19 @@ def test_edge_gradient_evaluates_once(count):
     if count == 2:
         with pytest.raises(ValueError, match="several gradients"):
             ops.edge_gradient(vec, energy, order=2)
+
+
+def test_rows_and_sums_by_index_are_transposes():
+    """Rows by index and sums over segments, through second derivatives, in every order of rows."""
+    index = torch.tensor([3, 0, 3, 1, -1])
+    x, y = (torch.tensor(_n(k, 2, 3), requires_grad=True) for k in (4, 5))
+    assert torch.autograd.gradcheck(lambda v: ops.take(v, index), (x,))
+    assert torch.autograd.gradgradcheck(lambda v: ops.take(v, index) ** 2, (x,))
+    rows = index % 4
+    assert torch.autograd.gradcheck(lambda v: ops.segment_sum(v, rows, 6), (y,))
+    assert torch.autograd.gradgradcheck(lambda v: ops.segment_sum(v, rows, 6) ** 2, (y,))
+    many, where = torch.tensor(_n(3000, 17)), torch.arange(3000) * 7 % 11
+    expected = torch.zeros((11, 17), dtype=many.dtype).index_add(0, where, many)
+    torch.testing.assert_close(ops.segment_sum(many, where, 11), expected, rtol=1e-13, atol=1e-13)
+    with pytest.raises((IndexError, RuntimeError)):
+        ops.segment_sum(many, where, 5)

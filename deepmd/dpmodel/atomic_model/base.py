@@ -70,6 +70,11 @@ class AtomicModel(Registered):
         """Distance beyond which atoms do not influence each other [Å]."""
         return self.rcut
 
+    @property
+    def message_range(self) -> float:
+        """Distance up to which the neighbors of other atoms matter [Å]; 0 without messages."""
+        return self.interaction_range - self.rcut
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs that are read beside positions and types."""
         return ()

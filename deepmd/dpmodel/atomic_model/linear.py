@@ -108,6 +108,11 @@ class LinearAtomicModel(AtomicModel):
         """Largest range of the components [Å]."""
         return max(m.interaction_range for m in self.models)
 
+    @property
+    def message_range(self) -> float:
+        """Largest range of messages of the components [Å]."""
+        return max(m.message_range for m in self.models)
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the components."""
         return merge_inputs(m.inputs() for m in self.models)

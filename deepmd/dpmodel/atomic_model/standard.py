@@ -9,12 +9,13 @@ import numpy as np
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.base import AtomicModel, atomic_serial, without_excluded
-from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
+from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.base import Fitting
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing, empty_edges, pack
 from deepmd.dpmodel.nn.tabulation import TableSettings
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.output_def import FittingOutputDef
 from deepmd.dpmodel.statistics import Sample
 from deepmd.dpmodel.type_map import TypeChange
@@ -25,20 +26,30 @@ from deepmd.schema.descriptor import Selection
 class StandardAtomicModel(AtomicModel):
     """Descriptor and fitting, with the bias per type and what is excluded."""
 
-    serial = atomic_serial("standard", 2, "descriptor fitting", ("descriptor", "fitting"))
+    serial = atomic_serial(
+        "standard",
+        2,
+        "descriptor fitting type_embedding",
+        ("descriptor", "fitting", "type_embedding"),
+        optional=("type_embedding",),
+    )
     torch_names = {"fitting": "fitting_net"}
 
     descriptor: Any
     fitting: Any
+    #: Vectors of the types, which the descriptor may read, and one fitting for all types does.
+    type_embedding: Any
 
     def __init__(
         self,
         descriptor: Descriptor | None,
         fitting: Fitting | None,
         type_map: Sequence[str],
+        type_embedding: TypeEmbedding | None = None,
         **settings: Any,
     ) -> None:
         self.descriptor, self.fitting = descriptor, fitting
+        self.type_embedding = type_embedding
         super().__init__(type_map, **settings)
 
     def build(self) -> None:
@@ -79,6 +90,11 @@ class StandardAtomicModel(AtomicModel):
         """Distance beyond which atoms do not influence each other [Å]."""
         return self.descriptor.interaction_range
 
+    @property
+    def message_range(self) -> float:
+        """Distance up to which the neighbors of other atoms matter [Å]; 0 without messages."""
+        return self.descriptor.message_range
+
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the fitting and of the descriptor."""
         return merge_inputs([self.fitting.inputs(), self.descriptor.inputs()])
@@ -89,8 +105,9 @@ class StandardAtomicModel(AtomicModel):
         return self.fitting.common_bias
 
     def components(self) -> dict[str, Any]:
-        """Return descriptor and fitting."""
-        return {"descriptor": self.descriptor, "fitting-net": self.fitting}
+        """Return descriptor and fitting, and the type embedding of the model."""
+        types = {} if self.type_embedding is None else {"type-embedding": self.type_embedding}
+        return {"descriptor": self.descriptor, "fitting-net": self.fitting, **types}
 
     def kinds(self) -> list[str]:
         """Return the kinds of what is predicted."""
@@ -117,6 +134,9 @@ class StandardAtomicModel(AtomicModel):
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
         order = self.descriptor.change_types(change)
+        types = self.type_embedding
+        if types is not None:
+            types.change_types(change.beside(types.type_map))
         self.fitting.change_types(change)
         if order is not None:
             self.fitting.reorder_descriptor(order)
@@ -155,7 +175,7 @@ class StandardAtomicModel(AtomicModel):
         # Neutral singlets, where charges are embedded.
         given = {"charge_spin": np.zeros((n, 2))}
         atoms = Atoms(padded, none, none, atype, atype, given)
-        return np.asarray(descriptor(atoms, slots).value)
+        return np.asarray(self.described(atoms, slots).value)
 
     def output_def(self) -> FittingOutputDef:
         """Return what the fitting predicts."""
@@ -179,10 +199,20 @@ class StandardAtomicModel(AtomicModel):
         pairs = tuple((int(a), int(b)) for a, b in self.pair_exclude_types)
         return dataclasses.replace(packing, exclude=packing.exclude + pairs)
 
+    def described(self, atoms: Atoms, slots: Slots) -> DescriptorOutput:
+        """Evaluate the descriptor, with the vector of an atom's type beside it if there is one."""
+        if self.type_embedding is None:
+            return self.descriptor(atoms, slots)
+        types = self.type_embedding()
+        output = self.descriptor(atoms._replace(types=types), slots)
+        value, space = output.value, ops.xp(output.value)
+        own = space.astype(ops.take(types, atoms.atype), value.dtype)
+        return DescriptorOutput(space.concat([value, own], axis=-1), output.rotation)
+
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom; see :class:`AtomicModel`."""
         mine = {p: slots[self._layout(p)] for p in self._parts()}
-        output = self.descriptor(atoms, mine)
+        output = self.described(atoms, mine)
         values = self.fitting(output, atoms, mine)
         values = self.fitting.with_out_bias(values, self.out_bias, self.out_std, atoms)
         values = without_excluded(self, values, atoms)

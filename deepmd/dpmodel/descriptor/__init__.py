@@ -7,6 +7,7 @@ from deepmd.dpmodel.descriptor.dpa2 import DescrptDPA2
 from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.loc_frame import DescrptLocFrame
+from deepmd.dpmodel.descriptor.se_a_ebd import DescrptSeAEbdV2, DescrptSeATebd
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
 from deepmd.dpmodel.descriptor.se_e3 import DescrptSeT
@@ -22,6 +23,8 @@ __all__ = [
     "DescrptHybrid",
     "DescrptLocFrame",
     "DescrptSeA",
+    "DescrptSeAEbdV2",
+    "DescrptSeATebd",
     "DescrptSeAttenV2",
     "DescrptSeR",
     "DescrptSeT",

@@ -41,6 +41,8 @@ class Atoms(NamedTuple):
     atom_inputs : dict of str to (n_atoms, size)
     order : int
         Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
+    types : (ntypes + 1, width), optional
+        Type embedding of the model, for descriptors that read it.
     """
 
     padded: Any
@@ -51,6 +53,7 @@ class Atoms(NamedTuple):
     frame_inputs: Mapping[str, Any] = {}
     atom_inputs: Mapping[str, Any] = {}
     order: int = 3
+    types: Any = None
 
 
 Slots = Mapping[Packing, list[Any]]
@@ -93,6 +96,8 @@ class Descriptor(Registered):
         "embeddings": "filter_layers",
         "embeddings_strip": "filter_layers_strip",
     }
+    #: Whether it reads a type embedding of the model, which then has one.
+    needs_types: ClassVar[bool] = False
     #: What the names of its parts begin with in DeePMD-kit's PyTorch dialect, as ``"sea."``.
     torch_prefix: ClassVar[str] = ""
     #: Children that branches of a multi-task model have in common at the sharing levels 1, 2, ….
@@ -143,6 +148,18 @@ class Descriptor(Registered):
             out["sel"] = [*section["sel"], *section["sel"]]
         return out
 
+    @classmethod
+    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section for a model with a type embedding, which may enter the descriptor.
+
+        Parameters
+        ----------
+        section : dict
+        width : int
+            Length of a vector of :attr:`Atoms.types`.
+        """
+        return section
+
     @property
     def dim_out(self) -> int:
         """Width of the descriptor."""
@@ -162,6 +179,11 @@ class Descriptor(Registered):
     def interaction_range(self) -> float:
         """Distance beyond which an atom does not change the descriptor [Å]."""
         return self.rcut
+
+    @property
+    def message_range(self) -> float:
+        """Distance up to which the neighbors of other atoms matter [Å]; 0 without messages."""
+        return self.interaction_range - self.rcut
 
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs that are read beside positions and types."""

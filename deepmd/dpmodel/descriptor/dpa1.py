@@ -11,12 +11,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial, symmetrized
-from deepmd.dpmodel.descriptor.mixed import (
-    EmbeddedTypes,
-    MixedDescriptor,
-    Neighborhood,
-    type_pairs,
-)
+from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedDescriptor, Neighborhood
 from deepmd.dpmodel.nn.attention import NeighborGatedAttention, NeighborSlots
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE, Rule
@@ -61,11 +56,6 @@ class SymmetrizedBlock(MixedDescriptor):
     def dim_embed(self) -> int:
         """Width of the rotation matrix."""
         return self.neuron[-1]
-
-    @property
-    def type_inputs(self) -> int:  # type: ignore[override]
-        """Type embeddings that the networks see at a time."""
-        return 1 if self.type_one_side else 2
 
     @property
     def depends_on_order(self) -> bool:
@@ -125,21 +115,6 @@ class SymmetrizedBlock(MixedDescriptor):
         """Whether there is attention."""
         return self.attn_layer > 0
 
-    def type_index(self, atoms: Atoms, neighbor: Any) -> Any:
-        """Row of a table over neighbor types, or pairs center-neighbor, for every slot (n, K)."""
-        if self.type_one_side:
-            return neighbor
-        return atoms.atype[:, None] * (self.ntypes + 1) + neighbor
-
-    def first_layer(self, types: Any) -> Any:
-        """Contribution of the types to the first layer of the embedding, bias included, per kind."""
-        layer = self.embeddings.networks[0].layers[0]
-        if self.type_one_side:
-            return ops.linear(types, layer.weight[1:], layer.b)
-        center, neighbor = type_pairs(types)
-        both = ops.xp(types).concat([neighbor, center], axis=-1)
-        return ops.linear(both, layer.weight[1:], layer.b)
-
     def features(self, rows: Any, neighbor: Any, sw: Any, atoms: Atoms, types: Any) -> Any:
         """Embed geometry (n, K, 4) and neighbor types (n, K): (n, K, ng)."""
         space = ops.xp(rows)
@@ -156,17 +131,6 @@ class SymmetrizedBlock(MixedDescriptor):
             gate = gate * sw[..., None]
         g = network(s)
         return g * gate + g
-
-    def embedded_types(self, types: Any) -> Any:
-        """Output of the types' network for every neighbor type, or pair center-neighbor.
-
-        Returns (nt + 1, ng) one-sided, ((nt + 1)², ng) with row ``center (nt + 1) + neighbor``.
-        """
-        network = self.embeddings_strip.networks[0]
-        if self.type_one_side:
-            return network(types)
-        center, neighbor = type_pairs(types)
-        return network(ops.xp(types).concat([neighbor, center], axis=-1))
 
     def attention_slots(self, near: Neighborhood) -> NeighborSlots:
         """Geometry and masks for the attention layers."""

@@ -76,6 +76,13 @@ class DescrptHybrid(Descriptor):
         parts = zip(kinds, section["list"], strict=True)
         return {**section, "list": [kind.with_partners(part, hidden) for kind, part in parts]}
 
+    @classmethod
+    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section with members that read the type embedding."""
+        kinds = [Descriptor.registry.get(member["type"]) for member in section["list"]]
+        parts = zip(kinds, section["list"], strict=True)
+        return {**section, "list": [kind.with_type_embedding(part, width) for kind, part in parts]}
+
     @property
     def ntypes(self) -> int:
         """Number of types."""
@@ -112,6 +119,11 @@ class DescrptHybrid(Descriptor):
     def interaction_range(self) -> float:
         """Largest range of the components [Å]."""
         return max(m.interaction_range for m in self.list)
+
+    @property
+    def message_range(self) -> float:
+        """Largest range of messages of the components [Å]."""
+        return max(m.message_range for m in self.list)
 
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of the components."""

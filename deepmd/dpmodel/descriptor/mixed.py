@@ -9,15 +9,15 @@ from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_center
+from deepmd.dpmodel.descriptor.pair_networks import TEBD_INPUT_MODE, PairNetworks
 from deepmd.dpmodel.module import Module
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import environment
-from deepmd.dpmodel.nn.layers import EmbeddingNetwork, NetworkCollection
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
-from deepmd.schema.common import POSITIVE, one_of
+from deepmd.schema.common import POSITIVE
 from deepmd.schema.descriptor import (
     ENV_PROTECTION,
     EXCLUDE_TYPES,
@@ -133,21 +133,9 @@ class MixedNeighbors(EnvironmentDescriptor, MixedTypes):
         )
 
 
-def type_pairs(types: Any) -> tuple[Any, Any]:
-    """Embeddings (m, dim) of both members of every pair: twice (m², dim), row ``first m + second``."""
-    space = ops.xp(types)
-    m, dim = ops.shape(types)
-    first = space.broadcast_to(types[:, None, :], (m, m, dim))
-    second = space.broadcast_to(types[None, :, :], (m, m, dim))
-    return space.reshape(first, (m * m, dim)), space.reshape(second, (m * m, dim))
-
-
-class MixedDescriptor(MixedNeighbors):
+class MixedDescriptor(PairNetworks, MixedNeighbors):
     """Embeddings of geometry and types; those of the types are given from outside."""
 
-    embeddings: Any
-    embeddings_strip: Any
-    type_inputs = 2  # type embeddings that the networks see at a time
     angular = False  # whether the network of the geometry sees angles
     attends = False  # whether there is attention
 
@@ -155,32 +143,18 @@ class MixedDescriptor(MixedNeighbors):
     activation_function: str = ACTIVATION
     resnet_dt: bool = timestep(False)
     tebd_dim: int = setting(8, "Length of the type embeddings.", rule=POSITIVE)
-    tebd_input_mode: str = setting(
-        "concat",
-        'How types are put in: "concat" or "strip".',
-        rule=one_of("concat", "strip"),
-    )
+    tebd_input_mode: str = TEBD_INPUT_MODE
 
     def build(self) -> None:
         if isinstance(self.sel, int):
             self.sel = [self.sel]
         super().build()
-        of_types = self.type_inputs * self.tebd_dim
-        self.embeddings_strip = None
-        if self.tebd_input_mode == "concat":
-            self.embeddings = self._network(1 + of_types, "net")
-        else:
-            self.embeddings = self._network(1, "net")
-            self.embeddings_strip = self._network(of_types, "strip")
+        self.make_networks()
 
     @property
     def empty_slots_contribute(self) -> bool:
         """Whether empty slots change the descriptor: where the environment has a mean."""
         return bool(np.asarray(self.davg).any())
-
-    def embedded_types(self, types: Any) -> Any:
-        """Output of the types' network for every kind of neighbor; (nt + 1, dim) -> (kinds, ng)."""
-        raise TypeError(f"{type(self).__name__} has no network of types")
 
     @property
     def geometry(self) -> Any:
@@ -198,12 +172,7 @@ class MixedDescriptor(MixedNeighbors):
 
     def compress_block(self, types: Any, settings: TableSettings) -> list[str]:
         """Tabulate the networks; types (nt + 1, dim) are the embeddings of all types."""
-        if self.tebd_input_mode == "concat":
-            raise InputError(
-                "networks that see geometry and types side by side cannot be tabulated",
-                where="tebd_input_mode",
-                fix='train a model with "tebd_input_mode": "strip"',
-            )
+        self.check_stripped()
         gate = np.asarray(self.embedded_types(types))
         if self.attends:
             self.tables = Tables(type_embd_data=gate, geo_compress=False)
@@ -218,10 +187,6 @@ class MixedDescriptor(MixedNeighbors):
         )
         self.tables = Tables([data], [info], gate, None if self.angular else True)
         return []
-
-    def _network(self, n: int, name: str) -> NetworkCollection:
-        network = self.part(EmbeddingNetwork, in_dim=n, seed=child_seed(self.seed, name))
-        return NetworkCollection(0, self.ntypes, "embedding_network", [network])
 
 
 class EmbeddedTypes(MixedTypes):
@@ -238,6 +203,15 @@ class EmbeddedTypes(MixedTypes):
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
 
     type_embedding: Any
+
+    @classmethod
+    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Raise InputError: there is one already."""
+        raise InputError(
+            f"{section['type']} has a type embedding of its own",
+            where="model/type_embedding",
+            fix=f'leave it out, and give "tebd_dim": {width} in the descriptor',
+        )
 
     def type_table(self) -> Any:
         """Return the type embedding, (ntypes + 1, width)."""

@@ -34,6 +34,11 @@ class DescrptSeA(TypedDescriptor):
 
     axis_neuron: int = AXIS_NEURON
 
+    @classmethod
+    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section of the descriptor with one network for all types."""
+        return {**section, "type": "se_e2_a_tebd", "tebd_dim": width}
+
     @property
     def dim_out(self) -> int:
         """Width of the descriptor."""

@@ -13,12 +13,8 @@ from deepmd.base.errors import ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import with_tables
-from deepmd.dpmodel.descriptor.mixed import (
-    EmbeddedTypes,
-    MixedDescriptor,
-    Neighborhood,
-    type_pairs,
-)
+from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedDescriptor, Neighborhood
+from deepmd.dpmodel.descriptor.pair_networks import type_pairs
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.settings import setting
 
@@ -34,6 +30,7 @@ class ThreeBodyBlock(MixedDescriptor):
 
     empty_slots_contribute = False
     angular = True
+    type_one_side = False
 
     smooth: bool = setting(True, "In strip mode, let the gate vanish at the cutoff.")
 

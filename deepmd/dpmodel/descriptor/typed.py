@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Descriptors with distinguished neighbor types: blocks per type, and padding."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -38,12 +37,17 @@ class TypedNeighbors(Descriptor):
     @property
     def packing(self) -> Packing:
         """The layout of the neighbors."""
-        return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), not self.type_one_side)
+        return Packing("typed", self.ntypes, self.rcut, tuple(self.sel), self.by_center)
+
+    @property
+    def by_center(self) -> bool:
+        """Whether centers of different types are treated apart."""
+        return not self.type_one_side
 
     def groups(self, atoms: Atoms, slots: Slots) -> Iterator[tuple[Any, Any, list[Any]]]:
         """Iterate over (center type or None, rows or None, tables per neighbor type)."""
         tables = slots[self.packing]
-        if self.type_one_side:
+        if not self.by_center:
             yield None, None, tables
             return
         step = self.ntypes + 1
@@ -66,9 +70,7 @@ class TypedNeighbors(Descriptor):
                 where="type_map",
                 fix="train a new model, or start from one with type embeddings, such as dpa1",
             )
-        # Types that an earlier change dropped are still there, behind the model's.
-        earlier = list(self.type_map or [])[len(change.old) :]
-        change = dataclasses.replace(change, old=change.old + earlier).with_dropped()
+        change = change.beside(self.type_map)
         self.type_map = list(change.new)
         return change
 
@@ -111,6 +113,10 @@ class TypedDescriptor(TypedNeighbors, EnvironmentDescriptor):  # type: ignore[ov
 
     def build(self) -> None:
         super().build()
+        self.make_networks()
+
+    def make_networks(self) -> None:
+        """Make the networks, with initial values."""
         networks = [
             self.part(EmbeddingNetwork, in_dim=1, seed=child_seed(self.seed, k))
             for k in range(self.ntypes**self.ndim)
@@ -123,16 +129,20 @@ class TypedDescriptor(TypedNeighbors, EnvironmentDescriptor):  # type: ignore[ov
         self.change_statistics(change)
         self.exclude_types = change.pairs(self.exclude_types)
         self.sel = [self.sel[t] for t in change.index]
+        self.reorder_networks(change)
+        return None
+
+    def reorder_networks(self, change: TypeChange) -> None:
+        """Put the networks into the order of the new types."""
         nets, n = self.embeddings, len(change.new)
         old = list(nets.networks)
         if nets.ndim == 1:
             nets.networks = [old[t] for t in change.index]
-            return None
+            return
         for a, s in enumerate(change.index):
             for b, t in enumerate(change.index):
                 pair = sorted((s, t), reverse=a > b) if self.symmetric_networks else (s, t)
                 nets.networks[a + b * n] = old[pair[0] + pair[1] * n]
-        return None
 
     def compress(self, settings: TableSettings) -> list[str]:
         """Tabulate the networks of all types, or pairs, that see each other."""

@@ -141,6 +141,7 @@ class Fitting(Registered):
         descriptor: Descriptor,
         type_map: Sequence[str],
         exclude_types: Sequence[int] = (),
+        tebd_dim: int = 0,
     ) -> Any:
         """Build the fitting of a checked section without its type.
 
@@ -152,11 +153,14 @@ class Fitting(Registered):
         type_map : list of str
         exclude_types : list of int
             Types of which nothing is predicted.
+        tebd_dim : int
+            Length of the type embedding of the model, which comes behind the descriptor; one
+            network then serves all types.
         """
         return cls(
             len(type_map),
-            descriptor.dim_out,
-            mixed_types=descriptor.mixed_types,
+            descriptor.dim_out + tebd_dim,
+            mixed_types=descriptor.mixed_types or tebd_dim > 0,
             type_map=type_map,
             exclude_types=exclude_types,
             **section,

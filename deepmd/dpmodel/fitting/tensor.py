@@ -52,6 +52,7 @@ class TensorFitting(Fitting):
         descriptor: Descriptor,
         type_map: Sequence[str],
         exclude_types: Sequence[int] = (),
+        tebd_dim: int = 0,
     ) -> Any:
         """Build the fitting of a checked section; types not in ``sel_type`` are excluded too."""
         if not descriptor.dim_embed:
@@ -72,7 +73,7 @@ class TensorFitting(Fitting):
             others = set(range(len(type_map))) - set(chosen)
             exclude_types = sorted(others | set(exclude_types))
         given["embedding_width"] = descriptor.dim_embed
-        return super().for_descriptor(given, descriptor, type_map, exclude_types)
+        return super().for_descriptor(given, descriptor, type_map, exclude_types, tebd_dim)
 
     def rotation(self, output: DescriptorOutput) -> Any:
         """Return the equivariant part of the descriptor, (n_atoms, embedding_width, 3) float64."""

@@ -21,10 +21,12 @@ from deepmd.dpmodel.model.modifier import Modifier
 from deepmd.dpmodel.model.spin import SpinModel
 from deepmd.dpmodel.model.spin_section import backbone_section, spin_settings
 from deepmd.dpmodel.nn.pair_table import PairTable
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.io.files import single_model
 from deepmd.schema.common import INFO, POSITIVE, option, required, unset
 from deepmd.schema.descriptor import SEL_OF_ALL
+from deepmd.schema.model import TypeEmbeddingKeys
 from deepmd.schema.registry import model_args
 
 
@@ -106,6 +108,10 @@ def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
     type_map = section["type_map"]
     given = dict(section["descriptor"])
     path = f"{where}/descriptor/type"
+    types = _type_embedding(section, Descriptor.registry.get(given["type"], where=path))
+    if types is not None:
+        kind = Descriptor.registry.get(given["type"])
+        given = kind.with_type_embedding(given, types.neuron[-1])
     descriptor = Descriptor.registry.get(given.pop("type"), where=path)(**given, type_map=type_map)
     if descriptor.ntypes != len(type_map):
         raise InputError(
@@ -118,10 +124,27 @@ def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
         given.pop("type", "ener"), where=f"{where}/fitting_net/type"
     )
     fitting = fitting_class.for_descriptor(
-        given, descriptor, type_map, section.get("atom_exclude_types", ())
+        given,
+        descriptor,
+        type_map,
+        section.get("atom_exclude_types", ()),
+        0 if types is None else types.neuron[-1],
     )
     settings = {**_common(section), "atom_exclude_types": fitting.exclude_types}
-    return StandardAtomicModel(descriptor, fitting, type_map, rcond=fitting.rcond, **settings)
+    return StandardAtomicModel(
+        descriptor, fitting, type_map, types, rcond=fitting.rcond, **settings
+    )
+
+
+def _type_embedding(section: dict[str, Any], kind: type[Descriptor]) -> TypeEmbedding | None:
+    """Return the type embedding of a model, if it has one."""
+    given = section.get("type_embedding")
+    if given is None and not kind.needs_types:
+        return None
+    given = {"activation_function": "Linear"} if given is None else given  # as DeePMD-kit has it
+    type_map = section["type_map"]
+    settings = {k: s.default for k, s in TypeEmbeddingKeys.settings.items()} | given
+    return TypeEmbedding(len(type_map), type_map=type_map, **settings)
 
 
 def _with_pair_table(

@@ -18,6 +18,8 @@ from deepmd.dpmodel.output_def import Level
 SCHEMA = 1
 #: Key of the dictionary in files.
 METADATA = "metadata"
+#: Facts that may be infinite, which is null in JSON.
+_RANGES = ("interaction_range", "message_range")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,9 @@ class ModelInfo:
         Cutoff [Å] of the pairs that are evaluated.
     interaction_range : float
         Distance [Å] beyond which atoms do not influence each other; infinite for long-range models.
+    message_range : float
+        Distance [Å] up to which the neighbors of other atoms matter; 0 without messages, infinite
+        where it is not known.
     sel : tuple of int
         Largest numbers of neighbors.
     inputs : tuple of InputDef
@@ -91,6 +96,7 @@ class ModelInfo:
     type_map: tuple[str, ...]
     rcut: float
     interaction_range: float
+    message_range: float
     sel: tuple[int, ...]
     inputs: tuple[InputDef, ...]
     outputs: tuple[OutputInfo, ...]
@@ -128,8 +134,9 @@ class ModelInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON has it; an infinite range is null."""
         data = dataclasses.asdict(self)
-        if math.isinf(self.interaction_range):
-            data["interaction_range"] = None
+        for name in _RANGES:
+            if math.isinf(data[name]):
+                data[name] = None
         return json.loads(json.dumps(data))
 
     def to_json(self) -> str:
@@ -152,12 +159,14 @@ class ModelInfo:
                 fix="freeze the model again with this program, or read it with a later one",
             )
         try:
+            # Files of earlier releases do not state the second.
+            farthest = data["interaction_range"] if data["message_passing"] else 0.0
+            data = {"message_range": farthest} | data
             given = {f.name: _tuples(data[f.name]) for f in dataclasses.fields(cls)}
-            far = given["interaction_range"]
             return cls(
                 **given
+                | {name: math.inf if data[name] is None else float(data[name]) for name in _RANGES}
                 | {
-                    "interaction_range": math.inf if far is None else float(far),
                     "inputs": tuple(_made(InputDef, d) for d in data["inputs"]),
                     "outputs": tuple(_made(OutputInfo, d) for d in data["outputs"]),
                     "packings": tuple(Packing(**_values(d)) for d in data["packings"]),

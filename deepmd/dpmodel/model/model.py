@@ -95,6 +95,7 @@ class Model(Module):
             type_map=tuple(self.type_map),
             rcut=float(self.rcut),
             interaction_range=float(atomic.interaction_range),
+            message_range=float(atomic.message_range),
             sel=tuple(int(n) for n in self.get_sel()),
             inputs=self.inputs(),
             outputs=tuple(
@@ -281,6 +282,7 @@ class Model(Module):
         *,
         order: int = 1,
         cotangent: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Evaluate every atom, and the gradients with respect to the edge vectors.
 
@@ -291,6 +293,9 @@ class Model(Module):
         cotangent : dict of str to array, optional
             Outputs by name, (n_atoms, d): one vector–Jacobian product, the gradient of
             ``Σ_i c_i · y_i``, in place of the gradient of every summed component.
+        weights : dict of str to array, optional
+            Differentiable outputs by name, (n_atoms, d): weights of the atoms in the sums whose
+            gradients are returned, one by default.
 
         Returns
         -------
@@ -309,8 +314,9 @@ class Model(Module):
         def energy(vec: Any) -> tuple[dict[str, Any], list[Any]]:
             values = self.atomic(inputs._replace(vec=vec), extra, order=order)
             space = ops.xp(vec)
+            weighted = values if weights is None else {k: w * values[k] for k, w in weights.items()}
             return values, [
-                space.sum(values[v.name][:, c]) for v in variables for c in range(v.size)
+                space.sum(weighted[v.name][:, c]) for v in variables for c in range(v.size)
             ]
 
         values, gradients = ops.edge_gradient(inputs.vec, energy, order=order)
@@ -465,7 +471,7 @@ class Model(Module):
         ModelFileError
             If it is of another form, whatever is wrong with it.
         """
-        with constructing(data):
+        with constructing(data, complete=True):
             if cls is Model and data.get("type") in cls.registry:
                 return cls.registry.get(data["type"]).deserialize(data)
             data = dict(data)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepmd.dpmodel import ops
-from deepmd.dpmodel.construction import claim
+from deepmd.dpmodel.construction import claim, is_replaced
 from deepmd.dpmodel.module import Module, Serial, to_numpy
 from deepmd.dpmodel.nn.activation import activation, numpy_dtype, precision_name
 from deepmd.dpmodel.nn.random import Seed, child_seed, stream
@@ -106,6 +106,8 @@ class Dense(Module):
         self, name: str, shape: tuple[int, ...], *, mean: float = 0.0, deviation: float = 1.0
     ) -> np.ndarray:
         claim(*shape)
+        if is_replaced():
+            return np.zeros(shape, self.precision)
         values = stream(child_seed(self.seed, name)).normal(mean, deviation, shape)
         return values.astype(self.precision)
 

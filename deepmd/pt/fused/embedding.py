@@ -25,7 +25,7 @@ Layers = Sequence[DenseArrays]
 Options = Sequence[DenseOptions]
 
 
-def _are_tanh(layers: Layers, options: Options) -> bool:
+def are_tanh(layers: Layers, options: Options) -> bool:
     """Whether all layers are activated by tanh, and have biases and no time steps."""
     return all(o.activation_function == "tanh" for o in options) and all(
         layer.b is not None and layer.idt is None for layer in layers
@@ -44,7 +44,7 @@ def _tanh_and(runs: Callable[[Tensor, Tensor | None, int], bool]) -> Callable[..
         *,
         order: int = 3,
     ) -> bool:
-        return runs(r, table, order) and _are_tanh(layers, options)
+        return runs(r, table, order) and are_tanh(layers, options)
 
     return fits
 

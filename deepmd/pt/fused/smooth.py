@@ -50,7 +50,15 @@ def _silut(z: Tensor, order: int, *, threshold: float) -> tuple[Tensor, ...]:
 
 def smooth(name: str) -> Smooth | None:
     """Return the function called ``name`` in the input, or None if there is no fast form."""
+    kind, threshold = parsed(name)
+    if kind == "silut":
+        return partial(_silut, threshold=threshold)
+    return {"tanh": _tanh, "silu": _silu}.get(kind)
+
+
+def parsed(name: str) -> tuple[str, float]:
+    """Return the plain name of an activation function, and the threshold of "silut"."""
     kind, _, threshold = name.lower().partition(":")
     if kind in ("silut", "custom_silu"):
-        return partial(_silut, threshold=float(threshold or 3.0))
-    return {"tanh": _tanh, "silu": _silu}.get(kind)
+        return "silut", float(threshold or 3.0)
+    return kind, 0.0

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+import deepmd.dpmodel.nn.tabulation  # noqa: F401  (declares the operation)
 from deepmd.dpmodel.ops import register
 from deepmd.pt.fused.blocks import traced
 from deepmd.pt.torchscript.table import table_contract

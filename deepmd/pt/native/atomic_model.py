@@ -260,10 +260,13 @@ class NativeModel(Model):
         *,
         order: int = 1,
         cotangent: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Evaluate every atom, and the gradients with respect to the edge vectors."""
-        if order > 2 or cotangent is not None:
-            return super().forward_edges(inputs, extra, order=order, cotangent=cotangent)
+        if order > 2 or cotangent is not None or weights is not None:
+            return super().forward_edges(
+                inputs, extra, order=order, cotangent=cotangent, weights=weights
+            )
         whole: Any = self.atomic_model
         (packing,) = self.packings()
         if inputs.atype.shape[0] == 0:

@@ -88,15 +88,16 @@ class NativeFitting(NativeNode, Fitting):
         descriptor: Descriptor,
         type_map: Sequence[str],
         exclude_types: Sequence[int] = (),
+        tebd_dim: int = 0,
     ) -> Any:
         """Build the fitting of a checked section without its type."""
         return cls(
             len(type_map),
-            descriptor.dim_out,
+            descriptor.dim_out + tebd_dim,
             type_map=type_map,
             exclude_types=exclude_types,
             context={
-                "mixed_types": descriptor.mixed_types,
+                "mixed_types": descriptor.mixed_types or tebd_dim > 0,
                 "embedding_width": descriptor.dim_embed,
             },
             section=section,

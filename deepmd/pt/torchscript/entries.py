@@ -16,7 +16,8 @@ _EDGES = """
 def forward_edges(self, vec: Tensor, i: Tensor, j: Tensor, atype: Tensor, frame: Tensor,
                   frame_inputs: Dict[str, Tensor], atom_inputs: Dict[str, Tensor],
                   slots: List[Tensor]) -> Dict[str, Tensor]:
-    return self.core(vec, i, j, atype, frame, frame_inputs, atom_inputs, slots)
+    weighted = self.with_cotangents(atom_inputs, atype.shape[0])
+    return self.core(vec, i, j, atype, frame, frame_inputs, weighted, slots)
 """
 #: By the name of the argument that files with spins have in addition.
 _ENTRIES = {
@@ -33,9 +34,10 @@ def forward_lower(self, extended_coord: Tensor, extended_atype: Tensor, {argumen
                   mapping: Optional[Tensor] = None, fparam: Optional[Tensor] = None,
                   aparam: Optional[Tensor] = None, do_atomic_virial: bool = False,
                   comm_dict: Optional[Dict[str, Tensor]] = None,
-                  charge_spin: Optional[Tensor] = None) -> Dict[str, Tensor]:
+                  charge_spin: Optional[Tensor] = None,
+                  cotangents: Optional[Dict[str, Tensor]] = None) -> Dict[str, Tensor]:
     return self.evaluate_extended(extended_coord, extended_atype, {given}, nlist, mapping, fparam,
-                                  aparam, do_atomic_virial, comm_dict, charge_spin)
+                                  aparam, do_atomic_virial, comm_dict, charge_spin, cotangents)
 """,
 }
 

@@ -18,9 +18,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepmd.base.errors import ModelFileError
 from deepmd.base.files import replacing
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
 from deepmd.dpmodel.model.inputs import SHORTEST
+from deepmd.dpmodel.output_def import Level
 from deepmd.io.archive import read_archive
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.guard import opening
@@ -35,26 +37,35 @@ from deepmd.pt.torchscript.foreign import read_foreign
 from deepmd.pt.torchscript.loading import load_program
 from deepmd.pt.torchscript.recording import NotRecordedError, record
 from deepmd.pt.torchscript.script import Program
+from deepmd.runtime.operations import with_program
 from deepmd.runtime.probes import compare_probes, probe_arrays
 
 #: Version of the evaluation entry.
 ENTRY_VERSION = 2
+#: Ends the names of cotangents among the inputs of atoms; programs in files add it, too.
+COTANGENT = "_cotangent"
 
 
 # -- the core -------------------------------------------------------------------------------------
 
 
 def trace_core(model: Model) -> torch.fx.GraphModule:
-    """Return ``forward_edges`` as a plain graph of 5 arrays, two dictionaries and a list."""
+    """Return ``forward_edges`` as a plain graph of 5 arrays, two dictionaries and a list.
+
+    The atoms have the weight of each differentiable output in its gradient as a further input.
+    """
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
-        model.packings(), inputs=model.entry_inputs(), taken=sorted(widths(lifted))
+        model.packings(), inputs=_core_inputs(model), taken=sorted(widths(lifted))
     )
     names = list(model.output_def().get_data())
     names += [f"{v.name}_grad" for v in model.differentiable()]
 
     def function(*arrays: torch.Tensor) -> dict[str, torch.Tensor]:
-        raw = lifted.forward_edges(inputs.with_arrays(arrays))
+        given = inputs.with_arrays(arrays)
+        atoms = given.atom_inputs
+        weights = {v.name: atoms.pop(f"{v.name}{COTANGENT}") for v in model.differentiable()}
+        raw = lifted.forward_edges(given, weights=weights)
         return {name: raw[name] for name in names}
 
     try:
@@ -79,8 +90,16 @@ def _examples(model: Model) -> list[Inputs]:
     rng = np.random.default_rng(0)
     sizes = iter(lambda: int(rng.integers(3, 19)), None)
     return [
-        example_inputs(model.packings(), inputs=model.entry_inputs(), sizes=sizes) for _ in range(6)
+        example_inputs(model.packings(), inputs=_core_inputs(model), sizes=sizes) for _ in range(6)
     ]
+
+
+def _core_inputs(model: Model) -> tuple[InputDef, ...]:
+    """Inputs of the core: those of the evaluation entry, and the cotangents of outputs."""
+    cotangents = (
+        InputDef(f"{v.name}{COTANGENT}", Level.ATOM, v.size) for v in model.differentiable()
+    )
+    return (*model.entry_inputs(), *cotangents)
 
 
 def _name_inputs(graph: torch.fx.GraphModule, inputs: Inputs) -> None:
@@ -151,6 +170,7 @@ def _constant_to_buffer(graph: torch.fx.GraphModule, name: str) -> None:
 
 def settings_of(
     info: ModelInfo,
+    takes_cotangents: bool,
     script: Mapping[str, Any],
     min_nbor_dist: float | None,
     probes: list[dict[str, torch.Tensor]],
@@ -159,6 +179,7 @@ def settings_of(
     packings, outputs = info.packings, info.outputs
     return {
         "entry_version": ENTRY_VERSION,
+        "takes_cotangents": takes_cotangents,
         "rcut": info.rcut,
         "core_types": info.core_types,
         "shortest": SHORTEST**2 if info.use_spin else 0.0,
@@ -213,7 +234,7 @@ def build_program(
         info, script = model.info(), script or {}
         frames = probe_arrays(model, probes or {})
         tensors = [{k: torch.from_numpy(v) for k, v in frame.items()} for frame in frames]
-        settings = settings_of(info, script, min_nbor_dist, tensors)
+        settings = settings_of(info, compiled is None, script, min_nbor_dist, tensors)
         core = trace_core(model) if compiled is None else compiled
         program = torch.jit.script(Program(core, settings))
         program.define(source_of(info, script, min_nbor_dist))
@@ -228,6 +249,7 @@ def write_pth(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 
     The file is opened again and must give the results of the probes in it.
     """
+    data = with_program(data)
     model = Model.deserialize(data["model"])
     script, probes = data.get("model_def_script") or {}, data.get("probes")
     program = build_program(model, script, min_nbor_dist_of(data), probes)

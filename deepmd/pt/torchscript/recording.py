@@ -3,7 +3,7 @@
 
 The function is evaluated on examples of several sizes. Each operation becomes a node; an integer
 argument that differs from example to example must be an affine function of a product of sizes of
-the inputs, and becomes nodes that compute it. Symbolic shapes (``torch.fx`` with
+the inputs, or bilinear in two of them, and becomes nodes that compute it. Symbolic shapes (``torch.fx`` with
 ``tracing_mode="symbolic"``) give the same graph in twenty times the time.
 """
 
@@ -15,6 +15,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
@@ -53,6 +54,13 @@ class _Size(NamedTuple):
     factor: int
     product: Product
     offset: int
+
+
+class _Bilinear(NamedTuple):
+    """The integer ``a x y + b x + c y + d`` of two sizes, such as the numbers of missing neighbors."""
+
+    factors: tuple[int, int, int, int]
+    axes: tuple[_Axis, _Axis]
 
 
 class _Call(NamedTuple):
@@ -233,7 +241,7 @@ class _Merge:
                 if len(set(values)) > 1:
                     axes.setdefault(axis, {}).setdefault(values, _Axis(number, axis))
         self._axes = [list(same.items()) for same in axes.values()]
-        self._known: dict[Values, _Size] = {}
+        self._known: dict[Values, _Size | _Bilinear] = {}
 
     def merge(self, same: Sequence[Any]) -> Any:
         """Return one tree for those of all runs."""
@@ -253,11 +261,11 @@ class _Merge:
             return self.size(tuple(same))
         raise NotRecordedError(f"{' and '.join(map(str, same))} are no integers of sizes")
 
-    def size(self, values: Values) -> _Size:
+    def size(self, values: Values) -> _Size | _Bilinear:
         """Return an integer as a function of sizes, from its values in all runs."""
         if values not in self._known:
             fits = filter(None, (_affine(values, *product) for product in _products(self._axes)))
-            found = next(fits, None)
+            found = next(fits, None) or _bilinear(values, self._axes)
             if found is None:
                 raise NotRecordedError(f"{values} are no affine function of sizes")
             self._known[values] = found
@@ -303,6 +311,21 @@ def _affine(values: Values, product: Values, sizes: Product) -> _Size | None:
     return _Size(factor, sizes, offset)
 
 
+def _bilinear(values: Values, groups: list[list[tuple[Values, _Axis]]]) -> _Bilinear | None:
+    """Return values as a bilinear function of two sizes, None where they are not."""
+    single = [one for group in groups for one in group]
+    for (x, first), (y, second) in itertools.combinations_with_replacement(single, 2):
+        one = (1,) * len(values)
+        columns = [[a * b for a, b in zip(x, y, strict=True)], x, y, one]
+        if first == second:  # a square
+            columns[2] = (0,) * len(values)
+        found = np.linalg.lstsq(np.array(columns, dtype=float).T, np.array(values), rcond=None)[0]
+        factors = tuple(int(f) for f in np.rint(found))
+        if tuple(np.array(factors) @ np.array(columns, dtype=np.int64)) == values:
+            return _Bilinear(factors, (first, second))  # type: ignore[arg-type]
+    return None
+
+
 # -- the graph ------------------------------------------------------------------------------------
 
 
@@ -320,7 +343,7 @@ def _graph(
 
     def node_of(leaf: Any) -> torch.fx.Node:
         if leaf not in nodes:
-            if isinstance(leaf, _Size):
+            if isinstance(leaf, (_Size, _Bilinear)):
                 nodes[leaf] = _size_node(graph, leaf, nodes)
             elif leaf.kind == "constant":
                 nodes[leaf] = graph.get_attr(f"constant_{leaf.number}")
@@ -330,7 +353,7 @@ def _graph(
         return nodes[leaf]
 
     def with_nodes(tree: Any) -> Any:
-        return _mapped(tree, (_Place, _Size), node_of)
+        return _mapped(tree, (_Place, _Size, _Bilinear), node_of)
 
     for number, call in enumerate(calls):
         args, kwargs = with_nodes(call.args), with_nodes(call.kwargs)
@@ -340,7 +363,7 @@ def _graph(
 
 
 def _size_node(
-    graph: torch.fx.Graph, size: _Size, nodes: dict[Any, torch.fx.Node]
+    graph: torch.fx.Graph, size: _Size | _Bilinear, nodes: dict[Any, torch.fx.Node]
 ) -> torch.fx.Node:
     """Add the nodes that compute an integer."""
 
@@ -353,6 +376,11 @@ def _size_node(
     def joined(function: Callable, parts: Any) -> Any:
         return functools.reduce(lambda a, b: graph.call_function(function, (a, b)), parts)
 
+    if isinstance(size, _Bilinear):
+        x, y = map(of_axis, size.axes)
+        products = [joined(operator.mul, (x, y)), x, y]
+        terms = [joined(operator.mul, p) for p in zip(products, size.factors[:3], strict=True)]
+        return joined(operator.add, (*terms, size.factors[3]))
     out = joined(operator.mul, (joined(operator.add, map(of_axis, s)) for s in size.product))
     if size.factor != 1:
         out = joined(operator.mul, (out, size.factor))

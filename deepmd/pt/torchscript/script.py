@@ -26,6 +26,8 @@ class Program(torch.nn.Module):
     """
 
     entry_version: int
+    #: Whether the core has weights of atoms in its gradients among the inputs of atoms.
+    takes_cotangents: bool
     rcut: float
     core_types: int
     #: Atoms without spin and their partners are at the same place, and neighbors.
@@ -144,6 +146,7 @@ class Program(torch.nn.Module):
         do_atomic_virial: bool,
         comm_dict: dict[str, torch.Tensor] | None,
         charge_spin: torch.Tensor | None,
+        cotangents: dict[str, torch.Tensor] | None,
     ) -> dict[str, torch.Tensor]:
         """Evaluate local atoms among ghosts, with a given neighbor list.
 
@@ -158,7 +161,11 @@ class Program(torch.nn.Module):
             cutoff. With spins it must hold the neighbors within the cutoff and the longest
             displacement.
         mapping : (n_frames, n_all), optional
-            Local atom of every extended one; needed by models that exchange messages.
+            Local atom of every extended one, -1: none, nothing but its type matters; needed by
+            models that exchange messages.
+        cotangents : dict of str to (n_frames, n_local, d), optional
+            Weights of the atoms in the sums that are differentiated, under the names
+            ``{output}_cotangent``.
         """
         nf, nall, nloc = atype.shape[0], atype.shape[1], nlist.shape[1]
         types = atype.to(torch.int64)
@@ -169,7 +176,11 @@ class Program(torch.nn.Module):
             if mapping is None:
                 raise ValueError("this model exchanges messages and needs the mapping of ghosts")
             owner = (owner.reshape(nf, nall)[:, :1] + mapping).reshape(-1)
+            owner = torch.where(mapping.reshape(-1) < 0, -torch.ones_like(owner), owner)
         atoms = self.atoms(types, nloc, owner, fparam, aparam, charge_spin)
+        if cotangents is not None:
+            for name, value in cotangents.items():
+                atoms.atom_inputs[name] = value.to(torch.float64)
         shift = shifts(spin, types, self.scale)
         given = (nlist >= 0) & (types[:, :nloc] >= 0)[:, :, None]
         where = torch.nonzero(given)
@@ -207,6 +218,21 @@ class Program(torch.nn.Module):
             a = given_or_usual(aparam, nloc * self.dim_aparam, nothing, "aparam", nf)
             atom_inputs["aparam"] = a.reshape(nf, nloc, self.dim_aparam)
         return Atoms(types, nloc, owner, frame_inputs, atom_inputs)
+
+    def with_cotangents(
+        self, atom_inputs: dict[str, torch.Tensor], n: int
+    ) -> dict[str, torch.Tensor]:
+        """Inputs of n atoms with the weights that the core wants; one where none are given."""
+        if not self.takes_cotangents:
+            return atom_inputs
+        weighted = atom_inputs.copy()
+        for k in range(len(self.names)):
+            name = self.names[k] + "_cotangent"
+            if self.differentiable[k] and name not in weighted:
+                weighted[name] = torch.ones(
+                    (n, self.sizes[k]), dtype=torch.float64, device=self.scale.device
+                )
+        return weighted
 
     def reach(self, shift: torch.Tensor) -> float:
         """Largest distance [Å] of atoms that see each other, or each other's partners."""
@@ -283,7 +309,8 @@ class Program(torch.nn.Module):
         centers = frame * nall + rows[:, 1]
         number = torch.full_like(flat, -1)
         number[centers] = torch.arange(n, device=flat.device)
-        known = number[atoms.owner[j]]
+        owner = atoms.owner[j]
+        known = torch.where(owner < 0, owner, number[owner.clamp_min(0)])
         kinds = torch.arange(self.core_types, dtype=torch.int64, device=flat.device)
         every, frames = torch.cat([flat[centers], kinds]), torch.cat([frame, 0 * kinds + nf - 1])
         atom_inputs: dict[str, torch.Tensor] = {}
@@ -292,6 +319,7 @@ class Program(torch.nn.Module):
             atom_inputs[name] = torch.cat([rows, rows.new_zeros((self.core_types, rows.shape[1]))])
         first, second = number[i], torch.where(known >= 0, known, n + flat[j])
         slots = self.make_slots(first, second, every, frames, vec)
+        atom_inputs = self.with_cotangents(atom_inputs, every.shape[0])
         raw = self.core(vec, first, second, every, frames, atoms.frame_inputs, atom_inputs, slots)
         contributing = torch.tensor(self.contributing, device=flat.device)
         out: dict[str, torch.Tensor] = {}

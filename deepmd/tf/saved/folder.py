@@ -25,6 +25,7 @@ from deepmd.io.saved_model import (
     program_bytes,
     program_digest,
 )
+from deepmd.runtime.operations import with_program
 from deepmd.runtime.probes import compare_probes, make_probes, probes_text
 from deepmd.tf.saved.assembly import Core
 from deepmd.tf.saved.evaluator import EdgesEvaluator, FunctionEvaluator
@@ -54,7 +55,7 @@ def write_saved(
         If the program does not give the results of the dictionary.
     """
     model = Model.deserialize(data["model"])
-    tree = dict(data)
+    tree = with_program(data)
     tree["probes"] = data.get("probes") or make_probes(model)
     info = model.info(probes=len(tree["probes"]["frames"]))
     tree[METADATA] = info.to_dict()

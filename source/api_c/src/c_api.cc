@@ -177,6 +177,7 @@ DP_Nlist* DP_NewNlist_comm(int inum, int* ilist, int* numneigh, int** firstneigh
 
 void DP_NlistSetMask(DP_Nlist* nl, int mask) { nl->nl.set_mask(mask); }
 void DP_NlistSetMapping(DP_Nlist* nl, int* mapping) { nl->nl.set_mapping(mapping); }
+void DP_NlistSetHalo(DP_Nlist* nl, double halo) { nl->nl.set_halo(halo); }
 const char* DP_NlistCheckOK(DP_Nlist* nl) { return to_char(nl->message.get()); }
 void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
 
@@ -242,6 +243,9 @@ const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp) {
 }
 bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp) {
   return fact(dp, false, [&] { return dp->base().has_message_passing(); });
+}
+double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin) {
+  return fact(dp, 0.0, [&] { return dp->base().halo(longest_spin); });
 }
 DEEPMD_FACTS(DeepBaseModelDevi)
 DEEPMD_NEIGHBORS(DeepBaseModelDevi)

@@ -120,10 +120,11 @@ DP_DeepTensor* DP_NewDeepTensorWithParam(const char* model, const int gpu_rank,
   return DP_NewDeepTensorWithParam2(model, gpu_rank, name_scope, nullptr);
 }
 
-DP_DeepTensor* DP_NewDeepTensorWithParam2(const char* model, const int gpu_rank, const char*,
-                                          const char* engine) {
-  return opened<DP_DeepTensor>(
-      [&](DP_DeepTensor& dt) { dt.model.init(model, gpu_rank, "", engine_of(engine)); });
+DP_DeepTensor* DP_NewDeepTensorWithParam2(const char* model, const int gpu_rank,
+                                          const char* name_scope, const char* engine) {
+  return opened<DP_DeepTensor>([&](DP_DeepTensor& dt) {
+    dt.model.init(model, gpu_rank, name_scope ? name_scope : "", engine_of(engine));
+  });
 }
 
 DP_DipoleChargeModifier* DP_NewDipoleChargeModifier(const char* model) {
@@ -131,9 +132,16 @@ DP_DipoleChargeModifier* DP_NewDipoleChargeModifier(const char* model) {
 }
 
 DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam(const char* model, const int gpu_rank,
-                                                             const char*) {
-  return opened<DP_DipoleChargeModifier>(
-      [&](DP_DipoleChargeModifier& dcm) { dcm.model.init(model, gpu_rank); });
+                                                             const char* name_scope) {
+  return DP_NewDipoleChargeModifierWithParam2(model, gpu_rank, name_scope, nullptr);
+}
+
+DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model, const int gpu_rank,
+                                                              const char* name_scope,
+                                                              const char* engine) {
+  return opened<DP_DipoleChargeModifier>([&](DP_DipoleChargeModifier& dcm) {
+    dcm.model.init(model, gpu_rank, name_scope ? name_scope : "", engine_of(engine));
+  });
 }
 
 #define DEEPMD_FACTS(T)                                                                            \

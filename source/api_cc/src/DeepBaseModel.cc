@@ -49,6 +49,10 @@ void DeepBaseModel::get_type_map(std::string& type_map) { type_map = type_names(
 
 bool DeepBaseModel::has_message_passing() const { return info(session_).message_passing; }
 
+double DeepBaseModel::halo(double longest_spin) const {
+  return info(session_).halo_of_spins(longest_spin);
+}
+
 std::string DeepBaseModel::engine() const { return info(session_).framework; }
 
 long long DeepBaseModel::sel_overflow() const {

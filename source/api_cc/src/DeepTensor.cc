@@ -92,9 +92,9 @@ void DeepTensor::init(const std::string& model, const int& gpu_rank,
   init(model, gpu_rank, name_scope, "auto");
 }
 
-void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string&,
+void DeepTensor::init(const std::string& model, const int& gpu_rank, const std::string& name_scope,
                       const std::string& engine) {
-  session_ = open_session(model, gpu_rank, "", engine, Kind::tensor);
+  session_ = open_session(model, gpu_rank, "", engine, Kind::tensor, name_scope);
 }
 
 void DeepTensor::print_summary(const std::string& pre) const {

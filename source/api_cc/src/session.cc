@@ -78,6 +78,7 @@ core::NeighborList neighbor_list(const InputNlist& list) {
   neighbors.mask = list.mask;
   neighbors.mapping = list.mapping;
   neighbors.nprocs = list.nprocs;
+  neighbors.halo = list.halo;
   return neighbors;
 }
 
@@ -99,12 +100,13 @@ bool check_probes(bool on) { return std::exchange(probes_wanted, on); }
 
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
                                       const std::string& content, const std::string& engine,
-                                      Kind kind) {
+                                      Kind kind, const std::string& scope) {
   core::OpenOptions options;
   options.gpu_rank = gpu_rank;
   options.content = content;
   options.check_probes = probes_wanted;
   options.engine = engine;
+  options.scope = scope;
   auto session = std::make_shared<Session>();
   session->model = core::Model::open(path, options);
   const core::Info& info = session->model->info();

@@ -25,7 +25,7 @@ enum class Kind { potential, spin, tensor };
 /** Open a model; throws if it is of another kind. `engine`: see DeepPot::init. */
 std::shared_ptr<Session> open_session(const std::string& path, int gpu_rank,
                                       const std::string& content, const std::string& engine,
-                                      Kind kind = Kind::potential);
+                                      Kind kind = Kind::potential, const std::string& scope = "");
 
 /** The session, or an error that says that there is none. */
 Session& opened(const std::shared_ptr<Session>& session, const char* what);

@@ -20,7 +20,7 @@ struct Slots {
 
 /** Edges sorted by center, and the atoms they join. */
 struct Chunk {
-  int64_t n_edges = 0, n_atoms = 0;
+  int64_t n_edges = 0, n_atoms = 0, n_frames = 1;
   const double* vec = nullptr;  ///< (n_edges, 3) [Å]
   const int64_t* i = nullptr;
   const int64_t* j = nullptr;
@@ -28,6 +28,9 @@ struct Chunk {
   const int64_t* frame = nullptr;
   std::vector<Slots> slots;
   std::map<std::string, const double*> inputs;
+  /** (n_atoms, size), see deepmd_result; null: a gradient of every component. */
+  const double* cotangent = nullptr;
+  int threads = 1;  ///< that may be used for it
 };
 
 /** Centers of one type that are evaluated together. */

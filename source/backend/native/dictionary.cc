@@ -126,7 +126,8 @@ void Node::fail(const std::string& what) const {
 
 void Node::unknown(const std::string& what) const {
   throw Failure((place_.empty() ? "" : place_ + ": ") + what +
-                " is not known to the native engine; freeze or convert the model to .pth");
+                " is not known to the native engine, and the file has no program; write it again with " +
+                "dp convert-backend where PyTorch is installed, or convert the model to .pth");
 }
 
 Dictionary::Dictionary(Contents contents) : contents_(std::move(contents)) {

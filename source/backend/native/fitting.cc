@@ -259,21 +259,25 @@ void Fitting<T>::polar(int64_t type, const T* y, const T* rotation, double* valu
 }
 
 template <class T>
-void Fitting<T>::backward(const Block& block, int64_t component, T* x_bar, T* rotation_bar,
+void Fitting<T>::backward(const Block& block, const double* cotangents, T* x_bar, T* rotation_bar,
                           FittingState<T>& state) const {
   const Network<T>& net = network(block.type);
   const int64_t ld = net.ld();
   state.y_bar.assign(static_cast<size_t>(block.n * ld), T(0));
   for (int64_t c = 0; c < block.n; ++c) {
     T* y_bar = state.y_bar.data() + c * ld;
+    const double* seed = cotangents + c * output_.size;
     if (kind_ != Kind::dipole) {
-      y_bar[component] = static_cast<T>(out_std_[block.type * output_.size + component]);
+      for (int64_t k = 0; k < output_.size; ++k) {
+        y_bar[k] = static_cast<T>(seed[k] * out_std_[block.type * output_.size + k]);
+      }
       continue;
     }
     for (int64_t m = 0; m < ng_; ++m) {
-      y_bar[m] = state.rotation[(c * ng_ + m) * 3 + component];
+      const T* row = state.rotation.data() + (c * ng_ + m) * 3;
       for (int64_t a = 0; a < 3; ++a) {
-        rotation_bar[(c * ng_ + m) * 3 + a] = a == component ? state.y[c * ld + m] : T(0);
+        y_bar[m] += static_cast<T>(seed[a]) * row[a];
+        rotation_bar[(c * ng_ + m) * 3 + a] = static_cast<T>(seed[a]) * state.y[c * ld + m];
       }
     }
   }

@@ -55,8 +55,8 @@ class Fitting {
   /** Values (n, size) of rows x (n, row()), which get the parameters here. */
   void forward(const Block& block, T* x, const T* rotation, double* values, bool slopes,
                FittingState<T>& state) const;
-  /** x_bar (n, row()) and rotation_bar of one component of the output. */
-  void backward(const Block& block, int64_t component, T* x_bar, T* rotation_bar,
+  /** x_bar (n, row()) and rotation_bar for cotangents (n, size) of the output. */
+  void backward(const Block& block, const double* cotangents, T* x_bar, T* rotation_bar,
                 FittingState<T>& state) const;
 
  private:

@@ -30,7 +30,7 @@ class Standard : public AtomicModel {
     FittingState<T> fitting;
     std::vector<std::vector<int64_t>> centers;
     std::vector<T> x, x_bar, rotation, rotation_bar;
-    std::vector<double> values;
+    std::vector<double> values, seeds;
   };
 
  public:
@@ -47,6 +47,7 @@ class Standard : public AtomicModel {
   std::vector<InputFacts> inputs() const override { return fitting_.inputs(); }
   std::vector<int64_t> selected_types() const override { return fitting_.selected_types(); }
   bool single_precision() const override { return single_; }
+  bool takes_cotangents() const override { return true; }
   std::unique_ptr<Work> work() const override {
     auto work = std::make_unique<State>();
     work->descriptor = descriptor_->state();
@@ -89,9 +90,20 @@ class Standard : public AtomicModel {
     if (!gradient || !fitting_.predicts(block.type)) return;
     T* x_bar = sized(s.x_bar, block.n * ld);
     T* rotation_bar = turned ? sized(s.rotation_bar, rotation_size) : nullptr;
-    for (int64_t k = 0; k < size; ++k) {
-      fitting_.backward(block, k, x_bar, rotation_bar, s.fitting);
-      descriptor_->backward(block, x_bar, ld, rotation_bar, gradient + 3 * k, 3 * size,
+    const double* cotangent = block.chunk.cotangent;
+    const int64_t passes = cotangent ? 1 : size;
+    for (int64_t k = 0; k < passes; ++k) {
+      s.seeds.assign(static_cast<size_t>(block.n * size), 0.0);
+      for (int64_t c = 0; c < block.n; ++c) {
+        double* seeds = s.seeds.data() + c * size;
+        if (cotangent) {
+          std::copy_n(cotangent + block.centers[c] * size, size, seeds);
+        } else {
+          seeds[k] = 1.0;
+        }
+      }
+      fitting_.backward(block, s.seeds.data(), x_bar, rotation_bar, s.fitting);
+      descriptor_->backward(block, x_bar, ld, rotation_bar, gradient + 3 * k, 3 * passes,
                             *s.descriptor);
     }
   }

@@ -32,9 +32,14 @@ class AtomicModel {
   virtual std::vector<InputFacts> inputs() const = 0;
   virtual std::vector<int64_t> selected_types() const { return {}; }
   virtual bool single_precision() const = 0;
+  /** Whether the cotangent of a chunk is looked at: where it makes more than a factor per atom. */
+  virtual bool takes_cotangents() const { return false; }
   virtual std::unique_ptr<Work> work() const = 0;
 
-  /** Values (n_atoms, size) and, unless it is null, their gradient (n_edges, size, 3). */
+  /**
+   * Values (n_atoms, size) and, unless it is null, their gradient (n_edges, size, 3); with a
+   * cotangent, the gradient (n_edges, 3) of its product with the values.
+   */
   virtual void evaluate(const Chunk& chunk, double* values, double* gradient, Work& work) const = 0;
 
  private:

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../arrays.h"
+#include "traced_model.h"
 
 namespace deepmd::native {
 
@@ -44,7 +45,7 @@ std::string probes_of(const Node& root, const OutputFacts& output) {
   for (size_t f = 0; f < frames.size(); ++f) {
     const Node arrays = frames[f]["@variables"];
     json probe = json::object();
-    for (const char* name : {"coord", "cell", "fparam", "aparam"}) {
+    for (const char* name : {"coord", "cell", "fparam", "aparam", "charge_spin", "spin"}) {
       if (arrays.has(name)) probe[name] = numbers(arrays[name], 1, 1);
     }
     const std::vector<double> types = arrays["atype"].array().values();
@@ -93,6 +94,8 @@ Chunk chunk_of(const deepmd_edges_request& q) {
   Chunk chunk;
   chunk.n_edges = q.n_edges;
   chunk.n_atoms = q.n_atoms;
+  chunk.n_frames = q.n_frames;
+  chunk.threads = q.threads;
   chunk.vec = numbers<double>(q.vec, "vec");
   chunk.i = numbers<int64_t>(q.i, "i");
   chunk.j = numbers<int64_t>(q.j, "j");
@@ -114,7 +117,7 @@ Chunk chunk_of(const deepmd_edges_request& q) {
 
 Program::Program(const deepmd_source& source) {
   try {
-    read(read_contents(source));
+    read(read_contents(source), source.scope ? source.scope : "");
   } catch (const Failure& failure) {
     throw Failure(std::string(source.path) + ": " + readable(failure.what()));
   } catch (const json::exception& error) {
@@ -123,24 +126,43 @@ Program::Program(const deepmd_source& source) {
   }
 }
 
-void Program::read(Contents contents) {
+void Program::read(Contents contents, const std::string& scope) {
   const Dictionary dictionary(std::move(contents));
   const Node root = dictionary.root();
   if (!root.has("model")) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
     throw Failure("the file holds no model; freeze or convert the model again");
   }
-  const Node model = root["model"];
+  const Node whole = root["model"];
+  const bool inner =
+      !scope.empty() && whole.has("modifier") && whole["modifier"].text("type", "") == scope;
+  const Node model = inner ? whole["modifier"]["model"] : whole;
   const std::string type = model.text("type", "");
-  if (type == "spin_ener" || type == "spin") model.unknown("a model with spins");
-  Packings packings(static_cast<int64_t>(model["type_map"].size()),
-                    model.pairs("pair_exclude_types"));
-  model_ = read_model(model, packings);
-  describe(model, packings);
-  probes_ = probes_of(root, model_->output());
+  const bool spin = type == "spin_ener" || type == "spin";
+  const Node atomic = spin ? model["backbone_model"] : model;
+  Packings packings(static_cast<int64_t>(atomic["type_map"].size()),
+                    atomic.pairs("pair_exclude_types"));
+  // The program is that of the whole model.
+  const bool traced = !inner && root.has(kOperations);
+  if (traced) {
+    const Node stored = root[kOperations];
+    model_ = read_traced(stored, model, atomic, packings);
+    description_ = stored["metadata"].json().dump(-1, ' ', false, json::error_handler_t::replace);
+  } else {
+    model_ = read_model(atomic, packings);
+    describe(atomic, packings);
+  }
+  if (spin) {
+    spins_ = std::make_unique<Spins>(model, *model_);
+    json description = json::parse(description_);
+    spins_->read_packings(description);
+    if (!traced) spins_->describe(description);
+    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  if (!inner) probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
-  info_.entries = DEEPMD_EDGES;
+  info_.entries = (spin ? DEEPMD_EXTENDED : DEEPMD_EDGES) | DEEPMD_COTANGENTS;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -191,18 +213,49 @@ void Program::give_work(std::unique_ptr<Work> work) const {
 }
 
 void Program::evaluate(const deepmd_edges_request& request) const {
-  const Chunk chunk = chunk_of(request);
+  Chunk chunk = chunk_of(request);
   if (request.n_results < 1) return;
   const deepmd_result result = backend::element(request.results, 0);
   auto* values = backend::numbers<double>(result.value, "a result");
   auto* gradient = backend::numbers<double>(result.gradient, "a result");
+  const auto* cotangent = backend::numbers<double>(result.cotangent, "a cotangent");
   const int64_t size = model_->output().size;
   std::vector<double> unwanted;
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
-  if (gradient) std::fill_n(gradient, chunk.n_edges * size * 3, 0.0);
+  if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
+  if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  run(chunk, cotangent, values, gradient);
+}
+
+void Program::run(const Chunk& chunk, const double* cotangent, double* values,
+                  double* gradient) const {
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
+  if (!cotangent || !gradient || chunk.cotangent) return;
+  // An energy per atom: what its own edges have, times a factor.
+  for (int64_t e = 0; e < chunk.n_edges; ++e) {
+    for (int64_t a = 0; a < 3; ++a) gradient[3 * e + a] *= cotangent[chunk.i[e]];
+  }
+}
+
+void Program::evaluate(const deepmd_extended_request& request) const {
+  if (!spins_) throw Failure("the native engine evaluates models without spins by edges only");
+  if (request.n_results < 1) return;
+  const deepmd_result result = backend::element(request.results, 0);
+  Sites sites;
+  spins_->expand(request, sites);
+  Chunk chunk = sites.chunk;
+  const double* cotangent = sites.cotangent.empty() ? nullptr : sites.cotangent.data();
+  if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  const bool wanted = model_->output().differentiable &&
+                      (result.force.data || result.virial.data || result.force_mag.data);
+  const int64_t size = model_->output().size, width = cotangent ? 1 : size;
+  std::vector<double> values(static_cast<size_t>(chunk.n_atoms * size));
+  // At least one number: a null pointer says that no gradient is wanted.
+  std::vector<double> gradient(wanted ? static_cast<size_t>(chunk.n_edges * width * 3 + 1) : 0);
+  run(chunk, cotangent, values.data(), wanted ? gradient.data() : nullptr);
+  spins_->fold(request, sites, values.data(), wanted ? gradient.data() : nullptr);
 }
 
 const char* engine_name() {

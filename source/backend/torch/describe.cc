@@ -176,7 +176,11 @@ void describe_own(Program& program, const std::string& metadata) {
   program.has_spin = ask(module, "has_spin", false).toBool();
   // Atoms with partners are the program's business: its core sees more than the atoms.
   if (!program.has_spin) program.probes = probes_of(module);
-  set_info(program, program.has_spin ? DEEPMD_EXTENDED : DEEPMD_EDGES);
+  // Files of earlier releases take none.
+  const bool cotangents =
+      module.hasattr("takes_cotangents") && module.attr("takes_cotangents").toBool();
+  set_info(program, (program.has_spin ? DEEPMD_EXTENDED : DEEPMD_EDGES) |
+                        (cotangents ? DEEPMD_COTANGENTS : 0));
 }
 
 void describe_foreign(Program& program) {

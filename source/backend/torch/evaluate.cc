@@ -7,6 +7,9 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
+#include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "program.h"
 
@@ -41,6 +44,11 @@ Threads::~Threads() {
   if (at::get_num_threads() != before_) at::set_num_threads(before_);
 }
 
+/** Name under which programs take the cotangent of an output (deepmd/pt/torchscript/script.py). */
+std::string cotangent_name(const deepmd_result& result) {
+  return std::string(result.name) + "_cotangent";
+}
+
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
   const c10::InferenceMode inference;
   const Threads threads(q.threads);
@@ -55,6 +63,11 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
     const deepmd_input input = backend::element(q.inputs, k);
     auto& inputs = input.level == DEEPMD_ATOM ? atom_inputs : frame_inputs;
     inputs.insert(input.name, put(view<double>(input.data, input.name)));
+  }
+  for (int32_t k = 0; k < q.n_results; ++k) {
+    const deepmd_result result = backend::element(q.results, k);
+    if (result.cotangent.data == nullptr) continue;
+    atom_inputs.insert(cotangent_name(result), put(view<double>(result.cotangent, "a cotangent")));
   }
   std::vector<IValue> inputs = {
       put(view<double>(q.vec, "vec")),
@@ -72,7 +85,9 @@ void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
     const deepmd_result result = backend::element(q.results, k);
     const std::string name = result.name;
     write(result.value, results.at(name).toTensor());
-    if (result.gradient.data) write(result.gradient, results.at(name + "_grad").toTensor());
+    if (result.gradient.data == nullptr) continue;
+    const at::Tensor gradient = results.at(name + "_grad").toTensor();
+    write(result.gradient, result.cotangent.data ? gradient.sum(1, true) : gradient);
   }
 }
 
@@ -103,6 +118,15 @@ c10::Dict<std::string, at::Tensor> call_extended(const Program& program,
     const at::Tensor value = view<double>(input.data, input.name);
     arguments[input.name] = put(input.level == DEEPMD_ATOM ? value : value.reshape(-1));
   }
+  c10::Dict<std::string, at::Tensor> cotangents;
+  for (int32_t k = 0; k < q.n_results; ++k) {
+    const deepmd_result result = backend::element(q.results, k);
+    if (result.cotangent.data == nullptr) continue;
+    cotangents.insert(
+        cotangent_name(result),
+        view<double>(result.cotangent, "a cotangent").unsqueeze(0).to(program.device));
+  }
+  if (!cotangents.empty()) arguments["cotangents"] = cotangents;
   c10::Dict<std::string, at::Tensor> out;
   for (const auto& item : method({}, arguments).toGenericDict()) {
     if (item.value().isTensor()) out.insert(item.key().toStringRef(), item.value().toTensor());

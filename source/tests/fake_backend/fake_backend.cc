@@ -7,6 +7,7 @@
 //           (q_i² + q_i sum_j q_j phi(r_ij) for q_i / 2 with message_passing)
 //   dipole  sum_j phi(r_ij) d_ij
 //   count   number of neighbors; a mean over atoms
+// With "cotangents 1" it takes a cotangent of the energy.
 // With "spin s" (s: Angstrom per unit, of type 0; type 1 has none) the energy also has, per atom i,
 // |S_i|² and S_i·S_j of all neighbors j with |r_ij + s (S_j - S_i)| <= rcut.
 #include <algorithm>
@@ -72,6 +73,7 @@ Model::Model(const std::string& text) {
   info.description = description.c_str();
   info.entries = static_cast<uint32_t>(is("spin") ? DEEPMD_EXTENDED : get("entries", 1));
   if (is("edges_only")) info.entries = DEEPMD_EDGES;
+  if (is("cotangents")) info.entries |= DEEPMD_COTANGENTS;
   info.framework = "fake 1.0";
   info.chunk_edges = static_cast<int64_t>(get("chunk_edges", 0));
   if (is("probe")) {
@@ -101,8 +103,9 @@ void Model::describe() {
   json.precision(17);
   json << R"({"schema": )" << get("schema", 1) << R"(, "type_map": )"
        << list([](int t) { return "\"T" + std::to_string(t) + "\""; }) << R"(, "rcut": )" << cutoff
-       << R"(, "interaction_range": )" << (is("endless") ? "null" : "4") << R"(, "sel": )" << sel
-       << R"(, "inputs": [)" << inputs << R"(], "outputs": [
+       << R"(, "interaction_range": )" << (is("endless") ? "null" : "4") << R"(, "message_range": )"
+       << (is("message_passing") ? cutoff : 0.0) << R"(, "sel": )" << sel << R"(, "inputs": [)"
+       << inputs << R"(], "outputs": [
     {"name": "energy", "level": "atom", "size": 1, "differentiable": true, "intensive": false},
     {"name": "dipole", "level": "atom", "size": 3, "differentiable": true, "intensive": false},
     {"name": "count", "level": "atom", "size": 1, "differentiable": false, "intensive": true}],
@@ -148,6 +151,7 @@ struct Edges {
   std::vector<deepmd_array> slots;
   std::map<std::string, const double*> inputs;
   std::vector<double*> values, gradients;
+  const double* cotangent = nullptr;  ///< of the energy
 
   explicit Edges(const deepmd_edges_request& r)
       : n_edges(r.n_edges),
@@ -165,8 +169,11 @@ struct Edges {
       const deepmd_result result = element(r.results, k);
       values.push_back(numbers<double>(result.value, "value"));
       gradients.push_back(numbers<double>(result.gradient, "gradient"));
+      if (k == 0) cotangent = numbers<double>(result.cotangent, "cotangent");
     }
   }
+
+  double weight(int64_t atom) const { return cotangent ? cotangent[atom] : 1.0; }
 };
 
 /** Visit edges with phi and its derivative by r², as (edge, phi, dphi). */
@@ -212,7 +219,8 @@ void evaluate_edges(const Model& model, const deepmd_edges_request& request) {
   if (model.is("fail")) throw std::runtime_error("the fake backend was told to fail");
   const Edges r(request);
   const auto n = static_cast<size_t>(r.n_atoms);
-  std::vector<double> q(n, 0.0), s(n, 0.0);
+  // The sums of q_j phi, and of the same with the weights of the atoms j.
+  std::vector<double> q(n, 0.0), s(n, 0.0), t(n, 0.0);
   double *energy = r.values[0], *dipole = r.values[1], *count = r.values[2];
   double *g0 = r.gradients[0], *g1 = r.gradients[1];
   std::fill(energy, energy + n, 0.0);
@@ -223,13 +231,17 @@ void evaluate_edges(const Model& model, const deepmd_edges_request& request) {
   const bool messages = model.is("message_passing");
   visit_edges(model, r, [&](int64_t e, double phi, double) { q[r.i[e]] += phi; });
   if (messages) {
-    visit_edges(model, r, [&](int64_t e, double phi, double) { s[r.i[e]] += q[r.j[e]] * phi; });
+    visit_edges(model, r, [&](int64_t e, double phi, double) {
+      s[r.i[e]] += q[r.j[e]] * phi;
+      t[r.i[e]] += r.weight(r.j[e]) * q[r.j[e]] * phi;
+    });
   }
   for (size_t a = 0; a < n; ++a) energy[a] = messages ? q[a] * q[a] + q[a] * s[a] : 0.5 * q[a];
   add_inputs(model, r, request.exchange);
   visit_edges(model, r, [&](int64_t e, double phi, double dphi) {
     const int64_t i = r.i[e], j = r.j[e];
-    const double by_phi = messages ? 2.0 * q[i] + 2.0 * s[i] + q[i] * q[j] : 0.5;
+    const double own = messages ? 2.0 * q[i] + s[i] + q[i] * q[j] : 0.5;
+    const double by_phi = r.weight(i) * own + t[i];
     const double* d = r.vec + 3 * e;
     count[i] += 1.0;
     for (int a = 0; a < 3; ++a) {

@@ -52,10 +52,10 @@ def _training(apply, theta, vec, width, name):
     return force.detach(), *torch.autograd.grad(loss, theta), *alone
 
 
-@pytest.mark.parametrize("name", ["tanh", "silut:1.0"])
+@pytest.mark.parametrize("name", ["tanh", "silu", "silut:1.0"])
 @pytest.mark.parametrize("width", [0, 2, 5])
 @pytest.mark.parametrize("block", [5, 1 << 16])
-def test_two_derivatives(name, width, block, monkeypatch):
+def test_two_derivatives(name, width, block, form, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
     z, w = _tensor(7, 5), _tensor(7)
 
@@ -73,3 +73,41 @@ def test_two_derivatives(name, width, block, monkeypatch):
     expected = _training(activated_sum.reference, *given)
     for got, want in zip(_training(activated_sum, *given), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_rows_and_threads(dtype, form, monkeypatch):
+    rng = np.random.default_rng(5)
+    dtype = getattr(torch, dtype)
+    z, w = (torch.tensor(rng.normal(size=n), dtype=dtype) for n in ((9000, 5), (9000,)))
+    segment = torch.tensor(np.sort(rng.integers(0, 40, 9000)))
+
+    def gradients(run, order):
+        x, v = z.clone().requires_grad_(), w.clone().requires_grad_()
+        theta = torch.ones((), dtype=dtype, requires_grad=True)
+        sums, others = run(x * theta, v, segment, 40, 3, "silut:0.5", order=order)
+        energy = (sums**2).sum() + torch.sin(others).sum()
+        g = torch.autograd.grad(energy, (x, v), create_graph=True)
+        total = g[0].pow(2).sum() + g[1].sum() + energy
+        return [sums, others, *g, *torch.autograd.grad(total, theta)]
+
+    found = gradients(activated_sum, 2)
+    tolerance = 1e-11 if dtype == torch.float64 else 1e-4
+    for got, want in zip(found, gradients(activated_sum.reference, 3), strict=True):
+        torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+    if form == "kernels":
+        threads = torch.get_num_threads()
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threads == 1 else 1)
+        again = gradients(activated_sum, 2)
+        assert all(torch.equal(a, b) for a, b in zip(again[:4], found[:4], strict=True))
+
+
+def test_segments_out_of_order_take_the_blocks(form):
+    z, w = _tensor(7, 5), _tensor(7)
+    turned = SEGMENT.flip(0)
+    given = z, w, turned, 4, 2, "tanh"
+    assert activated_sum.form(*given, order=2) is not activated_sum.reference
+    for got, want in zip(
+        activated_sum(*given, order=2), activated_sum.reference(*given), strict=True
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)

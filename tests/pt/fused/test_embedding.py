@@ -37,7 +37,7 @@ def _gradients(network, vec, k, mix, order):
 
 @pytest.mark.parametrize("neuron", [[3], [4, 8, 16], [5, 5, 10], [3, 7]])
 @pytest.mark.parametrize("block", [1, 64, 100_000])
-def test_same_gradients(neuron, block, monkeypatch):
+def test_same_gradients(neuron, block, form, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
     rng = np.random.default_rng(2)
     network = convert(EmbeddingNetwork(1, neuron, seed=1))
@@ -49,6 +49,30 @@ def test_same_gradients(neuron, block, monkeypatch):
     for a, b in zip(found, expected, strict=True):
         scale = float(b.abs().max())
         assert float((a - b).abs().max()) <= 1e-13 * max(scale, 1.0)
+
+
+def test_equal_rows_and_threads(monkeypatch):
+    """Empty slots, equal rows at the end, are evaluated once; threads change nothing."""
+    rng = np.random.default_rng(4)
+    network = convert(EmbeddingNetwork(1, [4, 8], seed=1))
+    r = torch.tensor(rng.normal(size=(70, 6, 4)))
+    for i, empty in enumerate(rng.integers(0, 7, 70)):
+        r[i, 6 - empty :] = torch.tensor([-0.3, 0.0, 0.1, 0.0])
+    mix = torch.tensor(rng.normal(size=(8, 4)))
+
+    def gradients(order):
+        rows = r.clone().requires_grad_(True)
+        t = network.contract(rows, order=order)
+        (g,) = torch.autograd.grad((torch.tanh(t) * mix).sum(), rows, create_graph=True)
+        loss = (g * torch.arange(6.0)[:, None]).pow(2).sum() + t.sum()
+        return [t, g, *torch.autograd.grad(loss, list(network.parameters()))]
+
+    expected, found = gradients(3), gradients(2)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threads == 1 else 1)
+    assert all(torch.equal(a, b) for a, b in zip(gradients(2), found, strict=True))
 
 
 @pytest.mark.parametrize("block", [64, 100_000])

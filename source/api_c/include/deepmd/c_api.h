@@ -492,7 +492,8 @@ extern void DP_DeepTensorComputeNListf(DP_DeepTensor* dt, const int natoms, cons
 
 /* ---- Long-range electrostatics: forces of Wannier centroids ------------------------------------
  * pairs (npairs, 2): atom and its Wannier centroid; delef (natoms - nghost, 3): electrostatic force
- * on every site; dfcorr (natoms, 3) and dvcorr (9): what real atoms get. */
+ * on every site; dfcorr (natoms, 3) and dvcorr (9): what real atoms get, see
+ * deepmd/DataModifier.h. */
 extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifier(const char* model);
 extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam(const char* model,
                                                                     const int gpu_rank,
@@ -575,13 +576,21 @@ extern void DP_DeleteChar(const char* text);
  * SelOverflow: how many centers so far had more neighbors within the cutoff than the model's
  * `sel` keeps; MostNeighbors: the largest number of neighbors so far. -1 for no model.
  * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
- * neighbors. GetEngine: who evaluates the model, "native (avx2)" or "PyTorch 2.13.0 (CPU)"; release
- * the text with DP_DeleteChar. */
+ * neighbors. GetHalo: how far ghosts must be known around the atoms of a rank [Angstrom] where
+ * several ranks share the system, with spins up to a length; DP_NlistSetHalo promises that they
+ * are: models that pass messages then need no mapping. GetEngine: who evaluates the model, "native
+ * (avx2)" or "PyTorch 2.13.0 (CPU)"; release the text with DP_DeleteChar. */
 extern int DP_CheckProbes(int on);
 extern const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetSelOverflow(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetMostNeighbors(DP_DeepBaseModel* dp);
 extern bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp);
+extern double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin);
+extern void DP_NlistSetHalo(DP_Nlist* nl, double halo);
+extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model,
+                                                                     const int gpu_rank,
+                                                                     const char* name_scope,
+                                                                     const char* engine);
 extern long long DP_DeepBaseModelDeviGetSelOverflow(DP_DeepBaseModelDevi* dp);
 extern long long DP_DeepBaseModelDeviGetMostNeighbors(DP_DeepBaseModelDevi* dp);
 

@@ -38,6 +38,14 @@ class DeepBaseModel {
   /** Whether the energy of an atom depends on atoms beyond the cutoff, through its neighbors. */
   bool has_message_passing() const;
 
+  /**
+   * How far ghosts must be known around the atoms of a rank [Å] where several ranks share the
+   * system: beyond the cutoff for models that pass messages, see InputNlist::set_halo.
+   *
+   * @param longest_spin of any atom, for models with spins
+   */
+  double halo(double longest_spin = 0.0) const;
+
   /** Who evaluates the model: "native (avx2)", "PyTorch 2.13.0 (CPU)". */
   std::string engine() const;
 

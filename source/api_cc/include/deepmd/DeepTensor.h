@@ -40,7 +40,12 @@ class DeepTensor {
   DeepTensor(const std::string& model, const int& gpu_rank, const std::string& name_scope,
              const std::string& engine);
 
-  /** Open a model; name_scope is not used. Engines are those of DeepPot::init. */
+  /**
+   * Open a model. Engines are those of DeepPot::init.
+   *
+   * @param name_scope "dipole_charge": the model of dipoles that a long-range model has for its
+   *     electrostatics, where the file is of such a model
+   */
   void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "");
   void init(const std::string& model, const int& gpu_rank, const std::string& name_scope,
             const std::string& engine);

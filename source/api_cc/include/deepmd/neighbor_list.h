@@ -31,6 +31,7 @@ struct InputNlist {
   int mask = 0xFFFFFFFF;   ///< bits of an entry that are the index of the neighbor
   int* mapping = nullptr;  ///< (n_all) local atom of every atom, or null
   int nprocs = 1;          ///< ranks that share the system
+  double halo = 0.0;       ///< see set_halo
 
   InputNlist() : InputNlist(0, nullptr, nullptr, nullptr) {}
 
@@ -57,6 +58,13 @@ struct InputNlist {
 
   void set_mask(int mask_) { mask = mask_; }
   void set_mapping(int* mapping_) { mapping = mapping_; }
+  /**
+   * Promise that all ghosts within a distance [Å] of the local atoms are there.
+   *
+   * Models that pass messages are then evaluated without a mapping, and on several ranks, if it is
+   * as large as DeepBaseModel::halo says. Other models do not look at it.
+   */
+  void set_halo(double halo_) { halo = halo_; }
 };
 
 /**

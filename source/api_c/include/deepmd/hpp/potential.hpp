@@ -24,6 +24,9 @@ class DeepBaseModel {
   }
   void print_summary(const std::string& pre) const { DP_PrintSummary(pre.c_str()); }
   bool has_message_passing() const { return DP_DeepBaseModelHasMessagePassing(handle()); }
+  double halo(double longest_spin = 0.0) const {
+    return DP_DeepBaseModelGetHalo(handle(), longest_spin);
+  }
   long long sel_overflow() const { return DP_DeepBaseModelGetSelOverflow(handle()); }
   std::string engine() const { return detail::take(DP_DeepBaseModelGetEngine(handle())); }
   long long most_neighbors() const { return DP_DeepBaseModelGetMostNeighbors(handle()); }

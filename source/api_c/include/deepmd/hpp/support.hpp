@@ -277,6 +277,7 @@ struct InputNlist {
 
   void set_mask(int mask) { DP_NlistSetMask(nl, mask); }
   void set_mapping(int* mapping) { DP_NlistSetMapping(nl, mapping); }
+  void set_halo(double halo) { DP_NlistSetHalo(nl, halo); }
 
   int inum;          ///< number of centers
   int* ilist;        ///< (inum) atoms that are centers

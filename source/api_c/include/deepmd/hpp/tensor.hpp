@@ -149,7 +149,12 @@ class DipoleChargeModifier {
     init(model, gpu_rank, name_scope);
   }
   void init(const std::string& model, const int& gpu_rank = 0, const std::string& name_scope = "") {
-    dcm_.reset(DP_NewDipoleChargeModifierWithParam(model.c_str(), gpu_rank, name_scope.c_str()),
+    init(model, gpu_rank, name_scope, "auto");
+  }
+  void init(const std::string& model, const int& gpu_rank, const std::string& name_scope,
+            const std::string& engine) {
+    dcm_.reset(DP_NewDipoleChargeModifierWithParam2(model.c_str(), gpu_rank, name_scope.c_str(),
+                                                    engine.c_str()),
                DP_DeleteDipoleChargeModifier);
     check();
   }

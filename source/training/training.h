@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/**
+ * Operations of a training step with their derivatives, on the kernels, for frameworks.
+ *
+ * A plain C interface. The embedding: with G a network of tanh layers of one number, and rows r of
+ * DEEPMD_ROW numbers, T = sum over the k rows of a center of G(r_0) outer r. A training asks for
+ *
+ *   value       T (n, width, 4) from r (n, k, 4)
+ *   vjp         r_bar from the adjoint t_bar of T: the forces
+ *   jvp         t_dot from the tangent r_dot of r, the adjoint of r_bar
+ *   vjp_of_vjp  the adjoints of the weights in both T, whose adjoint is given again, and r_bar
+ *
+ * in this order. The last rows of a center that are equal, the empty slots, are evaluated once.
+ *
+ * The activated sum: y = f(z), S_a = sum over the rows of segment a of w y for the first columns,
+ * the others of y as they are. With A and R the adjoints of the two, and the segment of a row, the
+ * adjoint of y is (w A, R), that of w the sum of y A.
+ *
+ * Arrays are dense. Results do not depend on the number of threads.
+ */
+#ifndef DEEPMD_TRAINING_H
+#define DEEPMD_TRAINING_H
+
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** 1 if all of the segments (k) are rows of an array of n, 2 if they are in ascending order, too. */
+int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
+
+#define DEEPMD_DECLARE_TRAINING(T, S)                                                              \
+  typedef struct deepmd_embedding_##S deepmd_embedding_##S;                                        \
+  /** The rows of one evaluation. */                                                               \
+  typedef struct deepmd_rows_##S {                                                                 \
+    int64_t n, k;                                                                                  \
+    const T* r;           /**< (n, k, 4) */                                                        \
+    const int64_t* first; /**< (n + 1), from embedding_count */                                    \
+    T* state;             /**< embedding_state numbers per row; from value to vjp_of_vjp */        \
+    int32_t threads;                                                                               \
+  } deepmd_rows_##S;                                                                               \
+  /** Layers y = tanh(x w + b), plus x `copies` times; widths (layers + 1), the first of which     \
+      is 1, w (width, next width). NULL if there is no memory. */                                  \
+  deepmd_embedding_##S* deepmd_embedding_new_##S(int64_t layers, const int64_t* widths,            \
+                                                 const int32_t* copies, const T* const* w,         \
+                                                 const T* const* b);                               \
+  void deepmd_embedding_free_##S(deepmd_embedding_##S* net);                                       \
+  /** Numbers of state that a row takes. */                                                        \
+  int64_t deepmd_embedding_state_##S(const deepmd_embedding_##S* net);                             \
+  /** Write the number of the first different row of every center; the last is that of all. */     \
+  void deepmd_embedding_count_##S(int64_t n, int64_t k, const T* r, int64_t* first);               \
+  /** Each returns 0, or 1 if there is no memory. */                                               \
+  int32_t deepmd_embedding_value_##S(const deepmd_embedding_##S* net, const deepmd_rows_##S* rows, \
+                                     T* t);                                                        \
+  int32_t deepmd_embedding_vjp_##S(const deepmd_embedding_##S* net, const deepmd_rows_##S* rows,   \
+                                   const T* t_bar, T* r_bar);                                      \
+  int32_t deepmd_embedding_jvp_##S(const deepmd_embedding_##S* net, const deepmd_rows_##S* rows,   \
+                                   const T* r_dot, T* t_dot);                                      \
+  /** `again` is the adjoint of T, `t_bar` that of the vjp before; w_bar and b_bar are written. */ \
+  int32_t deepmd_embedding_vjp_of_vjp_##S(                                                         \
+      const deepmd_embedding_##S* net, const deepmd_rows_##S* rows, const T* again,                \
+      const T* t_bar, const T* r_dot, T* const* w_bar, T* const* b_bar);                           \
+  /** The arrays of kernels.h; segments are in ascending order, and sums are written. */           \
+  int32_t deepmd_activated_value_##S(const deepmd_activated_##S* a, int64_t n, int32_t threads,    \
+                                     const T* z, T* sums, T* others);                              \
+  int32_t deepmd_activated_vjp_##S(const deepmd_activated_##S* a, int32_t threads, const T* z,     \
+                                   const T* sums_bar, const T* others_bar, T* z_bar, T* w_bar);    \
+  int32_t deepmd_activated_jvp_##S(const deepmd_activated_##S* a, int64_t n, int32_t threads,      \
+                                   const T* z, const T* z_dot, const T* w_dot, T* sums_dot,        \
+                                   T* others_dot);                                                 \
+  int32_t deepmd_activated_vjp_of_vjp_##S(const deepmd_activated_##S* a, int32_t threads,          \
+                                          const T* z, const T* sums_again, const T* others_again,  \
+                                          const T* sums_bar, const T* others_bar, const T* z_dot,  \
+                                          const T* w_dot, T* z_bar);                               \
+  /** out (n, c) = sums of rows x (k, c) by index (k), each from 0 to n - 1, in their order. */    \
+  int32_t deepmd_segment_sum_##S(int64_t k, int64_t c, int64_t n, const T* x,                      \
+                                 const int64_t* index, int32_t threads, T* out);
+
+DEEPMD_DECLARE_TRAINING(double, f64)
+DEEPMD_DECLARE_TRAINING(float, f32)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

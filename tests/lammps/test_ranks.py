@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Models that pass messages, on several ranks: the numbers of one rank, which are those of Python."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmd.infer import DeepPot
+
+pytest.importorskip("torch")
+
+#: Ghosts whose neighbors matter: two layers above the first one, or above the initial descriptor.
+DESCRIPTORS = {
+    "dpa2": {
+        "type": "dpa2",
+        "repinit": {"rcut": 3.5, "rcut_smth": 1.0, "nsel": 30, "neuron": [4, 8], "axis_neuron": 4},
+        "repformer": {
+            **{"rcut": 2.8, "rcut_smth": 1.0, "nsel": 20, "nlayers": 2, "g1_dim": 8, "g2_dim": 4},
+            **{"attn2_nhead": 1, "attn1_nhead": 1, "attn2_hidden": 4, "attn1_hidden": 4},
+        },
+    },
+    "dpa3": {
+        "type": "dpa3",
+        "repflow": {
+            **{"n_dim": 6, "e_dim": 4, "a_dim": 4, "nlayers": 3, "axis_neuron": 2},
+            **{"e_rcut": 3.0, "e_rcut_smth": 1.0, "e_sel": 30},
+            **{"a_rcut": 2.5, "a_rcut_smth": 1.0, "a_sel": 20},
+        },
+    },
+}
+BOX = """
+units metal
+atom_style atomic
+{before}
+neighbor 0.5 bin
+read_data {data}
+mass 1 16.0
+mass 2 1.0
+mass 3 4.0
+pair_style deepmd {path}
+pair_coeff * * O H NULL
+"""
+END = """
+compute pea all pe/atom
+compute vir all centroid/stress/atom NULL virial
+thermo_style custom step pe press pxx pyy pzz pxy pxz pyz
+thermo_modify line one format float %.15g
+thermo {steps}
+dump 1 all custom {steps} {dump} id type x y z fx fy fz c_pea c_vir[*]
+dump_modify 1 sort id format float %.17g
+velocity all create 600.0 5
+fix 1 all nve
+timestep 0.0005
+run {steps}
+"""
+
+
+#: Cell of 45 atoms [Å].
+CELL = np.array([[11.0, 0.0, 0.0], [0.7, 6.0, 0.0], [-0.4, 0.5, 6.5]])
+
+
+def write_data(path):
+    """Write a disturbed lattice in a tilted box; every ninth atom is not the model's."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(range(5), range(3), range(3), indexing="ij"), -1).reshape(-1, 3)
+    coord = (grid + rng.uniform(0.3, 0.7, grid.shape)) / [5, 3, 3] @ CELL
+    lines = ["a disturbed lattice", "", "45 atoms", "3 atom types"]
+    lines += [f"0 {CELL[k, k]} {a}lo {a}hi" for k, a in enumerate("xyz")]
+    lines += ["0.7 -0.4 0.5 xy xz yz", "", "Atoms # atomic", ""]
+    for k, (x, y, z) in enumerate(coord):
+        lines.append(f"{k + 1} {3 if k % 9 == 8 else k % 2 + 1} {x:.15g} {y:.15g} {z:.15g}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def block(path, *, before="", after="", dump="a.dump", steps=20):
+    """Return the commands of a run."""
+    data = Path(path).with_name("lattice.data")
+    if not data.exists():
+        write_data(data)
+    text = BOX.format(path=path, before=before, data=data)
+    return text + after + END.format(dump=dump, steps=steps)
+
+
+def same(a, b, tolerance=1e-10):
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 0.01)
+
+
+def same_runs(run, one, *, k=0, dump="a.dump"):
+    """Compare energy, pressure, positions, forces, energies and virials of atoms."""
+    first, second = run.thermo(k), one.thermo()
+    for name in first:
+        same(first[name], second[name])
+    one, two = one.dump("one.dump"), run.dump(dump)
+    for columns in (slice(2, 5), slice(5, 8), slice(8, 9), slice(9, 18)):
+        same(one[..., columns], two[..., columns])
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, random_model):
+    """File of a model, written once."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            target = tmp_path_factory.mktemp("messages") / f"{name}.pth"
+            made[name] = random_model(target, fitting={}, sel=[], descriptor=DESCRIPTORS[name])
+        return made[name]
+
+    return of
+
+
+def python(path, dump):
+    """Energy and forces of the real atoms of a frame of a dump."""
+    real = dump[:, 1] < 3
+    coord = dump[real, 2:5].reshape(1, -1)
+    types = dump[real, 1].astype(int) - 1
+    energy, force, _ = DeepPot(path).eval(coord, CELL.reshape(1, 9), types)
+    return energy.ravel(), force[0], real
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_dynamics(name, lammps, path):
+    """Two ranks in a tilted box, with atoms that are not the model's, without an atom map."""
+    one = lammps(block(path(name), dump="one.dump"))
+    two = lammps(block(path(name)), ranks=2)
+    assert "2 by 1 by 1 MPI processor grid" in two.text
+    assert "ghosts are kept up to" in two.text and "ghosts are kept" not in one.text
+    same_runs(two, one)
+    last = two.dump("a.dump")[-1]
+    energy, force, real = python(path(name), last)
+    same(two.thermo()["PotEng"][-1:], energy)
+    same(last[real, 5:8], force)
+    assert np.all(last[~real, 5:9] == 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_four_ranks(name, lammps, path):
+    """Domains that are narrower than the ghosts reach, over 100 steps."""
+    one = lammps(block(path(name), steps=100, dump="one.dump"))
+    four = lammps(block(path(name), steps=100), ranks=4)
+    same_runs(four, one)
+
+
+def test_empty_rank_and_newton(lammps, path):
+    """A rank without atoms; forces of ghosts without Newton's third law."""
+    half = "region r block 5.0 INF INF INF INF INF\ndelete_atoms region r compress no\n"
+    before, steps = "processors * 1 1\n", 2
+    one = lammps(block(path("dpa3"), after=half, before=before, steps=steps, dump="one.dump"))
+    text = block(path("dpa3"), after=half, before=before, steps=steps)
+    before += "newton off\n"
+    text += "clear\n" + block(path("dpa3"), after=half, before=before, steps=steps, dump="b.dump")
+    run = lammps(text, ranks=2)
+    same_runs(run, one)
+    same_runs(run, one, k=1, dump="b.dump")
+
+
+def test_what_ranks_cannot_do(lammps, path):
+    """Pairs that LAMMPS leaves out, and ghosts that depend on the type, are refused in one line."""
+    exclude = "neigh_modify exclude type 1 2\n"
+    run = lammps(block(path("dpa3"), after=exclude, steps=1), ranks=2, fails=True)
+    assert "neigh_modify exclude" in run.error and "OMP_NUM_THREADS" in run.error
+    mode = "neighbor 0.5 multi\ncomm_modify mode multi\n"
+    run = lammps(block(path("dpa3"), after=mode, steps=1), ranks=2, fails=True)
+    assert "comm_modify mode single" in run.error
