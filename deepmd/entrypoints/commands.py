@@ -356,6 +356,14 @@ DIAGNOSE: Options = [
         metavar="FILE",
     ),
 ]
+DIFF: Options = [
+    option("FIRST", "folder of a training, model file or checkpoint"),
+    option("SECOND", "another one"),
+]
+REPRODUCE: Options = [
+    RUN,
+    option("-o --output", "new folder; RUN with -again", metavar="FOLDER"),
+]
 
 #: Command -> what it does, and its options. Commands of two words are groups.
 COMMANDS: dict[str, tuple[str, Options]] = {
@@ -375,6 +383,8 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
     "report": ("write a report of a training as one HTML file", REPORT),
     "diagnose": ("say what is wrong with a training", DIAGNOSE),
+    "diff": ("say how two trainings or models differ", DIFF),
+    "reproduce": ("train again as a folder says, and compare", REPRODUCE),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),

@@ -8,7 +8,8 @@ from typing import Any
 
 from deepmd.base.errors import InputError
 from deepmd.base.files import write_text
-from deepmd.insight.diagnosis import as_lines, diagnose as find
+from deepmd.insight.diagnosis import as_lines
+from deepmd.insight.diagnosis import diagnose as find
 from deepmd.insight.run import read_run
 
 log = logging.getLogger(__name__)
