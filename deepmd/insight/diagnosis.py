@@ -30,7 +30,18 @@ _SHIFT, _SHIFTED = 0.02, 4.0
 #: Errors so close to the noise of the labels are at their floor.
 _FLOOR = 1.5
 #: Causes of what comes later: these explain why nothing was learned.
-_FIRST = ("units", "virial", "diverged", "sel", "leak", "untrained-element", "overlap", "prefactor")
+_FIRST = (
+    "units",
+    "virial",
+    "diverged",
+    "sel",
+    "leak",
+    "untrained-element",
+    "overlap",
+    "prefactor",
+    "rcut",
+    "noise",
+)
 
 
 def diagnose(run: Run, most: int = 200) -> list[Finding]:
@@ -46,6 +57,8 @@ def diagnose(run: Run, most: int = 200) -> list[Finding]:
     if not known & {"not-learned", "rate-large", "rate-small", "few-steps"}:
         out += _overfit(run, frames)
     out += _floor(out, frames)
+    if any(f.code != "not-learned" for f in out):  # a symptom of the others
+        out = [f for f in out if f.code != "not-learned"]
     return sorted(out, key=lambda f: (LEVELS.index(f.level), f.code not in _FIRST))
 
 
