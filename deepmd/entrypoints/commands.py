@@ -346,6 +346,24 @@ REPORT: Options = [
     option("-o --output", "HTML file", "report.html"),
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
 ]
+DIAGNOSE: Options = [
+    RUN,
+    option("-n --numb-test", "frames of training and validation data that are evaluated", 200),
+    option(
+        "--json",
+        "write the findings as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+]
+DIFF: Options = [
+    option("FIRST", "folder of a training, model file or checkpoint"),
+    option("SECOND", "another one"),
+]
+REPRODUCE: Options = [
+    RUN,
+    option("-o --output", "new folder; RUN with -again", metavar="FOLDER"),
+]
 
 TRANSFER = [
     option("-r --raw-model", "model file with the settings", "raw_frozen_model.pb"),
@@ -371,6 +389,9 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
     "report": ("write a report of a training as one HTML file", REPORT),
+    "diagnose": ("say what is wrong with a training", DIAGNOSE),
+    "diff": ("say how two trainings or models differ", DIFF),
+    "reproduce": ("train again as a folder says, and compare", REPRODUCE),
     "doc-train-input": ("describe the training input", DOC_TRAIN_INPUT),
     "plugin": ("list the plugins, or begin a new one", PLUGIN),
     "doctor": ("say what of this installation works", []),

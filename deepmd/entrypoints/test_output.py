@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Outcome of ``dp test`` for programs and for the eye: JSON, HDF5, parity plots."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,5 +166,7 @@ def draw(path: str, kind: Kind, parts: Sequence[tuple[str, Found]]) -> None:
         axes.set(xlabel=f"label{unit}", ylabel=f"prediction{unit}", aspect="equal")
         title = form.title.replace("?", "").strip().strip("/").strip()
         axes.set_title(f"{title}: RMSE {rmse:.3g}{unit}", fontsize=10)
-    with replacing(path) as file, file.sink() as sink:
-        figure.savefig(sink, format=Path(path).suffix[1:], dpi=150)
+    memory = io.BytesIO()
+    figure.savefig(memory, format=Path(path).suffix[1:], dpi=150)
+    with replacing(path) as file:
+        file.write(memory.getvalue())

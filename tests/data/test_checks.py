@@ -112,7 +112,7 @@ def test_far_frames_say_nothing():
 def test_overlaps_and_lonely_atoms():
     frames = copy.deepcopy(GOOD)
     frames.frames[3].coord[1] = frames.frames[3].coord[0] + [0.2, 0, 0]
-    [found], _ = check_structures(frames, 5.0)
+    [found], *_ = check_structures(frames, 5.0)
     assert found.code == "overlap"
     assert abs(found.value - 0.2) < 1e-12
     assert "frame 3" in found.where
@@ -120,7 +120,7 @@ def test_overlaps_and_lonely_atoms():
 
 
 def test_sel_that_would_do():
-    findings, needed = check_structures(GOOD, 5.0, [4, 60])
+    findings, needed, _ = check_structures(GOOD, 5.0, [4, 60])
     assert codes(findings) == {"sel"}
     assert check_structures(GOOD, 5.0, needed)[0] == []
     assert codes(check_structures(GOOD, 5.0, 3)[0]) == {"sel"}

@@ -89,12 +89,13 @@ def check_data(
     frames = joined(parts)
     told, found = check_groups(groups_of(frames))
     findings += told
-    structures, needed = check_structures(frames, rcut, sel)
+    structures, needed, mean = check_structures(frames, rcut, sel)
     findings += structures + check_labels(frames)
     findings += check_copies(frames, joined(held) if held else None)
     findings += _check_types(frames, joined(held) if held else None, type_map)
     facts = _facts(frames, held) | {
         "rcut": rcut,
+        "mean_neighbors": mean,
         "neighbors": dict(zip(frames.names, needed, strict=True)),
         "sel": [4 * math.ceil(1.1 * n / 4) for n in needed],
         "noise_floor": noise_floor(frames, found),

@@ -26,13 +26,15 @@ def sampled(count: int, most: int = _MOST) -> np.ndarray:
 
 def check_structures(
     frames: Frames, rcut: float, sel: int | Sequence[int] | None = None
-) -> tuple[list[Finding], list[int]]:
-    """Return findings, and the largest number of neighbors of each type within the cutoff."""
+) -> tuple[list[Finding], list[int], float]:
+    """Return findings, the largest number of neighbors of each type within the cutoff, and the mean."""
     nearest, place = math.inf, frames.frames[0]
+    pairs = atoms = 0
     most, isolated, alone = np.zeros(len(frames.names), dtype=np.int64), 0, place
     for k in sampled(len(frames.frames)):
         frame = frames.frames[k]
         edges = find_edges(frame.coord, frame.cell, rcut)
+        pairs, atoms = pairs + len(edges.i), atoms + len(frame.types)
         counts = np.zeros((len(frame.types), len(frames.names)), dtype=np.int64)
         np.add.at(counts, (edges.i, frame.types[edges.j]), 1)
         most = np.maximum(most, counts.max(axis=0, initial=0))
@@ -41,7 +43,7 @@ def check_structures(
             isolated, alone = isolated + 1, frame
         distance = _nearest(frame, edges)
         if distance < nearest:
-            nearest, place = distance, frame
+            nearest, place = float(distance), frame
     out = _distances(nearest, place)
     if isolated:
         text = f"atoms without a neighbor within {rcut:g} Å in {isolated} frames"
@@ -51,7 +53,7 @@ def check_structures(
     needed = most.tolist()
     if sel is not None:
         out += _overflow(sel, needed, rcut)
-    return out, needed
+    return out, needed, pairs / max(atoms, 1)
 
 
 def _nearest(frame: Frame, edges: object) -> float:
@@ -124,8 +126,8 @@ def _leaks(train: Frames, valid: Frames, one: np.ndarray, two: np.ndarray) -> li
 def _twins(one: np.ndarray, two: np.ndarray, *, same: bool, limit: float = _SAME) -> np.ndarray:
     """Pairs (n, 2) of points nearer than ``limit``: of the first and the second set."""
     scale = 1.0 / max(float(np.abs(one).max(initial=0.0)), 1e-12)
-    direction = np.random.default_rng(0).normal(size=one.shape[1])
-    direction /= np.linalg.norm(direction)
+    direction = np.asarray(np.random.default_rng(0).normal(size=one.shape[1]))
+    direction = direction / np.linalg.norm(direction)
     order = np.argsort(one @ direction, kind="stable")
     line = (one @ direction)[order]
     reach = limit / scale

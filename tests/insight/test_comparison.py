@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Trainings are repeated to the last bit, and differences are named."""
+
+import shutil
+
+import numpy as np
+
+from deepmd.base.log import clear_logging
+from deepmd.insight.comparison import differences
+from deepmd.main import main
+
+
+def test_a_training_is_repeated(short_run, tmp_path, capsys):
+    again = tmp_path / "again"
+    try:
+        assert main(["reproduce", str(short_run), "-o", str(again)]) == 0
+    finally:
+        clear_logging()
+    text = capsys.readouterr().err
+    assert "learning curve equal byte for byte; model equal to the last bit" in text
+    assert (again / "lcurve.out").read_bytes() == (short_run / "lcurve.out").read_bytes()
+    assert main(["reproduce", str(short_run), "-o", str(again), "--log-level", "ERROR"]) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_changed_data_are_refused(short_run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(short_run, copy)
+    [file] = (copy / "train").glob("*/set.000/energy.npy")
+    np.save(file, np.load(file) + 1e-9)
+    assert main(["reproduce", str(copy), "--log-level", "ERROR"]) == 1
+    assert "the data have changed since the training" in capsys.readouterr().err
+    assert not (tmp_path / "copy-again").exists()
+
+
+def test_differences_are_named(short_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(short_run, copy)
+    assert differences(short_run, copy) == []
+    text = (copy / "out.json").read_text()
+    (copy / "out.json").write_text(text.replace('"limit_pref_e": 1', '"limit_pref_e": 2'))
+    assert "input/loss/limit_pref_e: 1 against 2" in differences(short_run, copy)

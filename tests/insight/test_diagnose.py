@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Trainings that were spoilt on purpose: the cause is named, and a good one is accused of nothing."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from insight.alloys import CONFIG, alloy, train
+
+from deepmd.insight.diagnosis import as_lines, diagnose
+from deepmd.insight.run import read_run
+from deepmd.main import main
+
+
+def scaled(name, factor):
+    def change(config, train, valid):
+        for frame in (*train.frames, *valid.frames):
+            frame.labels[name] = factor * frame.labels[name]
+
+    return change
+
+
+def key(section, **values):
+    def change(config, train, valid):
+        config[section] |= values
+
+    return change
+
+
+def descriptor(**values):
+    def change(config, train, valid):
+        config["model"]["descriptor"] |= values
+
+    return change
+
+
+def leak(config, train, valid):
+    valid.frames[:4] = copy.deepcopy(train.frames[:4])
+
+
+def shift(config, train, valid):
+    for frame in valid.frames:
+        frame.labels["energy"] = frame.labels["energy"] + 0.5 * len(frame.types)
+
+
+def few_data(config, train, valid):
+    del train.frames[2:]
+    config["model"]["fitting_net"]["neuron"] = [40, 40]
+    config["training"]["training_data"]["batch_size"] = 1
+
+
+def noise(config, train, valid):
+    rng = np.random.default_rng(3)
+    for frame in (*train.frames, *valid.frames):
+        frame.labels["force"] = frame.labels["force"] + rng.normal(scale=0.6, size=24)
+
+
+def overlap(config, train, valid):
+    train.frames[3].coord[1] = train.frames[3].coord[0] + [0.1, 0.1, 0.1]
+
+
+#: How a training is spoilt -> code of the finding.
+SPOILT = {
+    "energies in kcal/mol": (scaled("energy", 23.0605), "units"),
+    "gradients for forces": (scaled("force", -1.0), "units"),
+    "sign of the virial": (scaled("virial", -1.0), "virial"),
+    "few slots": (descriptor(sel=[6, 6]), "sel"),
+    "no force in the loss": (key("loss", start_pref_f=0, limit_pref_f=0), "prefactor"),
+    "large rate": (key("learning_rate", start_lr=1.0, stop_lr=0.5), "rate-large"),
+    "small rate": (key("learning_rate", start_lr=1e-7, stop_lr=1e-8), "rate-small"),
+    "validation in training": (leak, "leak"),
+    "another reference energy": (shift, "bias"),
+    "two frames": (few_data, "overfit"),
+    "noisy forces": (noise, "noise"),
+    "short": (key("training", numb_steps=10), "few-steps"),
+    "short cutoff": (descriptor(rcut=2.3, rcut_smth=1.5), "rcut"),
+    "atoms on each other": (overlap, "overlap"),
+}
+#: Those that show without a trained model: a few steps suffice.
+QUICK = ("gradients for forces", "few slots", "validation in training", "short")
+#: Those that show only after training.
+TRAINED = ("two frames", "noisy forces", "another reference energy", "small rate", "large rate")
+
+
+def spoilt(folder, name, steps=240):
+    """Train in a folder, spoilt in one way, and return its findings."""
+    config = copy.deepcopy(CONFIG)
+    config["training"]["numb_steps"] = steps  # which one way of spoiling replaces
+    frames, valid = alloy(24), alloy(10, seed=1)
+    if name is not None:
+        SPOILT[name][0](config, frames, valid)
+    run = read_run(train(folder, config, frames, valid))
+    return [f for f in diagnose(run) if f.level != "note"], run
+
+
+@pytest.mark.slow  # fifteen trainings
+def test_causes_are_named(tmp_path):
+    named = {}
+    for k, (name, (_, code)) in enumerate(SPOILT.items()):
+        found, _ = spoilt(tmp_path / str(k), name, steps=240 if name in TRAINED else 48)
+        named[name] = [f.code for f in found], code
+    missed = {name: (codes, code) for name, (codes, code) in named.items() if code not in codes}
+    assert len(missed) <= 1, missed
+    first = sum(codes[:1] == [code] for codes, code in named.values())
+    assert first >= len(named) - 2, named
+
+
+@pytest.mark.slow  # a training of some hundred steps
+def test_a_good_training_is_accused_of_nothing(tmp_path):
+    found, run = spoilt(tmp_path / "good", None)
+    assert found == []
+    assert as_lines(found, run.config) == ["nothing wrong was found"]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_shows_at_once(tmp_path, name):
+    found, _ = spoilt(tmp_path / "run", name, steps=4)
+    assert SPOILT[name][1] in [f.code for f in found]
+
+
+def test_command_names_number_and_key(short_run, tmp_path, capsys):
+    assert main(["diagnose", str(short_run), "--json", "-", "--log-level", "ERROR"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    [short] = [f for f in found if f["code"] == "few-steps"]
+    assert short["value"] == pytest.approx(4 * 2 / 12)
+    assert short["where"] == "training/numb_steps"
+    run = read_run(short_run)
+    assert any(
+        "(now training/numb_steps = 4)" in line for line in as_lines(diagnose(run), run.config)
+    )
