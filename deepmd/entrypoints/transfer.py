@@ -56,12 +56,11 @@ def transfer(*, raw_model: str, old_model: str, output: str, **_: Any) -> None:
             fix="give two models with the same type_map",
         )
     given, taken = arrays_of(raw), arrays_of(old)
-    unlike = [n for n in {**given, **taken} if np.shape(given.get(n)) != np.shape(taken.get(n))]
-    if unlike or set(given) != set(taken):
-        name = next(iter(unlike), None) or min(set(given) ^ set(taken))
+    here, there = ({k: v.shape for k, v in arrays.items()} for arrays in (given, taken))
+    if here != there:
+        name = next(n for n in {**here, **there} if here.get(n) != there.get(n))
         raise InputError(
-            f"{name} has the shape {np.shape(taken.get(name))}, {np.shape(given.get(name))} in "
-            f"{raw_model}",
+            f"{name} has the shape {there.get(name)}, {here.get(name)} in {raw_model}",
             where=old_model,
             fix="give two models with the same settings",
         )
