@@ -23,7 +23,7 @@ from tests.pt.torchscript import programs  # noqa: E402
 DOCS = Path(__file__).parents[3] / "docs" / "development" / "programs.md"
 
 
-@pytest.fixture(scope="module", params=["dpa2", "dpa3", "loc_frame", "hybrid", "population"])
+@pytest.fixture(scope="module", params=["dpa2", "dpa3", "loc_frame", "hybrid"])
 def member(request, tmp_path_factory):
     """Model, its dictionary and its program."""
     built = build_model(section(request.param, tmp_path_factory.mktemp("member")))
