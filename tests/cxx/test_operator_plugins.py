@@ -59,7 +59,7 @@ def program(tmp_path_factory):
     changed = 0
     for name, code in records.items():
         if name.endswith(".py"):
-            records[name], n = entry.subn(rb"\1  vec = ops.deepmd_toy.same(vec)\n", code)
+            records[name], n = entry.subn(rb"\1    vec = ops.deepmd_toy.same(vec)\n", code)
             changed += n
     assert changed >= 1
     path = tmp_path_factory.mktemp("pth") / "model.pth"
