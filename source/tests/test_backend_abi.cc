@@ -146,7 +146,11 @@ TEST(Description, RefusesWhatNoModelCanBe) {
   refuse(with("\"rcut\": 6.0", "\"rcut\": -6.0"), "no cutoff");
   refuse(with("\"rcut\": 6.0", "\"rcut\": \"6\""), "\"rcut\" is \"6\"");
   refuse(with("[\"O\", \"H\"]", "[]"), "no types");
-  refuse(with("\"interaction_range\": 12.0", "\"interaction_range\": null"), "no range");
+  std::string local = with("\"interaction_range\": 12.0", "\"interaction_range\": null");
+  EXPECT_NO_THROW(read_description(local, "a.pth", true));  // its messages go anywhere
+  const std::string passes = "\"message_passing\": true";
+  local.replace(local.find(passes), passes.size(), "\"message_passing\": false");
+  refuse(local, "no range");
   refuse(with("\"sel\": [46, 92]", "\"sel\": [46, -1]"), "holds -1");
   refuse(with("\"size\": 2", "\"size\": 99999999999"), "99999999999");
   refuse(with("\"size\": 2", "\"size\": 3"), "another size");

@@ -48,7 +48,8 @@ TEST(Engine, SpinsMustBeGivenWhereTheyBelong) {
   EXPECT_NO_THROW(model->evaluate(frame, kAll));
   spin[4] = std::nan("");
   expect_error([&] { model->evaluate(frame, kAll); }, {"spin of atom 1", "not finite"});
-  expect_error([] { open_text("spin 0.25\nedges_only 1"); }, {"cannot evaluate", "spins", ".pth"});
+  // Edges of a model without virtual atoms cannot be those of spins.
+  expect_error([] { open_text("spin 0.25\nedges_only 1"); }, {"description", "contributing_types"});
 }
 
 TEST(Engine, OfLonelyAtomsGivesNoForce) {
