@@ -80,7 +80,7 @@ def _trees(one: Any, two: Any, path: str) -> Iterator[str]:
 
 def _models(one: Path, two: Path) -> Iterator[str]:
     trees = [backend_of(p).serialize_hook(existing_model(p)) for p in (one, two)]
-    flat = [dict(arrays(tree["model"] if "model" in tree else tree)) for tree in trees]
+    flat = [dict(arrays(tree.get("model", tree))) for tree in trees]
     only = [sorted(set(a) - set(b)) for a, b in (flat, flat[::-1])]
     for names, path in zip(only, (one, two), strict=True):
         if names:
