@@ -103,4 +103,7 @@ def _prepared(node: Any, precision: str) -> Any:
             for part in parts:
                 if part.get("type") not in ("loc_frame", "hybrid"):
                     part["precision"] = precision
+    typed = out.get("descriptor", {}).get("type") == "se_a_ebd_v2"
+    if typed or "type_embedding" in out:
+        out.setdefault("type_embedding", {})["precision"] = precision
     return out

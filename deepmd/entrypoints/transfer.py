@@ -16,7 +16,13 @@ from deepmd.runtime.probes import model_file_dict
 log = logging.getLogger(__name__)
 
 
-def transfer(*, raw_model: str, old_model: str, output: str, **_: Any) -> None:
+def transfer(
+    *,
+    raw_model: str = "raw_frozen_model.pb",
+    old_model: str = "old_frozen_model.pb",
+    output: str = "frozen_model.pb",
+    **_: Any,
+) -> None:
     """Write the model of one file with the parameters of another into a third.
 
     Everything that is no array is that of the raw model: settings, precision, the section of the

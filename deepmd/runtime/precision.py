@@ -94,7 +94,7 @@ def _section(node: Any, precision: str, key: str = "") -> Any:
         return node
     out = {k: _section(value, precision, k) for k, value in node.items()}
     # Settings of these have one, unless they are lists of others or have no networks.
-    has_one = key in ("descriptor", "fitting_net", "list") and "neuron" in node
+    has_one = key in ("descriptor", "fitting_net", "list", "type_embedding") and "neuron" in node
     if "precision" in node or has_one:
         out["precision"] = precision
     return out

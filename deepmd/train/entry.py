@@ -143,7 +143,7 @@ def prepare(
     trainer = make_trainer(plan, backend, store, folder, force=force_load, ranks=ranks)
     if ranks.writes:
         facts = facts_of(plan, backend, given, ranks.size)
-        trainer.extras.append(RunRecord(facts, store.link.parent))
+        trainer.extras.insert(0, RunRecord(facts, store.link.parent))
     texts = {"input_v2_compat.json": as_json(given) + "\n", output: plan.text + "\n"}
     if ranks.writes:
         _write_texts(folder, trainer, texts, start, INPUT)

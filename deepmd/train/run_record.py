@@ -20,6 +20,7 @@ from deepmd.base.files import write_text
 from deepmd.data.lmdb import LmdbSystem
 from deepmd.data.system import System
 from deepmd.runtime.checkpoint import Checkpoint
+from deepmd.train.checkpoints import remove_fragments_of
 from deepmd.train.extras import Extra
 from deepmd.train.plan import Plan
 
@@ -49,6 +50,7 @@ class RunRecord(Extra):
 
     def __init__(self, facts: dict[str, Any], folder: Path) -> None:
         self.facts, self.path = facts, folder / RUN_FILE
+        remove_fragments_of(self.path)  # of a training that was killed
         self._rows: list[tuple[int, float]] = []
         self._every, self._last = 1, time.monotonic()
         self._seen = 0
@@ -141,7 +143,7 @@ def digest(systems: Sequence[System]) -> str:
                 array = file.open_array()
                 out.update(f"{file.name}{tuple(array.shape)}{array.dtype}".encode())
                 size = math.prod(array.shape) * array.dtype.itemsize
-                few = 1 + _ENDS * len(array) // max(size, 1) if array.shape else 0
+                few = 1 + _ENDS * array.shape[0] // size if size > _WHOLE else 0
                 parts = [array[...]] if size <= _WHOLE else [array[:few], array[-few:]]
                 for part in parts:
                     out.update(np.ascontiguousarray(part).tobytes())

@@ -293,7 +293,7 @@ def test_spins(functions, reference, converted):
     ours = converted(cases.path(cases.named("spin_dpa1"), "dp"), ".pth")
     for path in (theirs, ours):
         handle = abi.Handle(functions, path)
-        assert handle.entries == abi.EXTENDED
+        assert handle.entries & ~abi.COTANGENTS == abi.EXTENDED
         scale = np.array(handle.description["spin_scale"])
         assert scale.max() > 0
         assert np.array_equal(scale != 0, handle.description["use_spin"])

@@ -100,7 +100,7 @@ def test_what_is_not_recorded_is_traced_with_symbolic_shapes(monkeypatch):
     want = export.trace_core(model())
     monkeypatch.setattr(export, "record", refused)
     found = export.trace_core(model())
-    inputs = export.example_inputs(model().packings(), inputs=())
-    arguments = [*inputs[:5], {}, {}, list(inputs.slots)]
+    inputs = export.example_inputs(model().packings(), inputs=export.core_inputs(model()))
+    arguments = [*inputs[:5], inputs.frame_inputs, inputs.atom_inputs, list(inputs.slots)]
     for name, value in want(*arguments).items():
         torch.testing.assert_close(found(*arguments)[name], value, rtol=1e-12, atol=1e-12)

@@ -56,7 +56,7 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
     """
     lifted = convert(model).requires_grad_(False)
     inputs = example_inputs(
-        model.packings(), inputs=_core_inputs(model), taken=sorted(widths(lifted))
+        model.packings(), inputs=core_inputs(model), taken=sorted(widths(lifted))
     )
     names = list(model.output_def().get_data())
     names += [f"{v.name}_grad" for v in model.differentiable()]
@@ -90,11 +90,11 @@ def _examples(model: Model) -> list[Inputs]:
     rng = np.random.default_rng(0)
     sizes = iter(lambda: int(rng.integers(3, 19)), None)
     return [
-        example_inputs(model.packings(), inputs=_core_inputs(model), sizes=sizes) for _ in range(6)
+        example_inputs(model.packings(), inputs=core_inputs(model), sizes=sizes) for _ in range(6)
     ]
 
 
-def _core_inputs(model: Model) -> tuple[InputDef, ...]:
+def core_inputs(model: Model) -> tuple[InputDef, ...]:
     """Inputs of the core: those of the evaluation entry, and the cotangents of outputs."""
     cotangents = (
         InputDef(f"{v.name}{COTANGENT}", Level.ATOM, v.size) for v in model.differentiable()

@@ -31,7 +31,7 @@ at::Tensor view(const deepmd_array& array, const char* name) {
 void write(const deepmd_array& target, const at::Tensor& from) {
   if (target.data == nullptr) return;
   const at::Tensor to = view<double>(target, "a result");
-  to.copy_(from.reshape(to.sizes()));
+  to.copy_(from.detach().reshape(to.sizes()));
 }
 
 }  // namespace
@@ -51,7 +51,7 @@ std::string cotangent_name(const deepmd_result& result) {
 }
 
 void evaluate_edges(const Program& program, const deepmd_edges_request& q) {
-  const at::NoGradGuard no_gradients;
+  const at::AutoGradMode gradients(program.differentiates);
   std::optional<c10::InferenceMode> inference;
   if (!program.differentiates) inference.emplace();
   const Threads threads(q.threads);
