@@ -5,17 +5,13 @@ import shutil
 
 import numpy as np
 
-from deepmd.base.log import clear_logging
 from deepmd.insight.comparison import differences
 from deepmd.main import main
 
 
 def test_a_training_is_repeated(short_run, tmp_path, capsys):
     again = tmp_path / "again"
-    try:
-        assert main(["reproduce", str(short_run), "-o", str(again)]) == 0
-    finally:
-        clear_logging()
+    assert main(["reproduce", str(short_run), "-o", str(again)]) == 0
     text = capsys.readouterr().err
     assert "learning curve equal byte for byte; model equal to the last bit" in text
     assert (again / "lcurve.out").read_bytes() == (short_run / "lcurve.out").read_bytes()
