@@ -29,7 +29,8 @@
 extern "C" {
 #endif
 
-/** 1 if all of the segments (k) are rows of an array of n, 2 if they are in ascending order, too. */
+/** 1 if all of the segments (k) are rows of an array of n, 2 if they are in ascending order, too.
+ */
 int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
 
 #define DEEPMD_DECLARE_TRAINING(T, S)                                                              \
