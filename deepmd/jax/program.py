@@ -19,7 +19,7 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import reason
 from deepmd.dpmodel.construction import FOREIGN
 from deepmd.dpmodel.model import Inputs, Model
-from deepmd.dpmodel.module import bind, split
+from deepmd.dpmodel.module import bind, short, split
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.dpmodel.output_def import Level
 
@@ -119,7 +119,7 @@ def program_of(tree: Mapping[str, Any], model: Model) -> Callable[..., dict[str,
         raise ModelFileError("the description of the program is no dictionary", fix=again)
     if about.get("entry_version") != ENTRY_VERSION:
         raise ModelFileError(
-            f"the program has entry version {about.get('entry_version')}; "
+            f"the program has entry version {short(about.get('entry_version'))}; "
             f"{ENTRY_VERSION} is read here",
             fix=again,
         )
