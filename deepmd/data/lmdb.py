@@ -276,18 +276,24 @@ def _modified(path: str) -> int:
     return os.stat(file).st_mtime_ns
 
 
-@functools.lru_cache(maxsize=16)
-def _open(path: str, _mtime: int) -> Any:
-    """Open a file once: a process may not have it open twice."""
+def import_packages(path: str) -> tuple[Any, Any]:
+    """Return the packages lmdb and msgpack; raise NotAvailableError if one is not installed."""
     try:
         import lmdb
-        import msgpack  # noqa: F401 - says at once what is missing
+        import msgpack
     except ImportError as error:
         raise NotAvailableError(
             f"the package {error.name} is not installed",
             where=path,
             fix='pip install "deepmd-kit[lmdb]"',
         ) from None
+    return lmdb, msgpack
+
+
+@functools.lru_cache(maxsize=16)
+def _open(path: str, _mtime: int) -> Any:
+    """Open a file once: a process may not have it open twice."""
+    lmdb, _ = import_packages(path)
     file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
     check_pages(file)
     try:

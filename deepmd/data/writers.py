@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.base.errors import InputError, NotAvailableError, OutputError
+from deepmd.base.errors import InputError, OutputError
 from deepmd.base.files import hdf5_bytes, replacing
 from deepmd.base.folders import replacing_folder
 from deepmd.data.frames import Frame, Frames, check_numbers
+from deepmd.data.lmdb import import_packages
 from deepmd.data.path import HDF5_SUFFIXES
 from deepmd.data.structure_file import write_group
 
@@ -107,15 +108,7 @@ _LMDB_NAMES = {"energy": "energies", "force": "forces", "virial": "virials"}
 
 
 def _write_lmdb(frames: Frames, path: str) -> list[str]:
-    try:
-        import lmdb
-        import msgpack
-    except ImportError as error:
-        raise NotAvailableError(
-            f"the package {error.name} is not installed",
-            where=path,
-            fix='pip install "deepmd-kit[lmdb]"',
-        ) from None
+    lmdb, msgpack = import_packages(path)
     groups = frames.systems(mixed=False)
     system = {k: number for number, g in enumerate(groups.values()) for k in g.members}
     for group in groups.values():
