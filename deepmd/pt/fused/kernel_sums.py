@@ -128,15 +128,24 @@ def _at(*arrays: Tensor) -> list[int]:
 # -- rows by index, and its transpose -------------------------------------------------------------
 
 
-def _sums(x: Tensor, index: Tensor, n: int) -> bool:
-    """Whether the kernels have a sum over segments in any order."""
+def _has_sums(x: Tensor) -> bool:
+    """Whether the kernels sum such rows."""
     return (
         in_blocks(x, 0)
         and x.ndim > 1
         and kernels(x.dtype) is not None
         and not torch._C._are_functorch_transforms_active()
-        and are_segments(index, n, ascending=False)
     )
+
+
+def _sums(x: Tensor, index: Tensor, n: int) -> bool:
+    """Whether the kernels have a sum over segments in any order."""
+    return _has_sums(x) and are_segments(index, n, ascending=False)
+
+
+def _takes(x: Tensor, index: Tensor) -> bool:
+    """Whether rows are taken that have a derivative, which is such a sum."""
+    return x.requires_grad and _has_sums(x)
 
 
 @register("segment_sum", "torch", device="cpu", when=_sums, priority=1)
@@ -177,19 +186,9 @@ class _Take(torch.autograd.Function):
         return _SegmentSum.apply(grads[0], ctx.index, ctx.n), None
 
 
-@register("take", "torch", device="cpu", when=lambda x, index: _takes(x, index), priority=1)
+@register("take", "torch", device="cpu", when=_takes, priority=1)
 def _(x: Tensor, index: Tensor) -> Tensor:
     flat = index.reshape(-1)
     flat = torch.where(flat < 0, flat + len(x), flat)
     rows = _Take.apply(x, flat)
     return rows if index.ndim == 1 else rows.reshape(*index.shape, *x.shape[1:])
-
-
-def _takes(x: Tensor, index: Tensor) -> bool:
-    return (
-        x.requires_grad
-        and in_blocks(x, 0)
-        and x.ndim > 1
-        and kernels(x.dtype) is not None
-        and not torch._C._are_functorch_transforms_active()
-    )
