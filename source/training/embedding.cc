@@ -31,7 +31,7 @@ struct Layer {
 template <class T>
 class Embedding {
  public:
-  using Rows = typename Kernels<T>::Rows;
+  using Rows = typename RowsOf<T>::type;
 
   Embedding(int64_t n, const int64_t* widths, const int32_t* copies, const T* const* w,
             const T* const* b)

@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** Kernels and structures by the type of their numbers. */
+/** Structures of training.h by the type of their numbers, and its statuses. */
 #pragma once
 
 #include <cstdint>
 #include <exception>
 
-#include "kernels/kernels.h"
+#include "kernels/precision.h"
 #include "training.h"
 
 namespace deepmd::training {
 
+/** deepmd_rows of a precision. */
 template <class T>
-struct Kernels;
+struct RowsOf;
 template <>
-struct Kernels<double> {
-  using Functions = deepmd_kernels_f64;
-  using Layer = deepmd_layer_f64;
-  using Rows = deepmd_rows_f64;
-  static const Functions& get() { return *deepmd_kernels_for_f64(); }
+struct RowsOf<double> {
+  using type = deepmd_rows_f64;
 };
 template <>
-struct Kernels<float> {
-  using Functions = deepmd_kernels_f32;
-  using Layer = deepmd_layer_f32;
-  using Rows = deepmd_rows_f32;
-  static const Functions& get() { return *deepmd_kernels_for_f32(); }
+struct RowsOf<float> {
+  using type = deepmd_rows_f32;
 };
 
 /** Return 0 or, if there was no memory, 1. */

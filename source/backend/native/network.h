@@ -8,27 +8,9 @@
 #include <vector>
 
 #include "dictionary.h"
-#include "kernels/kernels.h"
+#include "kernels/precision.h"
 
 namespace deepmd::native {
-
-/** Types and functions of the kernels for a precision. */
-template <class T>
-struct Kernels;
-template <>
-struct Kernels<double> {
-  using Functions = deepmd_kernels_f64;
-  using Layer = deepmd_layer_f64;
-  using Table = deepmd_table_f64;
-  static const Functions& get() { return *deepmd_kernels_for_f64(); }
-};
-template <>
-struct Kernels<float> {
-  using Functions = deepmd_kernels_f32;
-  using Layer = deepmd_layer_f32;
-  using Table = deepmd_table_f32;
-  static const Functions& get() { return *deepmd_kernels_for_f32(); }
-};
 
 /** Length of a row of a work array of a width. */
 template <class T>
