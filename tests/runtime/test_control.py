@@ -28,7 +28,7 @@ def controls(monkeypatch):
 
     def exchange(own):
         if own is None:
-            return told.get(timeout=20)
+            return told.get(timeout=120)
         for _ in range(2):
             told.put(own)
         return own
