@@ -90,7 +90,7 @@ def _pair_table_arguments() -> list[Argument]:
 
 
 class TypeEmbeddingKeys(Settings):
-    """Type embedding beside descriptors with blocks of neighbors per type."""
+    """Type embedding of the model."""
 
     neuron: list[int] = widths(
         (8,), "Widths of the network; the last is that of the vectors.", least=1
@@ -115,7 +115,7 @@ def _section_arguments() -> list[Argument]:
         dict,
         TypeEmbeddingKeys.arguments(),
         optional=True,
-        doc="Vector per type that se_e2_a reads in place of networks per type.",
+        doc="Vector per type that the descriptor reads, in place of networks per type or of its own.",
     )
     modifier = Argument(
         "modifier",

@@ -84,10 +84,87 @@ def test_means_without_types_are_warned_of():
     assert not without.atomic_model.warnings()
 
 
-def test_descriptors_with_types_of_their_own_take_no_second_embedding():
-    dpa1 = {"type": "se_atten", "rcut": 4.0, "sel": 40}
-    with pytest.raises(InputError, match="tebd_dim"):
-        build_model(normalize_model({"type_map": ["O", "H"], **case(dpa1)}))
+DPA1 = {**SE_A, "type": "se_atten", "sel": 40, "attn_layer": 0}
+DPA2 = {
+    "type": "dpa2",
+    "repinit": {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 40, "neuron": [4, 8], "axis_neuron": 3},
+    "repformer": {
+        "rcut": 3.0,
+        "rcut_smth": 0.5,
+        "nsel": 20,
+        "nlayers": 1,
+        "g1_dim": 6,
+        "g2_dim": 4,
+    },
+}
+DPA3 = {
+    "type": "dpa3",
+    "repflow": {
+        **{"n_dim": 3, "e_dim": 4, "a_dim": 4, "nlayers": 1, "axis_neuron": 2},
+        **{
+            "e_rcut": 4.0,
+            "e_rcut_smth": 0.5,
+            "e_sel": 40,
+            "a_rcut": 3.0,
+            "a_rcut_smth": 0.5,
+            "a_sel": 20,
+        },
+    },
+}
+EMBEDDED = {
+    "dpa1": DPA1,
+    "strip": {**DPA1, "type": "se_atten_v2"},
+    "se_e3_tebd": {**{k: v for k, v in SEL.items() if k != "sel"}, "type": "se_e3_tebd", "sel": 40},
+    "dpa2": DPA2,
+    "dpa3": DPA3,
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_descriptors_that_embed_types_take_over_the_network(name):
+    """Two layers, with the activation of the section, in the place of one linear layer."""
+    given = {"neuron": [5, 3], "use_tebd_bias": True, "resnet_dt": True}
+    model = model_of(EMBEDDED[name], **given)
+    assert model.atomic_model.type_embedding is None
+    network = model.atomic_model.descriptor.type_embedding
+    assert network.neuron == [5, 3] and network.activation_function == "tanh" and network.padding
+    x = np.eye(2)
+    for layer in network.embedding.layers:
+        x = np.tanh(x @ layer.w + layer.b)
+    np.testing.assert_allclose(network()[:2], x, rtol=1e-14)
+    again = type(model).deserialize(model.serialize())
+    np.testing.assert_allclose(energy(again), energy(model), rtol=1e-14)
+    swapped = change_type_map(model, ["H", "O"])
+    own = small_system(2, 4.0, n=6)[2]
+    np.testing.assert_allclose(energy(swapped, 1 - own), energy(model), rtol=1e-13)
+
+
+def test_one_linear_layer_is_the_descriptors_own():
+    section = {"type_map": ["O", "H"], **case(DPA1, activation_function="Linear")}
+    own = {**section, "descriptor": {**section["descriptor"], "tebd_dim": 3}}
+    del own["type_embedding"]
+    with_section, without = (build_model(normalize_model(s)).serialize() for s in (section, own))
+    fields = ("neuron", "activation_function", "precision", "padding", "trainable")
+    first, second = (m["descriptor"]["type_embedding"] for m in (with_section, without))
+    assert [first[k] for k in fields] == [second[k] for k in fields]
+    assert with_section["descriptor"]["tebd_dim"] == 3
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "message"),
+    [
+        ({**DPA1, "tebd_dim": 5}, "tebd_dim: 5 contradicts"),
+        ({**DPA1, "use_econf_tebd": True}, "use_econf_tebd: True contradicts"),
+        ({**DPA2, "repinit": {**DPA2["repinit"], "tebd_dim": 5}}, "repinit/tebd_dim"),
+        ({**DPA3, "repflow": {**DPA3["repflow"], "n_dim": 6}}, "let it end with 6"),
+        ({"type": "hybrid", "list": [DPA1, SE_A]}, "components of a hybrid"),
+    ],
+)
+def test_contradictions_are_named(descriptor, message):
+    parts = {"descriptor": descriptor, "fitting_net": FITTING, "type_embedding": TYPES}
+    section = normalize_model({"type_map": ["O", "H"], **parts})
+    with pytest.raises(InputError, match=message):
+        build_model(section)
 
 
 def test_no_engine_forgets_the_types(tmp_path):

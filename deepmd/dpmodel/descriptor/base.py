@@ -16,6 +16,7 @@ from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import Module, Registered
 from deepmd.dpmodel.neighbors import Packing, empty_edges
 from deepmd.dpmodel.nn.tabulation import TableSettings
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.statistics import Sample, summed
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.descriptor import Selection, selections_of
@@ -98,6 +99,8 @@ class Descriptor(Registered):
     }
     #: Whether it reads a type embedding of the model, which then has one.
     needs_types: ClassVar[bool] = False
+    #: Whether a type embedding of the model becomes part of the descriptor.
+    embeds_types: ClassVar[bool] = False
     #: What the names of its parts begin with in DeePMD-kit's PyTorch dialect, as ``"sea."``.
     torch_prefix: ClassVar[str] = ""
     #: Children that branches of a multi-task model have in common at the sharing levels 1, 2, ….
@@ -149,14 +152,20 @@ class Descriptor(Registered):
         return out
 
     @classmethod
-    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+    def with_type_embedding(cls, section: dict[str, Any], types: TypeEmbedding) -> dict[str, Any]:
         """Return the section for a model with a type embedding, which may enter the descriptor.
 
         Parameters
         ----------
         section : dict
-        width : int
-            Length of a vector of :attr:`Atoms.types`.
+        types : TypeEmbedding
+            Gives the vectors :attr:`Atoms.types`, unless the descriptor takes it over
+            (:attr:`embeds_types`).
+
+        Raises
+        ------
+        InputError
+            If the section contradicts the type embedding.
         """
         return section
 

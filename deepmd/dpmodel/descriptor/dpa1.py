@@ -213,7 +213,7 @@ class DescrptDPA1(EmbeddedTypes, SymmetrizedBlock):
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
         """Take what only the attention layers' dictionaries say into account."""
-        module = cls(**config)
+        module = super().construct(config, data)
         for layer in data["attention_layers"]["attention_layers"]:
             if layer["attention_layer"]["smooth"] != module.smooth_type_embedding:
                 raise ModelFileError("attention and type embedding are not both smooth")

@@ -11,7 +11,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots, edge_ends
 from deepmd.dpmodel.descriptor.dpa1 import SymmetrizedBlock
 from deepmd.dpmodel.descriptor.environment import with_tables
-from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbors
+from deepmd.dpmodel.descriptor.mixed import EmbeddedTypes, MixedNeighbors, agreed
 from deepmd.dpmodel.descriptor.se_e3_tebd import ThreeBodyBlock
 from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
@@ -206,6 +206,13 @@ class DescrptDPA2(EmbeddedTypes):
         self.tebd_transform = None
         if self.add_tebd_to_repinit_out:
             self.tebd_transform = linear(self, self.repinit.tebd_dim, g1, "tebd", bias=False)
+
+    @classmethod
+    def with_type_width(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section with the length of the vectors in its initial representation."""
+        given, where = section["repinit"], "model/descriptor/repinit"
+        own = {"tebd_dim": agreed(Repinit, given, "tebd_dim", width, where)}
+        return {**section, "repinit": {**given, **own}}
 
     def _three_body(self) -> RepinitThreeBody:
         given = self.repinit

@@ -255,6 +255,18 @@ class DescrptDPA3(EmbeddedTypes):
             self.spin_embedding = self._embedding(MULTIPLICITIES, "spin")
             self.mix_cs_mlp = linear(self, 2 * n, n, "mix", bias=True)
 
+    @classmethod
+    def with_type_width(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section; the vectors are the first node features and must be as long."""
+        n = section["repflow"].get("n_dim", RepFlows.settings["n_dim"].default)
+        if n != width:
+            raise InputError(
+                f"the last width is {width}, the nodes of dpa3 have {n} features",
+                where="model/type_embedding/neuron",
+                fix=f"let it end with {n}, the n_dim of model/descriptor/repflow",
+            )
+        return section
+
     def _embedding(self, count: int, name: str) -> TypeEmbedding:
         """Vectors for whole numbers."""
         seed, precision = child_seed(self.seed, name), self.precision

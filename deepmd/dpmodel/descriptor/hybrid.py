@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from dargs import Argument
 
-from deepmd.base.errors import InputError
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
@@ -17,6 +17,7 @@ from deepmd.dpmodel.module import Serial
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import Seed, child_seed
 from deepmd.dpmodel.nn.tabulation import TableSettings
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection, descriptor_variant
@@ -77,11 +78,19 @@ class DescrptHybrid(Descriptor):
         return {**section, "list": [kind.with_partners(part, hidden) for kind, part in parts]}
 
     @classmethod
-    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+    def with_type_embedding(cls, section: dict[str, Any], types: TypeEmbedding) -> dict[str, Any]:
         """Return the section with members that read the type embedding."""
         kinds = [Descriptor.registry.get(member["type"]) for member in section["list"]]
+        for k, kind in enumerate(kinds):
+            if kind.embeds_types:
+                raise NotAvailableError(
+                    f"{section['list'][k]['type']} has type vectors of its own, which components "
+                    "of a hybrid do not share with the model",
+                    where=f"model/descriptor/list/{k}/type",
+                    fix=f'leave out model/type_embedding, and give "tebd_dim": {types.neuron[-1]}',
+                )
         parts = zip(kinds, section["list"], strict=True)
-        return {**section, "list": [kind.with_type_embedding(part, width) for kind, part in parts]}
+        return {**section, "list": [kind.with_type_embedding(part, types) for kind, part in parts]}
 
     @property
     def ntypes(self) -> int:

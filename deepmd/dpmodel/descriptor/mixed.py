@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmd.base.errors import InputError
+from deepmd.base.errors import InputError, ModelFileError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, Slots
 from deepmd.dpmodel.descriptor.environment import EnvironmentDescriptor, per_center
@@ -201,17 +201,26 @@ class EmbeddedTypes(MixedTypes):
     concat_output_tebd: bool = setting(True, "Append the center's type embedding.")
     use_econf_tebd: bool = setting(False, "Start from electronic configurations.")
     use_tebd_bias: bool = setting(False, "Bias in the type embedding.")
+    type_network: dict[str, Any] | None = setting(
+        None, "Settings of the type embedding of the model, which takes its place.", key=False
+    )
 
+    embeds_types = True
     type_embedding: Any
 
     @classmethod
-    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
-        """Raise InputError: there is one already."""
-        raise InputError(
-            f"{section['type']} has a type embedding of its own",
-            where="model/type_embedding",
-            fix=f'leave it out, and give "tebd_dim": {width} in the descriptor',
-        )
+    def with_type_embedding(cls, section: dict[str, Any], types: TypeEmbedding) -> dict[str, Any]:
+        """Return the section with the network of the model in place of one linear layer."""
+        network = {name: getattr(types, name) for name in types.settings}
+        out = {**section, "type_network": {**network, "padding": True}}
+        for name in ("use_econf_tebd", "use_tebd_bias"):
+            out[name] = agreed(cls, section, name, getattr(types, name), "model/descriptor")
+        return cls.with_type_width(out, types.neuron[-1])
+
+    @classmethod
+    def with_type_width(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+        """Return the section with the length of the vectors of the model's type embedding."""
+        return {**section, "tebd_dim": agreed(cls, section, "tebd_dim", width, "model/descriptor")}
 
     def type_table(self) -> Any:
         """Return the type embedding, (ntypes + 1, width)."""
@@ -225,8 +234,26 @@ class EmbeddedTypes(MixedTypes):
         types = self.type_embedding()
         return [line for part in parts for line in part.compress_block(types, settings)]
 
+    @classmethod
+    def construct(cls, config: dict, data: dict) -> Any:
+        """Take over the form of a type embedding with several layers."""
+        network = data["type_embedding"]
+        if len(network["neuron"]) > 1:
+            names = TypeEmbedding.settings
+            config["type_network"] = {k: network[k] for k in names if k in network}
+        return super().construct(config, data)
+
     def make_type_embedding(self, width: int) -> TypeEmbedding:
-        """Return an embedding with the settings of this descriptor."""
+        """Return an embedding with the settings of this descriptor, or those of the model."""
+        seed = child_seed(self.seed, "types")
+        if self.type_network is not None:
+            given = {**self.type_network}
+            if given["neuron"][-1] != width:
+                raise ModelFileError(
+                    f"type vectors have {given['neuron'][-1]} numbers, not {width}"
+                )
+            given["seed"] = seed if given.get("seed") is None else given["seed"]
+            return TypeEmbedding(**given)
         return TypeEmbedding(
             self.ntypes,
             [width],
@@ -235,9 +262,27 @@ class EmbeddedTypes(MixedTypes):
             use_econf_tebd=self.use_econf_tebd,
             use_tebd_bias=self.use_tebd_bias,
             type_map=self.type_map,
-            seed=child_seed(self.seed, "types"),
+            seed=seed,
         )
 
     def with_types(self, value: Any, own: Any) -> Any:
         """Append the type embeddings of the centers, where this is wanted."""
         return ops.xp(own).concat([value, own], axis=-1) if self.concat_output_tebd else value
+
+
+def agreed(kind: type, section: dict[str, Any], name: str, wanted: Any, where: str) -> Any:
+    """Return a setting that follows from ``model/type_embedding``.
+
+    Raises
+    ------
+    InputError
+        If the section gives another value, which is not the default.
+    """
+    given, default = section.get(name, wanted), kind.settings[name].default  # type: ignore[attr-defined]
+    if given not in (wanted, default):
+        raise InputError(
+            f"{given} contradicts model/type_embedding, where it is {wanted}",
+            where=f"{where}/{name}",
+            fix="leave it out, or leave out model/type_embedding",
+        )
+    return wanted

@@ -14,6 +14,7 @@ from deepmd.dpmodel.descriptor.environment import environment_serial
 from deepmd.dpmodel.descriptor.pair_networks import PairNetworks
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.nn.tabulation import Tables, TableSettings
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import POSITIVE
 from deepmd.schema.settings import setting
@@ -94,9 +95,9 @@ class DescrptSeAEbdV2(EmbeddedSeA):
     needs_types = True
 
     @classmethod
-    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+    def with_type_embedding(cls, section: dict[str, Any], types: TypeEmbedding) -> dict[str, Any]:
         """Return the section with the length of the type embeddings."""
-        return {**section, "tebd_dim": width}
+        return {**section, "tebd_dim": types.neuron[-1]}
 
     def pair(self, a: int | None, b: int, atoms: Atoms, table: Any) -> Any:
         """Sum over the neighbors of type b of G ⊗ R, empty slots included: (n, ng, 4).

@@ -12,6 +12,7 @@ from deepmd.dpmodel import ops
 from deepmd.dpmodel.descriptor.base import Atoms, Descriptor, DescriptorOutput, Slots
 from deepmd.dpmodel.descriptor.environment import environment_serial, symmetrized
 from deepmd.dpmodel.descriptor.typed import TypedDescriptor
+from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.schema.descriptor import AXIS_NEURON
 
 
@@ -35,9 +36,9 @@ class DescrptSeA(TypedDescriptor):
     axis_neuron: int = AXIS_NEURON
 
     @classmethod
-    def with_type_embedding(cls, section: dict[str, Any], width: int) -> dict[str, Any]:
+    def with_type_embedding(cls, section: dict[str, Any], types: TypeEmbedding) -> dict[str, Any]:
         """Return the section of the descriptor with one network for all types."""
-        return {**section, "type": "se_e2_a_tebd", "tebd_dim": width}
+        return {**section, "type": "se_e2_a_tebd", "tebd_dim": types.neuron[-1]}
 
     @property
     def dim_out(self) -> int:

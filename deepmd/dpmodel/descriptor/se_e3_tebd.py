@@ -122,4 +122,5 @@ class DescrptSeTTebd(EmbeddedTypes, ThreeBodyBlock):
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
         """The bias of the type embedding is told by its own dictionary only."""
-        return cls(**config, use_tebd_bias=data["type_embedding"].get("use_tebd_bias", True))
+        config["use_tebd_bias"] = data["type_embedding"].get("use_tebd_bias", True)
+        return super().construct(config, data)

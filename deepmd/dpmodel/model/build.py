@@ -111,7 +111,8 @@ def _standard(section: dict[str, Any], where: str) -> StandardAtomicModel:
     types = _type_embedding(section, Descriptor.registry.get(given["type"], where=path))
     if types is not None:
         kind = Descriptor.registry.get(given["type"])
-        given = kind.with_type_embedding(given, types.neuron[-1])
+        given = kind.with_type_embedding(given, types)
+        types = None if kind.embeds_types else types
     descriptor = Descriptor.registry.get(given.pop("type"), where=path)(**given, type_map=type_map)
     if descriptor.ntypes != len(type_map):
         raise InputError(
