@@ -8,7 +8,7 @@ from typing import Any
 from deepmd.backend.detect import backend_of
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.io.archive import read_archive
-from deepmd.io.files import load_model
+from deepmd.io.files import YAML_SUFFIXES, load_model
 from deepmd.io.guard import opening
 from deepmd.io.packed import tree_in
 from deepmd.io.saved_model import SUFFIXES as SAVED
@@ -19,7 +19,7 @@ from deepmd.np.evaluator import NumPyEvaluator
 #: ``auto``: the native engine where it is installed and knows every part of a model.
 ENGINES = ("auto", "native", "framework")
 #: Neutral files, which have no framework but NumPy, and others with a dictionary inside.
-_NEUTRAL, _COMPILED = (".dp",), (".hlo", ".pth", ".pb", *SAVED)
+_NEUTRAL, _COMPILED = (".dp", *YAML_SUFFIXES), (".hlo", ".pth", ".pb", *SAVED)
 
 
 def check_engine(engine: str) -> None:
@@ -98,7 +98,7 @@ def _is_first(path: str | os.PathLike[str]) -> bool:
 def _neutral_tree(path: str | os.PathLike[str]) -> Mapping[str, Any] | None:
     """Return the dictionary in a file, read without its framework; None if it has none."""
     name = os.fspath(path).lower().rstrip("/")
-    if name.endswith((".dp", ".hlo")):
+    if name.endswith((*_NEUTRAL, ".hlo")):
         return load_model(path)
     if name.endswith(SAVED):
         return load_saved(path) if has_model(path) else None

@@ -8,6 +8,8 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "arrays.h"
 
@@ -23,12 +25,22 @@ struct Failure : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/** Whether a framework has evaluate(program, request) for a kind of requests. */
+template <class Framework, class Request, class = void>
+constexpr bool kEvaluates = false;
+template <class Framework, class Request>
+constexpr bool kEvaluates<
+    Framework, Request,
+    std::void_t<decltype(Framework::evaluate(std::declval<const typename Framework::Program&>(),
+                                             std::declval<const Request&>()))>> = true;
+
 /**
  * Functions of a framework.
  *
  * `Framework` has the type Program, a name and suffixes, and static functions: open(source) for a
- * std::shared_ptr<Program>, info(program), evaluate(program, request) for both kinds of requests,
- * version() and first_words(message of an exception of the framework).
+ * std::shared_ptr<Program>, info(program), evaluate(program, request) for requests by edges and,
+ * where it has that entry, for extended ones, version() and first_words(message of an exception of
+ * the framework).
  */
 template <class Framework>
 class Entry {
@@ -43,7 +55,7 @@ class Entry {
         query,
         evaluate<deepmd_edges_request>,
         close,
-        evaluate<deepmd_extended_request>,
+        extended(),
         [] { return Framework::version(); },
     };
     return &all;
@@ -101,6 +113,14 @@ class Entry {
   static int evaluate(deepmd_backend_model* model, const Request* request, char* error,
                       size_t error_size) {
     return guarded(error, error_size, [&] { Framework::evaluate(program(model), read(request)); });
+  }
+
+  static constexpr auto extended() -> decltype(&evaluate<deepmd_extended_request>) {
+    if constexpr (kEvaluates<Framework, deepmd_extended_request>) {
+      return evaluate<deepmd_extended_request>;
+    } else {
+      return nullptr;
+    }
   }
 
   static void close(deepmd_backend_model* model) { delete model; }

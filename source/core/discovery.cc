@@ -43,7 +43,7 @@ const std::vector<Known>& known_backends() {
       {kNative,
        "native",
        "deepmd-kit",
-       {".dp", ".hlo", ".pth", ".pb", ".savedmodel", ".savedmodeltf"}},
+       {".dp", ".hlo", ".pth", ".pb", ".savedmodel", ".savedmodeltf", ".yaml", ".yml"}},
       {"torch", "PyTorch", "torch", {".pth"}},
       {"tensorflow", "TensorFlow", "tensorflow", {".savedmodel", ".savedmodeltf", ".pb"}},
   };

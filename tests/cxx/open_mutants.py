@@ -103,8 +103,13 @@ def edit_hdf5(raw: bytes, rng: random.Random) -> bytes:
     return mutants.edit_hdf5(raw, np.random.default_rng(rng.getrandbits(32)))
 
 
+def edit_yaml(raw: bytes, rng: random.Random) -> bytes:
+    """Change a word or a line of a text."""
+    return mutants.edit_yaml(raw, np.random.default_rng(rng.getrandbits(32)))
+
+
 #: Edits that keep checksums right, or leave them out; what opens may give other numbers.
-EDITS = {".pth": repack, ".pb": edit_graph, ".dp": edit_hdf5}
+EDITS = {".pth": repack, ".pb": edit_graph, ".dp": edit_hdf5, ".yaml": edit_yaml}
 
 
 def mutated(raw: bytes, suffix: str, number: int) -> tuple[str, bytes]:

@@ -183,7 +183,7 @@ def test_choice_of_the_engine(library):
     refused = {
         ("se_e2_a.dp", "framework"): "no framework opens files of this kind",
         ("dpa3.pth", "native"): "not known to the native engine",
-        ("se_e2_a.yaml", "native"): "does not open files of this kind",
+        ("se_e2_a.yaml", "framework"): "no framework opens files of this kind",
         ("se_e2_a.dp", "fast"): "give auto, native or framework",
     }
     for (name, engine), message in refused.items():

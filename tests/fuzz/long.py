@@ -25,7 +25,7 @@ from fuzz.mutants_data import KINDS as DATA
 from fuzz.rows import FINE, Row, run
 
 #: Model files that are opened through the C interface, too.
-NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb", "model.dp")}
+NATIVE = {f"c++ {name}": name for name in ("model.pth", "model.pb", "model.dp", "model.yaml")}
 #: Model files whose edited content gets a right checksum.
 SIGNED = {f"signed {name}": name for name in sources.SIGNED}
 #: Programs that are edited and get right checksums.

@@ -2,6 +2,7 @@
 """The native engine in Python: its results are those of the framework of a file."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,7 @@ ALL_FILES = [*sorted(FILES.glob("*.*")), *sorted((OURS / "v4" / "models").glob("
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda p: f"{p.parts[-3]}-{p.name}")
 def test_all_kinds_of_files(path):
     """Every kind of file that holds a neutral dictionary, and all outputs."""
-    if path.suffix in (".yaml", ".yml"):
-        pytest.skip("read by NumPy only")
-    if path.stem in UNKNOWN and path.is_relative_to(FILES):
+    if path.stem in UNKNOWN and (path.is_relative_to(FILES) or path.suffix == ".yaml"):
         with pytest.raises(NotAvailableError, match="not known to the native engine"):
             open_native(path, engine="native")
         assert not isinstance(open_native(path), NativeEvaluator)
@@ -147,8 +146,10 @@ def test_copies_are_evaluated_natively(tmp_path):
 def test_wrong_use(tmp_path):
     with pytest.raises(InputError, match=r'engine: "fast" is unknown.*auto, native or framework'):
         DeepPot(FILES / "se_e2_a.dp", engine="fast")
+    shutil.copytree(FILES / "se_e2_a.savedmodel", tmp_path / "program.savedmodel")
+    shutil.rmtree(tmp_path / "program.savedmodel" / "assets.extra")
     with pytest.raises(NotAvailableError, match="neutral dictionary only"):
-        DeepPot(FILES / "se_e2_a.yaml", engine="native")
+        open_native(tmp_path / "program.savedmodel", engine="native")
     data = (FILES / "se_e2_a.dp").read_bytes()
     (tmp_path / "cut.dp").write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelFileError, match=r"cut\.dp"):

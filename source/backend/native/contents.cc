@@ -118,6 +118,8 @@ Contents read_contents(const deepmd_source& source) {
     read_archive(bytes, contents);
   } else if (ends_with(path, ".pb")) {
     read_graph(bytes, contents);
+  } else if (ends_with(path, ".yaml") || ends_with(path, ".yml")) {
+    read_text(bytes, contents);
   } else {
     read_hdf5(bytes, contents);
   }

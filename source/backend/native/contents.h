@@ -6,6 +6,7 @@
  *   .pth                      records of an archive (deepmd/io/packed.py), their checksums compared
  *   .pb                       constants of a graph, the checksum of the graph compared
  *   .savedmodel(tf)           a .dp beside the program, whose checksum it holds
+ *   .yaml .yml                text (deepmd/io/yaml.py), the checksum compared
  *
  * Nothing of a file is run, and sizes are compared with those of the file before memory is taken.
  */
@@ -20,7 +21,7 @@
 namespace deepmd::native {
 
 /** Suffixes of the files that are read, separated by blanks. */
-inline constexpr const char* kSuffixes = ".dp .hlo .pth .pb .savedmodel .savedmodeltf";
+inline constexpr const char* kSuffixes = ".dp .hlo .pth .pb .savedmodel .savedmodeltf .yaml .yml";
 
 /** Key of an object that stands for an array, whose value is its name. */
 inline constexpr const char* kArrayKey = "@array";
@@ -39,6 +40,7 @@ Contents read_contents(const deepmd_source& source);
 void read_hdf5(std::string_view bytes, Contents& contents);
 void read_archive(std::string_view bytes, Contents& contents);
 void read_graph(std::string_view bytes, Contents& contents);
+void read_text(std::string_view text, Contents& contents);
 
 /** The arrays of an .npz archive. */
 void read_npz(std::string_view bytes, Contents& contents);

@@ -20,9 +20,6 @@ struct Native {
   static void evaluate(const Program& program, const deepmd_edges_request& request) {
     program.evaluate(request);
   }
-  static void evaluate(const Program& program, const deepmd_extended_request& request) {
-    program.evaluate(request);
-  }
   static const char* version() { return native::engine_name(); }
   static std::string first_words(const std::string& message) { return message; }
 };

@@ -152,17 +152,11 @@ void Program::read(Contents contents, const std::string& scope) {
     model_ = read_model(atomic, packings);
     describe(atomic, packings);
   }
-  if (spin) {
-    spins_ = std::make_unique<Spins>(model, *model_);
-    json description = json::parse(description_);
-    spins_->read_packings(description);
-    if (!traced) spins_->describe(description);
-    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
-  }
+  if (spin && !traced) describe_spins(model["spin"]);
   if (!inner) probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
-  info_.entries = (spin ? DEEPMD_EXTENDED : DEEPMD_EDGES) | DEEPMD_COTANGENTS;
+  info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -199,6 +193,29 @@ void Program::describe(const Node& model, const Packings& packings) {
   description_ = all.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+/** Change the description of atoms and partners to that of atoms with spins. */
+void Program::describe_spins(const Node& spin) {
+  json all = json::parse(description_);
+  const auto scale = spin.numbers("virtual_scale");
+  std::vector<bool> used;
+  for (const auto& one : spin["use_spin"].json()) used.push_back(one.get<bool>());
+  json& types = all["type_map"];
+  const auto n = static_cast<int64_t>(used.size());
+  if (model_->ntypes() != 2 * n || scale.size() != used.size()) {
+    spin.fail("does not fit the types of the model");
+  }
+  types.erase(types.begin() + n, types.end());
+  all["use_spin"] = used;
+  all["spin_scale"] = scale;
+  for (auto& output : all["outputs"]) output["magnetic"] = output["differentiable"];
+  json selected = json::array();
+  for (const int64_t t : model_->selected_types()) {
+    if (t < n) selected.push_back(t);
+  }
+  all["selected_types"] = selected;
+  description_ = all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 std::unique_ptr<Work> Program::take_work() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (spare_.empty()) return model_->work();
@@ -224,11 +241,6 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
   if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
   if (model_->takes_cotangents()) chunk.cotangent = cotangent;
-  run(chunk, cotangent, values, gradient);
-}
-
-void Program::run(const Chunk& chunk, const double* cotangent, double* values,
-                  double* gradient) const {
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
@@ -237,25 +249,6 @@ void Program::run(const Chunk& chunk, const double* cotangent, double* values,
   for (int64_t e = 0; e < chunk.n_edges; ++e) {
     for (int64_t a = 0; a < 3; ++a) gradient[3 * e + a] *= cotangent[chunk.i[e]];
   }
-}
-
-void Program::evaluate(const deepmd_extended_request& request) const {
-  if (!spins_) throw Failure("the native engine evaluates models without spins by edges only");
-  if (request.n_results < 1) return;
-  const deepmd_result result = backend::element(request.results, 0);
-  Sites sites;
-  spins_->expand(request, sites);
-  Chunk chunk = sites.chunk;
-  const double* cotangent = sites.cotangent.empty() ? nullptr : sites.cotangent.data();
-  if (model_->takes_cotangents()) chunk.cotangent = cotangent;
-  const bool wanted = model_->output().differentiable &&
-                      (result.force.data || result.virial.data || result.force_mag.data);
-  const int64_t size = model_->output().size, width = cotangent ? 1 : size;
-  std::vector<double> values(static_cast<size_t>(chunk.n_atoms * size));
-  // At least one number: a null pointer says that no gradient is wanted.
-  std::vector<double> gradient(wanted ? static_cast<size_t>(chunk.n_edges * width * 3 + 1) : 0);
-  run(chunk, cotangent, values.data(), wanted ? gradient.data() : nullptr);
-  spins_->fold(request, sites, values.data(), wanted ? gradient.data() : nullptr);
 }
 
 const char* engine_name() {

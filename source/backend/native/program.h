@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "model.h"
-#include "spins.h"
 
 namespace deepmd::native {
 
@@ -20,18 +19,15 @@ class Program {
   const deepmd_info& info() const { return info_; }
   /** Evaluate; may be called from several threads at once. */
   void evaluate(const deepmd_edges_request& request) const;
-  /** Evaluate a model with spins. */
-  void evaluate(const deepmd_extended_request& request) const;
 
  private:
   void read(Contents contents, const std::string& scope);
   void describe(const Node& model, const Packings& packings);
-  void run(const Chunk& chunk, const double* cotangent, double* values, double* gradient) const;
+  void describe_spins(const Node& spin);
   std::unique_ptr<Work> take_work() const;
   void give_work(std::unique_ptr<Work> work) const;
 
   std::unique_ptr<AtomicModel> model_;
-  std::unique_ptr<Spins> spins_;  ///< null: the model has none
   std::string description_, probes_;
   deepmd_info info_{};
   mutable std::mutex mutex_;
