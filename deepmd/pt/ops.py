@@ -19,6 +19,7 @@ from deepmd.pt.fused import (  # noqa: F401
     attention,
     embedding,
     kernel_embedding,
+    kernel_scalar,
     kernel_sums,
     tables,
 )

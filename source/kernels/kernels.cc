@@ -11,6 +11,7 @@
 #include "gemm.h"
 #include "maps.h"
 #include "network.h"
+#include "scalar.h"
 #include "table.h"
 
 #define DEEPMD_JOIN_NAMES(a, b) a##b
@@ -35,6 +36,10 @@
       activated_vjp<T, deepmd_activated_##S>,                                                      \
       activated_jvp<T, deepmd_activated_##S>,                                                      \
       activated_vjp_of_vjp<T, deepmd_activated_##S>,                                               \
+      scalar_value<T, deepmd_scalar_##S>,                                                          \
+      scalar_vjp<T, deepmd_scalar_##S>,                                                            \
+      scalar_jvp<T, deepmd_scalar_##S>,                                                            \
+      scalar_vjp_of_vjp<T, deepmd_scalar_##S>,                                                     \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \
       table_places<T, deepmd_table_##S>,                                                           \

@@ -70,6 +70,9 @@ enum deepmd_compare {
 /** Components of a row of the environment matrix. */
 #define DEEPMD_ROW 4
 
+/** Most functions of a scalar network: its layers' widths and one, added up. */
+#define DEEPMD_SCALAR_ROWS 64
+
 /** What the derivatives of an environment row by the vector need, per edge. */
 #define DEEPMD_ROW_SLOPES 4
 
@@ -102,6 +105,16 @@ typedef struct deepmd_environment {
     const T* weight;        /**< (rows) */                                                         \
     const int64_t* segment; /**< (rows), row of the sums */                                        \
   } deepmd_activated_##S;                                                                          \
+                                                                                                   \
+  /** A network G of one number s: layers y = tanh(x w + b), plus x `copies` times; `widths`       \
+      (layers + 1), the first of which is 1, w (width, next width). */                             \
+  typedef struct deepmd_scalar_##S {                                                               \
+    int64_t layers;                                                                                \
+    const int64_t* widths;                                                                         \
+    const int32_t* copies;                                                                         \
+    const T* const* w;                                                                             \
+    const T* const* b;                                                                             \
+  } deepmd_scalar_##S;                                                                             \
                                                                                                    \
   /** Embedding table in the layout of a processor. */                                             \
   typedef struct deepmd_table_##S {                                                                \
@@ -154,6 +167,19 @@ typedef struct deepmd_environment {
     void (*activated_vjp_of_vjp)(const deepmd_activated_##S* a, const T* z, const T* sums_again,   \
                                  const T* others_again, const T* sums_bar, const T* others_bar,    \
                                  const T* z_dot, const T* w_dot, T* z_bar);                        \
+    /** sums (width) += sum over n numbers of s G(s). */                                           \
+    void (*scalar_value)(const deepmd_scalar_##S* net, int64_t n, const T* s, T* sums);            \
+    /** Adjoint s_bar (n) from that of the sums. */                                                \
+    void (*scalar_vjp)(const deepmd_scalar_##S* net, int64_t n, const T* s, const T* bar,          \
+                       T* s_bar);                                                                  \
+    /** sums_dot (width) += tangent of the sums from that of s. */                                 \
+    void (*scalar_jvp)(const deepmd_scalar_##S* net, int64_t n, const T* s, const T* s_dot,        \
+                       T* sums_dot);                                                               \
+    /** Adjoints of weights and biases, layer by layer, in the sums, whose adjoint is given again, \
+        and in s_bar, whose adjoint is s_dot; each is the total of `lanes` numbers, which are      \
+        added to. */                                                                               \
+    void (*scalar_vjp_of_vjp)(const deepmd_scalar_##S* net, int64_t n, const T* s, const T* again, \
+                              const T* bar, const T* s_dot, T* sums);                              \
     /** Numbers that a packed table takes. */                                                      \
     int64_t (*table_size)(int64_t rows, int64_t width);                                            \
     /** Pack coefficients (rows, width, 6). */                                                     \

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "training/training.h"
@@ -313,6 +315,84 @@ TEST(TrainingSums, SegmentsInAnyOrder) {
     ASSERT_EQ(deepmd_segment_sum_f64(k, c, n, x.data(), index.data(), threads, out.data()), 0);
     EXPECT_EQ(out, want);
   }
+}
+
+/** The scalar sum and its derivatives, against the definition and differences, at odd sizes. */
+TEST(TrainingScalar, SumsAndDerivatives) {
+  for (const auto& [widths, copies, n, k] :
+       std::vector<std::tuple<std::vector<int64_t>, std::vector<int32_t>, int64_t, int64_t>>{
+           {{1, 1}, {1}, 1, 1},
+           {{1, 2, 4, 8}, {2, 2, 2}, 35, 33},
+           {{1, 5, 5, 9}, {0, 1, 0}, 2, 70},
+           {{1, 63}, {0}, 3, 0}}) {
+    const Case c(widths, copies, n, k, 0);
+    const Numbers s = random_numbers(n * k, 1), s_dot = random_numbers(n * k, 2);
+    const Numbers again = random_numbers(n * c.width(), 3), bar = random_numbers(n * c.width(), 4);
+    // The sums, and <sums, bar> differentiated by s along s_dot, for other weights.
+    const auto expected = [&](const Case& at) {
+      Numbers sums(n * at.width());
+      double slope = 0.0;
+      for (int64_t q = 0; q < n * k; ++q) {
+        const auto [g, dg] = at.network(s[q]);
+        for (int64_t m = 0; m < at.width(); ++m) {
+          const int64_t to = q / k * at.width() + m;
+          sums[to] += s[q] * g[m];
+          slope += bar[to] * (g[m] + s[q] * dg[m]) * s_dot[q];
+        }
+      }
+      return std::pair(sums, slope);
+    };
+    const auto [want, want_slope] = expected(c);
+    std::vector<const double*> w, b;
+    for (const Numbers& x : c.w) w.push_back(x.data());
+    for (const Numbers& x : c.b) b.push_back(x.data());
+    const deepmd_scalar_f64 net{static_cast<int64_t>(w.size()), widths.data(), copies.data(),
+                                w.data(), b.data()};
+    std::vector<std::vector<Numbers>> found;
+    for (const int threads : {1, 3}) {
+      Numbers sums(n * c.width(), 1.0), dots(n * c.width(), 1.0), s_bar(n * k, 1.0);
+      std::vector<Numbers> w_bar = c.w, b_bar = c.b;
+      ASSERT_EQ(deepmd_scalar_value_f64(&net, n, k, s.data(), threads, sums.data()), 0);
+      ASSERT_EQ(deepmd_scalar_vjp_f64(&net, n, k, s.data(), bar.data(), threads, s_bar.data()), 0);
+      ASSERT_EQ(deepmd_scalar_jvp_f64(&net, n, k, s.data(), s_dot.data(), threads, dots.data()), 0);
+      ASSERT_EQ(
+          deepmd_scalar_vjp_of_vjp_f64(&net, n, k, s.data(), again.data(), bar.data(), s_dot.data(),
+                                       threads, pointers(w_bar).data(), pointers(b_bar).data()),
+          0);
+      expect_near(sums, want, 1e-12);
+      EXPECT_NEAR(dot(s_bar, s_dot), want_slope, 1e-11 * (1.0 + std::abs(want_slope)));
+      EXPECT_NEAR(dot(dots, bar), want_slope, 1e-11 * (1.0 + std::abs(want_slope)));
+      for (size_t l = 0; l < w.size(); ++l) {
+        for (const bool bias : {false, true}) {
+          const Numbers along = random_numbers((bias ? c.b : c.w)[l].size(), 30 + l);
+          const auto moved = [&](double step) {
+            Case other = c;
+            Numbers& x = (bias ? other.b : other.w)[l];
+            for (size_t q = 0; q < x.size(); ++q) x[q] += step * along[q];
+            const auto [value, slope] = expected(other);
+            return dot(value, again) + slope;
+          };
+          const double got = dot((bias ? b_bar : w_bar)[l], along);
+          EXPECT_NEAR(got, (moved(1e-5) - moved(-1e-5)) / 2e-5, 1e-6 * (1.0 + std::abs(got)))
+              << l << bias;
+        }
+      }
+      found.push_back({sums, dots, s_bar});
+      found.back().insert(found.back().end(), w_bar.begin(), w_bar.end());
+      found.back().insert(found.back().end(), b_bar.begin(), b_bar.end());
+    }
+    EXPECT_EQ(found[0], found[1]);
+  }
+}
+
+TEST(TrainingScalar, NoNumberStaysNone) {
+  const int64_t widths[] = {1, 1};
+  const int32_t copies[] = {1};
+  const double one = 0.5, *const weights[] = {&one}, s[] = {0.1, std::nan(""), 0.2};
+  const deepmd_scalar_f64 net{1, widths, copies, weights, weights};
+  double sums[3];
+  ASSERT_EQ(deepmd_scalar_value_f64(&net, 3, 1, s, 1, sums), 0);
+  EXPECT_TRUE(std::isfinite(sums[0]) && std::isnan(sums[1]) && std::isfinite(sums[2]));
 }
 
 }  // namespace

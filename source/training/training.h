@@ -16,6 +16,9 @@
  * the others of y as they are. With A and R the adjoints of the two, and the segment of a row, the
  * adjoint of y is (w A, R), that of w the sum of y A.
  *
+ * The scalar sum: with G a small network of tanh layers of one number, S = sum over the k numbers s
+ * of a center of s G(s). Nothing is kept between the four functions.
+ *
  * Arrays are dense. Results do not depend on the number of threads.
  */
 #ifndef DEEPMD_TRAINING_H
@@ -76,6 +79,17 @@ int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
                                           const T* z, const T* sums_again, const T* others_again,  \
                                           const T* sums_bar, const T* others_bar, const T* z_dot,  \
                                           const T* w_dot, T* z_bar);                               \
+  /** Sums (n, width) over s (n, k), and the derivatives as for the embedding. The widths of a     \
+      network add up to less than DEEPMD_SCALAR_ROWS. */                                           \
+  int32_t deepmd_scalar_value_##S(const deepmd_scalar_##S* net, int64_t n, int64_t k, const T* s,  \
+                                  int32_t threads, T* sums);                                       \
+  int32_t deepmd_scalar_vjp_##S(const deepmd_scalar_##S* net, int64_t n, int64_t k, const T* s,    \
+                                const T* bar, int32_t threads, T* s_bar);                          \
+  int32_t deepmd_scalar_jvp_##S(const deepmd_scalar_##S* net, int64_t n, int64_t k, const T* s,    \
+                                const T* s_dot, int32_t threads, T* sums_dot);                     \
+  int32_t deepmd_scalar_vjp_of_vjp_##S(const deepmd_scalar_##S* net, int64_t n, int64_t k,         \
+                                       const T* s, const T* again, const T* bar, const T* s_dot,   \
+                                       int32_t threads, T* const* w_bar, T* const* b_bar);         \
   /** out (n, c) = sums of rows x (k, c) by index (k), each from 0 to n - 1, in their order. */    \
   int32_t deepmd_segment_sum_##S(int64_t k, int64_t c, int64_t n, const T* x,                      \
                                  const int64_t* index, int32_t threads, T* out);

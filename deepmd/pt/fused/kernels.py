@@ -32,6 +32,10 @@ _TYPES: dict[str, tuple[Any, list[Any]]] = {
     "activated_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 5]),
     "activated_jvp": (_INT, [_POINTER, _NUMBER, _INT, *[_POINTER] * 5]),
     "activated_vjp_of_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 8]),
+    "scalar_value": (_INT, [_POINTER, *[_NUMBER] * 2, _POINTER, _INT, _POINTER]),
+    "scalar_vjp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
+    "scalar_jvp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
+    "scalar_vjp_of_vjp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 4, _INT, *[_POINTER] * 2]),
     "segment_sum": (_INT, [*[_NUMBER] * 3, _POINTER, _POINTER, _INT, _POINTER]),
 }
 
