@@ -147,6 +147,23 @@ void check_core(const json& from, int64_t n) {
   }
 }
 
+/** Charges of a long-range model around the model, where it is the one of its dipoles. */
+void read_electrostatics(const json& from, Info& info) {
+  if (!from.contains("electrostatics")) return;
+  const auto charges = get<json>(from, "electrostatics");
+  Electrostatics& known = info.electrostatics;
+  for (const json& one : get<json>(charges, "atoms")) {
+    known.atoms.push_back(one.is_null() ? std::nan("") : one.get<double>());
+  }
+  known.centroids = get<std::vector<double>>(charges, "centroids");
+  known.beta = get<double>(charges, "beta");
+  const size_t n = info.type_map.size();
+  const size_t selected = info.sel_type.empty() ? n : info.sel_type.size();
+  if (known.atoms.size() != n || known.centroids.size() != selected || !(known.beta > 0.0)) {
+    throw Damage("\"electrostatics\" does not fit the types");
+  }
+}
+
 Info read_info(const json& from, bool edges) {
   Info info;
   info.type_map = get<std::vector<std::string>>(from, "type_map");
@@ -181,6 +198,7 @@ Info read_info(const json& from, bool edges) {
   }
   info.mixed_types = get<bool>(from, "mixed_types");
   info.single_precision = get<std::string>(from, "precision") != "float64";
+  read_electrostatics(from, info);
   read_spins(from, info);
   if (!edges) return info;
   if (info.has_spin) check_core(from, 2 * n);

@@ -35,6 +35,13 @@ struct Input {
   std::vector<double> default_value;  ///< empty: required
 };
 
+/** Gaussian charges of a long-range model, whose dipole model this is. */
+struct Electrostatics {
+  std::vector<double> atoms;      ///< (ntypes) [e]; NaN: not known
+  std::vector<double> centroids;  ///< [e] of the Wannier centroids of the selected types
+  double beta = 0.0;              ///< width [1/Å]; 0: there are none, or not known
+};
+
 /** Facts about a model that do not change, parsed once (description.h); all getters ask here. */
 struct Info {
   std::string path;
@@ -55,6 +62,7 @@ struct Info {
   std::vector<double> spin_scale;  ///< (ntypes) with has_spin: see Info::reach [Å]
   std::vector<bool> contributing;  ///< (ntypes): types that count in means
   bool single_precision = false;
+  Electrostatics electrostatics;
 
   /** The input of a name; null: the model does not take it. */
   const Input* input(const std::string& name) const {

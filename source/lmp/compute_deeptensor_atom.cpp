@@ -18,21 +18,21 @@
 
 using namespace LAMMPS_NS;
 
+namespace {
+
+constexpr const char* who = "compute deeptensor/atom: ";
+
+}  // namespace
+
 ComputeDeeptensorAtom::ComputeDeeptensorAtom(LAMMPS* lmp, int narg, char** arg)
     : Compute(lmp, narg, arg), frame(lmp) {
-  std::string message;
-  if (narg != 4) message = "compute ID group deeptensor/atom FILE";
-  try {
+  deepmd_lmp::guard(lmp, who, [&] {
+    if (narg != 4) throw deepmd_lmp::Failure("compute ID group deeptensor/atom FILE");
     length = deepmd_lmp::Units(lmp).length;
-  } catch (const deepmd_lmp::Failure& failure) {
-    message = failure.what();
-  }
-  if (message.empty()) {
     model.reset(DP_NewDeepTensorWithParam(arg[3], deepmd_lmp::node_rank(world), ""));
-    message = deepmd_lmp::take(DP_DeepTensorCheckOK(model.get()));
-  }
-  if (!message.empty()) error->all(FLERR, "compute deeptensor/atom: " + message);
-  frame.expect_messages(true, 0.0);  // it does not say whether there are any
+    const std::string message = deepmd_lmp::take(DP_DeepTensorCheckOK(model.get()));
+    if (!message.empty()) throw deepmd_lmp::Failure(message);
+  });
   width = DP_DeepTensorGetOutputDim(model.get());
   const int* chosen = DP_DeepTensorGetSelTypes(model.get());
   selected.assign(chosen, chosen + DP_DeepTensorGetNumbSelTypes(model.get()));
@@ -46,15 +46,17 @@ ComputeDeeptensorAtom::~ComputeDeeptensorAtom() { memory->destroy(tensor); }
 
 void ComputeDeeptensorAtom::init() {
   if (!force->pair) {
-    error->all(FLERR, std::string("compute deeptensor/atom: ghosts are needed; define a pair "
-                                  "style, for example pair_style zero with the model's cutoff"));
+    error->all(FLERR, std::string(who) +
+                          "ghosts are needed; define a pair style, for example pair_style zero "
+                          "with the model's cutoff");
   }
   const double cutoff = DP_DeepTensorGetCutoff(model.get()) * length;
   if (cutoff > force->pair->cutforce * (1.0 + 1e-12)) {
-    error->all(FLERR, "compute deeptensor/atom: the model's cutoff of " + std::to_string(cutoff) +
+    error->all(FLERR, std::string(who) + "the model's cutoff of " + std::to_string(cutoff) +
                           " is beyond that of the pair style, " +
                           std::to_string(force->pair->cutforce));
   }
+  deepmd_lmp::guard(lmp, who, [&] { deepmd_lmp::keep_ghosts(lmp, model.get(), frame); });
   neighbor->add_request(this, NeighConst::REQ_FULL | NeighConst::REQ_OCCASIONAL);
 }
 
@@ -77,11 +79,10 @@ void ComputeDeeptensorAtom::compute_peratom() {
                                     frame.cell(), frame.nghost(), frame.list(), &found, &size);
   }
   const std::unique_ptr<double, void (*)(void*)> values(found, &std::free);
-  try {
-    deepmd_lmp::agree(world, deepmd_lmp::take(DP_DeepTensorCheckOK(model.get())));
-  } catch (const deepmd_lmp::Failure& failure) {
-    error->all(FLERR, std::string("compute deeptensor/atom: ") + failure.what());
-  }
+  deepmd_lmp::guard(lmp, who, [&] {
+    const std::string message = deepmd_lmp::take(DP_DeepTensorCheckOK(model.get()));
+    if (!message.empty()) throw deepmd_lmp::Failure(message);
+  });
   const double* value = found;
   for (int i = 0; i < frame.nlocal(); ++i) {
     std::fill_n(tensor[i], width, 0.0);

@@ -2,6 +2,8 @@
 #include "fix_dplr.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -23,11 +25,22 @@
 
 using namespace LAMMPS_NS;
 using deepmd_lmp::Failure;
+using deepmd_lmp::guard;
 
 namespace {
 
 /** Place of a tensor (force, position) in LAMMPS's xx, yy, zz, xy, xz, yz (position, force). */
 constexpr int component[6] = {0, 4, 8, 3, 6, 7};
+
+/** Relative difference of charges and widths that the digits of an input may have. */
+constexpr double kSame = 1e-6;
+
+/** A number with as many digits as it needs. */
+std::string brief(double number) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.10g", number);
+  return text;
+}
 
 }  // namespace
 
@@ -40,7 +53,7 @@ FixDplr::FixDplr(LAMMPS* lmp, int narg, char** arg) : Fix(lmp, narg, arg), frame
   // Pressures would be wrong without; fix_modify can turn it off.
   thermo_virial = 1;
   comm_reverse = 3;
-  guard([&] {
+  guard(lmp, "fix dplr: ", [&] {
     if (igroup != 0) throw Failure("the group must be all");
     settings = deepmd_lmp::parse_dplr_settings(narg - 3, arg + 3);
     units = std::make_unique<deepmd_lmp::Units>(lmp);
@@ -52,22 +65,6 @@ FixDplr::FixDplr(LAMMPS* lmp, int narg, char** arg) : Fix(lmp, narg, arg), frame
         std::make_unique<deepmd_lmp::Centroids>(lmp, settings.associated, settings.bond_types);
     open();
   });
-}
-
-/** Run on all ranks; if one fails, LAMMPS stops with its message. */
-template <typename Action>
-void FixDplr::guard(Action&& action) {
-  std::string message;
-  try {
-    action();
-  } catch (const Failure& failure) {
-    message = failure.what();
-  }
-  try {
-    deepmd_lmp::agree(world, message);
-  } catch (const Failure& failure) {
-    error->all(FLERR, std::string("fix dplr: ") + failure.what());
-  }
 }
 
 /** Open the dipole model: that within a long-range model, or a file of its own. */
@@ -90,12 +87,14 @@ int FixDplr::setmask() {
 }
 
 void FixDplr::init() {
-  guard([&] {
+  guard(lmp, "fix dplr: ", [&] {
     if (std::strncmp(update->integrate_style, "respa", 5) == 0) {
       throw Failure("rRESPA is not available");
     }
     find_types();
     check_atoms();
+    check_charges();
+    deepmd_lmp::keep_ghosts(lmp, dipoles.get(), frame);
     check_variables();
     const double cutoff = DP_DeepTensorGetCutoff(dipoles.get()) * units->length;
     if (cutoff > force->pair->cutforce * (1.0 + 1e-12)) {
@@ -105,6 +104,7 @@ void FixDplr::init() {
     }
   });
   check_kspace();
+  guard(lmp, "fix dplr: ", [&] { check_width(); });
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
@@ -157,6 +157,40 @@ void FixDplr::check_atoms() const {
   }
 }
 
+/** Charges belong to the model: atoms and centroids must have them. */
+void FixDplr::check_charges() const {
+  const double* of_atoms = DP_DipoleChargeModifierGetAtomCharges(modifier.get());
+  const double* of_centroids = DP_DipoleChargeModifierGetCentroidCharges(modifier.get());
+  if (!of_atoms || !of_centroids) return;  // a file of the dipole model alone
+  const int* chosen = DP_DeepTensorGetSelTypes(dipoles.get());
+  const int count = DP_DeepTensorGetNumbSelTypes(dipoles.get());
+  std::vector<double> wanted(types.size(), std::nan(""));
+  for (size_t t = 1; t < types.size(); ++t) {
+    if (types[t] >= 0) wanted[t] = of_atoms[types[t]];
+  }
+  for (const auto& [host, centroid] : settings.associated) {
+    wanted[centroid] = of_centroids[std::find(chosen, chosen + count, types[host]) - chosen];
+  }
+  for (int i = 0; i < atom->nlocal; ++i) {
+    const double charge = atom->q[i] / force->qelectron, of_model = wanted[atom->type[i]];
+    if (!(std::abs(charge - of_model) > kSame * std::max(1.0, std::abs(of_model)))) continue;
+    throw Failure("atom " + std::to_string(atom->tag[i]) + " of type " +
+                  std::to_string(atom->type[i]) + " has the charge " + brief(charge) + " e, but " +
+                  brief(of_model) + " in " + settings.model + "; use set type " +
+                  std::to_string(atom->type[i]) + " charge " + brief(of_model * force->qelectron));
+  }
+}
+
+/** So does the width of the Gaussians. */
+void FixDplr::check_width() const {
+  const double beta = DP_DipoleChargeModifierGetEwaldBeta(modifier.get());
+  const double given = kspace ? kspace->splitting() * units->length : 0.0;
+  if (beta == 0.0 || given == 0.0 || std::abs(given - beta) <= kSame * beta) return;
+  throw Failure("kspace_modify gewald is " + brief(kspace->splitting()) + ", but ewald_beta of " +
+                settings.model + " is " + brief(beta) + " per Angstrom; use kspace_modify gewald " +
+                brief(beta / units->length));
+}
+
 void FixDplr::check_kspace() {
   kspace = dynamic_cast<PPPMDplr*>(force->kspace_match("pppm/dplr", 1));
   if (kspace) return;
@@ -183,12 +217,12 @@ void FixDplr::check_variables() const {
 void FixDplr::pre_exchange() { centroids->join(); }
 
 void FixDplr::post_neighbor() {
-  guard([&] { centroids->find(); });
+  guard(lmp, "fix dplr: ", [&] { centroids->find(); });
 }
 
 void FixDplr::pre_force(int) {
   frame.fill(list, types, units->length, neighbor->ago == 0);
-  guard([&] { move_centroids(); });
+  guard(lmp, "fix dplr: ", [&] { move_centroids(); });
 }
 
 /** Put centroids at their atoms plus the dipoles. */
@@ -236,7 +270,7 @@ void FixDplr::post_force(int vflag) {
     add_field();
   }
   std::vector<double> chain(9, 0.0);
-  guard([&] { add_forces(chain); });
+  guard(lmp, "fix dplr: ", [&] { add_forces(chain); });
   if (vflag_global) add_virial(chain);
 }
 

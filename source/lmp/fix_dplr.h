@@ -58,6 +58,8 @@ class FixDplr : public Fix {
   void open();
   void find_types();
   void check_atoms() const;
+  void check_charges() const;
+  void check_width() const;
   void check_kspace();
   void check_variables() const;
   void move_centroids();
@@ -66,8 +68,6 @@ class FixDplr : public Fix {
   void add_forces(std::vector<double>& virial_of);
   void add_virial(const std::vector<double>& chain);
   const std::array<double, 4>& summed();
-  template <typename Action>
-  void guard(Action&& action);
 
   deepmd_lmp::DplrSettings settings;
   std::unique_ptr<deepmd_lmp::Units> units;

@@ -3,6 +3,8 @@
 
 #include <mpi.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <unordered_map>
 
@@ -12,6 +14,7 @@
 #include "force.h"
 #include "model.h"
 #include "neigh_list.h"
+#include "neighbor.h"
 #include "update.h"
 
 namespace deepmd_lmp {
@@ -22,6 +25,27 @@ Units::Units(LAMMPS_NS::LAMMPS* lmp) {
   }
   length = lmp->force->angstrom;
   energy = lmp->force->boltz / 8.617343e-5;
+}
+
+void keep_ghosts(LAMMPS_NS::LAMMPS* lmp, DP_DeepTensor* model, Frame& frame) {
+  const double halo = DP_DeepTensorGetHalo(model);
+  // One rank knows whose images ghosts are, from the IDs of the atoms.
+  const bool alone = lmp->comm->nprocs == 1 && lmp->atom->tag_enable;
+  frame.expect_messages(halo > 0.0, alone ? 0.0 : halo);
+  if (halo == 0.0 || alone) return;
+  if (std::isinf(halo)) {
+    throw Failure("the model does not tell how far its messages between atoms reach; run one rank");
+  }
+  if (lmp->comm->mode != LAMMPS_NS::Comm::SINGLE) {
+    throw Failure("the model passes messages between atoms; use comm_modify mode single");
+  }
+  if (lmp->neighbor->exclude) {
+    throw Failure(
+        "the model passes messages between atoms, and several ranks cannot leave out "
+        "what neigh_modify exclude says; run one rank");
+  }
+  const double needed = halo * Units(lmp).length + lmp->neighbor->skin;
+  lmp->comm->cutghostuser = std::max(lmp->comm->cutghostuser, needed);
 }
 
 void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types, double length,

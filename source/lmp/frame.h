@@ -25,6 +25,14 @@ struct Units {
   double force() const { return energy / length; }
 };
 
+class Frame;
+
+/**
+ * Let LAMMPS keep the ghosts that a model of atomic tensors needs, and the frame know. To be called
+ * before every run; throws Failure.
+ */
+void keep_ghosts(LAMMPS_NS::LAMMPS* lmp, DP_DeepTensor* model, Frame& frame);
+
 /** This rank's atoms, ghosts last. */
 class Frame {
  public:

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "error.h"
+#include "lammps.h"
 #include "pointers.h"
 #include "settings.h"
 
@@ -101,6 +103,22 @@ int node_rank(MPI_Comm world);
 
 /** Throw the Failure of the first rank that has one (`message` is not empty) on all ranks. */
 void agree(MPI_Comm world, const std::string& message);
+
+/** Run on all ranks; if one fails, LAMMPS stops with its message, after the words `who`. */
+template <typename Action>
+void guard(LAMMPS_NS::LAMMPS* lmp, const std::string& who, Action&& action) {
+  std::string message;
+  try {
+    action();
+  } catch (const Failure& failure) {
+    message = failure.what();
+  }
+  try {
+    agree(lmp->world, message);
+  } catch (const Failure& failure) {
+    lmp->error->all(FLERR, who + failure.what());
+  }
+}
 
 /** Open models: rank 0 reads the files and sends their contents. Throws Failure on all ranks. */
 std::vector<std::unique_ptr<Model>> open_models(MPI_Comm world, const Settings& settings,

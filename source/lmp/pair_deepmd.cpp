@@ -19,6 +19,7 @@
 
 using namespace LAMMPS_NS;
 using deepmd_lmp::Failure;
+using deepmd_lmp::guard;
 using deepmd_lmp::join;
 
 namespace {
@@ -98,24 +99,8 @@ PairDeepmd::~PairDeepmd() {
   }
 }
 
-/** Run on all ranks; if one fails, LAMMPS stops with its message. */
-template <typename Action>
-void PairDeepmd::guard(Action&& action) {
-  std::string message;
-  try {
-    action();
-  } catch (const Failure& failure) {
-    message = failure.what();
-  }
-  try {
-    deepmd_lmp::agree(world, message);
-  } catch (const Failure& failure) {
-    error->all(FLERR, style + failure.what());
-  }
-}
-
 void PairDeepmd::settings(int narg, char** arg) {
-  guard([&] { open(deepmd_lmp::parse_settings(narg, arg)); });
+  guard(lmp, style, [&] { open(deepmd_lmp::parse_settings(narg, arg)); });
 }
 
 void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
@@ -199,7 +184,7 @@ void PairDeepmd::allocate() {
 }
 
 void PairDeepmd::coeff(int narg, char** arg) {
-  guard([&] {
+  guard(lmp, style, [&] {
     if (models.empty()) throw Failure("no model is open; give pair_style with a model file before");
     if (!allocated) allocate();
     // LAMMPS saw to it that "* *" comes first: one_coeff
@@ -218,7 +203,7 @@ std::vector<std::string> PairDeepmd::elements() const {
 }
 
 void PairDeepmd::init_style() {
-  guard([&] {
+  guard(lmp, style, [&] {
     if (models.empty()) {
       throw Failure(
           "restart files do not hold models; give pair_style with its files and pair_coeff again");
@@ -320,7 +305,7 @@ void PairDeepmd::compute(int eflag, int vflag) {
   const bool rebuilt = neighbor->ago == 0;
   frame.fill(list, types.model_type, units->length, rebuilt);
   deepmd_lmp::Inputs inputs;
-  guard([&] {
+  guard(lmp, style, [&] {
     check_spins();
     inputs = parameters->values();
     const double start = platform::walltime();
@@ -413,14 +398,14 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
   deepmd_lmp::Results other;
   for (size_t k = 1; k < models.size(); ++k) {
     // Neighbors may have been found anew since this model was called last.
-    guard([&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
+    guard(lmp, style, [&] { models[k]->evaluate(frame, inputs, 0, false, false, other); });
     fold(other.force, 3);
     if (spins) fold(other.force_mag, 3);
     force_of.push_back(other.force);
     force_mag_of.push_back(other.force_mag);
     virial_of.push_back(other.virial);
   }
-  guard([&] { deviation->write(force_of, force_mag_of, virial_of, frame.atype()); });
+  guard(lmp, style, [&] { deviation->write(force_of, force_mag_of, virial_of, frame.atype()); });
 }
 
 void PairDeepmd::fold(std::vector<double>& values, int width) {
@@ -474,7 +459,7 @@ int PairDeepmd::dim_fparam() const { return models.empty() ? 0 : models[0]->dim_
 double PairDeepmd::energy_at(double fparam) {
   double energy = 0.0;
   frame.fill(list, types.model_type, units->length, false);
-  guard([&] {
+  guard(lmp, style, [&] {
     deepmd_lmp::Inputs inputs = parameters->values();
     inputs.fparam = &fparam;
     energy = models[0]->energy(frame, inputs);

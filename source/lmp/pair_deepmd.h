@@ -77,8 +77,6 @@ class PairDeepmd : public Pair {
   double common_scale() const;
   void note_virial();
   void compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inputs& inputs);
-  template <typename Action>
-  void guard(Action&& action);
 
   const bool spins;
   const std::string style;                                 ///< for messages

@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 
+from tests.members import section
+
 START = """
 units metal
 atom_style atomic
@@ -31,6 +33,46 @@ def test_deeptensor(lammps, tmp_path, random_model):
     np.testing.assert_allclose(dump[:, 5:], value, rtol=0, atol=1e-12)
     two = lammps(text, ranks=2).dump("mu.dump")[0]
     np.testing.assert_allclose(two, dump, rtol=0, atol=1e-12)
+
+
+def test_deeptensor_with_messages(lammps, tmp_path):
+    """Dipoles of a model that passes messages, on several ranks."""
+    from deepmd.dpmodel.model import build_model
+    from deepmd.infer.deep_dipole import DeepDipole
+    from deepmd.io import save_model
+    from deepmd.runtime.operations import with_program
+
+    given = section("dipole", tmp_path)
+    given["descriptor"] = section("dpa3", tmp_path)["descriptor"]
+    path = tmp_path / "dipole.dp"
+    save_model(path, with_program({"model": build_model(given).serialize()}))
+    model = DeepDipole(path)
+    rng = np.random.default_rng(3)
+    edge, n = 14.0, 60
+    rows = [
+        f"{k + 1} {k % 2 + 1} {x} {y} {z}"
+        for k, (x, y, z) in enumerate(rng.uniform(0, edge, (n, 3)))
+    ]
+    (tmp_path / "gas.data").write_text(
+        f"a gas\n\n{n} atoms\n2 atom types\n"
+        + "".join(f"0 {edge} {x}lo {x}hi\n" for x in "xyz")
+        + "\nMasses\n\n1 16\n2 1\n\nAtoms # atomic\n\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+    text = START.replace("water", "gas") + f"pair_style zero {model.get_rcut()}\npair_coeff * *\n"
+    text += f"compute mu all deeptensor/atom {path}\n"
+    text += "dump 1 all custom 1 mu.dump id type x y z c_mu[*]\n"
+    text += "dump_modify 1 sort id format float %.17g\nrun 0\n"
+    dump = lammps(text).dump("mu.dump")[0]
+    cell = edge * np.eye(3).reshape(1, 9)
+    value = model.eval(dump[None, :, 2:5], cell, dump[:, 1].astype(int) - 1)[0]
+    dipoles = np.zeros((n, 3))
+    dipoles[: len(value)] = value
+    np.testing.assert_allclose(dump[:, 5:], dipoles, rtol=0, atol=1e-10 * np.abs(value).max())
+    for ranks in (2, 4):
+        found = lammps(text, ranks=ranks).dump("mu.dump")[0]
+        np.testing.assert_allclose(found[:, 5:], dump[:, 5:], rtol=0, atol=1e-12)
 
 
 def test_derivative_by_fparam_and_overflow(lammps, tmp_path, random_model):

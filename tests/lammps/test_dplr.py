@@ -253,6 +253,9 @@ def test_wrong_use(messages, start, model_file):
         "bond types up to 1": changed(fix=fix.replace("bond_type 1", "bond_type 2")),
         "no equal-style variable": changed(fix=fix + " efield 0 0 v_no"),
         "three numbers": changed(fix=fix + " efield 0 0"),
+        "charge 6": changed(fix=fix + "\nset type 1 charge 5.9"),
+        "charge -8": changed(fix=fix + "\nset type 3 charge -7.9"),
+        "use kspace_modify gewald 0.4": changed(kspace_modify="kspace_modify gewald 0.41"),
         "has 0 bonds": changed(bond_coeff="bond_coeff *\ndelete_bonds all bond 1 remove"),
     }
     found = messages(list(cases.values()))

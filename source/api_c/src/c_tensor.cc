@@ -160,6 +160,28 @@ DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model,
 DEEPMD_FACTS(DeepTensor)
 DEEPMD_FACTS(DipoleChargeModifier)
 
+double DP_DipoleChargeModifierGetEwaldBeta(DP_DipoleChargeModifier* dcm) {
+  return fact(dcm, 0.0, [&] { return dcm->model.ewald_beta(); });
+}
+
+const double* DP_DipoleChargeModifierGetAtomCharges(DP_DipoleChargeModifier* dcm) {
+  return fact(dcm, static_cast<const double*>(nullptr), [&] {
+    const std::vector<double>& known = dcm->model.atom_charges();
+    return known.empty() ? nullptr : known.data();
+  });
+}
+
+const double* DP_DipoleChargeModifierGetCentroidCharges(DP_DipoleChargeModifier* dcm) {
+  return fact(dcm, static_cast<const double*>(nullptr), [&] {
+    const std::vector<double>& known = dcm->model.centroid_charges();
+    return known.empty() ? nullptr : known.data();
+  });
+}
+
+double DP_DeepTensorGetHalo(DP_DeepTensor* dt) {
+  return fact(dt, 0.0, [&] { return dt->model.halo(); });
+}
+
 int DP_DeepTensorGetOutputDim(DP_DeepTensor* dt) {
   return fact(dt, 0, [&] { return dt->model.output_dim(); });
 }

@@ -80,6 +80,18 @@ const std::vector<int>& DipoleChargeModifier::sel_types() const {
   return opened(session_, kName).sel_types;
 }
 
+double DipoleChargeModifier::ewald_beta() const {
+  return opened(session_, kName).model->info().electrostatics.beta;
+}
+
+const std::vector<double>& DipoleChargeModifier::atom_charges() const {
+  return opened(session_, kName).model->info().electrostatics.atoms;
+}
+
+const std::vector<double>& DipoleChargeModifier::centroid_charges() const {
+  return opened(session_, kName).model->info().electrostatics.centroids;
+}
+
 template <typename VALUETYPE>
 void DipoleChargeModifier::compute(std::vector<VALUETYPE>& dfcorr_, std::vector<VALUETYPE>& dvcorr_,
                                    const std::vector<VALUETYPE>& dcoord_,

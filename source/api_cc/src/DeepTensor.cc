@@ -107,6 +107,11 @@ int DeepTensor::numb_types() const {
   return static_cast<int>(opened(session_, "DeepTensor").model->info().type_map.size());
 }
 
+double DeepTensor::halo() const {
+  const core::Info& info = opened(session_, "DeepTensor").model->info();
+  return info.message_passing ? info.halo_of_spins(0.0) : 0.0;
+}
+
 int DeepTensor::output_dim() const {
   return static_cast<int>(opened(session_, "DeepTensor").model->info().outputs.front().size);
 }

@@ -89,6 +89,25 @@ json json_of(const Packings& packings) {
   return all;
 }
 
+/**
+ * Charges and width of a long-range model, in the types of its dipole model.
+ *
+ * Types that the short-range model does not have are null.
+ */
+json electrostatics(const Node& whole, const Node& modifier) {
+  const json names = modifier["model"]["type_map"].json(), known = whole["type_map"].json();
+  const std::vector<double> charges = modifier.numbers("sys_charge_map");
+  json atoms = json::array();
+  for (const json& name : names) {
+    const auto place = std::find(known.begin(), known.end(), name) - known.begin();
+    const bool found = place < static_cast<ptrdiff_t>(std::min(charges.size(), known.size()));
+    atoms.push_back(found ? json(charges[place]) : json());
+  }
+  return {{"atoms", atoms},
+          {"centroids", modifier.numbers("model_charge_map")},
+          {"beta", modifier.number("ewald_beta")}};
+}
+
 Chunk chunk_of(const deepmd_edges_request& q) {
   using backend::numbers;
   Chunk chunk;
@@ -153,6 +172,11 @@ void Program::read(Contents contents, const std::string& scope) {
     describe(atomic, packings);
   }
   if (spin && !traced) describe_spins(model["spin"]);
+  if (inner) {
+    json description = json::parse(description_);
+    description["electrostatics"] = electrostatics(whole, whole["modifier"]);
+    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
   if (!inner) probes_ = probes_of(root, model_->output());
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();

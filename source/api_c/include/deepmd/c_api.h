@@ -452,6 +452,8 @@ extern DP_DeepTensor* DP_NewDeepTensorWithParam2(const char* model, const int gp
 extern void DP_DeleteDeepTensor(DP_DeepTensor* dt);
 extern double DP_DeepTensorGetCutoff(DP_DeepTensor* dt);
 extern int DP_DeepTensorGetNumbTypes(DP_DeepTensor* dt);
+/** As DP_DeepBaseModelGetHalo; 0 for models that pass no messages. */
+extern double DP_DeepTensorGetHalo(DP_DeepTensor* dt);
 extern int DP_DeepTensorGetOutputDim(DP_DeepTensor* dt);
 extern int* DP_DeepTensorGetSelTypes(DP_DeepTensor* dt);
 extern int DP_DeepTensorGetNumbSelTypes(DP_DeepTensor* dt);
@@ -503,6 +505,14 @@ extern double DP_DipoleChargeModifierGetCutoff(DP_DipoleChargeModifier* dcm);
 extern int DP_DipoleChargeModifierGetNumbTypes(DP_DipoleChargeModifier* dcm);
 extern int* DP_DipoleChargeModifierGetSelTypes(DP_DipoleChargeModifier* dcm);
 extern int DP_DipoleChargeModifierGetNumbSelTypes(DP_DipoleChargeModifier* dcm);
+/**
+ * Width of the charges [1/Angstrom] of the long-range model in the file (0: it holds the dipole
+ * model alone), and charges [e]: of atoms by type (NaN: not known), of the centroids of SelTypes.
+ * NULL without them; they belong to the handle.
+ */
+extern double DP_DipoleChargeModifierGetEwaldBeta(DP_DipoleChargeModifier* dcm);
+extern const double* DP_DipoleChargeModifierGetAtomCharges(DP_DipoleChargeModifier* dcm);
+extern const double* DP_DipoleChargeModifierGetCentroidCharges(DP_DipoleChargeModifier* dcm);
 extern const char* DP_DipoleChargeModifierCheckOK(DP_DipoleChargeModifier* dcm);
 extern void DP_DipoleChargeModifierComputeNList(DP_DipoleChargeModifier* dcm, const int natoms,
                                                 const double* coord, const int* atype,

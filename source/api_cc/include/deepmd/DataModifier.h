@@ -40,6 +40,15 @@ class DipoleChargeModifier {
   const std::vector<int>& sel_types() const;  ///< types that have centroids
 
   /**
+   * Width of the charges [1/Angstrom] of the long-range model that the file holds; 0: it is a file
+   * of the dipole model alone. Charges [e] of atoms, by type (NaN: not known), and of the centroids
+   * of sel_types(); empty alike.
+   */
+  double ewald_beta() const;
+  const std::vector<double>& atom_charges() const;
+  const std::vector<double>& centroid_charges() const;
+
+  /**
    * @param dfcorr_ (natoms, 3) force on atoms, for VALUETYPE double and float; ghosts have their
    *     share, which belongs to their owners; sites of types that the model does not know have none
    * @param dvcorr_ (9) virial of the part with the derivatives of dipoles

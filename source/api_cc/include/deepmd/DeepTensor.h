@@ -54,6 +54,8 @@ class DeepTensor {
 
   double cutoff() const;  ///< [Å]
   int numb_types() const;
+  /** Distance of ghosts from the atoms of a rank, as DeepBaseModel::halo; 0: without messages. */
+  double halo() const;
   int output_dim() const;                     ///< numbers per atom
   const std::vector<int>& sel_types() const;  ///< types that have values
   void get_type_map(std::string& type_map);   ///< names, separated by blanks
