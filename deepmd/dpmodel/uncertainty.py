@@ -293,7 +293,7 @@ def _with_last_layer(model: Model, matrices: Sequence[np.ndarray]) -> Model:
         last.w = matrix.astype(source.layers[-1].w.dtype)
         if last.b is not None:
             last.b = np.zeros_like(last.b)
-    atomic = copy.atomic_model
+    atomic: Any = copy.atomic_model
     atomic.fitting = new
     atomic.out_bias = np.zeros((1, atomic.ntypes, n))
     atomic.out_std = np.ones((1, atomic.ntypes, n))

@@ -17,7 +17,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.uncertainty import COVERAGES, SECTION, Calibration, Uncertainty
 from deepmd.entrypoints.change_bias import is_checkpoint
-from deepmd.entrypoints.data import batches, data_paths
+from deepmd.entrypoints.data import DataPaths, batches, data_paths
 from deepmd.infer import DeepPot
 from deepmd.infer.model_devi import check_models
 from deepmd.infer.uncertainty import fit_committee, fit_last_layer, labels_found
@@ -90,13 +90,14 @@ def systems_of(
     option = "--train" if section == "training_data" else "--valid"
     if not given:
         raise InputError("no data", where=option, fix=f"name systems or an input file: {option}")
-    declared, patterns, paths = parse_keys(keys), None, list(given)
-    if len(paths) == 1 and paths[0].lower().endswith(_INPUTS):
-        training, validation = (paths[0], None) if option == "--train" else (None, paths[0])
-        paths, patterns, known = data_paths(".", None, training, validation)
-        declared = declared or known
+    declared, found = parse_keys(keys), DataPaths(list(given))
+    if len(given) == 1 and given[0].lower().endswith(_INPUTS):
+        training, validation = (given[0], None) if option == "--train" else (None, given[0])
+        found = data_paths(".", None, training, validation)
     names = potential.get_type_map()
-    return open_systems(paths, type_map=names, patterns=patterns, keys=declared)
+    return open_systems(
+        found.paths, type_map=names, patterns=found.patterns, keys=declared or found.keys
+    )
 
 
 def frames_of(
