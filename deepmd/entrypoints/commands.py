@@ -347,6 +347,24 @@ DATA_SPLIT: Options = [
     TYPE_MAP,
 ]
 
+PLAN: Options = [
+    option("INPUT", "input file of a training"),
+    option(
+        "-a --alternatives",
+        "what else to measure: tables, another precision, descriptors with the same cutoff",
+        nargs="+",
+        choices=["float32", "compressed", "se_e2_a", "se_e2_r", "se_e3", "se_atten_v2"],
+        metavar="NAME",
+    ),
+    option("--seconds", "how long each training is measured", 60.0),
+    option("--timestep", "time step of the dynamics [fs]", 1.0),
+    option(
+        "--json",
+        "write the figures as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+]
 RUN = option("RUN", "folder of a training")
 REPORT: Options = [
     RUN,
@@ -427,6 +445,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "data convert": ("convert data sets into another kind", DATA_CONVERT),
     "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
+    "plan": ("say what a training and its model will cost on this machine", PLAN),
     "report": ("write a report of a training as one HTML file", REPORT),
     "diagnose": ("say what is wrong with a training", DIAGNOSE),
     "diff": ("say how two trainings or models differ", DIFF),

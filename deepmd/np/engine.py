@@ -175,6 +175,19 @@ class NativeEvaluator(NumPyEvaluator):
     #: A frame more or less makes no difference to it: it has no program and little memory.
     batch_atoms = 1 << 16
 
+    @classmethod
+    def of_model(cls, model: Model) -> "NativeEvaluator":
+        """Return the evaluator of a model that is in no file.
+
+        Raises
+        ------
+        NotAvailableError
+            If the library is not installed, or does not know a part of the model.
+        """
+        made = cls(model)
+        made.native = _in_memory(model)
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _opened_again, (super().__reduce__(), self.native is not None)
 
