@@ -151,8 +151,8 @@ def measure(config: Mapping[str, Any], backend: Any, seconds: float) -> list[Cos
     for name, one in (("input", model), (COMPRESSED, _compressed(model, plan))):
         if one is not None:
             md = measure_dynamics(one, task, backend, seconds / 10.0)
-            about = model_size(one)["total"], file_size(one)
-            found.append(Cost(name, step, numb_steps, memory, *about, *md))
+            number, size = model_size(one)["total"], file_size(one)
+            found.append(Cost(name, step, numb_steps, memory, number, size, *md))
     return found
 
 
