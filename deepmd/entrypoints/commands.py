@@ -369,6 +369,7 @@ RUN = option("RUN", "folder of a training")
 REPORT: Options = [
     RUN,
     option("-o --output", "HTML file", "report.html"),
+    option("--pdf", "print it as PDF, too, with Chromium or WeasyPrint", metavar="FILE"),
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
 ]
 DIAGNOSE: Options = [
