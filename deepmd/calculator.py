@@ -17,6 +17,7 @@ from deepmd.base.errors import InputError
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.infer import DeepPot
 from deepmd.infer.frames import PARAMETERS, numbered
+from deepmd.infer.uncertainty import Estimator
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ class DP(Calculator):
         Finds the pairs instead of the built-in search.
     head : str, optional
         Branch of a checkpoint with several.
+    uncertainty : bool or sequence of paths
+        Evaluate standard deviations, too, as the file has them; paths name the other models of a
+        committee, whose means are then the results.
     **kwargs
         For :class:`ase.calculators.calculator.Calculator`.
 
@@ -58,7 +62,9 @@ class DP(Calculator):
     -----
     ``results["virial"]`` (3, 3) [eV] is minus the derivative of the energy with respect to strain;
     it is no property ASE knows and is left out of what ASE exports. So is ``results["force_mag"]``
-    (n_atoms, 3), minus the derivative of the energy with respect to the spins.
+    (n_atoms, 3), minus the derivative of the energy with respect to the spins. With
+    ``uncertainty`` there are ``energy_std`` [eV], ``energies_std`` (n_atoms,), ``forces_std``
+    (n_atoms, 3) [eV/Å] and, in periodic cells, ``stress_std`` (6,) [eV/Å³].
     """
 
     name = "DP"
@@ -71,11 +77,17 @@ class DP(Calculator):
         type_dict: Mapping[str, int] | None = None,
         neighbor_list: Any = None,
         head: str | None = None,
+        uncertainty: bool | Sequence[str | os.PathLike[str]] = False,
         **kwargs: Any,
     ) -> None:
         kwargs.pop("nlist_backend", None)
         super().__init__(label=label, **kwargs)
         self.dp = DeepPot(model, neighbor_list=neighbor_list, head=head)
+        self._estimator: Estimator | None = None
+        if uncertainty:
+            others = () if uncertainty is True else uncertainty
+            rest = [DeepPot(path, neighbor_list=neighbor_list, head=head) for path in others]
+            self._estimator = Estimator(self.dp, rest)
         names = self.dp.get_type_map()
         self.type_dict = dict(type_dict or {n: k for k, n in enumerate(names)})
         self._parameters_used: dict[str, Any] = {}
@@ -112,7 +124,8 @@ class DP(Calculator):
             where="calculator DP",
             fix="use a model that knows it, or give type_dict",
         )
-        out = self.dp.evaluate(atoms.positions[None], cell, types, **given)
+        source = self.dp if self._estimator is None else self._estimator
+        out = source.evaluate(atoms.positions[None], cell, types, **given)
         virial = out["virial"][0].reshape(3, 3)
         self.results["energy"] = self.results["free_energy"] = out["energy"][0, 0]
         self.results["forces"] = out["force"][0]
@@ -122,10 +135,24 @@ class DP(Calculator):
         if atoms.pbc.any() and atoms.cell.rank == 3:
             stress = -0.5 * (virial + virial.T) / atoms.get_volume()
             self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
+        if self._estimator is not None:
+            self.results |= deviations(out, atoms)
 
     def export_properties(self) -> Properties:
         """Return the results that ASE knows."""
         return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+
+def deviations(out: Mapping[str, np.ndarray], atoms: Atoms) -> dict[str, Any]:
+    """Return the standard deviations in the results of an estimate, under the names of ASE."""
+    found = {
+        "energy_std": float(out["energy_std"][0, 0]),
+        "energies_std": out["atom_energy_std"][0, :, 0],
+        "forces_std": out["force_std"][0],
+    }
+    if atoms.pbc.any() and atoms.cell.rank == 3:
+        found["stress_std"] = out["virial_std"][0, [0, 4, 8, 5, 2, 1]] / atoms.get_volume()
+    return found
 
 
 def spins(atoms: Atoms) -> np.ndarray:

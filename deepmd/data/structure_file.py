@@ -2,12 +2,14 @@
 """Files that ASE reads (extended XYZ and others) as systems, by way of a cache in HDF5."""
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Folder of the caches, in that of the run.
 CACHE = "data_cache"
+#: Size that the folder may have [bytes], and seconds for which a file stays after its last use.
+_MOST_BYTES, _KEPT = 8 << 30, 86400.0
 #: Changes when files of the cache are written otherwise.
 _VERSION = 1
 #: Files in a searched folder that are systems.
@@ -109,6 +113,8 @@ def _from_cache(
         system = System(f"{file}#/{name}", type_map=type_map)
         system.path = path if len(groups) == 1 else f"{path} ({name} atoms)"
         out.append(system)
+    with contextlib.suppress(OSError):  # of somebody else
+        os.utime(file)
     for line in about["lines"]:
         log.log(logging.DEBUG if quiet else logging.INFO, "%s: %s", path, line)
     return out
@@ -128,6 +134,7 @@ def _write_cache(file: Path, frames: Frames, about: list[str]) -> Path:
     try:
         with replacing(file) as out:
             out.write(data)
+        clean(file.parent)
         return file
     except OutputError as error:
         log.warning("%s; the file will be read again by the next run", error)
@@ -135,6 +142,26 @@ def _write_cache(file: Path, frames: Frames, about: list[str]) -> Path:
         temporary.write(data)
     atexit.register(Path(temporary.name).unlink, missing_ok=True)
     return Path(temporary.name)
+
+
+def clean(folder: Path) -> None:
+    """Remove the files of a cache that were not used for the longest time, if it is too large.
+
+    Those that were used within a day stay: another run may read them.
+    """
+    found = []
+    for file in folder.glob("*.hdf5"):
+        with contextlib.suppress(OSError):
+            about = file.stat()
+            found.append((about.st_mtime, about.st_size, file))
+    total = sum(size for _, size, _ in found)
+    for used, size, file in sorted(found, key=lambda one: one[0]):
+        if total <= _MOST_BYTES or time.time() - used < _KEPT:
+            return
+        with contextlib.suppress(OSError):
+            file.unlink()
+            total -= size
+            log.info("%s removed: the cache is larger than %d GiB", file, _MOST_BYTES >> 30)
 
 
 def write_group(group: Any, arrays: Mapping[str, np.ndarray | str]) -> None:

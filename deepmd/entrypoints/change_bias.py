@@ -17,6 +17,7 @@ from deepmd.data.sampler import Sampler
 from deepmd.data.search import open_systems
 from deepmd.dpmodel.label import Label, parameter_labels
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.uncertainty import SECTION
 from deepmd.entrypoints.commands import check_choices
 from deepmd.entrypoints.data import data_paths
 from deepmd.entrypoints.freeze import checkpoint_backend
@@ -132,6 +133,8 @@ def open_stored(
         return checkpoint.models[branch], several, write
     data = backend.serialize_hook(path)
     model = Model.deserialize(data["model"])
+    if data.pop(SECTION, None) is not None:
+        log.warning("the uncertainty in %s is left out: fit it again with dp uncertainty", path)
 
     def write_model(target: Path) -> None:
         new = {"model": model.serialize(), "probes": make_probes(model)}

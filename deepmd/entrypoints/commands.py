@@ -154,6 +154,7 @@ TEST: Options = [
     ),
     KEYS,
     HEAD,
+    option("--uncertainty", "compare errors with the uncertainty in the model file", False),
 ]
 CHANGE_BIAS: Options = [
     option("INPUT", "model file or checkpoint"),
@@ -227,6 +228,12 @@ MODEL_DEVI: Options = [
         "divide deviations of virials by the virial per atom plus this level [eV]",
         type=float,
         metavar="LEVEL",
+    ),
+    option(
+        "--calibrated",
+        "standard deviations by the uncertainty in the file of the first model; of one model, or of "
+        "the committee that it was fitted for",
+        False,
     ),
 ]
 EVAL_DESC: Options = [
@@ -340,10 +347,29 @@ DATA_SPLIT: Options = [
     TYPE_MAP,
 ]
 
+PLAN: Options = [
+    option("INPUT", "input file of a training"),
+    option(
+        "-a --alternatives",
+        "what else to measure: tables, another precision, descriptors with the same cutoff",
+        nargs="+",
+        choices=["float32", "compressed", "se_e2_a", "se_e2_r", "se_e3", "se_atten_v2"],
+        metavar="NAME",
+    ),
+    option("--seconds", "how long each training is measured", 60.0),
+    option("--timestep", "time step of the dynamics [fs]", 1.0),
+    option(
+        "--json",
+        "write the figures as JSON; - is the standard output",
+        dest="json_file",
+        metavar="FILE",
+    ),
+]
 RUN = option("RUN", "folder of a training")
 REPORT: Options = [
     RUN,
     option("-o --output", "HTML file", "report.html"),
+    option("--pdf", "print it as PDF, too, with Chromium or WeasyPrint", metavar="FILE"),
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
 ]
 DIAGNOSE: Options = [
@@ -365,6 +391,36 @@ REPRODUCE: Options = [
     option("-o --output", "new folder; RUN with -again", metavar="FOLDER"),
 ]
 
+TRAINING_SET = option(
+    "--train", "training data: systems, or the input file of the training", nargs="+"
+)
+UNCERTAINTY: Options = [
+    option("MODEL", "model file; several are a committee, the first gets the result", nargs="+"),
+    TRAINING_SET,
+    option(
+        "-V --valid",
+        "validation data with energies and forces: systems, or the input file of the training",
+        nargs="+",
+    ),
+    option("-o --output", "file to write; MODEL with _uncertainty before its suffix"),
+    option("-n --numb-frames", "training frames of each system, evenly spaced, 0 for all", 200),
+    option("--seed", "seed of random directions and weights", 0),
+    KEYS,
+]
+SELECT: Options = [
+    option(
+        "INPUT", "data sets to choose from: systems, HDF5, LMDB, files that ASE reads", nargs="+"
+    ),
+    MODEL,
+    option("-o --output", "data set to write; .txt is added for the list", "selected"),
+    option("-n --number", "frames to choose, at most", 50),
+    option("--low", "smallest deviation of the force on an atom [eV/Å]", 0.0),
+    option("--high", "largest deviation of the force [eV/Å]", type=float),
+    TRAINING_SET,
+    option("-k --kind", "kind of data set, whatever the name says", choices=KINDS),
+    KEYS,
+]
+
 TRANSFER = [
     option("-r --raw-model", "model file with the settings", "raw_frozen_model.pb"),
     option("-O --old-model", "model file with the parameters", "old_frozen_model.pb"),
@@ -383,11 +439,14 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "transfer": ("write a model with the parameters of another one", TRANSFER),
     "show": ("describe a model file", SHOW),
     "model-devi": ("how much several models disagree about data", MODEL_DEVI),
+    "uncertainty": ("fit the uncertainty of a model, and store it in its file", UNCERTAINTY),
+    "select": ("choose the frames of a data set that are worth labeling", SELECT),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "data convert": ("convert data sets into another kind", DATA_CONVERT),
     "data check": ("find faults of data before a training", DATA_CHECK),
     "data split": ("divide data into training, validation and test data", DATA_SPLIT),
+    "plan": ("say what a training and its model will cost on this machine", PLAN),
     "report": ("write a report of a training as one HTML file", REPORT),
     "diagnose": ("say what is wrong with a training", DIAGNOSE),
     "diff": ("say how two trainings or models differ", DIFF),

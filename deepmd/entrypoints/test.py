@@ -18,6 +18,7 @@ from deepmd.dpmodel.batch import Batch
 from deepmd.entrypoints.compared_quantities import Form, Kind, Quantity, Rows, kind_of
 from deepmd.entrypoints.data import batches, data_paths
 from deepmd.entrypoints.test_output import Outcome, check_plot
+from deepmd.entrypoints.test_uncertainty import Trust
 from deepmd.infer import DeepEval
 from deepmd.io.files import check_head
 
@@ -47,6 +48,7 @@ def test(
     atomic: bool = False,
     keys: Sequence[str] | None = None,
     head: str | None = None,
+    uncertainty: bool = False,
     backend: str | None = None,
     set_prefix: str | None = None,
     **_: Any,
@@ -68,6 +70,7 @@ def test(
     kind = kind_of(predictor, path, atomic=atomic)
     types = predictor.get_type_map()
     systems = open_systems(paths, type_map=types, patterns=patterns, keys=declared)
+    trust = Trust(predictor, path) if uncertainty else None
     all_metrics = []
     outcome = Outcome(str(model), kind, json_file, detail_hdf5, plot)
     # Of many systems the errors of each would bury their average.
@@ -87,6 +90,8 @@ def test(
         for line in lines(kind, metrics):
             log.log(level, "%s", line)
         log.log(level, "# ----------------------------------------------- ")
+        if trust is not None:
+            trust.add(one, frames)
         all_metrics.append(metrics)
         outcome.add(one.path, len(frames), metrics, found)
     if len(systems) > _LISTED:
@@ -99,6 +104,10 @@ def test(
     for line in lines(kind, average, average=True):
         log.info("%s", line)
     log.info("# ----------------------------------------------- ")
+    if trust is not None:
+        outcome.uncertainty = trust.summary()
+        for line in trust.lines():
+            log.info("%s", line)
     outcome.write(average)
     return {name: value for name, (value, _) in average.items()}
 

@@ -41,6 +41,8 @@ class Outcome:
     ) -> None:
         self.model, self.kind = model, kind
         self.json_file, self.detail_hdf5, self.plot = json_file, detail_hdf5, plot
+        #: Errors compared with their expected sizes, if that was asked for.
+        self.uncertainty: Mapping[str, Any] | None = None
         self._metrics: list[tuple[str, int, Mapping[str, tuple[float, float]]]] = []
         self._found: list[tuple[str, Found]] = []
 
@@ -55,7 +57,7 @@ class Outcome:
     def write(self, average: Mapping[str, tuple[float, float]]) -> None:
         """Write the files."""
         if self.json_file is not None:
-            write_json(self.json_file, self.model, self._metrics, average)
+            write_json(self.json_file, self.model, self._metrics, average, self.uncertainty)
         if self.detail_hdf5 is not None:
             write_hdf5(self.detail_hdf5, self.kind, self._found)
         if self.plot is not None:
@@ -85,6 +87,7 @@ def write_json(
     model: str,
     systems: Sequence[tuple[str, int, Mapping[str, tuple[float, float]]]],
     average: Mapping[str, tuple[float, float]],
+    uncertainty: Mapping[str, Any] | None = None,
 ) -> None:
     """Write errors of every system, and their average.
 
@@ -94,12 +97,16 @@ def write_json(
     systems : sequence of (path, frames, metrics)
     average : dict
         Metrics: name -> (value, number of values).
+    uncertainty : dict, optional
+        Written as it is.
     """
-    out = {
+    out: dict[str, Any] = {
         "model": str(model),
         "systems": [{"system": p, "frames": n, "errors": _values(m)} for p, n, m in systems],
         "average": _values(average),
     }
+    if uncertainty is not None:
+        out["uncertainty"] = dict(uncertainty)
     write_text(path, json.dumps(out, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -187,9 +187,31 @@ def batch_model_devi(
         As of :func:`calc_model_devi`; n is the largest number of atoms.
     """
     results = [m.evaluate_batch(batch, derivatives=("force", "virial")) for m in models]
-    energy, force, virial = (
-        np.stack([r[k] for r in results]) for k in ("energy", "force", "virial")
-    )
+    stacked = {k: np.stack([r[k] for r in results]) for k in ("energy", "force", "virial")}
+    options: dict[str, Any] = {"relative": relative, "relative_v": relative_v}
+    return rows_of_batch(batch, stacked, real_data=real_data, atomic=atomic, **options)
+
+
+def rows_of_batch(
+    batch: Batch,
+    results: Mapping[str, np.ndarray],
+    *,
+    real_data: Mapping[str, np.ndarray] | None = None,
+    atomic: bool = False,
+    relative: float | None = None,
+    relative_v: float | None = None,
+) -> np.ndarray:
+    """Return the rows of :func:`batch_model_devi` from results of several models.
+
+    Parameters
+    ----------
+    batch : Batch
+    results : dict
+        ``energy`` (n_models, n_frames, 1), ``force`` (n_models, n_atoms, 3), ``virial``.
+    real_data, atomic, relative, relative_v
+        See :func:`batch_model_devi`.
+    """
+    energy, force, virial = (results[k] for k in ("energy", "force", "virial"))
     real_atoms = np.arange(batch.natoms.max(initial=0)) < batch.natoms[:, None]
 
     def of_frames(values: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def check_frame(tree: Mapping[str, Any]) -> None:
     """Raise ModelFileError if a tree holds no model, or its parts are of other kinds."""
-    for key in ("model_def_script", "@variables", "constants", "probes", "models"):
+    for key in ("model_def_script", "@variables", "constants", "probes", "models", "uncertainty"):
         if not isinstance(tree.get(key, {}), (dict, type(None))):
             raise ModelFileError(f"{key} is no dictionary")
     if not isinstance(tree.get("model", tree.get("models")), dict):

@@ -6,6 +6,7 @@ call that finds the neighbors as well. Everything else (descriptors, Hessians, n
 somebody else) is evaluated with NumPy from the same dictionary.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -20,7 +21,7 @@ from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.base.files import hdf5_bytes
 from deepmd.base.native import load
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.model import prepare
+from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.evaluator import Evaluator
@@ -174,6 +175,19 @@ class NativeEvaluator(NumPyEvaluator):
     #: A frame more or less makes no difference to it: it has no program and little memory.
     batch_atoms = 1 << 16
 
+    @classmethod
+    def of_model(cls, model: Model) -> "NativeEvaluator":
+        """Return the evaluator of a model that is in no file.
+
+        Raises
+        ------
+        NotAvailableError
+            If the library is not installed, or does not know a part of the model.
+        """
+        made = cls(model)
+        made.native = _in_memory(model)
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _opened_again, (super().__reduce__(), self.native is not None)
 
@@ -232,6 +246,14 @@ class NativeEvaluator(NumPyEvaluator):
             out["mask"] = 1.0 - np.isin(batch.atype, excluded).astype(np.float64)[:, None]
         return out
 
+    def beside(self, model: Model) -> Evaluator:
+        """Return the evaluator for another model, native where the engine knows its parts."""
+        made = super().beside(model)
+        if isinstance(made, NativeEvaluator) and made.native is None and self.native is not None:
+            with contextlib.suppress(NotAvailableError):
+                made.native = _in_memory(model)
+        return made
+
     def _count_overflow(self, batch: Batch, centers: int) -> None:
         """Note that neighbors were dropped, and the first time, how many there are room for."""
         if self.overflow.needed is None:
@@ -248,15 +270,20 @@ class NativeEvaluator(NumPyEvaluator):
 
 def _opened_again(parts: tuple[Any, ...], is_native: bool) -> NativeEvaluator:
     """Return the evaluator that was pickled."""
-    from deepmd.io import dp  # takes time to load
-
     rebuilt, arguments = parts
     made = rebuilt(*arguments)
     if is_native:
-        tree = with_program({"model": made.model.serialize()})
-        content = hdf5_bytes(lambda handle: dp.write_tree(handle, tree))
-        made.native = NativeModel("model in memory.dp", content)
+        made.native = _in_memory(made.model)
     return made
+
+
+def _in_memory(model: Model) -> NativeModel:
+    """Open a model that is in no file with the native engine."""
+    from deepmd.io import dp  # takes time to load
+
+    tree = with_program({"model": model.serialize()})
+    content = hdf5_bytes(lambda handle: dp.write_tree(handle, tree))
+    return NativeModel("model in memory.dp", content)
 
 
 def _inputs(batch: Batch) -> dict[str, np.ndarray | None]:

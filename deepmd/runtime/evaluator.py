@@ -13,6 +13,7 @@ from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.model.modifier import Response, respond
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Overflow
+from deepmd.dpmodel.uncertainty import SECTION, Uncertainty
 from deepmd.io.files import (
     SINGLE,
     branch_of,
@@ -46,6 +47,10 @@ class Evaluator:
     """
 
     model: Model
+    #: Section of the file, see :mod:`deepmd.dpmodel.uncertainty`.
+    uncertainty: Uncertainty | None = None
+    #: Model of the features of the last layer, for evaluators that give outputs only.
+    feature_model: Model | None = None
     #: Its task in a file of several.
     branch = SINGLE
     #: Atoms in one call that keep the device busy without exhausting its memory.
@@ -88,14 +93,16 @@ class Evaluator:
             check_probes(model, tree.get("probes"))
             section = branch_params(tree.get("model_def_script") or {}, branch)
             min_dist = min_nbor_dist_of(tree)
+            stored = tree.get(SECTION)
+            uncertainty = Uncertainty.deserialize(stored, model) if stored else None
         # Outside: what a framework refuses is no fault of the file.
         made = cls(model, model_def_script=section, min_nbor_dist=min_dist)
-        made.branch = branch
+        made.branch, made.uncertainty = branch, uncertainty
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         data, about = self.model.serialize(), (self.model_def_script, self.min_nbor_dist)
-        return _rebuilt, (type(self), data, *about, self.branch)
+        return _rebuilt, (type(self), data, *about, self.branch, self.uncertainty)
 
     @property
     def module(self) -> Any:
@@ -149,6 +156,10 @@ class Evaluator:
             return np.einsum("ed,edk->ek", each, raw[output.edge_name])
 
         return raw, pullback
+
+    def beside(self, model: Model) -> "Evaluator":
+        """Return the evaluator of this backend for another model, made once while that lives."""
+        return self._other(model, type(self))
 
     def _other(self, model: Model, kind: Callable[[Model], "Evaluator"]) -> "Evaluator":
         """Return the evaluator of a kind for a model, made once."""
@@ -225,8 +236,9 @@ def _rebuilt(
     script: Mapping[str, Any],
     min_nbor_dist: float | None,
     branch: str,
+    uncertainty: Uncertainty | None,
 ) -> Evaluator:
     """Return the evaluator that was pickled, without the program of its file."""
     made = kind(Model.deserialize(data), model_def_script=script, min_nbor_dist=min_nbor_dist)
-    made.branch = branch
+    made.branch, made.uncertainty = branch, uncertainty
     return made

@@ -4,9 +4,10 @@
 import contextlib
 import datetime
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from deepmd.train.metrics import Figures
 
@@ -68,36 +69,93 @@ class Clock:
         """Return the seconds since the start."""
         return time.monotonic() - self.begin
 
+    def status(self) -> str:
+        """Return speed and share of waiting since the start, for the progress line."""
+        elapsed, count = self.seconds(), max(self.done - self.first, 1)
+        share = 100.0 * self.waited_in_all / elapsed if elapsed > 0 else 0.0
+        return f"{elapsed / count:.3g} s/step, data wait {share:.0f} %"
+
     def summary(self) -> str:
         """Return the mean time of a step."""
         count = max(self.done - self.first, 1)
         return f"average training time: {self.seconds() / count:.4f} s/batch"
 
 
+#: Units of errors by the last parts of their names; of energies of the energy loss per atom.
+_UNITS = {
+    **{"e": "eV/atom", "f": "eV/Å", "v": "eV/atom", "ae": "eV", "pf": "eV/Å", "gf": "eV/Å"},
+    **{"fr": "eV/Å", "fm": "eV/µB", "h": "eV/Å²"},
+}
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of an error by its name, ``rmse_f``; empty where it depends on the label."""
+    measure, _, quantity = name.partition("_")
+    return _UNITS.get(quantity, "") if measure in ("rmse", "mae") else ""
+
+
+def units_line(names: Iterable[str]) -> str:
+    """Return a line with the units of errors; empty if none is known."""
+    known = [f"{name} [{unit_of(name)}]" for name in names if unit_of(name)]
+    return f"units: {', '.join(known)}" if known else ""
+
+
+def summary_table(
+    trained: Mapping[str, Figures], valid: Mapping[str, Figures], first: Mapping[str, Figures]
+) -> Iterator[str]:
+    """Lines of a table: errors of the first row, and of the last one.
+
+    Parameters
+    ----------
+    trained, valid : dict
+        Errors of the last row by task; of training batches and of validation batches.
+    first : dict
+        Errors of the first row on training batches.
+    """
+    for task, figures in trained.items():
+        checked = valid.get(task, {})
+        head = f"{task if len(trained) > 1 else 'error':<14}{'first batch':>12}{'last batch':>12}"
+        yield head + ("  validation" if checked else "") + "  unit"
+        for name, value in figures.items():
+            before = first.get(task, {}).get(name, math.nan)
+            cells = [before, value, *([checked[name]] if name in checked else [])]
+            numbers = "".join(f"{x:12.2e}" for x in cells)
+            yield f"{name:<14}{numbers}  {unit_of(name)}".rstrip()
+
+
 @contextlib.contextmanager
 def progress_bar(
     total: int, done: int, *, shown: bool = True
-) -> Iterator[Callable[[int, str], None]]:
-    """Give ``update(step, text)``; on a terminal it moves a bar, elsewhere it does nothing."""
+) -> Iterator[Callable[[int, Callable[[], str]], None]]:
+    """Give ``update(step, status)``; on a terminal it moves a bar, elsewhere it does nothing.
+
+    ``status()`` is the text behind the bar, asked for on a terminal only.
+    """
     if not shown or not sys.stderr.isatty():
-        yield lambda step, text: None
+        yield lambda step, status: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        TextColumn("{task.description}"),
+    )
     plain = sys.stderr
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        task = bar.add_task("training", total=total, completed=done)
+        task = bar.add_task("", total=total, completed=done)
         # While the bar is up, rich stands in for stderr and prints lines above it; handlers that
         # were made before must write there, too.
         moved = [h for h in _stream_handlers() if h.stream is plain]
         for handler in moved:
             handler.setStream(sys.stderr)
         try:
-            yield lambda step, text: bar.update(task, completed=step, description=text)
+            yield lambda step, status: bar.update(task, completed=step, description=status())
         finally:
             for handler in moved:
                 handler.setStream(plain)

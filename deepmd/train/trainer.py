@@ -28,7 +28,7 @@ from deepmd.train.extras import Extra
 from deepmd.train.learning_curve import LearningCurve
 from deepmd.train.metrics import Figures, StepFigures, nan_mean
 from deepmd.train.nan_guard import NaNGuard, Taken
-from deepmd.train.progress import Clock, log_row, progress_bar
+from deepmd.train.progress import Clock, log_row, progress_bar, summary_table, units_line
 from deepmd.train.signals import StopRequest
 from deepmd.train.statistics import Sample, change_bias
 from deepmd.train.tensorboard import Events
@@ -140,6 +140,8 @@ class Trainer:
         self._cumulative = np.cumsum(weights) / weights.sum()
         self._feeds: dict[str, Prefetcher] = {}
         self._overflow_seen = 0
+        #: First and last row of this run: errors of training and of validation by task.
+        self._rows: tuple[tuple[dict[str, Figures], dict[str, Figures]], ...] = ()
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -162,6 +164,9 @@ class Trainer:
             known = self.store.path(self.step)
             return Run(self.step, known if known.exists() else self._save())
         log.info("Start to train %d steps.", self.numb_steps - self.step)
+        units = units_line(dict.fromkeys(n for names in self.names.values() for n in names))
+        if units and self.training.get("disp_training", True):
+            log.info(units)
         self._first = self.step
         path = ended = None
         with contextlib.ExitStack() as stack:
@@ -181,7 +186,7 @@ class Trainer:
                     for extra in self.extras:
                         extra.after_step(self)
                     self._show(lr, curve, events, clock)
-                advance(self.step, "training")
+                advance(self.step, clock.status)
                 if ended is not None:
                     log.info("%s received: a checkpoint is written", ended.name)
                 finished = any(extra.finished for extra in self.extras)
@@ -191,6 +196,7 @@ class Trainer:
                 if finished:
                     break
             log.info(clock.summary())
+            self._summarize()
             if self.ranks.exchanged:
                 share = 100.0 * self.ranks.exchanged / clock.seconds()
                 log.info("exchange between processes: %.0f %% of the time", share)
@@ -292,11 +298,18 @@ class Trainer:
                 self.figures.add(name, self.stepper.evaluate(name, self._feeds[name].peek(), lr))
             trained, valid = self.figures.row(), self.validate(lr)
             curve.write(self.step, trained, valid, lr)
+            self._rows = *self._rows[:1], (trained, valid)
             if self.training.get("disp_training", True):
                 timed = clock if self.training.get("time_training", True) else None
                 log_row(self.step, trained, valid, lr, timed)
         if events is not None and events_due:
             events.write(self.step, trained if row_due else self.figures.latest(), lr)
+
+    def _summarize(self) -> None:
+        """Log a table of the errors of the first row and the last one."""
+        if self._rows and self.training.get("disp_training", True):
+            for line in summary_table(*self._rows[-1], self._rows[0][0]):
+                log.info(line)
 
     def validate(self, lr: float) -> dict[str, Figures]:
         """Return the errors of the next validation batches of every task that has them."""

@@ -2,6 +2,9 @@
 """Files that ASE reads are systems: labels, units, signs, sizes, and the cache."""
 
 import logging
+import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,3 +295,30 @@ def test_split(by):
     if by == "similarity":
         places = [{frames.frames[k].coord.tobytes() for k in part} for part in parts]
         assert not places[0] & places[1]
+
+
+def test_a_large_cache_loses_what_was_not_used(tmp_path, monkeypatch):
+    folder = tmp_path / "data_cache"
+    folder.mkdir()
+    now = time.time()
+    for k, days in enumerate((5, 4, 3, 0)):
+        (folder / f"{k}.hdf5").write_bytes(bytes(100))
+        os.utime(folder / f"{k}.hdf5", (now - 86400 * days,) * 2)
+    (folder / "notes.txt").write_bytes(bytes(1000))
+    monkeypatch.setattr(structure_file, "_MOST_BYTES", 250)
+    structure_file.clean(folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["2.hdf5", "3.hdf5", "notes.txt"]
+    monkeypatch.setattr(structure_file, "_MOST_BYTES", 10)
+    structure_file.clean(folder)  # what was used within a day stays
+    assert sorted(p.name for p in folder.iterdir()) == ["3.hdf5", "notes.txt"]
+
+
+def test_use_keeps_a_file_of_the_cache_young(monkeypatch):
+    ase_io.write("a.extxyz", structures())
+    open_systems(["a.extxyz"])
+    [file] = Path("data_cache").iterdir()
+    os.utime(file, (0, 0))
+    monkeypatch.setattr(structure_file, "_MOST_BYTES", 1)
+    open_systems(["a.extxyz"])
+    structure_file.clean(file.parent)
+    assert file.exists()

@@ -50,6 +50,8 @@ def test_python(page, tmp_path, monkeypatch, request, capsys):
     code = blocks(page, "python")
     if any("water.pth" in text for text in code):
         (tmp_path / "water.pth").symlink_to(request.getfixturevalue("model_file"))
+    if any("water_data" in text for text in code):
+        (tmp_path / "water_data").symlink_to(ROOT / "examples/water/data")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "snippet"}
     for text in code:

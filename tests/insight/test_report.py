@@ -158,3 +158,59 @@ def test_in_a_browser(page, tmp_path, width):
     assert "CONSOLE" not in done.stderr
     found, inner = map(int, re.search(r"<title>W(\d+) of (\d+)</title>", done.stdout).groups())
     assert found <= inner
+
+
+BROWSER = """#!/bin/sh
+for word; do case "$word" in --print-to-pdf=*) out="${word#*=}";; file://*) page="${word#file://}";; esac; done
+test "$(head -c 9 "$page")" = "<!DOCTYPE" || exit 3
+%s
+"""
+
+
+@pytest.fixture
+def browser(tmp_path, monkeypatch):
+    """Write a program in the place of the browser."""
+
+    def write(action):
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin/chromium"
+        program.write_text(BROWSER % action)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+
+    return write
+
+
+def test_pdf(short_run, tmp_path, browser):
+    browser('printf %%PDF-1.4 > "$out"')
+    out = tmp_path / "r.pdf"
+    arguments = ["-o", str(tmp_path / "r.html"), "--pdf", str(out), "-n", "3"]
+    assert main(["report", str(short_run), *arguments]) == 0
+    assert out.read_bytes().startswith(b"%PDF")
+
+
+def test_no_pdf(short_run, tmp_path, monkeypatch, browser, capsys):
+    out = tmp_path / "r.pdf"
+    arguments = ["-o", str(tmp_path / "r.html"), "--pdf", str(out), "-n", "3"]
+    browser("echo broken pipe >&2; exit 1")
+    assert main(["report", str(short_run), *arguments]) == 1
+    assert "chromium made no PDF: broken pipe" in capsys.readouterr().err
+    assert not out.exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("deepmd.insight.printing.find_spec", lambda name: None)
+    (tmp_path / "r.html").unlink()
+    assert main(["report", str(short_run), *arguments]) == 1
+    assert "neither Chromium nor WeasyPrint is installed" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.slow  # a real browser
+def test_pdf_of_a_browser(page):
+    from deepmd.insight.printing import BROWSERS, print_with_browser
+
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no browser of the Chromium family")
+    data = print_with_browser(program, page.read_text())
+    assert data.startswith(b"%PDF")
+    assert len(data) > 20_000

@@ -16,7 +16,7 @@ from deepmd.schema import normalize
 from deepmd.train.build import make_tasks, set_all_statistics
 from deepmd.train.checkpoints import CheckpointStore
 from deepmd.train.plan import make_plan
-from deepmd.train.progress import Clock, progress_bar
+from deepmd.train.progress import Clock, progress_bar, summary_table, units_line
 from deepmd.train.start import differing_keys
 from deepmd.train.trainer import Trainer
 
@@ -150,7 +150,7 @@ def test_a_bar_on_a_terminal_leaves_log_lines_whole(monkeypatch):
     log.addHandler(handler)
     try:
         with progress_bar(10, 0) as advance:
-            advance(3, "training")
+            advance(3, lambda: "0.4 s/step, data wait 25 %")
             log.warning("a line")
         log.warning("another line")
     finally:
@@ -162,7 +162,7 @@ def test_a_bar_on_a_terminal_leaves_log_lines_whole(monkeypatch):
 
 def test_no_bar_elsewhere(capsys):
     with progress_bar(10, 0) as advance:
-        advance(3, "training")
+        advance(3, lambda: 1 / 0)
     assert capsys.readouterr().err == ""
 
 
@@ -177,7 +177,23 @@ def test_clock(monkeypatch):
     assert clock.row() == (
         "total wall time = 4.00 s, eta = 0:00:32, 0.4000 s per step, data wait = 25 %"
     )
+    assert clock.status() == "0.4 s/step, data wait 25 %"
     assert clock.summary() == "average training time: 0.4000 s/batch"
+
+
+def test_units_and_summary():
+    assert units_line(["rmse", "rmse_e", "mae_f"]) == "units: rmse_e [eV/atom], mae_f [eV/Å]"
+    assert units_line(["rmse", "rmse_dos"]) == ""
+    last = {"rmse": 1.0, "rmse_f": 0.25}
+    assert list(
+        summary_table({"Default": last}, {"Default": last}, {"Default": {"rmse": 2.0}})
+    ) == [
+        "error          first batch  last batch  validation  unit",
+        "rmse              2.00e+00    1.00e+00    1.00e+00",
+        "rmse_f                 nan    2.50e-01    2.50e-01  eV/Å",
+    ]
+    two = list(summary_table({"a": last, "b": last}, {}, {}))
+    assert [line.split()[0] for line in two] == ["a", "rmse", "rmse_f", "b", "rmse", "rmse_f"]
 
 
 def test_differing_keys():

@@ -52,6 +52,8 @@ def test_a_training_learns_and_leaves_its_files(work, run, caplog):
         "lr = 1.00e-02",
         "total wall time = ",
         "data wait = ",
+        "units: rmse_e [eV/atom], rmse_f [eV/Å]",
+        "error          first batch  last batch",
         "Saved model to model.ckpt-40.dp",
         "Trained model has been saved to: model.ckpt-40.dp",
         "after the fit of a bias per type",
