@@ -145,7 +145,7 @@ TEST(Engine, TellsWhatIsInAFile) {
 }
 
 TEST(Engine, RefusesOtherFiles) {
-  for (const char* name : {"model.jax", "model.yaml", "model.pt", "model.pt2", "model", ".pbx"}) {
+  for (const char* name : {"model.jax", "model.pt", "model.pt2", "model", ".pbx"}) {
     expect_error([&] { open_text("rcut 4", name); },
                  {name, "Unsupported model file format", "dp convert-backend"});
   }
