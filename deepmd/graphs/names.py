@@ -19,6 +19,8 @@ LAYER = {"w": "matrix", "b": "bias", "idt": "idt"}
 EMBEDDINGS = {
     ("se_e2_a", 1): "filter_type_all{s}/{array}_{l}_{a}",
     ("se_e2_a", 2): "filter_type_{a}{s}/{array}_{l}_{b}",
+    ("se_a_mask", 1): "filter_type_all{s}/{array}_{l}_{a}",
+    ("se_a_mask", 2): "filter_type_{a}{s}/{array}_{l}_{b}",
     ("se_r", 1): "filter_type_all{s}/{array}_{l}_{a}",
     ("se_r", 2): "filter_type_{a}{s}/{array}_{l}_{b}",
     ("se_e3", 2): "filter_type_all{s}/{array}_{l}_{a}_{b}",
@@ -129,8 +131,8 @@ def _descriptor_sources(data: Mapping[str, Any], place: Path, s: str) -> Iterato
     if "embeddings_strip" in data and "compress" not in data:
         one_side = STRIPPED[data["type_one_side"]]
         yield from _collection(data["embeddings_strip"], (*place, "embeddings_strip"), one_side, s)
-    for name, node in STATISTICS.items():
-        yield Source((*place, "@variables", name), ((node.format(s=s),),))
+    for name in data.get("@variables", ()):
+        yield Source((*place, "@variables", name), ((STATISTICS[name].format(s=s),),))
     yield from _type_sources(data, place)
     for k, layer in enumerate(data.get("attention_layers", {}).get("attention_layers", ())):
         at = (*place, "attention_layers", "attention_layers", k)
@@ -209,7 +211,11 @@ def _fitting_sources(data: Mapping[str, Any], place: Path) -> Iterator[Source]:
             template = last if k == len(layers) - 1 else hidden
             for source in _layer(layer, (*at, k), template, l=k, a=a):
                 yield source._replace(needed=needed)
+    # A mask has no statistics.
+    optional = OPTIONAL | (
+        {"aparam_avg", "aparam_inv_std"} if data["use_aparam_as_mask"] else set()
+    )
     for name, value in data["@variables"].items():
         if value is not None and name in FITTING_ARRAYS:
             at = (*place, "@variables", name)
-            yield Source(at, ((FITTING_ARRAYS[name],),), needed=name not in OPTIONAL)
+            yield Source(at, ((FITTING_ARRAYS[name],),), needed=name not in optional)

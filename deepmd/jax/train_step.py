@@ -16,6 +16,7 @@ from deepmd.base.errors import NotAvailableError
 from deepmd.base.fork import refuse_fork
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
@@ -25,6 +26,7 @@ from deepmd.jax.cache import make_room
 from deepmd.jax.distributed import JaxDistributed
 from deepmd.runtime.bucketing import Bucketing, pad_labels
 from deepmd.runtime.distributed import Distributed
+from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
@@ -93,6 +95,19 @@ class _Program:
         pred = self.loss.predict(model, inputs, n_frames, labels, order=2 if training else 1)
         value, figures = self.loss(lr, pred, labels, self.ranks.reduce)
         return value, {"loss": value, **figures}
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def measure(
+        self, name: str, params: Leaves, fixed: Leaves, inputs: Inputs, labels: Labels, given: Any
+    ) -> tuple[Leaves, Any]:
+        """Return gradients and error of a measurement of the Kalman filter, (rows, weight)."""
+
+        def objective(params: Leaves) -> tuple[Any, Any]:
+            model, n_frames = bind(self.neutral, params | fixed), labels.natoms.shape[0]
+            pred = model.predict(inputs, n_frames, derivatives=("force",), order=2)
+            return compared(pred, labels, name, *given)
+
+        return jax.grad(objective, has_aux=True)(params)
 
     def _gradients(
         self, params: Leaves, fixed: Leaves, inputs: Inputs, labels: Labels, lr: Any
@@ -183,7 +198,13 @@ class JaxTrainStep(TrainStep):
         keep_freed_memory()
         # Else a step on a processor takes its memory while the one before it still holds its own.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-        settings = adam_settings(optimizer)
+        kalman = kalman_of(optimizer)
+        self._kalman: KalmanSteps | None = None
+        if kalman is not None:
+            every = {task: split(model)[0] for task, model in models.items()}
+            own_params = every[check_kalman(every, losses, options)]
+            self._kalman = KalmanSteps(kalman, own_params, options.numb_steps)
+        settings = adam_settings({} if kalman else optimizer)
         widths = options.widths or {}
         self._ranks = ranks = options.ranks
         for loss in losses.values() if ranks.size > 1 else ():
@@ -231,6 +252,8 @@ class JaxTrainStep(TrainStep):
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step; the call returns while the device still works."""
+        if self._kalman is not None:
+            return self._kalman_step(self._kalman, task, batch, lr)
         t, *arguments = self._arguments(task, "step", batch, lr)
         with self._ranks.explained():
             stepped = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
@@ -238,6 +261,22 @@ class JaxTrainStep(TrainStep):
                 stepped = jax.block_until_ready(stepped)
         t.params, t.opt_state, metrics = stepped
         self._spread(task)
+        return metrics
+
+    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
+        """Take the steps of the Kalman filter for a batch; the filter itself is in NumPy."""
+        metrics = self.evaluate(task, batch, lr)
+        t, inputs, labels, _ = self._arguments(task, "measure", batch, lr)
+
+        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+            rest = (given.rows, np.float64(given.weight))
+            found = t.program.measure(given.name, t.params, t.fixed, inputs, labels, rest)
+            return fetch(found[0]), np.float64(found[1])
+
+        def move(changes: Mapping[str, Any]) -> None:
+            t.params = {k: p + changes[k].astype(p.dtype) for k, p in t.params.items()}
+
+        kalman.step(batch, measure, move)
         return metrics
 
     def _spread(self, task: str) -> None:
@@ -269,6 +308,9 @@ class JaxTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return counts and moments."""
+        if self._kalman is not None:
+            (task,) = self._tasks
+            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             parts = [_adam_state(state) for state in t.opt_state.values()]
@@ -284,6 +326,10 @@ class JaxTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
+        if self._kalman is not None:
+            (task,) = self._tasks
+            self._kalman.load_state(part_of(state, f"{task}/"))
+            return
         for task, t in self._tasks.items():
             mine = part_of(state, f"{task}/")
             t.opt_state = {k: _restored(held, mine) for k, held in t.opt_state.items()}

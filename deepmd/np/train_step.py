@@ -10,6 +10,7 @@ from autograd import value_and_grad
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Loss, labels_of
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
@@ -22,6 +23,7 @@ from deepmd.dpmodel.optimizer import (
     part_of,
 )
 from deepmd.np.ops import RECORDING
+from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
@@ -41,7 +43,12 @@ class NumPyTrainStep(TrainStep):
         options.refuse("NumPy", "accumulate", "tf32", "zero_stage", "compute")
         self._models, self._losses, self._options = dict(models), dict(losses), options
         self._params = {task: split(m)[0] for task, m in models.items()}
-        settings = adam_settings(optimizer)
+        kalman = kalman_of(optimizer)
+        self._kalman: KalmanSteps | None = None
+        if kalman is not None:
+            own = self._params[check_kalman(self._params, losses, options)]
+            self._kalman = KalmanSteps(kalman, own, options.numb_steps)
+        settings = adam_settings({} if kalman else optimizer)
         self._optimizers = {task: Adam(**settings) for task in models}
         self._sharing = Sharing(models)
         self.overflow = Overflow()
@@ -72,7 +79,35 @@ class NumPyTrainStep(TrainStep):
             value, grads = value_and_grad(objective)(self._params[task])
         return {"loss": float(value), **figures}, grads
 
+    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
+        """Take the steps of the Kalman filter for a batch."""
+        metrics, labels, errors = self.evaluate(task, batch, lr), labels_of(batch), []
+        neutral = self._models[task]
+        inputs = prepare(neutral.expand(batch), neutral.packings(), self.overflow)
+
+        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+            def objective(params: dict[str, Any]) -> Any:
+                pred = bind(neutral, params).predict(
+                    inputs, batch.n_frames, derivatives=("force",), order=2
+                )
+                value, error = compared(pred, labels, given.name, given.rows, given.weight)
+                errors.append(float(ops.stop_gradient(error)))
+                return value
+
+            with RECORDING:
+                _, grads = value_and_grad(objective)(self._params[task])
+            return grads, errors[-1]
+
+        def move(changes: Mapping[str, Any]) -> None:
+            for name, p in self._params[task].items():
+                self._params[task][name] = (p + changes[name]).astype(p.dtype)
+
+        kalman.step(batch, measure, move)
+        return metrics
+
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
+        if self._kalman is not None:
+            return self._kalman_step(self._kalman, task, batch, lr)
         metrics, grads = self.gradients(task, batch, lr)
         if self._options.gradient_max_norm is not None:
             factor = clip_factor(global_norm(grads), self._options.gradient_max_norm)
@@ -89,6 +124,9 @@ class NumPyTrainStep(TrainStep):
         return {"loss": float(value), **{k: float(v) for k, v in more.items()}}
 
     def state(self) -> dict[str, np.ndarray]:
+        if self._kalman is not None:
+            (task,) = self._models
+            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
         return {
             f"{task}/{name}": value
             for task, optimizer in self._optimizers.items()
@@ -96,6 +134,10 @@ class NumPyTrainStep(TrainStep):
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        if self._kalman is not None:
+            (task,) = self._models
+            self._kalman.load_state(part_of(state, f"{task}/"))
+            return
         for task, optimizer in self._optimizers.items():
             optimizer.load_state(part_of(state, f"{task}/"))
 

@@ -22,10 +22,11 @@ from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
-from deepmd.pt.kalman import KalmanSteps, kalman_steps
+from deepmd.pt.kalman import TorchKalmanSteps
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.pt.muon import muon_optimizer
 from deepmd.pt.sharded import ShardedOptimizer
+from deepmd.runtime.kalman import check_kalman
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 log = logging.getLogger(__name__)
@@ -71,9 +72,10 @@ class TorchTrainStep(TrainStep):
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
         kalman = kalman_of(optimizer)
-        self._kalman = (
-            None if kalman is None else kalman_steps(kalman, self._params, losses, options)
-        )
+        self._kalman: TorchKalmanSteps | None = None
+        if kalman is not None:
+            own = self._params[check_kalman(self._params, losses, options)]
+            self._kalman = TorchKalmanSteps(kalman, own, options.numb_steps)
         self._optimizer = _optimizer(self._params, {} if kalman else optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._divides = self.gathers and self._optimizer.divides_gradients
@@ -152,7 +154,7 @@ class TorchTrainStep(TrainStep):
         self._optimizer.step()
         return metrics
 
-    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
+    def _kalman_step(self, kalman: TorchKalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
         """Take the steps of the Kalman filter for a batch."""
         inputs, labels = self._tensors(task, batch)
         model, loss = self.lifted[task], self._losses[task]
@@ -166,7 +168,7 @@ class TorchTrainStep(TrainStep):
                     metrics.update(_metrics(*loss(lr, whole, labels)))
             return pred
 
-        kalman.step(predict, labels)
+        kalman.take_in(predict, labels, batch)
         return metrics
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:

@@ -193,8 +193,15 @@ def check_model(model: dict[str, Any]) -> None:
         return
     _check_type_indices(model, descriptor, len(names))
     sel, fitting = descriptor.get("sel"), model.get("fitting_net", {})
-    if descriptor.get("type") in ("se_e2_a", "se_e2_r", "se_e3") and isinstance(sel, list):
+    typed = ("se_e2_a", "se_e2_r", "se_e3", "se_a_mask")
+    if descriptor.get("type") in typed and isinstance(sel, list):
         _check_length("model/descriptor/sel", sel, names)
+    demand(
+        descriptor.get("type") != "se_a_mask" or fitting.get("use_aparam_as_mask"),
+        "se_a_mask takes aparam as a mask",
+        "model/fitting_net",
+        "set numb_aparam to 1 and use_aparam_as_mask to true",
+    )
     demand(
         not fitting.get("use_aparam_as_mask") or fitting.get("numb_aparam") == 1,
         f"a mask is one number per atom, numb_aparam is {fitting.get('numb_aparam')}",

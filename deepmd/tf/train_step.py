@@ -14,11 +14,13 @@ from deepmd.base.fork import refuse_fork
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
@@ -155,6 +157,26 @@ class _Program:
             value, metrics = self._loss(self._leaves(vectors, fixed), inputs, labels, lr, 2)
         return metrics, tape.gradient(value, vectors, unconnected_gradients="zero")
 
+    def measure(self, state: Any, inputs: Inputs, labels: Labels, name: str, given: Any) -> Any:
+        """Return gradients and error of a measurement of the Kalman filter, (rows, weight)."""
+        key = ("measure", name)
+        if key not in self.functions:
+            specs = (specs_of(state), input_specs(self.neutral), self._label_specs(labels))
+            rows = tf.TensorSpec((None, None), tf.int64)
+            function = functools.partial(self._measured, name)
+            self.functions[key] = traced(function, *specs, (rows, _SCALAR))
+        return self.functions[key](state, inputs, labels, given)
+
+    def _measured(self, name: str, state: Any, inputs: Inputs, labels: Labels, given: Any) -> Any:
+        vectors, fixed = state
+        (n_frames,) = ops.shape(labels.natoms)
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            model = bind(self.neutral, self._leaves(vectors, fixed))
+            pred = model.predict(inputs, n_frames, derivatives=("force",), order=2)
+            value, error = compared(pred, labels, name, *given)
+        return tape.gradient(value, vectors, unconnected_gradients="zero"), error
+
     def step(self, state: Any, inputs: Inputs, labels: Labels, lr: Any) -> Any:
         """Return the state of the groups after a step, and the figures before it."""
         held, fixed = state
@@ -239,7 +261,14 @@ class TfTrainStep(TrainStep):
         options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage", "compute")
         refuse_fork("TensorFlow")
         keep_freed_memory()
-        settings, norm = adam_settings(optimizer), options.gradient_max_norm
+        kalman = kalman_of(optimizer)
+        self._kalman: KalmanSteps | None = None
+        if kalman is not None:
+            every = {task: split(model)[0] for task, model in models.items()}
+            own = every[check_kalman(every, losses, options)]
+            self._kalman = KalmanSteps(kalman, own, options.numb_steps)
+        settings = adam_settings({} if kalman else optimizer)
+        norm = options.gradient_max_norm
         self._sharing = Sharing(models)
         self._tasks = {}
         for task, model in models.items():
@@ -265,12 +294,32 @@ class TfTrainStep(TrainStep):
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step."""
+        if self._kalman is not None:
+            return self._kalman_step(self._kalman, task, batch, lr)
         t, *arguments = self._arguments(task, batch, lr)
         t.held, metrics = t.program.run("step", (t.held, t.fixed), *arguments)
         for group, held in zip(t.groups, t.held, strict=True):
             for other in (self._tasks[name] for name in group.tasks if name != task):
                 kinds = [g[:2] for g in other.groups]
                 other.held[kinds.index(group[:2])] = held
+        return metrics
+
+    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
+        """Take the steps of the Kalman filter for a batch; the filter itself is in NumPy."""
+        metrics = self.evaluate(task, batch, lr)
+        t, inputs, labels, _ = self._arguments(task, batch, lr)
+
+        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+            rest = (given.rows, np.float64(given.weight))
+            grads, error = t.program.measure((t.vectors, t.fixed), inputs, labels, given.name, rest)
+            return t.arrays(grads), error.numpy()
+
+        def move(changes: Mapping[str, Any]) -> None:
+            new = {k: v + changes[k].astype(v.dtype) for k, v in t.arrays(t.vectors).items()}
+            pairs = zip(t.groups, t.held, strict=True)
+            t.held = [held._replace(values=group.vector(new)) for group, held in pairs]
+
+        kalman.step(batch, measure, move)
         return metrics
 
     def gradients(
@@ -290,6 +339,9 @@ class TfTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return counts and moments."""
+        if self._kalman is not None:
+            (task,) = self._tasks
+            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             pairs = list(zip(t.groups, t.held, strict=True))
@@ -305,6 +357,10 @@ class TfTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
+        if self._kalman is not None:
+            (task,) = self._tasks
+            self._kalman.load_state(part_of(state, f"{task}/"))
+            return
         for task, t in self._tasks.items():
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)
             t.held = [_restored(group, held, mine) for group, held in pairs]

@@ -12,7 +12,8 @@ so that a model can learn them from few frames and a wrong one shows:
   of the bonds, and a spin of oxygen that grows with the angle.
 * geometry.npy: mean O-H bond length [Å] and mean H-O-H angle [degrees] of the frame.
 
-Single molecules get energy.npy [eV], force.npy [eV/Å] and hessian.npy [eV/Å²] of three springs.
+Single molecules get energy.npy [eV], force.npy [eV/Å] and hessian.npy [eV/Å²] of three springs. Pairs of
+molecules get the sum of both, or in every second frame of the first, and aparam.npy, which hides the other.
 
 Run it in this folder: ``python make_synthetic.py``. From every second frame of data/ it cuts one
 molecule out, with its three nearest neighbors; the clusters have open boundaries.
@@ -136,6 +137,19 @@ def write(target: Path, sources: list[Path]) -> None:
     molecules = coord[::2, :9]
     alone = target.with_name(f"molecules_{target.name}")
     write_system(alone, {"coord": molecules, **springs(molecules)})
+    pairs = coord[::4, :18]
+    write_system(target.with_name(f"masked_{target.name}"), {"coord": pairs, **masked(pairs)})
+
+
+def masked(coord: np.ndarray) -> dict[str, np.ndarray]:
+    """Energies of pairs of molecules (n_frames, 18), of which the second is hidden in odd frames."""
+    first, second = springs(coord[:, :9]), springs(coord[:, 9:])
+    shown = 1.0 - np.arange(len(coord)) % 2
+    return {
+        "energy": first["energy"] + shown * second["energy"],
+        "force": np.hstack([first["force"], shown[:, None] * second["force"]]),
+        "aparam": np.repeat(np.stack([0.0 * shown + 1.0, shown], axis=1), 3, axis=1),
+    }
 
 
 def write_system(target: Path, arrays: dict[str, np.ndarray]) -> None:

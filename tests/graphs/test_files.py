@@ -33,7 +33,8 @@ FILES = Path(__file__).parents[1] / "golden" / "files"
 #: Small models that DeePMD-kit 3.2.0 trained and froze, without the nodes of derivatives, each with
 #: two periodic and two open frames: attention; one-sided strip mode; a type embedding of the whole
 #: model; a fitting as wide as the descriptor; a hybrid with excluded pairs; a
-#: full polarizability with a scale per type; se_a_ebd_v2, and a hybrid with a type embedding.
+#: full polarizability with a scale per type; se_a_ebd_v2, and a hybrid with a type embedding;
+#: se_a_mask with hidden atoms, which has open frames only.
 BLACK_BOX = (
     "att2_concat",
     "att0_strip_one",
@@ -43,6 +44,7 @@ BLACK_BOX = (
     "pol",
     "types_v2_two",
     "types_hyb",
+    "mask",
 )
 #: Compressed by DeePMD-kit with long intervals, so that tables differ from networks.
 COMPRESSED = ("a_two_compressed", "att0_strip_compressed", "e3_compressed")

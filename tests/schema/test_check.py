@@ -307,7 +307,6 @@ def test_what_cannot_be_nested(path, value, kind, name):
 
 
 NOT_BUILT = [
-    ("model/descriptor/type", "se_a_mask"),
     ("model/descriptor/type", "DPA4C"),
     ("model/fitting_net/type", "dpa4_ener"),
     ("model/type", "pairwise_dprc"),

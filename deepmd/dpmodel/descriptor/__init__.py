@@ -8,6 +8,7 @@ from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3
 from deepmd.dpmodel.descriptor.hybrid import DescrptHybrid
 from deepmd.dpmodel.descriptor.loc_frame import DescrptLocFrame
 from deepmd.dpmodel.descriptor.se_a_ebd import DescrptSeAEbdV2, DescrptSeATebd
+from deepmd.dpmodel.descriptor.se_a_mask import DescrptSeAMask
 from deepmd.dpmodel.descriptor.se_e2_a import DescrptSeA
 from deepmd.dpmodel.descriptor.se_e2_r import DescrptSeR
 from deepmd.dpmodel.descriptor.se_e3 import DescrptSeT
@@ -24,6 +25,7 @@ __all__ = [
     "DescrptLocFrame",
     "DescrptSeA",
     "DescrptSeAEbdV2",
+    "DescrptSeAMask",
     "DescrptSeATebd",
     "DescrptSeAttenV2",
     "DescrptSeR",

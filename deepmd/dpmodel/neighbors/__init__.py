@@ -3,6 +3,7 @@
 
 from deepmd.dpmodel.neighbors.packing import Overflow, Packing, Slot, pack, slot_axes, slot_kinds
 from deepmd.dpmodel.neighbors.pairs import (
+    WHOLE_FRAME,
     batch_edges,
     cell_heights,
     check_cell,
@@ -13,6 +14,7 @@ from deepmd.dpmodel.neighbors.pairs import (
 )
 
 __all__ = [
+    "WHOLE_FRAME",
     "Overflow",
     "Packing",
     "Slot",

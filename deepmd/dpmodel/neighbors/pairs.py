@@ -36,6 +36,8 @@ def check_cell(cell: np.ndarray) -> None:
         )
 
 
+#: Cutoff of models without one [Å]: they see whole frames, which must be open.
+WHOLE_FRAME = 1000.0
 #: No matter is so dense that an atom has more neighbors than this; memory would not suffice.
 MOST_NEIGHBORS = 20_000
 #: From this number of pairs on, and of neighbors per atom, coordinates are looked at, too.
@@ -64,6 +66,8 @@ def check_crowding(coord: np.ndarray, cell: np.ndarray | None, rcut: float) -> N
             heights = cell_heights(cell)
         expected = max(n * sphere / volume, _images(heights, rcut))
     where, fix = None, "check the cell and its unit, Å"
+    if rcut >= WHOLE_FRAME:
+        fix = "the model sees whole frames, which must be open: give no cell (file nopbc)"
     if expected <= MOST_NEIGHBORS and n > MANY_NEIGHBORS:
         bins = np.floor((coord - coord.min(axis=0)) / rcut).clip(0, 2**20).astype(np.int64)
         counts = np.unique(bins @ np.array([1, 2**21, 2**42]), return_counts=True)[1]
