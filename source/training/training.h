@@ -34,6 +34,10 @@
 extern "C" {
 #endif
 
+/** Run work on the threads of a framework from now on, by its GOMP_parallel; NULL: on own ones. */
+void deepmd_training_use_threads(void (*team)(void (*f)(void*), void* data, unsigned threads,
+                                              unsigned flags));
+
 /** 1 if all of the segments (k) are rows of an array of n, 2 if they are in ascending order, too.
  */
 int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);

@@ -70,7 +70,20 @@ def _library() -> ctypes.CDLL | None:
     library = native.load("deepmd_training")
     if library is not None:
         library.deepmd_are_segments.argtypes = [_NUMBER, _POINTER, _NUMBER]
+        library.deepmd_training_use_threads.argtypes = [_POINTER]
+        library.deepmd_training_use_threads(_team())
     return library
+
+
+def _team() -> Any:
+    """Return the address by which work runs on PyTorch's own threads, or None if there is none.
+
+    They wait for work in a loop for a while: threads beside them would share their processors.
+    """
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, _POINTER)
+    except (AttributeError, OSError, TypeError):  # another OpenMP, or Windows
+        return None
 
 
 @functools.cache
