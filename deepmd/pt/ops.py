@@ -18,6 +18,7 @@ from deepmd.pt.fused import (  # noqa: F401
     activated_sum,
     attention,
     embedding,
+    kernel_attention,
     kernel_embedding,
     kernel_scalar,
     kernel_sums,

@@ -7,6 +7,7 @@
 #include "kernels.h"
 
 #include "activated.h"
+#include "attention.h"
 #include "descriptor.h"
 #include "gemm.h"
 #include "maps.h"
@@ -40,6 +41,12 @@
       scalar_vjp<T, deepmd_scalar_##S>,                                                            \
       scalar_jvp<T, deepmd_scalar_##S>,                                                            \
       scalar_vjp_of_vjp<T, deepmd_scalar_##S>,                                                     \
+      attention_state<T, deepmd_attention_##S, deepmd_attended_##S>,                               \
+      attention_work<T, deepmd_attention_##S, deepmd_attended_##S>,                                \
+      attention_value<T, deepmd_attention_##S, deepmd_attended_##S>,                               \
+      attention_vjp<T, deepmd_attention_##S, deepmd_attended_##S>,                                 \
+      attention_jvp<T, deepmd_attention_##S, deepmd_attended_##S>,                                 \
+      attention_vjp_of_vjp<T, deepmd_attention_##S, deepmd_attended_##S>,                          \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \
       table_places<T, deepmd_table_##S>,                                                           \

@@ -116,6 +116,22 @@ typedef struct deepmd_environment {
     const T* const* b;                                                                             \
   } deepmd_scalar_##S;                                                                             \
                                                                                                    \
+  /** Attention of width e and hidden width h, with packed weights; see attention.h. */            \
+  typedef struct deepmd_attention_##S {                                                            \
+    int64_t e, h;                                                                                  \
+    double scale, eps;                    /**< factor of the logits; of the normalization */       \
+    const T *w_in, *w_in_turned;          /**< (e, 3 h) and its transpose */                       \
+    const T *w_out, *w_out_turned;        /**< (h, e) and its transpose */                         \
+    const T *b_in, *b_out, *gamma, *beta; /**< (3 h), (e), (e), (e) */                             \
+  } deepmd_attention_##S;                                                                          \
+                                                                                                   \
+  /** Slots of one center, n neighbors first; `more` slots are empty, here or beyond. */           \
+  typedef struct deepmd_attended_##S {                                                             \
+    int64_t n, rows, more;                                                                         \
+    const T *x, *sw, *unit; /**< (rows, e), (rows), (rows, 3) */                                   \
+    T *state, *work;        /**< attention_state and attention_work numbers */                     \
+  } deepmd_attended_##S;                                                                           \
+                                                                                                   \
   /** Embedding table in the layout of a processor. */                                             \
   typedef struct deepmd_table_##S {                                                                \
     const T* data;            /**< from table_pack */                                              \
@@ -180,6 +196,22 @@ typedef struct deepmd_environment {
         added to. */                                                                               \
     void (*scalar_vjp_of_vjp)(const deepmd_scalar_##S* net, int64_t n, const T* s, const T* again, \
                               const T* bar, const T* s_dot, T* sums);                              \
+    /** Numbers that are kept from value to vjp_of_vjp for n neighbors, and those of scratch. */   \
+    int64_t (*attention_state)(const deepmd_attention_##S* net, int64_t n, int64_t rows);          \
+    int64_t (*attention_work)(const deepmd_attention_##S* net, int64_t rows);                      \
+    /** y (rows, e) */                                                                             \
+    void (*attention_value)(const deepmd_attention_##S* net, const deepmd_attended_##S* c, T* y);  \
+    /** Adjoints of x, sw and unit; those of switches of empty slots are 0. */                     \
+    void (*attention_vjp)(const deepmd_attention_##S* net, const deepmd_attended_##S* c,           \
+                          const T* y_bar, T* x_bar, T* sw_bar, T* unit_bar);                       \
+    /** Tangent of y; those of switches of empty slots are 0. */                                   \
+    void (*attention_jvp)(const deepmd_attention_##S* net, const deepmd_attended_##S* c,           \
+                          const T* x_dot, const T* sw_dot, const T* unit_dot, T* y_dot);           \
+    /** Adjoint of x in the value, whose adjoint is given again, and in the vjp; those of w_in,    \
+        b_in, w_out, b_out, gamma and beta, one after the other, which are added to. */            \
+    void (*attention_vjp_of_vjp)(const deepmd_attention_##S* net, const deepmd_attended_##S* c,    \
+                                 const T* again, const T* y_bar, const T* x_dot, T* x_bar,         \
+                                 T* grads);                                                        \
     /** Numbers that a packed table takes. */                                                      \
     int64_t (*table_size)(int64_t rows, int64_t width);                                            \
     /** Pack coefficients (rows, width, 6). */                                                     \

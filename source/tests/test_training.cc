@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -393,6 +394,33 @@ TEST(TrainingScalar, NoNumberStaysNone) {
   double sums[3];
   ASSERT_EQ(deepmd_scalar_value_f64(&net, 3, 1, s, 1, sums), 0);
   EXPECT_TRUE(std::isfinite(sums[0]) && std::isnan(sums[1]) && std::isfinite(sums[2]));
+}
+
+/** Threads of a framework do the work where they are given. */
+TEST(TrainingThreads, OfAFramework) {
+  static int calls;
+  calls = 0;
+  const int64_t k = 5000, c = 33, n = 7;
+  const Numbers x = random_numbers(k * c, 1);
+  std::vector<int64_t> index(k);
+  for (int64_t i = 0; i < k; ++i) index[i] = i * 5 % n;
+  const auto sums = [&](int threads) {
+    Numbers out(n * c);
+    EXPECT_EQ(deepmd_segment_sum_f64(k, c, n, x.data(), index.data(), threads, out.data()), 0);
+    return out;
+  };
+  const Numbers want = sums(2);
+  deepmd_training_use_threads([](void (*f)(void*), void* data, unsigned threads, unsigned) {
+    calls += static_cast<int>(threads);
+    std::thread other(f, data);
+    f(data);
+    other.join();
+  });
+  EXPECT_EQ(sums(2), want);
+  EXPECT_EQ(sums(1), want);
+  deepmd_training_use_threads(nullptr);
+  EXPECT_EQ(sums(2), want);
+  EXPECT_EQ(calls, 2);
 }
 
 }  // namespace

@@ -105,6 +105,8 @@ void segment_sum(int64_t k, int64_t c, int64_t n, const T* x, const int64_t* ind
 }  // namespace
 }  // namespace deepmd::training
 
+void deepmd_training_use_threads(deepmd::training::Team team) { deepmd::training::team = team; }
+
 int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n) {
   bool inside = true, sorted = true;
   for (int64_t i = 0; i < k; ++i) inside &= segment[i] >= 0 && segment[i] < n;

@@ -19,6 +19,8 @@
  * The scalar sum: with G a small network of tanh layers of one number, S = sum over the k numbers s
  * of a center of s G(s). Nothing is kept between the four functions.
  *
+ * Attention: the layer of attention.h, the derivatives as for the embedding.
+ *
  * Arrays are dense. Results do not depend on the number of threads.
  */
 #ifndef DEEPMD_TRAINING_H
@@ -31,6 +33,10 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/** Run work on the threads of a framework from now on, by its GOMP_parallel; NULL: on own ones. */
+void deepmd_training_use_threads(void (*team)(void (*f)(void*), void* data, unsigned threads,
+                                              unsigned flags));
 
 /** 1 if all of the segments (k) are rows of an array of n, 2 if they are in ascending order, too.
  */
@@ -90,6 +96,36 @@ int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
   int32_t deepmd_scalar_vjp_of_vjp_##S(const deepmd_scalar_##S* net, int64_t n, int64_t k,         \
                                        const T* s, const T* again, const T* bar, const T* s_dot,   \
                                        int32_t threads, T* const* w_bar, T* const* b_bar);         \
+  /** Attention of width e and hidden width h: w_in (e, 3 h), b_in (3 h), w_out (h, e), b_out (e), \
+      gamma (e), beta (e). */                                                                      \
+  typedef struct deepmd_attention_layer_##S {                                                      \
+    int64_t e, h;                                                                                  \
+    double scale, eps;                                                                             \
+    const T *w_in, *b_in, *w_out, *b_out, *gamma, *beta;                                           \
+  } deepmd_attention_layer_##S;                                                                    \
+  /** Slots of n centers, k each, and `more` empty ones each that are not here. */                 \
+  typedef struct deepmd_slots_##S {                                                                \
+    int64_t n, k, more;                                                                            \
+    const T *x, *sw, *unit;        /**< (n, k, e), (n, k), (n, k, 3) */                            \
+    const int64_t *filled, *first; /**< (n), (n + 1), from attention_count */                      \
+    T* state;                      /**< the last of `first` numbers; from value to vjp_of_vjp */   \
+    int32_t threads;                                                                               \
+  } deepmd_slots_##S;                                                                              \
+  /** Slots up to the last that is not empty (mask 0), and where the state of every center is. */  \
+  void deepmd_attention_count_##S(const deepmd_attention_layer_##S* layer, int64_t n, int64_t k,   \
+                                  const T* mask, int64_t* filled, int64_t* first);                 \
+  int32_t deepmd_attention_value_##S(const deepmd_attention_layer_##S* layer,                      \
+                                     const deepmd_slots_##S* slots, T* y);                         \
+  int32_t deepmd_attention_vjp_##S(const deepmd_attention_layer_##S* layer,                        \
+                                   const deepmd_slots_##S* slots, const T* y_bar, T* x_bar,        \
+                                   T* sw_bar, T* unit_bar);                                        \
+  int32_t deepmd_attention_jvp_##S(const deepmd_attention_layer_##S* layer,                        \
+                                   const deepmd_slots_##S* slots, const T* x_dot, const T* sw_dot, \
+                                   const T* unit_dot, T* y_dot);                                   \
+  /** grads: adjoints of the six arrays of the layer, one after the other. */                      \
+  int32_t deepmd_attention_vjp_of_vjp_##S(const deepmd_attention_layer_##S* layer,                 \
+                                          const deepmd_slots_##S* slots, const T* again,           \
+                                          const T* y_bar, const T* x_dot, T* x_bar, T* grads);     \
   /** out (n, c) = sums of rows x (k, c) by index (k), each from 0 to n - 1, in their order. */    \
   int32_t deepmd_segment_sum_##S(int64_t k, int64_t c, int64_t n, const T* x,                      \
                                  const int64_t* index, int32_t threads, T* out);

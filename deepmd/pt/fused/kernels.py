@@ -32,6 +32,11 @@ _TYPES: dict[str, tuple[Any, list[Any]]] = {
     "activated_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 5]),
     "activated_jvp": (_INT, [_POINTER, _NUMBER, _INT, *[_POINTER] * 5]),
     "activated_vjp_of_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 8]),
+    "attention_count": (None, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 3]),
+    "attention_value": (_INT, [_POINTER] * 3),
+    "attention_vjp": (_INT, [_POINTER] * 6),
+    "attention_jvp": (_INT, [_POINTER] * 6),
+    "attention_vjp_of_vjp": (_INT, [_POINTER] * 7),
     "scalar_value": (_INT, [_POINTER, *[_NUMBER] * 2, _POINTER, _INT, _POINTER]),
     "scalar_vjp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
     "scalar_jvp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
@@ -65,7 +70,20 @@ def _library() -> ctypes.CDLL | None:
     library = native.load("deepmd_training")
     if library is not None:
         library.deepmd_are_segments.argtypes = [_NUMBER, _POINTER, _NUMBER]
+        library.deepmd_training_use_threads.argtypes = [_POINTER]
+        library.deepmd_training_use_threads(_team())
     return library
+
+
+def _team() -> Any:
+    """Return the address by which work runs on PyTorch's own threads, or None if there is none.
+
+    They wait for work in a loop for a while: threads beside them would share their processors.
+    """
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, _POINTER)
+    except (AttributeError, OSError, TypeError):  # another OpenMP, or Windows
+        return None
 
 
 @functools.cache

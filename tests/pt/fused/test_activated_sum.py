@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel.nn.activation import activation  # noqa: E402
 from deepmd.dpmodel.nn.updates import activated_sum  # noqa: E402
+from deepmd.dpmodel.ops import segment_sum, take  # noqa: E402
 from deepmd.pt.fused import blocks  # noqa: E402
 from deepmd.pt.fused.smooth import smooth  # noqa: E402
 
@@ -111,3 +112,16 @@ def test_segments_out_of_order_take_the_blocks(form):
         activated_sum(*given, order=2), activated_sum.reference(*given), strict=True
     ):
         torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(("k", "c"), [(1, 1), (7, 3), (5, 9)])
+def test_rows_by_index_and_their_sums(k, c, form):
+    index = torch.arange(k).mul(5).remainder(4)
+    rows, table = _tensor(k, c), _tensor(4, c)
+    for f, x in ((lambda x: segment_sum(x, index, 4), rows), (lambda x: take(x, index), table)):
+        assert torch.autograd.gradcheck(f, (x,))
+        assert torch.autograd.gradgradcheck(f, (x,))
+    nothing = take(table, index[:0])
+    assert nothing.shape == (0, c)
+    (g,) = torch.autograd.grad(nothing.sum(), table)
+    assert not g.any()

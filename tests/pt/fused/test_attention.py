@@ -13,7 +13,7 @@ from deepmd.dpmodel.nn.attention import (  # noqa: E402
     attention_layer,
     gated_softmax,
 )
-from deepmd.pt.fused import blocks  # noqa: E402
+from deepmd.pt.fused import blocks, kernel_attention  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 
 
@@ -82,7 +82,7 @@ def _slots(n, precision):
     return (x.to(getattr(torch, precision)) for x in (vec, torch.tensor(mask)))
 
 
-@pytest.mark.usefixtures("block")
+@pytest.mark.usefixtures("block", "form")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -107,6 +107,64 @@ def test_a_layer(settings):
         assert got.dtype == want.dtype
         scale = max(float(want.abs().max()), 1.0)
         assert float((got - want).abs().max()) <= tolerance * scale
+
+
+def _neighbors(n, k, seed=6):
+    """Vectors to k neighbors of n atoms, the last ones of some of them missing."""
+    rng = np.random.default_rng(seed)
+    filled = rng.integers(0, k + 1, n)
+    filled[-1] = k
+    mask = np.arange(k)[None, :] < filled[:, None]
+    return torch.tensor(rng.normal(size=(n, k, 3))), torch.tensor(mask * 1.0)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (5, 9), (40, 6), (2, 33)])
+def test_numbers_of_neighbors(n, k, form):
+    layer = _layer()
+    found = _training(attention_layer, layer, *_neighbors(n, k), 1)
+    expected = _training(attention_layer.reference, layer, *_neighbors(n, k), 1)
+    for got, want in zip(found, expected, strict=True):
+        assert float((got - want).abs().max()) <= 1e-12 * max(float(want.abs().max()), 1.0)
+
+
+def test_threads_change_nothing(form, monkeypatch):
+    layer, found = _layer(), []
+    for threads in (1, 3):
+        monkeypatch.setattr(kernel_attention, "threads", lambda n=threads: n)
+        found.append(_training(attention_layer, layer, *_neighbors(40, 7), 2))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_derivatives_are_right(form):
+    """First derivatives and those of the pair of value and vjp by the weights, against differences."""
+    layer, (vec, mask) = _layer(), _neighbors(2, 3, seed=7)
+    weights = [w.detach().requires_grad_(True) for w in layer.arrays]
+    x = torch.tensor(np.random.default_rng(8).normal(size=(2, 3, 4)))
+
+    def value(x, vec, *weights, order=1):
+        square = (vec * vec).sum(-1)
+        direction = vec / square.sqrt()[..., None] * mask[..., None]
+        slots = NeighborSlots(mask, torch.exp(-square) * mask, direction, 2)
+        return attention_layer(x, slots, type(layer.arrays)(*weights), layer.options, order=order)
+
+    def both(x, *weights):
+        moving = vec.clone().requires_grad_(True)
+        y = value(x, moving, *weights, order=2)
+        (force,) = torch.autograd.grad((y**2).sum(), moving, create_graph=True)
+        return y, force
+
+    fixed = [w.detach() for w in weights]
+    first = x.clone().requires_grad_(True), vec.clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda x, v: value(x, v, *fixed), first)
+    assert torch.autograd.gradcheck(both, (first[0], *weights))
+
+
+def test_numbers_that_are_none_stay_so(form):
+    vec, mask = _neighbors(3, 4)
+    vec[2, 1] = torch.nan
+    _, force, *grads = _training(attention_layer, _layer(), vec, mask, 2)
+    assert torch.isnan(force[2]).any() and not torch.isnan(force[:2]).any()
+    assert all(torch.isnan(g).any() for g in grads)
 
 
 def test_no_atoms():

@@ -75,6 +75,42 @@ def test_equal_rows_and_threads(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(gradients(2), found, strict=True))
 
 
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 3)])
+def test_derivatives_are_right(n, k, form):
+    """First derivatives and those of the pair of sum and vjp by the weights, against differences."""
+    network = convert(EmbeddingNetwork(1, [2, 4], seed=1))
+    arrays, options = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
+    weights = [w.detach().requires_grad_(True) for x in arrays for w in (x.w, x.b)]
+    r = torch.tensor(np.random.default_rng(6).normal(size=(n, k, 4)))
+
+    def sums(r, *w, order):
+        pairs = zip(arrays, w[0::2], w[1::2], strict=True)
+        layers = [x._replace(w=a, b=b) for x, a, b in pairs]
+        return embed_contract(r, layers, options, order=order)
+
+    def both(*w):
+        moving = r.clone().requires_grad_(True)
+        t = sums(moving, *w, order=2)
+        (g,) = torch.autograd.grad((t**2).sum(), moving, create_graph=True)
+        return g, t
+
+    fixed, moving = [w.detach() for w in weights], r.clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda x: sums(x, *fixed, order=1), (moving,))
+    assert torch.autograd.gradcheck(both, tuple(weights))
+
+
+def test_numbers_that_are_none_stay_so(form):
+    network = convert(EmbeddingNetwork(1, [2, 4], seed=1))
+    r = torch.tensor(np.random.default_rng(7).normal(size=(3, 4, 4)))
+    r[1, 2, 0] = torch.nan
+    r.requires_grad_(True)
+    t = network.contract(r, order=2)
+    (g,) = torch.autograd.grad((t**2).sum(), r, create_graph=True)
+    grads = torch.autograd.grad((g**2).sum(), list(network.parameters()))
+    assert torch.isnan(t[1]).all() and not torch.isnan(t[[0, 2]]).any()
+    assert all(torch.isnan(x).any() for x in (g, *grads))
+
+
 @pytest.mark.parametrize("block", [64, 100_000])
 def test_types_in_the_first_layer(block, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: LGPL-3.0-or-later
+/** Attention of training steps against plain loops, its derivatives against differences. */
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "training/training.h"
+
+namespace {
+
+using Numbers = std::vector<double>;
+
+Numbers random_numbers(size_t n, unsigned seed, double scale = 0.5) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  Numbers numbers(n);
+  for (double& x : numbers) x = scale * normal(generator);
+  return numbers;
+}
+
+double dot(const Numbers& a, const Numbers& b) {
+  double sum = 0.0;
+  for (size_t q = 0; q < a.size(); ++q) sum += a[q] * b[q];
+  return sum;
+}
+
+Numbers moved(const Numbers& x, double step, const Numbers& along) {
+  Numbers to = x;
+  for (size_t q = 0; q < x.size(); ++q) to[q] += step * along[q];
+  return to;
+}
+
+struct Sizes {
+  int64_t n, k, e, h, more;
+};
+
+/** A layer, slots, and what the library says of them. */
+struct Case {
+  Sizes z;
+  Numbers weights, x, sw, unit, mask;
+  int32_t threads = 1;
+  std::vector<int64_t> filled, first;
+  Numbers state;
+
+  explicit Case(const Sizes& sizes) : z(sizes), filled(z.n), first(z.n + 1) {
+    weights = random_numbers(size(), 1);
+    x = random_numbers(z.n * z.k * z.e, 2);
+    sw = random_numbers(z.n * z.k, 3);
+    unit = random_numbers(z.n * z.k * 3, 4);
+    mask.assign(z.n * z.k, 1.0);
+    for (int64_t i = 0; i < z.n; ++i) {
+      for (int64_t j = std::min(z.k, i); j < z.k; ++j) {
+        mask[i * z.k + j] = sw[i * z.k + j] = 0.0;
+        for (int64_t d = 0; d < 3; ++d) unit[(i * z.k + j) * 3 + d] = 0.0;
+      }
+    }
+  }
+
+  /** Numbers of all weights: w_in, b_in, w_out, b_out, gamma, beta. */
+  int64_t size() const { return z.e * 3 * z.h + 3 * z.h + z.h * z.e + 3 * z.e; }
+
+  deepmd_attention_layer_f64 layer() const {
+    const double *w_in = weights.data(), *b_in = w_in + z.e * 3 * z.h, *w_out = b_in + 3 * z.h;
+    const double *b_out = w_out + z.h * z.e, *gamma = b_out + z.e;
+    return {z.e, z.h, 0.7, 1e-5, w_in, b_in, w_out, b_out, gamma, gamma + z.e};
+  }
+
+  deepmd_slots_f64 slots() {
+    return {z.n,         z.k,           z.more,       x.data(),     sw.data(),
+            unit.data(), filled.data(), first.data(), state.data(), threads};
+  }
+
+  Numbers value() {
+    const deepmd_attention_layer_f64 a = layer();
+    deepmd_attention_count_f64(&a, z.n, z.k, mask.data(), filled.data(), first.data());
+    state.assign(first[z.n], 0.0);
+    const deepmd_slots_f64 s = slots();
+    Numbers y(x.size());
+    EXPECT_EQ(deepmd_attention_value_f64(&a, &s, y.data()), 0);
+    return y;
+  }
+
+  /** Adjoints of x, sw and unit, one after the other. */
+  Numbers vjp(const Numbers& y_bar) {
+    const deepmd_attention_layer_f64 a = layer();
+    const deepmd_slots_f64 s = slots();
+    Numbers all(x.size() + sw.size() + unit.size());
+    double* to = all.data();
+    EXPECT_EQ(deepmd_attention_vjp_f64(&a, &s, y_bar.data(), to, to + x.size(),
+                                       to + x.size() + sw.size()),
+              0);
+    return all;
+  }
+
+  Numbers jvp(const Numbers& tangents) {
+    const deepmd_attention_layer_f64 a = layer();
+    const deepmd_slots_f64 s = slots();
+    const double* from = tangents.data();
+    Numbers y_dot(x.size());
+    EXPECT_EQ(deepmd_attention_jvp_f64(&a, &s, from, from + x.size(), from + x.size() + sw.size(),
+                                       y_dot.data()),
+              0);
+    return y_dot;
+  }
+
+  void move(double step, const Numbers& along) {
+    for (size_t q = 0; q < x.size(); ++q) x[q] += step * along[q];
+    for (size_t q = 0; q < sw.size(); ++q) sw[q] += step * along[x.size() + q];
+    for (size_t q = 0; q < unit.size(); ++q) unit[q] += step * along[x.size() + sw.size() + q];
+  }
+
+  /** A direction of x, sw and unit, in which empty slots keep their switches and directions. */
+  Numbers direction(unsigned seed) const {
+    Numbers along = random_numbers(x.size() + sw.size() + unit.size(), seed);
+    for (size_t q = 0; q < sw.size(); ++q) {
+      along[x.size() + q] *= mask[q];
+      for (int d = 0; d < 3; ++d) along[x.size() + sw.size() + 3 * q + d] *= mask[q];
+    }
+    return along;
+  }
+
+  /** Features of all slots by the definition, empty ones evaluated like others. */
+  Numbers expected() const {
+    const deepmd_attention_layer_f64 a = layer();
+    Numbers y(x.size());
+    for (int64_t i = 0; i < z.n; ++i) center(a, i, y.data() + i * z.k * z.e);
+    return y;
+  }
+
+  void center(const deepmd_attention_layer_f64& a, int64_t i, double* y) const {
+    const int64_t k = z.k, e = z.e, h = z.h;
+    const double *in = x.data() + i * k * e, *s = sw.data() + i * k, *u = unit.data() + i * k * 3;
+    Numbers qkv(k * 3 * h);
+    for (int64_t j = 0; j < k; ++j) {
+      for (int64_t t = 0; t < 3; ++t) {
+        double square = 0.0;
+        double* to = qkv.data() + (j * 3 + t) * h;
+        for (int64_t q = 0; q < h; ++q) {
+          to[q] = a.b_in[t * h + q];
+          for (int64_t p = 0; p < e; ++p) to[q] += in[j * e + p] * a.w_in[p * 3 * h + t * h + q];
+          square += to[q] * to[q];
+        }
+        for (int64_t q = 0; q < h; ++q) to[q] /= std::sqrt(square);
+      }
+    }
+    for (int64_t j = 0; j < k; ++j) {
+      Numbers attended(h), out(e);
+      double total = static_cast<double>(z.more) * std::exp(-20.0);
+      for (const bool add : {false, true}) {
+        for (int64_t l = 0; l < k; ++l) {
+          double product = 0.0, cosine = 0.0;
+          for (int64_t q = 0; q < h; ++q) {
+            product += qkv[j * 3 * h + q] * qkv[(l * 3 + 1) * h + q];
+          }
+          for (int64_t d = 0; d < 3; ++d) cosine += u[3 * j + d] * u[3 * l + d];
+          const double w = std::exp((product * a.scale + 20.0) * s[j] * s[l] - 20.0);
+          if (!add) total += w;
+          for (int64_t q = 0; add && q < h; ++q) {
+            attended[q] += w / total * s[j] * s[l] * cosine * qkv[(l * 3 + 2) * h + q];
+          }
+        }
+      }
+      double mean = 0.0, square = 0.0;
+      for (int64_t p = 0; p < e; ++p) {
+        out[p] = in[j * e + p] + a.b_out[p];
+        for (int64_t q = 0; q < h; ++q) out[p] += attended[q] * a.w_out[q * e + p];
+        mean += out[p] / static_cast<double>(e);
+      }
+      for (double v : out) square += (v - mean) * (v - mean) / static_cast<double>(e);
+      for (int64_t p = 0; p < e; ++p) {
+        y[j * e + p] = a.beta[p] + a.gamma[p] * (out[p] - mean) / std::sqrt(square + a.eps);
+      }
+    }
+  }
+};
+
+class TrainingAttention : public testing::TestWithParam<Sizes> {};
+
+TEST_P(TrainingAttention, ValueAndDerivatives) {
+  Case c(GetParam());
+  const Numbers y_bar = random_numbers(c.x.size(), 5), again = random_numbers(c.x.size(), 6);
+  const Numbers dots = c.direction(7), along_w = random_numbers(c.weights.size(), 8);
+  const Numbers along_x = random_numbers(c.x.size(), 9), want = c.expected();
+  std::vector<Numbers> found[2];
+  for (const int turn : {0, 1}) {
+    c.threads = turn == 0 ? 1 : 3;
+    Numbers x_bar(c.x.size()), grads(c.weights.size());
+    const Numbers y = c.value(), bars = c.vjp(y_bar), y_dot = c.jvp(dots);
+    const deepmd_attention_layer_f64 a = c.layer();
+    const deepmd_slots_f64 s = c.slots();
+    ASSERT_EQ(deepmd_attention_vjp_of_vjp_f64(&a, &s, again.data(), y_bar.data(), dots.data(),
+                                              x_bar.data(), grads.data()),
+              0);
+    found[turn] = {y, bars, y_dot, x_bar, grads};
+  }
+  EXPECT_EQ(found[0], found[1]);
+  const Numbers &y = found[0][0], &bars = found[0][1], &y_dot = found[0][2];
+  for (size_t q = 0; q < y.size(); ++q) ASSERT_NEAR(y[q], want[q], 1e-11) << q;
+  const double step = 1e-5;
+  const auto near = [](double got, double expected) {
+    EXPECT_NEAR(got, expected, 2e-6 * (1.0 + std::abs(expected)));
+  };
+  const auto slope = [&](const auto& of) { return (of(step) - of(-step)) / (2.0 * step); };
+  near(dot(bars, dots), slope([&](double t) {
+         Case other = c;
+         other.move(t, dots);
+         return dot(other.value(), y_bar);
+       }));
+  EXPECT_NEAR(dot(bars, dots), dot(y_dot, y_bar), 1e-10 * (1.0 + std::abs(dot(bars, dots))));
+  const auto objective = [&](Case other) {
+    const double energy = dot(other.value(), again);
+    return energy + dot(other.vjp(y_bar), dots);
+  };
+  near(dot(found[0][3], along_x), slope([&](double t) {
+         Case other = c;
+         other.x = moved(c.x, t, along_x);
+         return objective(other);
+       }));
+  near(dot(found[0][4], along_w), slope([&](double t) {
+         Case other = c;
+         other.weights = moved(c.weights, t, along_w);
+         return objective(other);
+       }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Odd, TrainingAttention,
+                         testing::Values(Sizes{1, 1, 3, 2, 0}, Sizes{2, 1, 2, 1, 3},
+                                         Sizes{6, 4, 5, 7, 2}, Sizes{36, 3, 4, 4, 1},
+                                         Sizes{20, 19, 9, 6, 0}, Sizes{0, 3, 4, 4, 1}));
+
+}  // namespace
