@@ -22,7 +22,7 @@ RANKS = (
     ("jax",),  # its SavedModels are files of TensorFlow
     ("backend",),
     ("train", "infer"),
-    ("insight",),
+    ("insight", "metatrain"),
     ("entrypoints",),
     ("env",),
     ("main", "calculator", "driver", "common", "loggers", "testing", "lmp"),
@@ -32,7 +32,7 @@ RANKS = (
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 #: Frameworks and the rooms that may import them.
 FRAMEWORKS = {
-    "torch": {"pt"},
+    "torch": {"pt", "metatrain"},
     "jax": {"jax"},
     "jaxlib": {"jax"},
     "optax": {"jax"},

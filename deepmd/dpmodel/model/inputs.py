@@ -53,6 +53,10 @@ class Inputs(NamedTuple):
         """Apply ``f`` to every array."""
         return self.with_arrays([f(x) for x in self.flat()])
 
+    def named(self) -> set[str]:
+        """Names of the inputs of frames and atoms."""
+        return {*self.frame_inputs, *self.atom_inputs}
+
     def only(self, names: Collection[str]) -> "Inputs":
         """Return the inputs without those of other names."""
         return self._replace(

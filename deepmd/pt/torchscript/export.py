@@ -9,7 +9,7 @@ import json
 import operator
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,24 @@ def trace_core(model: Model) -> torch.fx.GraphModule:
         raw = lifted.forward_edges(given, weights=weights)
         return {name: raw[name] for name in names}
 
+    return graph_of(function, model, inputs)
+
+
+def graph_of(
+    function: Callable[..., dict[str, torch.Tensor]], model: Model, inputs: Inputs
+) -> torch.fx.GraphModule:
+    """Return a function of a model's evaluation entry as a graph that TorchScript compiles.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the arrays of the inputs, in the order of :meth:`Inputs.flat`.
+    model : Model
+    inputs : Inputs
+        Example with the names that the graph has.
+    """
     try:
-        graph = record(function, [one.flat() for one in _examples(model)])
+        graph = record(function, [one.only(inputs.named()).flat() for one in _examples(model)])
     except NotRecordedError:
         graph = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
             *inputs.flat()

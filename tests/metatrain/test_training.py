@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Training with metatrain's data and command, and its exported model; skipped without metatrain."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.io import read
+from metatomic.torch import load_atomistic_model
+from metatomic_ase import MetatomicCalculator
+from metatrain.utils.data import DatasetInfo
+from metatrain.utils.data.target_info import get_energy_target_info, get_generic_target_info
+from metatrain.utils.io import model_from_checkpoint
+
+from deepmd.base.errors import InputError
+from deepmd.infer import DeepPot
+from deepmd.metatrain import ARCHITECTURE
+from deepmd.metatrain.hypers import default_hypers
+from deepmd.metatrain.model import DeepMD
+from deepmd.np.evaluator import NumPyEvaluator
+from tests.metatrain.conftest import write_molecules
+
+pytestmark = [
+    pytest.mark.slow,  # a process that imports PyTorch, and a graph of the model
+    pytest.mark.filterwarnings("ignore"),  # those of metatrain
+]
+MODEL = {
+    "descriptor": {
+        **{"type": "se_e2_a", "rcut": 4.0, "rcut_smth": 1.0, "sel": [20, 20, 20]},
+        **{"neuron": [3, 6], "axis_neuron": 2, "seed": 1},
+    },
+    "fitting_net": {"neuron": [6, 6], "seed": 1},
+}
+TRAINING = {
+    "num_epochs": 4,
+    "batch_size": 4,
+    "checkpoint_interval": 2,
+    "energy_loss": {"start_pref_v": 1.0, "limit_pref_v": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of ``mtt train`` on energies with offsets, forces and stress."""
+    folder = tmp_path_factory.mktemp("metatrain")
+    write_molecules(folder / "data.xyz", forces=True)
+    energy = {"unit": "eV", "key": "energy", "forces": {"key": "forces"}}
+    energy["stress"] = {"key": "stress"}
+    options = {
+        "seed": 1,
+        "architecture": {"name": ARCHITECTURE, "model": MODEL, "training": TRAINING},
+        "training_set": {
+            "systems": {"read_from": "data.xyz", "length_unit": "angstrom"},
+            "targets": {"energy": energy},
+        },
+        "validation_set": 0.2,
+        "test_set": 0.0,
+    }
+    (folder / "options.yaml").write_text(yaml.safe_dump(options))
+    command = [sys.executable, "-m", "metatrain", "train", "options.yaml"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return folder
+
+
+def our_potential(path: Path) -> DeepPot:
+    """Open the model of a checkpoint with our own evaluation."""
+    checkpoint = torch.load(path, weights_only=False)
+    model = model_from_checkpoint(checkpoint, "export")
+    return DeepPot.from_evaluator(NumPyEvaluator(model.neutral()))
+
+
+def test_export_has_the_numbers_of_deep_pot(trained: Path) -> None:
+    """ASE with the exported model: energy, forces, stress, energies of atoms."""
+    potential = our_potential(trained / "model.ckpt")
+    calculator = MetatomicCalculator(load_atomistic_model(str(trained / "model.pt")))
+    for atoms in read(trained / "data.xyz", ":4"):
+        atoms.set_cell(atoms.cell * 0.5, scale_atoms=False)  # images are neighbors, too
+        index = [potential.get_type_map().index(s) for s in atoms.symbols]
+        energy, force, virial = potential.eval(atoms.positions, atoms.cell[:], index)
+        atoms.calc = calculator
+        np.testing.assert_allclose(atoms.get_potential_energy(), energy[0, 0], rtol=1e-13)
+        np.testing.assert_allclose(atoms.get_forces(), force[0], rtol=0, atol=1e-10)
+        stress = -virial.reshape(3, 3) / atoms.cell.volume
+        np.testing.assert_allclose(atoms.get_stress(voigt=False), stress, rtol=0, atol=1e-10)
+
+
+def test_energies_have_offsets(trained: Path) -> None:
+    """Energies of hundreds of eV are met at once, by the biases."""
+    potential = our_potential(trained / "model.ckpt")
+    for atoms in read(trained / "data.xyz", ":4"):
+        index = [potential.get_type_map().index(s) for s in atoms.symbols]
+        energy = potential.eval(atoms.positions, atoms.cell[:], index)[0]
+        assert abs(energy[0, 0] - atoms.get_potential_energy()) < 2.0 < abs(energy[0, 0]) / 100
+
+
+def _info(targets: dict) -> DatasetInfo:
+    return DatasetInfo(length_unit="angstrom", atomic_types=[1, 8], targets=targets)
+
+
+def _vector() -> object:
+    target = {"quantity": "dipole", "unit": "", "type": {"cartesian": {"rank": 1}}}
+    target |= {"num_subtargets": 1, "sample_kind": "system", "per_atom": False, "description": ""}
+    return get_generic_target_info("mtt::dipole", target)
+
+
+def _energy() -> object:
+    return get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: {"mtt::dipole": _vector()}, 'the target "mtt::dipole" is no energy'),
+        (lambda: {"energy": _energy(), "energy/b": _energy()}, "there are 2 energies"),
+    ],
+)
+def test_other_targets_are_refused(make, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        DeepMD({**default_hypers()["model"], **MODEL}, _info(make()))
+
+
+def test_wrong_keys_are_refused() -> None:
+    """In the words of our own input."""
+    hypers = {**default_hypers()["model"], "descriptor": {"type": "se_e2_a", "rcut_smt": 1.0}}
+    with pytest.raises(InputError, match='model/descriptor/rcut_smt: .*did you mean "rcut_smth"'):
+        DeepMD(hypers, _info({"energy": _energy()}))
