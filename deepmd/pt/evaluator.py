@@ -3,7 +3,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,12 @@ class TorchEvaluator(Evaluator):
             return {k: v.cpu().numpy() for k, v in raw.items()}
 
         return forward
+
+    def vjp(self, inputs: Inputs, cotangent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Evaluate all atoms at once; see :class:`Evaluator`."""
+        given = {name: self._tensor(value) for name, value in cotangent.items()}
+        raw = self.lifted.forward_edges(inputs.map(self._tensor), cotangent=given)
+        return {k: v.detach().cpu().numpy() for k, v in raw.items()}
 
     def _run_program(self, tensors: Inputs) -> dict[str, np.ndarray]:
         """Evaluate the program of the file.

@@ -211,6 +211,13 @@ class Evaluator:
 
         return forward
 
+    def vjp(self, inputs: Inputs, cotangent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Evaluate all atoms at once; values and ``vjp`` as of :meth:`Model.forward_edges`."""
+        other = only_evaluator(self.model)
+        if other is not None:
+            return self._other(self.model, other).vjp(inputs, cotangent)
+        return self.model.forward_edges(inputs, cotangent=cotangent)
+
     def hessian(self, batch: Batch) -> np.ndarray:
         """Second derivatives (3 n_atoms, 3 n_atoms) [eV/Å²] of a batch of one frame, with edges.
 

@@ -118,6 +118,7 @@ std::vector<Prediction> Engine::evaluate_components(const Frame& frame, const Wa
     for (int64_t a = 0; a < nloc; ++a) cotangent[a * first.size + c] = 1.0;
     one.cotangent = cotangent.data();
     std::vector<Prediction> found = evaluate(frame, one);
+    if (wanted.atom_virial && frame.list->unfolded) unfold(frame, cotangent, found.front());
     if (c == 0) {
       all = std::move(found);
       continue;
@@ -129,6 +130,34 @@ std::vector<Prediction> Engine::evaluate_components(const Frame& frame, const Wa
     }
   }
   return all;
+}
+
+/**
+ * Replace the virials of atoms by those that the heat flux needs.
+ *
+ * With B_b = sum_k w_k r_kb e_k, in which r_kb is not differentiated, the sum over k of
+ * (r_i - r_k)_b de_k/dr_ia is r_ib dE/dr_ia - dB_b/dr_ia: one more evaluation per direction
+ * (Langer et al., Phys. Rev. B 108, L100302 (2023)). Ghosts are places of their own here.
+ */
+void Engine::unfold(const Frame& frame, const std::vector<double>& weights, Prediction& found) {
+  const int64_t size = info().outputs.front().size;
+  for (int b = 0; b < 3; ++b) {
+    // From an atom of this rank on: large coordinates would cost digits.
+    const double origin = frame.nall > 0 ? frame.coord[b] : 0.0;
+    std::vector<double> moved = weights;
+    for (size_t k = 0; k + 1 < moved.size(); ++k) {
+      moved[k] *= frame.coord[3 * (static_cast<int64_t>(k) / size) + b] - origin;
+    }
+    Wanted one;
+    one.cotangent = moved.data();
+    const std::vector<double> of_moved = std::move(evaluate(frame, one).front().force);
+    for (int64_t i = 0; i < frame.nall; ++i) {
+      for (int64_t a = 0; a < 3; ++a) {
+        const double place = frame.coord[3 * i + b] - origin;
+        found.atom_virial[9 * i + 3 * a + b] = place * found.force[3 * i + a] - of_moved[3 * i + a];
+      }
+    }
+  }
 }
 
 void Engine::evaluate_chunks(const System& system, const Wanted& wanted,

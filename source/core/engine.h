@@ -32,6 +32,7 @@ class Engine : public Model {
 
  private:
   std::vector<Prediction> evaluate_components(const Frame& frame, const Wanted& wanted);
+  void unfold(const Frame& frame, const std::vector<double>& weights, Prediction& found);
   void check_cotangent() const;
 
   /** Arrays of one chunk, kept from call to call. */

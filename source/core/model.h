@@ -112,6 +112,11 @@ struct NeighborList {
    * those ghosts, too, whose neighbors matter, and find these neighbors by themselves.
    */
   double halo = 0.0;
+  /**
+   * Whether the virial of an atom i is -sum_k (r_i - r_k) de_k/dr_i, with which the heat flux is
+   * right; for models that pass messages, and with a halo. Else edges give theirs to the neighbor.
+   */
+  bool unfolded = false;
   /** How values of ghosts are exchanged, for backends that know how; null: not at all. */
   const deepmd_exchange* exchange = nullptr;
 };

@@ -78,8 +78,9 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
                                row_.data(), 0, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
                                &lmp_->world, nprocs));
   DP_NlistSetMask(list_.get(), NEIGHMASK);
+  DP_NlistSetUnfolded(list_.get(), unfolded_);
   if (halo_ > 0.0) DP_NlistSetHalo(list_.get(), halo_);
-  if (nprocs == 1 && messages_) map_ghosts(rebuilt);
+  if (nprocs == 1 && messages_ && halo_ == 0.0) map_ghosts(rebuilt);
 }
 
 /**

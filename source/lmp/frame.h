@@ -51,9 +51,11 @@ class Frame {
    * @param messages whether there is one
    * @param halo distance [Å] within which all ghosts are there, on several ranks; 0: not more than
    *     other models need
+   * @param unfolded whether virials of atoms are for the heat flux, with a halo
    */
-  void expect_messages(bool messages, double halo) {
+  void expect_messages(bool messages, double halo, bool unfolded = false) {
     messages_ = messages;
+    unfolded_ = unfolded;
     halo_ = halo;
   }
 
@@ -83,6 +85,7 @@ class Frame {
   std::vector<int> atype_;
   std::vector<int> owner_;  ///< (nall): local atom of every atom; one rank whose atoms have IDs
   bool messages_ = false;
+  bool unfolded_ = false;
   double halo_ = 0.0;
   // The list by rows: centers, their numbers of neighbors, LAMMPS's arrays of these.
   std::vector<int> centers_, count_;

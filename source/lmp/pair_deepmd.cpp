@@ -106,6 +106,7 @@ void PairDeepmd::settings(int narg, char** arg) {
 void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   units = std::make_unique<deepmd_lmp::Units>(lmp);
   deviation.reset();
+  unfolded = settings.unfolded;
   models = deepmd_lmp::open_models(world, settings, spins);
   for (const auto& model : models) {
     check_alike(*models[0], *model);
@@ -133,7 +134,7 @@ void PairDeepmd::set_cutoff() {
     halo = std::max(halo, model->halo(longest) * units->length);
   }
   // One rank knows whose images ghosts are, from the IDs of the atoms.
-  if (comm->nprocs == 1 && atom->tag_enable) halo = 0.0;
+  if (comm->nprocs == 1 && atom->tag_enable && !unfolded) halo = 0.0;
 }
 
 /**
@@ -145,7 +146,7 @@ void PairDeepmd::set_cutoff() {
 void PairDeepmd::extend_ghosts() {
   const bool messages = std::any_of(models.begin(), models.end(),
                                     [](const auto& model) { return model->message_passing; });
-  frame.expect_messages(messages, halo / units->length);
+  frame.expect_messages(messages, halo / units->length, unfolded);
   if (halo == 0.0) return;
   if (std::isinf(halo)) {
     throw Failure(models[0]->path +
@@ -350,13 +351,14 @@ double PairDeepmd::common_scale() const {
 
 /** Say once that parts of the virial could be assigned to atoms otherwise. */
 void PairDeepmd::note_virial() {
-  if (virial_noted || !models[0]->message_passing) return;
+  if (virial_noted || unfolded || !models[0]->message_passing) return;
   virial_noted = true;
   if (comm->me != 0) return;
   utils::logmesg(lmp, style +
                           "the virial of an atom is not unique for a model that passes "
                           "messages between atoms: here each edge gives its part to its "
-                          "neighbor; the sum over atoms does not depend on that\n");
+                          "neighbor; the sum over atoms does not depend on that. For the heat "
+                          "flux, give atom_virial unfolded\n");
 }
 
 void PairDeepmd::add(deepmd_lmp::Results& results, double factor) {

@@ -91,6 +91,7 @@ class PairDeepmd : public Pair {
   double longest = 0.0;      ///< spin for which the cutoff is enough
   double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
   double seconds = 0.0;      ///< in the first model on this rank; for compute pair
+  bool unfolded = false;     ///< virials of atoms are for the heat flux
   bool skip_checked = false;
   bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run

@@ -61,6 +61,13 @@ double level(const std::string& word) {
   return value;
 }
 
+bool unfolded(const std::string& word) {
+  if (word != "edges" && word != "unfolded") {
+    throw Failure("\"" + word + "\" is neither edges nor unfolded");
+  }
+  return word == "unfolded";
+}
+
 const std::map<std::string, Keyword>& keywords() {
   static const std::map<std::string, Keyword> table = {
       {"out_file", {1, 1, "a file name", [](auto& s, auto& v) { s.out_file = v[0]; }}},
@@ -85,6 +92,8 @@ const std::map<std::string, Keyword>& keywords() {
       {"virtual_len", {1, any, "numbers", [](auto&, auto&) {}}},  // of old inputs with spins
       {"spin_norm", {1, any, "numbers", [](auto&, auto&) {}}},
       {"engine", {1, 1, "auto, native or framework", [](auto& s, auto& v) { s.engine = v[0]; }}},
+      {"atom_virial",
+       {1, 1, "edges or unfolded", [](auto& s, auto& v) { s.unfolded = unfolded(v[0]); }}},
       {"check_probes", {1, 1, "yes or no", [](auto& s, auto& v) { s.check_probes = yes(v[0]); }}},
   };
   return table;

@@ -157,6 +157,37 @@ def test_empty_rank_and_newton(lammps, path):
     same_runs(run, one, k=1, dump="b.dump")
 
 
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_heat_flux(name, lammps, path):
+    """Virials of atoms, on one rank and on two, and with them compute heat/flux."""
+    text = block(path(name), steps=1).replace(
+        f"deepmd {path(name)}", f"deepmd {path(name)} atom_virial unfolded"
+    )
+    text = text.replace(
+        "thermo_style custom",
+        "compute ke all ke/atom\ncompute j all heat/flux ke pea vir\n"
+        "dump 2 all custom 1 v.dump id vx vy vz c_ke\ndump_modify 2 sort id format float %.17g\n"
+        "thermo_style custom step c_j[1] c_j[2] c_j[3]",
+    )
+    runs = [lammps(text), lammps(text, ranks=2)]
+    for run in runs:
+        last, moving = run.dump("a.dump")[-1], run.dump("v.dump")[-1]
+        real = last[:, 1] < 3
+        coord, types = last[real, 2:5], last[real, 1].astype(int) - 1
+        given = coord[None], CELL.reshape(1, 9), types
+        energy, virial = (x[0] for x in DeepPot(path(name)).eval_unfolded_virial(*given))
+        same(last[real, 8:9], energy)
+        of_lammps = virial[:, [0, 4, 8, 3, 6, 7, 1, 2, 5]]  # position and force, xx yy zz xy …
+        same(last[real, 9:18] / -1.6021765e6, of_lammps, 1e-9)
+        flux = np.einsum("iab,ia->b", virial.reshape(-1, 3, 3), moving[real, 1:4])
+        flux += moving[:, 4] @ moving[:, 1:4] + energy[:, 0] @ moving[real, 1:4]
+        found = np.array([run.thermo()[f"c_j[{k}]"][-1] for k in (1, 2, 3)])
+        same(found, flux, 1e-8)
+        assert "is not unique" not in run.text
+    edges = lammps(block(path(name), steps=1)).dump("a.dump")[-1]
+    assert np.abs(edges[:, 9:18] - last[:, 9:18]).max() > 1e-5 * np.abs(edges[:, 9:18]).max()
+
+
 def test_what_ranks_cannot_do(lammps, path):
     """Pairs that LAMMPS leaves out, and ghosts that depend on the type, are refused in one line."""
     exclude = "neigh_modify exclude type 1 2\n"

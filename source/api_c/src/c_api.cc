@@ -178,6 +178,8 @@ DP_Nlist* DP_NewNlist_comm(int inum, int* ilist, int* numneigh, int** firstneigh
 void DP_NlistSetMask(DP_Nlist* nl, int mask) { nl->nl.set_mask(mask); }
 void DP_NlistSetMapping(DP_Nlist* nl, int* mapping) { nl->nl.set_mapping(mapping); }
 void DP_NlistSetHalo(DP_Nlist* nl, double halo) { nl->nl.set_halo(halo); }
+
+void DP_NlistSetUnfolded(DP_Nlist* nl, int unfolded) { nl->nl.set_unfolded(unfolded != 0); }
 const char* DP_NlistCheckOK(DP_Nlist* nl) { return to_char(nl->message.get()); }
 void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
 

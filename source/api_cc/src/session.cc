@@ -79,6 +79,7 @@ core::NeighborList neighbor_list(const InputNlist& list) {
   neighbors.mapping = list.mapping;
   neighbors.nprocs = list.nprocs;
   neighbors.halo = list.halo;
+  neighbors.unfolded = list.unfolded;
   return neighbors;
 }
 

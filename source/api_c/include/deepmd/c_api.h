@@ -597,6 +597,8 @@ extern long long DP_DeepBaseModelGetMostNeighbors(DP_DeepBaseModel* dp);
 extern bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp);
 extern double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin);
 extern void DP_NlistSetHalo(DP_Nlist* nl, double halo);
+/** Virials of atoms as the heat flux needs them; see InputNlist::set_unfolded. */
+extern void DP_NlistSetUnfolded(DP_Nlist* nl, int unfolded);
 extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model,
                                                                      const int gpu_rank,
                                                                      const char* name_scope,

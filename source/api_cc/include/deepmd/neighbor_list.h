@@ -32,6 +32,7 @@ struct InputNlist {
   int* mapping = nullptr;  ///< (n_all) local atom of every atom, or null
   int nprocs = 1;          ///< ranks that share the system
   double halo = 0.0;       ///< see set_halo
+  bool unfolded = false;   ///< see set_unfolded
 
   InputNlist() : InputNlist(0, nullptr, nullptr, nullptr) {}
 
@@ -65,6 +66,12 @@ struct InputNlist {
    * as large as DeepBaseModel::halo says. Other models do not look at it.
    */
   void set_halo(double halo_) { halo = halo_; }
+  /**
+   * Virials of atoms as the heat flux needs them, for models that pass messages and lists with a
+   * halo: minus the sum over atoms k of (r_i - r_k) times the derivative of the energy of k by r_i.
+   * They take three more evaluations.
+   */
+  void set_unfolded(bool unfolded_) { unfolded = unfolded_; }
 };
 
 /**

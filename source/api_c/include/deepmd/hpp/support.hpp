@@ -278,6 +278,7 @@ struct InputNlist {
   void set_mask(int mask) { DP_NlistSetMask(nl, mask); }
   void set_mapping(int* mapping) { DP_NlistSetMapping(nl, mapping); }
   void set_halo(double halo) { DP_NlistSetHalo(nl, halo); }
+  void set_unfolded(bool unfolded) { DP_NlistSetUnfolded(nl, unfolded); }
 
   int inum;          ///< number of centers
   int* ilist;        ///< (inum) atoms that are centers
