@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 import pytest
-from insight.alloys import LABELS
+from insight.alloys import LABELS, clusters
 from insight.alloys import alloy as crystals
 
 from deepmd.data.checks.labels import check_labels
@@ -71,6 +71,14 @@ def test_far_frames_say_nothing():
     for frame in frames.frames:
         frame.coord = frame.coord + 2.0 * rng.normal(size=frame.coord.shape)
     assert [f.code for f in check_units(works(groups_of(frames)))] == ["units-unknown"]
+
+
+@pytest.mark.parametrize("frames", [clusters(48), clusters(48, seed=3), alloy(24, rattle=0.2)])
+def test_anharmonic_frames_are_not_accused(frames):
+    """Far from each other, energies differ from the work of the mean force by a third order."""
+    assert [f.code for f in check_units(works(groups_of(frames))) if f.level != "note"] == []
+    told = check_units(works(groups_of(scaled("energy", 23.0605, frames))))
+    assert [f.code for f in told] in (["units"], ["units-unknown"])
 
 
 def test_overlaps_and_lonely_atoms():
