@@ -116,6 +116,7 @@ def writing(path: Path, target: str | os.PathLike[str]) -> Iterator[Output]:
     target : path
         Name in errors.
     """
+    target = Path(target)
     with errors_name(target):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
