@@ -102,11 +102,26 @@ def _beside(path: Path) -> tuple[Path, int]:
 
 def _write(path: Path, data: bytes, target: Path) -> None:
     """Write one file of the folder, to disk."""
+    with writing(path, target) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path, target: str | os.PathLike[str]) -> Iterator[Output]:
+    """Give a file of the folder of :func:`replacing_folder`, flushed to disk at the end.
+
+    Parameters
+    ----------
+    path : path
+    target : path
+        Name in errors.
+    """
+    target = Path(target)
     with errors_name(target):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     with contextlib.closing(Output(handle, path, target)) as file:
-        file.write(data)
+        yield file
         with errors_name(target):
             system.calls.fsync(path)
 

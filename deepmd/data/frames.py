@@ -4,6 +4,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,14 @@ class Frames:
 
     names: list[str]
     labels: dict[str, Label]
-    frames: list[Frame]
+    frames: Any  # list[Frame], or LazyFrames
+
+    def some(self, numbers: Sequence[int]) -> Iterator[Frame]:
+        """Iterate over some of the frames; of lazy ones only these are read."""
+        if isinstance(self.frames, LazyFrames):
+            yield from self.frames.take(numbers)
+        else:
+            yield from (self.frames[k] for k in numbers)
 
     def formula(self, frame: Frame) -> str:
         """Return the composition, ``H64O32``."""
@@ -81,7 +89,7 @@ class Frames:
             groups.setdefault(key, []).append(k)
         out: dict[str, Group] = {}
         for members in groups.values():
-            first = self.frames[members[0]]
+            (first,) = self.some(members[:1])
             stem = str(len(first.types)) if mixed else self.formula(first)
             name, again = stem, 1
             while name in out:
@@ -100,26 +108,37 @@ class Group:
     @property
     def frames(self) -> list[Frame]:
         """The frames themselves."""
-        return [self.whole.frames[k] for k in self.members]
+        return list(self.whole.some(self.members))
 
     @property
     def one_order(self) -> bool:
         """Whether all have the same atoms in the same order."""
-        first = self.whole.frames[self.members[0]].types
-        return all(np.array_equal(f.types, first) for f in self.frames)
+        frames = self.frames
+        return all(np.array_equal(f.types, frames[0].types) for f in frames)
 
     def arrays(self, *, mixed: bool) -> dict[str, np.ndarray | str]:
         """Return the files of the system: arrays and texts by the names of the data format."""
         frames = self.frames
-        first = frames[0]
-        natoms = len(first.types)
-        types = np.zeros(natoms, dtype=np.int64) if mixed else first.types
-        out: dict[str, np.ndarray | str] = {
+        return self.texts(frames[0], mixed=mixed) | self.arrays_of(frames, mixed=mixed)
+
+    def portions(self, *, mixed: bool) -> Iterator[dict[str, np.ndarray]]:
+        """Iterate over the arrays of successive frames."""
+        for start in range(0, len(self.members), _CHUNK):
+            frames = list(self.whole.some(self.members[start : start + _CHUNK]))
+            yield self.arrays_of(frames, mixed=mixed)
+
+    def texts(self, first: Frame, *, mixed: bool) -> dict[str, Any]:
+        """Return the texts of the system, by the names of the data format."""
+        types = np.zeros(len(first.types), dtype=np.int64) if mixed else first.types
+        out = {
             "type.raw": "".join(f"{t}\n" for t in types.tolist()),
             "type_map.raw": "".join(f"{n}\n" for n in self.whole.names),
         }
-        if first.cell is None:
-            out["nopbc"] = ""
+        return out | ({"nopbc": ""} if first.cell is None else {})
+
+    def arrays_of(self, frames: Sequence[Frame], *, mixed: bool) -> dict[str, np.ndarray]:
+        """Return the arrays of some frames, by the names of the data format."""
+        first, out = frames[0], {}
         arrays = {"coord": np.stack([f.coord.reshape(-1) for f in frames])}
         if first.cell is not None:
             arrays["box"] = np.stack([np.asarray(f.cell).reshape(-1) for f in frames])
@@ -148,12 +167,51 @@ def check_numbers(name: str, array: np.ndarray, frames: Sequence[Frame]) -> None
         )
 
 
+class LazyFrames(Sequence[Frame]):
+    """Frames of systems that are read when they are asked for, some hundred at a time.
+
+    Parameters
+    ----------
+    parts : sequence of (System, labels, place, count)
+        ``place`` has the numbers of the system's types in the common names; the first ``count``
+        frames are meant.
+    """
+
+    def __init__(self, parts: Sequence[tuple[System, Sequence[Label], np.ndarray, int]]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([count for *_, count in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, k: Any) -> Any:
+        if isinstance(k, slice):
+            return list(self.take(range(*k.indices(len(self)))))
+        (frame,) = self.take([range(len(self))[k]])
+        return frame
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.take(range(len(self)))
+
+    def take(self, numbers: Sequence[int] | range) -> Iterator[Frame]:
+        """Read frames in their order, neighboring ones of a system together."""
+        for start in range(0, len(numbers), _CHUNK):
+            wanted = np.asarray(numbers[start : start + _CHUNK], dtype=np.int64)
+            part = np.searchsorted(self._ends, wanted, side="right")
+            for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(part)) + 1):
+                if len(run):
+                    system, labels, place, count = self.parts[part[run[0]]]
+                    first = self._ends[part[run[0]]] - count
+                    yield from _read(system, labels, place, wanted[run] - first)
+
+
 def frames_of(
     systems: Sequence[System],
     names: Sequence[str] | None = None,
     *,
     most: int | None = None,
     only: Sequence[str] | None = None,
+    lazy: bool = False,
 ) -> Frames:
     """Read all frames of systems with all of their labels.
 
@@ -166,6 +224,8 @@ def frames_of(
         Frames of each system, its first ones; all by default.
     only : sequence of str, optional
         Labels; all by default.
+    lazy : bool
+        Read them when they are asked for.
     """
     order = list(names or ())
     for system in systems:
@@ -177,39 +237,41 @@ def frames_of(
             )
         order += [n for n in system.type_map or () if n not in order]
     labels = [labels_of(system, only) for system in systems]
-    out = Frames(order, union(labels), [])
-    for number, system in enumerate(with_progress(systems, "read %d of %d systems")):
+    parts = []
+    for number, system in enumerate(systems):
         own = order if system.type_map is None else system.type_map
         place = np.array([order.index(n) for n in own], dtype=np.int64)
         count = system.nframes if most is None else min(most, system.nframes)
-        out.frames += _frames_of(system, labels[number], place, count)
+        parts.append((system, labels[number], place, count))
+    if lazy:
+        return Frames(order, union(labels), LazyFrames(parts))
+    out = Frames(order, union(labels), [])
+    for part in with_progress(parts, "read %d of %d systems"):
+        out.frames += LazyFrames([part])
     return out
 
 
-def _frames_of(
-    system: System, labels: Sequence[Label], place: np.ndarray, count: int
+def _read(
+    system: System, labels: Sequence[Label], place: np.ndarray, numbers: np.ndarray
 ) -> Iterator[Frame]:
-    for start in range(0, count, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, count))
-        batch = system.load(numbers, labels)
-        ends = batch.offsets()
-        for k, number in enumerate(numbers):
-            atoms = slice(ends[k], ends[k + 1])
-            values = {}
-            for label in labels:
-                array = (
-                    getattr(batch, label.name) if label.name in FIELDS else batch.labels[label.name]
-                )
-                if label.pairwise:
-                    width = 9 * (ends[k + 1] - ends[k])
-                    values[label.name] = array[atoms, :width].reshape(-1)
-                else:
-                    values[label.name] = (array[atoms] if label.atomic else array[k]).reshape(-1)
-            yield Frame(
-                place[batch.atype[atoms]],
-                batch.coord[atoms],
-                batch.cell[k] if batch.periodic[k] else None,
-                values,
-                int(number),
-                system.path,
-            )
+    """Read frames of a system at once."""
+    batch = system.load(numbers, labels)
+    ends = batch.offsets()
+    for k, number in enumerate(numbers):
+        atoms = slice(ends[k], ends[k + 1])
+        values = {}
+        for label in labels:
+            array = getattr(batch, label.name) if label.name in FIELDS else batch.labels[label.name]
+            if label.pairwise:
+                width = 9 * (ends[k + 1] - ends[k])
+                values[label.name] = array[atoms, :width].reshape(-1)
+            else:
+                values[label.name] = (array[atoms] if label.atomic else array[k]).reshape(-1)
+        yield Frame(
+            place[batch.atype[atoms]],
+            batch.coord[atoms],
+            batch.cell[k] if batch.periodic[k] else None,
+            values,
+            int(number),
+            system.path,
+        )

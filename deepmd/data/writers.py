@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Frames written as every kind of data set: NumPy folders, mixed types, HDF5, LMDB, extended XYZ."""
 
+import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from deepmd.base.errors import InputError, OutputError
-from deepmd.base.files import hdf5_bytes, replacing
-from deepmd.base.folders import replacing_folder
-from deepmd.data.frames import Frame, Frames, check_numbers
+from deepmd.base.files import Output, hdf5_bytes, replacing
+from deepmd.base.folders import replacing_folder, writing
+from deepmd.data.frames import Frame, Frames, Group, check_numbers
 from deepmd.data.lmdb import import_packages
 from deepmd.data.path import HDF5_SUFFIXES
 from deepmd.data.structure_file import write_group
@@ -74,18 +76,34 @@ def write_frames(
 
 def _write_folder(frames: Frames, path: str, *, mixed: bool) -> list[str]:
     groups = frames.systems(mixed=mixed)
-    files: dict[str, bytes] = {}
-    for name, group in groups.items():
-        for file, value in group.arrays(mixed=mixed).items():
-            files[f"{name}/{file}"] = value.encode() if isinstance(value, str) else _npy(value)
-    with replacing_folder(path, files, "type.raw"):
-        pass
+    with replacing_folder(path, {}, "type.raw") as folder:
+        for name, group in groups.items():
+            (first,) = frames.some(group.members[:1])
+            for file, text in group.texts(first, mixed=mixed).items():
+                with writing(folder / name / file, path) as out:
+                    out.write(text.encode())
+            _write_arrays(folder / name, path, group, mixed=mixed)
     return list(groups)
 
 
-def _npy(array: np.ndarray) -> bytes:
+def _write_arrays(folder: Path, path: str, group: Group, *, mixed: bool) -> None:
+    """Write the arrays of a system, some frames at a time."""
+    total = len(group.members)
+    with contextlib.ExitStack() as stack:
+        files: dict[str, Output] = {}
+        for arrays in group.portions(mixed=mixed):
+            for name, array in arrays.items():
+                if name not in files:
+                    files[name] = stack.enter_context(writing(folder / name, path))
+                    files[name].write(_npy_header(array, total))
+                files[name].write(np.ascontiguousarray(array).tobytes())
+
+
+def _npy_header(array: np.ndarray, total: int) -> bytes:
+    """Return the first bytes of the file of an array with ``total`` rows like those given."""
     memory = io.BytesIO()
-    np.save(memory, array, allow_pickle=False)
+    about = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+    np.lib.format.write_array_header_1_0(memory, about | {"shape": (total, *array.shape[1:])})
     return memory.getvalue()
 
 
@@ -104,6 +122,8 @@ def _write_hdf5(frames: Frames, path: str, *, mixed: bool) -> list[str]:
 
 # -- LMDB -----------------------------------------------------------------------------------------
 
+#: Frames that are written at once.
+_COMMIT = 500
 _LMDB_NAMES = {"energy": "energies", "force": "forces", "virial": "virials"}
 
 
@@ -111,32 +131,47 @@ def _write_lmdb(frames: Frames, path: str) -> list[str]:
     lmdb, msgpack = import_packages(path)
     groups = frames.systems(mixed=False)
     system = {k: number for number, g in enumerate(groups.values()) for k in g.members}
-    for group in groups.values():
-        group.arrays(mixed=False)  # checks the numbers
+    sizes = {k: len(f.types) for g in groups.values() for k, f in _checked(frames, g)}
+    count = len(frames.frames)
     about = {
-        "nframes": len(frames.frames),
+        "nframes": count,
         "frame_idx_fmt": "012d",
         "type_map": frames.names,
-        "frame_nlocs": [len(f.types) for f in frames.frames],
-        "frame_system_ids": [system[k] for k in range(len(frames.frames))],
+        "frame_nlocs": [sizes[k] for k in range(count)],
+        "frame_system_ids": [system[k] for k in range(count)],
     }
-    entries = [(b"__metadata__", msgpack.packb(about))]
-    entries += [
-        (format(k, "012d").encode(), msgpack.packb(_lmdb_frame(frames, f)))
-        for k, f in enumerate(frames.frames)
-    ]
-    size = 2 * sum(len(v) + 8192 for _, v in entries) + (1 << 20)
+    head = msgpack.packb(about)
+    room = sum(_lmdb_size(frames, n) + 8192 for n in sizes.values()) + len(head)
     with replacing_folder(path, {}, "data.mdb") as folder:
         try:
-            with (
-                lmdb.open(str(folder), map_size=size, lock=False) as environment,
-                environment.begin(write=True) as transaction,
-            ):
-                for key, value in entries:
-                    transaction.put(key, value)
+            with lmdb.open(str(folder), map_size=2 * room + (1 << 20), lock=False) as environment:
+                with environment.begin(write=True) as transaction:
+                    transaction.put(b"__metadata__", head)
+                numbered = enumerate(frames.frames)
+                while part := list(itertools.islice(numbered, _COMMIT)):
+                    with environment.begin(write=True) as transaction:  # which is in memory
+                        for k, frame in part:
+                            packed = msgpack.packb(_lmdb_frame(frames, frame))
+                            transaction.put(format(k, "012d").encode(), packed)
         except lmdb.Error as error:
             raise OutputError(f"cannot be written: {error}", where=path) from None
     return list(groups)
+
+
+def _checked(frames: Frames, group: Group) -> Iterator[tuple[int, Frame]]:
+    """Iterate over the frames of a group with their numbers, when their values can be used."""
+    for k, frame in zip(group.members, frames.some(group.members), strict=True):
+        group.arrays_of([frame], mixed=False)
+        yield k, frame
+
+
+def _lmdb_size(frames: Frames, natoms: int) -> int:
+    """Return the bytes that a frame of so many atoms takes at most."""
+    numbers = 4 * natoms + 9
+    for label in frames.labels.values():
+        rows = 9 * natoms**2 if label.pairwise else natoms if label.atomic else 1
+        numbers += rows * label.size
+    return 8 * numbers + 256 * (len(frames.labels) + 3)
 
 
 def _lmdb_frame(frames: Frames, frame: Frame) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def data_convert(
     **_: Any,
 ) -> None:
     """Write all frames and labels of data sets as another kind; options are those of the command."""
-    frames = read_frames(INPUT, keys=keys, dpdata=dpdata, type_map=type_map)
+    frames = read_frames(INPUT, keys=keys, dpdata=dpdata, type_map=type_map, lazy=True)
     names = write_frames(frames, OUTPUT, kind, mixed=mixed)
     shown = "mixed" if mixed and kind is None else kind or kind_of_path(OUTPUT)
     log_written(frames, OUTPUT, shown, names)
@@ -39,8 +39,12 @@ def read_frames(
     keys: Sequence[str] | None = None,
     dpdata: str | None = None,
     type_map: Sequence[str] | None = None,
+    lazy: bool = False,
 ) -> Frames:
-    """Return the frames of the data sets that the options of a command name."""
+    """Return the frames of the data sets that the options of a command name.
+
+    ``lazy`` ones are read when they are asked for; those of dpdata always at once.
+    """
     declared = parse_keys(keys)
     if dpdata is not None:
         if declared:
@@ -49,7 +53,7 @@ def read_frames(
             )
         return read_with_dpdata(paths, dpdata, type_map)
     systems = open_systems(list(paths), type_map=type_map, keys=declared)
-    return frames_of(systems, type_map)
+    return frames_of(systems, type_map, lazy=lazy)
 
 
 def log_written(frames: Frames, path: str, kind: str, names: Sequence[str]) -> None:

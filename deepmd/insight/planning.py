@@ -235,7 +235,7 @@ def repeated(batch: Batch, rcut: float) -> Batch:
         count += 1
     shifts = np.stack(np.meshgrid(*[np.arange(count)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     coord = (batch.coord[None] + (shifts @ cell)[:, None]).reshape(1, -1, 3)
-    given = {k: np.tile(v, (len(shifts), 1))[None] for k, v in atom_inputs(batch).items()}
+    given = {k: np.tile(v, (len(shifts), 1)) for k, v in atom_inputs(batch).items()}
     made = Batch.from_arrays(
         coord,
         count * cell[None],

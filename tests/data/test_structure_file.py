@@ -4,6 +4,7 @@
 import logging
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -322,3 +323,55 @@ def test_use_keeps_a_file_of_the_cache_young(monkeypatch):
     open_systems(["a.extxyz"])
     structure_file.clean(file.parent)
     assert file.exists()
+
+
+@pytest.mark.parametrize("kind", ["npy", "mixed", "hdf5", "lmdb", "extxyz"])
+def test_streams_write_the_same(tmp_path, monkeypatch, kind):
+    """Frames that are read a few at a time give the files of those that are all in memory."""
+    if kind == "lmdb":
+        pytest.importorskip("lmdb")
+        pytest.importorskip("msgpack")
+    sizes = [(2, 1), (1, 2), (3, 3), (2, 1), (1, 2)] * 3
+    ase_io.write("a.extxyz", structures(sizes))
+    ase_io.write("b.extxyz", structures(sizes[:4], seed=1, periodic=False))
+    systems = open_systems(["a.extxyz", "b.extxyz"])
+    write_frames(frames_of(systems), "whole", kind)
+    monkeypatch.setattr("deepmd.data.frames._CHUNK", 2)
+    monkeypatch.setattr("deepmd.data.writers._COMMIT", 3)
+    write_frames(frames_of(systems, lazy=True), "stream", kind)
+    if kind in ("hdf5", "lmdb"):
+        # These files hold addresses and free pages: their frames are compared.
+        for name in ("whole", "stream"):
+            Path(name).rename(f"{name}.{kind}")
+        whole, stream = (frames_of(open_systems([f"{n}.{kind}"])) for n in ("whole", "stream"))
+        assert len(whole.frames) == len(stream.frames) == 19
+        for one, other in zip(whole.frames, stream.frames, strict=True):
+            np.testing.assert_array_equal(one.coord, other.coord)
+            np.testing.assert_array_equal(one.labels["force"], other.labels["force"])
+        return
+    files = [p for p in Path("whole").rglob("*") if p.is_file()] or [Path("whole")]
+    for file in files:
+        other = Path("stream") / file.relative_to("whole") if file.name != "whole" else "stream"
+        assert file.read_bytes() == Path(other).read_bytes(), file
+
+
+def test_memory_of_a_conversion_does_not_grow_with_the_frames(tmp_path, monkeypatch):
+    """4,000 frames of 30 atoms, 5.8 MB of positions and forces."""
+    natoms, count = 30, 4000
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "a/set.000"
+    folder.mkdir(parents=True)
+    (tmp_path / "a/type.raw").write_text("0\n" * natoms)
+    (tmp_path / "a/type_map.raw").write_text("Cu\n")
+    for name, size in (("coord", 3 * natoms), ("force", 3 * natoms), ("box", 9), ("energy", 1)):
+        np.save(folder / f"{name}.npy", rng.normal(size=(count, size)))
+    np.save(folder / "box.npy", np.tile(20.0 * np.eye(3).ravel(), (count, 1)))
+    monkeypatch.setattr("deepmd.data.frames._CHUNK", 100)
+    systems = open_systems(["a"])
+    frames_of(systems, most=1)  # what is loaded once
+    tracemalloc.start()
+    write_frames(frames_of(systems, lazy=True), "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5e6
+    assert frames_of(open_systems(["out"]), most=5).frames[4].labels["energy"].shape == (1,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A small alloy with energies of pairs, and trainings of it."""
+"""A small alloy and open clusters with energies of pairs, and trainings of them."""
 
 import json
 import logging
@@ -24,7 +24,9 @@ LABELS = {
 def morse(frame, depth=0.4, r0=2.6, width=1.3, rcut=4.0):
     """Give a frame energy, forces and virial [eV] of pairs that end smoothly at the cutoff."""
     edges = find_edges(frame.coord, frame.cell, rcut)
-    d = frame.coord[edges.j] - frame.coord[edges.i] + edges.shift @ frame.cell
+    d = frame.coord[edges.j] - frame.coord[edges.i]
+    if frame.cell is not None:
+        d = d + edges.shift @ frame.cell
     r = np.linalg.norm(d, axis=1)
     x = np.exp(-width * (r - r0))
     depth = depth * (1.0 + 0.3 * (frame.types[edges.i] + frame.types[edges.j]))
@@ -41,19 +43,49 @@ def morse(frame, depth=0.4, r0=2.6, width=1.3, rcut=4.0):
     return frame
 
 
-def alloy(count=24, *, seed=0, rattle=0.12, strain=0.01):
-    """Make frames of a strained, rattled fcc cell of eight atoms."""
+#: Of the small cell.
+TYPES = (0, 1, 0, 1, 0, 0, 1, 0)
+
+
+def alloy(count=24, *, seed=0, rattle=0.12, strain=0.01, repeats=(2, 1, 1), types=TYPES, rcut=4.0):
+    """Make frames of a strained, rattled fcc cell, repeated along its axes."""
     rng = np.random.default_rng(seed)
     corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    places = np.concatenate([corners, corners + np.array([1, 0, 0])]) / [2, 1, 1]
-    types = np.array([0, 1, 0, 1, 0, 0, 1, 0])
+    shifts = np.stack(np.meshgrid(*map(np.arange, repeats), indexing="ij"), axis=-1).reshape(-1, 3)
+    places = (corners[None] + shifts[:, None]).reshape(-1, 3) / repeats
     out = []
     for k in range(count):
         noise = rng.normal(size=(3, 3))
-        cell = np.diag([7.4, 3.7, 3.7]) @ (np.eye(3) + strain * 0.5 * (noise + noise.T))
-        coord = places @ cell + rattle * rng.normal(size=(8, 3))
-        out.append(morse(Frame(types, coord, cell, {}, k, "alloy")))
+        cell = 3.7 * np.diag(repeats) @ (np.eye(3) + strain * 0.5 * (noise + noise.T))
+        coord = places @ cell + rattle * rng.normal(size=places.shape)
+        out.append(morse(Frame(np.array(types), coord, cell, {}, k, "alloy"), rcut=rcut))
     return Frames(["Cu", "Au"], dict(LABELS), out)
+
+
+def clusters(count=40, *, seed=0, rattle=0.25):
+    """Make frames of open clusters of five to seven atoms, of two compositions, without virial."""
+    rng = np.random.default_rng(seed)
+    corners = 2.5 * np.array(
+        [
+            [0, 0, 0],
+            [1, 0, 0],
+            [0, 1, 0],
+            [0, 0, 1],
+            [0.7, 0.7, 0.7],
+            [-0.7, -0.6, 0],
+            [0, -0.7, -0.7],
+        ]
+    )
+    out = []
+    for k in range(count):
+        n = 5 + k % 3
+        types = np.arange(n) % 2 if k % 2 else np.zeros(n, dtype=np.int64)
+        coord = corners[:n] + rattle * rng.normal(size=(n, 3))
+        out.append(morse(Frame(types, coord, None, {}, k, "clusters"), depth=0.8, r0=2.4))
+    for frame in out:
+        del frame.labels["virial"]
+    labels = {name: LABELS[name] for name in ("energy", "force")}
+    return Frames(["Ni", "Al"], labels, out)
 
 
 CONFIG = {

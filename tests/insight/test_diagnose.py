@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from insight.alloys import CONFIG, alloy, train
+from insight.alloys import CONFIG, alloy, clusters, train
 
 from deepmd.insight.diagnosis import as_lines, diagnose
 from deepmd.insight.run import read_run
@@ -53,7 +53,9 @@ def few_data(config, train, valid):
 def noise(config, train, valid):
     rng = np.random.default_rng(3)
     for frame in (*train.frames, *valid.frames):
-        frame.labels["force"] = frame.labels["force"] + rng.normal(scale=0.6, size=24)
+        frame.labels["force"] = frame.labels["force"] + rng.normal(
+            scale=0.6, size=frame.labels["force"].shape
+        )
 
 
 def overlap(config, train, valid):
@@ -92,6 +94,49 @@ def spoilt(folder, name, steps=240):
         SPOILT[name][0](config, frames, valid)
     run = read_run(train(folder, config, frames, valid))
     return [f for f in diagnose(run) if f.level != "note"], run
+
+
+#: Ways of spoiling that the open clusters can have, too; they have other distances and few atoms.
+CLUSTERS = {
+    name: SPOILT[name]
+    for name in (
+        *("energies in kcal/mol", "gradients for forces", "no force in the loss", "large rate"),
+        *("small rate", "validation in training", "another reference energy", "noisy forces"),
+        *("short", "atoms on each other"),
+    )
+} | {"few slots": (descriptor(sel=[2, 1]), "sel")}
+
+
+def spoilt_clusters(folder, name, steps=240):
+    """Train for open clusters of several sizes; return the findings."""
+    config = copy.deepcopy(CONFIG)
+    config["model"]["type_map"] = ["Ni", "Al"]
+    config["model"]["descriptor"] |= {"sel": [8, 8], "rcut": 4.5}
+    config["training"]["numb_steps"] = steps
+    config["loss"] |= {"start_pref_v": 0, "limit_pref_v": 0}
+    frames, valid = clusters(48), clusters(18, seed=1)
+    if name is not None:
+        CLUSTERS[name][0](config, frames, valid)
+    run = read_run(train(folder, config, frames, valid))
+    return [f for f in diagnose(run) if f.level != "note"]
+
+
+@pytest.mark.slow  # twelve trainings
+def test_causes_are_named_for_clusters(tmp_path):
+    """Thresholds were set with the alloy; these data had no part in them."""
+    named = {}
+    for k, (name, (_, code)) in enumerate(CLUSTERS.items()):
+        found = spoilt_clusters(tmp_path / str(k), name, steps=240 if name in TRAINED else 96)
+        named[name] = [f.code for f in found], code
+    missed = {name: (codes, code) for name, (codes, code) in named.items() if code not in codes}
+    assert len(missed) <= 1, missed
+    assert spoilt_clusters(tmp_path / "good", None) == []
+
+
+@pytest.mark.parametrize("name", ["gradients for forces", "validation in training"])
+def test_what_shows_at_once_for_clusters(tmp_path, name):
+    found = spoilt_clusters(tmp_path / "run", name, steps=4)
+    assert CLUSTERS[name][1] in [f.code for f in found]
 
 
 @pytest.mark.slow  # fifteen trainings

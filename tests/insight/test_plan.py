@@ -79,6 +79,9 @@ def test_repeated_frame_has_the_same_energy_per_atom(short_run):
     batch = system.load(np.arange(1), [])
     large = repeated(batch, 4.0)
     assert large.n_atoms >= ATOMS
+    batch.aparam = np.arange(batch.n_atoms)[:, None]  # goes with the atoms
+    assert repeated(batch, 4.0).aparam[batch.n_atoms :][:3].tolist() == [[0], [1], [2]]
+    batch.aparam = None
     energies = [potential.evaluate_batch(b)["energy"][0, 0] / b.n_atoms for b in (batch, large)]
     assert energies[0] == pytest.approx(energies[1], rel=1e-12)
 

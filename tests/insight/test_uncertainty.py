@@ -7,11 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from infer.models import make_section
 from insight.alloys import CONFIG, alloy, train
 
 from deepmd.base.errors import InputError, ModelFileError
 from deepmd.data.search import open_systems
 from deepmd.data.writers import write_frames
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.uncertainty import (
     SECTION,
     Calibration,
@@ -20,7 +24,10 @@ from deepmd.dpmodel.uncertainty import (
     calibrate,
     choose_ridge,
     conformal_factor,
+    ensemble_model,
+    feature_model,
     n_features,
+    spread_features,
 )
 from deepmd.entrypoints.uncertainty import LABELS, uncertainty
 from deepmd.infer import DeepPot
@@ -36,6 +43,7 @@ from deepmd.infer.uncertainty import (
 )
 from deepmd.io import load_model, save_model
 from deepmd.main import main
+from deepmd.runtime.evaluator import Evaluator
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,48 @@ def test_forces_are_derivatives_of_the_features(folder):
     drawn = (slopes[0] - slopes[1]) / (2 * step)
     want = scale.force.scale * np.sqrt(np.mean(np.square(drawn)))
     np.testing.assert_allclose(out["force_std"][3, 1], want, rtol=1e-5)
+
+
+SE_ATTEN = {
+    "type": "se_atten", "sel": 20, "rcut": 4.0, "rcut_smth": 0.5, "neuron": [4, 8],
+    "axis_neuron": 3, "attn_layer": 1, "attn": 8, "attn_dotr": True, "tebd_dim": 4, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "fitting"),
+    [
+        (None, {"numb_fparam": 2, "numb_aparam": 1, "resnet_dt": True}),
+        (None, {"precision": "float32", "activation_function": "gelu"}),
+        (None, {"neuron": []}),
+        (SE_ATTEN, {"dim_case_embd": 2}),
+    ],
+)
+def test_the_own_last_layer_gives_the_own_forces(descriptor, fitting):
+    """Of the weights of the model itself the ensemble has the energies and forces of the model."""
+    section = make_section(**fitting)
+    if descriptor is not None:
+        section["descriptor"] = descriptor
+    model = build_model(section)
+    rng = np.random.default_rng(0)
+    arrays = {"fparam": rng.normal(size=(1, 2)), "aparam": rng.normal(size=(6, 1))}
+    given = arrays if "numb_fparam" in fitting else {}
+    coord, cell = rng.uniform(0, 5, (1, 6, 3)), 5 * np.eye(3)[None]
+    batch = Batch.from_arrays(coord, cell, [0, 1, 1, 0, 1, 0], **given)
+    batch.edges = batch_edges(batch, 4.0)
+    networks = model.atomic_model.fitting.nets.networks
+    weights = np.concatenate([net.layers[-1].w[:, 0] for net in networks])
+    weights = np.stack([np.append(weights, [0.0, 0.0]), rng.normal(size=len(weights) + 2)])
+    assert n_features(model) == weights.shape[1]
+    want = Evaluator(model).evaluate(batch)
+    found = Evaluator(ensemble_model(model, weights)).evaluate(batch)
+    for name in ("force", "virial"):
+        scale = np.abs(want[name]).max()
+        np.testing.assert_allclose(found[name][:, 0], want[name], atol=1e-6 * scale)
+    hidden = Evaluator(feature_model(model)).evaluate(batch, derivatives=())["atom_energy"]
+    phi = spread_features(model, hidden, batch.atype)
+    phi[:, -2:] = 0.0
+    np.testing.assert_allclose(phi @ weights.T, found["atom_energy"], rtol=1e-5, atol=1e-7)
 
 
 def test_curvature_is_that_of_all_coordinates(folder):
