@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.type_map import change_type_map
 from deepmd.infer import DeepPot
+from deepmd.runtime.chunks import partition
 from deepmd.runtime.probes import model_file_dict
 from deepmd.schema.check import normalize_model
 from deepmd.schema.cross import check_model
@@ -162,3 +165,11 @@ def test_trainings_take_the_mask_from_the_data(coord, tmp_path, monkeypatch):
         curves.append(np.loadtxt("lcurve.out"))
     assert curves[0].shape[0] == 2 and np.isfinite(curves[0]).all()
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+
+
+def test_frames_are_not_divided(coord):
+    """Masks of neighbors belong to other centers, which a chunk would not have."""
+    model = model_of()
+    batch = Batch.from_arrays(coord[None], None, ATYPE, aparam=MASK)
+    batch.edges = batch_edges(batch, model.rcut)
+    assert len([*partition(model, batch, max_edges=5)]) == 1

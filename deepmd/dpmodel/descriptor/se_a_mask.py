@@ -51,6 +51,11 @@ class DescrptSeAMask(DescrptSeA):
         super().build()
         self.davg = self.dstd = None  # type: ignore[assignment]
 
+    @property
+    def message_passing(self) -> bool:
+        """True: the masks of neighbors matter, so that no atom can be evaluated without the others."""
+        return True
+
     def inputs(self) -> tuple[InputDef, ...]:
         """The mask."""
         return (InputDef("aparam", Level.ATOM, 1),)
