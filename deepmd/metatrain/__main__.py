@@ -11,4 +11,4 @@ if __name__ == "__main__":
         written = write_package(installed_folder())
     except (InputError, OSError) as error:
         sys.exit(f"deepmd.metatrain: {error}")
-    print(f"metatrain has the architecture in {written[0].parent}")
+    sys.stdout.write(f"metatrain has the architecture in {written[0].parent}\n")

@@ -90,6 +90,7 @@ class AtomEnergies(torch.nn.Module):
     excluded: list[list[int]]
     edge_sels: list[int]
     grouped: list[bool]
+    type_index: torch.Tensor
 
     def __init__(self, core: torch.nn.Module, info: ModelInfo, atomic_types: list[int]) -> None:
         super().__init__()

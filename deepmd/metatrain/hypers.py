@@ -32,9 +32,9 @@ _NOT_HYPERS = {
 
 def _model_arguments() -> list[Argument]:
     load_components()
-    known = {
-        a.name: a for a in [*model_argument().sub_fields.values(), *standard_model_arguments()]
-    }
+    standard: Any = standard_model_arguments
+    found = [*model_argument().sub_fields.values(), *standard()]
+    known = {a.name: a for a in found}
     texts = {
         "descriptor": "Section ``descriptor`` of a model: its ``type`` and the keys of this type.",
         "fitting_net": "Section ``fitting_net`` of a model; its ``type`` must be ``ener``, the default.",
@@ -103,7 +103,8 @@ def typed_dict(name: str, arguments: Sequence[Argument], doc: str) -> Any:
         The docstring; texts of the fields follow.
     """
     fields = {a.name: _annotation(a) for a in arguments}
-    made: Any = TypedDict(name, fields)  # type: ignore[operator]
+    make: Any = TypedDict
+    made = make(name, fields)
     for argument in arguments:
         setattr(made, argument.name, default_of(argument))
     lines = [f"{a.name}\n    {a.doc}" for a in arguments]
@@ -114,7 +115,7 @@ def typed_dict(name: str, arguments: Sequence[Argument], doc: str) -> Any:
 
 def _annotation(argument: Argument) -> Any:
     """Type of a field; containers are checked by our own schema, which names the key."""
-    kinds = {dict: dict[str, Any]}
+    kinds: dict[Any, Any] = {dict: dict[str, Any]}
     found: Any = None
     for kind in argument.dtype:
         one = kinds.get(kind, kind)
@@ -144,7 +145,13 @@ def default_yaml() -> str:
     return yaml.safe_dump({"architecture": default_hypers()}, sort_keys=False)
 
 
-_JSON_TYPES = {dict: "object", int: "integer", float: "number", str: "string", bool: "boolean"}
+_JSON_TYPES: dict[Any, str] = {
+    dict: "object",
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "boolean",
+}
 
 
 def schema_json() -> str:

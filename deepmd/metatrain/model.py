@@ -158,6 +158,7 @@ class DeepMD(ModelInterface[ModelHypers]):
         One energy; atomic types become the type map.
     """
 
+    dataset_info: Any
     __checkpoint_version__ = MODEL_VERSION
     __supported_devices__: ClassVar = ["cuda", "cpu"]
     __supported_dtypes__: ClassVar = [torch.float64, torch.float32]
@@ -175,8 +176,6 @@ class DeepMD(ModelInterface[ModelHypers]):
         type_map = [chemical_symbols[z] for z in self.atomic_types]
         self.set_model(model_of(hypers, type_map))
         self.best_state: dict[str, torch.Tensor] | None = None
-        self.epoch: int | None = None
-        self.best_epoch: int | None = None
         #: Whether statistics and biases are those of data.
         self.is_trained = False
         self.dtype = torch.float64
@@ -297,8 +296,8 @@ class DeepMD(ModelInterface[ModelHypers]):
                 "model_hypers": self.hypers,
                 "dataset_info": self.dataset_info.to(device="cpu"),
             },
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
+            "epoch": None,  # set by the trainer
+            "best_epoch": None,
             "model_state_dict": state,
             "best_model_state_dict": state if self.best_state is None else self.best_state,
         }
@@ -323,7 +322,6 @@ class DeepMD(ModelInterface[ModelHypers]):
         )
         if restarts:
             model.best_state = checkpoint["best_model_state_dict"]
-            model.epoch, model.best_epoch = checkpoint["epoch"], checkpoint["best_epoch"]
         return model
 
     @classmethod

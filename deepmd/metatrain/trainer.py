@@ -66,7 +66,7 @@ class Structures(Sample):
         """Iterate over all structures."""
         return iter(self.frames)
 
-    without_edges = batches  # type: ignore[assignment]
+    without_edges = batches
 
     def of_types(self, type_map: Sequence[str]) -> "Structures":
         """Return the structures; their types are those of the model."""
@@ -196,7 +196,7 @@ class Trainer(TrainerInterface[TrainerHypers]):
             model.set_model(step.model(TASK))
             self.best_metric, self.best_epoch = loss, epoch
             self.best_state = copy.deepcopy(model.state_dict())
-        model.epoch, model.best_epoch, model.best_state = epoch, self.best_epoch, self.best_state
+        model.best_state = self.best_state
         model.is_trained = True
         if epoch % int(self.hypers["log_interval"]) == 0:
             shown = ", ".join(f"{k} {float(v):.3e}" for k, v in metrics.items() if np.ndim(v) == 0)

@@ -129,5 +129,5 @@ def test_other_targets_are_refused(make, line: str) -> None:
 def test_wrong_keys_are_refused() -> None:
     """In the words of our own input."""
     hypers = {**default_hypers()["model"], "descriptor": {"type": "se_e2_a", "rcut_smt": 1.0}}
-    with pytest.raises(InputError, match='model/descriptor/rcut_smt: .*did you mean "rcut_smth"'):
+    with pytest.raises(InputError, match=r'model/descriptor/rcut_smt: .*did you mean "rcut_smth"'):
         DeepMD(hypers, _info({"energy": _energy()}))
