@@ -90,11 +90,11 @@ struct Activated {
     pieces(a.rows, c, [&](int64_t i, int64_t first, int64_t n) {
       curve<T, F>(n, z + i * c + first, tail, y, nullptr, nullptr);
       const int64_t mine = first >= m ? 0 : smaller(n, m - first);
-      T* __restrict sum = sums + a.segment[i] * m + first;
+      const int64_t to = a.segment[i] * m + first;
       const T w = a.weight[i];
-      for (int64_t q = 0; q < mine; ++q) sum[q] += w * y[q];
-      T* __restrict rest = others + i * (c - m) + first - m;
-      for (int64_t q = mine; q < n; ++q) rest[q] = y[q];
+      for (int64_t q = 0; q < mine; ++q) sums[to + q] += w * y[q];
+      const int64_t at = i * (c - m) + first - m;
+      for (int64_t q = mine; q < n; ++q) others[at + q] = y[q];
     });
   }
 
@@ -107,18 +107,17 @@ struct Activated {
     pieces(a.rows, c, [&](int64_t i, int64_t first, int64_t n) {
       curve<T, F>(n, z + i * c + first, tail, y, slope, nullptr);
       const int64_t mine = first >= m ? 0 : smaller(n, m - first);
-      const T* __restrict bar = sums_bar + a.segment[i] * m + first;
+      const int64_t to = a.segment[i] * m + first, at = i * (c - m) + first - m;
       T* __restrict out = z_bar + i * c + first;
       const T w = a.weight[i];
       T total = T(0);
       for (int64_t q = 0; q < mine; ++q) {
-        out[q] = w * bar[q] * slope[q];
-        y[q] *= bar[q];
+        out[q] = w * sums_bar[to + q] * slope[q];
+        y[q] *= sums_bar[to + q];
       }
       for (int64_t q = 0; q < mine; ++q) total += y[q];
       w_bar[i] += total;
-      const T* __restrict rest = others_bar + i * (c - m) + first - m;
-      for (int64_t q = mine; q < n; ++q) out[q] = rest[q] * slope[q];
+      for (int64_t q = mine; q < n; ++q) out[q] = others_bar[at + q] * slope[q];
     });
   }
 
@@ -130,12 +129,13 @@ struct Activated {
     pieces(a.rows, c, [&](int64_t i, int64_t first, int64_t n) {
       curve<T, F>(n, z + i * c + first, tail, y, slope, nullptr);
       const int64_t mine = first >= m ? 0 : smaller(n, m - first);
-      T* __restrict sum = sums_dot + a.segment[i] * m + first;
+      const int64_t to = a.segment[i] * m + first, at = i * (c - m) + first - m;
       const T* __restrict dz = z_dot + i * c + first;
       const T w = a.weight[i], dw = w_dot[i];
-      for (int64_t q = 0; q < mine; ++q) sum[q] += w * slope[q] * dz[q] + dw * y[q];
-      T* __restrict rest = others_dot + i * (c - m) + first - m;
-      for (int64_t q = mine; q < n; ++q) rest[q] = slope[q] * dz[q];
+      for (int64_t q = 0; q < mine; ++q) {
+        sums_dot[to + q] += w * slope[q] * dz[q] + dw * y[q];
+      }
+      for (int64_t q = mine; q < n; ++q) others_dot[at + q] = slope[q] * dz[q];
     });
   }
 
@@ -147,13 +147,15 @@ struct Activated {
     alignas(64) T y[kColumns + kLanes<T>], slope[kColumns + kLanes<T>], bend[kColumns + kLanes<T>];
     pieces(a.rows, c, [&](int64_t i, int64_t first, int64_t n) {
       curve<T, F>(n, z + i * c + first, tail, y, slope, bend);
-      const int64_t mine = first >= m ? 0 : smaller(n, m - first), at = i * (c - m) + first - m;
-      const T* again = sums_again + a.segment[i] * m + first;
-      const T *bar = sums_bar + a.segment[i] * m + first, *dz = z_dot + i * c + first;
+      const int64_t mine = first >= m ? 0 : smaller(n, m - first);
+      // Positions, not pointers: without columns of a kind there is no array.
+      const int64_t to = a.segment[i] * m + first, at = i * (c - m) + first - m;
+      const T* dz = z_dot + i * c + first;
       const T w = a.weight[i], dw = w_dot[i];
       T* out = z_bar + i * c + first;
       for (int64_t q = 0; q < mine; ++q) {
-        out[q] = (w * again[q] + dw * bar[q]) * slope[q] + w * bar[q] * bend[q] * dz[q];
+        const T bar = sums_bar[to + q];
+        out[q] = (w * sums_again[to + q] + dw * bar) * slope[q] + w * bar * bend[q] * dz[q];
       }
       for (int64_t q = mine; q < n; ++q) {
         out[q] = others_again[at + q] * slope[q] + others_bar[at + q] * bend[q] * dz[q];
