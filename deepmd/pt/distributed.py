@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo  # before a group: see TorchDistributed.close
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
@@ -75,7 +76,13 @@ class TorchDistributed(Distributed):
         return [out[k] for k in range(len(tensors))] if rank == self.rank else None
 
     def close(self) -> None:
-        """Leave the process group."""
+        """Leave the process group and end its threads.
+
+        A process that ends with them alive may abort: a thread that lets go of the last tensor of a
+        message must wait for the interpreter, which is gone. They end with the last reference to
+        the group. torch's compiler keeps one if it is imported (by the first step of an optimizer)
+        while a group exists, which is why this module imports it.
+        """
         dist.destroy_process_group()
 
 

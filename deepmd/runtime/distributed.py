@@ -108,8 +108,9 @@ class Distributed:
         try:
             try:
                 yield
-            except SystemExit:
+            except SystemExit:  # stopped by a signal, as all are
                 control.finish()
+                self.close()
                 raise
             control.finish()
             self.close()

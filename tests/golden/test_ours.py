@@ -15,6 +15,7 @@ from golden.make_ours import (
     check_model,
     checkpoint_name,
     make,
+    tolerance,
     training_name,
 )
 
@@ -49,7 +50,7 @@ def test_model_file(file, request):
         request.getfixturevalue("quick_programs")
     if file.suffix == ".savedmodeltf":  # evaluated by its dictionary; C++ runs its program
         request.getfixturevalue("eager_functions")
-    assert check_model(file.parents[1], file) <= TOLERANCE
+    assert check_model(file.parents[1], file) <= tolerance(file.stem)
 
 
 def native_files():

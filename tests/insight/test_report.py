@@ -152,7 +152,7 @@ def test_in_a_browser(page, tmp_path, width):
         [*words, "--dump-dom", probe.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert "CONSOLE" not in done.stderr

@@ -37,7 +37,7 @@ def ase_server(driver, port=None):
     """ASE's side; it sees when the driver ends."""
     return SocketIOCalculator(
         log=None,
-        timeout=60,
+        timeout=300,
         port=port,
         unixsocket=driver.host if port is None else None,
         launch_client=lambda *_, **__: driver,
@@ -68,7 +68,7 @@ def test_ase_gets_the_models_forces(start, model_file, coord, use_unix, periodic
                 np.testing.assert_allclose(found, stress, rtol=0, atol=1e-10)
             coord = coord + 0.05 * np.sin(np.arange(coord.size)).reshape(coord.shape)
             atoms.positions = coord
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=300)
     assert driver.returncode == 0 and err == ""
     assert "evaluation 2: energy" in out
 
@@ -109,10 +109,10 @@ def test_ipi_moves_the_beads_by_the_models_forces(start, model_file, coord, tmp_
     (tmp_path / "input.xml").write_text(INPUT.format(host=driver.host, cell=columns))
     Atoms(NAMES, coord).write(tmp_path / "start_ipi.xyz", format="xyz")
     done = subprocess.run(
-        [program, "input.xml"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [program, "input.xml"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=300)
     assert driver.returncode == 0
 
     for bead in ("0", "1"):
@@ -202,7 +202,7 @@ def test_states_and_numbers(server, model_file, coord):
     assert server.receive(np.int32)[0] == 0
     assert server.ask("STATUS") == "READY       "
     server.send("EXIT")
-    out, err = server.driver.communicate(timeout=60)
+    out, err = server.driver.communicate(timeout=300)
     assert server.driver.returncode == 0
     assert err == "" and "1 evaluations" in out
 
@@ -220,7 +220,7 @@ def test_a_wrong_message_is_named(server, message, says):
     # The driver may be gone before the end of the message.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         server.send(*message)
-    _, err = server.driver.communicate(timeout=60)
+    _, err = server.driver.communicate(timeout=300)
     assert server.driver.returncode == 1
     assert err.startswith("dp_ipi: ") and says in err
     assert len(err.splitlines()) == 1
@@ -229,7 +229,7 @@ def test_a_wrong_message_is_named(server, message, says):
 def test_half_a_message_is_an_error(server):
     server.socket.sendall(b"POSDA")
     server.socket.close()
-    _, err = server.driver.communicate(timeout=60)
+    _, err = server.driver.communicate(timeout=300)
     assert server.driver.returncode == 1
     assert "in the middle of a message" in err
 
@@ -252,7 +252,7 @@ def test_half_a_message_is_an_error(server):
 )
 def test_wrong_input_is_named(start, keys, says):
     driver = start(**keys)
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert err.startswith("dp_ipi: ") and says in err
 

@@ -16,6 +16,7 @@ from deepmd.runtime.step import StepOptions  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
 _RANK = """
+import pathlib
 import sys
 import numpy as np
 import torch.distributed as dist
@@ -34,7 +35,11 @@ assert all((shared[1][k] == v).all() for k, v in params.items()), "stage 1 of Ze
 shared = steps(batches()[rank], group, zero_stage=2)
 assert all(abs(shared[1][k] - v).max() < 1e-14 for k, v in params.items()), "stage 2 of ZeRO"
 waiting(batches()[rank], group)
-dist.destroy_process_group()
+tasks = pathlib.Path("/proc/self/task")
+names = lambda: [p.read_text() for p in tasks.glob("*/comm")]
+assert not tasks.exists() or any("gloo" in name for name in names())
+group.close()
+assert not any("gloo" in name for name in names()), "threads of the group end with it"
 """
 
 

@@ -21,14 +21,13 @@ class Group(Distributed):
 
 
 @pytest.fixture
-def controls(monkeypatch):
+def controls():
     """Three connected ends."""
-    monkeypatch.setattr(module, "NEWS", 0.2)
     told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def exchange(own):
         if own is None:
-            return told.get(timeout=20)
+            return told.get(timeout=120)
         for _ in range(2):
             told.put(own)
         return own
@@ -113,8 +112,9 @@ def test_a_connection_that_breaks(controls, lost):
     assert controls[1].speaks is (lost == 0)
 
 
-def test_an_unexplained_error_stays(controls):
+def test_an_unexplained_error_stays(controls, monkeypatch):
     error = RuntimeError("shapes differ")
+    monkeypatch.setattr(module, "NEWS", 0.2)
     assert controls[1].lost(error) is error
 
 
