@@ -143,7 +143,30 @@ inline Vec<float> small_expm1(Vec<float> r) {
   return p * r * r + r;
 }
 
-/** Hyperbolic tangent, to two units in the last place; not a number stays so. */
+/** r coth(r / 2) for |r| <= log(2) / 2, by its series, from the square of r. */
+inline Vec<double> coth_series(Vec<double> r2) {
+  Vec<double> p = splat(-691.0 / 653837184000.0);
+  p = p * r2 + 1.0 / 23950080.0;
+  p = p * r2 - 1.0 / 604800.0;
+  p = p * r2 + 1.0 / 15120.0;
+  p = p * r2 - 1.0 / 360.0;
+  p = p * r2 + 1.0 / 6.0;
+  return p * r2 + 2.0;
+}
+
+inline Vec<float> coth_series(Vec<float> r2) {
+  Vec<float> p = splat(1.0F / 15120.0F);
+  p = p * r2 - 1.0F / 360.0F;
+  p = p * r2 + 1.0F / 6.0F;
+  return p * r2 + 2.0F;
+}
+
+/**
+ * Hyperbolic tangent, to two units in the last place; not a number stays so.
+ *
+ * exp(2 x) = 2^n exp(r), and exp(r) = (c + r) / (c - r) with c = r coth(r / 2): one division, and
+ * for small x, where n is 0, nothing cancels.
+ */
 template <class T>
 inline Vec<T> tanh_of(Vec<T> x) {
   using E = Exponential<T>;
@@ -158,8 +181,8 @@ inline Vec<T> tanh_of(Vec<T> x) {
   bits = (bits + E::bias) << E::shift;  // what the magic number adds is shifted out
   Vec<T> power;
   memcpy(&power, &bits, sizeof(power));
-  const Vec<T> expm1 = power * small_expm1(r) + (power - T(1));
-  const Vec<T> t = expm1 / (expm1 + T(2));
+  const Vec<T> c = coth_series(r * r), less = power - T(1), more = power + T(1);
+  const Vec<T> t = (less * c + more * r) / (more * c + less * r);
   return x < T(0) ? -t : t;
 }
 

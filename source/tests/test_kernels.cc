@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <tuple>
 #include <vector>
@@ -126,6 +127,24 @@ TYPED_TEST(Kernels, ActivationsHaveTheirSlopes) {
     EXPECT_TRUE(std::isnan(y[1]));
     EXPECT_EQ(y[2], T(-1));
     EXPECT_NEAR(y[3] / std::tanh(double{z[3]}), 1.0, Traits<T>::tolerance);
+  }
+}
+
+/** To four units in the last place, from the smallest numbers to where it is one. */
+TYPED_TEST(Kernels, HyperbolicTangent) {
+  using T = TypeParam;
+  std::vector<T> x, found;
+  for (double size = 1e-30; size < 40.0; size *= 1.0037) {
+    for (const double sign : {-1.0, 1.0}) x.push_back(static_cast<T>(sign * size));
+  }
+  found.resize(x.size());
+  for (const auto* kernels : all_of(T{})) {
+    kernels->map(DEEPMD_MAP_TANH, static_cast<int64_t>(x.size()), x.data(), nullptr, found.data());
+    for (size_t k = 0; k < x.size(); ++k) {
+      const double exact = std::tanh(double{x[k]});
+      const double unit = std::abs(exact) * double{std::numeric_limits<T>::epsilon()};
+      EXPECT_NEAR(found[k], exact, 4.0 * unit) << x[k];
+    }
   }
 }
 

@@ -120,7 +120,8 @@ INSTANTIATE_TEST_SUITE_P(Native, Files,
                          testing::Values("se_e2_a.dp", "se_e2_a.hlo", "se_e2_a.pb", "se_e2_a.pth",
                                          "se_e2_r.dp", "se_e3.dp", "se_e3_tebd.dp", "se_atten.dp",
                                          "se_atten_v2.dp", "hybrid.dp", "parameters.dp",
-                                         "compressed.dp", "linear_ener.dp", "zbl.dp"),
+                                         "compressed.dp", "linear_ener.dp", "zbl.dp",
+                                         "se_e2_a.yaml"),
                          [](const auto& info) {
                            std::string name = info.param;
                            name[name.find('.')] = '_';
