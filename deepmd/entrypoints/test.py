@@ -94,22 +94,28 @@ def test(
             trust.add(one, frames)
         all_metrics.append(metrics)
         outcome.add(one.path, len(frames), metrics, found)
-    if len(systems) > _LISTED:
-        log.info("# errors of every system: dp test -v DEBUG")
-        for line in worst(kind, [s.path for s in systems], all_metrics):
-            log.info("%s", line)
-    average = weighted_average(all_metrics)
-    log.info("# ----------weighted average of errors----------- ")
-    log.info("# number of systems : %d", len(systems))
-    for line in lines(kind, average, average=True):
-        log.info("%s", line)
-    log.info("# ----------------------------------------------- ")
+    average = log_average(kind, [s.path for s in systems], all_metrics)
     if trust is not None:
         outcome.uncertainty = trust.summary()
         for line in trust.lines():
             log.info("%s", line)
     outcome.write(average)
     return {name: value for name, (value, _) in average.items()}
+
+
+def log_average(kind: Kind, paths: Sequence[str], all_metrics: list[Metrics]) -> Metrics:
+    """Log the average over systems, and of many systems the worst; return the average."""
+    if len(paths) > _LISTED:
+        log.info("# errors of every system: dp test -v DEBUG")
+        for line in worst(kind, paths, all_metrics):
+            log.info("%s", line)
+    average = weighted_average(all_metrics)
+    log.info("# ----------weighted average of errors----------- ")
+    log.info("# number of systems : %d", len(paths))
+    for line in lines(kind, average, average=True):
+        log.info("%s", line)
+    log.info("# ----------------------------------------------- ")
+    return average
 
 
 def choose_frames(nframes: int, wanted: int, shuffle: bool, seed: int | None) -> np.ndarray:
