@@ -128,8 +128,8 @@ INPUTS = [
     ),
     (
         "model/descriptor/type",
-        "se_a_mask",
-        'model/descriptor/type: descriptor "se_a_mask" is known but not built yet; available: ',
+        "se_a_tpe",
+        'model/descriptor/type: descriptor "se_a_tpe" is known but not built yet; available: ',
     ),
     ("training/numb_epoch", 2, 'training: "numb_steps" and "numb_epoch" exclude each other'),
     ("training/numb_steps", None, "training: the length of the training is missing"),
