@@ -239,7 +239,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nvnmd": lambda d: "nvnmd" in d,
     "model/compress": lambda d: "compress" in d["model"],
     "model/bridging_method": lambda d: d["model"].get("bridging_method", "None") != "None",
-    "model/srtab_add_bias": lambda d: not d["model"].get("srtab_add_bias", True),
     "model/spin/spin_norm": lambda d: "spin_norm" in d["model"].get("spin", {}),
     "model/spin/virtual_len": lambda d: "virtual_len" in d["model"].get("spin", {}),
     "model/spin/allow_missing_label": lambda d: (
@@ -258,7 +257,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 #: What to do instead, where there is more to say than to leave the key out.
 INSTEAD = {
-    "model/srtab_add_bias": "leave it out: the bias of a type is added to network and table alike",
     "model/fitting_net/layer_name": (
         "leave it out: branches of a multi-task model share networks by shared_dict"
     ),

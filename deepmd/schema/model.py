@@ -85,7 +85,11 @@ def _pair_table_arguments() -> list[Argument]:
     return [
         unset("use_srtab", str, "Pair table for short distances."),
         *(unset(name, float, doc, rule=NOT_NEGATIVE) for name, doc in lengths.items()),
-        flag("srtab_add_bias", "Add the bias to the table's energy.", default=True),
+        flag(
+            "srtab_add_bias",
+            "Add the bias of a type to the energies of the table, too.",
+            default=True,
+        ),
     ]
 
 

@@ -2,12 +2,17 @@
 """Atomic models. Importing this package registers all of them."""
 
 from deepmd.dpmodel.atomic_model.base import AtomicModel
-from deepmd.dpmodel.atomic_model.linear import LinearAtomicModel, ZBLAtomicModel
+from deepmd.dpmodel.atomic_model.linear import (
+    BareTableZBLAtomicModel,
+    LinearAtomicModel,
+    ZBLAtomicModel,
+)
 from deepmd.dpmodel.atomic_model.pairtab import PairTabAtomicModel
 from deepmd.dpmodel.atomic_model.standard import StandardAtomicModel
 
 __all__ = [
     "AtomicModel",
+    "BareTableZBLAtomicModel",
     "LinearAtomicModel",
     "PairTabAtomicModel",
     "StandardAtomicModel",

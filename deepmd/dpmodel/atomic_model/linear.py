@@ -235,3 +235,23 @@ class ZBLAtomicModel(LinearAtomicModel):
         softmin = ops.segment_sum(r * e, i, n) / space.where(alone, total + 1.0, total)
         w = switch(softmin, self.sw_rmax, self.sw_rmin)
         return space.where(alone, 0.0 * w, w)
+
+
+@AtomicModel.register("zbl_bare_table")
+class BareTableZBLAtomicModel(ZBLAtomicModel):
+    """The same with a bias of the network only: ``e_i = (1 - w_i) (e_i^net + bias) + w_i e_i^table``.
+
+    This is what ``srtab_add_bias`` false asks for. It has a name of its own in files, for a program
+    that does not know it must not add the bias to the table.
+    """
+
+    serial = atomic_serial(
+        "zbl_bare_table", 2, "models weights sw_rmin sw_rmax smin_alpha", ("models",)
+    )
+
+    def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
+        """Evaluate every atom; see :class:`AtomicModel`."""
+        network, table = self.energies(atoms, slots)
+        network = add_out_bias(self, {"energy": network}, atoms)["energy"]
+        energy = self.mean([network, table], atoms, slots)
+        return without_excluded(self, {"energy": energy}, atoms)

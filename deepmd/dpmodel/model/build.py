@@ -9,6 +9,7 @@ from dargs import Argument
 from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.atomic_model import (
     AtomicModel,
+    BareTableZBLAtomicModel,
     LinearAtomicModel,
     PairTabAtomicModel,
     StandardAtomicModel,
@@ -172,7 +173,8 @@ def _with_pair_table(
     )
     network.atom_exclude_types, network.pair_exclude_types = [], []
     network.preset_out_bias = None
-    return ZBLAtomicModel(
+    kind = ZBLAtomicModel if section.get("srtab_add_bias", True) else BareTableZBLAtomicModel
+    return kind(
         [network, table],
         names,
         sw_rmin=section["sw_rmin"],
