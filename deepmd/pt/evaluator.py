@@ -2,6 +2,7 @@
 """Evaluation of batches with PyTorch."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +14,13 @@ from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
+from deepmd.dpmodel.module import split
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.lift import convert
 from deepmd.runtime.chunks import EDGES_PER_CHUNK
-from deepmd.runtime.evaluator import Evaluator
+from deepmd.runtime.evaluator import AMP, Evaluator
+
+log = logging.getLogger(__name__)
 
 #: Edges in a chunk, by kind of device. On the CPU the working set should stay near the caches.
 MAX_EDGES = {"cpu": EDGES_PER_CHUNK, "cuda": 1 << 20}
@@ -43,6 +47,22 @@ class TorchEvaluator(Evaluator):
         single_thread_after_fork()
         self.device = default_device()
         self.max_edges = MAX_EDGES.get(self.device.type, EDGES_PER_CHUNK)
+
+    @classmethod
+    def with_fewer_bits(
+        cls, models: Sequence[Model], *, tf32: bool, bfloat16: bool
+    ) -> Callable[[Model], Evaluator]:
+        """Return what makes evaluators of models like these; see :class:`Evaluator`."""
+        from deepmd.pt.reduced import ReducedEvaluator, check_bfloat16, check_single
+
+        device = default_device()
+        if bfloat16:
+            check_single([a.dtype for m in models for a in split(m)[0].values()], AMP)
+            check_bfloat16(device, AMP)
+        if tf32 and device.type != "cuda":
+            log.warning("validating/tf32_infer has no effect: TF32 is of CUDA devices")
+            tf32 = False
+        return functools.partial(ReducedEvaluator, tf32=tf32, bfloat16=bfloat16)
 
     @functools.cached_property
     def lifted(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.base.errors import NotAvailableError
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.kalman import kalman_of
@@ -25,6 +25,7 @@ from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.kalman import TorchKalmanSteps
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.pt.muon import muon_optimizer
+from deepmd.pt.reduced import check_bfloat16, check_single
 from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.kalman import check_kalman
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
@@ -60,14 +61,9 @@ class TorchTrainStep(TrainStep):
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
-        if options.compute and any(
-            p.dtype != torch.float32 for m in self._params.values() for p in m.values()
-        ):
-            raise InputError(
-                "mixed precision is of networks in single precision",
-                where="training/mixed_precision",
-                fix='set precision of descriptor and fitting_net to "float32"',
-            )
+        if options.compute:
+            every = [p.dtype for part in self._params.values() for p in part.values()]
+            check_single(every, "training/mixed_precision")
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
         self._names = {t: m.input_names() for t, m in models.items()}
@@ -265,8 +261,7 @@ def _mixed_precision(options: StepOptions, device: torch.device) -> Callable[[],
             where=where,
             fix="leave training/enable_compile out",
         )
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise NotAvailableError("this device has no bfloat16", where=where, fix="leave it out")
+    check_bfloat16(device, where)
     kind = getattr(torch, options.compute)
     return functools.partial(torch.autocast, device.type, dtype=kind)
 

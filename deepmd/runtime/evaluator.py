@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Inputs, Model, frame_hessian, prepare
 from deepmd.dpmodel.model.modifier import Response, respond
@@ -23,6 +24,9 @@ from deepmd.io.files import (
 )
 from deepmd.io.guard import opening
 from deepmd.runtime.chunks import EDGES_PER_CHUNK, Chunk, assemble, collect, partition
+
+#: Key of the input that asks for bfloat16 in a validation.
+AMP = "validating/amp_infer"
 
 
 class Evaluator:
@@ -72,6 +76,32 @@ class Evaluator:
         self.overflow = Overflow()
         #: Evaluators of other kinds, and of models that a modifier needs, by the model's identity.
         self._others: dict[int, Evaluator] = {}
+
+    @classmethod
+    def with_fewer_bits(
+        cls, models: Sequence[Model], *, tf32: bool, bfloat16: bool
+    ) -> Callable[[Model], "Evaluator"]:
+        """Return what makes evaluators whose products of single precision have fewer bits.
+
+        Parameters
+        ----------
+        models : sequence of Model
+            Those to evaluate, with any parameters.
+        tf32, bfloat16 : bool
+            What to use: TF32 (on devices that have it), bfloat16.
+
+        Raises
+        ------
+        NotAvailableError
+            If the backend or the device has no such products.
+        InputError
+            If bfloat16 is asked for and the models are not of single precision.
+        """
+        raise NotAvailableError(
+            "this backend has no such option",
+            where=AMP if bfloat16 else "validating/tf32_infer",
+            fix="leave it out, or train with PyTorch (--pt)",
+        )
 
     @classmethod
     def of_tree(

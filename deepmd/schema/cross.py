@@ -250,8 +250,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
     ),
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
-    "validating/tf32_infer": lambda d: d["validating"]["tf32_infer"],
-    "validating/amp_infer": lambda d: d["validating"]["amp_infer"],
 }
 
 
@@ -264,10 +262,7 @@ INSTEAD = {
     "training/mixed_precision/compute_prec (float16)": (
         'use "bfloat16", whose range needs no scaling of the loss'
     ),
-    **{
-        f"validating/{key}": "leave it out: a validation is evaluated as the training is"
-        for key in ("compiled_infer", "tf32_infer", "amp_infer")
-    },
+    "validating/compiled_infer": "leave it out: a validation is evaluated without a compiler",
 }
 
 

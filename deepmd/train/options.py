@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """From the input to what a training does beside its steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from deepmd.dpmodel.model import Model
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.train.average import Average, ema_prefix
 from deepmd.train.checkpoints import CheckpointStore
@@ -14,7 +13,7 @@ from deepmd.train.trainer import Trainer
 
 
 def make_extras(
-    config: Mapping[str, Any], trainer: Trainer, evaluator: Callable[[Model], Evaluator] = Evaluator
+    config: Mapping[str, Any], trainer: Trainer, evaluator: Any = Evaluator
 ) -> list[Extra]:
     """Return what a checked input asks for, in the order in which it acts after a step."""
     training, validating = config["training"], config["validating"]
@@ -34,6 +33,10 @@ def make_extras(
         )
         average = Average(trainer.stepper, list(trainer.tasks), training["ema_decay"], own)
         out.append(average)
+    bits = {"tf32": validating["tf32_infer"], "bfloat16": validating["amp_infer"]}
+    if any(bits.values()) and (validating["full_validation"] or validating["ema_full_validation"]):
+        models = [task.model for task in trainer.tasks.values()]
+        evaluator = evaluator.with_fewer_bits(models, **bits)
     common: dict[str, Any] = {
         "evaluator": evaluator,
         "spin": any(task.model.has_spin() for task in trainer.tasks.values()),

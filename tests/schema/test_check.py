@@ -320,7 +320,7 @@ INSTEAD = [
     ("training/zero_stage", 3, "2 or less"),
     ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
     ("model/fitting_net/layer_name", ["a", "b"], "shared_dict"),
-    ("validating/tf32_infer", True, "as the training is"),
+    ("validating/compiled_infer", True, "without a compiler"),
 ]
 
 

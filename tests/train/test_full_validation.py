@@ -9,7 +9,8 @@ import pytest
 from train.helpers import NumPyBackend, same_checkpoints, write_system
 from train.test_backends import backend  # noqa: F401 - a fixture
 
-from deepmd.base.errors import InputError
+from deepmd.backend.backend import Backend
+from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.neighbors import find_edges
 from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.runtime.evaluator import Evaluator
@@ -170,3 +171,30 @@ def test_averages_are_needed(config):
 def test_early_stop_needs_errors(work):
     with pytest.raises(InputError, match="set validating/full_validation"):
         normalize(work.config(early_stop={"patience": 3}))
+
+
+@pytest.mark.parametrize("key", ["amp_infer", "tf32_infer"])
+def test_fewer_bits_of_a_backend_that_has_none(work, config, run, key):
+    config["validating"][key] = True
+    with pytest.raises(NotAvailableError, match=f"validating/{key}: this backend has no such"):
+        run(config, backend=NumPyBackend())
+    assert not list(work.path.glob("model*.ckpt*"))
+
+
+def test_validation_in_bfloat16(config, run):
+    """The rows are those of rounded products; the training is the same."""
+    pytest.importorskip("torch")
+    for part in ("descriptor", "fitting_net"):
+        config["model"][part]["precision"] = "float32"
+    found = []
+    for asked in (False, True):
+        config["validating"]["amp_infer"] = asked
+        trainer = run(config, backend=Backend.get_backend("pytorch")())
+        found.append(
+            (rows()[6], trainer.stepper.to_host("Default", trainer.stepper.parameters("Default")))
+        )
+    (want, first), (got, second) = found
+    assert got != want
+    assert got == pytest.approx(want, rel=0.1)
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value)
