@@ -17,7 +17,33 @@ from deepmd.schema.settings import Settings, setting
 EPSILON = 1e-8
 
 
-class Adam(Settings):
+class Moments:
+    """Steps and moments of parameters, by their names."""
+
+    def build(self) -> None:
+        """Begin without moments."""
+        self.counts: dict[str, int] = {}  # steps of every parameter: tasks may share some
+        self.first: dict[str, np.ndarray] = {}
+        self.second: dict[str, np.ndarray] = {}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return count and moments by name; a count for each where they differ."""
+        counts = sorted({*self.counts.values()}) or [0]
+        out = {"count": np.array(counts[0])}
+        if len(counts) > 1:
+            out = {f"count.{name}": np.array(n) for name, n in self.counts.items()}
+        out |= {f"first.{name}": m.copy() for name, m in self.first.items()}
+        return out | {f"second.{name}": m.copy() for name, m in self.second.items()}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.first = {k: np.array(v) for k, v in part_of(state, "first.").items()}
+        counts = part_of(state, "count.") or dict.fromkeys(self.first, state.get("count", 0))
+        self.counts = {k: int(n) for k, n in counts.items()}
+        self.second = {k: np.array(v) for k, v in part_of(state, "second.").items()}
+
+
+class Adam(Moments, Settings):
     """Adaptive moments."""
 
     adam_beta1: float = setting(0.9, "Decay of the first moment.", rule=BELOW_ONE)
@@ -28,12 +54,6 @@ class Adam(Settings):
     decoupled: bool = setting(
         False, "Whether parameters shrink by lr × weight_decay instead.", key=False
     )
-
-    def build(self) -> None:
-        """Begin without moments."""
-        self.counts: dict[str, int] = {}  # steps of every parameter: tasks may share some
-        self.first: dict[str, np.ndarray] = {}
-        self.second: dict[str, np.ndarray] = {}
 
     def update(
         self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], lr: float
@@ -56,22 +76,6 @@ class Adam(Settings):
             denominator = np.sqrt(v) / np.sqrt(correction2) + EPSILON
             out[name] = (p - (lr / correction1) * m / denominator).astype(p.dtype)
         return out
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return count and moments by name; a count for each where they differ."""
-        counts = sorted({*self.counts.values()}) or [0]
-        out = {"count": np.array(counts[0])}
-        if len(counts) > 1:
-            out = {f"count.{name}": np.array(n) for name, n in self.counts.items()}
-        out |= {f"first.{name}": m.copy() for name, m in self.first.items()}
-        return out | {f"second.{name}": m.copy() for name, m in self.second.items()}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.first = {k: np.array(v) for k, v in part_of(state, "first.").items()}
-        counts = part_of(state, "count.") or dict.fromkeys(self.first, state.get("count", 0))
-        self.counts = {k: int(n) for k, n in counts.items()}
-        self.second = {k: np.array(v) for k, v in part_of(state, "second.").items()}
 
 
 def part_of(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

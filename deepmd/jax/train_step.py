@@ -26,6 +26,7 @@ from deepmd.jax.cache import make_room
 from deepmd.jax.distributed import JaxDistributed
 from deepmd.runtime.bucketing import Bucketing, pad_labels
 from deepmd.runtime.distributed import Distributed
+from deepmd.runtime.host_optimizer import host_muon
 from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
@@ -204,7 +205,9 @@ class JaxTrainStep(TrainStep):
             every = {task: split(model)[0] for task, model in models.items()}
             own_params = every[check_kalman(every, losses, options)]
             self._kalman = KalmanSteps(kalman, own_params, options.numb_steps)
-        settings = adam_settings({} if kalman else optimizer)
+        self._sharing = Sharing(models)
+        self._muon = host_muon(optimizer, self._sharing, options)
+        settings = adam_settings({} if kalman or self._muon else optimizer)
         widths = options.widths or {}
         self._ranks = ranks = options.ranks
         for loss in losses.values() if ranks.size > 1 else ():
@@ -215,7 +218,6 @@ class JaxTrainStep(TrainStep):
                     fix="train with PyTorch (--pt), or in one process",
                 )
         common = ranks.common if isinstance(ranks, JaxDistributed) else None
-        self._sharing = Sharing(models)
         self._tasks = {
             task: _Task(
                 model,
@@ -254,6 +256,12 @@ class JaxTrainStep(TrainStep):
         """Take one step; the call returns while the device still works."""
         if self._kalman is not None:
             return self._kalman_step(self._kalman, task, batch, lr)
+        if self._muon is not None:
+            metrics, grads = self.gradients(task, batch, lr)
+            t = self._tasks[task]
+            t.params = own(self._muon.step(task, fetch(t.params), grads, lr))
+            self._sharing.spread(task, lambda name: self._tasks[name].params)
+            return metrics
         t, *arguments = self._arguments(task, "step", batch, lr)
         with self._ranks.explained():
             stepped = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
@@ -311,6 +319,8 @@ class JaxTrainStep(TrainStep):
         if self._kalman is not None:
             (task,) = self._tasks
             return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
+        if self._muon is not None:
+            return self._muon.state()
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             parts = [_adam_state(state) for state in t.opt_state.values()]
@@ -329,6 +339,9 @@ class JaxTrainStep(TrainStep):
         if self._kalman is not None:
             (task,) = self._tasks
             self._kalman.load_state(part_of(state, f"{task}/"))
+            return
+        if self._muon is not None:
+            self._muon.load_state(state)
             return
         for task, t in self._tasks.items():
             mine = part_of(state, f"{task}/")

@@ -15,14 +15,9 @@ from deepmd.dpmodel.loss import Loss, labels_of
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.optimizer import (
-    Adam,
-    adam_settings,
-    clip_factor,
-    global_norm,
-    part_of,
-)
+from deepmd.dpmodel.optimizer import part_of
 from deepmd.np.ops import RECORDING
+from deepmd.runtime.host_optimizer import HostOptimizer
 from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
@@ -48,9 +43,8 @@ class NumPyTrainStep(TrainStep):
         if kalman is not None:
             own = self._params[check_kalman(self._params, losses, options)]
             self._kalman = KalmanSteps(kalman, own, options.numb_steps)
-        settings = adam_settings({} if kalman else optimizer)
-        self._optimizers = {task: Adam(**settings) for task in models}
-        self._sharing = Sharing(models)
+        self._sharing, norm = Sharing(models), options.gradient_max_norm
+        self._optimizer = HostOptimizer({} if kalman else optimizer, self._sharing, norm)
         self.overflow = Overflow()
 
     def _loss(
@@ -109,14 +103,8 @@ class NumPyTrainStep(TrainStep):
         if self._kalman is not None:
             return self._kalman_step(self._kalman, task, batch, lr)
         metrics, grads = self.gradients(task, batch, lr)
-        if self._options.gradient_max_norm is not None:
-            factor = clip_factor(global_norm(grads), self._options.gradient_max_norm)
-            grads = {k: factor * g for k, g in grads.items()}
-        self._params[task] = self._optimizers[task].update(self._params[task], grads, lr)
+        self._params[task] = self._optimizer.step(task, self._params[task], grads, lr)
         self._sharing.spread(task, self._params.__getitem__)
-        self._sharing.spread(task, lambda name: self._optimizers[name].counts)
-        self._sharing.spread(task, lambda name: self._optimizers[name].first)
-        self._sharing.spread(task, lambda name: self._optimizers[name].second)
         return metrics
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
@@ -127,19 +115,14 @@ class NumPyTrainStep(TrainStep):
         if self._kalman is not None:
             (task,) = self._models
             return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
-        return {
-            f"{task}/{name}": value
-            for task, optimizer in self._optimizers.items()
-            for name, value in optimizer.state().items()
-        }
+        return self._optimizer.state()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         if self._kalman is not None:
             (task,) = self._models
             self._kalman.load_state(part_of(state, f"{task}/"))
             return
-        for task, optimizer in self._optimizers.items():
-            optimizer.load_state(part_of(state, f"{task}/"))
+        self._optimizer.load_state(state)
 
     def parameters(self, task: str) -> dict[str, Any]:
         return self._params[task]

@@ -24,7 +24,7 @@ from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.kalman import TorchKalmanSteps
 from deepmd.pt.lift import convert, to_neutral
-from deepmd.pt.muon import muon_optimizer
+from deepmd.pt.muon import MuonOptimizer
 from deepmd.pt.reduced import check_bfloat16, check_single
 from deepmd.pt.sharded import ShardedOptimizer
 from deepmd.runtime.kalman import check_kalman
@@ -279,7 +279,7 @@ def _optimizer(
                 where="training/zero_stage",
                 fix="set it to 0, or use Adam or AdamW",
             )
-        return muon_optimizer(muon, every or [torch.nn.Parameter(torch.zeros(1))])
+        return MuonOptimizer(every or [torch.nn.Parameter(torch.zeros(1))], muon)
     settings = adam_settings(section)
     kind = torch.optim.AdamW if settings["decoupled"] else torch.optim.Adam
 

@@ -41,7 +41,9 @@ class Sharing:
     def spread(self, task: str, table: Callable[[str], MutableMapping[str, Any]]) -> None:
         """Give the other tasks what one has in its table by paths, after a step of this one."""
         mine = table(task)
-        for path, places_there in self.others[task].items():
+        # Some optimizers have no second moment of some parameters.
+        shared = ((path, at) for path, at in self.others[task].items() if path in mine)
+        for path, places_there in shared:
             for other, there in places_there:
                 table(other)[there] = mine[path]
 

@@ -20,6 +20,7 @@ from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.runtime.host_optimizer import host_muon
 from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
@@ -240,6 +241,11 @@ class _Task:
         pairs = zip(self.groups, vectors, strict=True)
         return {k: v for group, vector in pairs for k, v in group.arrays(vector).items()}
 
+    def set(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take arrays by path as the parameters of all groups."""
+        pairs = zip(self.groups, self.held, strict=True)
+        self.held = [held._replace(values=group.vector(arrays)) for group, held in pairs]
+
 
 def _without_moments(values: Any) -> Held:
     zero = tf.zeros_like(values)
@@ -267,9 +273,9 @@ class TfTrainStep(TrainStep):
             every = {task: split(model)[0] for task, model in models.items()}
             own = every[check_kalman(every, losses, options)]
             self._kalman = KalmanSteps(kalman, own, options.numb_steps)
-        settings = adam_settings({} if kalman else optimizer)
-        norm = options.gradient_max_norm
-        self._sharing = Sharing(models)
+        self._sharing, norm = Sharing(models), options.gradient_max_norm
+        self._muon = host_muon(optimizer, self._sharing, options)
+        settings = adam_settings({} if kalman or self._muon else optimizer)
         self._tasks = {}
         for task, model in models.items():
             groups = groups_of(task, split(model)[0], self._sharing)
@@ -296,8 +302,13 @@ class TfTrainStep(TrainStep):
         """Take one step."""
         if self._kalman is not None:
             return self._kalman_step(self._kalman, task, batch, lr)
-        t, *arguments = self._arguments(task, batch, lr)
-        t.held, metrics = t.program.run("step", (t.held, t.fixed), *arguments)
+        if self._muon is not None:
+            t = self._tasks[task]
+            metrics, grads = self.gradients(task, batch, lr)
+            t.set(self._muon.step(task, t.arrays(t.vectors), grads, lr))
+        else:
+            t, *arguments = self._arguments(task, batch, lr)
+            t.held, metrics = t.program.run("step", (t.held, t.fixed), *arguments)
         for group, held in zip(t.groups, t.held, strict=True):
             for other in (self._tasks[name] for name in group.tasks if name != task):
                 kinds = [g[:2] for g in other.groups]
@@ -315,9 +326,7 @@ class TfTrainStep(TrainStep):
             return t.arrays(grads), error.numpy()
 
         def move(changes: Mapping[str, Any]) -> None:
-            new = {k: v + changes[k].astype(v.dtype) for k, v in t.arrays(t.vectors).items()}
-            pairs = zip(t.groups, t.held, strict=True)
-            t.held = [held._replace(values=group.vector(new)) for group, held in pairs]
+            t.set({k: v + changes[k].astype(v.dtype) for k, v in t.arrays(t.vectors).items()})
 
         kalman.step(batch, measure, move)
         return metrics
@@ -342,6 +351,8 @@ class TfTrainStep(TrainStep):
         if self._kalman is not None:
             (task,) = self._tasks
             return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
+        if self._muon is not None:
+            return self._muon.state()
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             pairs = list(zip(t.groups, t.held, strict=True))
@@ -360,6 +371,9 @@ class TfTrainStep(TrainStep):
         if self._kalman is not None:
             (task,) = self._tasks
             self._kalman.load_state(part_of(state, f"{task}/"))
+            return
+        if self._muon is not None:
+            self._muon.load_state(state)
             return
         for task, t in self._tasks.items():
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)

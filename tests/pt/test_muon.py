@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Optimizers with orthogonalized momentum: the steps are those of DeePMD-kit 3.2.0.
-
-``muon.npz`` has parameters and gradients of three steps that its optimizers took, for matrices (4, 6), (6, 4),
-(1, 3), (3, 1), (1, 1), (4, 4), the last for HybridMuon only, and a vector (5,).
-"""
-
-from pathlib import Path
+"""Optimizers with orthogonalized momentum on PyTorch: the steps are those of DeePMD-kit 3.2.0."""
 
 import numpy as np
 import pytest
@@ -14,59 +8,38 @@ torch = pytest.importorskip("torch")
 
 from deepmd.base.errors import NotAvailableError  # noqa: E402
 from deepmd.dpmodel.module import split  # noqa: E402
-from deepmd.dpmodel.muon import AdaMuon, HybridMuon  # noqa: E402
-from deepmd.dpmodel.optimizer import adam_settings  # noqa: E402
+from deepmd.dpmodel.muon_step import POLISH, QUINTIC, orthogonal, orthogonal_by_gram  # noqa: E402
 from deepmd.pt.checkpoint.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from deepmd.pt.muon import muon_optimizer, orthogonal, orthogonal_by_gram  # noqa: E402
+from deepmd.pt.muon import MuonOptimizer, TorchArithmetic  # noqa: E402
 from deepmd.pt.train_step import TorchTrainStep  # noqa: E402
 from deepmd.runtime.checkpoint import Checkpoint  # noqa: E402
 from deepmd.runtime.step import StepOptions  # noqa: E402
+from tests.dpmodel.test_muon_step import RUNS, check, golden  # noqa: E402
 from tests.pt.models import model  # noqa: E402
 from tests.pt.test_train_step import _labeled, _loss, _same  # noqa: E402
-
-GOLDEN = np.load(Path(__file__).parents[1] / "golden/files/muon.npz")
-PLAIN = {"enable_gram": False, "magma_muon": False}
-RUNS = {
-    "ada/default": AdaMuon(),
-    "ada/rms": AdaMuon(weight_decay=0.0, lr_adjust=0.0),
-    "hyb/default": HybridMuon(),
-    "hyb/plain_wd": HybridMuon(weight_decay=0.1, **PLAIN),
-    "hyb/magma": HybridMuon(weight_decay=0.0, enable_gram=False),
-    "hyb/adj": HybridMuon(weight_decay=0.0, lr_adjust=10.0, **PLAIN),
-}
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_three_steps(name):
-    chosen, numbers = RUNS[name], sorted({k.split("/")[2] for k in GOLDEN if k.startswith(name)})
-    known = {n: GOLDEN[f"{name}/{n}/p"] for n in numbers}
+    known, grads = golden(name)
     params = {n: torch.nn.Parameter(torch.tensor(p[0])) for n, p in known.items()}
-    optimizer = muon_optimizer(chosen, list(params.values()))
+    optimizer = MuonOptimizer(params.values(), RUNS[name])
     optimizer.param_groups[0]["lr"] = 1e-2
     for k in range(3):
         for n, p in params.items():
-            p.grad = torch.tensor(GOLDEN[f"{name}/{n}/g"][k])
+            p.grad = torch.tensor(grads[n][k])
         optimizer.step()
-        for n, p in params.items():
-            # float16 rounds the products of the Gram iteration, in whatever order they are taken.
-            gram = (
-                isinstance(chosen, HybridMuon)
-                and chosen.enable_gram
-                and p.shape in ((4, 6), (6, 4))
-            )
-            got, expected = p.detach().numpy(), known[n][k + 1]
-            step = np.abs(known[n][k + 1] - known[n][k]).max()
-            assert np.abs(got - expected).max() < (3e-2 if gram else 1e-6) * step, (n, k)
+        check(name, k, {n: p.detach().numpy() for n, p in params.items()})
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (8, 5), (6, 6)])
 def test_orthogonal_factors(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    exact = (u @ v).numpy()
-    quintic = orthogonal(matrix, [(3.4445, -4.7750, 2.0315)] * 8 + [(2.0, -1.5, 0.5)] * 2)
+    exact, ar = (u @ v).numpy(), TorchArithmetic()
+    quintic = orthogonal(ar, matrix, [QUINTIC] * 8 + [POLISH] * 2)
     assert np.abs(quintic.double().numpy() - exact).max() < 2e-2
-    assert np.abs(orthogonal_by_gram(matrix).double().numpy() - exact).max() < 0.15
+    assert np.abs(orthogonal_by_gram(ar, matrix).double().numpy() - exact).max() < 0.15
 
 
 @pytest.mark.parametrize("section", [{"type": "AdaMuon"}, {"type": "HybridMuon"}])
@@ -96,9 +69,7 @@ def test_a_restart_continues_bit_for_bit(section, tmp_path):
     )
 
 
-def test_other_backends_say_what_to_do():
-    with pytest.raises(NotAvailableError, match=r"AdaMuon.*--pt"):
-        adam_settings({"type": "AdaMuon"})
+def test_states_are_not_divided():
     with pytest.raises(NotAvailableError, match="not divided"):
         TorchTrainStep(
             {"Default": model()},

@@ -51,13 +51,16 @@ def batch():
     return out
 
 
-def new_step(backend, model):
+def new_step(backend, model, optimizer=LKF, *, force=1.0, **options):
+    """Return the step of a backend for a model and the weight of its forces."""
     module, name = STEPS[backend]
     pytest.importorskip(backend)
-    terms = {"start_pref_e": 1.0, "limit_pref_e": 1.0, "start_pref_f": 1.0, "limit_pref_f": 1.0}
+    terms = {"start_pref_e": 1.0, "limit_pref_e": 1.0, "start_pref_f": force, "limit_pref_f": force}
     loss = EnergyLoss(starter_learning_rate=1e-3, **terms)
     kind = getattr(importlib.import_module(module), name)
-    return kind({"Default": model}, {"Default": loss}, LKF, StepOptions(numb_steps=4))
+    return kind(
+        {"Default": model}, {"Default": loss}, optimizer, StepOptions(numb_steps=4, **options)
+    )
 
 
 #: JAX and TensorFlow compile second derivatives for a minute.
