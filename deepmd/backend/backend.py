@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from deepmd.base.errors import InputError, NotAvailableError
-from deepmd.base.plugin import Registry, file_under, load_entry_points
+from deepmd.base.plugin import Registry, file_under, has_plugins, load_entry_points
 
 
 class Feature(Flag):
@@ -198,6 +198,8 @@ class Backend:
     deep_eval = _Hook("evaluating models", reads=True)
     #: The subclass of TrainStep.
     train_step = _Hook("training")
+    #: ``()``: what a training needs before the plugins of the backend are imported. Optional.
+    before_plugins = _Hook("preparing for plugins")
     #: ``(processes)``: join those that a launcher started; a Distributed.
     start_group = _Hook("training in several processes")
     #: ``(path)``: a Checkpoint.
@@ -301,13 +303,15 @@ def load_backends() -> None:
     load_entry_points("deepmd.dpmodel")
 
 
-def choose_backend(key: str | None) -> tuple[type[Backend], str]:
-    """Return the backend that trains, and why.
+def choose_backend(key: str | None, *, trains: bool = False) -> tuple[type[Backend], str]:
+    """Return the backend that trains, and why; its plugins are loaded.
 
     Parameters
     ----------
     key : str or None
         Name from the command line or ``DP_BACKEND``; None takes the first that can be used here.
+    trains : bool
+        Whether a training begins, for which a backend may have to prepare before it has plugins.
 
     Raises
     ------
@@ -315,6 +319,8 @@ def choose_backend(key: str | None) -> tuple[type[Backend], str]:
         For an unknown name; NotAvailableError for a backend that cannot be used here.
     """
     backend, why = _chosen(key)
+    if trains and "before_plugins" in backend.hooks and has_plugins(*backend.plugins):
+        backend().before_plugins()
     for group in backend.plugins:
         load_entry_points(group)
     return backend, why

@@ -18,6 +18,7 @@ class PyTorchBackend(Backend):
         "deep_eval": "deepmd.pt.files:open_model",
         "evaluator": "deepmd.pt.evaluator:TorchEvaluator",
         "train_step": "deepmd.pt.train_step:TorchTrainStep",
+        "before_plugins": "deepmd.pt.executor:stop_profiling",
         "start_group": "deepmd.pt.distributed:start_group",
         "read_checkpoint": "deepmd.pt.checkpoint.checkpoint:read_checkpoint",
         "write_checkpoint": "deepmd.pt.checkpoint.checkpoint:write_checkpoint",

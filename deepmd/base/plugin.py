@@ -208,6 +208,11 @@ def load_entry_points(group: str) -> bool:
     return bool(points)
 
 
+def has_plugins(*groups: str) -> bool:
+    """Whether there are plugins of one of the entry point groups; none is imported."""
+    return any(metadata.entry_points(group=group) for group in groups)
+
+
 def plugin_packages() -> frozenset[str]:
     """Return the names of the packages that plugins were loaded from."""
     return frozenset(_origins)

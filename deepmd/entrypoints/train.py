@@ -38,9 +38,10 @@ def train(
     else:
         from deepmd.runtime.distributed import ALONE as group
     with group.together():
+        # First: the check of the input may load plugins.
+        chosen, why = choose_backend(backend, trains=True)
         if not use_pretrain_script:  # or the file that is read later completes the input
             normalize(load_input(INPUT), file=INPUT)
-        chosen, why = choose_backend(backend)
         for line in banner(chosen.packages):
             log.info("%s", line)
         log.info("Backend: %s (%s)", chosen.name, why)
@@ -63,7 +64,7 @@ def _join(started: Processes, backend: str | None) -> Any:
     """
     size, rank = started.variables
     try:
-        chosen, _ = choose_backend(backend)
+        chosen, _ = choose_backend(backend, trains=True)
         if "start_group" not in chosen.hooks:
             raise NotAvailableError(
                 f"{started.launcher} started {started.size} processes, but {chosen.name} trains in "
