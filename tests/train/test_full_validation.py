@@ -145,7 +145,7 @@ def test_five_digits():
 BAD = [
     ({"validation_metric": "V:MAE"}, {"loss": {"type": "ener"}}, "no such term, or no weight"),
     ({"validation_metric": "FM:MAE"}, {}, "no such term"),
-    ({"amp_infer": True}, {}, "validating/amp_infer: known but not built yet"),
+    ({"compiled_infer": True}, {}, "validating/compiled_infer: known but not built yet"),
 ]
 
 
