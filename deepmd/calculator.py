@@ -48,6 +48,10 @@ class DP(Calculator):
     uncertainty : bool or sequence of paths
         Evaluate standard deviations, too, as the file has them; paths name the other models of a
         committee, whose means are then the results.
+    uncertainty_forces : str
+        ``atoms``, which costs next to nothing, or ``draws``, which costs 16 backward passes and has
+        stresses, too; see :class:`deepmd.infer.uncertainty.Estimator`. By default ``atoms`` where
+        the file has them.
     **kwargs
         For :class:`ase.calculators.calculator.Calculator`.
 
@@ -60,15 +64,19 @@ class DP(Calculator):
 
     Notes
     -----
+    ``energies`` and ``stresses`` are those of atoms, whose sums are ``energy`` and ``stress``;
+    stresses are evaluated when they are asked for, by ``atoms.get_stresses()``.
     ``results["virial"]`` (3, 3) [eV] is minus the derivative of the energy with respect to strain;
     it is no property ASE knows and is left out of what ASE exports. So is ``results["force_mag"]``
     (n_atoms, 3), minus the derivative of the energy with respect to the spins. With
     ``uncertainty`` there are ``energy_std`` [eV], ``energies_std`` (n_atoms,), ``forces_std``
-    (n_atoms, 3) [eV/Å] and, in periodic cells, ``stress_std`` (6,) [eV/Å³].
+    (n_atoms, 3) [eV/Å] and, in periodic cells and with ``draws``, ``stress_std`` (6,) [eV/Å³].
     """
 
     name = "DP"
-    implemented_properties = ["energy", "free_energy", "forces", "virial", "stress"]
+    implemented_properties = [
+        *("energy", "free_energy", "energies", "forces", "virial", "stress", "stresses"),
+    ]
 
     def __init__(
         self,
@@ -78,6 +86,7 @@ class DP(Calculator):
         neighbor_list: Any = None,
         head: str | None = None,
         uncertainty: bool | Sequence[str | os.PathLike[str]] = False,
+        uncertainty_forces: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.pop("nlist_backend", None)
@@ -87,7 +96,9 @@ class DP(Calculator):
         if uncertainty:
             others = () if uncertainty is True else uncertainty
             rest = [DeepPot(path, neighbor_list=neighbor_list, head=head) for path in others]
-            self._estimator = Estimator(self.dp, rest)
+            self._estimator = Estimator(self.dp, rest, forces=uncertainty_forces or "draws")
+            if uncertainty_forces is None and self._estimator.uncertainty.atoms is not None:
+                self._estimator = Estimator(self.dp, rest, forces="atoms")
         names = self.dp.get_type_map()
         self.type_dict = dict(type_dict or {n: k for k, n in enumerate(names)})
         self._parameters_used: dict[str, Any] = {}
@@ -125,22 +136,31 @@ class DP(Calculator):
             fix="use a model that knows it, or give type_dict",
         )
         source = self.dp if self._estimator is None else self._estimator
-        out = source.evaluate(atoms.positions[None], cell, types, **given)
+        wanted = ("force", "virial", *(["atom_virial"] if "stresses" in properties else []))
+        out = source.evaluate(atoms.positions[None], cell, types, derivatives=wanted, **given)
         virial = out["virial"][0].reshape(3, 3)
         self.results["energy"] = self.results["free_energy"] = out["energy"][0, 0]
+        self.results["energies"] = out["atom_energy"][0, :, 0]
         self.results["forces"] = out["force"][0]
         self.results["virial"] = virial
         if self.dp.has_spin:
             self.results["force_mag"] = out["force_mag"][0]
         if atoms.pbc.any() and atoms.cell.rank == 3:
-            stress = -0.5 * (virial + virial.T) / atoms.get_volume()
-            self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
+            self.results["stress"] = voigt(virial, atoms)
+            if "atom_virial" in out:
+                self.results["stresses"] = voigt(out["atom_virial"][0].reshape(-1, 3, 3), atoms)
         if self._estimator is not None:
             self.results |= deviations(out, atoms)
 
     def export_properties(self) -> Properties:
         """Return the results that ASE knows."""
         return Properties({k: v for k, v in self.results.items() if k in all_properties})
+
+
+def voigt(virial: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """Return the stress (…, 6) [eV/Å³] of virials (…, 3, 3) [eV], in the order of ASE."""
+    stress = -0.5 * (virial + virial.swapaxes(-1, -2)) / atoms.get_volume()
+    return stress.reshape(*virial.shape[:-2], 9)[..., [0, 4, 8, 5, 2, 1]]
 
 
 def deviations(out: Mapping[str, np.ndarray], atoms: Atoms) -> dict[str, Any]:
@@ -150,7 +170,7 @@ def deviations(out: Mapping[str, np.ndarray], atoms: Atoms) -> dict[str, Any]:
         "energies_std": out["atom_energy_std"][0, :, 0],
         "forces_std": out["force_std"][0],
     }
-    if atoms.pbc.any() and atoms.cell.rank == 3:
+    if "virial_std" in out and atoms.pbc.any() and atoms.cell.rank == 3:
         found["stress_std"] = out["virial_std"][0, [0, 4, 8, 5, 2, 1]] / atoms.get_volume()
     return found
 

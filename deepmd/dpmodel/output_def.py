@@ -47,8 +47,10 @@ class Result:
     derivative: str = ""
 
 
+#: Name of the output of the last hidden layer.
+LAST_LAYER = "fitting_last_layer"
 #: Inner results of the standard model, on request.
-INNER = (Result("descriptor", Level.ATOM), Result("fitting_last_layer", Level.ATOM))
+INNER = (Result("descriptor", Level.ATOM), Result(LAST_LAYER, Level.ATOM))
 #: Factor of every atom, 0 where its type is excluded.
 MASK = Result("mask", Level.ATOM, 1)
 #: Names that data and results have by themselves.

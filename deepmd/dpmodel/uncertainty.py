@@ -8,19 +8,18 @@ J = ∂Φ/∂r. The covariance Σ = (H + λ)⁻¹ gives the variances α² Φᵀ
 the component k of the forces. Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5,
 045018 (2024).
 
-Scales α and intervals come from frames that the fit has not seen. Half widths of intervals are
-quantiles of |error|/σ by split-conformal prediction, with frames, not components, as the exchangeable
-units: Dunn, Wasserman, Ramdas, J. Am. Stat. Assoc. 118, 2491 (2023), eq. 7 (pooled distributions).
+Scales α and intervals come from frames that the fit has not seen, see :mod:`deepmd.dpmodel.calibration`.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deepmd.base.errors import ModelFileError, NotAvailableError
+from deepmd.dpmodel.atom_deviations import KEY, AtomDeviations
+from deepmd.dpmodel.calibration import FLOOR, Calibration
 from deepmd.dpmodel.fitting.ener import EnergyFitting
 from deepmd.dpmodel.fitting.invar import InvarFitting
 from deepmd.dpmodel.model.model import Model
@@ -28,113 +27,10 @@ from deepmd.dpmodel.model.model import Model
 #: Key of the section in model files.
 SECTION = "uncertainty"
 VERSION = 1
-#: Coverages of the intervals that are stored.
-COVERAGES = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
 #: Regularizations that are tried, in units of the mean of the diagonal of the curvature.
 RIDGES = tuple(10.0**k for k in range(-9, 1))
 #: Sets of weights whose spread is the uncertainty of forces.
 DRAWS = 16
-#: Standard deviations below this [eV, eV/Å] are taken as this: scores divide by them.
-FLOOR = 1e-12
-
-
-# -- calibration ----------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """Scale and intervals of one quantity.
-
-    Attributes
-    ----------
-    scale : float
-        Factor that makes raw deviations standard deviations: the errors divided by them have a root
-        mean square of 1.
-    intervals : tuple of (coverage, factor)
-        Half widths of the intervals in units of the scaled deviation. Coverages that the number of
-        frames cannot support are missing.
-    frames : int
-        Frames that it rests on.
-    """
-
-    scale: float
-    intervals: tuple[tuple[float, float], ...]
-    frames: int
-
-    def factor(self, coverage: float) -> float:
-        """Half width of the interval of a coverage, in standard deviations; infinite if unknown."""
-        return dict(self.intervals).get(coverage, math.inf)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "scale": self.scale,
-            "intervals": [list(pair) for pair in self.intervals],
-            "frames": self.frames,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Calibration":
-        """Read it out of a file.
-
-        Raises
-        ------
-        ModelFileError
-            If a number is missing or cannot be one.
-        """
-        try:
-            pairs = tuple((float(c), float(f)) for c, f in data["intervals"])
-            made = cls(float(data["scale"]), pairs, int(data["frames"]))
-        except (KeyError, TypeError, ValueError):
-            raise ModelFileError(f"{SECTION}: the calibration cannot be read") from None
-        numbers = [made.scale, *(f for _, f in pairs)]
-        if not all(math.isfinite(x) and x >= 0 for x in numbers):
-            raise ModelFileError(f"{SECTION}: the calibration holds impossible numbers")
-        return made
-
-
-def conformal_factor(scores: np.ndarray, frame: np.ndarray, coverage: float) -> float:
-    """Smallest factor by which intervals cover a new value with at least the given probability.
-
-    Parameters
-    ----------
-    scores : (n,)
-        |error| / deviation.
-    frame : (n,) int
-        Frame of each; the frames are exchangeable, the scores in one of them need not be.
-    coverage : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    float
-        Infinite if there are too few frames.
-    """
-    number, count = np.unique(frame, return_inverse=True, return_counts=True)[1:]
-    order = np.argsort(scores, kind="stable")
-    mass = np.cumsum(1.0 / count[number[order]])
-    # One frame more than there are, of which nothing is known.
-    needed = coverage * (len(count) + 1)
-    place = int(np.searchsorted(mass, needed - 1e-9))
-    return float(scores[order[place]]) if place < len(scores) else math.inf
-
-
-def calibrate(error: np.ndarray, deviation: np.ndarray, frame: np.ndarray) -> Calibration:
-    """Fit scale and intervals to errors.
-
-    Parameters
-    ----------
-    error, deviation : (n,)
-        Differences from the labels, and uncalibrated deviations.
-    frame : (n,) int
-        Frame of each.
-    """
-    deviation = np.maximum(deviation, FLOOR)
-    scores = np.abs(error) / deviation
-    scale = max(float(np.sqrt(np.mean(np.square(scores)))), FLOOR)
-    factors = [(c, conformal_factor(scores / scale, frame, c)) for c in COVERAGES]
-    known = tuple((c, f) for c, f in factors if math.isfinite(f))
-    return Calibration(scale, known, len(np.unique(frame)))
 
 
 # -- last layer -----------------------------------------------------------------------------------
@@ -217,11 +113,43 @@ def energy_fitting(model: Model) -> EnergyFitting:
     return fitting
 
 
+def layout(model: Model) -> tuple[int, int, int]:
+    """Return how many networks and types a model has, and the width of the last hidden layer."""
+    networks = energy_fitting(model).nets.networks
+    return len(networks), model.get_ntypes(), networks[0].layers[-1].w.shape[0]
+
+
 def n_features(model: Model) -> int:
     """Return the number of features of a model: per network the last layer, and one per type."""
-    fitting = energy_fitting(model)
-    width = fitting.nets.networks[0].layers[-1].w.shape[0]
-    return width * len(fitting.nets.networks) + model.get_ntypes()
+    networks, ntypes, width = layout(model)
+    return width * networks + ntypes
+
+
+def contributing(model: Model, atype: np.ndarray) -> np.ndarray:
+    """Whether an energy is predicted for atoms, (n_atoms,) bool."""
+    excluded = [*energy_fitting(model).exclude_types, *model.atomic_model.atom_exclude_types]
+    return ~np.isin(atype, excluded)
+
+
+def summed_features(
+    model: Model, hidden: np.ndarray, atype: np.ndarray, frame: np.ndarray, n_frames: int
+) -> np.ndarray:
+    """Return the sums of features over the atoms of frames, (n_frames, n_features).
+
+    Those of :func:`spread_features`, without the zeros of every atom.
+    """
+    networks, ntypes, width = layout(model)
+    out = np.zeros((n_frames, networks * width + ntypes))
+    keep = contributing(model, atype)
+    for t in range(ntypes):
+        rows = np.flatnonzero(keep & (atype == t))
+        first = width * t if networks > 1 else 0
+        # Atoms of a frame follow each other.
+        frames, starts = np.unique(frame[rows], return_index=True)
+        if len(rows):
+            out[frames, first : first + width] += np.add.reduceat(hidden[rows], starts, axis=0)
+        out[:, networks * width + t] = np.bincount(frame[rows], minlength=n_frames)
+    return out
 
 
 def spread_features(model: Model, hidden: np.ndarray, atype: np.ndarray) -> np.ndarray:
@@ -241,8 +169,7 @@ def spread_features(model: Model, hidden: np.ndarray, atype: np.ndarray) -> np.n
     columns = own[:, None] * width + np.arange(width)
     np.put_along_axis(out, columns, hidden, axis=1)
     out[np.arange(len(atype)), blocks * width + atype] = 1.0
-    excluded = [*fitting.exclude_types, *model.atomic_model.atom_exclude_types]
-    out[np.isin(atype, excluded)] = 0.0
+    out[~contributing(model, atype)] = 0.0
     return out
 
 
@@ -317,6 +244,8 @@ class Uncertainty:
         Checksums of the other models of a committee, see :func:`model_digest`.
     about : dict
         Plain values for the reader: ridge, numbers of frames.
+    atoms : AtomDeviations or None
+        Deviations that cost one product, of a last layer; files of earlier releases have none.
     """
 
     energy: Calibration
@@ -324,10 +253,12 @@ class Uncertainty:
     last_layer: LastLayer | None = None
     others: tuple[str, ...] = ()
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    atoms: AtomDeviations | None = None
 
     def serialize(self) -> dict[str, Any]:
         """Return the section."""
         last = self.last_layer
+        atoms = {} if self.atoms is None else {KEY: self.atoms.serialize()}
         return {
             "@class": "Uncertainty",
             "@version": VERSION,
@@ -336,6 +267,7 @@ class Uncertainty:
             "about": dict(self.about),
             "energy": self.energy.to_dict(),
             "force": self.force.to_dict(),
+            **atoms,
             "@variables": {}
             if last is None
             else {"factor": np.asarray(last.factor), "weights": np.asarray(last.weights)},
@@ -358,14 +290,16 @@ class Uncertainty:
         parts = [data.get("energy"), data.get("force"), data.get("@variables"), data.get("about")]
         if not all(isinstance(part, Mapping) for part in parts):
             raise ModelFileError(f"{SECTION}: a part is missing")
-        last = None
+        last = atoms = None
         if data.get("kind") == "last_layer":
             last = _read_last_layer(data["@variables"], n_features(model))
+            if isinstance(data.get(KEY), Mapping):
+                atoms = AtomDeviations.deserialize(data[KEY], *layout(model))
         elif data.get("kind") != "committee":
             raise ModelFileError(f"{SECTION}: its kind is not known")
         others = tuple(str(one) for one in data.get("others") or ())
         energy, force = map(Calibration.from_dict, (data["energy"], data["force"]))
-        return cls(energy, force, last, others, dict(data["about"]))
+        return cls(energy, force, last, others, dict(data["about"]), atoms)
 
 
 def _read_last_layer(arrays: Mapping[str, Any], n: int) -> LastLayer:

@@ -30,7 +30,10 @@ class Trust:
         if not isinstance(predictor, DeepPot):
             raise InputError("has no energies", where=path, fix="leave out --uncertainty")
         self.estimator, self.path = Estimator(predictor), path
+        cheap = self.estimator.uncertainty.atoms is not None
+        self.of_atoms = Estimator(predictor, forces="atoms") if cheap else None
         self._parts: list[tuple[Errors, Errors]] = []
+        self._of_atoms: list[tuple[Errors, np.ndarray]] = []
 
     def add(self, system: System, frames: np.ndarray) -> None:
         """Evaluate frames of a system; those without energies and forces are passed over."""
@@ -40,6 +43,12 @@ class Trust:
                 out = self.estimator.evaluate_batch(batch, derivatives=("force",))
                 deviation = {k: out[f"{k}_std"] for k in ("energy", "force")}
                 self._parts.append(errors(batch, out, deviation))
+                if self.of_atoms is not None:
+                    cheap = self.of_atoms.evaluate_batch(batch, derivatives=("force",))
+                    deviation["force"] = cheap["force_std"]
+                    self._of_atoms.append(
+                        (errors(batch, out, deviation)[1], np.repeat(batch.atype, 3))
+                    )
 
     def summary(self) -> dict[str, Any]:
         """Return mean deviations, their ratio to the errors, and coverages, by quantity."""
@@ -49,12 +58,24 @@ class Trust:
             )
         energy, force = (Errors.joined(side) for side in zip(*self._parts, strict=True))
         known = self.estimator.uncertainty
-        return {"energy": summary(energy, known.energy), "force": summary(force, known.force)}
+        found = {"energy": summary(energy, known.energy), "force": summary(force, known.force)}
+        if known.atoms is None:
+            return found
+        each, atype = zip(*self._of_atoms, strict=True)
+        cheap, types = Errors.joined(each), np.concatenate(atype)
+        for t, name in enumerate(self.estimator.potential.get_type_map()):
+            mine = Errors(*(value[types == t] for value in cheap))
+            if len(mine.error):
+                found[f"force_atoms_{name}"] = summary(mine, known.atoms.elements[t])
+        return found
 
     def lines(self) -> Iterator[str]:
         """Lines of the report."""
         yield "# ----------uncertainty: errors against their standard deviations-----------"
-        for (name, found), unit in zip(self.summary().items(), ("eV", "eV/Å"), strict=True):
+        for name, found in self.summary().items():
+            unit = "eV" if name == "energy" else "eV/Å"
+            if name.startswith("force_atoms_"):
+                name = f"force on {name.removeprefix('force_atoms_')}, from its atom alone"
             yield (
                 f"# {name}: mean deviation {found['std']:.3e} {unit}, "
                 f"RMS of error/deviation {found['rms_ratio']:.3f} (1 is right)"

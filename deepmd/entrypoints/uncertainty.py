@@ -14,13 +14,15 @@ from deepmd.data.search import open_systems
 from deepmd.data.structure_file import parse_keys
 from deepmd.data.system import System
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.calibration import COVERAGES, Calibration
 from deepmd.dpmodel.label import Label, parameter_labels
-from deepmd.dpmodel.uncertainty import COVERAGES, SECTION, Calibration, Uncertainty
+from deepmd.dpmodel.uncertainty import SECTION, Uncertainty
 from deepmd.entrypoints.change_bias import is_checkpoint
 from deepmd.entrypoints.data import DataPaths, batches, data_paths
 from deepmd.infer import DeepPot
 from deepmd.infer.model_devi import check_models
-from deepmd.infer.uncertainty import fit_committee, fit_last_layer, labels_found
+from deepmd.infer.uncertainty import labels_found
+from deepmd.infer.uncertainty_fit import fit_committee, fit_last_layer
 
 log = logging.getLogger(__name__)
 

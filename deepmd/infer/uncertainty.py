@@ -4,41 +4,34 @@
 :mod:`deepmd.dpmodel.uncertainty` has the mathematics.
 """
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmd.base.errors import DataError, InputError, NotAvailableError
+from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.calibration import Calibration
 from deepmd.dpmodel.model import Model
+from deepmd.dpmodel.output_def import LAST_LAYER
 from deepmd.dpmodel.uncertainty import (
-    Calibration,
     LastLayer,
     Uncertainty,
-    calibrate,
-    choose_ridge,
-    energy_fitting,
+    contributing,
     ensemble_model,
     feature_model,
-    n_features,
     spread,
     spread_features,
+    summed_features,
 )
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.frames import make_frames
 from deepmd.io.digest import digest_of
 from deepmd.io.packed import named_arrays
 
-#: Random directions in which the features of a frame are differentiated, and the step [Å].
-_DIRECTIONS, _STEP = 4, 1e-3
-#: Every so manieth validation frame chooses the regularization; the others calibrate.
-_OF_RIDGE = 3
-#: Frames without which there is no calibration.
-FEWEST = 4
-
 _ADVICE = "fit it with dp uncertainty"
+#: How deviations of forces are estimated: by weights that are drawn, or from the atom's own.
+FORCES = ("draws", "atoms")
 
 
 def model_digest(model: Model) -> str:
@@ -47,17 +40,33 @@ def model_digest(model: Model) -> str:
     return digest_of(text, arrays.values())
 
 
+def hidden_layer(potential: DeepPot, batch: Batch) -> np.ndarray:
+    """Return the last hidden layer of all atoms, (n_atoms, width)."""
+    evaluator = potential.evaluator
+    if evaluator.gives_last_layer:
+        return with_hidden_layer(potential, batch, ())[LAST_LAYER]
+    if evaluator.feature_model is None:
+        evaluator.feature_model = feature_model(potential.model)
+    beside = DeepPot.from_evaluator(evaluator.beside(evaluator.feature_model))
+    return beside.evaluate_batch(batch, derivatives=())["atom_energy"]
+
+
+def with_hidden_layer(
+    potential: DeepPot, batch: Batch, derivatives: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Evaluate a batch; ``fitting_last_layer`` comes with the rest, out of the same evaluation.
+
+    Engines that run a program give outputs only: the layer is then evaluated beside them.
+    """
+    if potential.evaluator.gives_last_layer:
+        return potential.evaluate_batch(batch, derivatives=derivatives, extra=(LAST_LAYER,))
+    found = potential.evaluate_batch(batch, derivatives=derivatives)
+    return {**found, LAST_LAYER: hidden_layer(potential, batch)}
+
+
 def features(potential: DeepPot, batch: Batch) -> np.ndarray:
     """Return the last-layer features of all atoms, (n_atoms, n_features)."""
-    evaluator, name = potential.evaluator, "fitting_last_layer"
-    if evaluator.finds_edges:  # the native engine, which gives outputs and nothing else
-        if evaluator.feature_model is None:
-            evaluator.feature_model = feature_model(potential.model)
-        beside = DeepPot.from_evaluator(evaluator.beside(evaluator.feature_model))
-        hidden = beside.evaluate_batch(batch, derivatives=())["atom_energy"]
-    else:
-        hidden = potential.evaluate_batch(batch, derivatives=(), extra=(name,))[name]
-    return spread_features(potential.model, hidden, batch.atype)
+    return spread_features(potential.model, hidden_layer(potential, batch), batch.atype)
 
 
 def frame_sums(values: np.ndarray, batch: Batch) -> np.ndarray:
@@ -78,11 +87,15 @@ class Estimator:
         The rest of a committee. Predictions are then means over all of them.
     uncertainty : Uncertainty, optional
         In place of that of the file.
+    forces : str
+        How deviations of forces are estimated: ``draws``, by one backward pass for each of the
+        weights that are drawn; ``atoms``, from the distance of the atom from the training data, for
+        the price of one product, alike in all directions and without virials.
 
     Raises
     ------
     InputError
-        If the file has no uncertainty, or one of another committee.
+        If the file has no uncertainty, or one of another committee, or no deviations of atoms.
     """
 
     def __init__(
@@ -91,17 +104,20 @@ class Estimator:
         others: Sequence[DeepPot] = (),
         *,
         uncertainty: Uncertainty | None = None,
+        forces: str = "draws",
     ) -> None:
+        if forces not in FORCES:
+            raise InputError(f"{forces!r}", where="forces", fix=f"give {' or '.join(FORCES)}")
         self.potential, self.others = potential, list(others)
         found = potential.evaluator.uncertainty if uncertainty is None else uncertainty
         if found is None:
-            raise InputError("holds no uncertainty", where=_name(potential), fix=_ADVICE)
+            raise InputError("holds no uncertainty", where=name_of(potential), fix=_ADVICE)
         if len(self.others) != len(found.others):
             needed = len(found.others) + 1
             raise InputError(
                 f"its uncertainty is that of {needed} model{'s' * (needed > 1)}, "
                 f"{len(self.others) + 1} were given",
-                where=_name(potential),
+                where=name_of(potential),
                 fix=_ADVICE,
             )
         if uncertainty is None and others:
@@ -109,14 +125,27 @@ class Estimator:
             if digests != set(found.others):
                 raise InputError(
                     "its uncertainty is that of a committee of other models",
-                    where=_name(potential),
+                    where=name_of(potential),
                     fix=_ADVICE,
                 )
-        self.uncertainty = found
+        if forces == "atoms" and found.atoms is None:
+            raise InputError(
+                "its uncertainty has no deviations of atoms (that of a committee, or of an earlier "
+                "release)",
+                where=name_of(potential),
+                fix='fit it again with dp uncertainty and one model, or use forces="draws"',
+            )
+        self.uncertainty, self.forces = found, forces
         self._ensemble: Model | None = None
 
     def evaluate(
-        self, coords: Any, cells: Any, atom_types: Any, **parameters: Any
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        *,
+        derivatives: Sequence[str] = ("force", "virial"),
+        **parameters: Any,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames; arguments as of :meth:`DeepPot.eval`, results as of :meth:`evaluate_batch`.
 
@@ -124,7 +153,8 @@ class Estimator:
         """
         frames = make_frames(self.potential.model, coords, cells, atom_types, **parameters)
         out = {}
-        for name, value in self.evaluate_batch(frames.batch(slice(None))).items():
+        batch = frames.batch(slice(None))
+        for name, value in self.evaluate_batch(batch, derivatives=derivatives).items():
             out[name] = value
             if self.potential.is_per_atom(name.removesuffix("_std")):
                 out[name] = np.zeros((*frames.real.shape, *value.shape[1:]))
@@ -144,32 +174,55 @@ class Estimator:
             (n_frames, 9) [eV].
         """
         out, raw = self.raw(batch, derivatives)
+        out.pop(LAST_LAYER, None)
+        of_atoms = raw.pop("force_on_atoms", None)
         energy, force = self.uncertainty.energy.scale, self.uncertainty.force.scale
         for name, value in raw.items():
             out[f"{name}_std"] = value * (force if name in ("force", "virial") else energy)
+        if of_atoms is not None and "force" in derivatives:
+            out["force_std"] = np.repeat(of_atoms[:, None], 3, axis=1)
         return out
 
     def raw(
         self, batch: Batch, derivatives: Sequence[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return predictions, and deviations of the same names before calibration."""
-        names = ["energy", "atom_energy", *(d for d in derivatives if d in ("force", "virial"))]
-        first = self.potential.evaluate_batch(batch, derivatives=derivatives)
+        """Return predictions, and deviations of the same names before calibration.
+
+        The predictions of a model with a last layer have ``fitting_last_layer``, too. Where forces
+        are estimated from ``atoms``, there is ``force_on_atoms`` (n_atoms,) in place of deviations
+        of forces and virials, calibrated.
+        """
+        names = ["energy", "atom_energy"]
+        if self.forces == "draws":
+            names += [d for d in derivatives if d in ("force", "virial")]
         last = self.uncertainty.last_layer
         if last is None:
-            all_results = [first] + [
-                one.evaluate_batch(batch, derivatives=derivatives) for one in self.others
-            ]
-            mean = {k: np.mean([r[k] for r in all_results], axis=0) for k in first}
+            members = [self.potential, *self.others]
+            all_results = [one.evaluate_batch(batch, derivatives=derivatives) for one in members]
+            mean = {k: np.mean([r[k] for r in all_results], axis=0) for k in all_results[0]}
             return mean, {k: spread([r[k] for r in all_results]) for k in names}
-        phi = features(self.potential, batch)
-        out = {
-            "energy": last.deviation(frame_sums(phi, batch))[:, None],
-            "atom_energy": last.deviation(phi)[:, None],
-        }
+        first = with_hidden_layer(self.potential, batch, derivatives)
+        out = self._of_energies(first[LAST_LAYER], batch, last)
         if len(names) > 2:
             out |= self._of_derivatives(batch, last, names[2:])
         return first, out
+
+    def _of_energies(
+        self, hidden: np.ndarray, batch: Batch, last: LastLayer
+    ) -> dict[str, np.ndarray]:
+        """Deviations of energies of frames and atoms, before calibration."""
+        model, atype = self.potential.model, batch.atype
+        total = summed_features(model, hidden, atype, batch.frame, batch.n_frames)
+        atoms = self.uncertainty.atoms
+        out = {"energy": last.deviation(total)[:, None]}
+        if atoms is None:
+            single = last.deviation(spread_features(model, hidden, atype))
+        else:
+            product, there = atoms.product(hidden, atype), contributing(model, atype)
+            single = atoms.energy(product, atype) * there
+            if self.forces == "atoms":
+                out["force_on_atoms"] = atoms.force(product, atype) * there
+        return out | {"atom_energy": single[:, None]}
 
     def _of_derivatives(
         self, batch: Batch, last: LastLayer, names: Sequence[str]
@@ -183,162 +236,10 @@ class Estimator:
         return {k: np.sqrt(np.mean(np.square(found[k]), axis=1)) for k in names}
 
 
-def _name(potential: DeepPot) -> str:
+def name_of(potential: DeepPot) -> str:
+    """Return the path of a model, for messages."""
     source = potential._source
     return source if isinstance(source, str) else "model in memory"
-
-
-# -- fitting --------------------------------------------------------------------------------------
-
-
-class Errors(NamedTuple):
-    """Differences from labels with the deviations of the predictions, a row per number."""
-
-    error: np.ndarray
-    deviation: np.ndarray
-    frame: np.ndarray
-
-    @classmethod
-    def joined(cls, parts: Sequence["Errors"]) -> "Errors":
-        """Put those of several batches together; their frames are numbered on."""
-        shift, out = 0, []
-        for part in parts:
-            out.append(part._replace(frame=part.frame + shift))
-            shift += int(part.frame.max(initial=-1)) + 1
-        return cls(*map(np.concatenate, zip(*out, strict=True)))
-
-
-def errors(
-    batch: Batch, predicted: dict[str, np.ndarray], deviation: dict[str, np.ndarray]
-) -> tuple[Errors, Errors]:
-    """Return errors of energies and of components of forces, of a batch with both labels."""
-    frame = np.arange(batch.n_frames)
-    energy = predicted["energy"][:, 0] - batch.labels["energy"].reshape(-1)
-    force = (predicted["force"] - batch.labels["force"].reshape(-1, 3)).reshape(-1)
-    return (
-        Errors(energy, deviation["energy"][:, 0], frame),
-        Errors(force, deviation["force"].reshape(-1), np.repeat(batch.frame, 3)),
-    )
-
-
-def curvature(
-    potential: DeepPot, batches: Iterable[Batch], seed: int = 0
-) -> tuple[np.ndarray, int]:
-    """Return the curvature of the loss in the last layer over training frames, and their number.
-
-    JJᵀ is estimated by derivatives of the features along random directions, whose components are
-    ±1: the mean of their squares is the trace over all coordinates.
-    """
-    rng = np.random.default_rng(seed)
-    size = n_features(potential.model)
-    total, count = np.zeros((size, size)), 0
-    for batch in batches:
-        natoms = batch.natoms[:, None]
-        phi = frame_sums(features(potential, batch), batch) / np.sqrt(natoms)
-        total += phi.T @ phi
-        for _ in range(_DIRECTIONS):
-            move = _STEP * rng.choice([-1.0, 1.0], size=batch.coord.shape)
-            ends = [
-                frame_sums(features(potential, _moved(batch, sign * move)), batch)
-                for sign in (1.0, -1.0)
-            ]
-            slope = (ends[0] - ends[1]) / (2.0 * _STEP) / np.sqrt(3.0 * natoms * _DIRECTIONS)
-            total += slope.T @ slope
-        count += batch.n_frames
-    return total, count
-
-
-def _moved(batch: Batch, move: np.ndarray) -> Batch:
-    return dataclasses.replace(batch, coord=batch.coord + move, edges=None)
-
-
-def fit_last_layer(
-    potential: DeepPot, training: Iterable[Batch], validation: Sequence[Batch], seed: int = 0
-) -> Uncertainty:
-    """Fit the covariance of the last layer to training frames, and calibrate it.
-
-    Parameters
-    ----------
-    potential : DeepPot
-    training : iterable of Batch
-        Labels are not needed.
-    validation : sequence of Batch
-        With energies and forces, of frames that the training has not seen. A third of them chooses
-        the regularization, the others calibrate.
-    seed : int
-        Of random directions and weights.
-
-    Raises
-    ------
-    DataError
-        If there are too few frames.
-    NotAvailableError
-        If the model has no last layer.
-    """
-    energy_fitting(potential.model)
-    check_spins(potential)
-    _check_number(validation)
-    matrix, count = curvature(potential, training, seed)
-    if not count:
-        raise DataError("no training frame", where="--train")
-    phi, error = [], []
-    for batch in validation:
-        phi.append(frame_sums(features(potential, batch), batch))
-        predicted = potential.evaluate_batch(batch, derivatives=())
-        error.append(predicted["energy"][:, 0] - batch.labels["energy"].reshape(-1))
-    total = len(np.concatenate(error))
-    chosen = np.arange(total) % _OF_RIDGE == 0
-    ridge = choose_ridge(matrix, np.concatenate(phi)[chosen], np.concatenate(error)[chosen])
-    last = LastLayer.from_curvature(matrix, ridge, seed)
-    about = {"training_frames": count, "ridge": ridge, "features": len(matrix)}
-    raw = Uncertainty(_UNIT, _UNIT, last, (), about)
-    return _calibrated(Estimator(potential, uncertainty=raw), validation, ~chosen)
-
-
-def fit_committee(potentials: Sequence[DeepPot], validation: Sequence[Batch]) -> Uncertainty:
-    """Calibrate the spread of a committee; the first model's file is to hold the result."""
-    for one in potentials:
-        check_spins(one)
-    _check_number(validation)
-    others = tuple(model_digest(one.model) for one in potentials[1:])
-    raw = Uncertainty(_UNIT, _UNIT, None, others, {})
-    return _calibrated(Estimator(potentials[0], potentials[1:], uncertainty=raw), validation)
-
-
-_UNIT = Calibration(1.0, (), 0)
-
-
-def check_spins(potential: DeepPot) -> None:
-    """Raise NotAvailableError for a model with spins."""
-    if potential.has_spin:
-        raise NotAvailableError(
-            "uncertainties of models with spins are not built", where=_name(potential)
-        )
-
-
-def _check_number(validation: Sequence[Batch]) -> None:
-    count = sum(batch.n_frames for batch in validation)
-    if count < FEWEST:
-        raise DataError(
-            f"{count} validation frame{'s' * (count != 1)} with energy and forces, "
-            f"at least {FEWEST} are needed",
-            where="--valid",
-            fix="a hundred give intervals of 99 %",
-        )
-
-
-def _calibrated(
-    estimator: Estimator, validation: Sequence[Batch], keep: np.ndarray | None = None
-) -> Uncertainty:
-    """Return the uncertainty with scales and intervals; ``keep`` (n_frames,) are the frames used."""
-    pairs = [
-        errors(batch, *estimator.raw(batch, ("force",))) for batch in validation if batch.n_frames
-    ]
-    parts = [Errors.joined(side) for side in zip(*pairs, strict=True)]
-    if keep is not None:
-        parts = [Errors(*(value[keep[of.frame]] for value in of)) for of in parts]
-    energy, force = (calibrate(*of) for of in parts)
-    return dataclasses.replace(estimator.uncertainty, energy=energy, force=force)
 
 
 # -- choice of frames -----------------------------------------------------------------------------
@@ -354,7 +255,7 @@ def frame_places(estimator: Estimator, batch: Batch) -> np.ndarray:
     if last is None:
         raise InputError(
             "frames are told apart by the last layer, the file holds the calibration of a committee",
-            where=_name(estimator.potential),
+            where=name_of(estimator.potential),
             fix="fit it with dp uncertainty and one model",
         )
     mean = frame_sums(features(estimator.potential, batch), batch) / batch.natoms[:, None]
@@ -402,6 +303,39 @@ def as_models(estimator: Estimator, batch: Batch) -> dict[str, np.ndarray]:
         k: np.stack([out[k] + out[f"{k}_std"], out[k] - out[f"{k}_std"]])
         for k in ("energy", "force", "virial")
     }
+
+
+# -- errors and their coverage ---------------------------------------------------------------------
+
+
+class Errors(NamedTuple):
+    """Differences from labels with the deviations of the predictions, a row per number."""
+
+    error: np.ndarray
+    deviation: np.ndarray
+    frame: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["Errors"]) -> "Errors":
+        """Put those of several batches together; their frames are numbered on."""
+        shift, out = 0, []
+        for part in parts:
+            out.append(part._replace(frame=part.frame + shift))
+            shift += int(part.frame.max(initial=-1)) + 1
+        return cls(*map(np.concatenate, zip(*out, strict=True)))
+
+
+def errors(
+    batch: Batch, predicted: dict[str, np.ndarray], deviation: dict[str, np.ndarray]
+) -> tuple[Errors, Errors]:
+    """Return errors of energies and of components of forces, of a batch with both labels."""
+    frame = np.arange(batch.n_frames)
+    energy = predicted["energy"][:, 0] - batch.labels["energy"].reshape(-1)
+    force = (predicted["force"] - batch.labels["force"].reshape(-1, 3)).reshape(-1)
+    return (
+        Errors(energy, deviation["energy"][:, 0], frame),
+        Errors(force, deviation["force"].reshape(-1), np.repeat(batch.frame, 3)),
+    )
 
 
 def labels_found(batch: Batch) -> bool:

@@ -23,6 +23,7 @@ from deepmd.base.native import load
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.neighbors import batch_edges, check_cell, check_crowding
+from deepmd.dpmodel.output_def import LAST_LAYER
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.operations import with_program
@@ -49,7 +50,10 @@ class _Results(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_void_p)
-        for name in ("value", "atom_value", "force", "virial", "atom_virial", "force_mag")
+        for name in (
+            *("value", "atom_value", "force", "virial", "atom_virial", "force_mag"),
+            "last_layer",
+        )
     ]
 
 
@@ -60,7 +64,7 @@ def _library() -> Any:
         library = load("deepmd_cc")
     except OSError:
         return None
-    if library is None or not hasattr(library, "DP_EvaluateModel"):
+    if library is None or not hasattr(library, "DP_LastLayerOfModel"):
         return None
     library.DP_OpenModel.argtypes = [
         ctypes.c_char_p,
@@ -80,6 +84,8 @@ def _library() -> Any:
     for name in ("DP_OpenModel", "DP_EngineOfModel", "DP_EvaluateModel"):
         getattr(library, name).restype = ctypes.c_char_p
     library.DP_CloseModel.restype = None
+    library.DP_LastLayerOfModel.argtypes = [ctypes.c_void_p]
+    library.DP_LastLayerOfModel.restype = ctypes.c_int64
     return library
 
 
@@ -128,6 +134,8 @@ class NativeModel:
         weakref.finalize(self, library.DP_CloseModel, handle)
         #: ``native (avx2)``
         self.name = library.DP_EngineOfModel(handle).decode()
+        #: Width of the last hidden layer, 0 where it is not given.
+        self.last_layer = int(library.DP_LastLayerOfModel(handle))
 
     def evaluate(
         self, inputs: Mapping[str, np.ndarray | None], results: Mapping[str, np.ndarray]
@@ -200,6 +208,18 @@ class NativeEvaluator(NumPyEvaluator):
     def finds_edges(self) -> bool:  # type: ignore[override]
         return self.native is not None
 
+    @property
+    def gives_last_layer(self) -> bool:  # type: ignore[override]
+        return self.native is None or self._native_last_layer
+
+    @property
+    def _native_last_layer(self) -> bool:
+        """Whether the engine gives the last hidden layer of all atoms, of energies."""
+        atomic = self.model.atomic_model
+        fitting = atomic.components().get("fitting-net")
+        excluded = [*atomic.atom_exclude_types, *getattr(fitting, "exclude_types", [])]
+        return self.native is not None and self.native.last_layer > 0 and not excluded
+
     def evaluate(
         self,
         batch: Batch,
@@ -208,15 +228,21 @@ class NativeEvaluator(NumPyEvaluator):
         extra: Sequence[str] = (),
         modified: bool = True,
     ) -> dict[str, np.ndarray]:
-        plain = not extra and not (modified and self.model.modifier is not None)
+        known = not extra or (tuple(extra) == (LAST_LAYER,) and self._native_last_layer)
+        plain = known and not (modified and self.model.modifier is not None)
         if self.native is not None and batch.edges is None and plain and batch.n_atoms:
-            return self._evaluate(self.native, batch, derivatives)
+            return self._evaluate(self.native, batch, derivatives, last_layer=bool(extra))
         if batch.edges is None:
             batch = dataclasses.replace(batch, edges=batch_edges(batch, self.model.rcut))
         return super().evaluate(batch, derivatives=derivatives, extra=extra, modified=modified)
 
     def _evaluate(
-        self, native: NativeModel, batch: Batch, derivatives: Sequence[str]
+        self,
+        native: NativeModel,
+        batch: Batch,
+        derivatives: Sequence[str],
+        *,
+        last_layer: bool,
     ) -> dict[str, np.ndarray]:
         """Evaluate frames without edges; results as of :meth:`Model.predict`."""
         model = self.model
@@ -233,11 +259,15 @@ class NativeEvaluator(NumPyEvaluator):
                 shapes["force_mag"] = all_shapes["force"]
             if "atom_virial" in derivatives:  # comes with those of frames
                 shapes["virial"] = all_shapes["virial"]
+        if last_layer:
+            shapes["last_layer"] = (n, native.last_layer)
         out = {name: np.empty(shape) for name, shape in shapes.items()}
         centers = native.evaluate(_inputs(batch), out)
         if centers > self.overflow.centers:
             self._count_overflow(batch, centers)
         out[output.name], out[output.atom_name] = out.pop("value"), out.pop("atom_value")
+        if last_layer:
+            out[LAST_LAYER] = out.pop("last_layer")
         if model.has_spin() and output.name == "energy":
             used = np.array(model.get_use_spin(), dtype=np.float64)
             out["mask_mag"] = used[batch.atype][:, None]

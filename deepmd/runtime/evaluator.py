@@ -46,6 +46,8 @@ class Evaluator:
         Largest number of edges, and of atoms, evaluated at a time.
     finds_edges : bool
         Whether batches without edges are taken.
+    gives_last_layer : bool
+        Whether ``fitting_last_layer`` comes out of the evaluation itself.
     interleave : bool
         Whether chunks should be alike, see :func:`deepmd.runtime.chunks.partition`.
     """
@@ -61,6 +63,7 @@ class Evaluator:
     batch_atoms = 1024
     max_edges = EDGES_PER_CHUNK
     finds_edges = False
+    gives_last_layer = True
     interleave = False
 
     def __init__(

@@ -136,6 +136,24 @@ enum deepmd_entry {
  * output of the frame as value (size), force (size, natoms, 3) and virial (size, 9) if known, and
  * inputs by their names; arrays are lists, nested or flat.
  */
+/**
+ * Standard deviations of energies and forces that a model file states by its last layer.
+ *
+ * The features of an atom are its last hidden layer, in the block of its network, and 1 in the place
+ * of its type behind all blocks. The deviation of an energy is energy_scale * |factor features|,
+ * the features summed over its atoms.
+ */
+typedef struct deepmd_uncertainty {
+  size_t struct_size;
+  const char* missing; /**< NULL, or why there is none, in words that follow the file's name */
+  int64_t width;       /**< of the last hidden layer */
+  int64_t n_networks;  /**< one, or one per type */
+  int64_t n_types;
+  const int64_t* predicted; /**< (n_types): 1 for types whose energies are predicted */
+  const double* factor;     /**< (n_features, n_features), n_networks * width + n_types features */
+  double energy_scale;
+} deepmd_uncertainty;
+
 typedef struct deepmd_info {
   size_t struct_size;
   const char* description; /**< JSON, see above */
@@ -149,6 +167,12 @@ typedef struct deepmd_info {
   /** Edges that are worth a call of their own, so that a small system is divided among threads; 0:
       calls should be as large as they may. */
   int64_t least_edges;
+  /** Width of the last hidden layer, which is given as another result, "last_layer" (n_atoms,
+      width), after the outputs, where it is asked for; 0: it is not. */
+  int64_t last_layer;
+  /** NULL: not known. Where there is one, deviations of energies of atoms [eV] and of components of
+      the forces on them [eV/Angstrom] are another result, "deviations" (n_atoms, 2). */
+  const deepmd_uncertainty* uncertainty;
 } deepmd_info;
 
 /* -- evaluation -------------------------------------------------------------------------------- */

@@ -39,6 +39,14 @@ std::vector<Prediction> empty_predictions(const Info& info, int64_t nall, const 
     }
     if (wanted.atom_virial) predictions[k].atom_virial.assign(count * n * 9, 0.0);
   }
+  const auto n = static_cast<size_t>(nall);
+  const Uncertainty& uncertainty = info.uncertainty;
+  Prediction& first = predictions.front();
+  if (wanted.last_layer) first.last_layer.assign(n * uncertainty.last_layer, 0.0);
+  if (wanted.deviations) {
+    first.deviations.assign(n * 2, 0.0);
+    first.features.assign(static_cast<size_t>(uncertainty.n_features()), 0.0);
+  }
   return predictions;
 }
 
@@ -72,6 +80,9 @@ std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& o
 
 std::vector<Prediction> Engine::evaluate(const Frame& frame, const Wanted& wanted) {
   const bool gradients = wanted.derivatives || wanted.atom_virial;
+  if (wanted.deviations && !info().uncertainty.missing.empty()) {
+    fail(info().path, info().uncertainty.missing);
+  }
   if (gradients && wanted.cotangent) check_cotangent();
   if (gradients && !wanted.cotangent && uses_halo(frame, info())) {
     return evaluate_components(frame, wanted);
@@ -177,7 +188,7 @@ void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
       [&](int64_t k, int b) {
         Workspace& w = *workspaces[b];
         if (backend_->has_edges()) {
-          run_chunk(system, ranges[k], gradients, inside, w);
+          run_chunk(system, ranges[k], wanted, inside, w);
         } else {
           w.extended.run(*backend_, system, ranges[k], wanted, inside);
         }
@@ -186,6 +197,7 @@ void Engine::evaluate_chunks(const System& system, const Wanted& wanted,
         const Workspace& w = *workspaces[b];
         if (backend_->has_edges()) {
           add_chunk(system, ranges[k], gradients, w, predictions);
+          add_deviations(system, ranges[k], wanted, w, predictions.front());
         } else {
           w.extended.add(info(), system, ranges[k], predictions);
         }
@@ -248,8 +260,9 @@ void Engine::describe_atoms(const System& system, Range range, Workspace& w) con
   w.inputs.gather(system.inputs, system.centers.data() + range.first, n, ntypes);
 }
 
-void Engine::run_chunk(const System& system, Range range, bool gradients, int threads,
+void Engine::run_chunk(const System& system, Range range, const Wanted& wanted, int threads,
                        Workspace& w) const {
+  const bool gradients = wanted.derivatives || wanted.atom_virial;
   const Frame& frame = *system.frame;
   const int64_t n = range.last - range.first;
   system.pairs->find(range.first, range.last, w.pairs);
@@ -278,6 +291,7 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
                                     : array_of(s.data.data(), {s.rows, s.columns}));
   }
   prepare_results(system, range, gradients, n_edges, w);
+  prepare_deviations(wanted, w);
 
   deepmd_edges_request request{};
   request.struct_size = sizeof(request);
@@ -349,6 +363,36 @@ void Engine::prepare_results(const System& system, Range range, bool gradients, 
     if (gradient) result.gradient = array_of(w.gradients[k].data(), {n_edges, count, 3});
     if (gradient && taken) result.cotangent = array_of(w.cotangent.data(), {n_atoms, size});
     w.results.push_back(result);
+  }
+}
+
+/** Results beyond the outputs; deviations come with the layer that their sum over atoms needs. */
+void Engine::prepare_deviations(const Wanted& wanted, Workspace& w) const {
+  const auto n = static_cast<int64_t>(w.atype.size());
+  const auto add = [&](bool is_wanted, const char* name, std::vector<double>& to, int64_t width) {
+    if (!is_wanted) return;
+    to.resize(static_cast<size_t>(n * width));
+    deepmd_result result{};
+    result.struct_size = sizeof(result);
+    result.name = name;
+    result.value = array_of(to.data(), {n, width});
+    w.results.push_back(result);
+  };
+  const int64_t width = info().uncertainty.last_layer;
+  add(wanted.last_layer || wanted.deviations, "last_layer", w.last_layer, width);
+  add(wanted.deviations, "deviations", w.deviations, 2);
+}
+
+void Engine::add_deviations(const System& system, Range range, const Wanted& wanted,
+                            const Workspace& w, Prediction& first) const {
+  const int64_t width = info().uncertainty.last_layer;
+  for (int64_t c = range.first; c < std::min(range.last, system.n_local); ++c) {
+    const int64_t a = system.centers[c];
+    const double* const hidden = w.last_layer.data() + (c - range.first) * width;
+    if (wanted.last_layer) std::copy_n(hidden, width, first.last_layer.begin() + a * width);
+    if (!wanted.deviations) continue;
+    std::copy_n(w.deviations.begin() + 2 * (c - range.first), 2, first.deviations.begin() + 2 * a);
+    info().uncertainty.add_features(system.frame->atype[a], hidden, first.features.data());
   }
 }
 

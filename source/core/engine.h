@@ -44,20 +44,23 @@ class Engine : public Model {
     ChunkInputs inputs;
     Partners partners;
     std::vector<std::vector<double>> values, gradients;
-    std::vector<double> cotangent;
+    std::vector<double> cotangent, last_layer, deviations;
     std::vector<deepmd_array> slots;
     std::vector<deepmd_result> results;
     ExtendedChunk extended;
   };
   std::vector<Range> chunks(const System& system, Workspace& workspace) const;
-  void run_chunk(const System& system, Range range, bool gradients, int threads,
+  void run_chunk(const System& system, Range range, const Wanted& wanted, int threads,
                  Workspace& workspace) const;
   void prepare_results(const System& system, Range range, bool gradients, int64_t n_edges,
                        Workspace& workspace) const;
+  void prepare_deviations(const Wanted& wanted, Workspace& workspace) const;
   void contract(int64_t n_edges, Workspace& workspace) const;
   void describe_atoms(const System& system, Range range, Workspace& workspace) const;
   void add_chunk(const System& system, Range range, bool gradients, const Workspace& workspace,
                  std::vector<Prediction>& predictions) const;
+  void add_deviations(const System& system, Range range, const Wanted& wanted,
+                      const Workspace& workspace, Prediction& first) const;
   void evaluate_chunks(const System& system, const Wanted& wanted,
                        std::vector<Prediction>& predictions);
   void note(const Overflow& overflow);

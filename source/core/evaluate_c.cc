@@ -72,6 +72,7 @@ struct DP_Results {
   double* virial;       ///< (n_frames, size, 9)
   double* atom_virial;  ///< (n_atoms, size, 9)
   double* force_mag;    ///< (n_atoms, size, 3), of models with spins
+  double* last_layer;   ///< (n_atoms, width), see DP_LastLayerOfModel
 };
 
 /**
@@ -104,6 +105,11 @@ const char* DP_EngineOfModel(const void* model) {
   return static_cast<const Opened*>(model)->engine.c_str();
 }
 
+/** Width of the last hidden layer, if it is given; or 0. */
+int64_t DP_LastLayerOfModel(const void* model) {
+  return static_cast<const Opened*>(model)->model->info().uncertainty.last_layer;
+}
+
 /** Evaluate frames; the message is as that of DP_OpenModel. `overflow`: see Model::overflow. */
 const char* DP_EvaluateModel(void* model, const DP_Frames* frames, const DP_Results* results,
                              int64_t* overflow) {
@@ -116,6 +122,7 @@ const char* DP_EvaluateModel(void* model, const DP_Frames* frames, const DP_Resu
     deepmd::core::Wanted wanted;
     wanted.derivatives = results->force || results->virial || results->atom_virial;
     wanted.atom_virial = results->atom_virial != nullptr;
+    wanted.last_layer = results->last_layer != nullptr;
     int64_t first = 0;
     for (int64_t k = 0; k < frames->n_frames; ++k) {
       Frame frame;
@@ -136,6 +143,10 @@ const char* DP_EvaluateModel(void* model, const DP_Frames* frames, const DP_Resu
       copy_rows(p.force, size, n, 3, rows(results->force, 3));
       if (info.has_spin) copy_rows(p.force_mag, size, n, 3, rows(results->force_mag, 3));
       copy_rows(p.atom_virial, size, n, 9, rows(results->atom_virial, 9));
+      if (results->last_layer) {
+        std::copy(p.last_layer.begin(), p.last_layer.end(),
+                  results->last_layer + first * info.uncertainty.last_layer);
+      }
       if (results->virial) {
         std::copy(p.virial.begin(), p.virial.end(), results->virial + k * size * 9);
       }

@@ -105,6 +105,7 @@ void BackendModel::read(const deepmd_info& from, const std::string& path) {
   check_inputs(info_);
   if (from.probes) probes_ = read_probes(from.probes, info_);
   info_.framework = from.framework ? from.framework : functions_.name ? functions_.name : "";
+  info_.uncertainty = read_uncertainty(from);
   chunk_edges_ = std::max<int64_t>(from.chunk_edges, 0);
   least_edges_ = std::max<int64_t>(from.least_edges, 0);
 }

@@ -16,6 +16,7 @@
 
 #include "backend/backend.h"
 #include "packing.h"
+#include "uncertainty.h"
 
 namespace deepmd::core {
 
@@ -63,6 +64,7 @@ struct Info {
   std::vector<bool> contributing;  ///< (ntypes): types that count in means
   bool single_precision = false;
   Electrostatics electrostatics;
+  Uncertainty uncertainty;
 
   /** The input of a name; null: the model does not take it. */
   const Input* input(const std::string& name) const {
@@ -143,12 +145,18 @@ struct Prediction {
   std::vector<double> force_mag;    ///< (size, nall, 3): minus the derivative by spins, if any
   std::vector<double> virial;       ///< (size, 9), row a column b: -sum g_a d_b
   std::vector<double> atom_virial;  ///< (size, nall, 9): belongs to the neighbor; if wanted
+  // Of the first output, where they are wanted.
+  std::vector<double> last_layer;  ///< (nall, width): zero for ghosts
+  std::vector<double> deviations;  ///< (nall, 2): of energies [eV] and components of forces [eV/Å]
+  std::vector<double> features;    ///< of the energy of the frame, see Uncertainty
 };
 
 /** What evaluate shall fill. */
 struct Wanted {
   bool derivatives = true;  ///< force and virial
   bool atom_virial = false;
+  bool last_layer = false;  ///< only where Uncertainty::last_layer is not 0
+  bool deviations = false;  ///< with features, only where there is an uncertainty
   /**
    * (nall - nghost, size), or null. With it, derivatives are those of one number, the sum over
    * local atoms of cotangent times value of the first output: a vector-Jacobian product. `size` is

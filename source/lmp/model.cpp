@@ -175,8 +175,8 @@ void Model::compute(const Frame& frame, const Inputs& inputs, int ago, double* e
   check();
 }
 
-void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
-                     bool atom_virial, Results& results) {
+/** Arrays of the right sizes, all zero. */
+void Model::clear(const Frame& frame, bool atom_energy, bool atom_virial, Results& results) const {
   const size_t nall = frame.nall();
   results.energy = 0.0;
   results.virial.assign(9, 0.0);
@@ -184,10 +184,40 @@ void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool ato
   results.force_mag.assign(spins ? 3 * nall : 0, 0.0);
   results.atom_energy.assign(atom_energy ? nall : 0, 0.0);
   results.atom_virial.assign(atom_virial ? 9 * nall : 0, 0.0);
+}
+
+void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool atom_energy,
+                     bool atom_virial, Results& results) {
+  clear(frame, atom_energy, atom_virial, results);
   if (frame.nlocal() == 0) return;
   compute(frame, inputs, ago, &results.energy, results.force.data(), results.force_mag.data(),
           results.virial.data(), atom_energy ? results.atom_energy.data() : nullptr,
           atom_virial ? results.atom_virial.data() : nullptr);
+}
+
+std::string Model::uncertainty_missing() const {
+  return spins ? "has spins, for which there is no uncertainty"
+               : take(DP_DeepPotUncertaintyMissing(pot()));
+}
+
+void Model::evaluate_deviations(const Frame& frame, const Inputs& inputs, bool atom_energy,
+                                bool atom_virial, Results& results) {
+  clear(frame, atom_energy, atom_virial, results);
+  results.atom_energy_std.assign(frame.nall(), 0.0);
+  results.force_std.assign(frame.nall(), 0.0);
+  results.features.assign(DP_DeepPotGetNumbFeatures(pot()), 0.0);
+  if (frame.nlocal() == 0) return;
+  DP_DeepPotComputeNListDeviations(
+      pot(), frame.nall(), frame.coord(), frame.atype(), frame.cell(), frame.nghost(), frame.list(),
+      inputs.fparam, inputs.aparam, inputs.charge_spin, &results.energy, results.force.data(),
+      results.virial.data(), atom_energy ? results.atom_energy.data() : nullptr,
+      atom_virial ? results.atom_virial.data() : nullptr, results.atom_energy_std.data(),
+      results.force_std.data(), results.features.data());
+  check();
+}
+
+double Model::energy_deviation(const std::vector<double>& features) const {
+  return DP_DeepPotEnergyDeviation(pot(), features.data());
 }
 
 double Model::energy(const Frame& frame, const Inputs& inputs) {

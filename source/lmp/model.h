@@ -40,6 +40,9 @@ struct Results {
   std::vector<double> force_mag;    ///< (nall, 3) [eV per unit of spin], alike; with spins
   std::vector<double> atom_energy;  ///< (nall) [eV]; if wanted
   std::vector<double> atom_virial;  ///< (nall, 9) [eV]; if wanted
+  std::vector<double> atom_energy_std;  ///< (nall) [eV], as the next two if wanted
+  std::vector<double> force_std;        ///< (nall) [eV/Å], of each component
+  std::vector<double> features;         ///< see Model::energy_deviation
 };
 
 /** An open potential, of atoms with or without spins. */
@@ -66,6 +69,14 @@ class Model {
                 bool atom_virial, Results& results);
   double energy(const Frame& frame, const Inputs& inputs);
 
+  /** Why the file has no standard deviations; empty: it has. */
+  std::string uncertainty_missing() const;
+  /** As evaluate, with standard deviations. */
+  void evaluate_deviations(const Frame& frame, const Inputs& inputs, bool atom_energy,
+                           bool atom_virial, Results& results);
+  /** Standard deviation of the energy [eV], from features summed over ranks. */
+  double energy_deviation(const std::vector<double>& features) const;
+
   /** How far neighbors matter [Å] where spins have up to this length. */
   double reach(double longest_spin) const;
   /** How far ghosts must be known around this rank's atoms where nothing says whose images they
@@ -83,6 +94,7 @@ class Model {
   DP_DeepPot* pot() const { return reinterpret_cast<DP_DeepPot*>(handle_.get()); }
   DP_DeepSpin* spin() const { return reinterpret_cast<DP_DeepSpin*>(handle_.get()); }
   void check() const;
+  void clear(const Frame& frame, bool atom_energy, bool atom_virial, Results& results) const;
   void compute(const Frame& frame, const Inputs& inputs, int ago, double* energy, double* force,
                double* force_mag, double* virial, double* atom_energy, double* atom_virial);
 

@@ -77,7 +77,7 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp, bool with_spins)
   no_virial_fdotr_compute = 1;
   centroidstressflag = CENTROID_AVAIL;
   nextra = 1;
-  pvector = &seconds;
+  pvector = extra;
   comm_reverse = comm_reverse_off = widest;
 }
 
@@ -117,6 +117,11 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
     }
   }
   parameters = std::make_unique<deepmd_lmp::Parameters>(lmp, settings, *models[0]);
+  uncertainty.reset();
+  if (settings.uncertainty) {
+    uncertainty = std::make_unique<deepmd_lmp::Uncertainty>(lmp, *models[0]);
+  }
+  nextra = uncertainty ? 1 + deepmd_lmp::Uncertainty::totals_size : 1;
   if (models.size() > 1 && settings.out_freq > 0) {
     deviation = std::make_unique<deepmd_lmp::ModelDeviation>(lmp, settings,
                                                              continued().count(lmp) > 0, spins);
@@ -310,9 +315,17 @@ void PairDeepmd::compute(int eflag, int vflag) {
     check_spins();
     inputs = parameters->values();
     const double start = platform::walltime();
-    models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
-    seconds += platform::walltime() - start;
+    if (uncertainty) {
+      models[0]->evaluate_deviations(frame, inputs, eflag_atom, cvflag_atom, results);
+    } else {
+      models[0]->evaluate(frame, inputs, neighbor->ago, eflag_atom, cvflag_atom, results);
+    }
+    extra[0] += platform::walltime() - start;
   });
+  if (uncertainty) {
+    uncertainty->take(frame, results, *units, factor);
+    if (eflag_global) uncertainty->sum_up(frame, results, *units, factor, extra + 1);
+  }
   add(results, factor);
   if (deviation && deviation->due()) compare(results, inputs);
 }
@@ -454,6 +467,11 @@ void* PairDeepmd::extract(const char* name, int& dim) {
     return scale;
   }
   return nullptr;
+}
+
+void* PairDeepmd::extract_peratom(const char* name, int& columns) {
+  columns = 0;
+  return uncertainty ? uncertainty->of_atoms(name) : nullptr;
 }
 
 int PairDeepmd::dim_fparam() const { return models.empty() ? 0 : models[0]->dim_fparam; }

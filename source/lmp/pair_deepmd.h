@@ -16,6 +16,7 @@
 #include "pair.h"
 #include "parameters.h"
 #include "type_map.h"
+#include "uncertainty.h"
 
 namespace LAMMPS_NS {
 
@@ -31,6 +32,7 @@ class PairDeepmd : public Pair {
   void compute(int eflag, int vflag) override;
   void finish() override;
   void* extract(const char* name, int& dim) override;
+  void* extract_peratom(const char* name, int& columns) override;
   int pack_reverse_comm(int n, int first, double* buffer) override;
   void unpack_reverse_comm(int n, int* list, double* buffer) override;
 
@@ -83,6 +85,7 @@ class PairDeepmd : public Pair {
   std::vector<std::unique_ptr<deepmd_lmp::Model>> models;  ///< the first one drives
   std::unique_ptr<deepmd_lmp::Parameters> parameters;
   std::unique_ptr<deepmd_lmp::ModelDeviation> deviation;  ///< null: one model, or not wanted
+  std::unique_ptr<deepmd_lmp::Uncertainty> uncertainty;   ///< null: not wanted
   std::unique_ptr<deepmd_lmp::Units> units;
   deepmd_lmp::Results results;
   deepmd_lmp::TypeMap types;
@@ -90,7 +93,9 @@ class PairDeepmd : public Pair {
   double cutoff = 0.0;       ///< in the units of the run, with the reach of spins
   double longest = 0.0;      ///< spin for which the cutoff is enough
   double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
-  double seconds = 0.0;      ///< in the first model on this rank; for compute pair
+  /** For compute pair, which adds those of all ranks: seconds in the first model on this rank,
+      then the totals of uncertainty. */
+  double extra[1 + deepmd_lmp::Uncertainty::totals_size] = {};
   bool unfolded = false;     ///< virials of atoms are for the heat flux
   bool skip_checked = false;
   bool virial_noted = false;

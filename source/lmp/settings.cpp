@@ -94,6 +94,7 @@ const std::map<std::string, Keyword>& keywords() {
       {"engine", {1, 1, "auto, native or framework", [](auto& s, auto& v) { s.engine = v[0]; }}},
       {"atom_virial",
        {1, 1, "edges or unfolded", [](auto& s, auto& v) { s.unfolded = unfolded(v[0]); }}},
+      {"uncertainty", {0, 0, "no value", [](auto& s, auto&) { s.uncertainty = true; }}},
       {"check_probes", {1, 1, "yes or no", [](auto& s, auto& v) { s.check_probes = yes(v[0]); }}},
   };
   return table;

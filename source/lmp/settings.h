@@ -29,6 +29,7 @@ struct Settings {
   std::string ttm;  ///< ID of a fix whose electron temperatures are aparam, or their mean fparam
   std::vector<double> charge_spin;
 
+  bool uncertainty = false;  ///< whether standard deviations are evaluated
   bool unfolded = false;  ///< virials of atoms are for the heat flux
   bool check_probes = true;
   std::string engine = "auto";

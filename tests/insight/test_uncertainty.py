@@ -14,16 +14,14 @@ from deepmd.base.errors import InputError, ModelFileError
 from deepmd.data.search import open_systems
 from deepmd.data.writers import write_frames
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.calibration import Calibration, calibrate, conformal_factor
 from deepmd.dpmodel.model import build_model
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.uncertainty import (
     SECTION,
-    Calibration,
     LastLayer,
     Uncertainty,
-    calibrate,
     choose_ridge,
-    conformal_factor,
     ensemble_model,
     feature_model,
     n_features,
@@ -35,12 +33,13 @@ from deepmd.infer.uncertainty import (
     Errors,
     Estimator,
     coverage,
-    curvature,
     errors,
     farthest,
     features,
     frame_sums,
+    hidden_layer,
 )
+from deepmd.infer.uncertainty_fit import curvature
 from deepmd.io import load_model, save_model
 from deepmd.main import main
 from deepmd.runtime.evaluator import Evaluator
@@ -231,6 +230,46 @@ def test_curvature_is_that_of_all_coordinates(folder):
     assert np.linalg.norm(found - want) < 0.25 * np.linalg.norm(want)
 
 
+def test_forces_from_atoms_alone(folder):
+    """They are those of the definition, alike in all directions; every engine gives the layer."""
+    found = {}
+    for engine in ("auto", "framework"):
+        potential = DeepPot(folder / "last.dp", engine=engine)
+        batch = batch_of(folder / "test", potential).frames(0, 3)
+        found[engine] = Estimator(potential, forces="atoms").evaluate_batch(batch)
+        assert "virial_std" not in found[engine]
+    atoms = potential.evaluator.uncertainty.atoms
+    hidden = hidden_layer(potential, batch)
+    product = np.stack([atoms.factor[t] @ h for t, h in zip(batch.atype, hidden, strict=True)])
+    far = np.linalg.norm(product - atoms.center[batch.atype], axis=1)
+    want = np.hypot(atoms.floor[batch.atype], atoms.slope[batch.atype] * far)
+    draws = Estimator(potential).evaluate_batch(batch)
+    for out in found.values():
+        np.testing.assert_allclose(out["force_std"], np.repeat(want[:, None], 3, axis=1), rtol=1e-8)
+        for name in ("energy", "force", "energy_std", "atom_energy_std"):
+            np.testing.assert_allclose(out[name], draws[name], rtol=1e-8, atol=1e-12)
+
+
+def test_files_without_atoms_say_so(folder, tmp_path):
+    """The section of an earlier release: all but the cheap forces."""
+    tree = load_model(folder / "last.dp")
+    del tree[SECTION]["atoms"]
+    save_model(tmp_path / "old.dp", tree)
+    potential = DeepPot(tmp_path / "old.dp")
+    batch = batch_of(folder / "test", potential).frames(0, 2)
+    want = Estimator(DeepPot(folder / "last.dp")).evaluate_batch(batch)
+    found = Estimator(potential).evaluate_batch(batch)
+    for name in ("energy_std", "atom_energy_std", "force_std"):
+        np.testing.assert_allclose(found[name], want[name], rtol=1e-8)
+    for name, message in (("old.dp", "of an earlier release"), ("committee.dp", "of a committee")):
+        path = tmp_path / name if name == "old.dp" else folder / name
+        others = [] if name == "old.dp" else [DeepPot(folder / "m2.dp")]
+        with pytest.raises(InputError, match=message):
+            Estimator(DeepPot(path), others, forces="atoms")
+    with pytest.raises(InputError, match="give draws or atoms"):
+        Estimator(potential, forces="guess")
+
+
 @pytest.mark.parametrize("name", ["last.dp", "committee.dp"])
 def test_intervals_hold_on_frames_never_seen(folder, name):
     """Calibrated on 16 or 24 frames, tested on 30 others of the same kind."""
@@ -356,6 +395,11 @@ def test_dp_test(folder, tmp_path):
     found = json.loads(out.read_text())["uncertainty"]
     assert found["force"]["frames"] == 30
     assert set(found["energy"]["coverage"]) >= {"0.5", "0.8"}
+    for name in ("Cu", "Au"):
+        of_atoms = found[f"force_atoms_{name}"]
+        # Intervals of 16 frames, looked at in 30 others: three deviations of both.
+        assert of_atoms["coverage"]["0.8"] > 0.8 - 3 * np.sqrt(0.16 / 30 + 0.16 / 16)
+        assert 0.3 < of_atoms["rms_ratio"] < 3.0
     assert main(["test", "-m", str(folder / "m1.dp"), *data]) == 1
 
 
@@ -428,14 +472,19 @@ def test_ase(folder):
 
     frame = alloy(1, seed=4).frames[0]
     atoms = Atoms(np.array(["Cu", "Au"])[frame.types], frame.coord, cell=frame.cell, pbc=True)
-    atoms.calc = DP(folder / "last.dp", uncertainty=True)
-    atoms.get_forces()
-    want = Estimator(DeepPot(folder / "last.dp")).evaluate(frame.coord, frame.cell, frame.types)
-    results = atoms.calc.results
-    np.testing.assert_allclose(results["energy_std"], want["energy_std"][0, 0])
-    np.testing.assert_allclose(results["forces_std"], want["force_std"][0])
-    np.testing.assert_allclose(results["energies_std"], want["atom_energy_std"][0, :, 0])
-    assert results["stress_std"].shape == (6,)
+    for way in ("draws", "atoms"):
+        chosen = {} if way == "atoms" else {"uncertainty_forces": way}
+        atoms.calc = DP(folder / "last.dp", uncertainty=True, **chosen)
+        atoms.get_forces()
+        estimator = Estimator(DeepPot(folder / "last.dp"), forces=way)
+        want = estimator.evaluate(frame.coord, frame.cell, frame.types)
+        results = atoms.calc.results
+        np.testing.assert_allclose(results["energy_std"], want["energy_std"][0, 0])
+        np.testing.assert_allclose(results["forces_std"], want["force_std"][0])
+        np.testing.assert_allclose(results["energies_std"], want["atom_energy_std"][0, :, 0])
+        assert ("stress_std" in results) == (way == "draws")
+    np.testing.assert_allclose(atoms.get_potential_energies().sum(), atoms.get_potential_energy())
+    np.testing.assert_allclose(atoms.get_stresses().sum(axis=0), atoms.get_stress(), rtol=1e-10)
     plain = DP(folder / "m1.dp")
     np.testing.assert_allclose(plain.get_forces(atoms), atoms.get_forces())
     atoms.calc = DP(folder / "committee.dp", uncertainty=[folder / "m2.dp"])

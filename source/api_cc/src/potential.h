@@ -7,9 +7,13 @@
 #include <vector>
 
 #include "core/error.h"
+#include "deepmd/DeepPot.h"
 #include "session.h"
 
 namespace deepmd {
+
+/** Take the deviations of one frame (uncertainty.cc). */
+void set_deviations(const std::vector<core::Prediction>& frames, Deviations& deviations);
 
 /** Where results go; null: not wanted. */
 template <typename VALUETYPE>
@@ -19,6 +23,7 @@ struct Outputs {
   std::vector<VALUETYPE>* atom_energy;
   std::vector<VALUETYPE>* atom_virial;
   std::vector<VALUETYPE>* force_mag = nullptr;
+  Deviations* deviations = nullptr;  ///< of one frame
 };
 
 /** What `compute` was given, in its precision. */
@@ -55,7 +60,8 @@ void potential(const std::shared_ptr<Session>& session, std::vector<ENERGYTYPE>&
                         inputs.nghost,
                         inputs.list,
                         inputs.spin ? &spin : nullptr};
-  const core::Wanted wanted{true, outputs.atom_virial != nullptr};
+  core::Wanted wanted{true, outputs.atom_virial != nullptr};
+  wanted.deviations = outputs.deviations != nullptr;
   const auto frames = evaluate(opened(session, "DeepPot"), request, wanted);
   gather(energy, frames, &core::Prediction::value);
   gather(outputs.force, frames, &core::Prediction::force);
@@ -68,6 +74,9 @@ void potential(const std::shared_ptr<Session>& session, std::vector<ENERGYTYPE>&
   }
   if (outputs.atom_virial) {
     gather(*outputs.atom_virial, frames, &core::Prediction::atom_virial);
+  }
+  if (outputs.deviations) {
+    set_deviations(frames, *outputs.deviations);
   }
 }
 

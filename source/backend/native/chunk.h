@@ -30,6 +30,8 @@ struct Chunk {
   std::map<std::string, const double*> inputs;
   /** (n_atoms, size), see deepmd_result; null: a gradient of every component. */
   const double* cotangent = nullptr;
+  /** Where the last hidden layer (n_atoms, width) goes; null: it is not wanted. */
+  double* last_layer = nullptr;
   int threads = 1;  ///< that may be used for it
 };
 

@@ -218,6 +218,24 @@ void Fitting<T>::forward(const Block& block, T* x, const T* rotation, double* va
 }
 
 template <class T>
+int64_t Fitting<T>::last_layer() const {
+  const auto& layers = networks_.front().layers();
+  return layers.size() < 2 || output_.name != "energy" || output_.size != 1 ? 0
+                                                                            : layers.back().n_in();
+}
+
+template <class T>
+void Fitting<T>::copy_last_layer(const Block& block, const FittingState<T>& state,
+                                 double* all) const {
+  const auto& layers = network(block.type).layers();
+  const std::vector<T>& rows = state.tape.y[layers.size() - 2];
+  const int64_t width = layers.back().n_in(), ld = layers[layers.size() - 2].ld();
+  for (int64_t c = 0; c < block.n; ++c) {
+    std::copy_n(rows.begin() + c * ld, width, all + block.centers[c] * width);
+  }
+}
+
+template <class T>
 void Fitting<T>::finish(const Block& block, const T* y, const T* rotation, double* values) const {
   const int64_t t = block.type, size = output_.size;
   if (excluded_[t]) {

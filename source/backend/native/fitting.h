@@ -52,6 +52,11 @@ class Fitting {
   /** Length of a row of the network's input, of which the descriptor is the first part. */
   int64_t row() const { return row_length<T>(n_in_); }
 
+  /** Width of the last hidden layer of networks of energies; 0: there is none. */
+  int64_t last_layer() const;
+  /** Copy the last hidden layer to the centers' rows of all (n_atoms, width), after forward. */
+  void copy_last_layer(const Block& block, const FittingState<T>& state, double* all) const;
+
   /** Values (n, size) of rows x (n, row()), which get the parameters here. */
   void forward(const Block& block, T* x, const T* rotation, double* values, bool slopes,
                FittingState<T>& state) const;

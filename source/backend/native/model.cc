@@ -48,6 +48,8 @@ class Standard : public AtomicModel {
   std::vector<int64_t> selected_types() const override { return fitting_.selected_types(); }
   bool single_precision() const override { return single_; }
   bool takes_cotangents() const override { return true; }
+  int64_t last_layer() const override { return fitting_.last_layer(); }
+  bool predicts(int64_t type) const override { return !hidden(type) && fitting_.predicts(type); }
   std::unique_ptr<Work> work() const override {
     auto work = std::make_unique<State>();
     work->descriptor = descriptor_->state();
@@ -63,7 +65,10 @@ class Standard : public AtomicModel {
       const std::vector<int64_t>& all = s.centers[t];
       const auto n = static_cast<int64_t>(all.size());
       if (hidden(t)) {
-        for (const int64_t a : all) std::fill_n(values + a * size, size, 0.0);
+        for (const int64_t a : all) {
+          std::fill_n(values + a * size, size, 0.0);
+          if (chunk.last_layer) std::fill_n(chunk.last_layer + a * last_layer(), last_layer(), 0.0);
+        }
         continue;
       }
       const int64_t parts = (n + most - 1) / most;
@@ -87,6 +92,7 @@ class Standard : public AtomicModel {
     for (int64_t c = 0; c < block.n; ++c) {
       std::copy_n(found + c * size, size, values + block.centers[c] * size);
     }
+    if (block.chunk.last_layer) fitting_.copy_last_layer(block, s.fitting, block.chunk.last_layer);
     if (!gradient || !fitting_.predicts(block.type)) return;
     T* x_bar = sized(s.x_bar, block.n * ld);
     T* rotation_bar = turned ? sized(s.rotation_bar, rotation_size) : nullptr;

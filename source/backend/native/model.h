@@ -34,6 +34,10 @@ class AtomicModel {
   virtual bool single_precision() const = 0;
   /** Whether the cotangent of a chunk is looked at: where it makes more than a factor per atom. */
   virtual bool takes_cotangents() const { return false; }
+  /** Width of the last hidden layer, where Chunk::last_layer is filled; 0: it is not. */
+  virtual int64_t last_layer() const { return 0; }
+  /** Whether the energy of a type is predicted. */
+  virtual bool predicts(int64_t type) const { return !hidden(type); }
   virtual std::unique_ptr<Work> work() const = 0;
 
   /**

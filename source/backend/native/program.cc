@@ -184,6 +184,16 @@ void Program::read(Contents contents, const std::string& scope) {
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
+  read_last_layer(root, !spin && !inner);
+}
+
+/** What the last layer is good for; `plain`: the model is neither one of spins nor a part. */
+void Program::read_last_layer(const Node& root, bool plain) {
+  info_.last_layer = plain ? model_->last_layer() : 0;
+  std::vector<int64_t> predicted;
+  for (int64_t t = 0; t < model_->ntypes(); ++t) predicted.push_back(model_->predicts(t) ? 1 : 0);
+  uncertainty_ = read_uncertainty(root, info_.last_layer, predicted);
+  info_.uncertainty = uncertainty_->facts();
 }
 
 void Program::describe(const Node& model, const Packings& packings) {
@@ -261,13 +271,26 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   auto* gradient = backend::numbers<double>(result.gradient, "a result");
   const auto* cotangent = backend::numbers<double>(result.cotangent, "a cotangent");
   const int64_t size = model_->output().size;
-  std::vector<double> unwanted;
+  double* deviations = nullptr;
+  for (int32_t k = 1; k < request.n_results; ++k) {
+    const deepmd_result more = backend::element(request.results, k);
+    auto* const rows = backend::numbers<double>(more.value, more.name);
+    if (std::string(more.name) == "last_layer") chunk.last_layer = rows;
+    if (std::string(more.name) == "deviations") deviations = rows;
+  }
+  std::vector<double> unwanted, layer;
+  if (deviations && !chunk.last_layer) {
+    chunk.last_layer = sized(layer, chunk.n_atoms * info_.last_layer);
+  }
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
   if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
   if (model_->takes_cotangents()) chunk.cotangent = cotangent;
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
+  if (deviations) {
+    uncertainty_->evaluate(chunk.n_atoms, chunk.atype, chunk.last_layer, deviations);
+  }
   if (!cotangent || !gradient || chunk.cotangent) return;
   // An energy per atom: what its own edges have, times a factor.
   for (int64_t e = 0; e < chunk.n_edges; ++e) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model.h"
+#include "uncertainty.h"
 
 namespace deepmd::native {
 
@@ -24,10 +25,12 @@ class Program {
   void read(Contents contents, const std::string& scope);
   void describe(const Node& model, const Packings& packings);
   void describe_spins(const Node& spin);
+  void read_last_layer(const Node& root, bool plain);
   std::unique_ptr<Work> take_work() const;
   void give_work(std::unique_ptr<Work> work) const;
 
   std::unique_ptr<AtomicModel> model_;
+  std::unique_ptr<Uncertainty> uncertainty_;
   std::string description_, probes_;
   deepmd_info info_{};
   mutable std::mutex mutex_;

@@ -599,6 +599,19 @@ extern double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin)
 extern void DP_NlistSetHalo(DP_Nlist* nl, double halo);
 /** Virials of atoms as the heat flux needs them; see InputNlist::set_unfolded. */
 extern void DP_NlistSetUnfolded(DP_Nlist* nl, int unfolded);
+/** Standard deviations that a file states (dp uncertainty), see DeepPot::compute_deviations.
+ * UncertaintyMissing: why there are none, "" if there are; release it with DP_DeleteChar.
+ * ComputeNListDeviations fills (natoms) deviations of energies [eV] and of components of forces
+ * [eV/Angstrom], zero for ghosts, and GetNumbFeatures features of the energy, which ranks that share
+ * a system add up for EnergyDeviation [eV]; NULL: not wanted. */
+extern const char* DP_DeepPotUncertaintyMissing(DP_DeepPot* dp);
+extern int DP_DeepPotGetNumbFeatures(DP_DeepPot* dp);
+extern double DP_DeepPotEnergyDeviation(DP_DeepPot* dp, const double* features);
+extern void DP_DeepPotComputeNListDeviations(
+    DP_DeepPot* dp, const int natoms, const double* coord, const int* atype, const double* cell,
+    const int nghost, const DP_Nlist* nlist, const double* fparam, const double* aparam,
+    const double* charge_spin, double* energy, double* force, double* virial, double* atomic_energy,
+    double* atomic_virial, double* atomic_energy_std, double* force_std, double* features);
 extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model,
                                                                      const int gpu_rank,
                                                                      const char* name_scope,

@@ -8,6 +8,13 @@
 
 namespace deepmd {
 
+/** Standard deviations of a frame, of local atoms and zero for ghosts. */
+struct Deviations {
+  std::vector<double> atom_energy;  ///< (nall) [eV]
+  std::vector<double> force;        ///< (nall) [eV/Å], of each component of the force
+  std::vector<double> features;     ///< see DeepPot::energy_deviation
+};
+
 /**
  * A potential: energies [eV], forces [eV/Å] and virials [eV].
  *
@@ -61,6 +68,29 @@ class DeepPot : public DeepBaseModel {
 
   /** Charge and spin for all calls that follow: (dim_chg_spin). */
   void set_charge_spin(const std::vector<double>& charge_spin);
+
+  /** Why the file has no standard deviations that are evaluated here; empty: it has. */
+  std::string uncertainty_missing() const;
+
+  /** Numbers in Deviations::features; 0: there are no deviations. */
+  int numb_features() const;
+
+  /** Standard deviation of an energy [eV], from its features, which may be summed over ranks. */
+  double energy_deviation(const std::vector<double>& features) const;
+
+  /**
+   * As compute with a neighbor list, with standard deviations; throws where there are none.
+   *
+   * @param atom_energy, atom_virial null: not wanted
+   */
+  void compute_deviations(ENERGYTYPE& ener, std::vector<double>& force, std::vector<double>& virial,
+                          std::vector<double>* atom_energy, std::vector<double>* atom_virial,
+                          Deviations& deviations, const std::vector<double>& coord,
+                          const std::vector<int>& atype, const std::vector<double>& box,
+                          const int nghost, const InputNlist& lmp_list,
+                          const std::vector<double>& fparam = std::vector<double>(),
+                          const std::vector<double>& aparam = std::vector<double>(),
+                          const std::vector<double>& charge_spin = std::vector<double>());
 
   /// Graphs that live on a GPU are not taken.
   bool supports_device_edge_inference() const;
