@@ -12,6 +12,7 @@ from deepmd.dpmodel.uncertainty import SECTION
 from deepmd.infer import DeepPot
 from deepmd.infer.uncertainty import Estimator
 from deepmd.io import load_model, save_model
+from deepmd.runtime.operations import with_program
 
 DOCS = Path(__file__).parents[2] / "docs/lammps.md"
 TYPES = np.array([1, 2, 2] * 16)
@@ -165,7 +166,7 @@ def test_other_models_and_engines(files, lammps, random_model):
         "attn1_hidden": 4, "attn1_nhead": 1, "axis_neuron": 2},
     }  # fmt: skip
     random_model(files / "dpa2.pth", fitting={}, sel=[], descriptor=section)
-    tree = add_uncertainty(load_model(files / "dpa2.dp"))
+    tree = with_program(add_uncertainty(load_model(files / "dpa2.dp")))
     save_model(files / "other.dp", tree)
     found = lammps(text("deepmd other.dp uncertainty"), fails=True).error
     assert "whose last layer the native engine does not give" in found
