@@ -66,7 +66,7 @@ class TorchTrainStep(TrainStep):
             check_single(every, "training/mixed_precision")
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: m.input_names() for t, m in models.items()}
+        self._names = {t: m.predict_names() for t, m in models.items()}
         kalman = kalman_of(optimizer)
         self._kalman: TorchKalmanSteps | None = None
         if kalman is not None:

@@ -173,6 +173,7 @@ def partition(
     if batch.edges is None:
         raise ValueError("a batch without edges cannot be evaluated")
     packings, local = model.packings(), not model.message_passing()
+    batch = dataclasses.replace(batch, owner=None, place=None)  # those of the assembly
     total = batch.n_atoms + len(batch.edges)
     # Where the type of a frame's first atom matters, atoms keep their order.
     ordered = any(p.layout == "first_type" for p in packings)

@@ -283,3 +283,20 @@ def linear_arguments() -> list[Argument]:
         ),
         unset("info", dict, INFO),
     ]
+
+
+@model_args.register("pairwise_dprc", doc="A QM region, and its pairs with fragments around it.")
+def pairwise_arguments() -> list[Argument]:
+    """Keys of a pairwise sum of two models."""
+    # Imported here: the section's schema asks the registry for these very arguments.
+    from deepmd.schema.model import common_model_arguments
+
+    kinds = model_args.variant(default="standard", exclude=["pairwise_dprc", "linear_ener"])
+    docs = {
+        "qm_model": "Complete model section: energy of the QM region.",
+        "qmmm_model": "Complete model section: energy of QM region and one fragment.",
+    }
+    return [
+        *(Argument(name, dict, common_model_arguments(), [kinds], doc=doc) for name, doc in docs.items()),
+        unset("info", dict, INFO),
+    ]

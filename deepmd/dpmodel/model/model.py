@@ -9,6 +9,8 @@ an edge belongs to its neighbor atom.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from deepmd.base.errors import InputError
 from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
@@ -220,6 +222,18 @@ class Model(Module):
         """Names of :meth:`entry_inputs`."""
         return {one.name for one in self.entry_inputs()}
 
+    def assembly_inputs(self) -> tuple[InputDef, ...]:
+        """Inputs that :meth:`assemble` reads beside those of the entry, in :meth:`predict`, too."""
+        return ()
+
+    def predict_names(self) -> set[str]:
+        """Names of all that :meth:`predict` reads."""
+        return self.input_names() | {one.name for one in self.assembly_inputs()}
+
+    def example_aparam(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return parameters of ``n`` atoms for an example: (n, size)."""
+        return rng.normal(size=(n, self.get_dim_aparam()))
+
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
         self.atomic_model.change_types(change)
@@ -246,6 +260,10 @@ class Model(Module):
             Keep neighbors of atoms that add nothing to the result; statistics need them.
         """
         return batch
+
+    def for_statistics(self, batch: Batch) -> Batch:
+        """Return the batch that statistics of descriptors are taken from, with its edges."""
+        return self.expand(batch, all_centers=True)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Return the part of the edge vectors that a deformation of the cell changes [Å]."""
