@@ -13,8 +13,8 @@ import numpy as np
 from deepmd.base.errors import InputError
 from deepmd.dpmodel.batch import Batch, Edges
 
-#: Kinds of the atoms of an expanded batch, in place of the numbers of regions in ``aparam``: atoms
-#: left out, of the QM region, of a fragment, and copies of QM atoms that go with a fragment.
+#: Roles of the atoms of an expanded batch: left out, of the QM region, of a fragment, and copies of
+#: QM atoms that go with a fragment.
 IGNORED, QM, MM, COPY = -1.0, 0.0, 1.0, 2.0
 
 
@@ -73,8 +73,8 @@ def split_regions(batch: Batch) -> Batch:
     atoms = np.arange(batch.n_atoms)
     qm_atoms = [atoms[regions.qm & (batch.frame == f)] for f in range(batch.n_frames)]
     owner = np.concatenate([atoms, *(qm_atoms[f] for f in regions.frame)])
-    kind = np.full(len(owner), COPY)
-    kind[: batch.n_atoms] = np.where(regions.qm, QM, np.where(regions.fragment < 0, IGNORED, MM))
+    role = np.full(len(owner), COPY)
+    role[: batch.n_atoms] = np.where(regions.qm, QM, np.where(regions.fragment < 0, IGNORED, MM))
     frame = batch.frame[owner]
     order = np.argsort(frame, kind="stable")
     row = np.empty(len(order), np.int64)
@@ -86,7 +86,8 @@ def split_regions(batch: Batch) -> Batch:
         atype=batch.atype[owner],
         frame=frame[order],
         natoms=np.bincount(frame, minlength=batch.n_frames).astype(batch.natoms.dtype),
-        aparam=kind[order, None],
+        aparam=None,
+        role=role[order, None],
         labels={},
         find={},
         edges=_edges(batch, regions, row),

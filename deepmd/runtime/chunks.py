@@ -220,6 +220,7 @@ def interleave_types(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch
         frame=batch.frame[atoms],
         aparam=None if batch.aparam is None else batch.aparam[atoms],
         displacement=None if batch.displacement is None else batch.displacement[atoms],
+        role=None if batch.role is None else batch.role[atoms],
         labels={},
         find={},
         edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),

@@ -34,9 +34,8 @@ from deepmd.schema.descriptor import Selection
 class PairwiseAtomicModel(AtomicModel):
     """``e_i`` of the QM model in the QM region, of the QM/MM model in a fragment and its copy.
 
-    Atoms are those of an expanded batch, see :func:`deepmd.dpmodel.fragments.split_regions`: the
-    first number of ``aparam`` is 0 for those that the QM model evaluates, 1 and 2 for those that the
-    QM/MM model does, 2 for copies. Both models have biases of their own; that of the whole is one
+    Atoms are those of an expanded batch, see :func:`deepmd.dpmodel.fragments.split_regions`: whose
+    ``role`` says which of the models evaluates an atom. Both models have biases of their own; that of the whole is one
     of every atom, not of copies.
 
     Parameters
@@ -214,11 +213,11 @@ class PairwiseAtomicModel(AtomicModel):
 
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom; see :class:`AtomicModel`."""
-        part = atoms.atom_inputs["aparam"][:, :1]
+        role = atoms.atom_inputs["role"]
         # The bias is one of atoms, not of copies.
-        of_atoms = ops.cast(part == QM, "float64") + ops.cast(part == MM, "float64")
-        energy = of_atoms * add_out_bias(self, {"energy": 0.0 * part}, atoms)["energy"]
-        for model, mine in ((self.qm_model, part == QM), (self.qmmm_model, part > QM)):
+        of_atoms = ops.cast(role == QM, "float64") + ops.cast(role == MM, "float64")
+        energy = of_atoms * add_out_bias(self, {"energy": 0.0 * role}, atoms)["energy"]
+        for model, mine in ((self.qm_model, role == QM), (self.qmmm_model, role > QM)):
             seen = {p: slots[self._layout(p)] for p in model.packings()}
             energy = energy + ops.cast(mine, "float64") * model(atoms, seen)["energy"]
         return without_excluded(self, {"energy": energy}, atoms)

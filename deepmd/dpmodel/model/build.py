@@ -228,8 +228,9 @@ def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
         )
     model = _read(path)
     unknown = [name for name in type_map if name not in model.get_type_map()]
-    if unknown or model.has_spin():
-        what = f"does not know the types {', '.join(unknown)}" if unknown else "has spins"
+    if unknown or model.expands():
+        no = f"does not know the types {', '.join(unknown)}"
+        what = no if unknown else "has spins or fragments"
         raise InputError(what, where=path, fix=f"name another file in {where}/model_file")
     if model.get_type_map() != type_map:
         model = change_type_map(model, type_map)

@@ -117,6 +117,7 @@ class Model(Module):
             mixed_types=self.mixed_types(),
             compressed=self.compressed(),
             probes=probes,
+            regions=bool(self.assembly_inputs()),
         )
 
     def compressed(self) -> bool:
@@ -206,6 +207,10 @@ class Model(Module):
         """Whether atoms have spins."""
         return False
 
+    def expands(self) -> bool:
+        """Whether another batch than the given one is evaluated, see :meth:`expand`."""
+        return False
+
     def get_use_spin(self) -> list[bool]:
         """Return which types have a spin."""
         return [False] * self.get_ntypes()
@@ -250,7 +255,7 @@ class Model(Module):
         """Return the batch that is prepared and evaluated in place of the given one.
 
         Its types are numbered by ``atomic_model.type_map``. Expanding it again changes nothing.
-        Only models with spins need another batch than the given one.
+        Models with spins and sums over fragments need another batch than the given one.
 
         Parameters
         ----------

@@ -79,6 +79,15 @@ class PairwiseModel(Model):
 
     # -- queries ------------------------------------------------------------------------------
 
+    def expands(self) -> bool:
+        """Whether another batch than the given one is evaluated."""
+        return True
+
+    def entry_inputs(self) -> tuple[InputDef, ...]:
+        """Inputs of the evaluation entry: roles in place of regions."""
+        others = (one for one in self.inputs() if one.name != "aparam")
+        return (*others, InputDef("role", Level.ATOM, 1))
+
     def assembly_inputs(self) -> tuple[InputDef, ...]:
         """Atoms that others are copies of, and the places of atoms among their copies."""
         return (InputDef("owner", Level.ATOM, 1), InputDef("place", Level.ATOM, 1))
