@@ -64,9 +64,7 @@ def parts_of_pairwise(
             fix="convert it with the program that wrote it",
         )
     common = {k: raw[k] for k in ("type_map", "type_embedding") if k in raw}
-    parts = [
-        _part(graph, find, known, {**common, **raw[key]}, end) for key, end in ENDS.items()
-    ]
+    parts = [_part(graph, find, known, {**common, **raw[key]}, end) for key, end in ENDS.items()]
     return {k: v for k, v in raw.items() if k not in ENDS and k != "type_embedding"}, parts
 
 
@@ -99,4 +97,6 @@ def pairwise(
     """Return section and model of the whole, from those of its parts."""
     section = {**raw, **dict(zip(ENDS, sections, strict=True))}
     parts = (model.atomic_model for model in models)
-    return section, PairwiseModel(PairwiseAtomicModel(*parts, raw["type_map"]))
+    whole = PairwiseAtomicModel(*parts, raw["type_map"])
+    whole.share_types()
+    return section, PairwiseModel(whole)

@@ -24,6 +24,7 @@ from deepmd.dpmodel.fragments import MM, QM
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Packing
+from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, energy_output
 from deepmd.dpmodel.type_map import TypeChange
@@ -34,9 +35,9 @@ from deepmd.schema.descriptor import Selection
 class PairwiseAtomicModel(AtomicModel):
     """``e_i`` of the QM model in the QM region, of the QM/MM model in a fragment and its copy.
 
-    Atoms are those of an expanded batch, see :func:`deepmd.dpmodel.fragments.split_regions`: whose
-    ``role`` says which of the models evaluates an atom. Both models have biases of their own; that of the whole is one
-    of every atom, not of copies.
+    Atoms are those of an expanded batch, see :func:`deepmd.dpmodel.fragments.split_regions`, whose
+    ``role`` says which of the models evaluates an atom. Both models have biases of their own; that
+    of the whole is one of every atom, not of copies.
 
     Parameters
     ----------
@@ -44,9 +45,7 @@ class PairwiseAtomicModel(AtomicModel):
         Of the same types; they predict energies.
     """
 
-    serial = atomic_serial(
-        "pairwise_dprc", 2, "qm_model qmmm_model", ("qm_model", "qmmm_model")
-    )
+    serial = atomic_serial("pairwise_dprc", 2, "qm_model qmmm_model", ("qm_model", "qmmm_model"))
 
     qm_model: Any
     qmmm_model: Any
@@ -64,7 +63,7 @@ class PairwiseAtomicModel(AtomicModel):
             self.check_members()
 
     def check_members(self) -> None:
-        """Let equal type embeddings be one; raise InputError if the models do not fit."""
+        """Raise InputError if the models do not fit each other."""
         for name, model in self.named().items():
             where = f"model/{name}"
             if model.type_map != self.type_map:
@@ -86,24 +85,27 @@ class PairwiseAtomicModel(AtomicModel):
                     where=f"{where}/fitting_net/numb_aparam",
                     fix="set it to 0",
                 )
-        self._tie()
 
-    def _tie(self) -> None:
-        """Let both models have one type embedding where theirs are equal."""
-        (first, *_), (second, *_) = (
-            [*(n for n in modules(m) if isinstance(n, TypeEmbedding)), None]
-            for m in self.members()
-        )
-        if first is None or second is None or first is second or not _equal(first, second):
-            return
+    def _embeddings(self) -> list[TypeEmbedding]:
+        """Return the type embeddings of both models, if both have one."""
+        found = ([n for n in modules(m) if isinstance(n, TypeEmbedding)] for m in self.members())
+        first, second = found
+        return [first[0], second[0]] if first and second else []
+
+    def share_types(self) -> None:
+        """Let the QM/MM model have the type embedding of the QM model, if both have one."""
+        first, second = self._embeddings() or (None, None)
         for node in modules(self.qmmm_model):
             if getattr(node, "type_embedding", None) is second:
                 node.type_embedding = first
 
     def restore(self, data: dict) -> None:
-        """Take both models from a dictionary."""
+        """Take both models from a dictionary; type embeddings that are equal there are one."""
         super().restore(data)
         self.check_members()
+        both = self._embeddings()
+        if both and _equal(*both):
+            self.share_types()
 
     @classmethod
     def construct(cls, config: dict, data: dict) -> Any:
@@ -173,12 +175,16 @@ class PairwiseAtomicModel(AtomicModel):
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; a type embedding of both stays one."""
-        # Its rows change once: each model has its own until both are the same again.
-        self.qmmm_model = copy.deepcopy(self.qmmm_model)
-        for model in self.members():
-            model.change_types(TypeChange(list(model.type_map), change.new, change.seed))
+        both = self._embeddings()
+        shared = bool(both) and both[0] is both[1]
+        if shared:  # its rows change once
+            self.qmmm_model = copy.deepcopy(self.qmmm_model)
+        for k, model in enumerate(self.members()):
+            seed = child_seed(change.seed, k)
+            model.change_types(TypeChange(list(model.type_map), change.new, seed))
         super().change_types(change)
-        self._tie()
+        if shared:
+            self.share_types()
 
     # -- biases -------------------------------------------------------------------------------
 

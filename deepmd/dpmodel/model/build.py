@@ -298,6 +298,9 @@ def pairwise_arguments() -> list[Argument]:
         "qmmm_model": "Complete model section: energy of QM region and one fragment.",
     }
     return [
-        *(Argument(name, dict, common_model_arguments(), [kinds], doc=doc) for name, doc in docs.items()),
+        *(
+            Argument(name, dict, common_model_arguments(), [kinds], doc=doc)
+            for name, doc in docs.items()
+        ),
         unset("info", dict, INFO),
     ]

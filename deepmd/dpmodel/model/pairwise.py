@@ -75,6 +75,8 @@ class PairwiseModel(Model):
         preset = {k: section[k] for k in ("preset_out_bias",) if k in section}
         atomic = PairwiseAtomicModel(*parts, names, **preset)
         atomic.set_given_biases()
+        if shared is not None:
+            atomic.share_types()
         return cls(atomic)
 
     # -- queries ------------------------------------------------------------------------------

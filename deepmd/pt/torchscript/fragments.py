@@ -44,7 +44,9 @@ def groups_of(
         raise ValueError("aparam is 0 for QM atoms, 1, 2, ... for fragments, -1 for atoms left out")
     if nall > nloc:
         if mapping is None:
-            raise ValueError("the mapping of ghosts is needed, which have the regions of their atoms")
+            raise ValueError(
+                "the mapping of ghosts is needed, which have the regions of their atoms"
+            )
         region = torch.gather(region, 1, mapping.to(torch.int64).clamp_min(0))
     region = torch.where(types < 0, torch.full_like(region, -1), region)
     frames = torch.arange(nf, device=types.device)
@@ -75,7 +77,8 @@ def joined(
         if name == "mask":
             out[name] = (types[:, :nloc] >= 0).to(value.dtype)
         else:
-            sums = [types.shape[0]] + list(value.shape[1:])
+            sums = list(value.shape)
+            sums[0] = types.shape[0]
             out[name] = torch.zeros(sums, dtype=value.dtype, device=value.device).index_add(
                 0, groups.frame, value
             )

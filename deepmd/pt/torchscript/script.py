@@ -426,9 +426,7 @@ class Program(torch.nn.Module):
         return out
 
 
-def of_frames(
-    given: torch.Tensor | None, frame: torch.Tensor, nf: int
-) -> torch.Tensor | None:
+def of_frames(given: torch.Tensor | None, frame: torch.Tensor, nf: int) -> torch.Tensor | None:
     """Rows of what frames are given, (n_frames, size) in any shape, for other frames."""
     if given is None or given.numel() == 0:
         return None
