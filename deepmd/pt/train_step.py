@@ -65,7 +65,7 @@ class TorchTrainStep(TrainStep):
             check_single(every, "training/mixed_precision")
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: m.input_names() for t, m in models.items()}
+        self._names = {t: m.predict_names() for t, m in models.items()}
         self._kalman = kalman_steps(optimizer, self._params, losses, options, TorchKalmanSteps)
         self._optimizer = _optimizer(self._params, {} if self._kalman else optimizer, options)
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)

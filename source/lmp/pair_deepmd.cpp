@@ -144,8 +144,10 @@ void PairDeepmd::set_cutoff() {
  * cutoffs of ghosts per type, would be missing there.
  */
 void PairDeepmd::extend_ghosts() {
-  const bool messages = std::any_of(models.begin(), models.end(),
-                                    [](const auto& model) { return model->message_passing; });
+  // Regions of ghosts, which are parameters of atoms, are those of their atoms, too.
+  const bool messages = std::any_of(models.begin(), models.end(), [](const auto& model) {
+    return model->message_passing || model->dim_aparam > 0;
+  });
   frame.expect_messages(messages, halo / units->length, unfolded);
   if (halo == 0.0) return;
   if (std::isinf(halo)) {
