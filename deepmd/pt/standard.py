@@ -79,7 +79,7 @@ class StandardModel(torch.nn.Module):
         """Return the fitting; in TorchScript the graph that it is part of."""
         if torch.jit.is_scripting():
             return self.program
-        else:  # noqa: RET505  (or TorchScript compiles the other one)
+        else:
             return self.atomic_model.fitting
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
