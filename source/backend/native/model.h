@@ -38,6 +38,8 @@ class AtomicModel {
   virtual int64_t last_layer() const { return 0; }
   /** Whether the energy of a type is predicted. */
   virtual bool predicts(int64_t type) const { return !hidden(type); }
+  /** Whether the exchange of a chunk is called. */
+  virtual bool exchanges() const { return false; }
   virtual std::unique_ptr<Work> work() const = 0;
 
   /**
