@@ -140,9 +140,9 @@ enum deepmd_entry {
 /**
  * Standard deviations of energies and forces that a model file states by its last layer.
  *
- * The features of an atom are its last hidden layer, in the block of its network, and 1 in the place
- * of its type behind all blocks. The deviation of an energy is energy_scale * |factor features|,
- * the features summed over its atoms.
+ * The features of an atom are its last hidden layer, in the block of its network, and 1 in the
+ * place of its type behind all blocks. The deviation of an energy is energy_scale * |factor
+ * features|, the features summed over its atoms.
  */
 typedef struct deepmd_uncertainty {
   size_t struct_size;
@@ -250,9 +250,9 @@ typedef struct deepmd_edges_request {
   int32_t threads;                 /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_exchange* exchange; /**< NULL: there is one rank */
   /**
-   * With an exchange, for models whose entries say DEEPMD_EXCHANGES: atoms of this rank, at least 1,
-   * which come first and are the centers of all edges. Rows of the others are had by the exchange,
-   * and their results are zero. 0: without an exchange.
+   * With an exchange, for models whose entries say DEEPMD_EXCHANGES: atoms of this rank, at least
+   * 1, which come first and are the centers of all edges. Rows of the others are had by the
+   * exchange, and their results are zero. 0: without an exchange.
    */
   int64_t n_owned;
 } deepmd_edges_request;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** Standard deviations of predictions, as the backend gives them for atoms, and those of energies. */
+/** Standard deviations of predictions, as the backend gives them for atoms, and those of energies.
+ */
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@ namespace deepmd::core {
 
 /** The uncertainty in a model file; arrays belong to the open model. */
 struct Uncertainty {
-  std::string missing;    ///< why there is none, after the name of the file; empty: there is one
-  int64_t last_layer = 0; ///< width of the last hidden layer, if the backend gives it
+  std::string missing;     ///< why there is none, after the name of the file; empty: there is one
+  int64_t last_layer = 0;  ///< width of the last hidden layer, if the backend gives it
   deepmd_uncertainty facts{};
 
   /** Numbers that the deviation of an energy is made of: sums of the features over its atoms. */

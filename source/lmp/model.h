@@ -39,12 +39,12 @@ struct Inputs {
 
 /** Results on this rank's atoms and ghosts. */
 struct Results {
-  double energy = 0.0;              ///< [eV]
-  std::vector<double> virial;       ///< (9) [eV], row-major
-  std::vector<double> force;        ///< (nall, 3) [eV/Å]: ghosts carry their share
-  std::vector<double> force_mag;    ///< (nall, 3) [eV per unit of spin], alike; with spins
-  std::vector<double> atom_energy;  ///< (nall) [eV]; if wanted
-  std::vector<double> atom_virial;  ///< (nall, 9) [eV]; if wanted
+  double energy = 0.0;                  ///< [eV]
+  std::vector<double> virial;           ///< (9) [eV], row-major
+  std::vector<double> force;            ///< (nall, 3) [eV/Å]: ghosts carry their share
+  std::vector<double> force_mag;        ///< (nall, 3) [eV per unit of spin], alike; with spins
+  std::vector<double> atom_energy;      ///< (nall) [eV]; if wanted
+  std::vector<double> atom_virial;      ///< (nall, 9) [eV]; if wanted
   std::vector<double> atom_energy_std;  ///< (nall) [eV], as the next two if wanted
   std::vector<double> force_std;        ///< (nall) [eV/Å], of each component
   std::vector<double> features;         ///< see Model::energy_deviation
@@ -67,7 +67,7 @@ class Model {
   int dim_chg_spin = 0;
   bool has_default_fparam = false;
   bool message_passing = false;
-  bool has_exchange = false;  ///< ranks can exchange its messages
+  bool has_exchange = false;      ///< ranks can exchange its messages
   bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
 
   /** `ago`: calls since the neighbors were found anew (0: anew). Throws Failure. */

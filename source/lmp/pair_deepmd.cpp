@@ -468,10 +468,10 @@ void PairDeepmd::report_exchanges() const {
   double all[3] = {};
   MPI_Reduce(mine, all, 3, MPI_DOUBLE, MPI_SUM, 0, world);
   if (comm->me != 0 || record.exchanges == 0) return;
-  utils::logmesg(lmp, style +
-                          fmt::format("{} exchanges of messages, {:.6g} bytes of ghosts in all, "
-                                      "took {:.1f} % of the time of the model\n",
-                                      record.exchanges, all[0], 100.0 * all[1] / all[2]));
+  utils::logmesg(lmp,
+                 style + fmt::format("{} exchanges of messages, {:.6g} bytes of ghosts in all, "
+                                     "took {:.1f} % of the time of the model\n",
+                                     record.exchanges, all[0], 100.0 * all[1] / all[2]));
 }
 
 void* PairDeepmd::extract(const char* name, int& dim) {

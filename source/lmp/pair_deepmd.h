@@ -111,7 +111,7 @@ class PairDeepmd : public Pair {
       then the totals of uncertainty. */
   double extra[1 + deepmd_lmp::Uncertainty::totals_size] = {};
   deepmd_lmp::Messages messages = deepmd_lmp::Messages::automatic;
-  bool unfolded = false;     ///< virials of atoms are for the heat flux
+  bool unfolded = false;  ///< virials of atoms are for the heat flux
   bool skip_checked = false;
   bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run

@@ -21,14 +21,11 @@ double DP_DeepPotEnergyDeviation(DP_DeepPot* dp, const double* features) {
   });
 }
 
-void DP_DeepPotComputeNListDeviations(DP_DeepPot* dp, const int natoms, const double* coord,
-                                      const int* atype, const double* cell, const int nghost,
-                                      const DP_Nlist* nlist, const double* fparam,
-                                      const double* aparam, const double* charge_spin,
-                                      double* energy, double* force, double* virial,
-                                      double* atomic_energy, double* atomic_virial,
-                                      double* atomic_energy_std, double* force_std,
-                                      double* features) {
+void DP_DeepPotComputeNListDeviations(
+    DP_DeepPot* dp, const int natoms, const double* coord, const int* atype, const double* cell,
+    const int nghost, const DP_Nlist* nlist, const double* fparam, const double* aparam,
+    const double* charge_spin, double* energy, double* force, double* virial, double* atomic_energy,
+    double* atomic_virial, double* atomic_energy_std, double* force_std, double* features) {
   perform(dp, [&] {
     const Vectors<double> in({natoms, coord, atype, cell, 1, fparam, aparam, charge_spin, nghost},
                              dp->model);

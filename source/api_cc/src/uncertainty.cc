@@ -50,8 +50,7 @@ void DeepPot::compute_deviations(ENERGYTYPE& ener, std::vector<double>& force,
                                  const InputNlist& lmp_list, const std::vector<double>& fparam,
                                  const std::vector<double>& aparam,
                                  const std::vector<double>& charge_spin) {
-  potential<double>(session_, ener,
-                    {force, virial, atom_energy, atom_virial, nullptr, &deviations},
+  potential<double>(session_, ener, {force, virial, atom_energy, atom_virial, nullptr, &deviations},
                     {coord, atype, box, fparam, aparam, charge_spin, -1, nghost, &lmp_list});
 }
 
