@@ -86,7 +86,7 @@ def write_hdf5(path: str | os.PathLike[str], fill: Callable[[Any], object]) -> N
         with errors_name(path):
             make_folder(folder)
             file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
-        spill = _Spill(file)  # type: ignore[arg-type]
+        spill = _Spill(file)
         try:
             with h5py.File(spill, "w") as handle:
                 fill(handle)
