@@ -35,7 +35,7 @@ th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}th:firs
 canvas{width:100%;height:260px;display:block;touch-action:none;cursor:grab}
 canvas:focus-visible{outline:3px solid #0072B2}
 pre{overflow-x:auto;background:#f4f4f4;padding:.8rem;border-radius:6px;font-size:.8rem}
-@media print{body{max-width:none;padding:0;font-size:12px}figure,tr{break-inside:avoid}h2{break-after:avoid}.plots{grid-template-columns:1fr 1fr}details{display:none}}
+@media print{body{max-width:none;padding:0;font-size:12px}figure,tr{break-inside:avoid}h2{break-after:avoid}.plots{grid-template-columns:1fr 1fr}details,h2:has(+details),p:has(#by-error){display:none}}
 """
 
 
