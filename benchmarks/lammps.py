@@ -241,7 +241,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
-    parser.add_argument("--model", type=Path, help="a model of the types O, H in place of a new one")
+    parser.add_argument(
+        "--model", type=Path, help="a model of the types O, H in place of a new one"
+    )
     parser.add_argument("--its-model", type=Path, help="the file of it that DeePMD-kit opens")
     parser.add_argument("--suffix", default=".pth", help="kind of model file of ours")
     parser.add_argument("--its-suffix", default=".pth", help="kind of model file of DeePMD-kit")
