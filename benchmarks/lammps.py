@@ -7,6 +7,8 @@ models that pass messages. What the pair style adds to the evaluation of the mod
 (``compute pair``). ``--suffix .dp`` measures the native engine, and ``--compress`` models whose
 embedding networks are tables. With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
 run in turn with ours on the same model, in the LAMMPS of that environment or of ``--its-lammps PYTHON``.
+``--model`` and ``--its-model`` take files that exist, such as a ``.pb`` that DeePMD-kit compressed itself
+and what ``dp convert-backend`` makes of it.
 """
 
 import argparse
@@ -187,11 +189,15 @@ def write_input(folder: Path, model: Path, steps: int, timed: bool, keywords: st
 def prepare_programs(options: argparse.Namespace, folder: Path) -> dict[str, tuple[Program, Path]]:
     """Return the programs, each with the model in its own kind of file."""
     neutral = folder / "model.dp"
-    write_model(neutral, options.descriptor)
+    if not options.model:
+        write_model(neutral, options.descriptor)
     programs = {"deepmd": ours()}
     if options.deepmd_kit:
         lammps = options.its_lammps or options.deepmd_kit
         programs["DeePMD-kit"] = theirs(options.deepmd_kit, lammps, options.its_libraries)
+    if options.model:
+        files = {"deepmd": options.model, "DeePMD-kit": options.its_model or options.model}
+        return {name: (program, files[name].resolve()) for name, program in programs.items()}
     suffixes = {"deepmd": options.suffix, "DeePMD-kit": options.its_suffix}
     return {
         name: (program, prepared(folder, name, program, neutral, suffixes[name], options))
@@ -249,6 +255,10 @@ def main() -> None:
     parser.add_argument(
         "--messages", **ways, help="of several ranks, for models that pass messages"
     )
+    parser.add_argument(
+        "--model", type=Path, help="a model of the types O, H in place of a new one"
+    )
+    parser.add_argument("--its-model", type=Path, help="the file of it that DeePMD-kit opens")
     parser.add_argument("--suffix", default=".pth", help="kind of model file of ours")
     parser.add_argument("--its-suffix", default=".pth", help="kind of model file of DeePMD-kit")
     parser.add_argument("--compress", action="store_true", help="tabulate the embedding networks")

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("suffix", [".hlo", ".savedmodel"])
-def test_program_in_compiled_files(suffix, converted):
+@pytest.mark.parametrize(("name", "suffix"), [("loc_frame", ".hlo"), ("dpa3", ".savedmodel")])
+def test_program_in_compiled_files(name, suffix, converted):
     """The program beside the compiled one is evaluated: no framework is needed."""
     if suffix == ".savedmodel":
         pytest.importorskip("tensorflow")
     pytest.importorskip("jax")
     pytest.importorskip("torch")  # which writes the program
-    library, source = c_api.load(LIBRARY), OURS / "loc_frame.dp"
+    library, source = c_api.load(LIBRARY), OURS / f"{name}.dp"
     neutral = c_api.Handle(library, "DeepPot", converted(source, ".dp"), engine="native")
     found = c_api.Handle(library, "DeepPot", converted(source, suffix), engine="native")
     given = frame(neutral)

@@ -12,6 +12,8 @@ namespace {
 constexpr double kRadialScale = 0.2;
 /** Distance [Angstrom] below which embedding networks are evaluated as they are. */
 constexpr double kNearest = 0.5;
+/** Networks at most that become polynomials: each costs some ten milliseconds once. */
+constexpr size_t kMostFitted = 36;
 
 /** Whether neighbors beyond the cutoff matter, of members of hybrids. */
 bool reads_beyond_cutoff(const Node& node) {
@@ -179,6 +181,7 @@ void TwoBody<T>::read_typed(const Node& node) {
 
 template <class T>
 void TwoBody<T>::use_pieces() {
+  if (embeddings_.size() > kMostFitted) return;
   double lower = 0.0, upper = 0.0;
   for (int64_t a = 0; a < environment_.ntypes(); ++a) {
     const deepmd_environment& settings = environment_.of(a);

@@ -25,10 +25,10 @@ struct Neighbors {
   EmbeddingState<T> embedding;
 };
 
-/** Environment rows: cutoffs, statistics, tables of neighbors. */
 /** Whether empty slots have a mean: as set_davg_zero says, unless the array says otherwise. */
 bool has_mean(const Node& node);
 
+/** Environment rows: cutoffs, statistics, tables of neighbors. */
 class EnvironmentSettings {
  public:
   /** `width` numbers per row: 4, or 1 for the radial component. */
