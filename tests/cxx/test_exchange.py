@@ -11,6 +11,9 @@ import pytest
 from cxx import backend_abi, c_api
 from golden import cases
 
+from deepmd.base.files import hdf5_bytes
+from deepmd.io import dp
+
 LIBRARY = backend_abi.find_library("libdeepmd_c.so")
 pytestmark = pytest.mark.skipif(
     LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_native.so").is_file(),
@@ -231,4 +234,29 @@ def test_failure_of_an_exchange(library, converted):
     with ThreadPoolExecutor(len(ranks)) as pool:
         for text in pool.map(message, ranks):
             assert "exchange of values between ranks failed" in text
+    pot.close()
+
+
+def test_program_that_sums_atoms(library, converted, tmp_path):
+    """A program that puts atoms together in another way than by neighbors has no exchange."""
+    case = next(c for c in CASES if c["name"].startswith("dpa3"))
+    with h5py.File(converted(cases.path(case, "dp"), ".dp")) as handle:
+        tree = dp.read_tree(handle)
+    program = tree["operations"]
+    n = sum(len(program[part]) for part in ("inputs", "constants", "nodes"))
+    (energy,) = (k for name, k in program["outputs"].items() if name != "gradient")
+    program["nodes"] += [
+        {"op": "sum", "args": [energy], "axes": [0]},
+        {"op": "number", "args": [], "value": "0.0", "type": "float64"},
+        {"op": "mul", "args": [n, n + 1]},
+        {"op": "add", "args": [program["outputs"]["gradient"], n + 2]},
+    ]
+    program["outputs"]["gradient"] = n + 3
+    path = tmp_path / "sum.dp"
+    path.write_bytes(hdf5_bytes(lambda handle: dp.write_tree(handle, tree)))
+    pot = c_api.Handle(library, "DeepPot", path)
+    assert not library.DP_DeepBaseModelHasExchange(pot.handle)
+    _, given, ranks = prepared(library, case, converted)
+    with pytest.raises(c_api.CError, match="passes messages between atoms; on 3 ranks"):
+        evaluate(library, pot, ranks[0], given, Exchange(3, len(given["types"])))
     pot.close()
