@@ -226,9 +226,9 @@ typedef struct deepmd_edges_request {
   int32_t threads;                 /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_exchange* exchange; /**< NULL: there is one rank */
   /**
-   * With an exchange, for models whose entries say DEEPMD_EXCHANGES: atoms of this rank, at least 1,
-   * which come first and are the centers of all edges. Rows of the others are had by the exchange,
-   * and their results are zero. 0: without an exchange.
+   * With an exchange, for models whose entries say DEEPMD_EXCHANGES: atoms of this rank, at least
+   * 1, which come first and are the centers of all edges. Rows of the others are had by the
+   * exchange, and their results are zero. 0: without an exchange.
    */
   int64_t n_owned;
 } deepmd_edges_request;

@@ -120,8 +120,8 @@ struct NeighborList {
   bool unfolded = false;
   /**
    * How values of ghosts are exchanged between ranks, (nall, width); null: not at all. Without a
-   * halo, models with Info::exchanges are evaluated for local atoms only, and call it from the thread
-   * that called evaluate, equally often on all ranks, those without atoms, too.
+   * halo, models with Info::exchanges are evaluated for local atoms only, and call it from the
+   * thread that called evaluate, equally often on all ranks, those without atoms, too.
    */
   const deepmd_exchange* exchange = nullptr;
 };

@@ -64,7 +64,7 @@ class Model {
   int dim_chg_spin = 0;
   bool has_default_fparam = false;
   bool message_passing = false;
-  bool has_exchange = false;  ///< ranks can exchange its messages
+  bool has_exchange = false;      ///< ranks can exchange its messages
   bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
 
   /** `ago`: calls since the neighbors were found anew (0: anew). Throws Failure. */

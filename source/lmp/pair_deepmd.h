@@ -106,7 +106,7 @@ class PairDeepmd : public Pair {
   double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
   double seconds = 0.0;      ///< in the first model on this rank; for compute pair
   deepmd_lmp::Messages messages = deepmd_lmp::Messages::automatic;
-  bool unfolded = false;     ///< virials of atoms are for the heat flux
+  bool unfolded = false;  ///< virials of atoms are for the heat flux
   bool skip_checked = false;
   bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run

@@ -23,11 +23,13 @@ pytest.importorskip("torch")  # makes the programs in the files
 
 EXCHANGE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.POINTER(ct.c_double), ct.c_int)
 SECONDS = 120.0  # a rank waits for the others
+PERIODIC = ("pbc", "dense")
 
 
 def passes_messages(case):
-    """Whether a case has a model of energies with DPA-2 or DPA-3."""
-    if "dp" not in case["files"] or case["kind"] not in ("ener", "spin"):
+    """Whether a case has a model of energies with DPA-2 or DPA-3, and a periodic frame."""
+    periodic = any(name in case["sets"] for name in PERIODIC)
+    if "dp" not in case["files"] or case["kind"] not in ("ener", "spin") or not periodic:
         return False
     with h5py.File(cases.path(case, "dp")) as handle:
         return any(f'"{name}"' in handle.attrs["json"] for name in ("dpa2", "dpa3"))
@@ -146,7 +148,7 @@ def evaluate(library, pot, rank, given, exchange, *, fail=False):
 
 def frame_of(case):
     """First periodic frame of a case with its parameters."""
-    name = next(n for n in ("pbc", "dense") if n in case["sets"])
+    name = next(n for n in PERIODIC if n in case["sets"])
     given = cases.inputs(case, name)
     types = np.asarray(given["atom_types"], np.int32)
     n = types.shape[-1]

@@ -589,10 +589,11 @@ extern void DP_DeleteChar(const char* text);
  * neighbors. GetHalo: how far ghosts must be known around the atoms of a rank [Angstrom] where
  * several ranks share the system, with spins up to a length; DP_NlistSetHalo promises that they
  * are: models that pass messages then need no mapping. HasExchange: whether ranks can exchange
- * messages in place of that, by the functions of DP_NlistSetExchange: to_ghosts copies rows of values
- * (nall, width) of local atoms to their ghosts, to_owners adds those of ghosts to their owners; all
- * ranks call them equally often, and a result other than 0 ends the evaluation. GetEngine: who evaluates the model, "native
- * (avx2)" or "PyTorch 2.13.0 (CPU)"; release the text with DP_DeleteChar. */
+ * messages in place of that, by the functions of DP_NlistSetExchange: to_ghosts copies rows of
+ * values (nall, width) of local atoms to their ghosts, to_owners adds those of ghosts to their
+ * owners; all ranks call them equally often, and a result other than 0 ends the evaluation.
+ * GetEngine: who evaluates the model, "native (avx2)" or "PyTorch 2.13.0 (CPU)"; release the text
+ * with DP_DeleteChar. */
 extern int DP_CheckProbes(int on);
 extern const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp);
 extern long long DP_DeepBaseModelGetSelOverflow(DP_DeepBaseModel* dp);
