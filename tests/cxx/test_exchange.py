@@ -248,8 +248,8 @@ def test_program_that_sums_atoms(library, converted, tmp_path):
     n = sum(len(program[part]) for part in ("inputs", "constants", "nodes"))
     (energy,) = (k for name, k in program["outputs"].items() if name != "gradient")
     program["nodes"] += [
-        {"op": "sum", "args": [energy], "axes": [0]},
-        {"op": "number", "args": [], "value": "0.0", "type": "float64"},
+        {"op": "sum", "args": [energy], "axes": [0, 1]},
+        {"op": "number", "args": [], "value": 0.0, "type": "float64"},
         {"op": "mul", "args": [n, n + 1]},
         {"op": "add", "args": [program["outputs"]["gradient"], n + 2]},
     ]
