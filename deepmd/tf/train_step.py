@@ -112,9 +112,12 @@ class _Program:
         # Of a Hessian the rows are unrolled, so that their number must be known.
         key = (kind, *(labels.values[x.name].shape[1] for x in self._requirements if x.pairwise))
         if key not in self.functions:
-            specs = (specs_of(state), input_specs(self.neutral), self._label_specs(labels), _SCALAR)
+            specs = (specs_of(state), self._input_specs(), self._label_specs(labels), _SCALAR)
             self.functions[key] = traced(getattr(self, kind), *specs)
         return self.functions[key](state, *arrays)
+
+    def _input_specs(self) -> Inputs:
+        return input_specs(self.neutral, self.neutral.assembly_inputs())
 
     @functools.cached_property
     def _requirements(self) -> list[Any]:
@@ -162,7 +165,7 @@ class _Program:
         """Return gradients and error of a measurement of the Kalman filter, (rows, weight)."""
         key = ("measure", name)
         if key not in self.functions:
-            specs = (specs_of(state), input_specs(self.neutral), self._label_specs(labels))
+            specs = (specs_of(state), self._input_specs(), self._label_specs(labels))
             rows = tf.TensorSpec((None, None), tf.int64)
             function = functools.partial(self._measured, name)
             self.functions[key] = traced(function, *specs, (rows, _SCALAR))
@@ -219,7 +222,7 @@ class _Task:
         groups: list[Group],
     ) -> None:
         self.neutral, self.groups = model, groups
-        self.packings, self.names = model.packings(), model.input_names()
+        self.packings, self.names = model.packings(), model.predict_names()
         params, fixed = split(model)
         self.fixed = constants(fixed)
         self.held = [_without_moments(group.vector(params)) for group in groups]

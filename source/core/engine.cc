@@ -7,6 +7,7 @@
 #include "assembly.h"
 #include "backend/arrays.h"
 #include "error.h"
+#include "fragments.h"
 #include "probes.h"
 #include "threads.h"
 
@@ -59,10 +60,30 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
   }
 }
 
+/** The sum over fragments of a file with the models of a QM region and of its pairs. */
+std::shared_ptr<Model> open_fragments(const BackendModel& whole, const OpenOptions& options) {
+  const Info& info = whole.info();
+  if (info.region_bias.empty()) {
+    fail(info.path, "sums over fragments are evaluated by the native engine only",
+         "leave the choice of the engine to this library: \"auto\"");
+  }
+  OpenOptions part = options;
+  part.engine = "native";
+  part.check_probes = false;
+  part.scope = "qm_model";
+  const std::shared_ptr<Model> qm = Model::open(info.path, part);
+  part.scope = "qmmm_model";
+  const std::shared_ptr<Model> qmmm = Model::open(info.path, part);
+  auto sum = std::make_shared<Fragments>(info, qm, qmmm);
+  if (options.check_probes) check_probes(*sum, whole.probes());
+  return sum;
+}
+
 }  // namespace
 
 std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& options) {
   auto backend = std::make_unique<BackendModel>(path, options);
+  if (backend->info().regions) return open_fragments(*backend, options);
   const std::vector<Probe> probes = backend->probes();
   auto engine = std::make_shared<Engine>(std::move(backend));
   if (options.check_probes) check_probes(*engine, probes);

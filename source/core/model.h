@@ -64,6 +64,9 @@ struct Info {
   std::vector<bool> contributing;  ///< (ntypes): types that count in means
   bool single_precision = false;
   Electrostatics electrostatics;
+  /** Whether "aparam" are regions: the file has two models, of which Fragments makes a sum. */
+  bool regions = false;
+  std::vector<double> region_bias;  ///< (ntypes) with regions, by the native engine: of every atom
 
   /** The input of a name; null: the model does not take it. */
   const Input* input(const std::string& name) const {

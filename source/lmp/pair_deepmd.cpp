@@ -164,8 +164,10 @@ bool PairDeepmd::exchanges_messages() const {
  * cutoffs of ghosts per type, would be missing there.
  */
 void PairDeepmd::extend_ghosts() {
-  const bool passing = std::any_of(models.begin(), models.end(),
-                                   [](const auto& model) { return model->message_passing; });
+  // Regions of ghosts, which are parameters of atoms, are those of their atoms, too.
+  const bool passing = std::any_of(models.begin(), models.end(), [](const auto& model) {
+    return model->message_passing || model->dim_aparam > 0;
+  });
   frame.expect_messages(passing, halo / units->length, unfolded);
   if (frame.exchange() && comm->me == 0) {
     utils::logmesg(lmp, style + "ranks exchange messages between atoms in every layer\n");
