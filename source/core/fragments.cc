@@ -98,6 +98,7 @@ class Part {
       first_.push_back(rows_[k].data());
     }
     list_ = given;
+    list_.exchange = nullptr;  // of all atoms
     list_.inum = static_cast<int>(local_);
     list_.ilist = ilist_.data();
     list_.numneigh = numneigh_.data();

@@ -46,7 +46,9 @@ void Partners::expand(const System& system, const Info& info, Range range, Pairs
   from_.clear();
   to_.clear();
   int64_t e = 0;
-  for (int64_t c = range.first; c < range.last; ++c) {
+  // Ghosts whose messages other ranks have are no centers of edges, not of those to their partners.
+  const int64_t last = system.exchanges ? std::min(range.last, system.n_local) : range.last;
+  for (int64_t c = range.first; c < last; ++c) {
     const int64_t atom = system.centers[c], first = e;
     while (e < atoms_.size() && atoms_.i[e] == atom) ++e;
     add_center(system, info, atom, first, e, pairs);

@@ -15,9 +15,9 @@ namespace deepmd::core {
 struct System {
   const Frame* frame = nullptr;
   int64_t nloc = 0;
-  /** Real local atoms, then ghosts whose neighbors matter or, with an exchange, who are neighbors. */
+  /** Real local atoms, then ghosts whose neighbors matter or, with an exchange, all neighbors. */
   std::vector<int64_t> centers;
-  int64_t n_local = 0;           ///< of the centers
+  int64_t n_local = 0;  ///< of the centers
   /** (nall): place among the centers, of a ghost that of the atom it is an image of; -1: none */
   std::vector<int64_t> owner;
   bool owners_known = true;

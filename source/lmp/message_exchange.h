@@ -50,7 +50,7 @@ class MessageExchange {
 
   Columns columns;  ///< what LAMMPS asks the pair style for
 
-  /** Let LAMMPS copy columns to ghosts, or add those of ghosts to owners, with or without newton. */
+  /** Let LAMMPS copy values to ghosts, or add those of ghosts to owners, whatever newton is. */
   void to_ghosts(double* values, int width);
   void to_owners(double* values, int width);
 

@@ -11,6 +11,9 @@ import pytest
 from cxx import backend_abi, c_api
 from golden import cases
 
+from deepmd.base.files import hdf5_bytes
+from deepmd.io import dp
+
 LIBRARY = backend_abi.find_library("libdeepmd_c.so")
 pytestmark = pytest.mark.skipif(
     LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_native.so").is_file(),
@@ -20,11 +23,13 @@ pytest.importorskip("torch")  # makes the programs in the files
 
 EXCHANGE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.POINTER(ct.c_double), ct.c_int)
 SECONDS = 120.0  # a rank waits for the others
+PERIODIC = ("pbc", "dense")
 
 
 def passes_messages(case):
-    """Whether a case has a model of energies with DPA-2 or DPA-3."""
-    if "dp" not in case["files"] or case["kind"] not in ("ener", "spin"):
+    """Whether a case has a model of energies with DPA-2 or DPA-3, and a periodic frame."""
+    periodic = any(name in case["sets"] for name in PERIODIC)
+    if "dp" not in case["files"] or case["kind"] not in ("ener", "spin") or not periodic:
         return False
     with h5py.File(cases.path(case, "dp")) as handle:
         return any(f'"{name}"' in handle.attrs["json"] for name in ("dpa2", "dpa3"))
@@ -143,7 +148,7 @@ def evaluate(library, pot, rank, given, exchange, *, fail=False):
 
 def frame_of(case):
     """First periodic frame of a case with its parameters."""
-    name = next(n for n in ("pbc", "dense") if n in case["sets"])
+    name = next(n for n in PERIODIC if n in case["sets"])
     given = cases.inputs(case, name)
     types = np.asarray(given["atom_types"], np.int32)
     n = types.shape[-1]
@@ -231,4 +236,29 @@ def test_failure_of_an_exchange(library, converted):
     with ThreadPoolExecutor(len(ranks)) as pool:
         for text in pool.map(message, ranks):
             assert "exchange of values between ranks failed" in text
+    pot.close()
+
+
+def test_program_that_sums_atoms(library, converted, tmp_path):
+    """A program that puts atoms together in another way than by neighbors has no exchange."""
+    case = next(c for c in CASES if c["name"].startswith("dpa3"))
+    with h5py.File(converted(cases.path(case, "dp"), ".dp")) as handle:
+        tree = dp.read_tree(handle)
+    program = tree["operations"]
+    n = sum(len(program[part]) for part in ("inputs", "constants", "nodes"))
+    (energy,) = (k for name, k in program["outputs"].items() if name != "gradient")
+    program["nodes"] += [
+        {"op": "sum", "args": [energy], "axes": [0, 1]},
+        {"op": "number", "args": [], "value": 0.0, "type": "float64"},
+        {"op": "mul", "args": [n, n + 1]},
+        {"op": "add", "args": [program["outputs"]["gradient"], n + 2]},
+    ]
+    program["outputs"]["gradient"] = n + 3
+    path = tmp_path / "sum.dp"
+    path.write_bytes(hdf5_bytes(lambda handle: dp.write_tree(handle, tree)))
+    pot = c_api.Handle(library, "DeepPot", path)
+    assert not library.DP_DeepBaseModelHasExchange(pot.handle)
+    _, given, ranks = prepared(library, case, converted)
+    with pytest.raises(c_api.CError, match="passes messages between atoms; on 3 ranks"):
+        evaluate(library, pot, ranks[0], given, Exchange(3, len(given["types"])))
     pot.close()

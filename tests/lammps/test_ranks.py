@@ -215,8 +215,6 @@ def test_what_a_halo_cannot_do(lammps, path):
 
 
 def test_refused(lammps, path):
-    """An exchange by an engine that does not know how, and for the heat flux."""
-    text = block(path("dpa3"), steps=1, messages="layer engine framework")
-    assert "use messages halo" in lammps(text, ranks=2, fails=True).error
+    """An exchange for the heat flux, which needs the neighbors of ghosts."""
     text = block(path("dpa3"), steps=1, messages="layer atom_virial unfolded")
     assert "needs messages halo" in lammps(text, fails=True).error

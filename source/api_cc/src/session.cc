@@ -96,7 +96,7 @@ class Exchange {
   }
 
  private:
-  template <InputNlist::Exchange InputNlist::*function>
+  template <InputNlist::Exchange InputNlist::* function>
   static int call(void* context, const deepmd_array* values, char*, size_t) {
     const InputNlist& list = static_cast<Exchange*>(context)->list_;
     return (list.*function)(list.exchange_context, static_cast<double*>(values->data),

@@ -87,10 +87,10 @@ void ExchangePlan::describe(ValueId id) {
   check_shape(id);
   check(op, id);
   facts.meaning = meaning(op);
-  facts.everywhere = op.op != Op::segment_sum &&
-                     std::all_of(op.args.begin(), op.args.end(), [this](ValueId arg) {
-                       return !facts_[arg].rows || facts_[arg].everywhere;
-                     });
+  facts.everywhere =
+      op.op != Op::segment_sum && std::all_of(op.args.begin(), op.args.end(), [this](ValueId arg) {
+        return !facts_[arg].rows || facts_[arg].everywhere;
+      });
 }
 
 ExchangePlan::Meaning ExchangePlan::meaning(const Operation& op) const {

@@ -2,10 +2,11 @@
 /**
  * Evaluation of a program by several ranks: rows that a rank has, and what ranks exchange.
  *
- * A rank has atoms of its own, the edges of which they are the centers, and rows for the ghosts among
- * their neighbors. Arrays of edges are complete. Arrays of atoms are evaluated for the rank's own
- * atoms; before rows are taken by the numbers of neighbors, ghosts get theirs from their owners.
- * Sums by the numbers of neighbors, in derivatives, have parts on all ranks, which go to the owners.
+ * A rank has atoms of its own, the edges of which they are the centers, and rows for the ghosts
+ * among their neighbors. Arrays of edges are complete. Arrays of atoms are evaluated for the rank's
+ * own atoms; before rows are taken by the numbers of neighbors, ghosts get theirs from their
+ * owners. Sums by the numbers of neighbors, in derivatives, have parts on all ranks, which go to
+ * the owners.
  */
 #pragma once
 
