@@ -19,7 +19,7 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
     layers_.emplace_back(layers[static_cast<size_t>(k)], smooth);
   }
   this->weighs_ = this->smooth_ || !layers_.empty();
-  first_type_ = (!strip || !smooth) && !node.flag("set_davg_zero", !second);
+  first_type_ = (!strip || !smooth) && has_mean(node);
   if (first_type_) {
     first_type_slot_ = packings.add({"first_type", this->environment_.reach().rcut, {}, {}, 0});
   }

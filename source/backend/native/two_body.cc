@@ -17,7 +17,7 @@ bool reads_beyond_cutoff(const Node& node) {
       !node.flag("smooth_type_embedding", false)) {
     return true;
   }
-  const bool mean = !node.flag("set_davg_zero", false);
+  const bool mean = has_mean(node);
   const bool excludes = node.has("exclude_types") && node["exclude_types"].size() > 0;
   if (mean && excludes) return true;
   const std::string type = node.text("type");
@@ -28,6 +28,12 @@ bool reads_beyond_cutoff(const Node& node) {
 }
 
 }  // namespace
+
+bool has_mean(const Node& node) {
+  if (!node.flag("set_davg_zero", false)) return true;
+  const std::vector<double> mean = node.variable("davg");
+  return std::any_of(mean.begin(), mean.end(), [](double x) { return x != 0.0; });
+}
 
 EnvironmentSettings::EnvironmentSettings(const Node& node, Packings& packings, const View& view,
                                          bool mixed, int64_t width) {

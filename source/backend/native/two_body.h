@@ -26,6 +26,9 @@ struct Neighbors {
 };
 
 /** Environment rows: cutoffs, statistics, tables of neighbors. */
+/** Whether empty slots have a mean: as set_davg_zero says, unless the array says otherwise. */
+bool has_mean(const Node& node);
+
 class EnvironmentSettings {
  public:
   /** `width` numbers per row: 4, or 1 for the radial component. */
