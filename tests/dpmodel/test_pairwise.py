@@ -30,6 +30,7 @@ DESCRIPTOR = {
     "neuron": [3, 6],
     "axis_neuron": 2,
     "attn_layer": 0,
+    "set_davg_zero": False,
     "precision": "float64",
     "seed": 1,
 }

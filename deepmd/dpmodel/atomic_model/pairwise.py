@@ -4,10 +4,8 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
@@ -28,6 +26,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, energy_output
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.io.tree import difference
 from deepmd.schema.descriptor import Selection
 
 
@@ -104,7 +103,7 @@ class PairwiseAtomicModel(AtomicModel):
         super().restore(data)
         self.check_members()
         both = self._embeddings()
-        if both and _equal(*both):
+        if both and difference(*(one.serialize() for one in both)) is None:
             self.share_types()
 
     @classmethod
@@ -194,7 +193,7 @@ class PairwiseAtomicModel(AtomicModel):
             for given in model.fixed_biases("energy"):
                 for t, value in enumerate(given):
                     if value is not None:
-                        model.out_bias[0, t, 0] = np.ravel(value)[0] - model.own_bias()[t, 0]
+                        model.out_bias[0, t, 0] = float(value) - model.own_bias()[t, 0]
 
     def fixed_biases(self, name: str) -> list[Sequence[Any]]:
         """Biases beside those of both models: kept where both give one, or where they are given."""
@@ -227,21 +226,6 @@ class PairwiseAtomicModel(AtomicModel):
             seen = {p: slots[self._layout(p)] for p in model.packings()}
             energy = energy + ops.cast(mine, "float64") * model(atoms, seen)["energy"]
         return without_excluded(self, {"energy": energy}, atoms)
-
-
-def _equal(first: TypeEmbedding, second: TypeEmbedding) -> bool:
-    """Whether two type embeddings have the same settings and arrays."""
-    return _same(first.serialize(), second.serialize())
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(_same, a, b))
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return bool(a == b)
 
 
 def last(sources: Sequence[Sequence[Any]]) -> list[Any]:
