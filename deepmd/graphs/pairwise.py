@@ -63,7 +63,7 @@ def parts_of_pairwise(
             f"holds arrays that belong to neither of its models: {shown(left[0])}",
             fix="convert it with the program that wrote it",
         )
-    common = {k: raw[k] for k in ("type_map", "type_embedding") if k in raw}
+    common: dict[str, Any] = {k: raw[k] for k in ("type_map", "type_embedding") if k in raw}
     parts = [_part(graph, find, known, {**common, **raw[key]}, end) for key, end in ENDS.items()]
     return {k: v for k, v in raw.items() if k not in ENDS and k != "type_embedding"}, parts
 
@@ -96,7 +96,7 @@ def pairwise(
 ) -> tuple[dict[str, Any], Model]:
     """Return section and model of the whole, from those of its parts."""
     section = {**raw, **dict(zip(ENDS, sections, strict=True))}
-    parts = (model.atomic_model for model in models)
-    whole = PairwiseAtomicModel(*parts, raw["type_map"])
+    qm, qmmm = (model.atomic_model for model in models)
+    whole = PairwiseAtomicModel(qm, qmmm, raw["type_map"])
     whole.share_types()
     return section, PairwiseModel(whole)

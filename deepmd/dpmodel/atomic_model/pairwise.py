@@ -94,6 +94,7 @@ class PairwiseAtomicModel(AtomicModel):
     def share_types(self) -> None:
         """Let the QM/MM model have the type embedding of the QM model, if both have one."""
         first, second = self._embeddings() or (None, None)
+        node: Any
         for node in modules(self.qmmm_model):
             if getattr(node, "type_embedding", None) is second:
                 node.type_embedding = first
@@ -103,7 +104,7 @@ class PairwiseAtomicModel(AtomicModel):
         super().restore(data)
         self.check_members()
         both = self._embeddings()
-        if both and difference(*(one.serialize() for one in both)) is None:
+        if both and difference(both[0].serialize(), both[1].serialize()) is None:
             self.share_types()
 
     @classmethod

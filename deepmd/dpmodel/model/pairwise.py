@@ -73,7 +73,8 @@ class PairwiseModel(Model):
                 given["type_embedding"] = copy.deepcopy(shared)
             parts.append(build_atomic_model(given, f"model/{name}"))
         preset = {k: section[k] for k in ("preset_out_bias",) if k in section}
-        atomic = PairwiseAtomicModel(*parts, names, **preset)
+        qm, qmmm = parts
+        atomic = PairwiseAtomicModel(qm, qmmm, names, **preset)
         atomic.set_given_biases()
         if shared is not None:
             atomic.share_types()

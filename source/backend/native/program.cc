@@ -233,7 +233,8 @@ void Program::read_pairwise(const Node& root, const std::string& scope) {
       all[key] = qm.at(key);
     }
   }
-  all["inputs"].push_back({{"name", "aparam"}, {"level", "atom"}, {"size", 1}, {"default", json()}});
+  all["inputs"].push_back(
+      {{"name", "aparam"}, {"level", "atom"}, {"size", 1}, {"default", json()}});
   all["regions"] = true;
   all["region_bias"] = whole.variable("out_bias", all.at("type_map").size());
   description_ = all.dump(-1, ' ', false, json::error_handler_t::replace);
