@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
 from deepmd.dpmodel.atomic_model import PairwiseAtomicModel
+from deepmd.dpmodel.fitting.named_layers import share_equal_layers
 from deepmd.dpmodel.model import Model, PairwiseModel
 from deepmd.graphs.types import Find
 from deepmd.io.graph import Graph
@@ -19,8 +20,8 @@ from deepmd.io.graph import Graph
 KIND = "pairwise_dprc"
 #: Ends of the scopes, by key of the section.
 ENDS = {"qm_model": "_qm", "qmmm_model": "_qmmm"}
-#: Scope of the arrays of both.
-SHARED = "type_embed_net/"
+#: Beginnings of the scopes of what both have: type embedding, and layers with names.
+SHARED = ("type_embed_net/", "share_")
 
 
 class Part(NamedTuple):
@@ -99,4 +100,5 @@ def pairwise(
     qm, qmmm = (model.atomic_model for model in models)
     whole = PairwiseAtomicModel(qm, qmmm, raw["type_map"])
     whole.share_types()
+    whole.share_named_layers(share_equal_layers)
     return section, PairwiseModel(whole)

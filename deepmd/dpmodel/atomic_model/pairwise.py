@@ -4,7 +4,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from deepmd.base.errors import InputError
@@ -18,6 +18,7 @@ from deepmd.dpmodel.atomic_model.base import (
 )
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
+from deepmd.dpmodel.fitting.named_layers import share_equal_layers
 from deepmd.dpmodel.fragments import MM, QM
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.module import modules
@@ -99,10 +100,25 @@ class PairwiseAtomicModel(AtomicModel):
             if getattr(node, "type_embedding", None) is second:
                 node.type_embedding = first
 
+    def share_named_layers(self, share: Callable[[list[Any], list[str]], None]) -> None:
+        """Let layers of one name be one in the networks of both fittings, where these have names.
+
+        ``share`` does so for a list of layers and their names.
+        """
+        fittings: list[Any] = [getattr(m, "fitting", None) for m in self.members()]
+        if any(not getattr(one, "layer_name", None) for one in fittings):
+            return
+        names = [name for one in fittings for name in one.layer_name]
+        for networks in zip(*(one.nets.networks for one in fittings), strict=False):
+            layers = [layer for network in networks for layer in network.layers]
+            share(layers, names)
+            networks[1].layers = layers[len(networks[0].layers) :]
+
     def restore(self, data: dict) -> None:
-        """Take both models from a dictionary; type embeddings that are equal there are one."""
+        """Take both models from a dictionary; what is equal there and may be shared is one."""
         super().restore(data)
         self.check_members()
+        self.share_named_layers(share_equal_layers)
         both = self._embeddings()
         if both and difference(both[0].serialize(), both[1].serialize()) is None:
             self.share_types()
@@ -177,12 +193,13 @@ class PairwiseAtomicModel(AtomicModel):
         """Adopt another type map; a type embedding of both stays one."""
         both = self._embeddings()
         shared = bool(both) and both[0] is both[1]
-        if shared:  # its rows change once
-            self.qmmm_model = copy.deepcopy(self.qmmm_model)
+        # What is shared changes once.
+        self.qmmm_model = copy.deepcopy(self.qmmm_model)
         for k, model in enumerate(self.members()):
             seed = child_seed(change.seed, k)
             model.change_types(TypeChange(list(model.type_map), change.new, seed))
         super().change_types(change)
+        self.share_named_layers(share_equal_layers)
         if shared:
             self.share_types()
 
