@@ -244,7 +244,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/spin/allow_missing_label": lambda d: (
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
-    "training/zero_stage (3)": lambda d: d["training"]["zero_stage"] > 2,
     "training/mixed_precision/compute_prec (float16)": lambda d: (
         d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
     ),
@@ -254,7 +253,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 #: What to do instead, where there is more to say than to leave the key out.
 INSTEAD = {
-    "training/zero_stage (3)": "set it to 2 or less",
     "training/mixed_precision/compute_prec (float16)": (
         'use "bfloat16", whose range needs no scaling of the loss'
     ),

@@ -316,7 +316,6 @@ NOT_BUILT = [
 
 
 INSTEAD = [
-    ("training/zero_stage", 3, "2 or less"),
     ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
     ("validating/compiled_infer", True, "without a compiler"),
 ]

@@ -9,7 +9,7 @@ all frames, ghosts included, have *places*: 0, 1, … in the order of the input.
 import torch
 
 from deepmd.pt.torchscript.fragments import groups_of, joined
-from deepmd.pt.torchscript.neighbors import Packing, Pairs, frame_pairs, pack
+from deepmd.pt.torchscript.neighbors import Pairs, frame_pairs, pack_all
 from deepmd.pt.torchscript.spin import Atoms, doubled, folded, shifts, with_partners
 
 
@@ -86,23 +86,19 @@ class Program(torch.nn.Module):
         vec: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Pack edges, sorted by center, of atoms, sorted by frame, as the model wants them."""
-        slots: list[torch.Tensor] = []
         r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
-        pairs = Pairs(i, j, atype, frame, vec, r2)
-        for k in range(len(self.layouts)):
-            packing = Packing(
-                self.layouts[k],
-                self.core_types,
-                self.rcuts[k],
-                self.sels[k],
-                self.grouped[k],
-                self.excluded[k],
-                self.nearest[k],
-                self.edge_rcuts[k],
-                self.edge_sels[k],
-            )
-            slots += pack(packing, pairs)
-        return slots
+        return pack_all(
+            self.layouts,
+            self.core_types,
+            self.rcuts,
+            self.sels,
+            self.grouped,
+            self.excluded,
+            self.nearest,
+            self.edge_rcuts,
+            self.edge_sels,
+            Pairs(i, j, atype, frame, vec, r2),
+        )
 
     @torch.jit.export
     def evaluate_frames(

@@ -31,6 +31,7 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
   } else {
     read_concat(node, types);
   }
+  if (layers_.empty()) this->use_pieces();
   this->check_axis(node);
   for (const AttentionLayer<T>& layer : layers_) {
     if (layer.width() != this->ng_) node.fail("has attention layers of another width");

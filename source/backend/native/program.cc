@@ -129,6 +129,7 @@ Chunk chunk_of(const deepmd_edges_request& q) {
     const deepmd_input input = backend::element(q.inputs, k);
     chunk.inputs[input.name] = numbers<double>(input.data, input.name);
   }
+  chunk.n_owned = q.n_owned;
   return chunk;
 }
 
@@ -160,6 +161,7 @@ void Program::read(Contents contents, const std::string& scope) {
   info_.struct_size = sizeof(info_);
   info_.description = description_.c_str();
   info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
+  if (model_->exchanges()) info_.entries |= DEEPMD_EXCHANGES;
   info_.framework = engine_name();
   info_.least_edges = kLeastEdges;
   info_.probes = probes_.empty() ? nullptr : probes_.c_str();
@@ -320,6 +322,11 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
   if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
   if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  deepmd_exchange exchange{};
+  if (request.exchange && chunk.n_owned > 0 && model_->exchanges()) {
+    exchange = backend::read(request.exchange);
+    chunk.exchange = &exchange;
+  }
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));
