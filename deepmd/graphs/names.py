@@ -58,6 +58,8 @@ LAYER_NORM = {
 #: Division of the queries by the root of a number.
 ATTENTION_SCALE = "attention_layer_0{s}/truediv"
 LAYER_NORM_EPSILON = "attention_layer_0{s}/layer_normalization/add/y"
+#: Layers of a fitting with names, of one type and of all.
+NAMED = {False: "share_{name}_type_{a}/{array}", True: "share_{name}/{array}"}
 #: Layers of a fitting: hidden ones and the last, of one type and of all.
 FITTING = {
     False: ("layer_{l}_type_{a}/{array}", "final_layer_type_{a}/{array}"),
@@ -202,14 +204,23 @@ def _layer(layer: Mapping[str, Any], place: Path, template: str, **named: Any) -
             yield Source((*place, "@variables", name), ((node,),))
 
 
-def _fitting_sources(data: Mapping[str, Any], place: Path) -> Iterator[Source]:
+def _fitting_templates(data: Mapping[str, Any]) -> list[str]:
+    """Return the templates of all layers of a fitting."""
+    names = data["layer_name"]
+    if names is not None:
+        template = NAMED[data["mixed_types"]]
+        return [template.replace("{name}", name) for name in names]
     hidden, last = FITTING[data["mixed_types"]]
+    return [*[hidden] * len(data["neuron"]), last]
+
+
+def _fitting_sources(data: Mapping[str, Any], place: Path) -> Iterator[Source]:
+    templates = _fitting_templates(data)
     for a, network in enumerate(data["nets"]["networks"]):
         at, layers = (*place, "nets", "networks", a, "layers"), network["layers"]
         needed = data["mixed_types"] or a not in data["exclude_types"]
         for k, layer in enumerate(layers):
-            template = last if k == len(layers) - 1 else hidden
-            for source in _layer(layer, (*at, k), template, l=k, a=a):
+            for source in _layer(layer, (*at, k), templates[k], l=k, a=a):
                 yield source._replace(needed=needed)
     # A mask has no statistics.
     optional = OPTIONAL | (

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from deepmd.base.errors import ModelFileError
 from deepmd.base.reading import shown
 from deepmd.dpmodel.atomic_model import PairwiseAtomicModel
+from deepmd.dpmodel.fitting.named_layers import share_equal_layers
 from deepmd.dpmodel.model import Model, PairwiseModel
 from deepmd.graphs.types import Find
 from deepmd.io.graph import Graph
@@ -19,8 +20,8 @@ from deepmd.io.graph import Graph
 KIND = "pairwise_dprc"
 #: Ends of the scopes, by key of the section.
 ENDS = {"qm_model": "_qm", "qmmm_model": "_qmmm"}
-#: Scope of the arrays of both.
-SHARED = "type_embed_net/"
+#: Beginnings of the scopes of what both have: type embedding, and layers with names.
+SHARED = ("type_embed_net/", "share_")
 
 
 class Part(NamedTuple):
@@ -63,7 +64,7 @@ def parts_of_pairwise(
             f"holds arrays that belong to neither of its models: {shown(left[0])}",
             fix="convert it with the program that wrote it",
         )
-    common = {k: raw[k] for k in ("type_map", "type_embedding") if k in raw}
+    common: dict[str, Any] = {k: raw[k] for k in ("type_map", "type_embedding") if k in raw}
     parts = [_part(graph, find, known, {**common, **raw[key]}, end) for key, end in ENDS.items()]
     return {k: v for k, v in raw.items() if k not in ENDS and k != "type_embedding"}, parts
 
@@ -96,7 +97,8 @@ def pairwise(
 ) -> tuple[dict[str, Any], Model]:
     """Return section and model of the whole, from those of its parts."""
     section = {**raw, **dict(zip(ENDS, sections, strict=True))}
-    parts = (model.atomic_model for model in models)
-    whole = PairwiseAtomicModel(*parts, raw["type_map"])
+    qm, qmmm = (model.atomic_model for model in models)
+    whole = PairwiseAtomicModel(qm, qmmm, raw["type_map"])
     whole.share_types()
+    whole.share_named_layers(share_equal_layers)
     return section, PairwiseModel(whole)

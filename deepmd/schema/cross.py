@@ -244,7 +244,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/spin/allow_missing_label": lambda d: (
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
-    "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
     "training/mixed_precision/compute_prec (float16)": lambda d: (
         d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
     ),
@@ -254,9 +253,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 #: What to do instead, where there is more to say than to leave the key out.
 INSTEAD = {
-    "model/fitting_net/layer_name": (
-        "leave it out: branches of a multi-task model share networks by shared_dict"
-    ),
     "training/mixed_precision/compute_prec (float16)": (
         'use "bfloat16", whose range needs no scaling of the loss'
     ),

@@ -71,12 +71,13 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
 /** The sum over fragments of a file with the models of a QM region and of its pairs. */
 std::shared_ptr<Model> open_fragments(const BackendModel& whole, const OpenOptions& options) {
   const Info& info = whole.info();
-  if (info.region_bias.empty()) {
+  OpenOptions part = options;
+  part.engine = "native";
+  if (info.region_bias.empty()) {  // a framework opened it, which comes first on accelerators
+    if (choice_of(options.engine) == Choice::automatic) return Model::open(info.path, part);
     fail(info.path, "sums over fragments are evaluated by the native engine only",
          "leave the choice of the engine to this library: \"auto\"");
   }
-  OpenOptions part = options;
-  part.engine = "native";
   part.check_probes = false;
   part.scope = "qm_model";
   const std::shared_ptr<Model> qm = Model::open(info.path, part);

@@ -185,8 +185,8 @@ std::vector<int64_t> Fragments::regions(const Frame& frame) const {
   for (int64_t a = 0; a < nloc; ++a) {
     const double given = frame.aparam[a];
     if (!(std::abs(given - std::round(given)) < 1e-6) || given < -1.5 || given > 2e9) {
-      fail("frame", "the region (aparam) of atom " + std::to_string(a) + " is " +
-                        std::to_string(given),
+      fail("frame",
+           "the region (aparam) of atom " + std::to_string(a) + " is " + std::to_string(given),
            "give 0 for QM atoms, 1, 2, ... for the fragments, -1 for atoms left out");
     }
     found[a] = static_cast<int64_t>(std::llround(given));

@@ -86,7 +86,7 @@ def test_a_part_with_a_program(library, tmp_path, suffix):
     model.atomic_model.out_bias[0, :, 0] = [1.0, -2.0, 0.5]
     some = batch()
     want = NumPyEvaluator(model).evaluate(some, derivatives=("force", "virial", "atom_virial"))
-    pot = c_api.Handle(library, "DeepPot", written(tmp_path / f"m{suffix}", model))
+    pot = c_api.Handle(library, "DeepPot", written(tmp_path / f"m{suffix}", model), engine="auto")
     n = len(TYPES)
     found = pot.compute(
         some.coord.reshape(2, -1),

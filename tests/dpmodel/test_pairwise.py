@@ -30,6 +30,7 @@ DESCRIPTOR = {
     "neuron": [3, 6],
     "axis_neuron": 2,
     "attn_layer": 0,
+    "set_davg_zero": False,
     "precision": "float64",
     "seed": 1,
 }
@@ -217,6 +218,23 @@ def test_other_descriptors_share_the_embedding_of_the_model():
     made = build_model(section(qm_model=part, qmmm_model=part))
     assert len(embeddings(made)) == 1
     assert made.atomic_model.qm_model.type_embedding is made.atomic_model.qmmm_model.type_embedding
+
+
+def test_layers_of_one_name_are_one_in_both_models():
+    """As in DeePMD-kit 3.2.0, whose graphs have one array for both."""
+    names = {"layer_name": ["first", "same", "last"]}
+    parts = {k: copy.deepcopy(SECTION[k]) for k in ("qm_model", "qmmm_model")}
+    for name, part in parts.items():
+        part["fitting_net"] = FITTING | names | {"seed": len(name)}
+    made = build_model(section(**parts))
+
+    def shares(one):
+        qm, qmmm = (m.fitting.nets.networks[0].layers for m in one.atomic_model.members())
+        return [a is b for a, b in zip(qm, qmmm, strict=True)]
+
+    assert shares(made) == [True, True, True]
+    assert shares(Model.deserialize(made.serialize())) == [True, True, True]
+    assert shares(change_type_map(made, ["C", "B", "A"])) == [True, True, True]
 
 
 def test_biases_that_are_given():

@@ -34,7 +34,8 @@ FILES = Path(__file__).parents[1] / "golden" / "files"
 #: two periodic and two open frames: attention; one-sided strip mode; a type embedding of the whole
 #: model; a fitting as wide as the descriptor; a hybrid with excluded pairs; a
 #: full polarizability with a scale per type; se_a_ebd_v2, and a hybrid with a type embedding;
-#: se_a_mask with hidden atoms, which has open frames only; a sum over fragments, with periodic ones.
+#: se_a_mask with hidden atoms, which has open frames only; a sum over fragments, and layers
+#: of a fitting with names, two of them the same, with periodic ones.
 BLACK_BOX = (
     "att2_concat",
     "att0_strip_one",
@@ -46,6 +47,7 @@ BLACK_BOX = (
     "types_hyb",
     "mask",
     "pairwise",
+    "named_layers",
 )
 #: Compressed by DeePMD-kit with long intervals, so that tables differ from networks.
 COMPRESSED = ("a_two_compressed", "att0_strip_compressed", "e3_compressed")

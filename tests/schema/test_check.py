@@ -317,7 +317,6 @@ NOT_BUILT = [
 
 INSTEAD = [
     ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
-    ("model/fitting_net/layer_name", ["a", "b"], "shared_dict"),
     ("validating/compiled_infer", True, "without a compiler"),
 ]
 

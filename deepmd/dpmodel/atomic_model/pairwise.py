@@ -4,10 +4,8 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
@@ -20,6 +18,7 @@ from deepmd.dpmodel.atomic_model.base import (
 )
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
 from deepmd.dpmodel.descriptor.environment import sorted_pairs
+from deepmd.dpmodel.fitting.named_layers import share_equal_layers
 from deepmd.dpmodel.fragments import MM, QM
 from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.module import modules
@@ -28,6 +27,7 @@ from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
 from deepmd.dpmodel.output_def import FittingOutputDef, Level, energy_output
 from deepmd.dpmodel.type_map import TypeChange
+from deepmd.io.tree import difference
 from deepmd.schema.descriptor import Selection
 
 
@@ -95,16 +95,32 @@ class PairwiseAtomicModel(AtomicModel):
     def share_types(self) -> None:
         """Let the QM/MM model have the type embedding of the QM model, if both have one."""
         first, second = self._embeddings() or (None, None)
+        node: Any
         for node in modules(self.qmmm_model):
             if getattr(node, "type_embedding", None) is second:
                 node.type_embedding = first
 
+    def share_named_layers(self, share: Callable[[list[Any], list[str]], None]) -> None:
+        """Let layers of one name be one in the networks of both fittings, where these have names.
+
+        ``share`` does so for a list of layers and their names.
+        """
+        fittings: list[Any] = [getattr(m, "fitting", None) for m in self.members()]
+        if any(not getattr(one, "layer_name", None) for one in fittings):
+            return
+        names = [name for one in fittings for name in one.layer_name]
+        for networks in zip(*(one.nets.networks for one in fittings), strict=False):
+            layers = [layer for network in networks for layer in network.layers]
+            share(layers, names)
+            networks[1].layers = layers[len(networks[0].layers) :]
+
     def restore(self, data: dict) -> None:
-        """Take both models from a dictionary; type embeddings that are equal there are one."""
+        """Take both models from a dictionary; what is equal there and may be shared is one."""
         super().restore(data)
         self.check_members()
+        self.share_named_layers(share_equal_layers)
         both = self._embeddings()
-        if both and _equal(*both):
+        if both and difference(both[0].serialize(), both[1].serialize()) is None:
             self.share_types()
 
     @classmethod
@@ -177,12 +193,13 @@ class PairwiseAtomicModel(AtomicModel):
         """Adopt another type map; a type embedding of both stays one."""
         both = self._embeddings()
         shared = bool(both) and both[0] is both[1]
-        if shared:  # its rows change once
-            self.qmmm_model = copy.deepcopy(self.qmmm_model)
+        # What is shared changes once.
+        self.qmmm_model = copy.deepcopy(self.qmmm_model)
         for k, model in enumerate(self.members()):
             seed = child_seed(change.seed, k)
             model.change_types(TypeChange(list(model.type_map), change.new, seed))
         super().change_types(change)
+        self.share_named_layers(share_equal_layers)
         if shared:
             self.share_types()
 
@@ -194,7 +211,7 @@ class PairwiseAtomicModel(AtomicModel):
             for given in model.fixed_biases("energy"):
                 for t, value in enumerate(given):
                     if value is not None:
-                        model.out_bias[0, t, 0] = np.ravel(value)[0] - model.own_bias()[t, 0]
+                        model.out_bias[0, t, 0] = float(value) - model.own_bias()[t, 0]
 
     def fixed_biases(self, name: str) -> list[Sequence[Any]]:
         """Biases beside those of both models: kept where both give one, or where they are given."""
@@ -227,21 +244,6 @@ class PairwiseAtomicModel(AtomicModel):
             seen = {p: slots[self._layout(p)] for p in model.packings()}
             energy = energy + ops.cast(mine, "float64") * model(atoms, seen)["energy"]
         return without_excluded(self, {"energy": energy}, atoms)
-
-
-def _equal(first: TypeEmbedding, second: TypeEmbedding) -> bool:
-    """Whether two type embeddings have the same settings and arrays."""
-    return _same(first.serialize(), second.serialize())
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(_same, a, b))
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return bool(a == b)
 
 
 def last(sources: Sequence[Sequence[Any]]) -> list[Any]:

@@ -393,8 +393,13 @@ def fitting_serial(
     *,
     constants: Sequence[str] = ("var_name",),
     buffers: Sequence[str] = (),
+    names_layers: bool = False,
 ) -> Serial:
-    """Return what a fitting holds: the common part, and the keys and buffers of its own."""
+    """Return what a fitting holds: the common part, and the keys and buffers of its own.
+
+    ``names_layers`` says whether ``layer_name`` is a setting, and not None.
+    """
+    common = [key for key in CONSTANTS if key != "layer_name" or not names_layers]
     return Serial(
         layout=LAYOUT + keys,
         name="Fitting",
@@ -403,9 +408,9 @@ def fitting_serial(
         accepts=tuple(range(1, version + 1)),
         buffers=(*BUFFERS, *buffers),
         children=("nets",),
-        constants=(*CONSTANTS, *constants),
+        constants=(*common, *constants),
         upgrades=dict.fromkeys(range(1, version), older_fitting),
-        variants=(without_null_networks,),
+        variants=(without_null_networks, unnamed),
     )
 
 
@@ -426,6 +431,11 @@ def without_null_networks(data: dict) -> dict:
     return {**data, "nets": filled, "exclude_types": sorted({*data["exclude_types"], *null})}
 
 
+def unnamed(data: dict) -> dict:
+    """Fill in that layers have no names."""
+    return {"layer_name": None, **data}
+
+
 def zeroed(node: Any) -> Any:
     """Return a copy of a dictionary with zeros in all arrays."""
     if isinstance(node, Mapping):
@@ -438,5 +448,4 @@ def zeroed(node: Any) -> Any:
 def older_fitting(data: Mapping[str, Any]) -> dict:
     """Fill in what earlier versions of the fittings did not have."""
     variables = {"case_embd": None, **data.get("@variables", {})}
-    filled = {"dim_case_embd": 0, "default_fparam": None, **data, "@variables": variables}
-    return filled
+    return {"dim_case_embd": 0, "default_fparam": None, **data, "@variables": variables}

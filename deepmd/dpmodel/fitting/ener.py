@@ -3,6 +3,9 @@
 
 from deepmd.dpmodel.fitting.base import Fitting, fitting_serial
 from deepmd.dpmodel.fitting.invar import InvarFitting
+from deepmd.dpmodel.fitting.named_layers import check_names, share_equal_layers, share_layers
+from deepmd.dpmodel.nn.layers import FittingNetwork
+from deepmd.dpmodel.nn.random import Seed
 from deepmd.schema.settings import setting
 
 
@@ -15,7 +18,9 @@ class EnergyFitting(InvarFitting):
     the numbers as biases: they are the energies of isolated atoms whose descriptor is zero.
     """
 
-    serial = fitting_serial("ener", 4, "dim_out atom_ener", constants=("var_name", "dim_out"))
+    serial = fitting_serial(
+        "ener", 4, "dim_out atom_ener", constants=("var_name", "dim_out"), names_layers=True
+    )
     var_name = "energy"
     dim_out = 1
 
@@ -28,8 +33,25 @@ class EnergyFitting(InvarFitting):
     )
     layer_name: list[str] | None = setting(
         None,
-        "Names of the layers; layers of equal name share their parameters.",
+        "Names of the layers; of one network, layers of equal name share their parameters.",
         kind=list[str],
         absent=True,
     )
     use_aparam_as_mask: bool = setting(False, key=True)
+
+    def build(self) -> None:
+        """Make the networks, in which layers of one name are one layer."""
+        check_names(self.layer_name, len(self.neuron) + 1)
+        super().build()
+
+    def fresh_network(self, seed: Seed) -> FittingNetwork:
+        """Return a network of one type with initial values."""
+        network = super().fresh_network(seed)
+        share_layers(network.layers, self.layer_name)
+        return network
+
+    def restore(self, data: dict) -> None:
+        """Take networks and statistics from a dictionary; layers of one name are one there, too."""
+        super().restore(data)
+        for network in self.nets.networks:
+            share_equal_layers(network.layers, self.layer_name)

@@ -14,6 +14,7 @@ from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.atomic_model.pairwise import PairwiseAtomicModel
 from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.fitting.named_layers import share_layers
 from deepmd.dpmodel.fragments import split_regions
 from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model.inputs import Inputs
@@ -73,7 +74,9 @@ class PairwiseModel(Model):
                 given["type_embedding"] = copy.deepcopy(shared)
             parts.append(build_atomic_model(given, f"model/{name}"))
         preset = {k: section[k] for k in ("preset_out_bias",) if k in section}
-        atomic = PairwiseAtomicModel(*parts, names, **preset)
+        qm, qmmm = parts
+        atomic = PairwiseAtomicModel(qm, qmmm, names, **preset)
+        atomic.share_named_layers(share_layers)
         atomic.set_given_biases()
         if shared is not None:
             atomic.share_types()
