@@ -245,9 +245,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/mixed_precision/compute_prec (float16)": lambda d: (
-        d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
-    ),
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
 }
 
@@ -256,9 +253,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
 INSTEAD = {
     "model/fitting_net/layer_name": (
         "leave it out: branches of a multi-task model share networks by shared_dict"
-    ),
-    "training/mixed_precision/compute_prec (float16)": (
-        'use "bfloat16", whose range needs no scaling of the loss'
     ),
     "validating/compiled_infer": "leave it out: a validation is evaluated without a compiler",
 }

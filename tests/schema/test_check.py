@@ -311,13 +311,11 @@ NOT_BUILT = [
     ("model/fitting_net/type", "dpa4_ener"),
     ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
-    ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]
 
 
 INSTEAD = [
-    ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
     ("model/fitting_net/layer_name", ["a", "b"], "shared_dict"),
     ("validating/compiled_infer", True, "without a compiler"),
 ]
