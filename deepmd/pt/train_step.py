@@ -13,12 +13,11 @@ import torch
 from deepmd.base.errors import NotAvailableError
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
@@ -29,7 +28,7 @@ from deepmd.pt.loss_scale import LossScale
 from deepmd.pt.muon import MuonOptimizer
 from deepmd.pt.reduced import check_bfloat16, check_single
 from deepmd.pt.sharded import ShardedOptimizer
-from deepmd.runtime.kalman import check_kalman
+from deepmd.runtime.kalman import kalman_steps
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 log = logging.getLogger(__name__)
@@ -72,14 +71,10 @@ class TorchTrainStep(TrainStep):
             check_single(every, "training/mixed_precision")
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: m.input_names() for t, m in models.items()}
-        kalman = kalman_of(optimizer)
-        self._kalman: TorchKalmanSteps | None = None
-        if kalman is not None:
-            own = self._params[check_kalman(self._params, losses, options)]
-            self._kalman = TorchKalmanSteps(kalman, own, options.numb_steps)
+        self._names = {t: m.predict_names() for t, m in models.items()}
+        self._kalman = kalman_steps(optimizer, self._params, losses, options, TorchKalmanSteps)
         self._optimizer = _optimizer(
-            self._params, {} if kalman else optimizer, options, self._shards
+            self._params, {} if self._kalman else optimizer, options, self._shards
         )
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._divides = self.gathers and self._optimizer.divides_gradients
@@ -201,8 +196,7 @@ class TorchTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         if self._kalman is not None:
-            (task,) = self._params
-            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
+            return self._kalman.state()
         out: dict[str, np.ndarray] = {}
         whole = self._optimizer.states() if self.gathers else self._optimizer.state
         waiting = self._waiting
@@ -233,8 +227,7 @@ class TorchTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         if self._kalman is not None:
-            (task,) = self._params
-            self._kalman.load_state(part_of(state, f"{task}/"))
+            self._kalman.load_state(state)
             return
         self._waiting, self._waited = {}, 0
         for task, params in self._params.items():

@@ -309,7 +309,6 @@ def test_what_cannot_be_nested(path, value, kind, name):
 NOT_BUILT = [
     ("model/descriptor/type", "DPA4C"),
     ("model/fitting_net/type", "dpa4_ener"),
-    ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
     ("nvnmd", {"enable": True}),
 ]
