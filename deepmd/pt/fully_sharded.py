@@ -97,8 +97,8 @@ class FullyShardedModels:
 
     def gradients(
         self, loss: Callable[[], tuple[Tensor, Figures]]
-    ) -> tuple[Tensor, Figures, dict[Tensor, Tensor]]:
-        """Evaluate a loss; return it with its figures and the gradients of the own rows.
+    ) -> tuple[Figures, dict[Tensor, Tensor]]:
+        """Evaluate a loss; return its figures and its gradients by the own rows.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class FullyShardedModels:
         grads = {local: p.grad.to_local() for p, local in self._local.items()}
         for p in self._local:
             p.grad = None
-        return total, figures, grads
+        return figures, grads
 
     def close(self) -> None:
         """Let go of the process group, whose threads end with the last reference to it."""

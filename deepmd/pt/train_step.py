@@ -24,6 +24,7 @@ from deepmd.pt.distributed import TorchDistributed
 from deepmd.pt.fully_sharded import FullyShardedModels, FullyShardedOptimizer
 from deepmd.pt.kalman import TorchKalmanSteps
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.loss_scale import LossScale
 from deepmd.pt.muon import MuonOptimizer
 from deepmd.pt.reduced import check_bfloat16, check_single
 from deepmd.pt.sharded import ShardedOptimizer
@@ -58,6 +59,7 @@ class TorchTrainStep(TrainStep):
             )
         self.device = default_device()
         self._mixed = _mixed_precision(options, self.device)
+        self._scale = LossScale() if options.compute == "float16" else None
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
@@ -104,32 +106,38 @@ class TorchTrainStep(TrainStep):
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
 
+        scale = 1.0 if self._scale is None else self._scale.value
+
         def evaluate() -> tuple[Any, Metrics]:
             if self._options.compile:
-                return self._compiled[task](inputs, labels, lr, params)
+                total, figures = self._compiled[task](inputs, labels, lr, params)
+                return total, _metrics(total, figures)
             # Operations with derivatives of their own, of order 2, do without mixed precision.
             order = 3 if self._options.compute else 2
             loss = self._losses[task]
             with self._mixed():
                 model = self.lifted[task]
                 pred = loss.predict(model, inputs, batch.n_frames, labels, order=order)
-            return loss(lr, pred, labels, self._options.ranks.reduce)
+            total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
+            return scale * total, _metrics(total, figures)
 
         if self._shards is not None:
-            total, figures, every = self._shards.gradients(evaluate)
-            return _metrics(total, figures), {name: every[p] for name, p in params.items()}
-        total, figures = evaluate()
+            metrics, every = self._shards.gradients(evaluate)
+            return metrics, {name: every[p] / scale for name, p in params.items()}
+        total, metrics = evaluate()
         grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
         if params and isinstance(total, Tensor) and total.requires_grad:
             found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
             grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
+        if self._scale is not None:
+            grads = [g / scale for g in grads]
         ranks = self._options.ranks
         if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)
-        return _metrics(total, figures), dict(zip(params, grads, strict=True))
+        return metrics, dict(zip(params, grads, strict=True))
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
-        """Take one optimizer step, or wait for more; nothing in here waits for the device."""
+        """Take one optimizer step, or wait for more; nothing waits for the device but float16."""
         if self._kalman is not None:
             return self._kalman_step(self._kalman, task, batch, lr)
         metrics, by_name = self.gradients(task, batch, lr)
@@ -137,6 +145,9 @@ class TorchTrainStep(TrainStep):
         del by_name
         if self._divides:
             grads = self._optimizer.add_up(grads)
+        total = self._options.ranks.total if self._divides else None
+        if self._scale is not None and not self._scale.accept(grads.values(), total):
+            return metrics  # the batch is left out
         if self._options.accumulate > 1:
             for p, g in grads.items():
                 self._waiting[p] = self._waiting[p] + g if p in self._waiting else g
@@ -145,7 +156,6 @@ class TorchTrainStep(TrainStep):
                 return metrics
             grads, self._waiting, self._waited = self._waiting, {}, 0
         if self._options.gradient_max_norm is not None:
-            total = self._options.ranks.total if self._divides else None
             _clip(list(grads.values()), self._options.gradient_max_norm, total)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
@@ -206,6 +216,8 @@ class TorchTrainStep(TrainStep):
             if len(set(counts)) <= 1:  # always, unless tasks share parameters
                 out = {k: v for k, v in out.items() if not k.startswith(f"{task}/count.")}
                 out[f"{task}/count"] = np.array(counts[0] if counts else 0)
+            if self._scale is not None:
+                out |= {f"{task}/{name}": value for name, value in self._scale.state().items()}
             if self._waited:
                 out[f"{task}/waited"] = np.array(self._waited)
                 for name, p in params.items():
@@ -220,6 +232,8 @@ class TorchTrainStep(TrainStep):
         self._waiting, self._waited = {}, 0
         for task, params in self._params.items():
             self._waited = int(state.get(f"{task}/waited", 0))
+            if self._scale is not None:
+                self._scale.load_state(state, f"{task}/")
             for name, p in params.items():
                 mine = not self._divides or self._optimizer.owns(p)
                 if mine and f"{task}/waiting.{name}" in state:
@@ -276,7 +290,8 @@ def _mixed_precision(options: StepOptions, device: torch.device) -> Callable[[],
             where=where,
             fix="leave training/enable_compile out",
         )
-    check_bfloat16(device, where)
+    if options.compute == "bfloat16":
+        check_bfloat16(device, where)
     kind = getattr(torch, options.compute)
     return functools.partial(torch.autocast, device.type, dtype=kind)
 

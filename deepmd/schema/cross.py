@@ -244,18 +244,12 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/spin/allow_missing_label": lambda d: (
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
-    "training/mixed_precision/compute_prec (float16)": lambda d: (
-        d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
-    ),
     "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
 }
 
 
 #: What to do instead, where there is more to say than to leave the key out.
 INSTEAD = {
-    "training/mixed_precision/compute_prec (float16)": (
-        'use "bfloat16", whose range needs no scaling of the loss'
-    ),
     "validating/compiled_infer": "leave it out: a validation is evaluated without a compiler",
 }
 

@@ -222,7 +222,7 @@ class PrecisionKeys(Settings):
     output_prec: str = setting("float32", "Precision of outputs.", rule=one_of("float32"))
     compute_prec: str = setting(
         ...,
-        "Precision of products in networks of single precision: bfloat16 (float16 is not built).",
+        "Precision of products in networks of single precision: bfloat16 or float16.",
         rule=one_of("bfloat16", "float16"),
     )
 

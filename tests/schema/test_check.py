@@ -310,13 +310,11 @@ NOT_BUILT = [
     ("model/descriptor/type", "DPA4C"),
     ("model/fitting_net/type", "dpa4_ener"),
     ("loss/type", "dens"),
-    ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
 ]
 
 
 INSTEAD = [
-    ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
     ("validating/compiled_infer", True, "without a compiler"),
 ]
 
