@@ -57,3 +57,13 @@ class TracedCore(torch.nn.Module):
         atoms: dict[str, torch.Tensor] = {}
         found = self.graph(vec, i, j, atype, frame, frames, atoms, slots)
         return found["energy"]
+
+
+def why_no_energies(model: Model) -> str:
+    """Return why a model has no energies of positions, types and cells alone; empty if it has."""
+    if "energy" not in model.output_def().get_data():
+        return f"the model predicts no energy but {', '.join(model.output_def().keys())}"
+    if model.has_spin() or model.entry_inputs():
+        names = ["spin"] if model.has_spin() else sorted(model.input_names())
+        return f"the model needs {', '.join(names)}, which these energies do not take"
+    return ""
