@@ -40,6 +40,7 @@ MODEL = {
     },
     "fitting_net": {"neuron": [6, 6], "seed": 1},
 }
+TWO_TYPES = {**MODEL, "descriptor": {**MODEL["descriptor"], "sel": [20, 20]}}
 TRAINING = {
     "num_epochs": 4,
     "batch_size": 4,
@@ -140,12 +141,12 @@ def test_other_targets_are_refused(make, line: str) -> None:
 )
 def test_models_that_need_more_than_structures_are_refused(changes: dict, line: str) -> None:
     with pytest.raises(InputError, match=line):
-        DeepMD({**default_hypers()["model"], **MODEL, **changes}, _info({"energy": _energy()}))
+        DeepMD({**default_hypers()["model"], **TWO_TYPES, **changes}, _info({"energy": _energy()}))
 
 
 def test_coincident_atoms_are_no_neighbors() -> None:
     """An engine may list them; energies and gradients are those without the pair."""
-    model = build_model({"type_map": ["H", "O"], **MODEL})
+    model = build_model({"type_map": ["H", "O"], **TWO_TYPES})
     energies = AtomEnergies(LiftedCore(convert(model)), model.info(), [1, 8])
     coord = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.3, 0.2]])
     positions = torch.tensor(coord, requires_grad=True)

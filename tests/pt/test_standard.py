@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch  # noqa: E402
 
 from deepmd.base.errors import InputError  # noqa: E402
 from deepmd.dpmodel.model import Model  # noqa: E402

@@ -25,8 +25,9 @@ class LiftedCore(torch.nn.Module):
 
 def atom_energies(lifted: Any, *given: Any) -> torch.Tensor:
     """Energies (n_atoms, 1) of a lifted model; the arguments are those of :class:`TracedCore`."""
-    *arrays, slots = given
-    found: torch.Tensor = lifted.atomic(Inputs(*arrays, {}, {}, slots), order=3)["energy"]
+    vec, i, j, atype, frame, slots = given
+    inputs = Inputs(vec, i, j, atype, frame, {}, {}, slots)
+    found: torch.Tensor = lifted.atomic(inputs, order=3)["energy"]
     return found
 
 
