@@ -201,6 +201,7 @@ def settings_of(
         "core_types": info.core_types,
         "shortest": SHORTEST**2 if info.use_spin else 0.0,
         "message_passing": info.message_passing,
+        "regions": info.regions,
         "precision": info.precision,
         "model_def_script": json.dumps(script),
         "probes": probes,
