@@ -33,7 +33,7 @@ from deepmd.metatrain.checkpoints import MODEL_UPGRADES, MODEL_VERSION, upgrade
 from deepmd.metatrain.energies import AtomEnergies
 from deepmd.metatrain.hypers import ModelHypers, checked_input, default_hypers
 from deepmd.pt.lift import convert, to_neutral
-from deepmd.pt.torchscript.energies import LiftedCore, TracedCore
+from deepmd.pt.torchscript.energies import LiftedCore, TracedCore, why_no_energies
 
 log = logging.getLogger(__name__)
 
@@ -138,14 +138,24 @@ def energy_target(info: DatasetInfo) -> tuple[str, TargetInfo]:
 
 
 def model_of(hypers: Mapping[str, Any], type_map: list[str]) -> Model:
-    """Return the neutral model of hyper-parameters, with initial values."""
+    """Return the neutral model of hyper-parameters, with initial values.
+
+    Raises
+    ------
+    InputError
+        If its keys are wrong, or it needs more than positions, types and cells.
+    """
     section = checked_input(hypers, None, type_map)["model"]
     kind = AtomicModel.registry.get(section.get("type", "standard"), where="model/type")
     for selection in kind.selections(section, "model"):
         if isinstance(selection.value, str):
             count = int(hypers.get("neighbors", 120))
             selection.value = count if selection.mixed else [count] * len(type_map)
-    return build_model(section)
+    model = build_model(section)
+    reason = why_no_energies(model)
+    if reason:
+        raise InputError(reason, where="model", fix="metatrain has positions, types and cells only")
+    return model
 
 
 class DeepMD(ModelInterface[ModelHypers]):

@@ -16,7 +16,7 @@ from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.module import bind, to_numpy, walk
 from deepmd.pt.checkpoint.names import array_names, at, min_nbor_dist_name, state_of
 from deepmd.pt.lift import convert, to_neutral
-from deepmd.pt.torchscript.energies import TracedCore, atom_energies
+from deepmd.pt.torchscript.energies import TracedCore, atom_energies, why_no_energies
 from deepmd.pt.torchscript.neighbors import Pairs, frame_pairs, pack_all, packing_lists
 
 #: Numbers that mark arrays begin here: larger than what statistics begin with.
@@ -59,7 +59,7 @@ class StandardModel(torch.nn.Module):
         self.rcut, self.core_types = float(info.rcut), info.core_types
         for name, value in packing_lists(info.packings).items():
             setattr(self, name, value)
-        self.reason = _why_no_energies(model)
+        self.reason = why_no_energies(model)
         self.program: torch.nn.Module = Compiled(self.whole)
         self.named, self.constants = state_names(model)
         _sort(self, self.named)
@@ -165,16 +165,6 @@ class Compiled(torch.nn.Module):
             module._non_persistent_buffers_set.update(module._buffers)
         core.__prepare_scriptable__ = self.__prepare_scriptable__
         return core
-
-
-def _why_no_energies(model: Model) -> str:
-    """Return why a model has no energies of positions, types and cells alone; empty if it has."""
-    if "energy" not in model.output_def().get_data():
-        return f"the model predicts no energy but {', '.join(model.output_def().keys())}"
-    if model.has_spin() or model.entry_inputs():
-        names = ["spin"] if model.has_spin() else sorted(model.input_names())
-        return f"the model needs {', '.join(names)}, which this interface does not take"
-    return ""
 
 
 # -- names ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ try:
 except ImportError:
     found = None
 if found is None:
-    collect_ignore += ["test_mixins.py", "test_training.py"]
+    collect_ignore += ["test_dpa3.py", "test_mixins.py", "test_training.py"]
 
 
 def write_molecules(path: Path, *, forces: bool, frames: int = 12) -> Path:

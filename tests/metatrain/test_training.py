@@ -10,18 +10,23 @@ import pytest
 import torch
 import yaml
 from ase.io import read
-from metatomic.torch import load_atomistic_model
+from metatensor.torch import Labels, TensorBlock
+from metatomic.torch import System, load_atomistic_model
 from metatomic_ase import MetatomicCalculator
 from metatrain.utils.data import DatasetInfo
 from metatrain.utils.data.target_info import get_energy_target_info, get_generic_target_info
 from metatrain.utils.io import model_from_checkpoint
 
 from deepmd.base.errors import InputError
+from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepPot
 from deepmd.metatrain import ARCHITECTURE
+from deepmd.metatrain.energies import AtomEnergies
 from deepmd.metatrain.hypers import default_hypers
 from deepmd.metatrain.model import DeepMD
 from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.pt.lift import convert
+from deepmd.pt.torchscript.energies import LiftedCore
 from tests.metatrain.conftest import write_molecules
 
 pytestmark = [
@@ -35,6 +40,7 @@ MODEL = {
     },
     "fitting_net": {"neuron": [6, 6], "seed": 1},
 }
+TWO_TYPES = {**MODEL, "descriptor": {**MODEL["descriptor"], "sel": [20, 20]}}
 TRAINING = {
     "num_epochs": 4,
     "batch_size": 4,
@@ -124,6 +130,46 @@ def _energy() -> object:
 def test_other_targets_are_refused(make, line: str) -> None:
     with pytest.raises(InputError, match=line):
         DeepMD({**default_hypers()["model"], **MODEL}, _info(make()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"spin": {"use_spin": ["O"], "virtual_scale": [0.3]}}, "the model needs spin"),
+        ({"fitting_net": {"neuron": [4], "numb_fparam": 1}}, "the model needs fparam"),
+    ],
+)
+def test_models_that_need_more_than_structures_are_refused(changes: dict, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        DeepMD({**default_hypers()["model"], **TWO_TYPES, **changes}, _info({"energy": _energy()}))
+
+
+def test_coincident_atoms_are_no_neighbors() -> None:
+    """An engine may list them; energies and gradients are those without the pair."""
+    model = build_model({"type_map": ["H", "O"], **TWO_TYPES})
+    energies = AtomEnergies(LiftedCore(convert(model)), model.info(), [1, 8])
+    coord = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.3, 0.2]])
+    positions = torch.tensor(coord, requires_grad=True)
+    none = torch.zeros(3, 3, dtype=torch.float64)
+    types = torch.tensor([8, 1, 1, 1], dtype=torch.int32)
+    system = System(types, positions, none, torch.zeros(3, dtype=torch.bool))
+    i, j = torch.where(~torch.eye(4, dtype=torch.bool))
+    names = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
+    samples = torch.stack([i, j, *(torch.zeros_like(i) for _ in range(3))], 1).to(torch.int32)
+    vectors = (positions[j] - positions[i]).reshape(-1, 3, 1)
+    block = TensorBlock(
+        vectors,
+        Labels(names, samples),
+        [Labels.range("xyz", 3)],
+        Labels.range("distance", 1),
+    )
+    system.add_neighbor_list(energies.options, block)
+    found = energies([system])
+    (gradient,) = torch.autograd.grad(found.sum(), positions)
+    potential = DeepPot.from_evaluator(NumPyEvaluator(model))
+    want = potential.eval(coord, None, [1, 0, 0, 0], atomic=True)
+    np.testing.assert_allclose(found.detach().numpy(), want[3][0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(-gradient.numpy(), want[1][0], rtol=0, atol=1e-12)
 
 
 def test_wrong_keys_are_refused() -> None:

@@ -6,15 +6,17 @@ import json
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from deepmd.base.errors import InputError  # noqa: E402
-from deepmd.dpmodel.model import Model  # noqa: E402
-from deepmd.infer import DeepPot  # noqa: E402
-from deepmd.np.evaluator import NumPyEvaluator  # noqa: E402
-from deepmd.pt.checkpoint.names import state_of  # noqa: E402
-from deepmd.pt.model.model import get_standard_model  # noqa: E402
-from tests.members import DESCRIPTORS, FITTINGS  # noqa: E402
+import torch
+
+from deepmd.base.errors import InputError
+from deepmd.dpmodel.model import Model
+from deepmd.infer import DeepPot
+from deepmd.np.evaluator import NumPyEvaluator
+from deepmd.pt.checkpoint.names import state_of
+from deepmd.pt.model.model import get_standard_model
+from tests.members import DESCRIPTORS, FITTINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -25,8 +25,9 @@ class LiftedCore(torch.nn.Module):
 
 def atom_energies(lifted: Any, *given: Any) -> torch.Tensor:
     """Energies (n_atoms, 1) of a lifted model; the arguments are those of :class:`TracedCore`."""
-    *arrays, slots = given
-    found: torch.Tensor = lifted.atomic(Inputs(*arrays, {}, {}, slots), order=3)["energy"]
+    vec, i, j, atype, frame, slots = given
+    inputs = Inputs(vec, i, j, atype, frame, {}, {}, slots)
+    found: torch.Tensor = lifted.atomic(inputs, order=3)["energy"]
     return found
 
 
@@ -57,3 +58,13 @@ class TracedCore(torch.nn.Module):
         atoms: dict[str, torch.Tensor] = {}
         found = self.graph(vec, i, j, atype, frame, frames, atoms, slots)
         return found["energy"]
+
+
+def why_no_energies(model: Model) -> str:
+    """Return why a model has no energies of positions, types and cells alone; empty if it has."""
+    if "energy" not in model.output_def().get_data():
+        return f"the model predicts no energy but {', '.join(model.output_def().keys())}"
+    if model.has_spin() or model.entry_inputs():
+        names = ["spin"] if model.has_spin() else sorted(model.input_names())
+        return f"the model needs {', '.join(names)}, which these energies do not take"
+    return ""
