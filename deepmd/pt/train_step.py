@@ -4,7 +4,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,10 +112,11 @@ class TorchTrainStep(TrainStep):
             with self._mixed():
                 pred = loss.predict(model, inputs, batch.n_frames, labels, order=order)
             total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
-        grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
-        if params and isinstance(total, Tensor) and total.requires_grad:
-            found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
-            grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
+        every = list(params.values())
+        found: Sequence[Tensor | None] = [None] * len(every)
+        if every and isinstance(total, Tensor) and total.requires_grad:
+            found = torch.autograd.grad(total, every, allow_unused=True)
+        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(every, found, strict=True)]
         ranks = self._options.ranks
         if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)

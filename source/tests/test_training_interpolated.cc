@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct Case {
       : widths(std::move(widths_)), copies(std::move(copies_)), kinds(kinds_), n(n_), k(k_) {
     for (size_t l = 0; l + 1 < widths.size(); ++l) {
       w.push_back(some(widths[l] * widths[l + 1]));
+      for (double& x : w[l]) x /= std::sqrt(static_cast<double>(widths[l]));
       b.push_back(some(widths[l + 1] * (l == 0 ? kinds : 1)));
     }
     r = some(n * k * 4);
@@ -134,7 +136,7 @@ Results by_rows(const Case& c) {
 }
 
 TEST(TrainingInterpolated, AgreesWithTheNetworkOfEveryRow) {
-  for (const auto& [kinds, n, k] : {std::tuple{1, 40, 33}, {3, 25, 64}, {2, 1, 901}}) {
+  for (const auto& [kinds, n, k] : {std::tuple{1, 40, 33}, {3, 60, 64}, {2, 1, 901}}) {
     const Case c({1, 20, 40, 33}, {0, 2, 0}, kinds, n, k);
     const Results found = interpolated(c, 1), expected = by_rows(c);
     ASSERT_EQ(found.size(), expected.size());
