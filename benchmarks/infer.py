@@ -25,15 +25,15 @@ SUFFIXES = {
 SIZES = (192, 1536, 5184, 20000)
 
 
-def write_model(path: Path) -> None:
-    """Write the model with random weights as a neutral file."""
+def write_model(path: Path, descriptor: str = "se_e2_a") -> None:
+    """Write a model with random weights as a neutral file."""
     from deepmd.dpmodel.model import build_model
     from deepmd.io import save_model
     from deepmd.runtime.checkpoint import Checkpoint
     from deepmd.schema import normalize
 
     data = {
-        "model": model_section(),
+        "model": model_section(descriptor),
         "learning_rate": {"start_lr": 1e-3},
         "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
     }

@@ -2,7 +2,8 @@
 """Time per atom and step, and memory, of dynamics of water in LAMMPS.
 
 A model with random weights drives boxes of several sizes, on one rank with two threads and on two
-ranks with one. What the pair style adds to the evaluation of the model is measured by LAMMPS itself
+ranks with one. ``--descriptor dpa3 --messages layer halo`` compares the two ways in which ranks evaluate
+models that pass messages. What the pair style adds to the evaluation of the model is measured by LAMMPS itself
 (``compute pair``). ``--suffix .dp`` measures the native engine, and ``--compress`` models whose
 embedding networks are tables. With ``--deepmd-kit PYTHON``, the plugin of a DeePMD-kit in that environment is
 run in turn with ours on the same model, in the LAMMPS of that environment or of ``--its-lammps PYTHON``.
@@ -34,7 +35,7 @@ atom_modify  map yes
 read_data    {data}
 mass         1 16.0
 mass         2 2.0
-pair_style   deepmd {model}
+pair_style   deepmd {model} {keywords}
 pair_coeff   * * O H
 neighbor     1.0 bin
 neigh_modify every 10 delay 0 check no
@@ -131,8 +132,10 @@ def measure(folder: Path, program: Program, ranks: int, threads: int) -> dict[st
     loop = float(re.findall(r"Loop time of (\S+)", text)[1])
     pair = float(re.findall(r"^Pair +\| \S+ +\| (\S+)", text, re.M)[1])
     timer = re.findall(r"^ +\d+ +[-\d.e+]+ +([\d.e+-]+) *$", text, re.M)
+    exchange = re.findall(r"took ([\d.]+) % of the time of the model", text)
     model = (float(timer[-1]) - float(timer[-2])) / ranks if timer else float("nan")
-    return {"loop": loop, "pair": pair, "model": model, "mib": usage.ru_maxrss / 1024.0}
+    found = {"loop": loop, "pair": pair, "model": model, "mib": usage.ru_maxrss / 1024.0}
+    return {**found, "exchange": float(exchange[-1]) if exchange else 0.0}
 
 
 def prepared(
@@ -167,9 +170,10 @@ def prepared(
     return model
 
 
-def write_input(folder: Path, model: Path, steps: int, timed: bool) -> None:
+def write_input(folder: Path, model: Path, steps: int, timed: bool, keywords: str) -> None:
     """Write the input of a run, with the time in the pair style where the plugin has it."""
     text = INPUT.format(
+        keywords=keywords,
         data="water.data",
         model=model,
         warm=WARM,
@@ -183,7 +187,7 @@ def write_input(folder: Path, model: Path, steps: int, timed: bool) -> None:
 def prepare_programs(options: argparse.Namespace, folder: Path) -> dict[str, tuple[Program, Path]]:
     """Return the programs, each with the model in its own kind of file."""
     neutral = folder / "model.dp"
-    write_model(neutral)
+    write_model(neutral, options.descriptor)
     programs = {"deepmd": ours()}
     if options.deepmd_kit:
         lammps = options.its_lammps or options.deepmd_kit
@@ -198,17 +202,21 @@ def prepare_programs(options: argparse.Namespace, folder: Path) -> dict[str, tup
 def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
     """Measure everything, the programs in turn; yield rows of the table with the best rounds."""
     programs = prepare_programs(options, folder)
+    made = products(options.descriptor)
     for size in options.sizes:
         atoms = write_data(folder / "water.data", size)
         steps = max(4, min(options.steps, options.steps * 1536 // atoms))
         for ranks, threads in options.layouts:
             best: dict[str, dict[str, float]] = {}
-            for name in [*programs] * options.rounds:
+            ways = [f"messages {way}" for way in options.messages] if ranks > 1 else []
+            ours = [("deepmd", way) for way in ways or [""]]
+            for name, way in [*ours, *((n, "") for n in list(programs)[1:])] * options.rounds:
                 program, model = programs[name]
-                write_input(folder, model, steps, name == "deepmd")
+                write_input(folder, model, steps, name == "deepmd", way)
                 found = measure(folder, program, ranks, threads)
-                if name not in best or found["loop"] < best[name]["loop"]:
-                    best[name] = found
+                label = f"{name} {way}".strip()
+                if label not in best or found["loop"] < best[label]["loop"]:
+                    best[label] = found
             scale = 1e6 / (atoms * steps)
             for name, found in best.items():
                 yield [
@@ -219,7 +227,8 @@ def runs(options: argparse.Namespace, folder: Path) -> Iterator[list[object]]:
                     found["pair"] * scale,
                     100.0 * (found["pair"] / found["model"] - 1.0),
                     100.0 * (found["loop"] / found["model"] - 1.0),
-                    share(products() * atoms * steps, found["loop"], ranks * threads),
+                    share(made * atoms * steps, found["loop"], ranks * threads),
+                    found["exchange"],
                     found["mib"],
                 ]
 
@@ -235,6 +244,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of atoms")
     parser.add_argument("--steps", type=int, default=40, help="steps of boxes up to 1536 atoms")
+    parser.add_argument("--descriptor", default="se_e2_a", help="see models.py")
+    ways = {"nargs": "+", "default": ["auto"], "choices": ["auto", "layer", "halo"]}
+    parser.add_argument(
+        "--messages", **ways, help="of several ranks, for models that pass messages"
+    )
     parser.add_argument("--suffix", default=".pth", help="kind of model file of ours")
     parser.add_argument("--its-suffix", default=".pth", help="kind of model file of DeePMD-kit")
     parser.add_argument("--compress", action="store_true", help="tabulate the embedding networks")
@@ -245,7 +259,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of which the best one counts")
     options = parser.parse_args()
     head = ["program", "atoms", "ranks x threads", "µs/atom/step", "of it Pair", "Pair over model, %",
-            "all over model, %", "rate, %", "MiB per rank"]  # fmt: skip
+            "all over model, %", "rate, %", "exchange, %", "MiB per rank"]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         rows = list(runs(options, Path(folder)))
     print(machine(2))

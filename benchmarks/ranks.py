@@ -31,15 +31,25 @@ class Row:
 
 
 def measure(
-    descriptor: str, name: str, python: str, ranks: int, *, atoms: int, steps: int, zero_stage: int
+    descriptor: str,
+    name: str,
+    python: str,
+    ranks: int,
+    *,
+    atoms: int,
+    steps: int,
+    zero_stage: int,
+    fitting: list[int],
 ) -> Row:
-    """Run one training and time it."""
+    """Run one training and time it; ``fitting`` are the widths of the fitting net."""
     share, mib = "-", float("nan")
     theirs, more = python != here(), {"zero_stage": zero_stage} if zero_stage else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_system(folder / "water", atoms, FRAMES)
-        write_json(folder / "input.json", training_input(descriptor, folder / "water", steps, more))
+        given = training_input(descriptor, folder / "water", steps, more)
+        given["model"]["fitting_net"]["neuron"] = fitting
+        write_json(folder / "input.json", given)
         launcher = [python]
         if ranks > 1:
             launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}"]
@@ -69,12 +79,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60, help="timed steps")
     parser.add_argument("--atoms", type=int, default=192, help="atoms of the system")
     parser.add_argument("--zero-stages", default="0", help="of several processes, by commas")
+    parser.add_argument("--fitting", default="240,240,240", help="widths of the fitting net")
     parser.add_argument("--deepmd-kit", help="Python of an environment with DeePMD-kit")
     options = parser.parse_args()
     programs = {"pt": here()}
     if options.deepmd_kit:
         programs["deepmd-kit pt"] = options.deepmd_kit
-    rows = []
+    rows, fitting = [], [int(n) for n in options.fitting.split(",")]
     for descriptor in options.descriptor.split(","):
         steps = 4 * EVERY[descriptor] + options.steps
         for name, python in programs.items():
@@ -83,9 +94,9 @@ def main() -> int:
                 for stage in map(int, stages.split(",")):
                     size = {"atoms": options.atoms, "steps": steps, "zero_stage": stage}
                     shown = f"{name}, stage {stage}" if stage else name
-                    rows.append(measure(descriptor, shown, python, ranks, **size))
+                    rows.append(measure(descriptor, shown, python, ranks, **size, fitting=fitting))
     print(machine(1))
-    print(f"{options.atoms} atoms, 1 frame per process and step\n")
+    print(f"{options.atoms} atoms, 1 frame per process and step, fitting net {fitting}\n")
     head = (
         "descriptor",
         "program",

@@ -14,17 +14,9 @@ from typing import Any, NoReturn
 from deepmd import __version__
 from deepmd.base.errors import InputError, closest_name
 from deepmd.base.log import LEVELS
-from deepmd.entrypoints.commands import (
-    COMMANDS,
-    GROUPS,
-    LOG,
-    NOT_BUILT,
-    Option,
-    Options,
-    alternatives,
-    option,
-)
+from deepmd.entrypoints.commands import COMMANDS, GROUPS, LOG, NOT_BUILT
 from deepmd.entrypoints.main import backend_key, dispatch
+from deepmd.entrypoints.options import Option, Options, alternatives, option
 
 BACKEND_FLAGS = {
     "tensorflow": ("--tf", "--tensorflow"),

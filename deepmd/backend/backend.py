@@ -258,9 +258,9 @@ class Backend:
         branch = branch_of(checkpoint.models, head, "--head", checkpoint.model_params)
         model, section = checkpoint.models[branch], branch_params(checkpoint.model_params, branch)
         if hessian:
-            if model.kinds() != ["energy"] or model.has_spin():
+            if model.kinds() != ["energy"] or model.expands():
                 raise InputError(
-                    "only models of the energy, without spins, give a Hessian",
+                    "only models of the energy, without spins and fragments, give a Hessian",
                     where="dp freeze --hessian",
                     fix="leave it out",
                 )

@@ -9,7 +9,8 @@ import numpy as np
 
 from deepmd.base.errors import DataError, NotAvailableError
 from deepmd.base.reading import reading
-from deepmd.data.frames import Frame, Frames
+from deepmd.data.frames import Frames
+from deepmd.data.spool import Spool
 from deepmd.dpmodel.label import Label
 
 #: Its arrays per frame -> label; further ones are not taken over.
@@ -25,6 +26,8 @@ def read_with_dpdata(
 ) -> Frames:
     """Read files in a format of dpdata, such as ``vasp/outcar``; ``auto`` goes by the names.
 
+    They are read once and wait in a temporary folder: one file at a time is in memory.
+
     Raises
     ------
     NotAvailableError
@@ -38,7 +41,7 @@ def read_with_dpdata(
         raise NotAvailableError(
             "the package dpdata is not installed", where="--dpdata", fix="pip install dpdata"
         ) from None
-    out = Frames(list(type_map or ()), {}, [])
+    out = Frames(list(type_map or ()), {}, Spool())
     for path in paths:
         with reading(path, fix="check the file and the format"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,9 +63,6 @@ def add_system(out: Frames, data: dict[str, Any], path: str, *, periodic: bool) 
         raise DataError("holds no frame", where=path, fix="check the file and the format")
     for label in arrays:
         out.labels.setdefault(label.name, label)
-    for k, coord in enumerate(np.asarray(data["coords"], dtype=np.float64)):
-        cell = np.asarray(data["cells"][k], dtype=np.float64) if periodic else None
-        labels = {
-            la.name: v[k].reshape(-1) for la, v in arrays.items() if periodic or la.name != "virial"
-        }
-        out.frames.append(Frame(types, coord, cell, labels, k, path))
+    cell = np.asarray(data["cells"], dtype=np.float64) if periodic else None
+    labels = {la.name: v for la, v in arrays.items() if periodic or la.name != "virial"}
+    out.frames.add(types, np.asarray(data["coords"], dtype=np.float64), cell, labels, path)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from deepmd.base.errors import InputError, OutputError
-from deepmd.base.files import Output, hdf5_bytes, replacing
+from deepmd.base.files import Output, replacing
 from deepmd.base.folders import replacing_folder, writing
+from deepmd.base.hdf5_output import write_hdf5
 from deepmd.data.frames import Frame, Frames, Group, check_numbers
 from deepmd.data.lmdb import import_packages
 from deepmd.data.path import HDF5_SUFFIXES
@@ -112,12 +113,24 @@ def _write_hdf5(frames: Frames, path: str, *, mixed: bool) -> list[str]:
 
     def fill(handle: Any) -> None:
         for name, group in groups.items():
-            write_group(handle.create_group(name), group.arrays(mixed=mixed))
+            stored = handle.create_group(name)
+            (first,) = frames.some(group.members[:1])
+            write_group(stored, group.texts(first, mixed=mixed))
+            _fill_arrays(stored, group, mixed=mixed)
 
-    data = hdf5_bytes(fill)
-    with replacing(path) as out:
-        out.write(data)
+    write_hdf5(path, fill)
     return list(groups)
+
+
+def _fill_arrays(stored: Any, group: Group, *, mixed: bool) -> None:
+    """Store the arrays of a system in its group of the file, some frames at a time."""
+    total, start = len(group.members), 0
+    for arrays in group.portions(mixed=mixed):
+        for name, array in arrays.items():
+            if name not in stored:
+                stored.create_dataset(name, shape=(total, *array.shape[1:]), dtype=array.dtype)
+            stored[name][start : start + len(array)] = array
+        start += len(arrays["set.000/coord.npy"])
 
 
 # -- LMDB -----------------------------------------------------------------------------------------

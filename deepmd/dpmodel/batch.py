@@ -64,6 +64,12 @@ class Batch:
     displacement : (n_atoms, 3) or None [Å]
         How far an atom is from the site that a deformation of the cell carries along; set by
         :meth:`deepmd.dpmodel.model.Model.expand`.
+    role : (n_atoms, 1) float64 or None
+        In an expanded batch of regions, see :mod:`deepmd.dpmodel.fragments`.
+    owner : (n_atoms, 1) float64 or None
+        In an expanded batch, number, from 1, of the atom that an atom here is a copy of.
+    place : (number of atoms before, 1) float64 or None
+        In an expanded batch, number of the first copy of every atom.
     labels : dict of str to array
         (n_frames, size) for a frame label, (n_atoms, size) for an atomic one; the Hessian
         (n_atoms, 3 × 3 n) as :class:`deepmd.dpmodel.label.Label` says.
@@ -90,6 +96,9 @@ class Batch:
     charge_spin: np.ndarray | None = None
     spin: np.ndarray | None = None
     displacement: np.ndarray | None = None
+    role: np.ndarray | None = None
+    owner: np.ndarray | None = None
+    place: np.ndarray | None = None
     weight: np.ndarray | None = None
     reach: float = 0.0
 

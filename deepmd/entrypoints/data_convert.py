@@ -43,7 +43,7 @@ def read_frames(
 ) -> Frames:
     """Return the frames of the data sets that the options of a command name.
 
-    ``lazy`` ones are read when they are asked for; those of dpdata always at once.
+    ``lazy`` ones are read when they are asked for; those of dpdata wait in a temporary folder.
     """
     declared = parse_keys(keys)
     if dpdata is not None:

@@ -12,7 +12,8 @@ from deepmd.dpmodel.model import Model, build_model
 from deepmd.graphs.arrays import fill
 from deepmd.graphs.modifier import SCOPE, make_modifier, modifier_section
 from deepmd.graphs.ours import is_ours, is_whole, own_tree
-from deepmd.graphs.section import describe
+from deepmd.graphs.pairwise import KIND, pairwise, parts_of_pairwise
+from deepmd.graphs.section import describe, raw_section
 from deepmd.graphs.types import Find, SharedNetworks
 from deepmd.io.files import SINGLE
 from deepmd.io.graph import Graph, read_graph
@@ -66,8 +67,19 @@ def model_of(graph: Graph, find: Find, known: Iterable[str]) -> tuple[dict[str, 
     ModelFileError
         If an array is missing, has another size, or would be left out.
     """
-    section, vectors, split, excluded = describe(graph, find)
-    known = list(known)
+    raw, known = raw_section(graph), list(known)
+    if raw.get("type") != KIND:
+        return filled(graph, find, known, raw)
+    raw, parts = parts_of_pairwise(graph, find, known, raw)
+    sections, models = zip(*(filled(*part) for part in parts), strict=True)
+    return pairwise(raw, sections, models)
+
+
+def filled(
+    graph: Graph, find: Find, known: list[str], raw: dict[str, Any]
+) -> tuple[dict[str, Any], Model]:
+    """Return the section and model of a raw section; arguments are those of :func:`model_of`."""
+    section, vectors, split, excluded = describe(graph, find, raw)
     with constructing([find(name) for name in known]):
         data = build_model(section).serialize()
     arrays = SharedNetworks(find, vectors, split, excluded)

@@ -54,7 +54,7 @@ class Description(NamedTuple):
     excluded: dict[str, set[tuple[int, ...]]]
 
 
-def describe(graph: Graph, find: Find) -> Description:
+def describe(graph: Graph, find: Find, raw: dict[str, Any] | None = None) -> Description:
     """Return the model of a graph.
 
     Parameters
@@ -62,14 +62,15 @@ def describe(graph: Graph, find: Find) -> Description:
     graph : Graph
     find : callable
         Returns the array of a node, or None.
+    raw : dict, optional
+        Model section, by default that of :func:`raw_section`.
 
     Raises
     ------
     InputError
         If the script inside cannot be used, or does not belong to the graph.
     """
-    given = script_of(graph)
-    raw = inferred_section(graph) if given is None else _raw_section(given)
+    raw = raw_section(graph) if raw is None else dict(raw)
     types = raw.pop("type_embedding", None)
     if f"{MODIFIER}/type" in graph:
         raw.pop("modifier", None)  # the graph has it beside the model
@@ -154,6 +155,12 @@ def script_of(graph: Graph) -> dict[str, Any] | None:
     if not isinstance(given, dict):
         raise ModelFileError(f"{SCRIPT} is no object with sections")
     return given
+
+
+def raw_section(graph: Graph) -> dict[str, Any]:
+    """Return the model section in the script of a graph, or the one that follows from its nodes."""
+    given = script_of(graph)
+    return inferred_section(graph) if given is None else _raw_section(given)
 
 
 def _raw_section(script: dict[str, Any]) -> dict[str, Any]:

@@ -33,13 +33,14 @@ def unfolded_virials(evaluator: Evaluator, batch: Batch) -> tuple[np.ndarray, np
     Raises
     ------
     NotAvailableError
-        For models with spins, of unlimited range, or without a differentiable energy.
+        For models with spins or fragments, of unlimited range, or without a differentiable energy.
     """
     model = evaluator.model
     reach = model.info().interaction_range
-    if model.has_spin() or model.modifier is not None or not math.isfinite(reach):
+    if model.expands() or model.modifier is not None or not math.isfinite(reach):
         raise NotAvailableError(
-            "virials for the heat flux are not built for models with spins or of unlimited range"
+            "virials for the heat flux are not built for models with spins or fragments, or of "
+            "unlimited range"
         )
     parts = [_of_frame(evaluator, batch.frames(k, k + 1), reach) for k in range(batch.n_frames)]
     empty = [(np.zeros((0, 1)), np.zeros((0, 9)))]

@@ -16,7 +16,6 @@ from deepmd.base.errors import NotAvailableError
 from deepmd.base.fork import refuse_fork
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.module import assign, bind, split
@@ -27,10 +26,11 @@ from deepmd.jax.distributed import JaxDistributed
 from deepmd.runtime.bucketing import Bucketing, pad_labels
 from deepmd.runtime.distributed import Distributed
 from deepmd.runtime.host_optimizer import host_muon
-from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
+from deepmd.runtime.host_steps import HostedTrainStep
+from deepmd.runtime.kalman import KalmanSteps, Measurement, compared, kalman_steps
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
-from deepmd.runtime.step import Metrics, StepOptions, TrainStep
+from deepmd.runtime.step import Metrics, StepOptions
 
 Leaves = dict[str, Any]
 
@@ -180,7 +180,7 @@ def _global_norm(grads: Leaves) -> Any:
     return jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float64))) for g in grads.values()))
 
 
-class JaxTrainStep(TrainStep):
+class JaxTrainStep(HostedTrainStep):
     """Training with one compiled program per task and shape."""
 
     name = "jax"
@@ -199,15 +199,11 @@ class JaxTrainStep(TrainStep):
         keep_freed_memory()
         # Else a step on a processor takes its memory while the one before it still holds its own.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-        kalman = kalman_of(optimizer)
-        self._kalman: KalmanSteps | None = None
-        if kalman is not None:
-            every = {task: split(model)[0] for task, model in models.items()}
-            own_params = every[check_kalman(every, losses, options)]
-            self._kalman = KalmanSteps(kalman, own_params, options.numb_steps)
         self._sharing = Sharing(models)
-        self._muon = host_muon(optimizer, self._sharing, options)
-        settings = adam_settings({} if kalman or self._muon else optimizer)
+        every = {task: split(model)[0] for task, model in models.items()}
+        kalman = kalman_steps(optimizer, every, losses, options, KalmanSteps)
+        self.host = kalman or host_muon(optimizer, self._sharing, options)
+        settings = adam_settings({} if self.host else optimizer)
         widths = options.widths or {}
         self._ranks = ranks = options.ranks
         for loss in losses.values() if ranks.size > 1 else ():
@@ -254,14 +250,8 @@ class JaxTrainStep(TrainStep):
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step; the call returns while the device still works."""
-        if self._kalman is not None:
-            return self._kalman_step(self._kalman, task, batch, lr)
-        if self._muon is not None:
-            metrics, grads = self.gradients(task, batch, lr)
-            t = self._tasks[task]
-            t.params = own(self._muon.step(task, fetch(t.params), grads, lr))
-            self._sharing.spread(task, lambda name: self._tasks[name].params)
-            return metrics
+        if self.host is not None:
+            return self.host_step(self.host, task, batch, lr)
         t, *arguments = self._arguments(task, "step", batch, lr)
         with self._ranks.explained():
             stepped = t.program.step(t.params, t.opt_state, t.fixed, *arguments)
@@ -271,21 +261,23 @@ class JaxTrainStep(TrainStep):
         self._spread(task)
         return metrics
 
-    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
-        """Take the steps of the Kalman filter for a batch; the filter itself is in NumPy."""
-        metrics = self.evaluate(task, batch, lr)
-        t, inputs, labels, _ = self._arguments(task, "measure", batch, lr)
+    def measure(
+        self, task: str, batch: Batch
+    ) -> Callable[[Measurement], tuple[dict[str, np.ndarray], Any]]:
+        """Return what gives the gradients and the error of a measurement in a batch."""
+        t, inputs, labels, _ = self._arguments(task, "measure", batch, 0.0)
 
-        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+        def measured(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
             rest = (given.rows, np.float64(given.weight))
             found = t.program.measure(given.name, t.params, t.fixed, inputs, labels, rest)
             return fetch(found[0]), np.float64(found[1])
 
-        def move(changes: Mapping[str, Any]) -> None:
-            t.params = {k: p + changes[k].astype(p.dtype) for k, p in t.params.items()}
+        return measured
 
-        kalman.step(batch, measure, move)
-        return metrics
+    def replace(self, task: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take arrays as the parameters of a task, and of those that share them."""
+        self._tasks[task].params = own(arrays)
+        self._sharing.spread(task, lambda name: self._tasks[name].params)
 
     def _spread(self, task: str) -> None:
         """Give the tasks that share parameters with one what they are after its step."""
@@ -316,11 +308,8 @@ class JaxTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return counts and moments."""
-        if self._kalman is not None:
-            (task,) = self._tasks
-            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
-        if self._muon is not None:
-            return self._muon.state()
+        if self.host is not None:
+            return self.host.state()
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             parts = [_adam_state(state) for state in t.opt_state.values()]
@@ -336,12 +325,8 @@ class JaxTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
-        if self._kalman is not None:
-            (task,) = self._tasks
-            self._kalman.load_state(part_of(state, f"{task}/"))
-            return
-        if self._muon is not None:
-            self._muon.load_state(state)
+        if self.host is not None:
+            self.host.load_state(state)
             return
         for task, t in self._tasks.items():
             mine = part_of(state, f"{task}/")

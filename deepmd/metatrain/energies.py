@@ -8,67 +8,11 @@ import torch
 from metatensor.torch import TensorBlock
 from metatomic.torch import NeighborListOptions, System
 
-from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.model.info import ModelInfo
-from deepmd.pt.lift import convert
-from deepmd.pt.torchscript.example import example_inputs, widths
-from deepmd.pt.torchscript.export import graph_of
-from deepmd.pt.torchscript.neighbors import Packing, Pairs, pack
+from deepmd.pt.torchscript.neighbors import Pairs, pack_all, packing_lists
 
 #: Largest atomic number, and one.
 _ELEMENTS = 119
-
-
-class LiftedCore(torch.nn.Module):
-    """Evaluation of a lifted model; derivatives of any order, by its parameters, too."""
-
-    def __init__(self, lifted: torch.nn.Module) -> None:
-        super().__init__()
-        self.lifted = lifted
-
-    def forward(
-        self,
-        vec: torch.Tensor,
-        i: torch.Tensor,
-        j: torch.Tensor,
-        atype: torch.Tensor,
-        frame: torch.Tensor,
-        slots: list[torch.Tensor],
-    ) -> torch.Tensor:
-        """Energies (n_atoms, 1); the arguments are those of :class:`Inputs`."""
-        found: torch.Tensor = self.lifted.atomic(  # type: ignore[operator]
-            Inputs(vec, i, j, atype, frame, {}, {}, slots), order=3
-        )["energy"]
-        return found
-
-
-class TracedCore(torch.nn.Module):
-    """The same as a graph of plain operations, for a file."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        lifted = convert(model).requires_grad_(False)
-        inputs = example_inputs(model.packings(), inputs=(), taken=sorted(widths(lifted)))
-
-        def function(*arrays: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"energy": lifted.atomic(inputs.with_arrays(arrays), order=3)["energy"]}
-
-        self.graph = graph_of(function, model, inputs)
-
-    def forward(
-        self,
-        vec: torch.Tensor,
-        i: torch.Tensor,
-        j: torch.Tensor,
-        atype: torch.Tensor,
-        frame: torch.Tensor,
-        slots: list[torch.Tensor],
-    ) -> torch.Tensor:
-        """Energies (n_atoms, 1); the arguments are those of :class:`Inputs`."""
-        frames: dict[str, torch.Tensor] = {}
-        atoms: dict[str, torch.Tensor] = {}
-        found = self.graph(vec, i, j, atype, frame, frames, atoms, slots)
-        return found["energy"]
 
 
 class AtomEnergies(torch.nn.Module):
@@ -86,25 +30,21 @@ class AtomEnergies(torch.nn.Module):
     """
 
     layouts: list[str]
+    rcuts: list[float]
     sels: list[list[int]]
-    excluded: list[list[int]]
-    edge_sels: list[int]
     grouped: list[bool]
+    nearest: list[int]
+    excluded: list[list[int]]
+    edge_rcuts: list[float]
+    edge_sels: list[int]
     type_index: torch.Tensor
 
     def __init__(self, core: torch.nn.Module, info: ModelInfo, atomic_types: list[int]) -> None:
         super().__init__()
         self.core = core
-        packings = info.packings
         self.core_types = info.core_types
-        self.layouts = [p.layout for p in packings]
-        self.rcuts = [float(p.rcut) for p in packings]
-        self.sels = [[int(n) for n in p.sel] for p in packings]
-        self.grouped = [bool(p.by_centre) for p in packings]
-        self.nearest = [int(p.nearest) for p in packings]
-        self.excluded = [[int(t) for pair in p.exclude for t in pair] for p in packings]
-        self.edge_rcuts = [float(p.edge_rcut) for p in packings]
-        self.edge_sels = [int(p.edge_sel) for p in packings]
+        for name, value in packing_lists(info.packings).items():
+            setattr(self, name, value)
         self.options = NeighborListOptions(
             cutoff=float(info.rcut), full_list=True, strict=True, requestor="deepmd"
         )
@@ -135,32 +75,18 @@ class AtomEnergies(torch.nn.Module):
             raise ValueError("there are elements that the model was not trained for")
         vec, i, j = torch.cat(vecs), torch.cat(centers), torch.cat(others)
         frame = torch.cat(frames)
-        slots = self.slots(vec.detach(), i, j, atype, frame)
+        near = vec.detach()
+        slots = pack_all(
+            self.layouts,
+            self.core_types,
+            self.rcuts,
+            self.sels,
+            self.grouped,
+            self.excluded,
+            self.nearest,
+            self.edge_rcuts,
+            self.edge_sels,
+            Pairs(i, j, atype, frame, near, (near * near).sum(-1)),
+        )
         energies: torch.Tensor = self.core(vec, i, j, atype, frame, slots)
         return energies
-
-    def slots(
-        self,
-        vec: torch.Tensor,
-        i: torch.Tensor,
-        j: torch.Tensor,
-        atype: torch.Tensor,
-        frame: torch.Tensor,
-    ) -> list[torch.Tensor]:
-        """Tables of neighbors, as the model wants them."""
-        slots: list[torch.Tensor] = []
-        pairs = Pairs(i, j, atype, frame, vec, (vec * vec).sum(-1))
-        for k in range(len(self.layouts)):
-            packing = Packing(
-                self.layouts[k],
-                self.core_types,
-                self.rcuts[k],
-                self.sels[k],
-                self.grouped[k],
-                self.excluded[k],
-                self.nearest[k],
-                self.edge_rcuts[k],
-                self.edge_sels[k],
-            )
-            slots += pack(packing, pairs)
-        return slots

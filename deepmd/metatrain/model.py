@@ -30,9 +30,10 @@ from deepmd.dpmodel.atomic_model import AtomicModel
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.metatrain import ARCHITECTURE
 from deepmd.metatrain.checkpoints import MODEL_UPGRADES, MODEL_VERSION, upgrade
-from deepmd.metatrain.energies import AtomEnergies, LiftedCore, TracedCore
+from deepmd.metatrain.energies import AtomEnergies
 from deepmd.metatrain.hypers import ModelHypers, checked_input, default_hypers
 from deepmd.pt.lift import convert, to_neutral
+from deepmd.pt.torchscript.energies import LiftedCore, TracedCore
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 """The training step of the NumPy backend, the reference for the others."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,19 @@ from autograd import value_and_grad
 
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Loss, labels_of
 from deepmd.dpmodel.model import Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.optimizer import part_of
 from deepmd.np.ops import RECORDING
 from deepmd.runtime.host_optimizer import HostOptimizer
-from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
+from deepmd.runtime.host_steps import HostedTrainStep
+from deepmd.runtime.kalman import KalmanSteps, Measurement, compared, kalman_steps
 from deepmd.runtime.sharing import Sharing
-from deepmd.runtime.step import Metrics, StepOptions, TrainStep
+from deepmd.runtime.step import Metrics, StepOptions
 
 
-class NumPyTrainStep(TrainStep):
+class NumPyTrainStep(HostedTrainStep):
     """Training on the neutral tree, with derivatives by the ``autograd`` package."""
 
     name = "dpmodel"
@@ -38,13 +37,11 @@ class NumPyTrainStep(TrainStep):
         options.refuse("NumPy", "accumulate", "tf32", "zero_stage", "compute")
         self._models, self._losses, self._options = dict(models), dict(losses), options
         self._params = {task: split(m)[0] for task, m in models.items()}
-        kalman = kalman_of(optimizer)
-        self._kalman: KalmanSteps | None = None
-        if kalman is not None:
-            own = self._params[check_kalman(self._params, losses, options)]
-            self._kalman = KalmanSteps(kalman, own, options.numb_steps)
         self._sharing, norm = Sharing(models), options.gradient_max_norm
-        self._optimizer = HostOptimizer({} if kalman else optimizer, self._sharing, norm)
+        kalman = kalman_steps(optimizer, self._params, losses, options, KalmanSteps)
+        self.host: KalmanSteps | HostOptimizer = kalman or HostOptimizer(
+            optimizer, self._sharing, norm
+        )
         self.overflow = Overflow()
 
     def _loss(
@@ -73,13 +70,13 @@ class NumPyTrainStep(TrainStep):
             value, grads = value_and_grad(objective)(self._params[task])
         return {"loss": float(value), **figures}, grads
 
-    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
-        """Take the steps of the Kalman filter for a batch."""
-        metrics, labels, errors = self.evaluate(task, batch, lr), labels_of(batch), []
-        neutral = self._models[task]
+    def measure(
+        self, task: str, batch: Batch
+    ) -> Callable[[Measurement], tuple[dict[str, np.ndarray], Any]]:
+        labels, errors, neutral = labels_of(batch), [], self._models[task]
         inputs = prepare(neutral.expand(batch), neutral.packings(), self.overflow)
 
-        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+        def measured(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
             def objective(params: dict[str, Any]) -> Any:
                 pred = bind(neutral, params).predict(
                     inputs, batch.n_frames, derivatives=("force",), order=2
@@ -92,37 +89,24 @@ class NumPyTrainStep(TrainStep):
                 _, grads = value_and_grad(objective)(self._params[task])
             return grads, errors[-1]
 
-        def move(changes: Mapping[str, Any]) -> None:
-            for name, p in self._params[task].items():
-                self._params[task][name] = (p + changes[name]).astype(p.dtype)
+        return measured
 
-        kalman.step(batch, measure, move)
-        return metrics
+    def replace(self, task: str, arrays: Mapping[str, np.ndarray]) -> None:
+        self._params[task] = dict(arrays)
+        self._sharing.spread(task, self._params.__getitem__)
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
-        if self._kalman is not None:
-            return self._kalman_step(self._kalman, task, batch, lr)
-        metrics, grads = self.gradients(task, batch, lr)
-        self._params[task] = self._optimizer.step(task, self._params[task], grads, lr)
-        self._sharing.spread(task, self._params.__getitem__)
-        return metrics
+        return self.host_step(self.host, task, batch, lr)
 
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
         value, more = self._loss(task, batch, lr, self._params[task], training=False)
         return {"loss": float(value), **{k: float(v) for k, v in more.items()}}
 
     def state(self) -> dict[str, np.ndarray]:
-        if self._kalman is not None:
-            (task,) = self._models
-            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
-        return self._optimizer.state()
+        return self.host.state()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        if self._kalman is not None:
-            (task,) = self._models
-            self._kalman.load_state(part_of(state, f"{task}/"))
-            return
-        self._optimizer.load_state(state)
+        self.host.load_state(state)
 
     def parameters(self, task: str) -> dict[str, Any]:
         return self._params[task]

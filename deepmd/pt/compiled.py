@@ -69,6 +69,12 @@ class CompiledLoss:
         self, inputs: Inputs, labels: Labels, params: Mapping[str, Tensor]
     ) -> tuple[Callable, list[str]]:
         names, find = list(labels.values), dict(labels.find)
+        if self._part.model.assembly_inputs():
+            raise NotAvailableError(
+                "models with copies of atoms, such as pairwise_dprc, are not compiled",
+                where="training/enable_compile",
+                fix="set it to false",
+            )
         if "hessian" in names:
             raise NotAvailableError(
                 "the Hessian term cannot be compiled",

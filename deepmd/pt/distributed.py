@@ -2,6 +2,7 @@
 """The ranks of ``torch.distributed`` as a group that trains together."""
 
 import datetime
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ class TorchDistributed(Distributed):
 
     def __init__(self, control: Control | None = None) -> None:
         self.rank, self.size, self.control = dist.get_rank(), dist.get_world_size(), control
+        #: Called before the group is left, to let go of references to it.
+        self.before_close: list[Callable[[], None]] = []
 
     def _all_reduce(self, x: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
         """Reduce in place."""
@@ -83,7 +86,12 @@ class TorchDistributed(Distributed):
         the group. torch's compiler keeps one if it is imported (by the first step of an optimizer)
         while a group exists, which is why this module imports it.
         """
+        for release in self.before_close:
+            release()
         dist.destroy_process_group()
+        if self.before_close:
+            self.before_close.clear()
+            gc.collect()  # references in circles
 
 
 def start_group(started: Processes) -> TorchDistributed:

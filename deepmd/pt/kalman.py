@@ -19,8 +19,8 @@ Predict = Callable[[], Mapping[str, Tensor]]
 class TorchKalmanSteps(KalmanSteps):
     """Filter whose covariance is on the device of the parameters, which are changed in place."""
 
-    def __init__(self, chosen: LKF, params: Mapping[str, Tensor], total: int) -> None:
-        super().__init__(chosen, params, total)
+    def __init__(self, chosen: LKF, task: str, params: Mapping[str, Tensor], total: int) -> None:
+        super().__init__(chosen, task, params, total)
         self.params = params
 
     def take_in(self, predict: Predict, labels: Labels, batch: Batch) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import deepmd.pt.ops  # noqa: F401  (registers the operations)
-from deepmd.dpmodel.module import Module, _Checked, to_numpy
+from deepmd.dpmodel.module import Module, _Checked
 
 
 class _Lifted(_Checked):
@@ -160,11 +160,16 @@ def _to_neutral(node: Any, memo: dict[int, Any]) -> Any:
         value = getattr(node, name)
         if isinstance(value, _Arrays):
             held: Any = value
-            value = [to_numpy(v) for v in held]
-        setattr(new, name, to_numpy(value) if isinstance(value, torch.Tensor) else value)
+            value = [_copied(v) for v in held]
+        setattr(new, name, _copied(value) if isinstance(value, torch.Tensor) else value)
     for name in kind.serial.children:
         setattr(new, name, _to_neutral(getattr(node, name), memo))
     return new
+
+
+def _copied(value: torch.Tensor) -> np.ndarray:
+    # Memory that NumPy has seen cannot be freed by size any more, as that of gathered parameters is.
+    return value.detach().cpu().clone().numpy()
 
 
 _TORCH_NAMES = frozenset(vars(torch.nn.Module())) | {"attached"}

@@ -59,6 +59,10 @@ class ShardedOptimizer:
         """States of the own parameters."""
         return self._own.state
 
+    def part(self, p: Tensor, whole: Tensor) -> Tensor:
+        """Return what a rank keeps of an array like one of its parameters: all of it."""
+        return whole
+
     def step(self) -> None:
         """Take the step of the own parameters, and exchange them."""
         self._own.step()

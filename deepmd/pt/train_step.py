@@ -13,21 +13,21 @@ import torch
 from deepmd.base.errors import NotAvailableError
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.muon import muon_of
 from deepmd.dpmodel.neighbors import Overflow
-from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
+from deepmd.dpmodel.optimizer import EPSILON, adam_settings
 from deepmd.pt.compiled import CompiledLoss
 from deepmd.pt.device import default_device, single_thread_after_fork, to_tensor
 from deepmd.pt.distributed import TorchDistributed
+from deepmd.pt.fully_sharded import FullyShardedModels, FullyShardedOptimizer
 from deepmd.pt.kalman import TorchKalmanSteps
 from deepmd.pt.lift import convert, to_neutral
 from deepmd.pt.muon import MuonOptimizer
 from deepmd.pt.reduced import check_bfloat16, check_single
 from deepmd.pt.sharded import ShardedOptimizer
-from deepmd.runtime.kalman import check_kalman
+from deepmd.runtime.kalman import kalman_steps
 from deepmd.runtime.step import Metrics, StepOptions, TrainStep
 
 log = logging.getLogger(__name__)
@@ -61,18 +61,19 @@ class TorchTrainStep(TrainStep):
         memo: dict[int, Any] = {}  # nodes that tasks share stay shared
         self.lifted = {t: convert(m, memo).to(self.device) for t, m in models.items()}
         self._params = {t: dict(m.named_parameters()) for t, m in self.lifted.items()}
+        self._shards = _shards(self.lifted, options)
+        if self._shards is not None:
+            self._params = self._shards.params
         if options.compute:
             every = [p.dtype for part in self._params.values() for p in part.values()]
             check_single(every, "training/mixed_precision")
         self._packings = {t: m.packings() for t, m in models.items()}
         self._expand = {t: m.expand for t, m in models.items()}
-        self._names = {t: m.input_names() for t, m in models.items()}
-        kalman = kalman_of(optimizer)
-        self._kalman: TorchKalmanSteps | None = None
-        if kalman is not None:
-            own = self._params[check_kalman(self._params, losses, options)]
-            self._kalman = TorchKalmanSteps(kalman, own, options.numb_steps)
-        self._optimizer = _optimizer(self._params, {} if kalman else optimizer, options)
+        self._names = {t: m.predict_names() for t, m in models.items()}
+        self._kalman = kalman_steps(optimizer, self._params, losses, options, TorchKalmanSteps)
+        self._optimizer = _optimizer(
+            self._params, {} if self._kalman else optimizer, options, self._shards
+        )
         self.gathers = isinstance(self._optimizer, ShardedOptimizer)
         self._divides = self.gathers and self._optimizer.divides_gradients
         self._compiled = {t: CompiledLoss(self.lifted[t], losses[t]) for t in models}
@@ -102,21 +103,29 @@ class TorchTrainStep(TrainStep):
         """
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
-        if self._options.compile:
-            total, figures = self._compiled[task](inputs, labels, lr, params)
-        else:
-            loss = self._losses[task]
-            model = self.lifted[task]
+
+        def evaluate() -> tuple[Any, Metrics]:
+            if self._options.compile:
+                return self._compiled[task](inputs, labels, lr, params)
             # Operations with derivatives of their own, of order 2, do without mixed precision.
             order = 3 if self._options.compute else 2
+            loss = self._losses[task]
             with self._mixed():
+                model = self.lifted[task]
                 pred = loss.predict(model, inputs, batch.n_frames, labels, order=order)
-            total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
-        every = list(params.values())
-        found: Sequence[Tensor | None] = [None] * len(every)
-        if every and isinstance(total, Tensor) and total.requires_grad:
-            found = torch.autograd.grad(total, every, allow_unused=True)
-        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(every, found, strict=True)]
+            return loss(lr, pred, labels, self._options.ranks.reduce)
+
+        if self._shards is not None:
+            total, figures, every = self._shards.gradients(evaluate)
+            return _metrics(total, figures), {name: every[p] for name, p in params.items()}
+        total, figures = evaluate()
+        wanted = list(params.values())
+        found: Sequence[Tensor | None] = [None] * len(wanted)
+        if wanted and isinstance(total, Tensor) and total.requires_grad:
+            found = torch.autograd.grad(total, wanted, allow_unused=True)
+        grads = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)
+        ]
         ranks = self._options.ranks
         if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)
@@ -171,7 +180,7 @@ class TorchTrainStep(TrainStep):
     def evaluate(self, task: str, batch: Batch, lr: float) -> Metrics:
         inputs, labels = self._tensors(task, batch)
         loss = self._losses[task]
-        with torch.no_grad():
+        with torch.no_grad(), self._whole():
             model = self.lifted[task]
             pred = loss.predict(model, inputs, batch.n_frames, labels, order=1)
             return _metrics(*loss(lr, pred, labels, self._options.ranks.reduce))
@@ -180,8 +189,7 @@ class TorchTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         if self._kalman is not None:
-            (task,) = self._params
-            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
+            return self._kalman.state()
         out: dict[str, np.ndarray] = {}
         whole = self._optimizer.states() if self.gathers else self._optimizer.state
         waiting = self._waiting
@@ -210,8 +218,7 @@ class TorchTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         if self._kalman is not None:
-            (task,) = self._params
-            self._kalman.load_state(part_of(state, f"{task}/"))
+            self._kalman.load_state(state)
             return
         self._waiting, self._waited = {}, 0
         for task, params in self._params.items():
@@ -219,7 +226,7 @@ class TorchTrainStep(TrainStep):
             for name, p in params.items():
                 mine = not self._divides or self._optimizer.owns(p)
                 if mine and f"{task}/waiting.{name}" in state:
-                    self._waiting[p] = torch.tensor(state[f"{task}/waiting.{name}"]).to(p)
+                    self._waiting[p] = self._part(p, state[f"{task}/waiting.{name}"])
                 if self.gathers and not self._optimizer.owns(p):
                     continue
                 if f"{task}/first.{name}" not in state:
@@ -229,14 +236,24 @@ class TorchTrainStep(TrainStep):
                 count = state[own if own in state else f"{task}/count"]
                 self._optimizer.state[p] = {
                     "step": torch.tensor(float(count), dtype=torch.float32, device=p.device),
-                    "exp_avg": torch.tensor(state[f"{task}/first.{name}"]).to(p),
+                    "exp_avg": self._part(p, state[f"{task}/first.{name}"]),
                 }
                 if f"{task}/second.{name}" in state:
-                    second = torch.tensor(state[f"{task}/second.{name}"])
-                    self._optimizer.state[p]["exp_avg_sq"] = second.to(p)
+                    second = self._part(p, state[f"{task}/second.{name}"])
+                    self._optimizer.state[p]["exp_avg_sq"] = second
+
+    def _part(self, p: Tensor, array: np.ndarray) -> Tensor:
+        """Return an array like a parameter, or what this rank keeps of it."""
+        whole = torch.tensor(array).to(p)
+        return self._optimizer.part(p, whole) if self.gathers else whole
 
     def model(self, task: str) -> Model:
-        return to_neutral(self.lifted[task])
+        with self._whole():
+            return to_neutral(self.lifted[task])
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which the parameters of the models are whole."""
+        return contextlib.nullcontext() if self._shards is None else self._shards.whole()
 
     def parameters(self, task: str) -> dict[str, Any]:
         return {k: p.detach() for k, p in self._params[task].items()}
@@ -267,8 +284,20 @@ def _mixed_precision(options: StepOptions, device: torch.device) -> Callable[[],
     return functools.partial(torch.autocast, device.type, dtype=kind)
 
 
+def _shards(
+    lifted: Mapping[str, torch.nn.Module], options: StepOptions
+) -> FullyShardedModels | None:
+    """Divide the parameters of models among the ranks, where that is asked for."""
+    if options.zero_stage < 3 or not isinstance(options.ranks, TorchDistributed):
+        return None
+    return FullyShardedModels(lifted, options.ranks)
+
+
 def _optimizer(
-    params: Mapping[str, Mapping[str, Tensor]], section: Mapping[str, Any], options: StepOptions
+    params: Mapping[str, Mapping[str, Tensor]],
+    section: Mapping[str, Any],
+    options: StepOptions,
+    shards: FullyShardedModels | None = None,
 ) -> Any:
     """Return the optimizer of all parameters, a shared one once."""
     every = list({id(p): p for part in params.values() for p in part.values()}.values())
@@ -295,6 +324,8 @@ def _optimizer(
             fused=True,
         )
 
+    if shards is not None and isinstance(options.ranks, TorchDistributed):
+        return FullyShardedOptimizer(shards, make, options.ranks)
     if options.zero_stage and isinstance(options.ranks, TorchDistributed):
         divides = options.zero_stage > 1
         return ShardedOptimizer(every, make, options.ranks, divides_gradients=divides)

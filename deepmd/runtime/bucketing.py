@@ -245,7 +245,7 @@ class Bucketing:
         self.packings, self.rcut = model.packings(), model.rcut
         self.ntypes, self.expand = model.atomic_model.ntypes, model.expand
         self.widths, self.name, self.before_program = widths, name, before_program
-        self.names, self.common = model.input_names(), common
+        self.names, self.common = model.predict_names(), common
         self.seen: set[Any] = set()
 
     def prepare(self, batch: Batch, overflow: Overflow | None = None) -> tuple[Inputs, Sizes]:

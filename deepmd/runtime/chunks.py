@@ -173,6 +173,7 @@ def partition(
     if batch.edges is None:
         raise ValueError("a batch without edges cannot be evaluated")
     packings, local = model.packings(), not model.message_passing()
+    batch = dataclasses.replace(batch, owner=None, place=None)  # those of the assembly
     total = batch.n_atoms + len(batch.edges)
     # Where the type of a frame's first atom matters, atoms keep their order.
     ordered = any(p.layout == "first_type" for p in packings)
@@ -219,6 +220,7 @@ def interleave_types(batch: Batch) -> tuple[tuple[np.ndarray, np.ndarray], Batch
         frame=batch.frame[atoms],
         aparam=None if batch.aparam is None else batch.aparam[atoms],
         displacement=None if batch.displacement is None else batch.displacement[atoms],
+        role=None if batch.role is None else batch.role[atoms],
         labels={},
         find={},
         edges=Edges(number[old.i[edges]], number[old.j[edges]], old.shift[edges]),

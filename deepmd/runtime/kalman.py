@@ -2,15 +2,16 @@
 """Training steps of the extended Kalman filter; see :mod:`deepmd.dpmodel.kalman`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import GROUP, LKF, KalmanFilter, blocks_of, groups_of_atoms
+from deepmd.dpmodel.kalman import GROUP, LKF, KalmanFilter, blocks_of, groups_of_atoms, kalman_of
 from deepmd.dpmodel.loss import Labels, Loss
+from deepmd.dpmodel.optimizer import part_of
 from deepmd.runtime.step import StepOptions
 
 
@@ -57,14 +58,15 @@ class KalmanSteps:
     Parameters
     ----------
     chosen : LKF
+    task : str
     params : dict of str to array
         In the order of the blocks; only their names and shapes are kept.
     total : int
         Steps of the training.
     """
 
-    def __init__(self, chosen: LKF, params: Mapping[str, Any], total: int) -> None:
-        self.chosen, self.total, self.count = chosen, total, 0
+    def __init__(self, chosen: LKF, task: str, params: Mapping[str, Any], total: int) -> None:
+        self.chosen, self.task, self.total, self.count = chosen, task, total, 0
         self.shapes = {name: tuple(p.shape) for name, p in params.items()}
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
         self.filter = KalmanFilter(blocks_of(sizes, chosen.kf_blocksize))
@@ -118,10 +120,12 @@ class KalmanSteps:
         """Return the state as arrays by name."""
         out = {"count": np.array(self.count), "forgetting": np.array(self.filter.forgetting)}
         covariance = enumerate(self.filter.covariance)
-        return out | {f"covariance.{k}": self.to_host(p) for k, p in covariance}
+        out |= {f"covariance.{k}": self.to_host(p) for k, p in covariance}
+        return {f"{self.task}/{name}": value for name, value in out.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
+        state = part_of(state, f"{self.task}/")
         self.count, self.filter.forgetting = int(state["count"]), float(state["forgetting"])
         names = (f"covariance.{k}" for k in range(len(self.filter.blocks)))
         self.filter.covariance = [self.from_host(state[n]) for n in names if n in state]
@@ -135,23 +139,41 @@ class KalmanSteps:
         return np.array(x, dtype=np.float64)
 
 
+Steps = TypeVar("Steps", bound=KalmanSteps)
+
+
 def columns(x: Any, shape: tuple[int, ...] | None = None) -> Any:
     """Elements of an array, column by column as they come in DeePMD-kit's blocks; or back to ``shape``."""
     turned = ops.xp(x).permute_dims(x, tuple(range(x.ndim))[::-1])
     return turned.reshape((-1,) if shape is None else shape)
 
 
-def check_kalman(
-    params: Mapping[str, Mapping[str, Any]], losses: Mapping[str, Loss], options: StepOptions
-) -> str:
-    """Return the task of a training of one model on energies and forces.
+def kalman_steps(
+    section: Mapping[str, Any],
+    params: Mapping[str, Mapping[str, Any]],
+    losses: Mapping[str, Loss],
+    options: StepOptions,
+    kind: type[Steps],
+) -> Steps | None:
+    """Return the filter of a checked ``optimizer`` section, or None for one of another kind.
+
+    Parameters
+    ----------
+    section : dict
+    params, losses : dict
+        By task.
+    options : StepOptions
+    kind : type
+        :class:`KalmanSteps` of a backend.
 
     Raises
     ------
-    InputError
-        If the training is of another kind than the filter knows.
+    InputError, NotAvailableError
+        If the training is not that of one model on energies and forces in one process.
     """
-    where = "optimizer/type"
+    chosen, where = kalman_of(section), "optimizer/type"
+    if chosen is None:
+        return None
     for name, value in (
         ("several tasks", len(params) > 1),
         ("several processes", options.ranks.size > 1),
@@ -172,4 +194,4 @@ def check_kalman(
         )
     if not own:
         raise InputError("no parameter of the model is trained", where=where)
-    return task
+    return kind(chosen, task, own, options.numb_steps)

@@ -21,8 +21,10 @@ BY_HAND = {
         *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid"),
     },
     "fittings": {"ener", "invar", "dos", "property", "dipole", "polar"},
-    "models": {"standard", "pairtab", "linear", "zbl"},
+    "models": {"standard", "pairtab", "linear", "zbl", "pairwise_dprc"},
 }
+#: Models that the C++ core makes of several ones, and the keys of these.
+PARTS = {"pairwise_dprc": ("qm_model", "qmmm_model")}
 #: Their other names in dictionaries.
 _NAMES = {
     "Descriptor": BY_HAND["descriptors"] | {*("se_a", "se_r", "dpa1", "se_at", "se_a_3be", "se_t")},
@@ -42,11 +44,21 @@ def with_program(data: Mapping[str, Any]) -> dict[str, Any]:
     then says which framework evaluates the file.
     """
     data = {k: v for k, v in data.items() if k != OPERATIONS}
-    if is_by_hand(data["model"]) or find_spec("torch") is None:
-        return data
-    text, arrays = named_arrays({"model": data["model"]})
-    program = shared(lambda: _made(data["model"]), OPERATIONS, digest_of(text, arrays.values()))
+    model = data["model"]
+    if model.get("type") in PARTS:
+        found = {name: _program(model[name]) for name in PARTS[model["type"]]}
+        program = {name: one for name, one in found.items() if one is not None} or None
+    else:
+        program = _program(model)
     return data if program is None else {**data, OPERATIONS: program}
+
+
+def _program(tree: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the program of a model, or None if it needs none or has none."""
+    if is_by_hand(tree) or find_spec("torch") is None:
+        return None
+    text, arrays = named_arrays({"model": tree})
+    return shared(lambda: _made(tree), OPERATIONS, digest_of(text, arrays.values()))
 
 
 def _made(tree: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ def _frame(
         "cell": cell if periodic else None,
         "atype": np.linspace(0, ntypes, n, endpoint=False).astype(np.int64),
         "fparam": rng.normal(size=(1, dims[0])) if dims[0] else None,
-        "aparam": rng.normal(size=(n, dims[1])) if dims[1] else None,
+        "aparam": model.example_aparam(n, rng) if dims[1] else None,
         # Charge in e, multiplicity.
         "charge_spin": np.array([[-1.0, 2.0]]) if model.get_dim_chg_spin() else None,
         "spin": rng.normal(size=(n, 3)) if model.has_spin() else None,

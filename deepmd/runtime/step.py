@@ -43,7 +43,8 @@ class StepOptions:
     numb_steps : int
         Length of the training, for optimizers whose settings change during it.
     zero_stage : int
-        What is divided among the ranks: 0 nothing, 1 the states of the optimizer, 2 gradients, too.
+        What is divided among the ranks: 0 nothing, 1 the states of the optimizer, 2 gradients, too,
+        3 parameters, too.
     """
 
     gradient_max_norm: float | None = None

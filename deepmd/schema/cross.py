@@ -245,7 +245,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
     "model/fitting_net/layer_name": lambda d: "layer_name" in d["model"].get("fitting_net", {}),
-    "training/zero_stage (3)": lambda d: d["training"]["zero_stage"] > 2,
     "training/mixed_precision/compute_prec (float16)": lambda d: (
         d["training"].get("mixed_precision", {}).get("compute_prec") == "float16"
     ),
@@ -258,7 +257,6 @@ INSTEAD = {
     "model/fitting_net/layer_name": (
         "leave it out: branches of a multi-task model share networks by shared_dict"
     ),
-    "training/zero_stage (3)": "set it to 2 or less",
     "training/mixed_precision/compute_prec (float16)": (
         'use "bfloat16", whose range needs no scaling of the loss'
     ),

@@ -2,12 +2,13 @@
 """Functions traced once, for arguments of all sizes."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.model import Inputs, Model
 from deepmd.dpmodel.neighbors import slot_axes
 from deepmd.dpmodel.output_def import Level
@@ -85,11 +86,14 @@ def specs_of(tree: Any) -> Any:
     return tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), tree)
 
 
-def input_specs(model: Model) -> Inputs:
-    """Return shapes and dtypes of the evaluation entry, every size being unknown."""
+def input_specs(model: Model, more: Sequence[InputDef] = ()) -> Inputs:
+    """Return shapes and dtypes of the evaluation entry, every size being unknown.
+
+    ``more`` are inputs beside those of the entry.
+    """
 
     def named(level: Level) -> dict[str, tf.TensorSpec]:
-        known = [one for one in model.entry_inputs() if one.level is level]
+        known = [one for one in (*model.entry_inputs(), *more) if one.level is level]
         return {one.name: tf.TensorSpec((None, one.size), tf.float64) for one in known}
 
     numbers = tf.TensorSpec((None,), tf.int64)

@@ -14,17 +14,17 @@ from deepmd.base.fork import refuse_fork
 from deepmd.base.memory import keep_freed_memory
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.batch import Batch
-from deepmd.dpmodel.kalman import kalman_of
 from deepmd.dpmodel.loss import Labels, Loss, labels_of
 from deepmd.dpmodel.model import Inputs, Model, prepare
 from deepmd.dpmodel.module import assign, bind, split
 from deepmd.dpmodel.neighbors import Overflow
 from deepmd.dpmodel.optimizer import EPSILON, adam_settings, part_of
 from deepmd.runtime.host_optimizer import host_muon
-from deepmd.runtime.kalman import KalmanSteps, Measurement, check_kalman, compared
+from deepmd.runtime.host_steps import HostedTrainStep
+from deepmd.runtime.kalman import KalmanSteps, Measurement, compared, kalman_steps
 from deepmd.runtime.programs import architecture, shared
 from deepmd.runtime.sharing import Sharing
-from deepmd.runtime.step import Metrics, StepOptions, TrainStep
+from deepmd.runtime.step import Metrics, StepOptions
 from deepmd.tf.program import Leaves, constants, input_specs, specs_of, traced
 
 _SCALAR = tf.TensorSpec((), tf.float64)
@@ -112,9 +112,12 @@ class _Program:
         # Of a Hessian the rows are unrolled, so that their number must be known.
         key = (kind, *(labels.values[x.name].shape[1] for x in self._requirements if x.pairwise))
         if key not in self.functions:
-            specs = (specs_of(state), input_specs(self.neutral), self._label_specs(labels), _SCALAR)
+            specs = (specs_of(state), self._input_specs(), self._label_specs(labels), _SCALAR)
             self.functions[key] = traced(getattr(self, kind), *specs)
         return self.functions[key](state, *arrays)
+
+    def _input_specs(self) -> Inputs:
+        return input_specs(self.neutral, self.neutral.assembly_inputs())
 
     @functools.cached_property
     def _requirements(self) -> list[Any]:
@@ -162,7 +165,7 @@ class _Program:
         """Return gradients and error of a measurement of the Kalman filter, (rows, weight)."""
         key = ("measure", name)
         if key not in self.functions:
-            specs = (specs_of(state), input_specs(self.neutral), self._label_specs(labels))
+            specs = (specs_of(state), self._input_specs(), self._label_specs(labels))
             rows = tf.TensorSpec((None, None), tf.int64)
             function = functools.partial(self._measured, name)
             self.functions[key] = traced(function, *specs, (rows, _SCALAR))
@@ -219,7 +222,7 @@ class _Task:
         groups: list[Group],
     ) -> None:
         self.neutral, self.groups = model, groups
-        self.packings, self.names = model.packings(), model.input_names()
+        self.packings, self.names = model.packings(), model.predict_names()
         params, fixed = split(model)
         self.fixed = constants(fixed)
         self.held = [_without_moments(group.vector(params)) for group in groups]
@@ -252,7 +255,7 @@ def _without_moments(values: Any) -> Held:
     return Held(tf.constant(0, tf.int64), values, zero, zero)
 
 
-class TfTrainStep(TrainStep):
+class TfTrainStep(HostedTrainStep):
     """Training with one traced function per task, for batches of all sizes."""
 
     name = "tensorflow"
@@ -267,18 +270,14 @@ class TfTrainStep(TrainStep):
         options.refuse("TensorFlow", "accumulate", "tf32", "zero_stage", "compute")
         refuse_fork("TensorFlow")
         keep_freed_memory()
-        kalman = kalman_of(optimizer)
-        self._kalman: KalmanSteps | None = None
-        if kalman is not None:
-            every = {task: split(model)[0] for task, model in models.items()}
-            own = every[check_kalman(every, losses, options)]
-            self._kalman = KalmanSteps(kalman, own, options.numb_steps)
         self._sharing, norm = Sharing(models), options.gradient_max_norm
-        self._muon = host_muon(optimizer, self._sharing, options)
-        settings = adam_settings({} if kalman or self._muon else optimizer)
+        every = {task: split(model)[0] for task, model in models.items()}
+        kalman = kalman_steps(optimizer, every, losses, options, KalmanSteps)
+        self.host = kalman or host_muon(optimizer, self._sharing, options)
+        settings = adam_settings({} if self.host else optimizer)
         self._tasks = {}
         for task, model in models.items():
-            groups = groups_of(task, split(model)[0], self._sharing)
+            groups = groups_of(task, every[task], self._sharing)
             self._tasks[task] = _Task(model, losses[task], settings, norm, groups)
         self.overflow = Overflow()
 
@@ -300,36 +299,38 @@ class TfTrainStep(TrainStep):
 
     def step(self, task: str, batch: Batch, lr: float) -> Metrics:
         """Take one step."""
-        if self._kalman is not None:
-            return self._kalman_step(self._kalman, task, batch, lr)
-        if self._muon is not None:
-            t = self._tasks[task]
-            metrics, grads = self.gradients(task, batch, lr)
-            t.set(self._muon.step(task, t.arrays(t.vectors), grads, lr))
-        else:
-            t, *arguments = self._arguments(task, batch, lr)
-            t.held, metrics = t.program.run("step", (t.held, t.fixed), *arguments)
+        if self.host is not None:
+            return self.host_step(self.host, task, batch, lr)
+        t, *arguments = self._arguments(task, batch, lr)
+        t.held, metrics = t.program.run("step", (t.held, t.fixed), *arguments)
+        self._spread(task)
+        return metrics
+
+    def _spread(self, task: str) -> None:
+        """Give the tasks that share groups with one what they are after its step."""
+        t = self._tasks[task]
         for group, held in zip(t.groups, t.held, strict=True):
             for other in (self._tasks[name] for name in group.tasks if name != task):
                 kinds = [g[:2] for g in other.groups]
                 other.held[kinds.index(group[:2])] = held
-        return metrics
 
-    def _kalman_step(self, kalman: KalmanSteps, task: str, batch: Batch, lr: float) -> Metrics:
-        """Take the steps of the Kalman filter for a batch; the filter itself is in NumPy."""
-        metrics = self.evaluate(task, batch, lr)
-        t, inputs, labels, _ = self._arguments(task, batch, lr)
+    def measure(
+        self, task: str, batch: Batch
+    ) -> Callable[[Measurement], tuple[dict[str, np.ndarray], Any]]:
+        """Return what gives the gradients and the error of a measurement in a batch."""
+        t, inputs, labels, _ = self._arguments(task, batch, 0.0)
 
-        def measure(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
+        def measured(given: Measurement) -> tuple[dict[str, np.ndarray], Any]:
             rest = (given.rows, np.float64(given.weight))
             grads, error = t.program.measure((t.vectors, t.fixed), inputs, labels, given.name, rest)
             return t.arrays(grads), error.numpy()
 
-        def move(changes: Mapping[str, Any]) -> None:
-            t.set({k: v + changes[k].astype(v.dtype) for k, v in t.arrays(t.vectors).items()})
+        return measured
 
-        kalman.step(batch, measure, move)
-        return metrics
+    def replace(self, task: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take arrays as the parameters of a task, and of those that share them."""
+        self._tasks[task].set(arrays)
+        self._spread(task)
 
     def gradients(
         self, task: str, batch: Batch, lr: float
@@ -348,11 +349,8 @@ class TfTrainStep(TrainStep):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return counts and moments."""
-        if self._kalman is not None:
-            (task,) = self._tasks
-            return {f"{task}/{name}": value for name, value in self._kalman.state().items()}
-        if self._muon is not None:
-            return self._muon.state()
+        if self.host is not None:
+            return self.host.state()
         out: dict[str, np.ndarray] = {}
         for task, t in self._tasks.items():
             pairs = list(zip(t.groups, t.held, strict=True))
@@ -368,12 +366,8 @@ class TfTrainStep(TrainStep):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
-        if self._kalman is not None:
-            (task,) = self._tasks
-            self._kalman.load_state(part_of(state, f"{task}/"))
-            return
-        if self._muon is not None:
-            self._muon.load_state(state)
+        if self.host is not None:
+            self.host.load_state(state)
             return
         for task, t in self._tasks.items():
             mine, pairs = part_of(state, f"{task}/"), zip(t.groups, t.held, strict=True)

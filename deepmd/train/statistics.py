@@ -82,7 +82,7 @@ class Sample:
         for index, frames in self._frames():
             batch = self.data.load(index, frames)
             if self.model is not None:
-                batch = self.model.expand(batch, all_centers=True)
+                batch = self.model.for_statistics(batch)
             yield self._numbered(batch)
 
     def without_edges(self) -> Iterator[Batch]:

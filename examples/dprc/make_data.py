@@ -9,7 +9,8 @@ and the water. Water does not act on itself: the force field has that.
 
 * energy.npy [eV], force.npy [eV/Å];
 * drdq.npy: displacements of the atoms per unit of two generalized coordinates, the lengths of the
-  molecule's bonds [Å], so that training can fit the forces along them.
+  molecule's bonds [Å], so that training can fit the forces along them;
+* aparam.npy: the region of every atom, for pairwise.json: 0 for the molecule, 1, 2, … for the water.
 """
 
 import shutil
@@ -96,6 +97,7 @@ def main() -> None:
         for key, array in {
             **arrays,
             "energy": energy,
+            "aparam": np.tile(np.repeat(np.arange(N_WATER + 1.0), 3), (n, 1)),
             "box": np.tile(np.eye(3), (n, 1, 1)),
         }.items():
             np.save(target / "set.000" / f"{key}.npy", array.reshape(n, -1))

@@ -58,10 +58,24 @@ std::vector<int> types_of(deepmd::DeepPot& model, const Atoms& atoms) {
   return found;
 }
 
+bool is_quantum(const std::string& name) { return name.back() != 'W'; }
+
+/** Regions of the atoms, if the model wants them: 0, and a number for every molecule of water. */
+std::vector<double> regions_of(const deepmd::DeepPot& model, const Atoms& atoms) {
+  std::vector<double> found;
+  int molecule = 0;
+  for (const std::string& name : atoms.name) {
+    if (name == "OW") ++molecule;
+    found.push_back(is_quantum(name) ? 0 : molecule);
+  }
+  if (model.dim_aparam() == 0) found.clear();
+  return found;
+}
+
 /** Neighbors within the cutoff; pairs of which no atom is of the quantum region are left out. */
 std::vector<std::vector<int>> neighbors(const Atoms& atoms, double cutoff) {
   const int n = static_cast<int>(atoms.name.size());
-  const auto quantum = [&](int i) { return atoms.name[i].back() != 'W'; };
+  const auto quantum = [&](int i) { return is_quantum(atoms.name[i]); };
   std::vector<std::vector<int>> rows(n);
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
@@ -92,11 +106,12 @@ void print(const char* name, const Result& result) {
 
 /** Largest standard deviation of the force on an atom among the models. */
 double deviation(const std::vector<std::string>& files, const Atoms& atoms,
-                 const std::vector<int>& types, deepmd::InputNlist& list) {
+                 const std::vector<int>& types, const std::vector<double>& regions,
+                 deepmd::InputNlist& list) {
   deepmd::DeepPotModelDevi models(files);
   std::vector<double> energies, mean, spread;
   std::vector<std::vector<double>> forces, virials;
-  models.compute(energies, forces, virials, atoms.coord, types, {}, 0, list, 0);
+  models.compute(energies, forces, virials, atoms.coord, types, {}, 0, list, 0, {}, regions);
   models.compute_avg(mean, forces);
   models.compute_std_f(spread, mean, forces);
   return *std::max_element(spread.begin(), spread.end());
@@ -106,10 +121,11 @@ void run(const std::string& path, const std::vector<std::string>& files) {
   const Atoms atoms = read(path);
   deepmd::DeepPot model(files[0]);
   const std::vector<int> types = types_of(model, atoms);
+  const std::vector<double> regions = regions_of(model, atoms);
   std::printf("{\"cutoff\": %.17g,\n", model.cutoff());
 
   Result plain;
-  model.compute(plain.energy, plain.force, plain.virial, atoms.coord, types, {});
+  model.compute(plain.energy, plain.force, plain.virial, atoms.coord, types, {}, {}, regions);
   print("plain", plain);
 
   // The list of the caller, without ghosts.
@@ -122,15 +138,17 @@ void run(const std::string& path, const std::vector<std::string>& files) {
   auto kept = rows;
   deepmd::convert_nlist(list, kept);
   Result listed;
-  model.compute(listed.energy, listed.force, listed.virial, atoms.coord, types, {}, 0, list, 0);
+  model.compute(listed.energy, listed.force, listed.virial, atoms.coord, types, {}, 0, list, 0, {},
+                regions);
   print("list", listed);
 
   // A list that is not made anew: ago counts the calls since then.
   Result later;
-  model.compute(later.energy, later.force, later.virial, atoms.coord, types, {}, 0, list, 1);
+  model.compute(later.energy, later.force, later.virial, atoms.coord, types, {}, 0, list, 1, {},
+                regions);
   print("local", later);
 
-  std::printf("\"deviation\": %.17g}\n", deviation(files, atoms, types, list));
+  std::printf("\"deviation\": %.17g}\n", deviation(files, atoms, types, regions, list));
 }
 
 }  // namespace

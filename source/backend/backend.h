@@ -81,6 +81,7 @@ enum deepmd_entry {
   DEEPMD_EDGES = 1,      /**< evaluate: edge vectors and tables */
   DEEPMD_EXTENDED = 2,   /**< evaluate_extended: coordinates with ghosts and a neighbor list */
   DEEPMD_COTANGENTS = 4, /**< these entries read deepmd_result::cotangent */
+  DEEPMD_EXCHANGES = 8,  /**< the EDGES entry calls deepmd_exchange where n_owned is given */
 };
 
 /**
@@ -185,10 +186,11 @@ typedef struct deepmd_result {
 
 /**
  * Exchange of values of atoms between ranks, for models that pass messages and are evaluated by
- * several ranks. All ranks call it equally often, in the same order, once or more in an evaluation.
+ * several ranks. All ranks call it equally often, in the same order, once or more in an evaluation,
+ * from the thread that evaluates. A number other than 0 ends the evaluation with the message.
  *
- * So far the library gives none: such models are evaluated by one rank, and `mapping`, or j in the
- * edges, names the owner of every ghost.
+ * Where the library gives none, `mapping`, or j in the edges, names the owner of every ghost, or
+ * ghosts are evaluated, too.
  */
 typedef struct deepmd_exchange {
   size_t struct_size;
@@ -223,6 +225,12 @@ typedef struct deepmd_edges_request {
   int32_t n_results;
   int32_t threads;                 /**< to be used inside of this call; 0: as the framework likes */
   const deepmd_exchange* exchange; /**< NULL: there is one rank */
+  /**
+   * With an exchange, for models whose entries say DEEPMD_EXCHANGES: atoms of this rank, at least 1,
+   * which come first and are the centers of all edges. Rows of the others are had by the exchange,
+   * and their results are zero. 0: without an exchange.
+   */
+  int64_t n_owned;
 } deepmd_edges_request;
 
 /** Evaluation by extended coordinates, of one frame; for files without the edges entry. */

@@ -200,6 +200,10 @@ Info read_info(const json& from, bool edges) {
   info.single_precision = get<std::string>(from, "precision") != "float64";
   read_electrostatics(from, info);
   read_spins(from, info);
+  info.regions = from.contains("regions") && get<bool>(from, "regions");
+  if (from.contains("region_bias")) {
+    info.region_bias = per_type<double>(from, "region_bias", info.type_map.size());
+  }
   if (!edges) return info;
   if (info.has_spin) check_core(from, 2 * n);
   const int64_t n_core = info.has_spin ? 2 * n : n;

@@ -7,6 +7,7 @@
 #include "assembly.h"
 #include "backend/arrays.h"
 #include "error.h"
+#include "fragments.h"
 #include "probes.h"
 #include "threads.h"
 
@@ -59,10 +60,30 @@ void add_totals(const Info& info, const System& system, std::vector<Prediction>&
   }
 }
 
+/** The sum over fragments of a file with the models of a QM region and of its pairs. */
+std::shared_ptr<Model> open_fragments(const BackendModel& whole, const OpenOptions& options) {
+  const Info& info = whole.info();
+  if (info.region_bias.empty()) {
+    fail(info.path, "sums over fragments are evaluated by the native engine only",
+         "leave the choice of the engine to this library: \"auto\"");
+  }
+  OpenOptions part = options;
+  part.engine = "native";
+  part.check_probes = false;
+  part.scope = "qm_model";
+  const std::shared_ptr<Model> qm = Model::open(info.path, part);
+  part.scope = "qmmm_model";
+  const std::shared_ptr<Model> qmmm = Model::open(info.path, part);
+  auto sum = std::make_shared<Fragments>(info, qm, qmmm);
+  if (options.check_probes) check_probes(*sum, whole.probes());
+  return sum;
+}
+
 }  // namespace
 
 std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& options) {
   auto backend = std::make_unique<BackendModel>(path, options);
+  if (backend->info().regions) return open_fragments(*backend, options);
   const std::vector<Probe> probes = backend->probes();
   auto engine = std::make_shared<Engine>(std::move(backend));
   if (options.check_probes) check_probes(*engine, probes);
@@ -73,12 +94,14 @@ std::shared_ptr<Model> Model::open(const std::string& path, const OpenOptions& o
 std::vector<Prediction> Engine::evaluate(const Frame& frame, const Wanted& wanted) {
   const bool gradients = wanted.derivatives || wanted.atom_virial;
   if (gradients && wanted.cotangent) check_cotangent();
-  if (gradients && !wanted.cotangent && uses_halo(frame, info())) {
+  const bool of_ranks = uses_halo(frame, info()) || uses_exchange(frame, info());
+  if (gradients && !wanted.cotangent && of_ranks) {
     return evaluate_components(frame, wanted);
   }
   std::vector<Prediction> predictions = empty_predictions(info(), frame.nall, wanted);
   const System system = make_system(frame, info(), gradients ? wanted.cotangent : nullptr);
-  if (system.n_local == 0) return predictions;
+  // A rank without atoms takes part in exchanges.
+  if (system.n_local == 0 && !system.exchanges) return predictions;
   evaluate_chunks(system, wanted, predictions);
   add_totals(info(), system, predictions);
   return predictions;
@@ -230,17 +253,18 @@ std::vector<Range> Engine::chunks(const System& system, Workspace& workspace) co
 void Engine::describe_atoms(const System& system, Range range, Workspace& w) const {
   const Frame& frame = *system.frame;
   const int64_t n = range.last - range.first;
+  const int64_t first_type = system.centers.empty() ? 0 : frame.atype[system.centers[0]];
   if (info().has_spin) {
     w.partners.expand(system, info(), range, w.pairs, {w.i, w.j, w.atype});
     w.partners.gather(system, info(), range, w.inputs);
     w.frame.assign(w.atype.size(), 0);
-    w.first_type.assign(w.atype.size(), frame.atype[system.centers[0]]);
+    w.first_type.assign(w.atype.size(), first_type);
     return;
   }
   const auto ntypes = static_cast<int64_t>(info().type_map.size());
   w.atype.resize(static_cast<size_t>(n + ntypes));
   w.frame.assign(static_cast<size_t>(n + ntypes), 0);
-  w.first_type.assign(static_cast<size_t>(n + ntypes), frame.atype[system.centers[0]]);
+  w.first_type.assign(static_cast<size_t>(n + ntypes), first_type);
   for (int64_t k = 0; k < n; ++k) {
     w.atype[k] = frame.atype[system.centers[range.first + k]];
   }
@@ -297,6 +321,11 @@ void Engine::run_chunk(const System& system, Range range, bool gradients, int th
   request.n_results = static_cast<int32_t>(w.results.size());
   request.threads = threads;
   request.exchange = frame.list ? frame.list->exchange : nullptr;
+  if (system.exchanges) {
+    const int64_t each = info().has_spin ? Partners::per_center(info()) : 1;
+    request.exchange = w.exchange.begin(system, each);
+    request.n_owned = std::max<int64_t>(each * system.n_local, 1);
+  }
   backend_->evaluate(request);
   if (gradients && !w.cotangent.empty() && !backend_->has_cotangents()) contract(n_edges, w);
 }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "exchange.h"
 #include "extended.h"
 #include "inputs.h"
 #include "library.h"
@@ -43,6 +44,7 @@ class Engine : public Model {
     std::vector<int64_t> i, j, atype, frame, first_type;
     ChunkInputs inputs;
     Partners partners;
+    RowExchange exchange;
     std::vector<std::vector<double>> values, gradients;
     std::vector<double> cotangent;
     std::vector<deepmd_array> slots;

@@ -102,6 +102,8 @@ void BackendModel::read(const deepmd_info& from, const std::string& path) {
   if (info_.has_spin && (entries_ & DEEPMD_EXTENDED)) {
     entries_ &= ~static_cast<uint32_t>(DEEPMD_EDGES);
   }
+  info_.exchanges =
+      info_.message_passing && has_edges() && (entries_ & DEEPMD_EXCHANGES) && has_cotangents();
   check_inputs(info_);
   if (from.probes) probes_ = read_probes(from.probes, info_);
   info_.framework = from.framework ? from.framework : functions_.name ? functions_.name : "";

@@ -74,6 +74,7 @@ void GivenPairs::find(int64_t first, int64_t last, Pairs& pairs) const {
   const NeighborList& list = *frame_.list;
   const double limit = rcut_ * rcut_;
   const double* coord = frame_.coord;
+  last = std::min(last, static_cast<int64_t>(centers_.size()));
   int64_t candidates = 0, n = 0;
   for (int64_t c = first; c < last; ++c) {
     const int row = row_[centers_[c]];

@@ -22,6 +22,7 @@ class GivenPairs : public PairSource {
    */
   GivenPairs(const Frame& frame, std::vector<int64_t> centers, int ntypes, double rcut);
 
+  /** Ghosts, which may be centers behind the local atoms, have no pairs. */
   void find(int64_t first, int64_t last, Pairs& pairs) const override;
 
  private:

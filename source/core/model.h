@@ -56,6 +56,7 @@ struct Info {
   std::vector<Input> inputs;      ///< beside coordinates, cells and types
   std::vector<Packing> packings;  ///< tables of the evaluation by edges
   bool message_passing = false;
+  bool exchanges = false;    ///< whether ranks may exchange messages, see NeighborList::exchange
   bool mixed_types = false;  ///< whether lists of neighbors are one of all types
   bool has_spin = false;
   std::vector<bool> use_spin;      ///< (ntypes) with has_spin: types that carry spins
@@ -63,6 +64,9 @@ struct Info {
   std::vector<bool> contributing;  ///< (ntypes): types that count in means
   bool single_precision = false;
   Electrostatics electrostatics;
+  /** Whether "aparam" are regions: the file has two models, of which Fragments makes a sum. */
+  bool regions = false;
+  std::vector<double> region_bias;  ///< (ntypes) with regions, by the native engine: of every atom
 
   /** The input of a name; null: the model does not take it. */
   const Input* input(const std::string& name) const {
@@ -117,7 +121,11 @@ struct NeighborList {
    * right; for models that pass messages, and with a halo. Else edges give theirs to the neighbor.
    */
   bool unfolded = false;
-  /** How values of ghosts are exchanged, for backends that know how; null: not at all. */
+  /**
+   * How values of ghosts are exchanged between ranks, (nall, width); null: not at all. Without a
+   * halo, models with Info::exchanges are evaluated for local atoms only, and call it from the thread
+   * that called evaluate, equally often on all ranks, those without atoms, too.
+   */
   const deepmd_exchange* exchange = nullptr;
 };
 

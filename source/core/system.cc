@@ -18,6 +18,11 @@ void check_list(const Frame& frame, const Info& info) {
     return;
   }
   if (!info.message_passing || uses_halo(frame, info)) return;
+  if (uses_exchange(frame, info)) {
+    if (!frame.list->unfolded) return;
+    fail(info.path, "virials of atoms for the heat flux need the neighbors of ghosts",
+         "give the halo of the neighbor list in place of an exchange");
+  }
   if (frame.list->nprocs > 1) {
     const int ranks = frame.list->nprocs;
     fail(info.path,
@@ -115,10 +120,32 @@ void add_halo(const Frame& frame, const Info& info, System& system) {
   system.pairs = std::make_unique<CellList>(frame.coord, atoms, nullptr, system.reach);
 }
 
+/** Add the ghosts that are neighbors of local atoms, whose messages other ranks have. */
+void add_neighbors(const Frame& frame, const Info& info, System& system) {
+  system.exchanges = true;
+  check_coordinates(frame.coord, 0, frame.nall);
+  const auto ntypes = static_cast<int>(info.type_map.size());
+  auto list = std::make_unique<GivenPairs>(frame, system.centers, ntypes, system.reach);
+  std::vector<char> near(static_cast<size_t>(frame.nall), 0);
+  constexpr int64_t some = 256;
+  Pairs pairs;
+  for (int64_t k = 0; k < system.n_local; k += some) {
+    list->find(k, std::min(k + some, system.n_local), pairs);
+    for (int64_t e = 0; e < pairs.size(); ++e) near[pairs.j[e]] = 1;
+  }
+  for (int64_t g = system.nloc; g < frame.nall; ++g) {
+    if (!near[g]) continue;
+    system.owner[g] = system.n();
+    system.centers.push_back(g);
+  }
+  system.pairs = std::move(list);
+}
+
 /** Rows of the centers; those of ghosts, which other ranks have, are zero. */
 void set_cotangent(const Info& info, const double* given, System& system) {
   const int64_t size = info.outputs.front().size;
-  system.cotangent.assign(static_cast<size_t>(system.n() * size), 0.0);
+  // One number more, so that there is memory without atoms.
+  system.cotangent.assign(static_cast<size_t>(system.n() * size + 1), 0.0);
   for (int64_t k = 0; k < system.n_local; ++k) {
     std::copy_n(given + system.centers[k] * size, size, system.cotangent.begin() + k * size);
   }
@@ -152,6 +179,10 @@ bool uses_halo(const Frame& frame, const Info& info) {
          (frame.list->nprocs > 1 || !frame.list->mapping);
 }
 
+bool uses_exchange(const Frame& frame, const Info& info) {
+  return info.exchanges && frame.list && frame.list->exchange && !uses_halo(frame, info);
+}
+
 System make_system(const Frame& frame, const Info& info, const double* cotangent) {
   System system;
   system.frame = &frame;
@@ -173,6 +204,8 @@ System make_system(const Frame& frame, const Info& info, const double* cotangent
   system.reach = info.reach(farthest_spin(frame, info));
   if (uses_halo(frame, info)) {
     add_halo(frame, info, system);
+  } else if (uses_exchange(frame, info)) {
+    add_neighbors(frame, info, system);
   } else if (frame.list) {
     check_coordinates(frame.coord, 0, frame.nall);
     add_ghosts(frame, system);

@@ -15,12 +15,14 @@ namespace deepmd::core {
 struct System {
   const Frame* frame = nullptr;
   int64_t nloc = 0;
-  std::vector<int64_t> centers;  ///< real local atoms, then ghosts whose neighbors matter
+  /** Real local atoms, then ghosts whose neighbors matter or, with an exchange, who are neighbors. */
+  std::vector<int64_t> centers;
   int64_t n_local = 0;           ///< of the centers
   /** (nall): place among the centers, of a ghost that of the atom it is an image of; -1: none */
   std::vector<int64_t> owner;
   bool owners_known = true;
   bool has_halo = false;          ///< ghosts are centers; of those without a place the type matters
+  bool exchanges = false;         ///< ranks exchange messages: ghosts are no centers of edges
   std::vector<double> cotangent;  ///< (n, size) of the first output; empty: none
   double reach = 0.0;             ///< up to where neighbors matter [Å]
   std::vector<GivenInput> inputs;     ///< in the order of Info::inputs
@@ -41,6 +43,9 @@ struct Range {
 
 /** Whether ghosts are evaluated where their neighbors matter, see NeighborList::halo. */
 bool uses_halo(const Frame& frame, const Info& info);
+
+/** Whether ranks exchange messages, see NeighborList::exchange. */
+bool uses_exchange(const Frame& frame, const Info& info);
 
 /**
  * Check a frame and look up who is in it; throws deepmd::deepmd_exception for bad input.

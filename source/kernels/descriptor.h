@@ -9,50 +9,150 @@
 
 namespace {
 
-/** d (width, axis) = S^T S_<. */
+/** Rows of a product (width, axis), the square before which may be folded. */
+struct ProductRows {
+  int64_t axis;
+  bool folded;
+
+  /** First column that a row has. */
+  int64_t first(int64_t m) const { return folded && m < axis ? m : 0; }
+  /** Place of column 0, whether the row has it or not. */
+  int64_t start(int64_t m) const {
+    if (!folded) return m * axis;
+    return m < axis ? m * axis - m * (m + 1) / 2 : m * axis - axis * (axis - 1) / 2;
+  }
+  /** Columns from a on; those that the row does not have are zero. */
+  template <class T>
+  Vec<T> at(const T* d, int64_t m, int64_t a) const {
+    const int64_t begin = first(m);
+    d += start(m);
+    if (a >= begin && a + kLanes<T> <= axis) return load<T>(d + a);
+    T some[kLanes<T>] = {};
+    for (int64_t k = begin > a ? begin - a : 0; k < kLanes<T> && a + k < axis; ++k) {
+      some[k] = d[a + k];
+    }
+    return load<T>(some);
+  }
+};
+
+/** Two rows of d = S^T S_<, of whole vectors. */
 template <class T>
-void symmetrize(int64_t width, int64_t axis, const T* sums, int64_t lds, T* d) {
-  for (int64_t m = 0; m < width; ++m, d += axis) {
-    for (int64_t a = 0; a < axis; a += kLanes<T>) {
-      Vec<T> v = {};
-      for (int c = 0; c < DEEPMD_ROW; ++c) v += sums[c * lds + m] * load<T>(sums + c * lds + a);
-      if (a + kLanes<T> <= axis) {
-        store<T>(d + a, v);
-      } else {
-        store_some<T>(d + a, v, axis - a);
-      }
+inline void two_rows(int64_t axis, const T* sums, int64_t lds, int64_t m, T* d) {
+  for (int64_t a = 0; a < axis; a += kLanes<T>) {
+    Vec<T> low = {}, high = {};
+#pragma GCC unroll 4
+    for (int c = 0; c < DEEPMD_ROW; ++c) {
+      const Vec<T> from = load<T>(sums + c * lds + a);
+      low += sums[c * lds + m] * from;
+      high += sums[c * lds + m + 1] * from;
+    }
+    store<T>(d + a, low);
+    store<T>(d + axis + a, high);
+  }
+}
+
+/** One row, from a column on. */
+template <class T>
+inline void one_row(int64_t first, int64_t axis, const T* sums, int64_t lds, int64_t m, T* d) {
+  for (int64_t a = first; a < axis; a += kLanes<T>, d += kLanes<T>) {
+    const int64_t n = smaller(kLanes<T>, axis - a);
+    Vec<T> v = {};
+    for (int c = 0; c < DEEPMD_ROW; ++c) {
+      const T* from = sums + c * lds + a;
+      v += sums[c * lds + m] * (n == kLanes<T> ? load<T>(from) : load_some<T>(from, n));
+    }
+    if (n == kLanes<T>) {
+      store<T>(d, v);
+    } else {
+      store_some<T>(d, v, n);
     }
   }
 }
 
 template <class T>
-void symmetrize_backward(int64_t width, int64_t axis, const T* sums, int64_t lds, const T* d_bar,
-                         T* sums_bar) {
-  for (int64_t m = 0; m < width; ++m) {
-    Vec<T> v[DEEPMD_ROW] = {};
+void symmetrize(int64_t width, int64_t axis, const T* sums, int64_t lds, int32_t folded, T* d) {
+  const ProductRows rows{axis, folded != 0};
+  const bool whole = axis % kLanes<T> == 0;
+  int64_t m = 0;
+  while (m < width) {
+    const int64_t first = rows.first(m);
+    T* to = d + rows.start(m) + first;
+    if (whole && first == 0 && m + 1 < width && rows.first(m + 1) == 0) {
+      two_rows<T>(axis, sums, lds, m, to);
+      m += 2;
+    } else {
+      one_row<T>(first, axis, sums, lds, m++, to);
+    }
+  }
+}
+
+/** Add products of rows from m on with the first sums to sums_bar, as far as rows are whole. */
+template <class T>
+inline int64_t add_rows(int64_t width, int64_t axis, const T* sums, int64_t lds, const T* d_bar,
+                        int64_t m, T* sums_bar) {
+  for (; m + 1 < width; m += 2, d_bar += 2 * axis) {
+    Vec<T> low[DEEPMD_ROW] = {}, high[DEEPMD_ROW] = {};
     for (int64_t a = 0; a < axis; a += kLanes<T>) {
-      const T* from = d_bar + m * axis + a;
-      const int64_t n = axis - a;
-      const Vec<T> bar = n >= kLanes<T> ? load<T>(from) : load_some<T>(from, n);
+      const Vec<T> one = load<T>(d_bar + a), other = load<T>(d_bar + axis + a);
+#pragma GCC unroll 4
+      for (int c = 0; c < DEEPMD_ROW; ++c) {
+        const Vec<T> from = load<T>(sums + c * lds + a);
+        low[c] += one * from;
+        high[c] += other * from;
+      }
+    }
+    T row[2][DEEPMD_ROW];
+    sum_four<T>(low, row[0]);
+    sum_four<T>(high, row[1]);
+    for (int c = 0; c < DEEPMD_ROW; ++c) {
+      sums_bar[c * lds + m] = row[0][c];
+      sums_bar[c * lds + m + 1] = row[1][c];
+    }
+  }
+  return m;
+}
+
+template <class T>
+void symmetrize_backward(int64_t width, int64_t axis, const T* sums, int64_t lds, const T* d_bar,
+                         int32_t folded, T* sums_bar) {
+  constexpr int64_t w = kLanes<T>;
+  const ProductRows rows{axis, folded != 0};
+  const int64_t square = folded ? axis : 0;
+  int64_t m = 0;
+  while (m < width) {
+    if (axis % w == 0 && m == square) {
+      m = add_rows<T>(width, axis, sums, lds, d_bar + rows.start(m), m, sums_bar);
+      if (m == width) break;
+    }
+    Vec<T> v[DEEPMD_ROW] = {};
+    T row[DEEPMD_ROW];
+    for (int64_t a = 0; a < axis; a += w) {
+      const Vec<T> bar = rows.at(d_bar, m, a);
       for (int c = 0; c < DEEPMD_ROW; ++c) v[c] += bar * load<T>(sums + c * lds + a);
     }
-    for (int c = 0; c < DEEPMD_ROW; ++c) sums_bar[c * lds + m] = sum<T>(v[c]);
+    sum_four<T>(v, row);
+    for (int c = 0; c < DEEPMD_ROW; ++c) sums_bar[c * lds + m] = row[c];
+    ++m;
   }
-  for (int64_t a = 0; a < axis; a += kLanes<T>) {
-    const int64_t n = axis - a;
-    Vec<T> v[DEEPMD_ROW] = {};
-    for (int64_t m = 0; m < width; ++m) {
-      const T* from = d_bar + m * axis + a;
-      const Vec<T> bar = n >= kLanes<T> ? load<T>(from) : load_some<T>(from, n);
-      for (int c = 0; c < DEEPMD_ROW; ++c) v[c] += sums[c * lds + m] * bar;
-    }
-    for (int c = 0; c < DEEPMD_ROW; ++c) {
-      T* to = sums_bar + c * lds + a;
-      if (n >= kLanes<T>) {
-        store<T>(to, load<T>(to) + v[c]);
-      } else {
-        store_some<T>(to, load_some<T>(to, n) + v[c], n);
+  // Two vectors of columns: the sums of one alone would wait for each other.
+  for (int64_t a = 0; a < axis; a += 2 * w) {
+    Vec<T> low[DEEPMD_ROW] = {}, high[DEEPMD_ROW] = {};
+    const auto add = [&](int64_t k, Vec<T> one, Vec<T> other) {
+#pragma GCC unroll 4
+      for (int c = 0; c < DEEPMD_ROW; ++c) {
+        low[c] += sums[c * lds + k] * one;
+        high[c] += sums[c * lds + k] * other;
       }
+    };
+    const int64_t plain = a + 2 * w <= axis ? square : width;
+    for (m = 0; m < plain; ++m) add(m, rows.at(d_bar, m, a), rows.at(d_bar, m, a + w));
+    const T* from = d_bar + rows.start(m) + a;
+    for (; m < width; ++m, from += axis) add(m, load<T>(from), load<T>(from + w));
+    for (int c = 0; c < DEEPMD_ROW; ++c) {
+      T both[2 * w];
+      store<T>(both, low[c]);
+      store<T>(both + w, high[c]);
+      for (int64_t k = 0; k < 2 * w && a + k < axis; ++k) sums_bar[c * lds + a + k] += both[k];
     }
   }
 }

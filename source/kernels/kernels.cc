@@ -13,6 +13,7 @@
 #include "gemm.h"
 #include "maps.h"
 #include "network.h"
+#include "pieces.h"
 #include "scalar.h"
 #include "table.h"
 
@@ -55,6 +56,9 @@
       table_contract_backward<T, deepmd_table_##S>,                                                \
       table_sum<T, deepmd_table_##S>,                                                              \
       table_sum_backward<T, deepmd_table_##S>,                                                     \
+      pieces_places<T, deepmd_pieces_##S>,                                                         \
+      pieces_contract<T, deepmd_pieces_##S>,                                                       \
+      pieces_contract_backward<T, deepmd_pieces_##S>,                                              \
       jet_contract<T>,                                                                             \
       jet_contract_backward<T>,                                                                    \
       jet_sum<T>,                                                                                  \

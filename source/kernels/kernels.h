@@ -73,6 +73,9 @@ enum deepmd_compare {
 /** Most functions of a scalar network: its layers' widths and one, added up. */
 #define DEEPMD_SCALAR_ROWS 64
 
+/** Most terms of a polynomial of deepmd_pieces; their number is even. */
+#define DEEPMD_PIECE_TERMS 16
+
 /** What the derivatives of an environment row by the vector need, per edge. */
 #define DEEPMD_ROW_SLOPES 4
 
@@ -141,6 +144,19 @@ typedef struct deepmd_environment {
     double fine, coarse;      /**< lengths of the intervals */                                     \
     int32_t symmetric;        /**< whether there is a coarse part before the fine one, too */      \
   } deepmd_table_##S;                                                                              \
+                                                                                                   \
+  /** Functions of one number s that are polynomials on pieces of its range: of the place          \
+      t = (s - middle) scale, which goes from -1 to 1. Pieces are found by cells of equal length.  \
+   */                                                                                              \
+  typedef struct deepmd_pieces_##S {                                                               \
+    const T* data;        /**< matrices (terms, width), each from pack */                          \
+    int64_t terms, width; /**< of a polynomial; functions */                                       \
+    int64_t cells;                                                                                 \
+    double lower, inverse; /**< start, and one divided by the length of a cell */                  \
+    const int32_t* piece;  /**< (cells) */                                                         \
+    const double* middle;  /**< (pieces) */                                                        \
+    const double* scale;   /**< (pieces) */                                                        \
+  } deepmd_pieces_##S;                                                                             \
                                                                                                    \
   typedef struct deepmd_kernels_##S {                                                              \
     const char* name; /**< instruction set */                                                      \
@@ -234,6 +250,15 @@ typedef struct deepmd_environment {
     void (*table_sum_backward)(const deepmd_table_##S* table, int64_t n, const int32_t* row,       \
                                const T* place, const T* beyond, const T* sums_bar, T* s_bar,       \
                                int64_t stride);                                                    \
+    /** Piece of every s and place in it; -1 outside. Whether there is none of these. */           \
+    int32_t (*pieces_places)(const deepmd_pieces_##S* pieces, int64_t n, const T* s,               \
+                             int64_t stride, int32_t* piece, T* place);                            \
+    /** The two contractions with polynomials on pieces. */                                        \
+    void (*pieces_contract)(const deepmd_pieces_##S* pieces, int64_t n, const int32_t* piece,      \
+                            const T* place, const T* r, T* sums, int64_t lds);                     \
+    void (*pieces_contract_backward)(const deepmd_pieces_##S* pieces, int64_t n,                   \
+                                     const int32_t* piece, const T* place, const T* r,             \
+                                     const T* sums_bar, int64_t lds, T* r_bar, T* s_bar);          \
     /** The same two contractions with values g and slopes dg (n, width) by s. */                  \
     void (*jet_contract)(int64_t n, int64_t width, const T* g, int64_t ldg, const T* r, T* sums,   \
                          int64_t lds);                                                             \
@@ -242,11 +267,13 @@ typedef struct deepmd_environment {
     void (*jet_sum)(int64_t n, int64_t width, const T* g, int64_t ldg, T* sums);                   \
     void (*jet_sum_backward)(int64_t n, int64_t width, const T* dg, int64_t ldg,                   \
                              const T* sums_bar, T* s_bar, int64_t stride);                         \
-    /** d (width, axis) = sums^T sums_<, sums (4, lds). */                                         \
-    void (*symmetrize)(int64_t width, int64_t axis, const T* sums, int64_t lds, T* d);             \
-    /** sums_bar (4, lds) from d_bar (width, axis). */                                             \
+    /** d (width, axis) = sums^T sums_<, sums (4, lds). Folded: rows below `axis` begin at the     \
+        diagonal, as the square before it is symmetric. */                                         \
+    void (*symmetrize)(int64_t width, int64_t axis, const T* sums, int64_t lds, int32_t folded,    \
+                       T* d);                                                                      \
+    /** sums_bar (4, lds) from d_bar (width, axis), or folded. */                                  \
     void (*symmetrize_backward)(int64_t width, int64_t axis, const T* sums, int64_t lds,           \
-                                const T* d_bar, T* sums_bar);                                      \
+                                const T* d_bar, int32_t folded, T* sums_bar);                      \
     /** Normalized rows r (n, 4) of vectors vec[3 edge[k]], and what derivatives need. */          \
     void (*environment)(const deepmd_environment* settings, int64_t n, const int64_t* edge,        \
                         const double* vec, T* r, double* slopes);                                  \

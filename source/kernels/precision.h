@@ -14,6 +14,7 @@ struct Kernels<double> {
   using Functions = deepmd_kernels_f64;
   using Layer = deepmd_layer_f64;
   using Table = deepmd_table_f64;
+  using Pieces = deepmd_pieces_f64;
   static const Functions& get() { return *deepmd_kernels_for_f64(); }
 };
 template <>
@@ -21,6 +22,7 @@ struct Kernels<float> {
   using Functions = deepmd_kernels_f32;
   using Layer = deepmd_layer_f32;
   using Table = deepmd_table_f32;
+  using Pieces = deepmd_pieces_f32;
   static const Functions& get() { return *deepmd_kernels_for_f32(); }
 };
 

@@ -89,6 +89,21 @@ inline T sum(Vec<T> v) {
   return total;
 }
 
+/** The sums of four vectors. */
+template <class T>
+inline void sum_four(const Vec<T>* v, T* to) {
+  if constexpr (kLanes<T> == 4) {
+    const Vec<T> a = __builtin_shuffle(v[0], v[1], Ints<T>{0, 4, 2, 6}) +
+                     __builtin_shuffle(v[0], v[1], Ints<T>{1, 5, 3, 7});
+    const Vec<T> b = __builtin_shuffle(v[2], v[3], Ints<T>{0, 4, 2, 6}) +
+                     __builtin_shuffle(v[2], v[3], Ints<T>{1, 5, 3, 7});
+    store<T>(to, __builtin_shuffle(a, b, Ints<T>{0, 1, 4, 5}) +
+                     __builtin_shuffle(a, b, Ints<T>{2, 3, 6, 7}));
+  } else {
+    for (int k = 0; k < 4; ++k) to[k] = sum<T>(v[k]);
+  }
+}
+
 template <class T>
 inline T smaller(T a, T b) {
   return b < a ? b : a;

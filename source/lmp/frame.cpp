@@ -12,6 +12,7 @@
 #include "comm.h"
 #include "domain.h"
 #include "force.h"
+#include "message_exchange.h"
 #include "model.h"
 #include "neigh_list.h"
 #include "neighbor.h"
@@ -80,6 +81,7 @@ void Frame::fill(LAMMPS_NS::NeighList* neighbors, const std::vector<int>& types,
   DP_NlistSetMask(list_.get(), NEIGHMASK);
   DP_NlistSetUnfolded(list_.get(), unfolded_);
   if (halo_ > 0.0) DP_NlistSetHalo(list_.get(), halo_);
+  if (exchange_) return exchange_->connect(list_.get());
   if (nprocs == 1 && messages_ && halo_ == 0.0) map_ghosts(rebuilt);
 }
 

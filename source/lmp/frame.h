@@ -26,6 +26,7 @@ struct Units {
 };
 
 class Frame;
+class MessageExchange;
 
 /**
  * Let LAMMPS keep the ghosts that a model of atomic tensors needs, and the frame know. To be called
@@ -59,6 +60,10 @@ class Frame {
     halo_ = halo;
   }
 
+  /** Let ranks exchange messages; null: they do not. */
+  void exchange_messages(MessageExchange* exchange) { exchange_ = exchange; }
+  const MessageExchange* exchange() const { return exchange_; }
+
   int nall() const { return nall_; }
   int nghost() const { return nghost_; }
   int nlocal() const { return nall_ - nghost_; }
@@ -87,6 +92,7 @@ class Frame {
   bool messages_ = false;
   bool unfolded_ = false;
   double halo_ = 0.0;
+  MessageExchange* exchange_ = nullptr;
   // The list by rows: centers, their numbers of neighbors, LAMMPS's arrays of these.
   std::vector<int> centers_, count_;
   std::vector<int*> row_;

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "frame.h"
+#include "message_exchange.h"
 
 namespace deepmd_lmp {
 
@@ -139,6 +140,7 @@ Model::Model(const std::string& file, const std::string& content, int gpu_rank,
   dim_chg_spin = spins ? DP_DeepSpinGetDimChgSpin(spin()) : DP_DeepPotGetDimChgSpin(pot());
   has_default_fparam = DP_DeepBaseModelHasDefaultFParam(dp);
   message_passing = DP_DeepBaseModelHasMessagePassing(dp);
+  has_exchange = DP_DeepBaseModelHasExchange(dp);
   aparam_of_ghosts = DP_DeepBaseModelIsAParamNAll(dp);
   check();
 }
@@ -172,6 +174,9 @@ void Model::compute(const Frame& frame, const Inputs& inputs, int ago, double* e
                             frame.nghost(), frame.list(), ago, inputs.fparam, inputs.aparam,
                             inputs.charge_spin, energy, force, virial, atom_energy, atom_virial);
   }
+  if (frame.exchange() && !frame.exchange()->stopped().empty()) {
+    throw Agreed(frame.exchange()->stopped());
+  }
   check();
 }
 
@@ -184,7 +189,8 @@ void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool ato
   results.force_mag.assign(spins ? 3 * nall : 0, 0.0);
   results.atom_energy.assign(atom_energy ? nall : 0, 0.0);
   results.atom_virial.assign(atom_virial ? 9 * nall : 0, 0.0);
-  if (frame.nlocal() == 0) return;
+  // A rank without atoms takes part in exchanges.
+  if (frame.nlocal() == 0 && !frame.exchange()) return;
   compute(frame, inputs, ago, &results.energy, results.force.data(), results.force_mag.data(),
           results.virial.data(), atom_energy ? results.atom_energy.data() : nullptr,
           atom_virial ? results.atom_virial.data() : nullptr);
@@ -192,7 +198,7 @@ void Model::evaluate(const Frame& frame, const Inputs& inputs, int ago, bool ato
 
 double Model::energy(const Frame& frame, const Inputs& inputs) {
   double energy = 0.0;
-  if (frame.nlocal() > 0) {
+  if (frame.nlocal() > 0 || frame.exchange()) {
     compute(frame, inputs, 1, &energy, nullptr, nullptr, nullptr, nullptr, nullptr);
   }
   return energy;

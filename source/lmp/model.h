@@ -25,6 +25,11 @@ struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/** A failure that all ranks know already. */
+struct Agreed : Failure {
+  using Failure::Failure;
+};
+
 /** Frame and atomic parameters of one evaluation; null: none, or the model's default. */
 struct Inputs {
   const double* fparam = nullptr;       ///< (dim_fparam)
@@ -59,6 +64,7 @@ class Model {
   int dim_chg_spin = 0;
   bool has_default_fparam = false;
   bool message_passing = false;
+  bool has_exchange = false;  ///< ranks can exchange its messages
   bool aparam_of_ghosts = false;  ///< aparam is wanted for ghosts too
 
   /** `ago`: calls since the neighbors were found anew (0: anew). Throws Failure. */
@@ -110,6 +116,8 @@ void guard(LAMMPS_NS::LAMMPS* lmp, const std::string& who, Action&& action) {
   std::string message;
   try {
     action();
+  } catch (const Agreed& known) {
+    lmp->error->all(FLERR, who + known.what());
   } catch (const Failure& failure) {
     message = failure.what();
   }

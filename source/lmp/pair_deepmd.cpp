@@ -28,8 +28,6 @@ namespace {
 // ours, which are row-major with the force first.
 constexpr int component[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
 
-constexpr int widest = 9;  // numbers per atom that ranks exchange at once
-
 /**
  * Instances of LAMMPS that continue from a restart file.
  *
@@ -59,6 +57,7 @@ void check_alike(const deepmd_lmp::Model& first, const deepmd_lmp::Model& other)
 PairDeepmd::PairDeepmd(LAMMPS* lmp, bool with_spins)
     : Pair(lmp),
       frame(lmp, with_spins),
+      exchange(lmp, this),
       spins(with_spins),
       style(with_spins ? "pair_style deepspin: " : "pair_style deepmd: ") {
   // Even updates of one version of LAMMPS (22 Jul 2025, 2 and 4) have moved members of Pair. Then
@@ -78,7 +77,7 @@ PairDeepmd::PairDeepmd(LAMMPS* lmp, bool with_spins)
   centroidstressflag = CENTROID_AVAIL;
   nextra = 1;
   pvector = &seconds;
-  comm_reverse = comm_reverse_off = widest;
+  comm_reverse = comm_reverse_off = 9;  // of virials
 }
 
 PairDeepmd::~PairDeepmd() {
@@ -107,6 +106,7 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
   units = std::make_unique<deepmd_lmp::Units>(lmp);
   deviation.reset();
   unfolded = settings.unfolded;
+  messages = settings.messages;
   models = deepmd_lmp::open_models(world, settings, spins);
   for (const auto& model : models) {
     check_alike(*models[0], *model);
@@ -133,8 +133,28 @@ void PairDeepmd::set_cutoff() {
     cutoff = std::max(cutoff, model->reach(longest) * units->length);
     halo = std::max(halo, model->halo(longest) * units->length);
   }
+  const bool layers = exchanges_messages();
+  frame.exchange_messages(layers ? &exchange : nullptr);
+  if (layers) comm_forward = comm_reverse = comm_reverse_off = deepmd_lmp::MessageExchange::widest;
   // One rank knows whose images ghosts are, from the IDs of the atoms.
-  if (comm->nprocs == 1 && atom->tag_enable && !unfolded) halo = 0.0;
+  if (layers || (comm->nprocs == 1 && atom->tag_enable && !unfolded)) halo = 0.0;
+}
+
+/** Whether ranks exchange messages in every layer, so that ghosts are needed to the cutoff only. */
+bool PairDeepmd::exchanges_messages() const {
+  using deepmd_lmp::Messages;
+  const auto passing = [](const auto& model) { return model->message_passing; };
+  if (std::none_of(models.begin(), models.end(), passing)) return false;
+  for (const auto& model : models) {
+    if (!model->message_passing || model->has_exchange) continue;
+    if (messages != Messages::layer) return false;
+    throw Failure(model->path +
+                  ": ranks cannot exchange messages in the layers of this model, or not with this "
+                  "engine (" +
+                  model->engine + "); use messages halo");
+  }
+  if (messages != Messages::automatic) return messages == Messages::layer;
+  return !unfolded && (comm->nprocs > 1 || !atom->tag_enable);
 }
 
 /**
@@ -144,9 +164,14 @@ void PairDeepmd::set_cutoff() {
  * cutoffs of ghosts per type, would be missing there.
  */
 void PairDeepmd::extend_ghosts() {
-  const bool messages = std::any_of(models.begin(), models.end(),
-                                    [](const auto& model) { return model->message_passing; });
-  frame.expect_messages(messages, halo / units->length, unfolded);
+  // Regions of ghosts, which are parameters of atoms, are those of their atoms, too.
+  const bool passing = std::any_of(models.begin(), models.end(), [](const auto& model) {
+    return model->message_passing || model->dim_aparam > 0;
+  });
+  frame.expect_messages(passing, halo / units->length, unfolded);
+  if (frame.exchange() && comm->me == 0) {
+    utils::logmesg(lmp, style + "ranks exchange messages between atoms in every layer\n");
+  }
   if (halo == 0.0) return;
   if (std::isinf(halo)) {
     throw Failure(models[0]->path +
@@ -410,28 +435,6 @@ void PairDeepmd::compare(const deepmd_lmp::Results& first, const deepmd_lmp::Inp
   guard(lmp, style, [&] { deviation->write(force_of, force_mag_of, virial_of, frame.atype()); });
 }
 
-void PairDeepmd::fold(std::vector<double>& values, int width) {
-  folding = values.data();
-  folding_width = width;
-  // LAMMPS makes room for the largest width before a run, and sends what these say.
-  comm_reverse = comm_reverse_off = width;
-  comm->reverse_comm(this);
-  comm_reverse = comm_reverse_off = widest;
-}
-
-int PairDeepmd::pack_reverse_comm(int n, int first, double* buffer) {
-  const double* from = folding + static_cast<size_t>(first) * folding_width;
-  std::copy(from, from + static_cast<size_t>(n) * folding_width, buffer);
-  return n * folding_width;
-}
-
-void PairDeepmd::unpack_reverse_comm(int n, int* list, double* buffer) {
-  for (int i = 0; i < n; ++i) {
-    double* to = folding + static_cast<size_t>(list[i]) * folding_width;
-    for (int c = 0; c < folding_width; ++c) to[c] += *buffer++;
-  }
-}
-
 void PairDeepmd::finish() {
   long long mine[2] = {0, 0}, all[2] = {0, 0};
   if (!models.empty()) {
@@ -442,6 +445,20 @@ void PairDeepmd::finish() {
   MPI_Reduce(&mine[1], &all[1], 1, MPI_LONG_LONG, MPI_MAX, 0, world);
   overflow = all[0];
   most_neighbors = all[1];
+  if (frame.exchange()) report_exchanges();
+}
+
+/** Say how much ranks have exchanged since the start, and what part of the time that took. */
+void PairDeepmd::report_exchanges() const {
+  const deepmd_lmp::ExchangeRecord& record = exchange.record();
+  const double mine[3] = {static_cast<double>(record.bytes), record.seconds, seconds};
+  double all[3] = {};
+  MPI_Reduce(mine, all, 3, MPI_DOUBLE, MPI_SUM, 0, world);
+  if (comm->me != 0 || record.exchanges == 0) return;
+  utils::logmesg(lmp, style +
+                          fmt::format("{} exchanges of messages, {:.6g} bytes of ghosts in all, "
+                                      "took {:.1f} % of the time of the model\n",
+                                      record.exchanges, all[0], 100.0 * all[1] / all[2]));
 }
 
 void* PairDeepmd::extract(const char* name, int& dim) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "frame.h"
+#include "message_exchange.h"
 #include "model.h"
 #include "model_deviation.h"
 #include "pair.h"
@@ -31,8 +32,18 @@ class PairDeepmd : public Pair {
   void compute(int eflag, int vflag) override;
   void finish() override;
   void* extract(const char* name, int& dim) override;
-  int pack_reverse_comm(int n, int first, double* buffer) override;
-  void unpack_reverse_comm(int n, int* list, double* buffer) override;
+  int pack_forward_comm(int n, int* list, double* buffer, int, int*) override {
+    return exchange.columns.pack(n, list, buffer);
+  }
+  void unpack_forward_comm(int n, int first, double* buffer) override {
+    exchange.columns.unpack_from(n, first, buffer);
+  }
+  int pack_reverse_comm(int n, int first, double* buffer) override {
+    return exchange.columns.pack_from(n, first, buffer);
+  }
+  void unpack_reverse_comm(int n, int* list, double* buffer) override {
+    exchange.columns.add(n, list, buffer);
+  }
 
   // Nothing is stored; that a restart file was read is why the deviation file is continued.
   void write_restart(FILE*) override {}
@@ -61,9 +72,10 @@ class PairDeepmd : public Pair {
   /** Atoms whose forces LAMMPS takes: with Newton's third law those of ghosts, too. */
   int count_added() const;
   /** Add the values (nall, width) of ghosts to those of their owners. */
-  void fold(std::vector<double>& values, int width);
+  void fold(std::vector<double>& values, int width) { exchange.to_owners(values.data(), width); }
 
   deepmd_lmp::Frame frame;
+  deepmd_lmp::MessageExchange exchange;
 
  private:
   void allocate();
@@ -71,6 +83,8 @@ class PairDeepmd : public Pair {
   void check_unnamed() const;
   void check_special_bonds() const;
   void set_cutoff();
+  bool exchanges_messages() const;
+  void report_exchanges() const;
   void extend_ghosts();
   void check_skipped();
   void check_spins();
@@ -91,14 +105,12 @@ class PairDeepmd : public Pair {
   double longest = 0.0;      ///< spin for which the cutoff is enough
   double halo = 0.0;         ///< of ghosts whose neighbors matter; in the units of the run
   double seconds = 0.0;      ///< in the first model on this rank; for compute pair
+  deepmd_lmp::Messages messages = deepmd_lmp::Messages::automatic;
   bool unfolded = false;     ///< virials of atoms are for the heat flux
   bool skip_checked = false;
   bool virial_noted = false;
   long long overflow = 0;  ///< of all ranks, after a run
   long long most_neighbors = 0;
-
-  double* folding = nullptr;  ///< what the reverse communication sums
-  int folding_width = 0;
 };
 
 }  // namespace LAMMPS_NS

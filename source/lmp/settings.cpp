@@ -68,6 +68,13 @@ bool unfolded(const std::string& word) {
   return word == "unfolded";
 }
 
+Messages messages(const std::string& word) {
+  if (word == "auto") return Messages::automatic;
+  if (word == "halo") return Messages::halo;
+  if (word == "layer") return Messages::layer;
+  throw Failure("\"" + word + "\" is neither auto, halo nor layer");
+}
+
 const std::map<std::string, Keyword>& keywords() {
   static const std::map<std::string, Keyword> table = {
       {"out_file", {1, 1, "a file name", [](auto& s, auto& v) { s.out_file = v[0]; }}},
@@ -94,6 +101,8 @@ const std::map<std::string, Keyword>& keywords() {
       {"engine", {1, 1, "auto, native or framework", [](auto& s, auto& v) { s.engine = v[0]; }}},
       {"atom_virial",
        {1, 1, "edges or unfolded", [](auto& s, auto& v) { s.unfolded = unfolded(v[0]); }}},
+      {"messages",
+       {1, 1, "auto, halo or layer", [](auto& s, auto& v) { s.messages = messages(v[0]); }}},
       {"check_probes", {1, 1, "yes or no", [](auto& s, auto& v) { s.check_probes = yes(v[0]); }}},
   };
   return table;
@@ -136,6 +145,9 @@ void check_exclusive(const Settings& s) {
   }
   if (!s.aparam.empty() + !s.aparam_compute.empty() + !s.ttm.empty() > 1) {
     throw Failure("aparam, aparam_from_compute and ttm exclude each other");
+  }
+  if (s.messages == Messages::layer && s.unfolded) {
+    throw Failure("atom_virial unfolded needs messages halo");
   }
 }
 

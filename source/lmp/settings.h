@@ -10,6 +10,9 @@
 
 namespace deepmd_lmp {
 
+/** How several ranks evaluate models that pass messages: ghosts, too, or an exchange per layer. */
+enum class Messages { automatic, halo, layer };
+
 struct Settings {
   std::vector<std::string> models;  ///< the first one drives
 
@@ -29,6 +32,7 @@ struct Settings {
   std::string ttm;  ///< ID of a fix whose electron temperatures are aparam, or their mean fparam
   std::vector<double> charge_spin;
 
+  Messages messages = Messages::automatic;
   bool unfolded = false;  ///< virials of atoms are for the heat flux
   bool check_probes = true;
   std::string engine = "auto";

@@ -25,6 +25,7 @@ struct Traits<double> {
   using Kernels = deepmd_kernels_f64;
   using Layer = deepmd_layer_f64;
   using Table = deepmd_table_f64;
+  using Pieces = deepmd_pieces_f64;
   static constexpr double tolerance = 1e-13;
 };
 template <>
@@ -32,6 +33,7 @@ struct Traits<float> {
   using Kernels = deepmd_kernels_f32;
   using Layer = deepmd_layer_f32;
   using Table = deepmd_table_f32;
+  using Pieces = deepmd_pieces_f32;
   static constexpr double tolerance = 1e-5;
 };
 
@@ -231,6 +233,147 @@ TYPED_TEST(Kernels, TablesAreContracted) {
   }
 }
 
+/** Twenty pieces of two lengths, random polynomials, and the functions that they stand for. */
+template <class T>
+struct Divided {
+  static constexpr int64_t pieces = 20, width = 11, terms = 6, cells = 30;
+  std::vector<T> data = random_numbers<T>(static_cast<size_t>(pieces * terms * width), 8);
+  std::vector<T> packed;
+  std::vector<int32_t> piece;
+  std::vector<double> middle, scale;
+  typename Traits<T>::Pieces view{};
+
+  explicit Divided(const typename Traits<T>::Kernels& kernels) {
+    const int64_t size = kernels.packed_size(terms, width);
+    packed.resize(static_cast<size_t>(pieces * size));
+    for (int64_t k = 0; k < pieces; ++k) {
+      kernels.pack(terms, width, data.data() + k * terms * width, width, 0,
+                   packed.data() + k * size);
+      // The first ten pieces are one cell, of length 0.5, each; the others are two.
+      const double start = k < 10 ? 0.5 * static_cast<double>(k) : static_cast<double>(k - 5);
+      const double half = k < 10 ? 0.25 : 0.5;
+      piece.insert(piece.end(), k < 10 ? 1 : 2, static_cast<int32_t>(k));
+      middle.push_back(start + half - 1.0);
+      scale.push_back(1.0 / half);
+    }
+    view = {packed.data(), terms,        width,         cells,       -1.0,
+            2.0,           piece.data(), middle.data(), scale.data()};
+  }
+
+  /** Value, or slope, of a function. */
+  double at(int64_t m, double s, bool slope) const {
+    const int32_t p = piece[static_cast<size_t>((s + 1.0) * 2.0)];
+    const double t = (s - middle[p]) * scale[p];
+    double v = 0.0, d = 0.0;
+    for (int64_t k = terms - 1; k >= 0; --k) {
+      d = d * t + v;
+      v = v * t + data[(p * terms + k) * width + m];
+    }
+    return slope ? d * scale[p] : v;
+  }
+};
+
+TYPED_TEST(Kernels, PolynomialsOnPiecesAreContracted) {
+  using T = TypeParam;
+  for (const auto* kernels : all_of(T())) {
+    const Divided<T> divided(*kernels);
+    const int64_t width = divided.width, ld = 4 * kernels->lanes > width ? 4 * kernels->lanes : 16;
+    // Up to 50 numbers: more pieces than are held at the same time.
+    for (const int64_t n : {0, 1, 7, 50}) {
+      auto r = random_numbers<T>(static_cast<size_t>(4 * n), 9);
+      for (int64_t e = 0; e < n; ++e) {
+        r[4 * e] = static_cast<T>(-0.99 + 14.9 * static_cast<double>(e * 17 % 50) / 50.0);
+      }
+      std::vector<int32_t> piece(static_cast<size_t>(n + 1));
+      std::vector<T> place(piece.size()), s_bar(piece.size()), r_bar(4 * piece.size());
+      EXPECT_TRUE(
+          kernels->pieces_places(&divided.view, n, r.data(), 4, piece.data(), place.data()));
+      auto sums = random_numbers<T>(static_cast<size_t>(4 * ld), 10);
+      const std::vector<T> before = sums;
+      kernels->pieces_contract(&divided.view, n, piece.data(), place.data(), r.data(), sums.data(),
+                               ld);
+      auto bar = random_numbers<T>(static_cast<size_t>(4 * ld), 11);
+      for (int64_t c = 0; c < 4; ++c) std::fill_n(bar.begin() + c * ld + width, ld - width, T(0));
+      kernels->pieces_contract_backward(&divided.view, n, piece.data(), place.data(), r.data(),
+                                        bar.data(), ld, r_bar.data(), s_bar.data());
+      for (int64_t c = 0; c < 4; ++c) {
+        for (int64_t m = 0; m < width; ++m) {
+          double want = before[c * ld + m];
+          for (int64_t e = 0; e < n; ++e) want += divided.at(m, r[4 * e], false) * r[4 * e + c];
+          EXPECT_NEAR(sums[c * ld + m], want, 1e4 * Traits<T>::tolerance);
+        }
+      }
+      for (int64_t e = 0; e < n; ++e) {
+        double slope = 0.0;
+        for (int64_t c = 0; c < 4; ++c) {
+          double want = 0.0;
+          for (int64_t m = 0; m < width; ++m) {
+            want += divided.at(m, r[4 * e], false) * bar[c * ld + m];
+            slope += divided.at(m, r[4 * e], true) * bar[c * ld + m] * r[4 * e + c];
+          }
+          EXPECT_NEAR(r_bar[4 * e + c], want, 1e3 * Traits<T>::tolerance);
+        }
+        EXPECT_NEAR(s_bar[e], slope, 1e5 * Traits<T>::tolerance);
+      }
+      const std::vector<T> separate = r_bar;
+      kernels->pieces_contract_backward(&divided.view, n, piece.data(), place.data(), r.data(),
+                                        bar.data(), ld, r_bar.data(), nullptr);
+      for (int64_t e = 0; e < n; ++e) {
+        const double want = double{separate[4 * e]} + s_bar[e];
+        EXPECT_NEAR(r_bar[4 * e], want, 1e4 * Traits<T>::tolerance);
+      }
+    }
+  }
+}
+
+TYPED_TEST(Kernels, NumbersOutsideOfAllPieces) {
+  using T = TypeParam;
+  for (const auto* kernels : all_of(T())) {
+    const Divided<T> divided(*kernels);
+    const std::vector<T> s = {T(-1),
+                              T(-1.1),
+                              T(14),
+                              T(14.5),
+                              std::numeric_limits<T>::quiet_NaN(),
+                              std::numeric_limits<T>::infinity()};
+    std::vector<int32_t> piece(s.size());
+    std::vector<T> place(s.size());
+    EXPECT_FALSE(kernels->pieces_places(&divided.view, static_cast<int64_t>(s.size()), s.data(), 1,
+                                        piece.data(), place.data()));
+    EXPECT_EQ(piece, (std::vector<int32_t>{0, -1, 19, -1, -1, -1}));
+  }
+}
+
+TYPED_TEST(Kernels, FoldedProductsLeaveOutWhatIsEqual) {
+  using T = TypeParam;
+  for (const auto* kernels : all_of(T())) {
+    const int64_t width = 13, ld = 4 * kernels->lanes > width ? 4 * kernels->lanes : 16;
+    for (const int64_t axis : {1, 3, 8, 13}) {
+      const auto sums = random_numbers<T>(static_cast<size_t>(4 * ld), 12);
+      const auto fewer = static_cast<size_t>(width * axis - axis * (axis - 1) / 2);
+      std::vector<T> d(static_cast<size_t>(width * axis)), folded(fewer);
+      kernels->symmetrize(width, axis, sums.data(), ld, 0, d.data());
+      kernels->symmetrize(width, axis, sums.data(), ld, 1, folded.data());
+      const auto bar = random_numbers<T>(fewer, 13);
+      std::vector<T> whole(d.size(), T(0));
+      size_t at = 0;
+      for (int64_t m = 0; m < width; ++m) {
+        for (int64_t a = m < axis ? m : 0; a < axis; ++a, ++at) {
+          EXPECT_NEAR(folded[at], d[m * axis + a], 1e2 * Traits<T>::tolerance);
+          whole[m * axis + a] = bar[at];
+        }
+      }
+      EXPECT_EQ(at, fewer);
+      std::vector<T> one(sums.size(), T(0)), other(sums.size(), T(0));
+      kernels->symmetrize_backward(width, axis, sums.data(), ld, whole.data(), 0, one.data());
+      kernels->symmetrize_backward(width, axis, sums.data(), ld, bar.data(), 1, other.data());
+      for (size_t k = 0; k < one.size(); ++k) {
+        EXPECT_NEAR(one[k], other[k], 1e2 * Traits<T>::tolerance);
+      }
+    }
+  }
+}
+
 TYPED_TEST(Kernels, SymmetrizedSumsHaveTheirDerivatives) {
   using T = TypeParam;
   for (const auto* kernels : all_of(T())) {
@@ -239,8 +382,8 @@ TYPED_TEST(Kernels, SymmetrizedSumsHaveTheirDerivatives) {
       auto sums = random_numbers<T>(static_cast<size_t>(4 * ld), 6);
       const auto bar = random_numbers<T>(static_cast<size_t>(width * axis), 7);
       std::vector<T> d(bar.size()), sums_bar(sums.size(), T(0));
-      kernels->symmetrize(width, axis, sums.data(), ld, d.data());
-      kernels->symmetrize_backward(width, axis, sums.data(), ld, bar.data(), sums_bar.data());
+      kernels->symmetrize(width, axis, sums.data(), ld, 0, d.data());
+      kernels->symmetrize_backward(width, axis, sums.data(), ld, bar.data(), 0, sums_bar.data());
       for (int64_t m = 0; m < width; ++m) {
         for (int64_t a = 0; a < axis; ++a) {
           double want = 0.0;

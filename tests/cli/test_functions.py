@@ -12,13 +12,14 @@ from infer.models import write as write_model
 
 from deepmd.base.errors import InputError
 from deepmd.entrypoints.change_bias import change_bias
-from deepmd.entrypoints.commands import COMMANDS, Option
+from deepmd.entrypoints.commands import COMMANDS
 from deepmd.entrypoints.convert_backend import convert_backend
 from deepmd.entrypoints.doc import doc_train_input
 from deepmd.entrypoints.eval_desc import eval_desc
 from deepmd.entrypoints.freeze import freeze
 from deepmd.entrypoints.main import _MODULES
 from deepmd.entrypoints.model_devi import model_devi
+from deepmd.entrypoints.options import Option
 from deepmd.entrypoints.show import show
 from deepmd.entrypoints.test import test as dp_test
 from deepmd.infer import DeepPot, calc_model_devi

@@ -19,6 +19,7 @@ from deepmd.schema import load_input
 ROOT = EXAMPLES.parent
 FOLDER = EXAMPLES / "dprc"
 TYPES = np.array([0, 1, 1] + 7 * [2, 3, 3])
+REGIONS = np.repeat(np.arange(8.0), 3)
 LIBRARY = backend_abi.find_library("libdeepmd_cc.so")
 
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
     return root / "dprc"
 
 
-@pytest.fixture(scope="module", params=["qmmm", "embedding"])
+@pytest.fixture(scope="module", params=["qmmm", "embedding", "pairwise"])
 def model_file(request, folder):
     """The model of an input after two steps."""
     given = shortened(load_input(folder / f"{request.param}.json"), steps=2)
@@ -47,6 +48,11 @@ def model_file(request, folder):
         for path in [*Path.cwd().glob("model.ckpt*"), *Path.cwd().glob("#*")]:
             path.unlink()
     return folder / f"{request.param}.dp"
+
+
+def parameters(model, some=slice(None)):
+    """What a model takes beside positions: regions of the atoms, or nothing."""
+    return {"aparam": REGIONS[some]} if model.get_dim_aparam() else {}
 
 
 def frames(folder, n=1):
@@ -78,17 +84,19 @@ def test_labels_are_consistent(folder):
 def test_water_does_not_act_on_itself(folder, model_file):
     """Water alone has the same energy everywhere, zero without type embeddings, and no forces."""
     model, coord = DeepPot(model_file), frames(folder)
-    energy, force, _ = model.eval(coord[:, 3:], None, TYPES[3:])
-    apart = model.eval(2.0 * coord[:, 3:], None, TYPES[3:])[0]
+    water = slice(3, None)
+    given = parameters(model, water)
+    energy, force, _ = model.eval(coord[:, water], None, TYPES[water], **given)
+    apart = model.eval(2.0 * coord[:, water], None, TYPES[water], **given)[0]
     np.testing.assert_allclose(energy, apart, rtol=0, atol=1e-12)
-    if model_file.stem == "qmmm":
+    if model_file.stem != "embedding":
         np.testing.assert_allclose(energy, 0.0, atol=1e-12)
     np.testing.assert_allclose(force, 0.0, atol=1e-12)
-    whole = model.eval(coord, None, TYPES, atomic=True)
+    whole = model.eval(coord, None, TYPES, atomic=True, **parameters(model))
     assert np.abs(whole[1][:, 3:]).max() > 1e-6
     # Alone with the quantum region, a molecule of water has the same energies of its atoms.
     pair = [0, 1, 2, 6, 7, 8]
-    few = model.eval(coord[:, pair], None, TYPES[pair], atomic=True)
+    few = model.eval(coord[:, pair], None, TYPES[pair], atomic=True, **parameters(model, pair))
     np.testing.assert_allclose(few[3][:, 3:], whole[3][:, 6:9], rtol=0, atol=1e-13)
 
 
@@ -117,7 +125,7 @@ def test_calls_of_sander(folder, model_file, tmp_path):
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     model = DeepPot(model_file)
-    energy, force, virial = model.eval(coord, None, TYPES)
+    energy, force, virial = model.eval(coord, None, TYPES, **parameters(model))
     assert found["cutoff"] == pytest.approx(model.get_rcut())
     for kind in ("plain", "list", "local"):
         assert found[kind]["energy"] == pytest.approx(energy.item(), rel=1e-10, abs=1e-12)

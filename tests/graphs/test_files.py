@@ -34,7 +34,7 @@ FILES = Path(__file__).parents[1] / "golden" / "files"
 #: two periodic and two open frames: attention; one-sided strip mode; a type embedding of the whole
 #: model; a fitting as wide as the descriptor; a hybrid with excluded pairs; a
 #: full polarizability with a scale per type; se_a_ebd_v2, and a hybrid with a type embedding;
-#: se_a_mask with hidden atoms, which has open frames only.
+#: se_a_mask with hidden atoms, which has open frames only; a sum over fragments, with periodic ones.
 BLACK_BOX = (
     "att2_concat",
     "att0_strip_one",
@@ -45,6 +45,7 @@ BLACK_BOX = (
     "types_v2_two",
     "types_hyb",
     "mask",
+    "pairwise",
 )
 #: Compressed by DeePMD-kit with long intervals, so that tables differ from networks.
 COMPRESSED = ("a_two_compressed", "att0_strip_compressed", "e3_compressed")
@@ -127,6 +128,21 @@ def compare(potential, stored):
 @pytest.mark.parametrize("name", BLACK_BOX + COMPRESSED)
 def test_graphs_that_deepmd_kit_trained_give_its_numbers(name):
     compare(opened(FILES / f"tf_{name}.pb"), np.load(FILES / f"tf_{name}.npz"))
+
+
+def test_a_sum_over_fragments_has_one_type_embedding(changed):
+    tree = read_pb(FILES / "tf_pairwise.pb")
+    assert tree["model_def_script"]["type"] == "pairwise_dprc"
+    parts = [tree["model"][name]["descriptor"] for name in ("qm_model", "qmmm_model")]
+    assert difference(parts[0]["type_embedding"], parts[1]["type_embedding"]) is None
+    assert difference(parts[0]["@variables"], parts[1]["@variables"]) is not None
+
+
+def test_an_array_of_no_fragment_is_refused(changed):
+    def rename(nodes, raw):
+        nodes["layer_0_qm/matrix"].name = "layer_0/matrix"
+
+    assert "neither of its models" in refused(changed(rename, FILES / "tf_pairwise.pb"))
 
 
 def test_smooth_type_embeddings_are_refused(tmp_path):

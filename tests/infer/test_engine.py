@@ -12,10 +12,14 @@ import pytest
 from golden import cases
 
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
+from deepmd.dpmodel.model import build_model
 from deepmd.infer import DeepEval, DeepPot
 from deepmd.infer.engine import open_native
 from deepmd.np.engine import NativeEvaluator, is_installed
 from deepmd.runtime.operations import BY_HAND
+from deepmd.runtime.probes import model_file_dict, write_model
+from deepmd.schema.check import normalize_model
+from deepmd.testing.systems import randomize
 
 OURS = Path(__file__).parents[1] / "golden" / "ours"
 FILES = OURS / "v2" / "models"
@@ -121,6 +125,26 @@ def test_too_many_neighbors_are_counted(caplog):
             np.testing.assert_allclose(native, framework, atol=1e-11)
         else:
             assert native == framework
+
+
+def test_a_mean_that_the_flag_denies(tmp_path):
+    """Files whose array davg is not 0 have means in empty slots, whatever set_davg_zero says."""
+    descriptor = {
+        "type": "se_atten", "rcut": 4.0, "rcut_smth": 1.0, "sel": 40, "neuron": [3, 6],
+        "axis_neuron": 2, "attn_layer": 0, "set_davg_zero": False,
+    }  # fmt: skip
+    section = {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": {"neuron": [4]}}
+    model = randomize(build_model(normalize_model(section)), seed=5)
+    data = model_file_dict(model, {}, 0.5, "NumPy")
+    assert np.any(data["model"]["descriptor"]["@variables"]["davg"])
+    data["model"]["descriptor"]["set_davg_zero"] = True
+    write_model(tmp_path / "flagged.dp", data)
+    want = evaluate(DeepEval.from_evaluator(NativeEvaluator(model)))
+    for engine in ("native", "framework"):
+        found = evaluate(DeepEval(tmp_path / "flagged.dp", engine=engine))
+        for one, expected in zip(found, want, strict=True):
+            for key, value in expected.items():
+                np.testing.assert_allclose(one[key], value, rtol=0, atol=1e-11, err_msg=engine)
 
 
 def test_virtual_atoms():

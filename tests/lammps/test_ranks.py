@@ -38,7 +38,7 @@ read_data {data}
 mass 1 16.0
 mass 2 1.0
 mass 3 4.0
-pair_style deepmd {path}
+pair_style deepmd {path} messages {messages}
 pair_coeff * * O H NULL
 """
 END = """
@@ -73,12 +73,12 @@ def write_data(path):
     path.write_text("\n".join(lines) + "\n")
 
 
-def block(path, *, before="", after="", dump="a.dump", steps=20):
+def block(path, *, before="", after="", dump="a.dump", steps=20, messages="auto"):
     """Return the commands of a run."""
     data = Path(path).with_name("lattice.data")
     if not data.exists():
         write_data(data)
-    text = BOX.format(path=path, before=before, data=data)
+    text = BOX.format(path=path, before=before, data=data, messages=messages)
     return text + after + END.format(dump=dump, steps=steps)
 
 
@@ -124,34 +124,50 @@ def python(path, dump):
 def test_dynamics(name, lammps, path):
     """Two ranks in a tilted box, with atoms that are not the model's, without an atom map."""
     one = lammps(block(path(name), dump="one.dump"))
-    two = lammps(block(path(name)), ranks=2)
-    assert "2 by 1 by 1 MPI processor grid" in two.text
-    assert "ghosts are kept up to" in two.text and "ghosts are kept" not in one.text
-    same_runs(two, one)
-    last = two.dump("a.dump")[-1]
-    energy, force, real = python(path(name), last)
-    same(two.thermo()["PotEng"][-1:], energy)
-    same(last[real, 5:8], force)
-    assert np.all(last[~real, 5:9] == 0.0)
+    assert "ghosts are kept" not in one.text and "exchange" not in one.text
+    for messages, says in (("auto", "bytes of ghosts in all"), ("halo", "ghosts are kept up to")):
+        two = lammps(block(path(name), messages=messages), ranks=2)
+        assert "2 by 1 by 1 MPI processor grid" in two.text and says in two.text
+        same_runs(two, one)
+        last = two.dump("a.dump")[-1]
+        energy, force, real = python(path(name), last)
+        same(two.thermo()["PotEng"][-1:], energy)
+        same(last[real, 5:8], force)
+        assert np.all(last[~real, 5:9] == 0.0)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("messages", ["layer", "halo"])
 @pytest.mark.parametrize("name", DESCRIPTORS)
-def test_four_ranks(name, lammps, path):
+def test_four_ranks(name, messages, lammps, path):
     """Domains that are narrower than the ghosts reach, over 100 steps."""
     one = lammps(block(path(name), steps=100, dump="one.dump"))
-    four = lammps(block(path(name), steps=100), ranks=4)
+    four = lammps(block(path(name), steps=100, messages=messages), ranks=4)
     same_runs(four, one)
+    last = four.dump("a.dump")[-1]
+    energy, force, real = python(path(name), last)
+    same(four.thermo()["PotEng"][-1:], energy)
+    same(last[real, 5:8], force)
 
 
-def test_empty_rank_and_newton(lammps, path):
+def test_one_rank_without_identities(lammps, path):
+    """Nothing but communication says whose images ghosts are; results are those with identities."""
+    one = lammps(block(path("dpa3"), steps=2, dump="one.dump"))
+    run = lammps(block(path("dpa3"), steps=2, messages="layer"))
+    assert "ranks exchange messages" in run.text
+    same_runs(run, one)
+
+
+@pytest.mark.parametrize("messages", ["layer", "halo"])
+def test_empty_rank_and_newton(messages, lammps, path):
     """A rank without atoms; forces of ghosts without Newton's third law."""
     half = "region r block 5.0 INF INF INF INF INF\ndelete_atoms region r compress no\n"
     before, steps = "processors * 1 1\n", 2
     one = lammps(block(path("dpa3"), after=half, before=before, steps=steps, dump="one.dump"))
-    text = block(path("dpa3"), after=half, before=before, steps=steps)
+    given = {"after": half, "steps": steps, "messages": messages}
+    text = block(path("dpa3"), before=before, **given)
     before += "newton off\n"
-    text += "clear\n" + block(path("dpa3"), after=half, before=before, steps=steps, dump="b.dump")
+    text += "clear\n" + block(path("dpa3"), before=before, dump="b.dump", **given)
     run = lammps(text, ranks=2)
     same_runs(run, one)
     same_runs(run, one, k=1, dump="b.dump")
@@ -160,9 +176,7 @@ def test_empty_rank_and_newton(lammps, path):
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_heat_flux(name, lammps, path):
     """Virials of atoms, on one rank and on two, and with them compute heat/flux."""
-    text = block(path(name), steps=1).replace(
-        f"deepmd {path(name)}", f"deepmd {path(name)} atom_virial unfolded"
-    )
+    text = block(path(name), steps=1, messages="auto atom_virial unfolded")
     text = text.replace(
         "thermo_style custom",
         "compute ke all ke/atom\ncompute j all heat/flux ke pea vir\n"
@@ -188,11 +202,21 @@ def test_heat_flux(name, lammps, path):
     assert np.abs(edges[:, 9:18] - last[:, 9:18]).max() > 1e-5 * np.abs(edges[:, 9:18]).max()
 
 
-def test_what_ranks_cannot_do(lammps, path):
-    """Pairs that LAMMPS leaves out, and ghosts that depend on the type, are refused in one line."""
+def test_what_a_halo_cannot_do(lammps, path):
+    """Pairs that LAMMPS leaves out, and ghosts that depend on the type; an exchange takes both."""
     exclude = "neigh_modify exclude type 1 2\n"
-    run = lammps(block(path("dpa3"), after=exclude, steps=1), ranks=2, fails=True)
-    assert "neigh_modify exclude" in run.error and "OMP_NUM_THREADS" in run.error
     mode = "neighbor 0.5 multi\ncomm_modify mode multi\n"
-    run = lammps(block(path("dpa3"), after=mode, steps=1), ranks=2, fails=True)
-    assert "comm_modify mode single" in run.error
+    for after, says in ((exclude, "neigh_modify exclude"), (mode, "comm_modify mode single")):
+        given = {"after": after, "steps": 1}
+        run = lammps(block(path("dpa3"), messages="halo", **given), ranks=2, fails=True)
+        assert says in run.error
+        one = lammps(block(path("dpa3"), dump="one.dump", **given))
+        same_runs(lammps(block(path("dpa3"), **given), ranks=2), one)
+
+
+def test_refused(lammps, path):
+    """An exchange by an engine that does not know how, and for the heat flux."""
+    text = block(path("dpa3"), steps=1, messages="layer engine framework")
+    assert "use messages halo" in lammps(text, ranks=2, fails=True).error
+    text = block(path("dpa3"), steps=1, messages="layer atom_virial unfolded")
+    assert "needs messages halo" in lammps(text, fails=True).error

@@ -131,12 +131,22 @@ def test_messages_among_spins(lammps, converted):
     dump = run.dump("a.dump")[0]
     text = block(str(path), dump="b.dump")
     text += block(str(path), dump="c.dump", before="newton off", more="run 0")
+    text += block(str(path), dump="d.dump", keywords="messages halo")
     two = lammps(text, ranks=2)
-    for k, name in enumerate(("b.dump", "c.dump")):
+    assert two.text.count("bytes of ghosts in all") == 2
+    for k, name in enumerate(("b.dump", "c.dump", "d.dump")):
         same_dumps(two.dump(name)[0], dump)
         for column, value in run.thermo().items():
             same(two.thermo(k)[column], value)
     same_as_python(run, path, 1e-8)
+
+
+def test_rank_that_fails_while_others_exchange(lammps, converted):
+    """The line of the rank whose spin has grown ends the others, which wait for its messages."""
+    path = converted(REFERENCE / "models/spin_dpa3.dp", ".pth")
+    longer = "set atom 3 spin/atom 9.0 0.0 0.0 1.0\nrun 1 pre no post no"
+    run = lammps(block(str(path), more="fix 1 all nve\nrun 0\n" + longer), ranks=2, fails=True)
+    assert "a spin has become longer" in run.error
 
 
 @pytest.mark.parametrize("suffix", ["pb", pytest.param("savedmodeltf", marks=pytest.mark.slow)])

@@ -13,7 +13,7 @@ from deepmd.runtime.host_optimizer import host_muon
 from deepmd.runtime.sharing import Sharing
 from deepmd.runtime.step import StepOptions
 from deepmd.schema.check import normalize_model
-from tests.runtime.test_kalman_backends import COMPILED, SECTION, batch, new_step
+from tests.runtime.test_kalman_backends import COMPILED, SECTION, batch, energy_loss, new_step
 
 KINDS = [{"type": "AdaMuon"}, {"type": "HybridMuon", "enable_gram": False}]
 
@@ -29,7 +29,9 @@ def stepped(backend, number):
     """Return parameters and state after two steps, between which a step is made anew."""
     model, state = start(), {}
     for _ in range(2):
-        step = new_step(backend, model, KINDS[number], force=0.0, gradient_max_norm=0.5)
+        step = new_step(
+            backend, model, KINDS[number], energy_loss(force=0.0), gradient_max_norm=0.5
+        )
         step.load_state(state)
         metrics = step.step("Default", batch(), 1e-2)
         assert np.isfinite(float(metrics["loss"]))

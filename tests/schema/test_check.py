@@ -309,7 +309,6 @@ def test_what_cannot_be_nested(path, value, kind, name):
 NOT_BUILT = [
     ("model/descriptor/type", "DPA4C"),
     ("model/fitting_net/type", "dpa4_ener"),
-    ("model/type", "pairwise_dprc"),
     ("loss/type", "dens"),
     ("training/mixed_precision", {"compute_prec": "float16"}),
     ("nvnmd", {"enable": True}),
@@ -317,7 +316,6 @@ NOT_BUILT = [
 
 
 INSTEAD = [
-    ("training/zero_stage", 3, "2 or less"),
     ("training/mixed_precision", {"compute_prec": "float16"}, "bfloat16"),
     ("model/fitting_net/layer_name", ["a", "b"], "shared_dict"),
     ("validating/compiled_infer", True, "without a compiler"),

@@ -112,6 +112,25 @@ def test_two_processes_train_like_one_and_one_goes_on(work, config, run, backend
         assert np.abs(new[1][name] - old[1][name]).max(initial=0) < 1e-12, name
 
 
+@pytest.mark.slow  # two processes, twice; tests/pt/test_distributed.py has the steps
+def test_parameters_are_divided_and_any_number_goes_on(work, config, run, pytorch):
+    config["training"]["zero_stage"] = 3
+    work.write(config)
+    status, written = Ranks(work.path, work.path).wait()
+    assert status == [0, 0], written
+    last = pytorch.read_checkpoint("model.ckpt-8.pt")
+    (work.path / "model.ckpt-8.pt").unlink()
+    status, written = Ranks(work.path, work.path, options=("--restart", "model.ckpt-4.pt")).wait()
+    assert status == [0, 0], written
+    again = pytorch.read_checkpoint("model.ckpt-8.pt")
+    for x, y in zip(split(again.models["Default"]), split(last.models["Default"]), strict=True):
+        assert all(np.array_equal(x[name], y[name]) for name in y), "exact"
+    (work.path / "model.ckpt-8.pt").unlink()
+    config["training"]["zero_stage"] = 0
+    run(doubled(config), backend=pytorch, restart="model.ckpt-4.pt")
+    close(pytorch.read_checkpoint("model.ckpt-8.pt"), last)
+
+
 @pytest.mark.slow  # two processes; tests/runtime/test_control.py has the same with threads
 def test_an_error_of_one_process_ends_both_with_one_line(work, config):
     work.write(config)
@@ -205,10 +224,17 @@ def kill_one(work, config, pytorch, run, victim, after):
         old.unlink()
     # One process that was not disturbed, with the batches of both.
     config = doubled_training(config)
-    config["training"] |= {"numb_steps": step, "save_freq": step}
+    config["training"] |= {"numb_steps": step + 2, "save_freq": step}
     config["model"]["descriptor"]["seed"] = 1
     run(config, backend=pytorch)
     close(pytorch.read_checkpoint(path.name), saved)
+    end = work.path / f"model.ckpt-{step + 2}.pt"
+    undisturbed = pytorch.read_checkpoint(end)
+    # The checkpoint of the process that was left goes on.
+    end.unlink()
+    pytorch.write_checkpoint(path, saved)
+    run(config, backend=pytorch, restart=path.name)
+    close(pytorch.read_checkpoint(end), undisturbed)
 
 
 def doubled_training(config):

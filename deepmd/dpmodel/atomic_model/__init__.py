@@ -8,6 +8,7 @@ from deepmd.dpmodel.atomic_model.linear import (
     ZBLAtomicModel,
 )
 from deepmd.dpmodel.atomic_model.pairtab import PairTabAtomicModel
+from deepmd.dpmodel.atomic_model.pairwise import PairwiseAtomicModel
 from deepmd.dpmodel.atomic_model.standard import StandardAtomicModel
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BareTableZBLAtomicModel",
     "LinearAtomicModel",
     "PairTabAtomicModel",
+    "PairwiseAtomicModel",
     "StandardAtomicModel",
     "ZBLAtomicModel",
 ]

@@ -276,6 +276,8 @@ class EnvironmentDescriptor(CutoffSettings, Descriptor):
                 )
             if self.nnei and not (value == value[:, :1]).all():
                 raise ModelFileError(f"{name} differs between the slots of a type")
+            if name == "davg" and "set_davg_zero" in self.settings and value.any():
+                self.set_davg_zero = False  # what counts is that empty slots have a mean
             return np.array(value[:, 0] if self.nnei else np.ones((self.ntypes, self.width)))
         return super().restore_array(name, value)
 

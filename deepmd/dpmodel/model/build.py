@@ -228,8 +228,9 @@ def _frozen(section: dict[str, Any], where: str) -> AtomicModel:
         )
     model = _read(path)
     unknown = [name for name in type_map if name not in model.get_type_map()]
-    if unknown or model.has_spin():
-        what = f"does not know the types {', '.join(unknown)}" if unknown else "has spins"
+    if unknown or model.expands():
+        no = f"does not know the types {', '.join(unknown)}"
+        what = no if unknown else "has spins or fragments"
         raise InputError(what, where=path, fix=f"name another file in {where}/model_file")
     if model.get_type_map() != type_map:
         model = change_type_map(model, type_map)
@@ -280,6 +281,26 @@ def linear_arguments() -> list[Argument]:
             dict,
             {},
             "Definitions that members name; each has parameters of its own.",
+        ),
+        unset("info", dict, INFO),
+    ]
+
+
+@model_args.register("pairwise_dprc", doc="A QM region, and its pairs with fragments around it.")
+def pairwise_arguments() -> list[Argument]:
+    """Keys of a pairwise sum of two models."""
+    # Imported here: the section's schema asks the registry for these very arguments.
+    from deepmd.schema.model import common_model_arguments
+
+    kinds = model_args.variant(default="standard", exclude=["pairwise_dprc", "linear_ener"])
+    docs = {
+        "qm_model": "Complete model section: energy of the QM region.",
+        "qmmm_model": "Complete model section: energy of QM region and one fragment.",
+    }
+    return [
+        *(
+            Argument(name, dict, common_model_arguments(), [kinds], doc=doc)
+            for name, doc in docs.items()
         ),
         unset("info", dict, INFO),
     ]

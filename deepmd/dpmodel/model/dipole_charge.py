@@ -89,7 +89,7 @@ class DipoleChargeModifier(Modifier):
             If the dipole model or the charges do not fit them.
         """
         dipole = self.dipole
-        if dipole.kinds() != ["dipole"] or dipole.has_spin():
+        if dipole.kinds() != ["dipole"] or dipole.expands():
             raise InputError(
                 "is no model of dipoles without spins",
                 where=self.model_name,

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from deepmd.base.errors import NotAvailableError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.model.inputs import Inputs
 from deepmd.dpmodel.model.model import Model
@@ -41,6 +42,10 @@ def predict_with_hessian(
         As of :meth:`Model.predict`, and ``hessian`` (n_atoms, 3 × columns) [eV/Å²]: three rows of
         the matrix of the frame for every atom, zero behind the last coordinate of the frame.
     """
+    if model.expands():
+        raise NotAvailableError(
+            "second derivatives are not built for models with spins or fragments"
+        )
     wanted = [*derivatives, *(() if "force" in derivatives else ("force",))]
     place = _places(inputs, n_frames)
 

@@ -89,6 +89,8 @@ class ModelInfo:
         Whether embedding networks are tabulated.
     probes : int
         Number of small frames with results in the file.
+    regions : bool
+        Whether ``aparam`` are numbers of regions, for which a sum over fragments is evaluated.
     schema : int
         Version of this description.
     """
@@ -111,6 +113,7 @@ class ModelInfo:
     mixed_types: bool
     compressed: bool = False
     probes: int = 0
+    regions: bool = False
     schema: int = SCHEMA
 
     # -- inputs -------------------------------------------------------------------------------
@@ -137,6 +140,8 @@ class ModelInfo:
         for name in _RANGES:
             if math.isinf(data[name]):
                 data[name] = None
+        if not data["regions"]:  # of few models
+            del data["regions"]
         return json.loads(json.dumps(data))
 
     def to_json(self) -> str:
@@ -161,7 +166,7 @@ class ModelInfo:
         try:
             # Files of earlier releases do not state the second.
             farthest = data["interaction_range"] if data["message_passing"] else 0.0
-            data = {"message_range": farthest} | data
+            data = {"message_range": farthest, "regions": False} | data
             given = {f.name: _tuples(data[f.name]) for f in dataclasses.fields(cls)}
             return cls(
                 **given

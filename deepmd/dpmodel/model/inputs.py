@@ -22,7 +22,8 @@ class Inputs(NamedTuple):
     frame_inputs : dict of str to (n_frames, size) float64
         ``fparam``, ``charge_spin``: what the model takes, see :meth:`Model.entry_inputs`.
     atom_inputs : dict of str to (n_atoms, size) float64
-        ``aparam`` and, of models with spins, ``displacement``: from sites to their atoms [Å].
+        ``aparam`` and, of models with spins, ``displacement``: from sites to their atoms [Å]. Of
+        models with copies of atoms ``role``, ``owner`` and ``place``, see :class:`deepmd.dpmodel.batch.Batch`.
     slots : list of int64 arrays
         As :func:`deepmd.dpmodel.neighbors.pack` makes them for the model's packings.
     """
@@ -85,7 +86,7 @@ def frame_inputs(batch: Batch) -> dict[str, np.ndarray]:
 
 def atom_inputs(batch: Batch) -> dict[str, np.ndarray]:
     """Return what a batch has per atom beside positions and types: (n_atoms, n) by name."""
-    return _present(batch, "aparam", "displacement")
+    return _present(batch, "aparam", "displacement", "role", "owner", "place")
 
 
 def _present(batch: Batch, *names: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,8 @@ an edge belongs to its neighbor atom.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from deepmd.base.errors import InputError
 from deepmd.base.plugin import Registry
 from deepmd.dpmodel import ops
@@ -115,6 +117,7 @@ class Model(Module):
             mixed_types=self.mixed_types(),
             compressed=self.compressed(),
             probes=probes,
+            regions=bool(self.assembly_inputs()),
         )
 
     def compressed(self) -> bool:
@@ -204,6 +207,10 @@ class Model(Module):
         """Whether atoms have spins."""
         return False
 
+    def expands(self) -> bool:
+        """Whether another batch than the given one is evaluated, see :meth:`expand`."""
+        return False
+
     def get_use_spin(self) -> list[bool]:
         """Return which types have a spin."""
         return [False] * self.get_ntypes()
@@ -219,6 +226,18 @@ class Model(Module):
     def input_names(self) -> set[str]:
         """Names of :meth:`entry_inputs`."""
         return {one.name for one in self.entry_inputs()}
+
+    def assembly_inputs(self) -> tuple[InputDef, ...]:
+        """Inputs that :meth:`assemble` reads beside those of the entry, in :meth:`predict`, too."""
+        return ()
+
+    def predict_names(self) -> set[str]:
+        """Names of all that :meth:`predict` reads."""
+        return self.input_names() | {one.name for one in self.assembly_inputs()}
+
+    def example_aparam(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return parameters of ``n`` atoms for an example: (n, size)."""
+        return rng.normal(size=(n, self.get_dim_aparam()))
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map."""
@@ -236,7 +255,7 @@ class Model(Module):
         """Return the batch that is prepared and evaluated in place of the given one.
 
         Its types are numbered by ``atomic_model.type_map``. Expanding it again changes nothing.
-        Only models with spins need another batch than the given one.
+        Models with spins and sums over fragments need another batch than the given one.
 
         Parameters
         ----------
@@ -246,6 +265,10 @@ class Model(Module):
             Keep neighbors of atoms that add nothing to the result; statistics need them.
         """
         return batch
+
+    def for_statistics(self, batch: Batch) -> Batch:
+        """Return the batch that statistics of descriptors are taken from, with its edges."""
+        return self.expand(batch, all_centers=True)
 
     def strain_vectors(self, inputs: Inputs) -> Any:
         """Return the part of the edge vectors that a deformation of the cell changes [Å]."""

@@ -91,6 +91,10 @@ class SpinModel(Model):
         """Whether atoms have spins."""
         return True
 
+    def expands(self) -> bool:
+        """Whether another batch than the given one is evaluated."""
+        return True
+
     def get_use_spin(self) -> list[bool]:
         """Return which types have a spin."""
         return list(self.use_spin)

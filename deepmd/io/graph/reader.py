@@ -3,7 +3,8 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ class Node:
         self._raw, self._allowance = raw, allowance
         self.name, self.op, self.inputs = raw.name, raw.op, tuple(raw.input)
 
-    def renamed(self, start: str) -> "Node":
-        """Return the node with ``start`` taken from its name and those of its inputs."""
+    def renamed(self, rename: Callable[[str], str]) -> "Node":
+        """Return the node with other names of itself and its inputs."""
         made = copy.copy(self)
-        made.name = self.name.removeprefix(start)
-        made.inputs = tuple(name.replace(start, "", 1) for name in self.inputs)
+        made.name = rename(self.name)
+        parts = (re.fullmatch(r"(\^?)(.*?)((?::\d+)?)", name) for name in self.inputs)
+        made.inputs = tuple(f"{m[1]}{rename(m[2])}{m[3]}" for m in parts if m is not None)
         return made
 
     @property
@@ -81,16 +83,20 @@ class Graph(Mapping[str, Node]):
 
     def part(self, scope: str, *, outside: bool = False) -> "Graph":
         """Return the nodes of a scope, without its name before theirs, or those outside of it."""
-        made, start = copy.copy(self), f"{scope}/"
+        start = f"{scope}/"
+        if outside:
+            return self.some(lambda name: not name.startswith(start))
+        return self.some(lambda name: name.startswith(start), lambda name: name.removeprefix(start))
+
+    def some(
+        self, kept: Callable[[str], bool], rename: Callable[[str], str] | None = None
+    ) -> "Graph":
+        """Return the nodes of some names, which may be called otherwise."""
+        made = copy.copy(self)
         made._users = None
-        made._nodes = {
-            node.name: node
-            for node in (
-                node if outside else node.renamed(start)
-                for node in self.values()
-                if node.name.startswith(start) != outside
-            )
-        }
+        found = [node for node in self.values() if kept(node.name)]
+        found = found if rename is None else [node.renamed(rename) for node in found]
+        made._nodes = {node.name: node for node in found}
         return made
 
     def __getitem__(self, name: str) -> Node:

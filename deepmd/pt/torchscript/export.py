@@ -35,6 +35,7 @@ from deepmd.pt.torchscript.entries import source_of
 from deepmd.pt.torchscript.example import example_inputs, widths
 from deepmd.pt.torchscript.foreign import read_foreign
 from deepmd.pt.torchscript.loading import load_program
+from deepmd.pt.torchscript.neighbors import packing_lists
 from deepmd.pt.torchscript.recording import NotRecordedError, record
 from deepmd.pt.torchscript.script import Program
 from deepmd.runtime.operations import with_program
@@ -192,7 +193,7 @@ def settings_of(
     probes: list[dict[str, torch.Tensor]],
 ) -> dict[str, Any]:
     """Return the attributes of :class:`deepmd.pt.torchscript.script.Program`."""
-    packings, outputs = info.packings, info.outputs
+    outputs = info.outputs
     return {
         "entry_version": ENTRY_VERSION,
         "takes_cotangents": takes_cotangents,
@@ -200,6 +201,7 @@ def settings_of(
         "core_types": info.core_types,
         "shortest": SHORTEST**2 if info.use_spin else 0.0,
         "message_passing": info.message_passing,
+        "regions": info.regions,
         "precision": info.precision,
         "model_def_script": json.dumps(script),
         "probes": probes,
@@ -207,14 +209,7 @@ def settings_of(
         "sizes": [v.size for v in outputs],
         "differentiable": [v.differentiable for v in outputs],
         "intensive": [v.intensive for v in outputs],
-        "layouts": [p.layout for p in packings],
-        "rcuts": [float(p.rcut) for p in packings],
-        "sels": [list(p.sel) for p in packings],
-        "grouped": [p.by_centre for p in packings],
-        "nearest": [p.nearest for p in packings],
-        "excluded": [[t for pair in p.exclude for t in pair] for p in packings],
-        "edge_rcuts": [float(p.edge_rcut) for p in packings],
-        "edge_sels": [p.edge_sel for p in packings],
+        **packing_lists(info.packings),
         "contributing": list(info.contributing_types),
         "use_spin": list(info.use_spin),
         "scale": _float64(info.spin_scale),

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Pairs of neighbors and their packing in TorchScript, as :mod:`deepmd.dpmodel.neighbors`."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+
+from deepmd.dpmodel import neighbors
 
 
 class Packing(NamedTuple):
@@ -255,3 +258,47 @@ def pack(p: Packing, e: Pairs) -> list[torch.Tensor]:
         for table in tables:
             slots.append(_trim(table[rows]))
     return slots
+
+
+def pack_all(
+    layouts: list[str],
+    ntypes: int,
+    rcuts: list[float],
+    sels: list[list[int]],
+    grouped: list[bool],
+    excluded: list[list[int]],
+    nearest: list[int],
+    edge_rcuts: list[float],
+    edge_sels: list[int],
+    pairs: Pairs,
+) -> list[torch.Tensor]:
+    """Make the slots of all packings, whose settings are :func:`packing_lists`."""
+    slots: list[torch.Tensor] = []
+    for k in range(len(layouts)):
+        packing = Packing(
+            layouts[k],
+            ntypes,
+            rcuts[k],
+            sels[k],
+            grouped[k],
+            excluded[k],
+            nearest[k],
+            edge_rcuts[k],
+            edge_sels[k],
+        )
+        slots += pack(packing, pairs)
+    return slots
+
+
+def packing_lists(packings: Sequence[neighbors.Packing]) -> dict[str, list[Any]]:
+    """Return the settings of packings as lists, which modules of TorchScript hold as attributes."""
+    return {
+        "layouts": [p.layout for p in packings],
+        "rcuts": [float(p.rcut) for p in packings],
+        "sels": [[int(n) for n in p.sel] for p in packings],
+        "grouped": [bool(p.by_centre) for p in packings],
+        "nearest": [int(p.nearest) for p in packings],
+        "excluded": [[int(t) for pair in p.exclude for t in pair] for p in packings],
+        "edge_rcuts": [float(p.edge_rcut) for p in packings],
+        "edge_sels": [int(p.edge_sel) for p in packings],
+    }

@@ -8,7 +8,8 @@ all frames, ghosts included, have *places*: 0, 1, … in the order of the input.
 
 import torch
 
-from deepmd.pt.torchscript.neighbors import Packing, Pairs, frame_pairs, pack
+from deepmd.pt.torchscript.fragments import groups_of, joined
+from deepmd.pt.torchscript.neighbors import Pairs, frame_pairs, pack_all
 from deepmd.pt.torchscript.spin import Atoms, doubled, folded, shifts, with_partners
 
 
@@ -33,6 +34,8 @@ class Program(torch.nn.Module):
     #: Atoms without spin and their partners are at the same place, and neighbors.
     shortest: float
     message_passing: bool
+    #: Whether ``aparam`` are numbers of regions, each of which is evaluated with the first.
+    regions: bool
     precision: str
     model_def_script: str
     probes: list[dict[str, torch.Tensor]]
@@ -83,23 +86,19 @@ class Program(torch.nn.Module):
         vec: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Pack edges, sorted by center, of atoms, sorted by frame, as the model wants them."""
-        slots: list[torch.Tensor] = []
         r2 = (vec * vec).sum(-1).clamp_min(self.shortest)
-        pairs = Pairs(i, j, atype, frame, vec, r2)
-        for k in range(len(self.layouts)):
-            packing = Packing(
-                self.layouts[k],
-                self.core_types,
-                self.rcuts[k],
-                self.sels[k],
-                self.grouped[k],
-                self.excluded[k],
-                self.nearest[k],
-                self.edge_rcuts[k],
-                self.edge_sels[k],
-            )
-            slots += pack(packing, pairs)
-        return slots
+        return pack_all(
+            self.layouts,
+            self.core_types,
+            self.rcuts,
+            self.sels,
+            self.grouped,
+            self.excluded,
+            self.nearest,
+            self.edge_rcuts,
+            self.edge_sels,
+            Pairs(i, j, atype, frame, vec, r2),
+        )
 
     @torch.jit.export
     def evaluate_frames(
@@ -124,6 +123,37 @@ class Program(torch.nn.Module):
         box : (n_frames, 9), optional [Å]
             None or zero: no periodicity.
         """
+        if not self.regions:
+            return self.frames(
+                coord, atype, spin, box, fparam, aparam, do_atomic_virial, charge_spin
+            )
+        types = atype.to(torch.int64)
+        nf, na = types.shape[0], types.shape[1]
+        groups = groups_of(aparam, types, na, None)
+        parts = self.frames(
+            coord.reshape(nf, 3 * na)[groups.frame],
+            groups.types,
+            None,
+            of_frames(box, groups.frame, nf),
+            of_frames(fparam, groups.frame, nf),
+            groups.role,
+            do_atomic_virial,
+            of_frames(charge_spin, groups.frame, nf),
+        )
+        return joined(parts, groups, types, na)
+
+    def frames(
+        self,
+        coord: torch.Tensor,
+        atype: torch.Tensor,
+        spin: torch.Tensor | None,
+        box: torch.Tensor | None,
+        fparam: torch.Tensor | None,
+        aparam: torch.Tensor | None,
+        do_atomic_virial: bool,
+        charge_spin: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate frames, or groups of which ``aparam`` are the roles."""
         nf, na = atype.shape[0], atype.shape[1]
         types = atype.to(torch.int64)
         places = torch.arange(nf * na, device=types.device)
@@ -167,6 +197,57 @@ class Program(torch.nn.Module):
             Weights of the atoms in the sums that are differentiated, under the names
             ``{output}_cotangent``.
         """
+        if not self.regions:
+            return self.extended(
+                coord,
+                atype,
+                spin,
+                nlist,
+                mapping,
+                fparam,
+                aparam,
+                do_atomic_virial,
+                comm_dict,
+                charge_spin,
+                cotangents,
+            )
+        types = atype.to(torch.int64)
+        nf, nall, nloc = types.shape[0], types.shape[1], nlist.shape[1]
+        groups = groups_of(aparam, types, nloc, mapping)
+        weights: dict[str, torch.Tensor] = {}
+        if cotangents is not None:
+            for name, value in cotangents.items():
+                weights[name] = value[groups.frame]
+        parts = self.extended(
+            coord.reshape(nf, 3 * nall)[groups.frame],
+            groups.types,
+            None,
+            nlist[groups.frame],
+            of_frames(mapping, groups.frame, nf),
+            of_frames(fparam, groups.frame, nf),
+            groups.role,
+            do_atomic_virial,
+            comm_dict,
+            of_frames(charge_spin, groups.frame, nf),
+            weights,
+        )
+        return joined(parts, groups, types, nloc)
+
+    def extended(
+        self,
+        coord: torch.Tensor,
+        atype: torch.Tensor,
+        spin: torch.Tensor | None,
+        nlist: torch.Tensor,
+        mapping: torch.Tensor | None,
+        fparam: torch.Tensor | None,
+        aparam: torch.Tensor | None,
+        do_atomic_virial: bool,
+        comm_dict: dict[str, torch.Tensor] | None,
+        charge_spin: torch.Tensor | None,
+        cotangents: dict[str, torch.Tensor] | None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate local atoms among ghosts, of frames or of groups; see evaluate_extended."""
         nf, nall, nloc = atype.shape[0], atype.shape[1], nlist.shape[1]
         types = atype.to(torch.int64)
         owner = torch.arange(nf * nall, device=types.device)
@@ -216,7 +297,8 @@ class Program(torch.nn.Module):
             )
         if self.dim_aparam > 0:
             a = given_or_usual(aparam, nloc * self.dim_aparam, nothing, "aparam", nf)
-            atom_inputs["aparam"] = a.reshape(nf, nloc, self.dim_aparam)
+            name = "role" if self.regions else "aparam"
+            atom_inputs[name] = a.reshape(nf, nloc, self.dim_aparam)
         return Atoms(types, nloc, owner, frame_inputs, atom_inputs)
 
     def with_cotangents(
@@ -338,6 +420,13 @@ class Program(torch.nn.Module):
                 g = raw[name + "_grad"]
                 add_derivatives(out, g, between, i, j, nf, nall, prefix, do_atomic_virial)
         return out
+
+
+def of_frames(given: torch.Tensor | None, frame: torch.Tensor, nf: int) -> torch.Tensor | None:
+    """Rows of what frames are given, (n_frames, size) in any shape, for other frames."""
+    if given is None or given.numel() == 0:
+        return None
+    return given.reshape(nf, -1)[frame]
 
 
 def given_or_usual(

@@ -77,8 +77,8 @@ def write_saved(
     files[PROBES_FILE] = probes_text(model, first).encode()
     with replacing_folder(path, files, PROGRAM) as folder:
         functions = Functions(program_bytes(folder))
-        # Spins are no argument of DeePMD-kit's functions.
-        kind = EdgesEvaluator if model.has_spin() else FunctionEvaluator
+        # DeePMD-kit's functions take neither spins nor copies of atoms.
+        kind = EdgesEvaluator if model.expands() else FunctionEvaluator
         worst = compare_probes(kind(model, functions), tree["probes"])
         if worst is not None:
             raise ModelFileError(worst, where=path, fix="no file was written")

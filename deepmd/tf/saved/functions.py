@@ -60,7 +60,7 @@ def saved_module(
     """
     module, edges = tf.Module(), _edges_entry(model, core)
     program, functions = Program(model, lambda inputs: edges(*inputs.flat())), {EDGES: edges}
-    if not model.has_spin():  # for which these functions have no argument
+    if not model.expands():  # for which these functions have no argument
         functions |= {name: _entry(program, name) for name in ENTRIES}
     for name, value in answers(model, script, min_nbor_dist).items():
         functions[name] = _function(name, functools.partial(tf.constant, value), [])

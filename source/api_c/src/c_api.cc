@@ -178,7 +178,10 @@ DP_Nlist* DP_NewNlist_comm(int inum, int* ilist, int* numneigh, int** firstneigh
 void DP_NlistSetMask(DP_Nlist* nl, int mask) { nl->nl.set_mask(mask); }
 void DP_NlistSetMapping(DP_Nlist* nl, int* mapping) { nl->nl.set_mapping(mapping); }
 void DP_NlistSetHalo(DP_Nlist* nl, double halo) { nl->nl.set_halo(halo); }
-
+void DP_NlistSetExchange(DP_Nlist* nl, DP_ExchangeFunction to_ghosts, DP_ExchangeFunction to_owners,
+                         void* context) {
+  nl->nl.set_exchange(to_ghosts, to_owners, context);
+}
 void DP_NlistSetUnfolded(DP_Nlist* nl, int unfolded) { nl->nl.set_unfolded(unfolded != 0); }
 const char* DP_NlistCheckOK(DP_Nlist* nl) { return to_char(nl->message.get()); }
 void DP_DeleteNlist(DP_Nlist* nl) { delete nl; }
@@ -248,6 +251,9 @@ bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp) {
 }
 double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin) {
   return fact(dp, 0.0, [&] { return dp->base().halo(longest_spin); });
+}
+bool DP_DeepBaseModelHasExchange(DP_DeepBaseModel* dp) {
+  return fact(dp, false, [&] { return dp->base().has_exchange(); });
 }
 DEEPMD_FACTS(DeepBaseModelDevi)
 DEEPMD_NEIGHBORS(DeepBaseModelDevi)

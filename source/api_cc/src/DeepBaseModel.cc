@@ -53,6 +53,8 @@ double DeepBaseModel::halo(double longest_spin) const {
   return info(session_).halo_of_spins(longest_spin);
 }
 
+bool DeepBaseModel::has_exchange() const { return info(session_).exchanges; }
+
 std::string DeepBaseModel::engine() const { return info(session_).framework; }
 
 long long DeepBaseModel::sel_overflow() const {

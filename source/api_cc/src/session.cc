@@ -3,6 +3,7 @@
 
 #include <iostream>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -82,6 +83,29 @@ core::NeighborList neighbor_list(const InputNlist& list) {
   neighbors.unfolded = list.unfolded;
   return neighbors;
 }
+
+/** The functions of a list in the form of backend.h. */
+class Exchange {
+ public:
+  explicit Exchange(const InputNlist& list) : list_(list) {
+    functions_ = {sizeof(functions_), this, call<&InputNlist::to_ghosts>,
+                  call<&InputNlist::to_owners>};
+  }
+  const deepmd_exchange* functions() const {
+    return list_.to_ghosts && list_.to_owners ? &functions_ : nullptr;
+  }
+
+ private:
+  template <InputNlist::Exchange InputNlist::*function>
+  static int call(void* context, const deepmd_array* values, char*, size_t) {
+    const InputNlist& list = static_cast<Exchange*>(context)->list_;
+    return (list.*function)(list.exchange_context, static_cast<double*>(values->data),
+                            static_cast<int>(values->shape[1]));
+  }
+
+  const InputNlist& list_;
+  deepmd_exchange functions_{};
+};
 
 /** Parameters of every atom where they were given once for all atoms. */
 std::vector<double> repeat_for_atoms(const std::vector<double>& aparam, size_t nloc, size_t dim) {
@@ -203,11 +227,14 @@ std::vector<core::Prediction> evaluate(Session& session, const Request& request,
   const Parameter charges(where, "charge_spin", charge_spin, info.size_of("charge_spin"), nframes);
 
   core::NeighborList list;
+  std::optional<Exchange> exchange;
   core::Frame frame;
   frame.nall = static_cast<int64_t>(nall);
   frame.nghost = request.nghost;
   if (request.list) {
     list = neighbor_list(*request.list);
+    exchange.emplace(*request.list);
+    list.exchange = exchange->functions();
     frame.list = &list;
   }
   std::vector<core::Prediction> predictions;

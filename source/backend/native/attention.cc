@@ -19,7 +19,7 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
     layers_.emplace_back(layers[static_cast<size_t>(k)], smooth);
   }
   this->weighs_ = this->smooth_ || !layers_.empty();
-  first_type_ = (!strip || !smooth) && !node.flag("set_davg_zero", !second);
+  first_type_ = (!strip || !smooth) && has_mean(node);
   if (first_type_) {
     first_type_slot_ = packings.add({"first_type", this->environment_.reach().rcut, {}, {}, 0});
   }
@@ -31,6 +31,7 @@ Dpa1<T>::Dpa1(const Node& node, Packings& packings, const View& view)
   } else {
     read_concat(node, types);
   }
+  if (layers_.empty()) this->use_pieces();
   this->check_axis(node);
   for (const AttentionLayer<T>& layer : layers_) {
     if (layer.width() != this->ng_) node.fail("has attention layers of another width");

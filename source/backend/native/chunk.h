@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "../backend.h"
 #include "network.h"
 
 namespace deepmd::native {
@@ -31,6 +32,9 @@ struct Chunk {
   /** (n_atoms, size), see deepmd_result; null: a gradient of every component. */
   const double* cotangent = nullptr;
   int threads = 1;  ///< that may be used for it
+  /** See deepmd_edges_request; null: there is one rank, or it has all that matters. */
+  const deepmd_exchange* exchange = nullptr;
+  int64_t n_owned = 0;
 };
 
 /** Centers of one type that are evaluated together. */

@@ -20,20 +20,27 @@ constexpr int64_t kMemoryPerSize = int64_t{1} << 18, kMemory = int64_t{1} << 27;
 /** One evaluation. */
 class Evaluation {
  public:
-  Evaluation(const Interpreter& interpreter, Memory& memory, int threads, int64_t most)
+  Evaluation(const Interpreter& interpreter, Memory& memory, int threads, int64_t most,
+             const Ranks& ranks)
       : interpreter_(interpreter),
         operations_(interpreter.operations()),
         memory_(memory),
         parallel_(threads),
-        most_(most) {}
+        most_(most),
+        ranks_(ranks) {}
 
   void run() {
+    for (size_t k = 0; ranks_.exchange && k < operations_.inputs().size(); ++k) {
+      transfer(static_cast<ValueId>(k));
+    }
     for (const Step& step : interpreter_.plan().steps()) {
+      own_ = ranks_.exchange && !interpreter_.exchange_plan().for_ghosts(step.result);
       if (step.chain >= 0) {
         chain(step);
       } else {
         operation(step.result, *operations_.operation(step.result));
       }
+      if (ranks_.exchange) transfer(step.result);
       for (const ValueId id : step.released) release(id);
     }
   }
@@ -47,8 +54,49 @@ class Evaluation {
  private:
   using Held = Memory::Held;
 
-  const View& view(ValueId id) const { return memory_.held_[id].view; }
-  int64_t value(const Size& size) const { return size.value(memory_.sizes_); }
+  /** An array whose rows are those of the result. */
+  View view(ValueId id) const { return own_ ? of_own_atoms(id) : source(id); }
+  /** An array with all rows that there are. */
+  const View& source(ValueId id) const { return memory_.held_[id].view; }
+  View of_own_atoms(ValueId id) const {
+    View view = source(id);
+    if (ranks_.exchange && interpreter_.exchange_plan().has_rows(id)) {
+      view.shape[0] = operations_.facts(id).shape[0].value(memory_.own_sizes_);
+    }
+    return view;
+  }
+  int64_t value(const Size& size) const {
+    return size.value(own_ ? memory_.own_sizes_ : memory_.sizes_);
+  }
+
+  /** Exchange rows of a result, if it is one that ranks exchange. */
+  void transfer(ValueId id) {
+    const Transfer transfer = interpreter_.exchange_plan().transfer(id);
+    if (transfer == Transfer::none) return;
+    Held& held = memory_.held_[id];
+    if (transfer == Transfer::to_owners) {
+      exchange_rows(*ranks_.exchange, transfer, held.view);
+      held.view.shape[0] = ranks_.n_owned;
+      return;
+    }
+    const View own = of_own_atoms(id);
+    Block* const before = held.block;
+    own_ = false;
+    const View all = made(id, own.type, with_ghosts(own), own.rank);
+    View part = all;
+    part.shape[0] = own.shape[0];
+    copy(own, part, parallel_);
+    const int64_t bytes = part.size() * width_of(own.type);
+    std::fill_n(all.data + bytes, all.size() * width_of(own.type) - bytes, '\0');
+    if (before) memory_.pool_.give(before);
+    exchange_rows(*ranks_.exchange, transfer, all);
+  }
+
+  Dims with_ghosts(const View& own) const {
+    Dims shape = own.shape;
+    shape[0] = memory_.sizes_[interpreter_.exchange_plan().atoms()];
+    return shape;
+  }
 
   void release(ValueId id) {
     Held& held = memory_.held_[id];
@@ -133,7 +181,7 @@ class Evaluation {
       case Op::concat:
         return concat(id, op);
       case Op::take:
-        return take(view(op.args[0]), view(op.args[1]), static_cast<int>(op.axis), made(id, op),
+        return take(source(op.args[0]), view(op.args[1]), static_cast<int>(op.axis), made(id, op),
                     parallel_);
       case Op::scatter: {
         const View to = made(id, op);
@@ -159,7 +207,8 @@ class Evaluation {
 
   void number(ValueId id, const Operation& op) {
     Held& held = memory_.held_[id];
-    const double number = op.op == Op::size ? static_cast<double>(value(op.start)) : op.value;
+    const bool sized = op.op == Op::size;
+    const double number = sized ? static_cast<double>(op.start.value(memory_.sizes_)) : op.value;
     held.view = dense(op.type, nullptr, 0, reinterpret_cast<char*>(&held.number));
     switch (op.type) {
       case Type::f64:
@@ -181,7 +230,7 @@ class Evaluation {
     const auto rank = static_cast<int>(op.shape.size());
     for (int k = 0; k < rank; ++k) shape[k] = value(op.shape[k]);
     View to;
-    const View& from = view(op.args[0]);
+    const View from = view(op.args[0]);
     if (reshape(from, shape.data(), rank, to)) return share(id, op.args[0], to);
     to = made(id, op.type, shape, rank);
     copy(from, dense(op.type, from.shape.data(), from.rank, to.data), parallel_);
@@ -189,11 +238,12 @@ class Evaluation {
 
   /** The argument of an operation as its result sees it. */
   View seen(const Operation& op) const {
-    View to = view(op.args[0]);
+    const View from = view(op.args[0]);
+    View to = from;
     if (op.op == Op::permute) {
       for (size_t k = 0; k < op.axes.size(); ++k) {
-        to.shape[k] = view(op.args[0]).shape[op.axes[k]];
-        to.stride[k] = view(op.args[0]).stride[op.axes[k]];
+        to.shape[k] = from.shape[op.axes[k]];
+        to.stride[k] = from.stride[op.axes[k]];
       }
       return to;
     }
@@ -215,7 +265,7 @@ class Evaluation {
   }
 
   void pad(ValueId id, const Operation& op) {
-    const View& from = view(op.args[0]);
+    const View from = view(op.args[0]);
     const auto axis = static_cast<int>(op.axis);
     const int64_t before = value(op.start), total = value(op.shape[axis]);
     if (before + from.shape[axis] > total) outside();
@@ -240,9 +290,10 @@ class Evaluation {
     const auto axis = static_cast<int>(op.axis);
     int64_t start = 0;
     for (const ValueId arg : op.args) {
+      const View from = view(arg);
       View part = to.moved(axis, start);
-      part.shape[axis] = view(arg).shape[axis];
-      copy(view(arg), part, parallel_);
+      part.shape[axis] = from.shape[axis];
+      copy(from, part, parallel_);
       start += part.shape[axis];
     }
   }
@@ -254,9 +305,10 @@ class Evaluation {
     const auto count = static_cast<size_t>(to.shape[0]) + 1;
     if (found == memory_.segments_.end() || found->second.starts.size() != count) {
       found = memory_.segments_.insert_or_assign(index, Segments{}).first;
-      found->second.find(view(index), to.shape[0]);
+      found->second.find(of_own_atoms(index), to.shape[0]);
     }
-    View from = view(op.args[0]);
+    // What is summed belongs to edges or centers, whichever rows the sums have.
+    View from = of_own_atoms(op.args[0]);
     View row = from.moved(0, 0);
     row.shape[0] = 1;
     Block* block = nullptr;
@@ -267,7 +319,7 @@ class Evaluation {
 
   template <class T>
   void matmul(ValueId id, const Operation& op, std::map<ValueId, Packed<T>>& kept) {
-    const View &a = view(op.args[0]), &b = view(op.args[1]), to = made(id, op);
+    const View a = view(op.args[0]), b = view(op.args[1]), to = made(id, op);
     if (a.rank == 3) return multiply_stacks<T>(a, b, to, parallel_);
     // Weights are packed once.
     if (!interpreter_.fixed(op.args[1])) {
@@ -285,6 +337,8 @@ class Evaluation {
   Memory& memory_;
   Parallel parallel_;
   int64_t most_;
+  Ranks ranks_;
+  bool own_ = false;  ///< the result has rows for this rank's atoms only
 };
 
 namespace {
@@ -304,7 +358,8 @@ Interpreter::Interpreter(std::shared_ptr<const Operations> operations,
                          const std::vector<std::string>& outputs)
     : operations_(std::move(operations)),
       outputs_(ids(*operations_, outputs)),
-      plan_(*operations_, outputs_) {
+      plan_(*operations_, outputs_),
+      exchange_plan_(*operations_, outputs_) {
   fixed_.assign(static_cast<size_t>(operations_->count()), 0);
   for (ValueId id = operations_->first_constant(); id < operations_->count(); ++id) {
     const Operation* operation = operations_->operation(id);
@@ -347,9 +402,11 @@ void Interpreter::bind(const std::vector<Given>& inputs, Memory& memory) const {
   }
 }
 
-std::vector<View> Interpreter::run(const std::vector<Given>& inputs, int threads,
-                                   Memory& memory) const {
+std::vector<View> Interpreter::run(const std::vector<Given>& inputs, int threads, Memory& memory,
+                                   const Ranks& ranks) const {
   bind(inputs, memory);
+  memory.own_sizes_ = memory.sizes_;
+  if (ranks.exchange) memory.own_sizes_[exchange_plan_.atoms()] = ranks.n_owned;
   int64_t total = 0;
   for (const int64_t n : memory.sizes_) total += n;
   const int64_t most = kMemory + kMemoryPerSize * total;
@@ -371,7 +428,7 @@ std::vector<View> Interpreter::run(const std::vector<Given>& inputs, int threads
     hold(operations_->first_constant() + static_cast<ValueId>(k), constant.facts.type,
          constant.shape, constant.bytes.data());
   }
-  Evaluation evaluation(*this, memory, threads, most);
+  Evaluation evaluation(*this, memory, threads, most, ranks);
   evaluation.run();
   std::vector<View> outputs;
   outputs.reserve(outputs_.size());

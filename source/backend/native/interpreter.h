@@ -10,8 +10,10 @@
 
 #include "array_operations.h"
 #include "chain.h"
+#include "exchange_plan.h"
 #include "operations.h"
 #include "plan.h"
+#include "row_exchange.h"
 #include "view.h"
 
 namespace deepmd::native::traced {
@@ -36,7 +38,7 @@ class Memory {
 
   Pool pool_;
   std::vector<Held> held_;
-  std::vector<int64_t> sizes_;
+  std::vector<int64_t> sizes_, own_sizes_;  ///< of all rows, and of those of this rank's atoms
   std::map<ValueId, Segments> segments_;
   std::map<ValueId, Packed<double>> packed_f64_;
   std::map<ValueId, Packed<float>> packed_f32_;
@@ -50,11 +52,17 @@ class Interpreter {
 
   const Operations& operations() const { return *operations_; }
   const Plan& plan() const { return plan_; }
+  const ExchangePlan& exchange_plan() const { return exchange_plan_; }
   /** Whether an array depends on no input. */
   bool fixed(ValueId id) const { return fixed_[id]; }
 
-  /** Evaluate; the outputs, dense, lie in the memory until the next evaluation. Throws Failure. */
-  std::vector<View> run(const std::vector<Given>& inputs, int threads, Memory& memory) const;
+  /**
+   * Evaluate; the outputs, dense, lie in the memory until the next evaluation. Throws Failure.
+   *
+   * Of several ranks, outputs of atoms have the rows of this rank's atoms only.
+   */
+  std::vector<View> run(const std::vector<Given>& inputs, int threads, Memory& memory,
+                        const Ranks& ranks = {}) const;
 
  private:
   void bind(const std::vector<Given>& inputs, Memory& memory) const;
@@ -62,6 +70,7 @@ class Interpreter {
   std::shared_ptr<const Operations> operations_;
   std::vector<ValueId> outputs_;
   Plan plan_;
+  ExchangePlan exchange_plan_;
   std::vector<char> fixed_;
 };
 

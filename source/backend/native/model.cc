@@ -12,6 +12,9 @@ namespace deepmd::native {
 
 namespace {
 
+/** Atoms whose rows are multiplied together: blocks are multiples of it. */
+constexpr int64_t kRows = 12;
+
 /** Whether a descriptor, or a member of it, is in single precision. */
 bool has_single(const Node& node) {
   if (!node.has("list")) return is_single(node);
@@ -68,7 +71,8 @@ class Standard : public AtomicModel {
       }
       const int64_t parts = (n + most - 1) / most;
       for (int64_t k = 0; k < parts; ++k) {
-        const int64_t first = k * n / parts, last = (k + 1) * n / parts;
+        const int64_t first = k * n / parts / kRows * kRows;
+        const int64_t last = k + 1 < parts ? (k + 1) * n / parts / kRows * kRows : n;
         run({chunk, t, all.data() + first, last - first}, values, gradient, s);
       }
     }

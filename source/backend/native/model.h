@@ -34,6 +34,8 @@ class AtomicModel {
   virtual bool single_precision() const = 0;
   /** Whether the cotangent of a chunk is looked at: where it makes more than a factor per atom. */
   virtual bool takes_cotangents() const { return false; }
+  /** Whether the exchange of a chunk is called. */
+  virtual bool exchanges() const { return false; }
   virtual std::unique_ptr<Work> work() const = 0;
 
   /**

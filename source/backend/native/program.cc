@@ -129,6 +129,7 @@ Chunk chunk_of(const deepmd_edges_request& q) {
     const deepmd_input input = backend::element(q.inputs, k);
     chunk.inputs[input.name] = numbers<double>(input.data, input.name);
   }
+  chunk.n_owned = q.n_owned;
   return chunk;
 }
 
@@ -152,38 +153,93 @@ void Program::read(Contents contents, const std::string& scope) {
     if (root.has("models")) root.unknown("a file with the models of several tasks");
     throw Failure("the file holds no model; freeze or convert the model again");
   }
-  const Node whole = root["model"];
-  const bool inner =
-      !scope.empty() && whole.has("modifier") && whole["modifier"].text("type", "") == scope;
-  const Node model = inner ? whole["modifier"]["model"] : whole;
+  if (root["model"].text("type", "") == "pairwise_dprc") {
+    read_pairwise(root, scope);
+  } else {
+    read_single(root, scope);
+  }
+  info_.struct_size = sizeof(info_);
+  info_.description = description_.c_str();
+  info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
+  if (model_->exchanges()) info_.entries |= DEEPMD_EXCHANGES;
+  info_.framework = engine_name();
+  info_.least_edges = kLeastEdges;
+  info_.probes = probes_.empty() ? nullptr : probes_.c_str();
+}
+
+/** Read a model, by its program if there is one. */
+void Program::take(const Node& model, const Node* stored) {
   const std::string type = model.text("type", "");
   const bool spin = type == "spin_ener" || type == "spin";
   const Node atomic = spin ? model["backbone_model"] : model;
   Packings packings(static_cast<int64_t>(atomic["type_map"].size()),
                     atomic.pairs("pair_exclude_types"));
-  // The program is that of the whole model.
-  const bool traced = !inner && root.has(kOperations);
-  if (traced) {
-    const Node stored = root[kOperations];
-    model_ = read_traced(stored, model, atomic, packings);
-    description_ = stored["metadata"].json().dump(-1, ' ', false, json::error_handler_t::replace);
-  } else {
-    model_ = read_model(atomic, packings);
-    describe(atomic, packings);
+  if (stored) {
+    model_ = read_traced(*stored, model, atomic, packings);
+    description_ =
+        (*stored)["metadata"].json().dump(-1, ' ', false, json::error_handler_t::replace);
+    return;
   }
-  if (spin && !traced) describe_spins(model["spin"]);
-  if (inner) {
+  model_ = read_model(atomic, packings);
+  describe(atomic, packings);
+  if (spin) describe_spins(model["spin"]);
+}
+
+/** Read the model of a file, or the one that its modifier needs. */
+void Program::read_single(const Node& root, const std::string& scope) {
+  const Node whole = root["model"];
+  if (!scope.empty() && whole.has("modifier") && whole["modifier"].text("type", "") == scope) {
+    take(whole["modifier"]["model"], nullptr);
     json description = json::parse(description_);
     description["electrostatics"] = electrostatics(whole, whole["modifier"]);
     description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+    return;
   }
-  if (!inner) probes_ = probes_of(root, model_->output());
-  info_.struct_size = sizeof(info_);
-  info_.description = description_.c_str();
-  info_.entries = DEEPMD_EDGES | DEEPMD_COTANGENTS;
-  info_.framework = engine_name();
-  info_.least_edges = kLeastEdges;
-  info_.probes = probes_.empty() ? nullptr : probes_.c_str();
+  // The program is that of the whole model.
+  if (root.has(kOperations)) {
+    const Node stored = root[kOperations];
+    take(whole, &stored);
+  } else {
+    take(whole, nullptr);
+  }
+  probes_ = probes_of(root, model_->output());
+}
+
+/**
+ * Read one of the two models of a sum over fragments, or, without a scope, what is known of it.
+ *
+ * The sum itself is made by the core, which opens the file for each of them.
+ */
+void Program::read_pairwise(const Node& root, const std::string& scope) {
+  const Node whole = root["model"];
+  const auto read_part = [&](const std::string& name) {
+    if (root.has(kOperations) && root[kOperations].has(name)) {
+      const Node stored = root[kOperations][name];
+      take(whole[name], &stored);
+    } else {
+      take(whole[name], nullptr);
+    }
+    return json::parse(description_);
+  };
+  if (!scope.empty()) {
+    if (scope != "qm_model" && scope != "qmmm_model") whole.fail("has no part " + scope);
+    (void)read_part(scope);
+    return;
+  }
+  const json qm = read_part("qm_model");
+  json all = read_part("qmmm_model");
+  all["rcut"] = std::max(qm.at("rcut").get<double>(), all.at("rcut").get<double>());
+  if (qm.at("precision") != "float64") all["precision"] = qm.at("precision");
+  if (qm.at("message_passing").get<bool>()) {
+    for (const char* key : {"message_passing", "interaction_range", "message_range"}) {
+      all[key] = qm.at(key);
+    }
+  }
+  all["inputs"].push_back({{"name", "aparam"}, {"level", "atom"}, {"size", 1}, {"default", json()}});
+  all["regions"] = true;
+  all["region_bias"] = whole.variable("out_bias", all.at("type_map").size());
+  description_ = all.dump(-1, ' ', false, json::error_handler_t::replace);
+  probes_ = probes_of(root, model_->output());
 }
 
 void Program::describe(const Node& model, const Packings& packings) {
@@ -265,6 +321,11 @@ void Program::evaluate(const deepmd_edges_request& request) const {
   if (!values) values = sized(unwanted, chunk.n_atoms * size);
   if (gradient) std::fill_n(gradient, chunk.n_edges * (cotangent ? 1 : size) * 3, 0.0);
   if (model_->takes_cotangents()) chunk.cotangent = cotangent;
+  deepmd_exchange exchange{};
+  if (request.exchange && chunk.n_owned > 0 && model_->exchanges()) {
+    exchange = backend::read(request.exchange);
+    chunk.exchange = &exchange;
+  }
   std::unique_ptr<Work> work = take_work();
   model_->evaluate(chunk, values, gradient, *work);
   give_work(std::move(work));

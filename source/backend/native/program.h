@@ -22,6 +22,9 @@ class Program {
 
  private:
   void read(Contents contents, const std::string& scope);
+  void take(const Node& model, const Node* stored);
+  void read_single(const Node& root, const std::string& scope);
+  void read_pairwise(const Node& root, const std::string& scope);
   void describe(const Node& model, const Packings& packings);
   void describe_spins(const Node& spin);
   std::unique_ptr<Work> take_work() const;

@@ -88,6 +88,18 @@ bool Size::is_fixed() const {
   return terms_.empty() || (terms_.size() == 1 && terms_.begin()->first.empty());
 }
 
+bool Size::has(int64_t name) const {
+  return std::any_of(terms_.begin(), terms_.end(), [name](const auto& term) {
+    return std::find(term.first.begin(), term.first.end(), name) != term.first.end();
+  });
+}
+
+bool Size::is_multiple(int64_t name) const {
+  return !terms_.empty() && std::all_of(terms_.begin(), terms_.end(), [name](const auto& term) {
+    return std::count(term.first.begin(), term.first.end(), name) == 1;
+  });
+}
+
 int64_t Size::value(const std::vector<int64_t>& sizes) const {
   int64_t total = 0;
   for (const auto& [product, factor] : terms_) {

@@ -42,6 +42,10 @@ class Size {
   int64_t name() const;
   /** Whether it depends on no size. */
   bool is_fixed() const;
+  /** Whether it depends on a size. */
+  bool has(int64_t name) const;
+  /** Whether it is a multiple of a size, which does not depend on it otherwise. */
+  bool is_multiple(int64_t name) const;
   /** Its value; throws Failure if that is no size an array can have. */
   int64_t value(const std::vector<int64_t>& sizes) const;
 

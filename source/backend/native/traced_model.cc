@@ -41,6 +41,9 @@ class TracedModel : public AtomicModel {
   std::vector<int64_t> selected_types() const override { return selected_; }
   bool single_precision() const override { return single_; }
   bool takes_cotangents() const override { return true; }
+  bool exchanges() const override {
+    return values_->exchange_plan().obstacle().empty() && all_->exchange_plan().obstacle().empty();
+  }
   std::unique_ptr<Work> work() const override { return std::make_unique<State>(); }
 
   void evaluate(const Chunk& chunk, double* values, double* gradient, Work& work) const override {
@@ -55,7 +58,8 @@ class TracedModel : public AtomicModel {
         weight = state.weight.data();
       }
       const Interpreter& interpreter = gradient ? *all_ : *values_;
-      const auto found = interpreter.run(given(chunk, weight), chunk.threads, state.memory);
+      const auto found = interpreter.run(given(chunk, weight), chunk.threads, state.memory,
+                                         {chunk.exchange, chunk.n_owned});
       if (k == 0) copy(found[0], n * size, values);
       if (!gradient) continue;
       const auto* rows = found[1].as<double>();
@@ -101,8 +105,11 @@ class TracedModel : public AtomicModel {
     if (!right) stored.fail("is a program with other results than those of the model");
   }
 
+  /** Copy the rows that there are; those of ghosts are zero. */
   static void copy(const traced::View& from, int64_t count, double* to) {
-    std::copy_n(from.as<double>(), count, to);
+    const int64_t there = std::min(from.size(), count);
+    std::copy_n(from.as<double>(), there, to);
+    std::fill_n(to + there, count - there, 0.0);
   }
 
   /** The inputs in the order of the program. */

@@ -10,6 +10,8 @@ namespace {
 
 /** The fixed factor of se_e2_r. */
 constexpr double kRadialScale = 0.2;
+/** Distance [Angstrom] below which embedding networks are evaluated as they are. */
+constexpr double kNearest = 0.5;
 
 /** Whether neighbors beyond the cutoff matter, of members of hybrids. */
 bool reads_beyond_cutoff(const Node& node) {
@@ -17,7 +19,7 @@ bool reads_beyond_cutoff(const Node& node) {
       !node.flag("smooth_type_embedding", false)) {
     return true;
   }
-  const bool mean = !node.flag("set_davg_zero", false);
+  const bool mean = has_mean(node);
   const bool excludes = node.has("exclude_types") && node["exclude_types"].size() > 0;
   if (mean && excludes) return true;
   const std::string type = node.text("type");
@@ -28,6 +30,12 @@ bool reads_beyond_cutoff(const Node& node) {
 }
 
 }  // namespace
+
+bool has_mean(const Node& node) {
+  if (!node.flag("set_davg_zero", false)) return true;
+  const std::vector<double> mean = node.variable("davg");
+  return std::any_of(mean.begin(), mean.end(), [](double x) { return x != 0.0; });
+}
 
 EnvironmentSettings::EnvironmentSettings(const Node& node, Packings& packings, const View& view,
                                          bool mixed, int64_t width) {
@@ -170,6 +178,20 @@ void TwoBody<T>::read_typed(const Node& node) {
 }
 
 template <class T>
+void TwoBody<T>::use_pieces() {
+  double lower = 0.0, upper = 0.0;
+  for (int64_t a = 0; a < environment_.ntypes(); ++a) {
+    const deepmd_environment& settings = environment_.of(a);
+    const double at_cutoff = -settings.mean[0] * settings.inverse_deviation[0];
+    const double nearest = (1.0 / kNearest - settings.mean[0]) * settings.inverse_deviation[0];
+    lower = a == 0 ? at_cutoff : std::min(lower, at_cutoff);
+    upper = a == 0 ? nearest : std::max(upper, nearest);
+  }
+  for (Embedding<T>& one : embeddings_) one.use_pieces(lower, upper);
+  pieces_ = true;
+}
+
+template <class T>
 void TwoBody<T>::prepare(const Block& block, TwoBodyState<T>& state) const {
   const int64_t nt = environment_.ntypes();
   state.neighbors.resize(static_cast<size_t>(nt));
@@ -280,46 +302,16 @@ void Symmetrized<T>::contract_all_backward(const Block& block, int64_t center,
   for (int64_t b = 0; b < nt; ++b) contract_backward(block, center, b, state, bar);
 }
 
-/** Derivatives by the switch. */
 template <class T>
 Folded Symmetrized<T>::fold() {
   folded_ = true;
   Folded folded;
-  for (int64_t k = axis_ * axis_; k < this->ng_ * axis_; ++k) folded.emplace_back(k, -1);
-  for (int64_t m = 0; m < axis_; ++m) {
-    for (int64_t a = m; a < axis_; ++a) {
-      folded.emplace_back(m * axis_ + a, a == m ? -1 : a * axis_ + m);
+  for (int64_t m = 0; m < this->ng_; ++m) {
+    for (int64_t a = m < axis_ ? m : 0; a < axis_; ++a) {
+      folded.emplace_back(m * axis_ + a, m < axis_ && a > m ? a * axis_ + m : -1);
     }
   }
   return folded;
-}
-
-template <class T>
-void Symmetrized<T>::multiply(const T* sums, T* d, TwoBodyState<T>& state) const {
-  T* all = folded_ ? sized(state.product, this->ng_ * axis_) : d;
-  Kernels<T>::get().symmetrize(this->ng_, axis_, sums, this->ld_, all);
-  if (!folded_) return;
-  d = std::copy(all + axis_ * axis_, all + this->ng_ * axis_, d);
-  for (int64_t m = 0; m < axis_; ++m) {
-    d = std::copy(all + m * axis_ + m, all + (m + 1) * axis_, d);
-  }
-}
-
-template <class T>
-void Symmetrized<T>::multiply_backward(const T* sums, const T* d_bar, T* bar,
-                                       TwoBodyState<T>& state) const {
-  if (folded_) {
-    T* all = sized(state.product, this->ng_ * axis_);
-    const int64_t rest = (this->ng_ - axis_) * axis_;
-    std::copy_n(d_bar, rest, all + axis_ * axis_);
-    std::fill_n(all, axis_ * axis_, T(0));
-    const T* from = d_bar + rest;
-    for (int64_t m = 0; m < axis_; from += axis_ - m, ++m) {
-      std::copy_n(from, axis_ - m, all + m * axis_ + m);
-    }
-    d_bar = all;
-  }
-  Kernels<T>::get().symmetrize_backward(this->ng_, axis_, sums, this->ld_, d_bar, bar);
 }
 
 template <class T>
@@ -340,7 +332,7 @@ void Symmetrized<T>::forward(const Block& block, T* d, int64_t ldd, T* rotation,
     contract_all(block, c, s, sums);
     if (mean) add_empty(block, c, s, sums);
     for (int64_t k = 0; k < size; ++k) sums[k] *= scale;
-    multiply(sums, d + c * ldd, s);
+    Kernels<T>::get().symmetrize(this->ng_, axis_, sums, ld, folded_ ? 1 : 0, d + c * ldd);
     if (!rotation) continue;
     for (int64_t m = 0; m < this->ng_; ++m) {
       for (int64_t a = 0; a < 3; ++a) *rotation++ = sums[(a + 1) * ld + m];
@@ -367,7 +359,8 @@ void Symmetrized<T>::backward(const Block& block, const T* d_bar, int64_t ldd,
   }
   for (int64_t c = 0; c < block.n; ++c) {
     T* bar = s.bar.data();
-    multiply_backward(s.sums.data() + c * size, d_bar + c * ldd, bar, s);
+    Kernels<T>::get().symmetrize_backward(this->ng_, axis_, s.sums.data() + c * size, ld,
+                                          d_bar + c * ldd, folded_ ? 1 : 0, bar);
     if (rotation_bar) {
       for (int64_t m = 0; m < this->ng_; ++m) {
         for (int64_t a = 0; a < 3; ++a) bar[(a + 1) * ld + m] += *rotation_bar++;
@@ -386,6 +379,7 @@ template <class T>
 SeA<T>::SeA(const Node& node, Packings& packings, const View& view)
     : Symmetrized<T>(node, EnvironmentSettings(node, packings, view, false, DEEPMD_ROW)) {
   this->read_typed(node);
+  this->use_pieces();
   this->check_axis(node);
   const EnvironmentSettings& environment = this->environment_;
   for (int64_t a = 0; a < environment.ntypes(); ++a) {

@@ -26,6 +26,9 @@ struct Neighbors {
 };
 
 /** Environment rows: cutoffs, statistics, tables of neighbors. */
+/** Whether empty slots have a mean: as set_davg_zero says, unless the array says otherwise. */
+bool has_mean(const Node& node);
+
 class EnvironmentSettings {
  public:
   /** `width` numbers per row: 4, or 1 for the radial component. */
@@ -73,7 +76,7 @@ class EnvironmentSettings {
 template <class T>
 struct TwoBodyState : DescriptorState {
   std::vector<Neighbors<T>> neighbors;
-  std::vector<T> sums, bar, part, weighted_part, product;
+  std::vector<T> sums, bar, part, weighted_part;
 };
 
 /** Networks or tables for every pair of types, and sums over neighbors. */
@@ -81,7 +84,7 @@ template <class T>
 class TwoBody : public Descriptor<T> {
  public:
   Reach reach() const override { return environment_.reach(); }
-  int64_t block() const override { return tables_ ? 128 : 24; }
+  int64_t block() const override { return tables_ || pieces_ ? 128 : 24; }
   std::unique_ptr<DescriptorState> state() const override {
     return std::make_unique<TwoBodyState<T>>();
   }
@@ -90,6 +93,8 @@ class TwoBody : public Descriptor<T> {
   explicit TwoBody(EnvironmentSettings environment) : environment_(std::move(environment)) {}
   /** Read networks, or tables, that differ by types. */
   void read_typed(const Node& node);
+  /** Contract with polynomials that equal the embeddings; their values are no longer prepared. */
+  void use_pieces();
 
   const Embedding<T>& embedding(int64_t center, int64_t neighbor) const {
     return embeddings_[index_[center * environment_.ntypes() + neighbor]];
@@ -100,7 +105,7 @@ class TwoBody : public Descriptor<T> {
   EnvironmentSettings environment_;
   std::vector<Embedding<T>> embeddings_;
   std::vector<size_t> index_;  ///< (center, neighbor): which of them
-  bool tables_ = false;
+  bool tables_ = false, pieces_ = false;
   int64_t ng_ = 0, ld_ = 0;
 };
 
@@ -149,9 +154,6 @@ class Symmetrized : public TwoBody<T> {
 
  private:
   void weigh(const Block& block, Neighbors<T>& found) const;
-  /** The product of the sums of a center, and derivatives by them. */
-  void multiply(const T* sums, T* d, TwoBodyState<T>& state) const;
-  void multiply_backward(const T* sums, const T* d_bar, T* bar, TwoBodyState<T>& state) const;
   void contract(const Block& block, int64_t center, int64_t neighbor, TwoBodyState<T>& state,
                 T* sums) const;
   void contract_backward(const Block& block, int64_t center, int64_t neighbor,

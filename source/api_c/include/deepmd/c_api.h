@@ -588,7 +588,10 @@ extern void DP_DeleteChar(const char* text);
  * HasMessagePassing: whether the energy of an atom depends on atoms beyond the cutoff, through its
  * neighbors. GetHalo: how far ghosts must be known around the atoms of a rank [Angstrom] where
  * several ranks share the system, with spins up to a length; DP_NlistSetHalo promises that they
- * are: models that pass messages then need no mapping. GetEngine: who evaluates the model, "native
+ * are: models that pass messages then need no mapping. HasExchange: whether ranks can exchange
+ * messages in place of that, by the functions of DP_NlistSetExchange: to_ghosts copies rows of values
+ * (nall, width) of local atoms to their ghosts, to_owners adds those of ghosts to their owners; all
+ * ranks call them equally often, and a result other than 0 ends the evaluation. GetEngine: who evaluates the model, "native
  * (avx2)" or "PyTorch 2.13.0 (CPU)"; release the text with DP_DeleteChar. */
 extern int DP_CheckProbes(int on);
 extern const char* DP_DeepBaseModelGetEngine(DP_DeepBaseModel* dp);
@@ -597,6 +600,10 @@ extern long long DP_DeepBaseModelGetMostNeighbors(DP_DeepBaseModel* dp);
 extern bool DP_DeepBaseModelHasMessagePassing(DP_DeepBaseModel* dp);
 extern double DP_DeepBaseModelGetHalo(DP_DeepBaseModel* dp, double longest_spin);
 extern void DP_NlistSetHalo(DP_Nlist* nl, double halo);
+extern bool DP_DeepBaseModelHasExchange(DP_DeepBaseModel* dp);
+typedef int (*DP_ExchangeFunction)(void* context, double* values, int width);
+extern void DP_NlistSetExchange(DP_Nlist* nl, DP_ExchangeFunction to_ghosts,
+                                DP_ExchangeFunction to_owners, void* context);
 /** Virials of atoms as the heat flux needs them; see InputNlist::set_unfolded. */
 extern void DP_NlistSetUnfolded(DP_Nlist* nl, int unfolded);
 extern DP_DipoleChargeModifier* DP_NewDipoleChargeModifierWithParam2(const char* model,

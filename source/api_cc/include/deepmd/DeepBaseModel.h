@@ -46,6 +46,9 @@ class DeepBaseModel {
    */
   double halo(double longest_spin = 0.0) const;
 
+  /** Whether ranks can exchange messages in place of a halo, see InputNlist::set_exchange. */
+  bool has_exchange() const;
+
   /** Who evaluates the model: "native (avx2)", "PyTorch 2.13.0 (CPU)". */
   std::string engine() const;
 

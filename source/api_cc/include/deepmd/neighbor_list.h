@@ -34,6 +34,12 @@ struct InputNlist {
   double halo = 0.0;       ///< see set_halo
   bool unfolded = false;   ///< see set_unfolded
 
+  /// Function that exchanges values (n_all, width) of atoms between ranks; 0: it did.
+  using Exchange = int (*)(void* context, double* values, int width);
+  Exchange to_ghosts = nullptr;  ///< see set_exchange
+  Exchange to_owners = nullptr;
+  void* exchange_context = nullptr;  ///< first argument of both
+
   InputNlist() : InputNlist(0, nullptr, nullptr, nullptr) {}
 
   InputNlist(int inum_, int* ilist_, int* numneigh_, int** firstneigh_)
@@ -66,6 +72,21 @@ struct InputNlist {
    * as large as DeepBaseModel::halo says. Other models do not look at it.
    */
   void set_halo(double halo_) { halo = halo_; }
+  /**
+   * Let ranks exchange the messages between their atoms, for models with
+   * DeepBaseModel::has_exchange: ghosts within the cutoff are then enough. Not used with a halo.
+   *
+   * All ranks evaluate at the same time, those without atoms, too, and call these functions equally
+   * often, from the thread that evaluates. A number other than 0 ends the evaluation with an error.
+   *
+   * @param to_ghosts_ copies the rows of local atoms to their ghosts, on this rank and others
+   * @param to_owners_ adds the rows of ghosts to those of the atoms that they are images of
+   */
+  void set_exchange(Exchange to_ghosts_, Exchange to_owners_, void* context) {
+    to_ghosts = to_ghosts_;
+    to_owners = to_owners_;
+    exchange_context = context;
+  }
   /**
    * Virials of atoms as the heat flux needs them, for models that pass messages and lists with a
    * halo: minus the sum over atoms k of (r_i - r_k) times the derivative of the energy of k by r_i.

@@ -27,6 +27,7 @@ class DeepBaseModel {
   double halo(double longest_spin = 0.0) const {
     return DP_DeepBaseModelGetHalo(handle(), longest_spin);
   }
+  bool has_exchange() const { return DP_DeepBaseModelHasExchange(handle()); }
   long long sel_overflow() const { return DP_DeepBaseModelGetSelOverflow(handle()); }
   std::string engine() const { return detail::take(DP_DeepBaseModelGetEngine(handle())); }
   long long most_neighbors() const { return DP_DeepBaseModelGetMostNeighbors(handle()); }

@@ -278,6 +278,9 @@ struct InputNlist {
   void set_mask(int mask) { DP_NlistSetMask(nl, mask); }
   void set_mapping(int* mapping) { DP_NlistSetMapping(nl, mapping); }
   void set_halo(double halo) { DP_NlistSetHalo(nl, halo); }
+  void set_exchange(DP_ExchangeFunction to_ghosts, DP_ExchangeFunction to_owners, void* context) {
+    DP_NlistSetExchange(nl, to_ghosts, to_owners, context);
+  }
   void set_unfolded(bool unfolded) { DP_NlistSetUnfolded(nl, unfolded); }
 
   int inum;          ///< number of centers

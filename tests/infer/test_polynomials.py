@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Embedding networks as polynomials in the native engine: the networks' results up to rounding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmd.infer import DeepPot
+from deepmd.io.files import load_model, save_model
+from deepmd.np.engine import is_installed
+
+FILES = Path(__file__).parents[1] / "golden" / "ours" / "v2" / "models"
+pytestmark = pytest.mark.skipif(not is_installed(), reason="the C++ libraries are not built")
+
+
+def scaled(source, target, factor, activation):
+    """Write a model with other weights of the first layers, and another activation function."""
+    tree = load_model(source)
+    embeddings = tree["model"]["descriptor"]["embeddings"]
+    for network in embeddings["networks"]:
+        for k, layer in enumerate(network["layers"]):
+            layer["activation_function"] = activation
+            if k == 0:
+                layer["@variables"]["w"] = layer["@variables"]["w"] * factor
+    tree.pop("probes", None)
+    save_model(target, tree)
+
+
+def results(path, coord):
+    """Energies, forces and virials of both engines."""
+    types = np.arange(coord.shape[1]) % 2
+    return [DeepPot(path, engine=e).eval(coord, None, types) for e in ("native", "framework")]
+
+
+@pytest.mark.parametrize(
+    ("factor", "activation"),
+    [
+        (1.0, "tanh"),
+        (1.0, "gelu"),
+        (1.0, "silu"),
+        (1.0, "sigmoid"),
+        (1.0, "softplus"),
+        (1.0, "linear"),
+        # Not smooth, and too steep for polynomials: the networks themselves.
+        (1.0, "relu6"),
+        (3000.0, "tanh"),
+        # Many short ones.
+        (12.0, "tanh"),
+    ],
+)
+@pytest.mark.parametrize("name", ["se_e2_a", "se_atten_v2"])
+def test_network(name, factor, activation, tmp_path):
+    path = tmp_path / "model.dp"
+    scaled(FILES / f"{name}.dp", path, factor, activation)
+    coord = np.random.default_rng(1).uniform(0.0, 6.0, (2, 20, 3))
+    for native, reference in zip(*results(path, coord), strict=True):
+        scale = max(1e-2, np.abs(reference).max())
+        np.testing.assert_allclose(native, reference, rtol=0.0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("name", ["se_e2_a", "se_atten_v2", "compressed"])
+def test_atoms_closer_than_polynomials_reach(name):
+    """Their centers take the network or the table, the others the polynomials."""
+    coord = np.random.default_rng(2).uniform(0.0, 6.0, (1, 20, 3))
+    coord[0, 1] = coord[0, 0] + [0.05, 0.0, 0.02]
+    for native, reference in zip(*results(FILES / f"{name}.dp", coord), strict=True):
+        scale = max(1e-2, np.abs(reference).max())
+        np.testing.assert_allclose(native, reference, rtol=0.0, atol=1e-12 * scale)
