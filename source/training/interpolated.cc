@@ -55,8 +55,11 @@ class Interpolated {
 
   Interpolated(int64_t layers, const int64_t* widths, const int32_t* copies, const T* const* w,
                const T* const* b, int64_t kinds)
-      : f_(Kernels<T>::get()), net_(layers, widths, copies, w, b), first_bias_(b[0]),
-        first_width_(widths[1]), kinds_(kinds) {}
+      : f_(Kernels<T>::get()),
+        net_(layers, widths, copies, w, b),
+        first_bias_(b[0]),
+        first_width_(widths[1]),
+        kinds_(kinds) {}
 
   /** Whether series were found that make less work than the network for every row. */
   bool fit(const Batch& batch) {
@@ -159,10 +162,12 @@ class Interpolated {
     return std::isfinite(half_) && half_ > std::abs(middle_) * T(1e-3);
   }
 
-  /** Whether so many terms, which replace six products of the network's weights per row, are less. */
+  /** Whether so many terms, which replace six products of the network's weights per row, are less.
+   */
   bool pays(const Batch& batch, int64_t terms) const {
     const int64_t all = kinds_ * terms, rows = batch.n * batch.k;
-    return 3 * (32 * batch.n * all * net_.width() + 48 * rows * terms + 10 * all * net_.products()) <
+    return 3 * (32 * batch.n * all * net_.width() + 48 * rows * terms +
+                10 * all * net_.products()) <
            2 * 6 * rows * net_.products();
   }
 

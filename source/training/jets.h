@@ -72,9 +72,7 @@ class Jets {
   int64_t weights() const { return weights_; }
 
   /** Biases of the first layer from now on. */
-  void set_first_bias(const T* b) {
-    std::copy(b, b + layers_[0].n_out, layers_[0].bias.begin());
-  }
+  void set_first_bias(const T* b) { std::copy(b, b + layers_[0].n_out, layers_[0].bias.begin()); }
 
   /** Arrays for so many rows, and for `packed` numbers of a packed matrix. */
   Work work(int64_t rows, int64_t packed = 0) const {
