@@ -20,6 +20,7 @@ from deepmd.pt.fused import (  # noqa: F401
     embedding,
     kernel_attention,
     kernel_embedding,
+    kernel_interpolation,
     kernel_scalar,
     kernel_sums,
     tables,

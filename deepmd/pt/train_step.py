@@ -4,7 +4,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,6 @@ class TorchTrainStep(TrainStep):
         """
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
-
         scale = 1.0 if self._scale is None else self._scale.value
 
         def evaluate() -> tuple[Any, Metrics]:
@@ -125,10 +124,13 @@ class TorchTrainStep(TrainStep):
             metrics, every = self._shards.gradients(evaluate)
             return metrics, {name: every[p] / scale for name, p in params.items()}
         total, metrics = evaluate()
-        grads: list[Tensor] = [torch.zeros_like(p) for p in params.values()]
-        if params and isinstance(total, Tensor) and total.requires_grad:
-            found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
-            grads = [z if g is None else g for z, g in zip(grads, found, strict=True)]
+        wanted = list(params.values())
+        found: Sequence[Tensor | None] = [None] * len(wanted)
+        if wanted and isinstance(total, Tensor) and total.requires_grad:
+            found = torch.autograd.grad(total, wanted, allow_unused=True)
+        grads = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)
+        ]
         if self._scale is not None:
             grads = [g / scale for g in grads]
         ranks = self._options.ranks

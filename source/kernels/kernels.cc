@@ -8,6 +8,7 @@
 
 #include "activated.h"
 #include "attention.h"
+#include "chebyshev.h"
 #include "descriptor.h"
 #include "gemm.h"
 #include "maps.h"
@@ -71,6 +72,7 @@
       choose<T>,                                                                                   \
       accumulate<T>,                                                                               \
       total<T>,                                                                                    \
+      chebyshev<T>,                                                                                \
   };
 
 DEEPMD_DEFINE_KERNELS(double, f64)

@@ -291,6 +291,9 @@ typedef struct deepmd_environment {
     void (*accumulate)(int64_t n, const T* x, T* y);                                               \
     /** Sum of x (n). */                                                                           \
     T (*total)(int64_t n, const T* x);                                                             \
+    /** Chebyshev polynomials T_0, T_1, ... (n, terms) of x (n); up to a multiple of `lanes` terms \
+        are written. */                                                                            \
+    void (*chebyshev)(int64_t n, int64_t terms, const T* x, T* values, int64_t ld);                \
   } deepmd_kernels_##S;                                                                            \
                                                                                                    \
   /** Functions for this processor. */                                                             \

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/**
- * The embedding of training.h: value and slope of the network by its one argument are carried
- * along together, [values; slopes] being one matrix.
- */
+/** The embedding of training.h, row by row. */
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
 
+#include "jets.h"
 #include "kernels/kernels.h"
 #include "parallel.h"
 #include "precision.h"
@@ -22,47 +20,26 @@ constexpr int64_t kRow = DEEPMD_ROW;
 constexpr int64_t kTogether = 96;
 
 template <class T>
-struct Layer {
-  int64_t n_in, n_out, ld;  // ld: numbers from one row of the output to the next
-  std::vector<T> forward, backward, bias;
-  typename Kernels<T>::Layer activation;
-};
-
-template <class T>
 class Embedding {
  public:
   using Rows = typename RowsOf<T>::type;
 
   Embedding(int64_t n, const int64_t* widths, const int32_t* copies, const T* const* w,
             const T* const* b)
-      : f_(Kernels<T>::get()) {
-    for (int64_t l = 0; l < n; ++l) {
-      Layer<T> layer{widths[l], widths[l + 1], padded(widths[l + 1]), {}, {}, {}, {}};
-      layer.forward.resize(f_.packed_size(layer.n_in, layer.n_out));
-      f_.pack(layer.n_in, layer.n_out, w[l], layer.n_out, 0, layer.forward.data());
-      layer.backward.resize(f_.packed_size(layer.n_out, layer.n_in));
-      f_.pack(layer.n_out, layer.n_in, w[l], layer.n_out, 1, layer.backward.data());
-      layer.bias.assign(layer.ld, T(0));
-      std::copy(b[l], b[l] + layer.n_out, layer.bias.begin());
-      layer.activation = {DEEPMD_TANH, copies[l], 0.0, layer.n_out, nullptr, nullptr};
-      state_ += 2 * layer.ld;
-      widest_ = std::max({widest_, layer.ld, padded(layer.n_in)});
-      layers_.push_back(std::move(layer));
-    }
-    for (Layer<T>& layer : layers_) layer.activation.bias = layer.bias.data();
-  }
+      : net_(n, widths, copies, w, b), f_(Kernels<T>::get()) {}
 
-  int64_t state() const { return state_; }
+  int64_t state() const { return net_.state(); }
 
   void value(const Rows& rows, T* t) const {
     each(rows, [&](Work& work, const Centers& c, int64_t) {
-      forward(work, c);
+      read_input(work, c);
+      net_.forward(work.net, jets(work, c));
       for (int64_t i = c.first; i < c.last; ++i) {
         const T* g = values(work, c, i);
         weighted(rows, i, rows.r + i * rows.k * kRow, work.rows.data());
         clear(work.sums);
         f_.jet_contract(here(rows, i), width(), g, ld(), work.rows.data(), work.sums.data(), ld());
-        turn(work.sums.data(), t + i * width() * kRow);
+        turn(width(), ld(), work.sums.data(), t + i * width() * kRow);
       }
     });
   }
@@ -73,7 +50,7 @@ class Embedding {
         const T* g = values(work, c, i);
         const int64_t n = here(rows, i);
         T* out = r_bar + i * rows.k * kRow;
-        turn_back(t_bar + i * width() * kRow, work.sums.data());
+        turn_back(width(), ld(), t_bar + i * width() * kRow, work.sums.data());
         f_.jet_contract_backward(n, width(), g, g + c.rows * ld(), ld(), rows.r + i * rows.k * kRow,
                                  work.sums.data(), ld(), out, nullptr);
         for (int64_t e = n; e < rows.k; ++e)
@@ -93,7 +70,7 @@ class Embedding {
         levers(n, rows.r + i * rows.k * kRow, work.rows.data(), work.more.data());
         f_.jet_contract(n, width(), g + c.rows * ld(), ld(), work.more.data(), work.sums.data(),
                         ld());
-        turn(work.sums.data(), t_dot + i * width() * kRow);
+        turn(width(), ld(), work.sums.data(), t_dot + i * width() * kRow);
       }
     });
   }
@@ -101,27 +78,23 @@ class Embedding {
   void vjp_of_vjp(const Rows& rows, const T* again, const T* t_bar, const T* r_dot, T* const* w_bar,
                   T* const* b_bar) const {
     // One set for every part, added up in their order: the same for any number of threads.
-    std::vector<std::vector<T>> sums(parts(rows), std::vector<T>(weights(), T(0)));
+    std::vector<std::vector<T>> sums(parts(rows), std::vector<T>(net_.weights(), T(0)));
     each(rows, [&](Work& work, const Centers& c, int64_t part) {
       for (int64_t i = c.first; i < c.last; ++i) {
         const int64_t at = i * width() * kRow;
         adjoints(work, rows, c, i, again + at, t_bar + at, r_dot + i * rows.k * kRow);
       }
-      backward(work, c, sums[part].data());
+      read_input(work, c);
+      net_.backward(work.net, jets(work, c), sums[part].data());
     });
-    int64_t at = 0;
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      const int64_t n = layers_[l].n_in * layers_[l].n_out;
-      add_up(sums, at, n, w_bar[l]);
-      add_up(sums, at + n, layers_[l].n_out, b_bar[l]);
-      at += n + layers_[l].n_out;
-    }
+    net_.write(sums, w_bar, b_bar);
   }
 
  private:
   /** Arrays of one thread. */
   struct Work {
-    std::vector<T> input, z, slope, sums, rows, more, bars, below, inner, turned, packed;
+    typename Jets<T>::Work net;
+    std::vector<T> input, sums, rows, more;
   };
 
   /** Centers that are worked on together, and their rows. */
@@ -132,17 +105,8 @@ class Embedding {
     const Rows& all;
   };
 
-  int64_t padded(int64_t n) const {
-    const int64_t step = 2 * f_.lanes;
-    return (n + step - 1) / step * step;
-  }
-  int64_t width() const { return layers_.back().n_out; }
-  int64_t ld() const { return layers_.back().ld; }
-  int64_t weights() const {
-    int64_t n = 0;
-    for (const Layer<T>& layer : layers_) n += (layer.n_in + 1) * layer.n_out;
-    return n;
-  }
+  int64_t width() const { return net_.width(); }
+  int64_t ld() const { return net_.ld(); }
 
   static int64_t here(const Rows& rows, int64_t i) { return rows.first[i + 1] - rows.first[i]; }
   static void clear(std::vector<T>& x) { std::fill(x.begin(), x.end(), T(0)); }
@@ -160,37 +124,30 @@ class Embedding {
         const int64_t first = g * together(rows), last = std::min(rows.n, first + together(rows));
         const int64_t row = rows.first[first];
         work(arrays,
-             Centers{first, last, rows.first[last] - row, rows.r, rows.state + row * state_, rows},
+             Centers{first, last, rows.first[last] - row, rows.r, rows.state + row * state(), rows},
              part);
       }
     });
   }
 
   Work arrays_for(const Rows& rows) const {
-    const size_t most = rows.k * together(rows), two = 2 * most * widest_;
+    const int64_t most = rows.k * together(rows);
     Work w;
+    w.net = net_.work(most, f_.packed_size(2 * kRow, width()));
     w.input.resize(2 * most);
-    for (std::vector<T>* x : {&w.z, &w.bars, &w.below, &w.inner, &w.turned}) x->resize(two);
-    w.slope.resize(most * widest_);
     w.sums.resize(kRow * ld());
     w.rows.resize(2 * kRow * rows.k);
     w.more.resize(kRow * rows.k);
-    w.packed.resize(f_.packed_size(std::max<int64_t>(2 * most, 2 * kRow), widest_));
     return w;
   }
 
-  /** Output of a layer, [values; slopes]; layer 0 is the input. */
-  const T* output(const Work& work, const Centers& c, size_t l) const {
-    if (l == 0) return work.input.data();
-    T* at = c.state;
-    for (size_t k = 0; k + 1 < l; ++k) at += 2 * c.rows * layers_[k].ld;
-    return at;
+  typename Jets<T>::Rows jets(const Work& work, const Centers& c) const {
+    return {c.rows, work.input.data(), c.state};
   }
-  int64_t ld_of(size_t l) const { return l == 0 ? 1 : layers_[l - 1].ld; }
 
   /** Values of the last layer for the rows of a center. */
   const T* values(const Work& work, const Centers& c, int64_t i) const {
-    return output(work, c, layers_.size()) + (c.all.first[i] - c.all.first[c.first]) * ld();
+    return net_.outputs(jets(work, c)) + (c.all.first[i] - c.all.first[c.first]) * ld();
   }
 
   void read_input(Work& work, const Centers& c) const {
@@ -201,27 +158,13 @@ class Embedding {
     std::fill_n(s, c.rows, T(1));
   }
 
-  void forward(Work& work, const Centers& c) const {
-    read_input(work, c);
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      const Layer<T>& layer = layers_[l];
-      const T* x = output(work, c, l);
-      const int64_t ldx = ld_of(l), ld = layer.ld, half = c.rows * ld;
-      T *z = work.z.data(), *y = const_cast<T*>(output(work, c, l + 1));
-      f_.multiply(2 * c.rows, layer.n_out, layer.n_in, x, ldx, layer.forward.data(), z, ld, 0);
-      f_.activate(&layer.activation, c.rows, z, x, ldx, y, work.slope.data(), ld);
-      f_.activate_tangent(&layer.activation, c.rows, work.slope.data(), z + half, x + c.rows * ldx,
-                          ldx, y + half, ld);
-    }
-  }
-
   /** Adjoints of values and slopes of the last layer, for the rows of one center. */
   void adjoints(Work& work, const Rows& rows, const Centers& c, int64_t i, const T* again,
                 const T* t_bar, const T* r_dot) const {
     const int64_t n = here(rows, i), row = rows.first[i] - rows.first[c.first];
     const T* r = rows.r + i * rows.k * kRow;
     // Rows [r, r_dot] times [again; t_bar], whose columns are the functions.
-    T *own = work.more.data(), *pair = work.rows.data(), *both = work.turned.data();
+    T *own = work.more.data(), *pair = work.rows.data(), *both = work.net.turned.data();
     weighted(rows, i, r, own);
     for (int64_t e = 0; e < n; ++e) std::copy_n(own + e * kRow, kRow, pair + 2 * e * kRow);
     added(rows, i, r_dot, own);
@@ -232,42 +175,12 @@ class Embedding {
         both[(kRow + a) * width() + m] = t_bar[m * kRow + a];
       }
     }
-    f_.pack(2 * kRow, width(), both, width(), 0, work.packed.data());
-    T* bars = work.bars.data() + row * ld();
-    f_.multiply(n, width(), 2 * kRow, pair, 2 * kRow, work.packed.data(), bars, ld(), 0);
-    f_.pack(kRow, width(), both + kRow * width(), width(), 0, work.packed.data());
+    f_.pack(2 * kRow, width(), both, width(), 0, work.net.packed.data());
+    T* bars = work.net.bars.data() + row * ld();
+    f_.multiply(n, width(), 2 * kRow, pair, 2 * kRow, work.net.packed.data(), bars, ld(), 0);
+    f_.pack(kRow, width(), both + kRow * width(), width(), 0, work.net.packed.data());
     levers(n, r, own, own);
-    f_.multiply(n, width(), kRow, own, kRow, work.packed.data(), bars + c.rows * ld(), ld(), 0);
-  }
-
-  /** Add the adjoints of all weights, from those of the last layer in work.bars. */
-  void backward(Work& work, const Centers& c, T* sums) const {
-    read_input(work, c);
-    int64_t at = weights();
-    for (size_t l = layers_.size(); l-- > 0;) {
-      const Layer<T>& layer = layers_[l];
-      const T *x = output(work, c, l), *y = output(work, c, l + 1);
-      const int64_t ldx = ld_of(l), ld = layer.ld, two = 2 * c.rows;
-      at -= (layer.n_in + 1) * layer.n_out;
-      f_.tanh_pair_backward(&layer.activation, c.rows, y, x, ldx, work.bars.data(),
-                            work.inner.data(), ld);
-      const T* inner = work.inner.data();
-      for (int64_t p = 0; p < two; ++p) {
-        for (int64_t q = 0; q < layer.n_in; ++q) work.turned[q * two + p] = x[p * ldx + q];
-      }
-      f_.pack(two, layer.n_out, inner, ld, 0, work.packed.data());
-      f_.multiply(layer.n_in, layer.n_out, two, work.turned.data(), two, work.packed.data(),
-                  sums + at, layer.n_out, 1);
-      T* b_bar = sums + at + layer.n_in * layer.n_out;
-      for (int64_t p = 0; p < c.rows; ++p) {
-        for (int64_t q = 0; q < layer.n_out; ++q) b_bar[q] += inner[p * ld + q];
-      }
-      if (l == 0) break;
-      f_.multiply(two, layer.n_in, layer.n_out, inner, ld, layer.backward.data(), work.below.data(),
-                  ldx, 0);
-      f_.add_copies(&layer.activation, two, work.bars.data(), ld, work.below.data(), ldx);
-      std::swap(work.bars, work.below);
-    }
+    f_.multiply(n, width(), kRow, own, kRow, work.net.packed.data(), bars + c.rows * ld(), ld(), 0);
   }
 
   /** The different rows of a center, the last as often as it occurs. */
@@ -287,35 +200,8 @@ class Embedding {
     }
   }
 
-  /** Rows r times the first component of r_dot. */
-  static void levers(int64_t n, const T* r, const T* r_dot, T* out) {
-    for (int64_t e = 0; e < n; ++e) {
-      const T first = r_dot[e * kRow];
-      for (int64_t a = 0; a < kRow; ++a) out[e * kRow + a] = r[e * kRow + a] * first;
-    }
-  }
-
-  void turn(const T* sums, T* t) const {
-    for (int64_t m = 0; m < width(); ++m) {
-      for (int64_t a = 0; a < kRow; ++a) *t++ = sums[a * ld() + m];
-    }
-  }
-  void turn_back(const T* t, T* sums) const {
-    for (int64_t m = 0; m < width(); ++m) {
-      for (int64_t a = 0; a < kRow; ++a) sums[a * ld() + m] = *t++;
-    }
-  }
-
-  static void add_up(const std::vector<std::vector<T>>& sums, int64_t at, int64_t n, T* out) {
-    std::fill_n(out, n, T(0));
-    for (const std::vector<T>& part : sums) {
-      for (int64_t q = 0; q < n; ++q) out[q] += part[at + q];
-    }
-  }
-
+  Jets<T> net_;
   const typename Kernels<T>::Functions& f_;
-  std::vector<Layer<T>> layers_;
-  int64_t state_ = 0, widest_ = 1;
 };
 
 template <class T>

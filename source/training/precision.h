@@ -22,6 +22,18 @@ struct RowsOf<float> {
   using type = deepmd_rows_f32;
 };
 
+/** deepmd_batch of a precision. */
+template <class T>
+struct BatchOf;
+template <>
+struct BatchOf<double> {
+  using type = deepmd_batch_f64;
+};
+template <>
+struct BatchOf<float> {
+  using type = deepmd_batch_f32;
+};
+
 /** Return 0 or, if there was no memory, 1. */
 template <class F>
 int32_t guarded(const F& work) {

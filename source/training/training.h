@@ -12,6 +12,9 @@
  *
  * in this order. The last rows of a center that are equal, the empty slots, are evaluated once.
  *
+ * By interpolation, G is evaluated at the nodes of a series of Chebyshev polynomials that has all
+ * of its digits, instead of for every row.
+ *
  * The activated sum: y = f(z), S_a = sum over the rows of segment a of w y for the first columns,
  * the others of y as they are. With A and R the adjoints of the two, and the segment of a row, the
  * adjoint of y is (w A, R), that of w the sum of y A.
@@ -73,6 +76,30 @@ int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
   int32_t deepmd_embedding_vjp_of_vjp_##S(                                                         \
       const deepmd_embedding_##S* net, const deepmd_rows_##S* rows, const T* again,                \
       const T* t_bar, const T* r_dot, T* const* w_bar, T* const* b_bar);                           \
+  typedef struct deepmd_interpolated_##S deepmd_interpolated_##S;                                  \
+  /** The rows of one evaluation by interpolation. */                                              \
+  typedef struct deepmd_batch_##S {                                                                \
+    int64_t n, k;                                                                                  \
+    const T* r;          /**< (n, k, 4) */                                                         \
+    const int64_t* kind; /**< (n, k), or NULL: all of kind 0 */                                    \
+    int32_t threads;                                                                               \
+  } deepmd_batch_##S;                                                                              \
+  /** The embedding by interpolation of G: for every kind of row a network, with a bias of its own \
+      in the first layer, b[0] (kinds, width). NULL if this is no less work, if G has no series of \
+      few terms, or if there is no memory. */                                                      \
+  deepmd_interpolated_##S* deepmd_interpolated_new_##S(                                            \
+      int64_t layers, const int64_t* widths, const int32_t* copies, const T* const* w,             \
+      const T* const* b, int64_t kinds, const deepmd_batch_##S* batch);                            \
+  void deepmd_interpolated_free_##S(deepmd_interpolated_##S* net);                                 \
+  int32_t deepmd_interpolated_value_##S(deepmd_interpolated_##S* net,                              \
+                                        const deepmd_batch_##S* batch, T* t);                      \
+  int32_t deepmd_interpolated_vjp_##S(deepmd_interpolated_##S* net, const deepmd_batch_##S* batch, \
+                                      const T* t_bar, T* r_bar);                                   \
+  int32_t deepmd_interpolated_jvp_##S(deepmd_interpolated_##S* net, const deepmd_batch_##S* batch, \
+                                      const T* r_dot, T* t_dot);                                   \
+  int32_t deepmd_interpolated_vjp_of_vjp_##S(                                                      \
+      deepmd_interpolated_##S* net, const deepmd_batch_##S* batch, const T* again, const T* t_bar, \
+      const T* r_dot, T* const* w_bar, T* const* b_bar);                                           \
   /** The arrays of kernels.h; segments are in ascending order, and sums are written. */           \
   int32_t deepmd_activated_value_##S(const deepmd_activated_##S* a, int64_t n, int32_t threads,    \
                                      const T* z, T* sums, T* others);                              \

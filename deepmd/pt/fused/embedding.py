@@ -72,7 +72,7 @@ def _(
     device="cpu",
     when=_tanh_and(lambda r, table, order: in_blocks(r, order)),
 )
-def _(
+def by_blocks(
     r: Tensor,
     layers: Layers,
     options: Options,
@@ -81,6 +81,7 @@ def _(
     *,
     order: int,
 ) -> Tensor:
+    """The network for every row, in blocks."""
     weights = [p for layer in layers for p in (layer.w, layer.b)]
     if table is not None:
         weights[:2] = weights[0][:1], table

@@ -19,7 +19,8 @@ from deepmd.pt.fused.kernels import kernels, pointers, threads
 
 Tensor = torch.Tensor
 
-_ROW = 4  # numbers in a row
+#: Numbers in a row.
+ROW = 4
 
 
 class _Rows(ctypes.Structure):
@@ -47,7 +48,7 @@ def _fits(
     """Whether the kernels have the function: rows of four numbers, layers of tanh, no table."""
     return (
         table is None
-        and r.shape[-1] == _ROW
+        and r.shape[-1] == ROW
         and in_blocks(r, order)
         and are_tanh(layers, options)
         and kernels(r.dtype) is not None
@@ -55,7 +56,7 @@ def _fits(
 
 
 @register("embed_contract", "torch", device="cpu", when=_fits, priority=1)
-def _(
+def by_rows(
     r: Tensor,
     layers: Sequence[DenseArrays],
     options: Sequence[DenseOptions],
@@ -64,6 +65,7 @@ def _(
     *,
     order: int,
 ) -> Tensor:
+    """The network for every different row."""
     weights = [p for layer in layers for p in (layer.w, layer.b)]
     return _Embedding(order, [o.copies for o in options])(r, *weights)
 
@@ -84,7 +86,7 @@ class _Embedding(Fused):
         self.call.embedding_count(n, k, r.data_ptr(), self.first.data_ptr())
         size = int(self.first[-1]) * self.call.embedding_state(self.net)
         self.state = torch.empty(size, dtype=r.dtype)
-        t = r.new_empty((n, self.shapes[-2][1], _ROW))
+        t = r.new_empty((n, self.shapes[-2][1], ROW))
         self.run("value", t)
         return (t,)
 

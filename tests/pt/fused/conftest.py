@@ -9,11 +9,24 @@ def form(request, monkeypatch):
     """The form that runs: that of compiled kernels, or what runs where they were not built."""
     torch = pytest.importorskip("torch")
     import deepmd.pt.ops  # noqa: F401
-    from deepmd.pt.fused import kernel_attention, kernel_embedding, kernel_scalar, kernel_sums
+    from deepmd.pt.fused import (
+        kernel_attention,
+        kernel_embedding,
+        kernel_interpolation,
+        kernel_scalar,
+        kernel_sums,
+    )
     from deepmd.pt.fused.kernels import kernels
 
     if request.param == "blocks":
-        for module in (kernel_attention, kernel_embedding, kernel_scalar, kernel_sums):
+        every = (
+            kernel_attention,
+            kernel_embedding,
+            kernel_interpolation,
+            kernel_scalar,
+            kernel_sums,
+        )
+        for module in every:
             monkeypatch.setattr(module, "kernels", lambda dtype: None)
     elif kernels(torch.float64) is None:
         pytest.skip("needs the compiled libraries")

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
 from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
-from deepmd.pt.fused import blocks  # noqa: E402
+from deepmd.pt.fused import blocks, kernel_interpolation  # noqa: E402
+from deepmd.pt.fused.kernels import kernels  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
 from tests.pt.models import batch, model  # noqa: E402
 
@@ -133,6 +134,94 @@ def test_types_in_the_first_layer(block, monkeypatch):
 
     for a, b in zip(gradients(2), gradients(3), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+# -- by interpolation -------------------------------------------------------------------------------
+
+
+def _counted(monkeypatch):
+    """Evaluations by interpolation from now on: for each, whether there was a series."""
+    found, of = [], kernel_interpolation._Series.of
+
+    def counting(*args):
+        found.append(of(*args))
+        return found[-1]
+
+    monkeypatch.setattr(kernel_interpolation._Series, "of", counting)
+    return found
+
+
+def _with_types(network, rows, table, index, order):
+    """Gradients of a loss of sums and their vjp, for the table and the layers."""
+    t = network.contract(rows, table, index, order=order)
+    (g,) = torch.autograd.grad((torch.tanh(t) ** 2).sum(), rows, create_graph=True)
+    loss = (g * torch.arange(float(rows.shape[1]))[:, None]).pow(2).sum() + t.sum()
+    wanted = [p for layer in network.layers for p in (layer.w, layer.b)]
+    wanted = wanted if table is None else [*wanted, table]
+    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+    return [t, g, *(x for x in grads if x is not None)]
+
+
+@pytest.mark.parametrize("types", [0, 4])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_interpolation(types, precision, monkeypatch):
+    """Series in place of networks give the digits of the reference, on any number of threads."""
+    if kernels(torch.float64) is None:
+        pytest.skip("needs the compiled libraries")
+    rng, dtype = np.random.default_rng(3), getattr(torch, precision)
+    network = convert(EmbeddingNetwork(1 + types, [20, 40, 20], seed=1, precision=precision))
+    rows = torch.tensor(rng.normal(size=(30, 50, 4)), dtype=dtype, requires_grad=True)
+    table = index = None
+    if types:
+        table = torch.tensor(rng.normal(size=(types, 20)), dtype=dtype, requires_grad=True)
+        index = torch.tensor(rng.integers(-1, 2, (30, 50)))  # type 2 does not occur
+    found = _counted(monkeypatch)
+    fast = _with_types(network, rows, table, index, 2)
+    assert len(found) == 1 and found[0] is not None
+    limit = 1e-12 if precision == "float64" else 2e-5
+    for a, b in zip(fast, _with_types(network, rows, table, index, 3), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.0, atol=limit * float(b.detach().abs().max()))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threads == 1 else 1)
+    again = _with_types(network, rows, table, index, 2)
+    assert all(torch.equal(a, b) for a, b in zip(again, fast, strict=True))
+
+
+def test_derivatives_by_interpolation_are_right(monkeypatch):
+    if kernels(torch.float64) is None:
+        pytest.skip("needs the compiled libraries")
+    network = convert(EmbeddingNetwork(1, [16, 32, 16], seed=1))
+    arrays, options = zip(*((x.arrays, x.options) for x in network.layers), strict=True)
+    r = torch.tensor(np.random.default_rng(6).normal(size=(4, 150, 4)))
+    bias = arrays[0].b.detach().requires_grad_(True)
+    found = _counted(monkeypatch)
+
+    def both(b):
+        moving = r.clone().requires_grad_(True)
+        layers = [arrays[0]._replace(b=b), *arrays[1:]]
+        t = embed_contract(moving, layers, options, order=2)
+        (g,) = torch.autograd.grad((t**2).sum(), moving, create_graph=True)
+        return g[:, :3], t
+
+    assert torch.autograd.gradcheck(both, (bias,), atol=1e-4)
+    assert found and all(x is not None for x in found)
+
+
+@pytest.mark.parametrize("types", [0, 2])
+def test_no_series_of_a_steep_network(types, monkeypatch):
+    """Functions without a short series are evaluated for every row."""
+    network = convert(EmbeddingNetwork(1 + types, [12, 24], seed=1))
+    with torch.no_grad():
+        network.layers[0].w *= 1000.0
+    rng = np.random.default_rng(6)
+    rows = torch.tensor(rng.normal(size=(20, 20, 4)), requires_grad=True)
+    table = torch.tensor(rng.normal(size=(2, 12)), requires_grad=True) if types else None
+    index = torch.tensor(rng.integers(0, 2, (20, 20))) if types else None
+    found = _counted(monkeypatch)
+    fast = _with_types(network, rows, table, index, 2)
+    assert not any(found)
+    for a, b in zip(fast, _with_types(network, rows, table, index, 3), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11 * float(b.detach().abs().max()))
 
 
 def test_other_networks_take_the_reference():
