@@ -93,6 +93,11 @@ def _kinds(index: Tensor, n: int) -> tuple[Tensor, Tensor]:
 class _Series(ctypes.c_void_p):
     """Series of a network over the range of a batch: rows (n, k, 4), kinds (n, k) or None."""
 
+    r: Tensor
+    kind: Tensor | None
+    call: ctypes.CDLL
+    shapes: list[torch.Size]
+
     @classmethod
     def of(
         cls, r: Tensor, weights: Sequence[Tensor], copies: Sequence[int], kind: Tensor | None
@@ -100,7 +105,7 @@ class _Series(ctypes.c_void_p):
         """Return the series, or None if there is none that is less work than the network."""
         w, b = ([x.contiguous() for x in weights[k::2]] for k in range(2))
         net, call = cls(), kernels(r.dtype)
-        net.r, net.kind, net.call, net.shapes = r.contiguous(), kind, call, []
+        net.r, net.kind, net.call = r.contiguous(), kind, call
         net.shapes = [x.shape for x in weights]
         widths = (ctypes.c_int64 * (len(w) + 1))(1, *(x.shape[1] for x in w))
         times = (ctypes.c_int32 * len(w))(*copies)
