@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("loc_frame", ".hlo"), ("dpa3", ".savedmodel")])
+@pytest.mark.parametrize(("name", "suffix"), [("loc_frame", ".hlo"), ("loc_frame", ".savedmodel")])
 def test_program_in_compiled_files(name, suffix, converted):
     """The program beside the compiled one is evaluated: no framework is needed."""
     if suffix == ".savedmodel":

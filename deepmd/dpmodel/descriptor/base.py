@@ -109,6 +109,8 @@ class Descriptor(Registered):
     rcut: float
     rcut_smth: float
     mixed_types: ClassVar[bool] = False
+    #: Whether neighbors that are equally far give another result in another order.
+    sorts_neighbors: ClassVar[bool] = False
 
     type_map: list[str] | None = setting(None, "Names of the types.", key=False)
 

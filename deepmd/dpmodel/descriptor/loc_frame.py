@@ -68,6 +68,7 @@ class DescrptLocFrame(TypedNeighbors):
     )
     rcut: float = setting(6.0, "Cutoff radius, Å.", rule=POSITIVE)
     seed: Seed = setting(None, "No numbers are drawn here.", key=False)
+    sorts_neighbors = True
 
     def build(self) -> None:
         self.rcut_smth = self.rcut  # no switch

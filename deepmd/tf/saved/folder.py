@@ -14,6 +14,7 @@ from deepmd.base.files import hdf5_bytes
 from deepmd.base.folders import replacing_folder
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.model.info import METADATA
+from deepmd.dpmodel.module import modules
 from deepmd.io import dp
 from deepmd.io.files import min_nbor_dist_of
 from deepmd.io.saved_model import (
@@ -77,8 +78,10 @@ def write_saved(
     files[PROBES_FILE] = probes_text(model, first).encode()
     with replacing_folder(path, files, PROGRAM) as folder:
         functions = Functions(program_bytes(folder))
-        # DeePMD-kit's functions take neither spins nor copies of atoms.
-        kind = EdgesEvaluator if model.expands() else FunctionEvaluator
+        # DeePMD-kit's functions take neither spins nor copies of atoms, and round the vectors to equally
+        # far images of the probes in another way, so that their order is another.
+        sorts = any(getattr(node, "sorts_neighbors", False) for node in modules(model))
+        kind = EdgesEvaluator if model.expands() or sorts else FunctionEvaluator
         worst = compare_probes(kind(model, functions), tree["probes"])
         if worst is not None:
             raise ModelFileError(worst, where=path, fix="no file was written")
