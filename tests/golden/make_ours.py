@@ -24,14 +24,20 @@ import numpy as np
 from members import MEMBERS, section
 
 from deepmd.backend.detect import backend_of
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import DipoleChargeModifier, Model, build_model
 from deepmd.dpmodel.module import split
+from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.dpmodel.nn.tabulation import TableSettings
-from deepmd.infer import DeepEval
+from deepmd.dpmodel.uncertainty import SECTION, Uncertainty
+from deepmd.infer import DeepEval, DeepPot
+from deepmd.infer.uncertainty import Estimator
+from deepmd.infer.uncertainty_fit import fit_last_layer
 from deepmd.io.files import SINGLE
 from deepmd.main import main as dp
 from deepmd.runtime.precision import in_precision
 from deepmd.runtime.probes import model_file_dict, write_model
+from deepmd.schema.check import normalize_model
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomize, save_system, small_system
 
@@ -56,9 +62,16 @@ FORMATS = {
     "type_embedding": ("yaml", "pth", "pb"),
     "population": ("pth", "pb"),
     "float32": ("yaml", "pth", "pb"),
+    "bare_table": ("pth",),
+    "pairwise_dprc": ("pth", "pb"),
+    "named_layers": ("yaml",),
+    "uncertainty": ("yaml", "pth"),
 }
 #: Members of :mod:`members` with something added.
-VARIANTS = ("parameters", "compressed", "dplr", "float32")
+VARIANTS = (
+    *("parameters", "compressed", "dplr", "float32"),
+    *("bare_table", "pairwise_dprc", "named_layers", "uncertainty"),
+)
 #: Where backends differ in the rounding of networks.
 COARSE = {"float32": 1e-5}
 #: Options of ``dp`` and the suffixes of their checkpoints, the first is that of their name.
@@ -145,12 +158,9 @@ def training_input(kind: str) -> dict[str, Any]:
 
 
 def model_of(name: str) -> Model:
-    """Return a member, or one with parameters of frames and atoms or with tables."""
+    """Return a member, or one with something added."""
     with tempfile.TemporaryDirectory() as tables:
-        given = section("se_e2_a" if name in VARIANTS else name, Path(tables))
-        if name == "parameters":
-            given["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
-        model = randomize(build_model(given), seed=2)
+        model = randomize(build_model(section_of(name, Path(tables))), seed=2)
     if name == "dplr":
         dipole = section("dipole", Path())
         dipole["fitting_net"]["sel_type"] = [0]
@@ -165,6 +175,41 @@ def model_of(name: str) -> Model:
     return model
 
 
+def section_of(name: str, tables: Path) -> dict[str, Any]:
+    """Return the model section of a member or variant; ``tables`` takes the tables it needs."""
+    if name == "bare_table":
+        return {**section("zbl", tables), "srtab_add_bias": False}
+    given = section("se_e2_a" if name in VARIANTS else name, tables)
+    if name == "parameters":
+        given["fitting_net"] |= {"numb_fparam": 2, "numb_aparam": 1}
+    if name == "named_layers":
+        given["fitting_net"] |= {"neuron": [5, 5, 5], "layer_name": ["in", "two", "two", "out"]}
+    if name == "pairwise_dprc":
+        part = {"descriptor": section("se_atten", tables)["descriptor"]}
+        part["fitting_net"] = given["fitting_net"]
+        given = {"type": name, "type_map": ["O", "H"], "qm_model": part, "qmmm_model": part}
+        given["type_embedding"] = {"neuron": [4], "seed": 1, "precision": "float64"}
+        return normalize_model(given)
+    return given
+
+
+def uncertainty_of(model: Model) -> Uncertainty:
+    """Fit the last layer of a model to made-up frames."""
+    rng, batches = np.random.default_rng(6), []
+    coord, cell, atype = small_system(2, 4.0, n=8, seed=4)
+    potential = DeepPot.from_evaluator(evaluator("numpy", model))
+    for frames in (20, 40):
+        coords = coord + rng.uniform(-0.3, 0.3, (frames, *coord.shape))
+        batch = Batch.from_arrays(coords, np.tile(cell, (frames, 1, 1)), atype)
+        batch.edges = batch_edges(batch, model.get_rcut())
+        found = potential.evaluate_batch(batch, derivatives=("force",))
+        names = ("energy", "force")
+        batch.labels = {k: found[k] + 0.1 * rng.normal(size=found[k].shape) for k in names}
+        batch.find = dict.fromkeys(names, 1.0)
+        batches.append(batch)
+    return fit_last_layer(potential, batches[:1], batches[1:])
+
+
 def inputs(name: str) -> dict[str, dict[str, np.ndarray]]:
     """Return the arguments of ``evaluate`` for a periodic and an open frame."""
     coord, cell, atype = small_system(2, 4.0, n=6, seed=3)
@@ -174,20 +219,25 @@ def inputs(name: str) -> dict[str, dict[str, np.ndarray]]:
         given["spin"] = rng.normal(size=(1, *coord.shape))
     if name == "parameters":
         given |= {"fparam": rng.normal(size=(1, 2)), "aparam": rng.normal(size=(1, 6, 1))}
+    if name == "pairwise_dprc":
+        given["aparam"] = np.array([0.0, 1.0, 0.0, 2.0, 1.0, -1.0]).reshape(1, 6, 1)
     periodic = {"periodic": {**given, "cells": cell.reshape(1, 9)}}
     return periodic if name == "dplr" else {**periodic, "open": given}
 
 
-def results(potential: DeepEval, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Evaluate a frame: everything that the public class offers."""
+def results(
+    potential: DeepEval, given: dict[str, np.ndarray], uncertainty: Uncertainty | None = None
+) -> dict[str, np.ndarray]:
+    """Evaluate a frame: everything that the public class offers, and deviations if there are any."""
     derivatives = ("force", "virial", "atom_virial") if potential.model.differentiable() else ()
-    return potential.evaluate(
-        given["coords"],
-        given.get("cells"),
-        given["atom_types"],
-        derivatives=derivatives,
-        **{k: v for k, v in given.items() if k not in ("coords", "cells", "atom_types")},
-    )
+    frame = [given.get(k) for k in ("coords", "cells", "atom_types")]
+    more = {k: v for k, v in given.items() if k not in ("coords", "cells", "atom_types")}
+    out = potential.evaluate(*frame, derivatives=derivatives, **more)
+    for forces in ("draws", "atoms") if uncertainty is not None else ():
+        estimator = Estimator(potential, uncertainty=uncertainty, forces=forces)
+        found = estimator.evaluate(*frame, **more)
+        out |= {f"{forces}/{k}": v for k, v in found.items() if k.endswith("_std")}
+    return out
 
 
 def worst(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> float:
@@ -213,16 +263,19 @@ def write_models(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         model = model_of(name)
         data = model_file_dict(model, {}, 0.5, "NumPy")
+        uncertainty = uncertainty_of(model) if name == "uncertainty" else None
+        if uncertainty is not None:
+            data[SECTION] = uncertainty.serialize()
         for suffix in ("dp", *FORMATS.get(name, ())):
             file = folder / "models" / f"{name}.{suffix}"
             if suffix in ("dp", "yaml"):
                 write_model(file, data)
             else:
                 backend_of(str(file)).deserialize_hook(str(file), data)
-        potential = DeepEval.from_evaluator(evaluator("numpy", model))
+        potential = DeepPot.from_evaluator(evaluator("numpy", model))
         for kind, frame in inputs(name).items():
             values |= {f"{name}/{kind}/{k}": v for k, v in frame.items()}
-            found = results(potential, frame)
+            found = results(potential, frame, uncertainty)
             values |= {f"{name}/{kind}/out/{k}": v for k, v in found.items()}
     np.savez_compressed(folder / "values.npz", **values)
 
@@ -335,7 +388,8 @@ def check_model(folder: Path, file: Path) -> float:
         arrays = grouped(stored, f"{file.stem}/{kind}/")
         want = grouped(arrays, "out/")
         given = {k: v for k, v in arrays.items() if not k.startswith("out/")}
-        found.append(worst(results(potential, given), want))
+        got = results(potential, given, potential.evaluator.uncertainty)
+        found.append(worst(got, want))
     return max(found)
 
 
