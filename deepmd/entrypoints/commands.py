@@ -214,6 +214,15 @@ EVAL_DESC: Options = [
     ),
     HEAD,
 ]
+EMBED: Options = [
+    option("-m --model", "model file or checkpoint", "model.ckpt.pt"),
+    DATA,
+    option("-o --output", "HDF5 file, with one group per system", "embedding.hdf5"),
+    option(
+        "--dtype", "number format of the file; native is that of the model", "fp32", choices=DTYPES
+    ),
+    HEAD,
+]
 NEIGHBOR_STAT: Options = [
     option("-s --system", "system, or folder or HDF5 file that holds systems", "."),
     option("-r --rcut", "cutoff radius [Å]", type=float, required=True),
@@ -406,6 +415,7 @@ COMMANDS: dict[str, tuple[str, Options]] = {
     "uncertainty": ("fit the uncertainty of a model, and store it in its file", UNCERTAINTY),
     "select": ("choose the frames of a data set that are worth labeling", SELECT),
     "eval-desc": ("write the descriptors of data", EVAL_DESC),
+    "embed": ("write descriptors and last hidden layers of data", EMBED),
     "neighbor-stat": ("smallest distance and numbers of neighbors of data", NEIGHBOR_STAT),
     "data convert": ("convert data sets into another kind", DATA_CONVERT),
     "data check": ("find faults of data before a training", DATA_CHECK),
@@ -456,16 +466,6 @@ GROUPS = {"data": "convert, divide and check data"}
 
 #: Commands that are known but not built yet: they take their arguments and say so.
 NOT_BUILT: dict[str, tuple[str, Options]] = {
-    "embed": (
-        "evaluate descriptors and features of data",
-        [
-            MODEL,
-            *DATA,
-            option("-o --output", default="embedding.hdf5"),
-            option("--dtype", default="fp32", choices=DTYPES),
-            HEAD,
-        ],
-    ),
     "gui": (
         "edit the input in a browser",
         [option("-p --port", default=6042), option("--bind_all", default=False)],
@@ -484,4 +484,10 @@ NOT_BUILT: dict[str, tuple[str, Options]] = {
             option("--skip-neighbor-stat", default=False),
         ],
     ),
+}
+
+#: What to do instead of a command that is not built.
+INSTEAD = {
+    "gui": "give an editor the schema that dp doc-train-input --out-type json_schema writes",
+    "pretrained": "download the file with a browser, and give its path where a model is asked for",
 }

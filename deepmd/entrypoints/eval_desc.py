@@ -45,17 +45,13 @@ def eval_desc(
     path = resolve_model(model, backend)
     potential = DeepEval(path, head=head)
     check_head(potential.evaluator.branch, head)
-    descriptor = potential.model.atomic_model.components().get("descriptor")
-    if descriptor is None:
-        raise NotAvailableError("the model has no descriptor of its own", where=path)
-    formats = {"fp32": np.float32, "fp64": np.float64}
-    number = np.dtype(formats[dtype]) if dtype in formats else native_dtype(descriptor)
+    number = number_format(potential, dtype, path)
     paths = data_paths(system, datafile).paths
     systems = open_systems(paths, type_map=potential.get_type_map())
     written = []
-    for one, name in zip(systems, file_names([s.path for s in systems]), strict=True):
-        file = Path(output) / name
-        values = descriptors(potential, one, number)
+    for one, name in zip(systems, names_of([s.path for s in systems]), strict=True):
+        file = Path(output) / f"{name}.npy"
+        (values,) = of_atoms(potential, one, ("descriptor",), number).values()
         with replacing(file) as target:
             np.save(target, values)
         log.info("descriptors of %s written to %s", one.path, file)
@@ -63,17 +59,28 @@ def eval_desc(
     return written
 
 
-def native_dtype(descriptor: Any) -> np.dtype:
-    """Number format of the parameters of a descriptor."""
+def number_format(potential: DeepEval, dtype: str, path: Path) -> np.dtype:
+    """Number format that an option ``--dtype`` asks for: native is that of the descriptor.
+
+    Raises
+    ------
+    NotAvailableError
+        If the model has no descriptor.
+    """
+    descriptor = potential.model.atomic_model.components().get("descriptor")
+    if descriptor is None:
+        raise NotAvailableError("the model has no descriptor of its own", where=path)
+    if dtype != "native":
+        return np.dtype({"fp32": np.float32, "fp64": np.float64}[dtype])
     trained, fixed = split(descriptor)
     return np.result_type(*(a.dtype for a in (trained or fixed).values()))
 
 
-def file_names(paths: Sequence[str]) -> list[str]:
-    """Name the files of systems by the last part of their paths, and number repeated names.
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Name systems by the last part of their paths, and number repeated names.
 
     A system whose name has the number of another one in it keeps its name, as it came first or
-    not: no two files have the same.
+    not: no two have the same.
     """
     last = [_last_part(path) for path in paths]
     taken, names = set(last), []
@@ -82,7 +89,7 @@ def file_names(paths: Sequence[str]) -> list[str]:
             numbers = (f"{name}.{n}" for n in itertools.count(1))
             name = next(numbered for numbered in numbers if numbered not in taken)
             taken.add(name)
-        names.append(f"{name}.npy")
+        names.append(name)
     return names
 
 
@@ -91,14 +98,16 @@ def _last_part(path: str) -> str:
     return Path(path).resolve().name if last in ("", ".", "..") else last
 
 
-def descriptors(potential: DeepEval, system: System, number: np.dtype) -> np.ndarray:
-    """Descriptors of all frames of a system, (n_frames, n_atoms, width)."""
-    frames = np.arange(system.nframes)
-    parts = []
+def of_atoms(
+    potential: DeepEval, system: System, names: Sequence[str], number: np.dtype
+) -> dict[str, np.ndarray]:
+    """Inner results of all frames of a system, (n_frames, n_atoms, width); 0 for virtual atoms."""
+    frames, parts = np.arange(system.nframes), []
     for batch in batches(system, frames, parameter_labels(potential.model)):
-        found = potential.evaluate_batch(batch, derivatives=(), extra=("descriptor",))
-        parts.append(found["descriptor"].astype(number))
-    there = system.frame_types(frames) >= 0
-    out = np.zeros((*there.shape, parts[0].shape[-1]), number)
-    out[there] = np.concatenate(parts)
+        found = potential.evaluate_batch(batch, derivatives=(), extra=names)
+        parts.append([found[name].astype(number) for name in names])
+    there, out = system.frame_types(frames) >= 0, {}
+    for name, values in zip(names, zip(*parts, strict=True), strict=True):
+        out[name] = np.zeros((*there.shape, values[0].shape[-1]), number)
+        out[name][there] = np.concatenate(values)
     return out

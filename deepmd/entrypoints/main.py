@@ -7,7 +7,7 @@ from importlib import import_module
 
 from deepmd.base.errors import InputError, NotAvailableError, located
 from deepmd.base.log import set_up_logging
-from deepmd.entrypoints.commands import NOT_BUILT
+from deepmd.entrypoints.commands import INSTEAD, NOT_BUILT
 
 #: Commands whose function is not in a module of its name.
 _MODULES = {"doc_train_input": "doc"}
@@ -21,7 +21,11 @@ def dispatch(args: argparse.Namespace) -> None:
     check_environment()
     options["backend"] = backend_key(options.get("backend"))
     if command in NOT_BUILT:
-        raise NotAvailableError("this command is known but not built yet", where=f"dp {command}")
+        raise NotAvailableError(
+            "this command is known but not built yet",
+            where=f"dp {command}",
+            fix=INSTEAD.get(command),
+        )
     function = command.replace("-", "_").replace(" ", "_")
     module = import_module(f"deepmd.entrypoints.{_MODULES.get(function, function)}")
     getattr(module, function)(**options)

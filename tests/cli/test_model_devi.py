@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""``dp model-devi`` and ``dp eval-desc``."""
+"""``dp model-devi``, ``dp eval-desc`` and ``dp embed``."""
 
+import h5py
 import numpy as np
 import pytest
 from infer.models import write as write_model
 
-from deepmd.entrypoints.eval_desc import file_names
+from deepmd.entrypoints.eval_desc import names_of
 from deepmd.infer import DeepPot, calc_model_devi
 
 TYPES = [0, 1, 1, 0, 1, 1]
@@ -122,6 +123,36 @@ def test_eval_desc(dp, models, tmp_path, write):
     assert np.load(tmp_path / "desc/a.npy").dtype == np.float64
 
 
+def test_embed(dp, models, tmp_path):
+    """Groups of DeePMD-kit's names and shapes; features of virtual atoms are 0."""
+    types = mixed_system(tmp_path / "data/c", tmp_path / "data/a")
+    result = dp("embed", "-m", "m1.dp", "-s", "data", "-o", "e.hdf5", "--dtype", "fp64")
+    assert result.code == 0, result.err
+    model = DeepPot(tmp_path / "m1.dp")
+    with h5py.File(tmp_path / "e.hdf5") as file:
+        assert list(file.attrs["type_map"]) == model.get_type_map()
+        assert set(file) == {"a", "b", "c"}
+        for name, given in (("a", TYPES), ("c", types)):
+            coord, box = arrays(tmp_path / "data" / name, "coord", "box")
+            group, mixed = file[name], name == "c"
+            assert group.attrs["nframes"] == len(coord)
+            np.testing.assert_array_equal(
+                group["atom_types"], np.broadcast_to(given, group["atom_types"].shape)
+            )
+            for key, evaluate in (
+                ("descriptor", model.eval_descriptor),
+                ("atomic_feature", model.eval_fitting_last_layer),
+            ):
+                want = evaluate(coord, box, given, mixed_type=mixed)
+                np.testing.assert_allclose(group[key], want, rtol=1e-12, atol=1e-15)
+            total = group["atomic_feature"][()].sum(axis=1)
+            np.testing.assert_allclose(group["structural_feature"], total, rtol=1e-13)
+    assert dp("embed", "-m", "m1.dp", "-s", "data/a", "-o", "e.hdf5").code == 0
+    with h5py.File(tmp_path / "e.hdf5") as file:
+        assert set(file) == {"a"}
+        assert file["a/descriptor"].dtype == file["a/structural_feature"].dtype == np.float32
+
+
 def test_eval_desc_keeps_places_of_virtual_atoms(dp, models, tmp_path, monkeypatch):
     monkeypatch.setenv("DP_TEST_CHUNK_ATOMS", "6")
     types = mixed_system(tmp_path / "mixed", tmp_path / "data/a")
@@ -135,7 +166,7 @@ def test_eval_desc_keeps_places_of_virtual_atoms(dp, models, tmp_path, monkeypat
 
 def test_names_of_descriptor_files():
     paths = ["x/a", "y/a/", "z.hdf5#/a", "z.hdf5#/b"]
-    assert file_names(paths) == ["a.npy", "a.1.npy", "a.2.npy", "b.npy"]
+    assert names_of(paths) == ["a", "a.1", "a.2", "b"]
     # A name with the number of another one is nobody else's.
-    assert file_names(["x/a", "y/a", "z/a.1"]) == ["a.npy", "a.2.npy", "a.1.npy"]
-    assert file_names(["z/a.1", "x/a", "y/a"]) == ["a.1.npy", "a.npy", "a.2.npy"]
+    assert names_of(["x/a", "y/a", "z/a.1"]) == ["a", "a.2", "a.1"]
+    assert names_of(["z/a.1", "x/a", "y/a"]) == ["a.1", "a", "a.2"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from deepmd.entrypoints.commands import INSTEAD
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # -- the command line itself ----------------------------------------------------------------------
@@ -281,7 +283,6 @@ def test_negative_number_of_frames(fails):
 # -- commands that are not built ------------------------------------------------------------------
 
 NOT_BUILT = [
-    ["embed"],
     ["gui"],
     ["pretrained", "download", "X"],
     ["train-nvnmd", "in.json"],
@@ -290,7 +291,8 @@ NOT_BUILT = [
 
 @pytest.mark.parametrize("args", NOT_BUILT, ids=lambda a: a[0])
 def test_commands_that_are_not_built(fails, args):
-    assert fails(*args) == f"dp: dp {args[0]}: this command is known but not built yet"
+    advice = f"; {INSTEAD[args[0]]}" if args[0] in INSTEAD else ""
+    assert fails(*args) == f"dp: dp {args[0]}: this command is known but not built yet{advice}"
 
 
 # -- interruption ---------------------------------------------------------------------------------
