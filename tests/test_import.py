@@ -71,6 +71,7 @@ START = {
     "deepmd.entrypoints",
     "deepmd.entrypoints.commands",
     "deepmd.entrypoints.main",
+    "deepmd.entrypoints.options",
     "deepmd.base",
     "deepmd.base.errors",
     "deepmd.base.files",

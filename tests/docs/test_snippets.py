@@ -64,8 +64,11 @@ def test_python(page, tmp_path, monkeypatch, request, capsys):
 @pytest.mark.parametrize("text", JSON)
 def test_json_is_accepted(text):
     part = json.loads(text if text.startswith("{") else "{" + text + "}")
-    whole = part if "model" in part else load_input(EXAMPLE)
-    for key, value in part.items() if whole is not part else ():
+    if "model" in part:  # the whole of it, with other sections or without
+        whole, part = part if "training" in part else {**load_input(EXAMPLE), **part}, {}
+    else:
+        whole = load_input(EXAMPLE)
+    for key, value in part.items():
         if key in SECTIONS:
             whole[key] = {**whole.get(key, {}), **value}
         else:

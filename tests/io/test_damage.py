@@ -283,9 +283,8 @@ def test_a_section_that_describes_more_than_the_graph_holds(monkeypatch):
     from deepmd.graphs import files
 
     wide = {**SECTION, "fitting_net": {"neuron": [6_000_000], "type": "ener"}}
-    monkeypatch.setattr(
-        files, "describe", lambda graph, find: (normalize_model(wide), None, None, None)
-    )
+    monkeypatch.setattr(files, "raw_section", lambda graph: wide)
+    monkeypatch.setattr(files, "describe", lambda *_: (normalize_model(wide), None, None, None))
     with pytest.raises(ModelFileError, match="larger arrays than the file holds"):
         files.model_of(None, lambda name: np.zeros(3), ["a", "b"])
 
