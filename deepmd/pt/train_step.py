@@ -105,7 +105,7 @@ class TorchTrainStep(TrainStep):
         """
         inputs, labels = self._tensors(task, batch)
         params = self._params[task]
-        scale = 1.0 if self._scale is None else self._scale.value
+        wanted = list(params.values())
 
         def evaluate() -> tuple[Any, Metrics]:
             if self._options.compile:
@@ -118,21 +118,21 @@ class TorchTrainStep(TrainStep):
                 model = self.lifted[task]
                 pred = loss.predict(model, inputs, batch.n_frames, labels, order=order)
             total, figures = loss(lr, pred, labels, self._options.ranks.reduce)
-            return scale * total, _metrics(total, figures)
+            scaled = total if self._scale is None else self._scale.value * total
+            return scaled, _metrics(total, figures)
 
         if self._shards is not None:
             metrics, every = self._shards.gradients(evaluate)
-            return metrics, {name: every[p] / scale for name, p in params.items()}
-        total, metrics = evaluate()
-        wanted = list(params.values())
-        found: Sequence[Tensor | None] = [None] * len(wanted)
-        if wanted and isinstance(total, Tensor) and total.requires_grad:
-            found = torch.autograd.grad(total, wanted, allow_unused=True)
-        grads = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)
-        ]
+            grads = [every[p] for p in wanted]
+        else:
+            total, metrics = evaluate()
+            found: Sequence[Tensor | None] = [None] * len(wanted)
+            if wanted and isinstance(total, Tensor) and total.requires_grad:
+                found = torch.autograd.grad(total, wanted, allow_unused=True)
+            pairs = zip(wanted, found, strict=True)
+            grads = [torch.zeros_like(p) if g is None else g for p, g in pairs]
         if self._scale is not None:
-            grads = [g / scale for g in grads]
+            grads = [g / self._scale.value for g in grads]
         ranks = self._options.ranks
         if isinstance(ranks, TorchDistributed) and not self._divides:
             grads = ranks.add_up(grads)
