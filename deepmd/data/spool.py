@@ -5,7 +5,7 @@ import bisect
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,3 @@ class Spool(Sequence[Frame]):
         }
         coord = arrays["coord"][number].copy()
         return Frame(arrays["types"], coord, cell, labels, number, self._parts[part].source)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return (self[k] for k in range(len(self)))
