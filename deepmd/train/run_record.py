@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """``run.json``: what a training was, so that its folder explains itself."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -33,7 +34,8 @@ RUN_FILE = "run.json"
 _WHOLE, _ENDS = 1 << 22, 1 << 17
 #: Entries of the record of speeds; it is thinned out beyond.
 _MOST_ROWS = 500
-_PACKAGES = ("numpy", "torch", "jax", "tensorflow", "autograd", "h5py", "vesin")
+#: Packages that numbers of every training depend on; those of its backend are named there.
+_PACKAGES = ("numpy", "h5py", "vesin")
 
 
 class RunRecord(Extra):
@@ -89,12 +91,10 @@ def facts_of(plan: Plan, backend: Any, given: Mapping[str, Any], ranks: int) -> 
     """Return what is known of a training before its first step."""
     training = plan.config["training"]
     versions = {"deepmd-kit": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        if name in sys.modules:
-            try:
-                versions[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
+    # Installed ones, not loaded ones: some are loaded later, others were by the process before.
+    for name in dict.fromkeys((*_PACKAGES, *getattr(backend, "packages", ()))):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "backend": getattr(backend, "name", ""),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Trainings are repeated to the last bit, and differences are named."""
 
+import json
 import shutil
 
 import numpy as np
@@ -17,6 +18,12 @@ def test_a_training_is_repeated(short_run, tmp_path, capsys):
     assert (again / "lcurve.out").read_bytes() == (short_run / "lcurve.out").read_bytes()
     assert main(["reproduce", str(short_run), "-o", str(again), "--log-level", "ERROR"]) == 1
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_versions_are_of_what_a_training_needs(short_run):
+    """Not of what its process has loaded so far, or for another purpose."""
+    found = json.loads((short_run / "run.json").read_text())["versions"]
+    assert set(found) == {"deepmd-kit", "python", "numpy", "h5py", "vesin", "autograd"}
 
 
 def test_changed_data_are_refused(short_run, tmp_path, capsys):
