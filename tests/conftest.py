@@ -2,6 +2,7 @@
 """What all tests share."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,6 +127,15 @@ def evaluated_once(request: pytest.FixtureRequest) -> None:
 
 #: Folders whose tests open models as a user does: by the native engine where it knows them.
 AS_USERS = ("infer", "lammps", "ipi", "docs", "examples")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _log_level() -> Iterator[None]:
+    """Leave the level of log lines as it was, so that modules do not depend on their order."""
+    logger = logging.getLogger("deepmd")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="module", autouse=True)
