@@ -2,7 +2,7 @@
 """Weighted sums of models, with constant weights or with weights that follow the distance."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,14 @@ from deepmd.dpmodel.atomic_model.base import (
     AtomicModel,
     add_out_bias,
     atomic_serial,
-    total,
     without_excluded,
 )
+from deepmd.dpmodel.atomic_model.combined import CombinedAtomicModel
 from deepmd.dpmodel.atomic_model.pairtab import edges_of
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
-from deepmd.dpmodel.descriptor.environment import sorted_pairs
-from deepmd.dpmodel.input_def import InputDef, merge_inputs
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.environment import switch
 from deepmd.dpmodel.nn.random import child_seed
-from deepmd.dpmodel.output_def import FittingOutputDef, energy_output
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.schema.common import Rule
 from deepmd.schema.descriptor import Selection
@@ -36,7 +33,7 @@ def _mean_weights(data: dict) -> dict:
 
 
 @AtomicModel.register("linear", "linear_ener")
-class LinearAtomicModel(AtomicModel):
+class LinearAtomicModel(CombinedAtomicModel):
     """``e_i = Σ_m c_m e_i^m + bias``; every model keeps its own biases.
 
     All are without distinguished types; types are matched by name.
@@ -88,35 +85,6 @@ class LinearAtomicModel(AtomicModel):
                 fix="use one such as se_atten",
             )
 
-    @property
-    def rcut(self) -> float:
-        """Largest cutoff of the members [Å]."""
-        return max(m.rcut for m in self.models)
-
-    @property
-    def sel(self) -> Any:
-        """Largest number of neighbors of the members."""
-        return max(total(m.sel) for m in self.models)
-
-    @property
-    def message_passing(self) -> bool:
-        """Whether a member passes messages."""
-        return any(m.message_passing for m in self.models)
-
-    @property
-    def interaction_range(self) -> float:
-        """Largest range of the components [Å]."""
-        return max(m.interaction_range for m in self.models)
-
-    @property
-    def message_range(self) -> float:
-        """Largest range of messages of the components [Å]."""
-        return max(m.message_range for m in self.models)
-
-    def inputs(self) -> tuple[InputDef, ...]:
-        """Inputs of the components."""
-        return merge_inputs(m.inputs() for m in self.models)
-
     @classmethod
     def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
         """Iterate over the numbers of neighbors in the sections of the components."""
@@ -136,15 +104,6 @@ class LinearAtomicModel(AtomicModel):
             seed = child_seed(change.seed, k)
             model.change_types(TypeChange(list(model.type_map), change.new, seed))
         super().change_types(change)
-
-    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
-        """Return what a user should know of the physics of the components."""
-        hidden = {*hidden, *sorted_pairs(self.pair_exclude_types)}
-        return list(dict.fromkeys(line for m in self.models for line in m.warnings(hidden)))
-
-    def output_def(self) -> FittingOutputDef:
-        """An energy."""
-        return energy_output()
 
     def coefficients(self) -> list[float]:
         """Weight of every member."""

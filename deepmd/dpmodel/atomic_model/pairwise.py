@@ -4,7 +4,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deepmd.base.errors import InputError
@@ -13,26 +13,25 @@ from deepmd.dpmodel.atomic_model.base import (
     AtomicModel,
     add_out_bias,
     atomic_serial,
-    total,
     without_excluded,
 )
+from deepmd.dpmodel.atomic_model.combined import CombinedAtomicModel
 from deepmd.dpmodel.descriptor.base import Atoms, Slots
-from deepmd.dpmodel.descriptor.environment import sorted_pairs
 from deepmd.dpmodel.fitting.named_layers import share_equal_layers
 from deepmd.dpmodel.fragments import MM, QM
-from deepmd.dpmodel.input_def import InputDef, merge_inputs
+from deepmd.dpmodel.input_def import InputDef
 from deepmd.dpmodel.module import modules
 from deepmd.dpmodel.neighbors import Packing
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.type_embedding import TypeEmbedding
-from deepmd.dpmodel.output_def import FittingOutputDef, Level, energy_output
+from deepmd.dpmodel.output_def import Level
 from deepmd.dpmodel.type_map import TypeChange
 from deepmd.io.tree import difference
 from deepmd.schema.descriptor import Selection
 
 
 @AtomicModel.register("pairwise_dprc")
-class PairwiseAtomicModel(AtomicModel):
+class PairwiseAtomicModel(CombinedAtomicModel):
     """``e_i`` of the QM model in the QM region, of the QM/MM model in a fragment and its copy.
 
     Atoms are those of an expanded batch, see :func:`deepmd.dpmodel.fragments.split_regions`, whose
@@ -137,40 +136,10 @@ class PairwiseAtomicModel(AtomicModel):
         """Return both models."""
         return [self.qm_model, self.qmmm_model]
 
-    @property
-    def rcut(self) -> float:
-        """Larger cutoff of the two [Å]."""
-        return max(m.rcut for m in self.members())
-
-    @property
-    def sel(self) -> Any:
-        """Largest number of neighbors of the two."""
-        return max(total(m.sel) for m in self.members())
-
-    @property
-    def mixed_types(self) -> bool:
-        """Whether frames of different composition may share a system."""
-        return all(m.mixed_types for m in self.members())
-
-    @property
-    def message_passing(self) -> bool:
-        """Whether one of them passes messages."""
-        return any(m.message_passing for m in self.members())
-
-    @property
-    def interaction_range(self) -> float:
-        """Larger range of the two [Å]."""
-        return max(m.interaction_range for m in self.members())
-
-    @property
-    def message_range(self) -> float:
-        """Larger range of messages of the two [Å]."""
-        return max(m.message_range for m in self.members())
-
     def inputs(self) -> tuple[InputDef, ...]:
         """Inputs of both models, and the regions of the atoms."""
         regions = InputDef("aparam", Level.ATOM, 1)
-        return (*merge_inputs(m.inputs() for m in self.members()), regions)
+        return (*super().inputs(), regions)
 
     @classmethod
     def selections(cls, section: dict[str, Any], where: str) -> Iterator[Selection]:
@@ -179,15 +148,6 @@ class PairwiseAtomicModel(AtomicModel):
             kind = AtomicModel.kind_of(section.get(name))
             if kind is not None:
                 yield from kind.selections(section[name], f"{where}/{name}")
-
-    def output_def(self) -> FittingOutputDef:
-        """An energy."""
-        return energy_output()
-
-    def warnings(self, hidden: Collection[tuple[int, int]] = ()) -> list[str]:
-        """Return what a user should know of the physics of both models."""
-        hidden = {*hidden, *sorted_pairs(self.pair_exclude_types)}
-        return list(dict.fromkeys(line for m in self.members() for line in m.warnings(hidden)))
 
     def change_types(self, change: TypeChange) -> None:
         """Adopt another type map; a type embedding of both stays one."""
