@@ -33,8 +33,10 @@ from deepmd.io.tree import map_leaves
 from deepmd.pt.checkpoint.dialect import as_built, model_of_state
 from deepmd.pt.checkpoint.names import (
     NOT_STORED,
+    OF_SECTION,
     array_names,
     at,
+    is_written,
     min_nbor_dist_name,
     neutral,
     state_of,
@@ -166,7 +168,8 @@ def _without_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     copy = map_leaves(data, lambda leaf, _: leaf.tolist() if hasattr(leaf, "tolist") else leaf)
     for place, names in array_names(data).items():
-        at(copy, place[:-1])[place[-1]] = names[0]
+        if is_written(place):
+            at(copy, place[:-1])[place[-1]] = names[0]
     return copy
 
 
@@ -174,7 +177,8 @@ def _with_arrays(text: str, state: Mapping[str, Any], prefix: str) -> dict[str, 
     """Return the dictionary with arrays again in the places of names, and of lists."""
 
     def listed(node: dict[str, Any]) -> dict[str, Any]:
-        return node | {k: np.asarray(node[k]) for k in NOT_STORED if k in node}
+        lists = [k for k in (*NOT_STORED, *OF_SECTION) if isinstance(node.get(k), list)]
+        return node | {k: np.asarray(node[k], dtype=np.float64) for k in lists}
 
     def named(leaf: Any, inside: bool) -> Any:
         return neutral(leaf, state[prefix + leaf]) if inside and isinstance(leaf, str) else leaf

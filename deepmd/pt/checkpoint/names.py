@@ -21,6 +21,8 @@ Path = tuple[str | int, ...]
 
 #: Arrays that the dialect does not store: a pair table is told by its splines.
 NOT_STORED = ("vdata",)
+#: Arrays of a fitting that it refuses in checkpoints: its model has them from the section.
+OF_SECTION = ("scale", "constant_matrix")
 #: The splines are flat in a model dictionary; here they are (ntypes, ntypes, n_intervals, 4).
 _SPLINES = "tab_data"
 #: Where the section of a model names the file of a pair table, and the model that has it.
@@ -108,10 +110,17 @@ def state_of(model: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tens
     """Return a model dictionary's arrays as tensors under the dialect's names."""
     out: dict[str, torch.Tensor] = {}
     for place, names in array_names(model).items():
+        if not is_written(place):
+            continue
         tensor = torch.from_numpy(np.array(_stored(model, place)))
         for name in names:
             out[prefix + name] = tensor
     return out | _no_tables(list(out))
+
+
+def is_written(place: Path) -> bool:
+    """Whether the dialect has the array in this place of a model dictionary in its checkpoints."""
+    return place[-1] not in OF_SECTION or place[-3] != "fitting"
 
 
 def _no_tables(names: Sequence[str]) -> dict[str, torch.Tensor]:
