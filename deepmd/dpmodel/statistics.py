@@ -29,6 +29,9 @@ class Sample(Protocol):
     def of_types(self, type_map: Sequence[str]) -> "Sample":
         """Return the same frames with types numbered by another type map."""
 
+    def without_pairs(self, pairs: Sequence[Sequence[int]], type_map: Sequence[str]) -> "Sample":
+        """Return the same frames without edges between these pairs of types of a type map."""
+
     def fetch(
         self,
         shapes: Mapping[str, tuple[int, ...]],

@@ -64,7 +64,7 @@ def change_bias(
         set_values(model, bias_value)
     else:
         paths = data_paths(system, datafile).paths
-        sample = data_sample(model, paths, numb_batch, atomic=mode == "set")
+        sample = data_sample(model, paths, numb_batch)
         if mode == "set":
             fit_labels(model, sample)
         else:
@@ -181,11 +181,11 @@ def fit_labels(model: Model, sample: statistics.Sample) -> None:
         model.atomic_model.out_bias[k, :, : variable.size] = bias
 
 
-def data_sample(model: Model, paths: list[str], nbatch: int, *, atomic: bool) -> statistics.Sample:
-    """Return the frames that biases are fitted to; ``atomic`` reads labels of atoms, too."""
+def data_sample(model: Model, paths: list[str], nbatch: int) -> statistics.Sample:
+    """Return the frames that biases are fitted to."""
     systems = open_systems(paths, type_map=model.get_type_map())
     sampler = Sampler([s.nframes for s in systems], [s.natoms for s in systems])
-    outputs = output_labels(model, atomic=atomic)
+    outputs = output_labels(model)
     labels = [*outputs, *parameter_labels(model)]
     data = Dataset(
         systems,
@@ -205,12 +205,11 @@ def data_sample(model: Model, paths: list[str], nbatch: int, *, atomic: bool) ->
     return statistics.Sample(data, nbatch or max(s.nframes for s in systems))
 
 
-def output_labels(model: Model, *, atomic: bool) -> list[Label]:
-    """Return the labels of the model's outputs."""
+def output_labels(model: Model) -> list[Label]:
+    """Return the labels of the model's outputs, of frames and of atoms."""
     labels = []
+    types = tuple(model.get_sel_type()) or None
     for v in model.output_def().get_data().values():
         labels.append(Label(v.label_name, v.size, atomic=False, high_precision=True))
-        if atomic:
-            types = tuple(model.get_sel_type()) or None
-            labels.append(Label(f"atom_{v.label_name}", v.size, atomic=True, sel_type=types))
+        labels.append(Label(f"atom_{v.label_name}", v.size, atomic=True, sel_type=types))
     return labels

@@ -277,7 +277,7 @@ def adjust_bias(
         for k, variable in enumerate(outputs.values()):
             set_bias(model, k, variable, sample)
     elif "dipole" not in outputs:
-        change_bias(model, sample.batches(), evaluator(model), deviations=True)
+        change_bias(model, sample.batches(), evaluator(model), scales=True)
     keep_given_bias(model)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Statistics of the data for a new model: means, deviations, biases."""
 
+import copy
 import dataclasses
 import logging
 import math
@@ -20,8 +21,9 @@ from deepmd.data.statistics import (
     fit_bias,
     fit_common_bias,
 )
-from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.batch import Batch, Edges
 from deepmd.dpmodel.model import Model, prepare
+from deepmd.dpmodel.neighbors.packing import allowed_pairs
 from deepmd.dpmodel.output_def import OutputVariableDef
 from deepmd.runtime.evaluator import Evaluator
 
@@ -47,6 +49,8 @@ class Sample:
         Keeps what is found in the frames.
     protect : float
         Smallest deviation of parameters of frames and atoms.
+    apart : sequence of (str, str)
+        Names of types that are no neighbors.
     """
 
     def __init__(
@@ -58,9 +62,10 @@ class Sample:
         model: Model | None = None,
         cache: StatFile | None = None,
         protect: float = 0.01,
+        apart: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.data, self.nbatch, self.types, self.model = data, nbatch, types, model
-        self.protect = protect
+        self.protect, self.apart = protect, tuple(apart)
         self.cache = cache or NoStatFile()
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -83,27 +88,48 @@ class Sample:
             batch = self.data.load(index, frames)
             if self.model is not None:
                 batch = self.model.for_statistics(batch)
-            yield self._numbered(batch)
+            yield self._numbered(self._cut(batch))
 
     def without_edges(self) -> Iterator[Batch]:
         """Iterate over the same batches without looking for neighbors."""
         for index, frames in self._frames():
             yield self._numbered(self.data.without_edges(index, frames))
 
+    def _names(self) -> list[str]:
+        """Names of the types of the batches; with spins those of the virtual atoms, too."""
+        assert self.model is not None, "the numbers of the types are those of the model"
+        return self.model.atomic_model.type_map
+
+    def _cut(self, batch: Batch) -> Batch:
+        """Return a batch without the edges between types that are no neighbors."""
+        if not self.apart:
+            return batch
+        edges, names = batch.edges, self._names()
+        apart = [(names.index(a), names.index(b)) for a, b in self.apart]
+        kept = allowed_pairs(apart, len(names))[batch.atype[edges.i], batch.atype[edges.j]]
+        cut = Edges(edges.i[kept], edges.j[kept], edges.shift[kept])
+        return dataclasses.replace(batch, edges=cut)
+
+    def _changed(self, **changes: Any) -> "Sample":
+        out = copy.copy(self)
+        vars(out).update(changes)
+        return out
+
     def of_types(self, type_map: Sequence[str]) -> "Sample":
         """Return the same frames with types numbered by another type map than that of the model."""
-        assert self.model is not None, "the numbers of the types are those of the model"
-        names = self.model.atomic_model.type_map  # with spins it names the virtual atoms, too
+        names = self._names()
         same = list(type_map) == names
         types = None if same else np.array([list(type_map).index(name) for name in names])
-        return Sample(
-            self.data,
-            self.nbatch,
-            types,
-            model=self.model,
-            cache=self.cache,
-            protect=self.protect,
-        )
+        return self._changed(types=types)
+
+    def without_pairs(self, pairs: Sequence[Sequence[int]], type_map: Sequence[str]) -> "Sample":
+        """Return the same frames without edges between these pairs of types of a type map."""
+        if not len(pairs):
+            return self
+        known = set(self._names())
+        named = [(type_map[a], type_map[b]) for a, b in pairs]
+        apart = [pair for pair in named if known.issuperset(pair)]
+        return self._changed(apart=(*self.apart, *apart))
 
     def fetch(
         self,
@@ -115,6 +141,8 @@ class Sample:
 
         The cache is one of the model's type map: what depends on another one is not kept.
         """
+        if about is not None and self.apart:  # DeePMD-kit has one key, whatever is left out
+            about = {**about, "apart": sorted(map(sorted, self.apart))}
         group = "" if about is None else f"{descriptor_key(about)}/"
         known = self.cache if about is None or self.types is None else NoStatFile()
         return known.fetch(shapes, compute, group=group)
@@ -222,9 +250,10 @@ def keep_given_bias(model: Model) -> None:
             bias[:] = np.where(np.isnan(given), bias, given - model.atomic_model.own_bias())
 
 
-class FrameFit:
-    """A fit of one number per type to labels of frames, or to what is left of them.
+class BiasFit:
+    """A fit of one bias per type to labels, or to what is left of them.
 
+    Labels of atoms give the mean of every type, and what is left follows from labels of frames.
     Where types are not distinguished, one number serves for all of them.
 
     Parameters
@@ -236,39 +265,76 @@ class FrameFit:
     def __init__(self, model: Model, variable: OutputVariableDef) -> None:
         self.atomic, self.variable = model.atomic_model, variable
         self.common = self.atomic.common_bias
-        self.labels: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._natoms: list[np.ndarray] = []
+        self._types: list[np.ndarray] = []
+        self._of_atoms: list[np.ndarray] = []
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the labels of frames and of atoms."""
+        return self.variable.label_name, f"atom_{self.variable.label_name}"
 
     def has_label(self, batch: Batch) -> bool:
-        """Whether the frames of a batch have the label."""
-        return batch.find.get(self.variable.label_name, 0.0) > 0
+        """Whether a batch has one of the labels."""
+        return any(batch.find.get(name, 0.0) > 0 for name in self.names)
 
-    def add(self, batch: Batch, labels: np.ndarray) -> None:
-        """Take labels of the frames of a batch: (n_frames, size)."""
-        counts = np.zeros((batch.n_frames, self.atomic.ntypes))
-        np.add.at(counts, (batch.frame, batch.atype), 1.0)
-        counts[:, list(self.atomic.atom_exclude_types)] = 0.0
-        self.labels.append(labels)
-        self._counts.append(counts)
-        self._natoms.append(batch.natoms.astype(np.float64))
+    def add(self, batch: Batch, predicted: Mapping[str, np.ndarray] | None = None) -> None:
+        """Take the labels of a batch, less what is predicted for them."""
+        keys = self.variable.name, self.variable.atom_name
+        frames, atoms = (
+            batch.labels[name] - (0.0 if predicted is None else predicted[key])
+            if batch.find.get(name, 0.0) > 0
+            else None
+            for name, key in zip(self.names, keys, strict=True)
+        )
+        if atoms is not None:
+            self._types.append(batch.atype)
+            self._of_atoms.append(atoms)
+        if frames is not None:
+            counts = np.zeros((batch.n_frames, self.atomic.ntypes))
+            np.add.at(counts, (batch.frame, batch.atype), 1.0)
+            counts[:, list(self.atomic.atom_exclude_types)] = 0.0
+            self._labels.append(frames)
+            self._counts.append(counts)
+            self._natoms.append(batch.natoms.astype(np.float64))
 
-    def solve(self, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return numbers and standard deviations, (ntypes, size) each.
+    def solve(self, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return numbers and standard deviations, (ntypes, size) each; None without any label.
 
         Parameters
         ----------
         known : (ntypes, size), optional
             Numbers to keep; NaN where one is to be fitted.
         """
-        labels, natoms = np.concatenate(self.labels), np.concatenate(self._natoms)[:, None]
+        if not self._labels and not self._of_atoms:
+            return None
+        shape = self.atomic.ntypes, self.variable.size
+        bias, std = np.full(shape, np.nan), np.ones(shape)
+        if self._of_atoms:
+            values = np.concatenate(self._of_atoms)
+            bias, spread = fit_atomic_bias(np.concatenate(self._types), values, len(bias))
+            std = np.where(np.isnan(spread), 1.0, spread)
+        if known is not None:
+            bias = np.where(np.isnan(known), bias, known)
+        if self._labels and self.common:
+            return self._by_frames(known)
+        if self._labels and np.isnan(bias).any():
+            bias, left = self._by_frames(bias)
+            std = std if self._of_atoms else left
+        return bias, std
+
+    def _by_frames(self, known: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the labels of frames give, see :meth:`solve`."""
+        labels, natoms = np.concatenate(self._labels), np.concatenate(self._natoms)[:, None]
         intensive, ntypes = self.variable.intensive, self.atomic.ntypes
         if self.common:
             bias, std = fit_common_bias(natoms[:, 0], labels, ntypes, intensive=intensive)
             return (bias if known is None else np.where(np.isnan(known), bias, known)), std
         counts = np.concatenate(self._counts)
-        if intensive:
-            counts = counts / natoms
+        if intensive:  # a mean over the atoms that are not excluded
+            counts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         bias, std = fit_bias(counts, labels, rcond=self.atomic.rcond, preset=known)
         rest = labels - counts @ bias
         log.info(
@@ -290,7 +356,7 @@ def set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) 
     cache = sample.cache if given_bias(model, variable) is None else NoStatFile()
 
     def fit() -> dict[str, np.ndarray]:
-        fitted = output_bias(model, variable, list(sample.without_edges()))
+        fitted = output_bias(model, variable, sample.without_edges())
         return dict(zip(keys, fitted, strict=True))
 
     known = cache.fetch(dict.fromkeys(keys, (atomic.ntypes, variable.size)), fit)
@@ -299,33 +365,19 @@ def set_bias(model: Model, k: int, variable: OutputVariableDef, sample: Sample) 
 
 
 def output_bias(
-    model: Model, variable: OutputVariableDef, batches: Sequence[Batch]
+    model: Model, variable: OutputVariableDef, batches: Iterable[Batch]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit bias and standard deviation per type, (ntypes, size) each, to the labels of batches.
-
-    Atomic labels give the mean of every type; what is left follows from the labels of frames.
-    """
-    ntypes, size = model.atomic_model.ntypes, variable.size
-    bias, std = np.full((ntypes, size), np.nan), np.ones((ntypes, size))
-    name = f"atom_{variable.label_name}"
-    atomic = [b for b in batches if b.find.get(name, 0.0) > 0]
-    if atomic:
-        types = np.concatenate([b.atype for b in atomic])
-        values = np.concatenate([b.labels[name] for b in atomic])
-        bias, spread = fit_atomic_bias(types, values, ntypes)
-        std = np.where(np.isnan(spread), 1.0, spread)
-    preset = given_bias(model, variable)
-    if preset is not None:
-        bias = np.where(np.isnan(preset), bias, preset)
-    frames = FrameFit(model, variable)
-    for batch in filter(frames.has_label, batches):
-        frames.add(batch, batch.labels[variable.label_name])
-    if frames.labels and frames.common:
-        return frames.solve(preset)
-    if frames.labels and np.isnan(bias).any():
-        bias, left = frames.solve(bias)
-        std = std if atomic else left
-    elif np.isnan(bias).any():
+    """Fit bias and standard deviation per type, (ntypes, size) each, to the labels of batches."""
+    fit, preset = BiasFit(model, variable), given_bias(model, variable)
+    for batch in filter(fit.has_label, batches):
+        fit.add(batch)
+    found = fit.solve(preset)
+    if found is None:
+        bias = np.full((model.atomic_model.ntypes, variable.size), np.nan)
+        bias = bias if preset is None else preset
+        found = bias, np.ones_like(bias)
+    bias, std = found
+    if np.isnan(bias).any():
         log.warning("no label %s in the data: its bias stays 0", variable.label_name)
     return np.nan_to_num(bias), std
 
@@ -335,46 +387,46 @@ def change_bias(
     batches: Iterable[Batch],
     evaluator: Evaluator | None = None,
     *,
-    deviations: bool = False,
+    scales: bool = False,
 ) -> None:
     """Add to the bias what is left between labels and predictions, in place.
 
     Biases that the input fixed, see :func:`given_bias`, are kept (restored, where they had been
-    set to other numbers); the others take up what is left.
+    set to other numbers); the others take up what is left. The standard deviations of the outputs
+    become those of what is left.
 
     Parameters
     ----------
     model : Model
     batches : iterable of Batch
-        With edges and labels of frames.
+        With edges and labels.
     evaluator : Evaluator, optional
         Of this model; by default NumPy.
-    deviations : bool
-        Replace the standard deviations of the outputs by those of what is left, too, as DeePMD-kit
-        does where it fine-tunes; a property is scaled by them.
+    scales : bool
+        Replace the deviations of a property, too, which scale it, as DeePMD-kit does where it
+        fine-tunes.
     """
     evaluator = Evaluator(model) if evaluator is None else evaluator
-    fits = [FrameFit(model, v) for v in model.output_def().get_data().values()]
+    fits = [BiasFit(model, v) for v in model.output_def().get_data().values()]
     for batch in batches:
         labeled = [fit for fit in fits if fit.has_label(batch)]
         predicted = {}
         if labeled:  # labels are less the terms of a modifier
             predicted = evaluator.evaluate(batch, derivatives=(), modified=False)
         for fit in labeled:
-            v = fit.variable
-            fit.add(batch, batch.labels[v.label_name] - predicted[v.name])
+            fit.add(batch, predicted)
     for k, fit in enumerate(fits):
         v = fit.variable
-        if not fit.labels:
-            log.warning("no label %s in the data: its bias stays as it is", v.label_name)
-            continue
         bias = model.atomic_model.out_bias[k, :, : v.size]
         given = given_bias(model, v)
-        fixed = None if given is None else given - bias - model.atomic_model.own_bias()
-        shift, std = fit.solve(fixed)
-        if deviations:
+        found = fit.solve(None if given is None else given - bias - model.atomic_model.own_bias())
+        if found is None:
+            log.warning("no label %s in the data: its bias stays as it is", v.label_name)
+            continue
+        shift, std = found
+        if scales or "property" not in model.kinds():
             model.atomic_model.out_std[k, :, : v.size] = std
         old = bias.tolist()
-        bias += shift
+        bias += np.nan_to_num(shift)
         keep_given_bias(model)  # to the last digit
         log.info("bias of %s changed from %s to %s", v.name, old, bias.tolist())

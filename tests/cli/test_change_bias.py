@@ -237,7 +237,7 @@ def test_wrong_use(fails, model, tmp_path, write_system):
     for name in ("a", "b"):
         (tmp_path / f"data/{name}/set.000/energy.npy").unlink()
     text = fails("change-bias", model, "-s", "data")
-    assert text.startswith("dp: data: no system has energy.npy; ")
+    assert text.startswith("dp: data: no system has energy.npy or atom_energy.npy; ")
 
 
 def test_as_a_function(model, tmp_path):

@@ -2,6 +2,7 @@
 """What composite models ask of their members, and take over from them."""
 
 import copy
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -108,7 +109,8 @@ def test_a_frozen_member(frozen):
     assert any("models.0." in name for name in fixed)
     assert any("models.1." in name for name in trained)
     given["models"][1] = given["models"][0]
-    build_model(given).atomic_model.compute_statistics(None)  # no member asks for a frame
+    frames = Mock(spec=["without_pairs"])  # no member asks for one
+    build_model(given).atomic_model.compute_statistics(frames)
 
 
 def test_frozen_members_that_do_not_fit(frozen):

@@ -114,9 +114,10 @@ class AtomicModel(Registered):
         Members with types in another order see them in theirs; those that are not trained keep
         their own.
         """
+        seen = sample.without_pairs(self.pair_exclude_types, self.type_map)
         for member in self.members():
             if member.trainable:
-                yield from member.statistics_nodes(sample.of_types(member.type_map))
+                yield from member.statistics_nodes(seen.of_types(member.type_map))
 
     @property
     def common_bias(self) -> bool:

@@ -115,8 +115,12 @@ class StandardAtomicModel(AtomicModel):
 
     def statistics_nodes(self, sample: Sample) -> Iterator[tuple[Any, Sample]]:
         """Iterate over the parts of the descriptor, and the fitting."""
-        for node in (*self.descriptor.statistics_parts(), self.fitting):
-            yield node, sample
+        apart = sorted_pairs(self.pair_exclude_types)
+        for part in self.descriptor.statistics_parts():
+            known = sorted_pairs(getattr(part, "exclude_types", ()))
+            more = sorted(apart - known)
+            yield part, sample.without_pairs(more, self.type_map)
+        yield self.fitting, sample
 
     def own_bias(self) -> np.ndarray:
         """Bias that the fitting adds to the output, (ntypes, size)."""

@@ -6,7 +6,7 @@ Packing happens outside of the differentiated function.
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,11 +253,16 @@ def _nearest(
             limit = np.asarray(p.sel)[atype[edges.j[kept]]]
             kept = kept[_among_nearest(key, limit, kept, lengths)]
     if p.exclude:
-        allowed = np.ones((p.ntypes, p.ntypes), dtype=bool)
-        for a, b in p.exclude:
-            allowed[a, b] = allowed[b, a] = False
-        kept = kept[allowed[atype[edges.i[kept]], atype[edges.j[kept]]]]
+        kept = kept[allowed_pairs(p.exclude, p.ntypes)[atype[edges.i[kept]], atype[edges.j[kept]]]]
     return kept
+
+
+def allowed_pairs(exclude: Iterable[Sequence[int]], ntypes: int) -> np.ndarray:
+    """Return which pairs of types may be neighbors, (ntypes, ntypes): all but the given ones."""
+    allowed = np.ones((ntypes, ntypes), dtype=bool)
+    for a, b in exclude:
+        allowed[a, b] = allowed[b, a] = False
+    return allowed
 
 
 def _cut(
