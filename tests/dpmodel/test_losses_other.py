@@ -201,7 +201,7 @@ def test_serialize_round_trip(name):
 
 def test_order_of_figures():
     loss = PropertyLoss(1, "p", metric=["smooth_mae", "mae", "rmse"])
-    assert loss.metric_names() == ["rmse", "mae", "smooth_mae"]
+    assert loss.metric_names() == ["mae", "rmse", "smooth_mae"]
     assert LOSSES["tensor"][0].metric_names() == ["rmse_global_t", "rmse_local_t"]
     assert LOSSES["dos"][0].metric_names() == ["rmse_global_dos", "rmse_local_cdf"]
 

@@ -41,7 +41,8 @@ def as_rounded(loss):
     """Round the 1/natoms of energy and virial to float32, as DeePMD-kit does."""
     exact = loss.of_frame
 
-    def of_frame(difference, labels, which):
+    def of_frame(difference, labels, which, mask):
+        assert mask is None
         inverse = ops.cast(ops.cast(1.0 / labels.natoms, "float32"), "float64")
         return exact(difference, labels._replace(natoms=1.0 / inverse), which)
 

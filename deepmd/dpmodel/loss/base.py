@@ -100,7 +100,7 @@ class Loss(Registered):
         return model.predict(inputs, n_frames, derivatives=self.derivatives(), order=order)
 
     def metric_names(self) -> list[str]:
-        """Return the names of the metrics to show, the total first, then by alphabet."""
+        """Return the names of the metrics to show, by alphabet."""
         raise TypeError(f"{type(self).__name__} does not state its metrics")
 
     def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> "list[LossTerm]":
@@ -345,7 +345,7 @@ def mean_square(d: Any, labels: Labels, mask: Any, *, of_atoms: bool) -> tuple[M
     if of_atoms:
         value = atom_mean(d * d, labels, mask)
         return value, value.root()
-    per_atom = d / ops.xp(d).clip(counted_atoms(labels, mask), 1.0, None)[:, None]
+    per_atom = d / at_least_one(counted_atoms(labels, mask))[:, None]
     return frame_mean(d * d, labels), frame_mean(per_atom * per_atom, labels).root()
 
 
@@ -354,6 +354,11 @@ def counted_atoms(labels: Labels, mask: Any = None) -> Any:
     if mask is None:
         return labels.natoms
     return ops.segment_sum(1.0 * mask[:, 0], labels.frame, ops.shape(labels.natoms)[0])
+
+
+def at_least_one(counts: Any) -> Any:
+    """Return numbers of atoms as divisors: 1 in place of 0."""
+    return ops.xp(counts).clip(counts, 1.0, None)
 
 
 def _component_mean(x: Any) -> Any:

@@ -146,23 +146,27 @@ class EnergyLoss(EnergyTerms):
 
     def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        value, metric = self.of_atoms(difference, labels, 1)
+        mask = pred.get("mask")
+        value, metric = self.of_atoms(difference, labels, 1, mask)
         if self.f_use_norm:
             size = _length(difference)
-            value = atom_mean(size if self.loss_func == "mae" else self.huber(size, 1), labels)
+            sizes = size if self.loss_func == "mae" else self.huber(size, 1)
+            value = atom_mean(sizes, labels, mask)
         return value, metric
 
     def _weighted_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
-        weight = labels.values["atom_pref"]
+        weight, mask = labels.values["atom_pref"], pred.get("mask")
         if self.loss_func == "mae":
-            value = atom_mean(weight * ops.xp(difference).abs(difference), labels)
+            value = atom_mean(weight * ops.xp(difference).abs(difference), labels, mask)
             return value, value
-        value = atom_mean(weight * difference * difference, labels)
+        value = atom_mean(weight * difference * difference, labels, mask)
         return value, value.root()
 
     def _generalized_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = self._force_difference(pred, labels)
+        if "mask" in pred:
+            difference = difference * pred["mask"]
         n, q = ops.shape(difference)[0], self.numb_generalized_coord
         space = ops.xp(difference)
         along = space.reshape(labels.values["drdq"], (n, 3, q)) * difference[:, :, None]

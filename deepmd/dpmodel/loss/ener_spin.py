@@ -60,7 +60,8 @@ class EnergySpinLoss(EnergyTerms):
         }
 
     def _force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
-        return self.of_atoms(pred["force"] - labels.values["force"], labels, 1)
+        difference = pred["force"] - labels.values["force"]
+        return self.of_atoms(difference, labels, 1, pred.get("mask"))
 
     def _magnetic_force(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
         difference = pred["force_mag"] - labels.values["force_mag"]

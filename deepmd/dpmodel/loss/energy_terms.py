@@ -12,7 +12,9 @@ from deepmd.dpmodel.loss.base import (
     LossTerm,
     Mean,
     ScheduledLoss,
+    at_least_one,
     atom_mean,
+    counted_atoms,
     frame_mean,
 )
 from deepmd.schema.common import one_of
@@ -23,7 +25,10 @@ Compare = Callable[[dict[str, Any], Labels], tuple[Mean | None, Mean | None]]
 
 
 class EnergyTerms(ScheduledLoss):
-    """Base of losses of energies. Energy and virial terms are divided by the number of atoms."""
+    """Base of losses of energies. Energy and virial terms are divided by the number of atoms.
+
+    Atoms of types that the model excludes do not count, neither in means nor in that number.
+    """
 
     fits = ("energy",)
 
@@ -72,7 +77,7 @@ class EnergyTerms(ScheduledLoss):
 
     def metric_names(self) -> list[str]:
         """Return the names of the metrics to show."""
-        return ["rmse", *sorted(map(self._metric, filter(self.has, self.terms)))]
+        return sorted(["rmse", *map(self._metric, filter(self.has, self.terms))])
 
     def _metric(self, term: str) -> str:
         return f"mae_{term}" if self.loss_func == "mae" else f"rmse_{term}"
@@ -103,17 +108,23 @@ class EnergyTerms(ScheduledLoss):
         if self.enable_atom_ener_coeff:
             weighted = labels.values["atom_ener_coeff"] * pred["atom_energy"]
             energy = ops.segment_sum(weighted, labels.frame, ops.shape(labels.natoms)[0])
-        return self.of_frame(energy - labels.values["energy"], labels, 0)
+        return self.of_frame(energy - labels.values["energy"], labels, 0, pred.get("mask"))
 
     def _virial(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
-        return self.of_frame(pred["virial"] - labels.values["virial"], labels, 2)
+        return self.of_frame(pred["virial"] - labels.values["virial"], labels, 2, pred.get("mask"))
 
     def _atomic_energy(self, pred: dict[str, Any], labels: Labels) -> tuple[Mean, Mean]:
-        return self.of_atoms(pred["atom_energy"] - labels.values["atom_ener"], labels, 0)
+        difference = pred["atom_energy"] - labels.values["atom_ener"]
+        return self.of_atoms(difference, labels, 0, pred.get("mask"))
 
-    def of_frame(self, difference: Any, labels: Labels, which: int) -> tuple[Mean, Mean]:
-        """Compare an extensive quantity of frames (n_frames, size); ``which``: see :meth:`huber`."""
-        per_atom = difference / labels.natoms[:, None]
+    def of_frame(
+        self, difference: Any, labels: Labels, which: int, mask: Any = None
+    ) -> tuple[Mean, Mean]:
+        """Compare an extensive quantity of frames (n_frames, size); ``which``: see :meth:`huber`.
+
+        It is divided by the number of atoms, or of those in the mask (n_atoms, 1).
+        """
+        per_atom = difference / at_least_one(counted_atoms(labels, mask))[:, None]
         if self.loss_func == "mae":
             value = frame_mean(ops.xp(difference).abs(per_atom), labels)
             return value, value

@@ -8,7 +8,16 @@ import numpy as np
 from deepmd.base.errors import InputError
 from deepmd.dpmodel import ops
 from deepmd.dpmodel.label import Label
-from deepmd.dpmodel.loss.base import Labels, Loss, LossTerm, Mean, frame_mean, only_output
+from deepmd.dpmodel.loss.base import (
+    Labels,
+    Loss,
+    LossTerm,
+    Mean,
+    at_least_one,
+    counted_atoms,
+    frame_mean,
+    only_output,
+)
 from deepmd.dpmodel.module import Serial
 from deepmd.schema.common import NOT_NEGATIVE, Rule, one_of
 from deepmd.schema.settings import setting
@@ -105,13 +114,13 @@ class PropertyLoss(Loss):
 
     def metric_names(self) -> list[str]:
         """Return the names of the metrics to show."""
-        return sorted(set(self.metric), key=lambda name: (name != "rmse", name))
+        return sorted(set(self.metric))
 
     def terms_of(self, lr: Any, pred: dict[str, Any], labels: Labels) -> list[LossTerm]:
         """Compare predictions with labels; see :class:`Loss`."""
         p, reference = pred[self.var_name], labels.values[self.var_name]
         if not self.intensive:
-            n = labels.natoms[:, None]
+            n = at_least_one(counted_atoms(labels, pred.get("mask")))[:, None]
             p, reference = p / n, reference / n
         d = p - reference
         if self.loss_func != "mape":
