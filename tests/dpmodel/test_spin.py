@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 from golden.cases import inputs, manifest, named, path
+from members import DESCRIPTORS
 
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
 from deepmd.dpmodel.batch import Batch, join
 from deepmd.dpmodel.model import Model, SpinModel, build_model, prepare
+from deepmd.dpmodel.model.spin_section import backbone_section, section_of_atoms
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
 from deepmd.io.tree import difference
@@ -379,3 +381,16 @@ def test_missing_spins_are_named():
     batch.edges = batch_edges(batch, model.rcut)
     with pytest.raises(ValueError, match="expand"):
         model.predict(prepare(batch, model.packings()), 3)
+
+
+@pytest.mark.parametrize("name", ["se_e2_a", "se_atten", "hybrid"])
+def test_the_section_that_partners_were_added_to(name):
+    pairs = {"pair_exclude_types": [[0, 1]], "atom_exclude_types": [1]}
+    kind = {**DESCRIPTORS[name], "exclude_types": []}
+    if name == "hybrid":
+        kind = {"type": "hybrid", "list": [{**m, "exclude_types": []} for m in kind["list"]]}
+    given = {"type_map": ["A", "B"], "descriptor": kind, "fitting_net": {}, **pairs}
+    again = section_of_atoms(backbone_section(given, [True, False]))
+    for part in again["descriptor"].get("list", [again["descriptor"]]):
+        assert part.pop("env_protection") > 0
+    assert again == given

@@ -103,3 +103,33 @@ def backbone_section(section: dict[str, Any], use_spin: Sequence[bool]) -> dict[
         "pair_exclude_types": hidden + list(section.get("pair_exclude_types", ())),
         "atom_exclude_types": sorted({*section.get("atom_exclude_types", ()), *range(nt, 2 * nt)}),
     }
+
+
+def section_of_atoms(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the model section with spins that a section of atoms and partners was made from.
+
+    Parameters
+    ----------
+    section : dict
+        See :func:`backbone_section`; with the section ``spin``.
+    """
+    nt = len(section["type_map"]) // 2
+
+    def without_partners(part: dict[str, Any]) -> dict[str, Any]:
+        if "list" in part:
+            return {**part, "list": [without_partners(member) for member in part["list"]]}
+        out = {**part, "exclude_types": _between_atoms(part.get("exclude_types", ()), nt)}
+        kind = Descriptor.registry.get(part["type"], where="model/descriptor/type")
+        return out if kind.mixed_types else {**out, "sel": part["sel"][:nt]}
+
+    return {
+        **section,
+        "type_map": section["type_map"][:nt],
+        "descriptor": without_partners(section["descriptor"]),
+        "pair_exclude_types": _between_atoms(section.get("pair_exclude_types", ()), nt),
+        "atom_exclude_types": [t for t in section.get("atom_exclude_types", ()) if t < nt],
+    }
+
+
+def _between_atoms(pairs: Sequence[Sequence[int]], nt: int) -> list[list[int]]:
+    return [list(pair) for pair in pairs if max(pair) < nt]

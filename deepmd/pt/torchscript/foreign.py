@@ -22,6 +22,7 @@ import torch
 from deepmd.base.errors import ModelFileError, NotAvailableError
 from deepmd.base.reading import MAX_DEPTH
 from deepmd.dpmodel.construction import constructing
+from deepmd.dpmodel.model.spin_section import section_of_atoms
 from deepmd.io.guard import AGAIN, ENTRIES, Allowance
 from deepmd.io.pickled import check_pickle
 from deepmd.pt.checkpoint.dialect import as_built, model_of_state
@@ -154,8 +155,14 @@ _METHOD = re.compile(r"def get_model_def_script\(self[^)]*\) -> str:\s+return (\
 
 
 def _section(root: Node, records: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the model section, an attribute of the model, or a text that its method returns."""
-    text = root.attributes.get("model_def_script")
+    """Return the model section, an attribute of the model, or a text that its method returns.
+
+    Of trained models with spins it is that of the backbone, of atoms and virtual partners.
+    """
+    text, backbone = root.attributes.get("model_def_script"), root.attributes.get("backbone_model")
+    of_backbone = False
+    if not text and isinstance(backbone, Node):
+        text, of_backbone = backbone.attributes.get("model_def_script"), True
     if not isinstance(text, str) or not text:
         sources = (
             v.decode() for k, v in records.items() if k.startswith("code/") and k[-3:] == ".py"
@@ -168,4 +175,6 @@ def _section(root: Node, records: Mapping[str, bytes]) -> dict[str, Any]:
             "holds no neutral model, and does not state the section of its model",
             fix="files made by DeePMD-kit: convert its .dp or .pt instead",
         )
+    if of_backbone and section.get("spin"):
+        section = section_of_atoms(section)
     return as_built(section)

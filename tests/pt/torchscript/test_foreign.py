@@ -96,6 +96,21 @@ def test_files_of_earlier_releases(name):
     np.testing.assert_allclose(force, want["force"], rtol=0, atol=1e-10)
 
 
+def test_a_frozen_training_with_spins():
+    """It states the section of atoms and virtual partners only."""
+    path = RELEASES.parent / "files" / "spin_frozen.pth"
+    section = read_pth(path)["model_def_script"]
+    assert (section["type_map"], section["descriptor"]["sel"]) == (["O", "H"], [30, 30])
+    with np.load(path.with_suffix(".npz")) as stored:
+        golden = dict(stored)
+    frame = [golden.pop(key) for key in ("coord", "box", "atype")]
+    found = DeepPot(path).eval(*frame, atomic=True, spin=golden.pop("spin"))
+    names = ("energy", "force", "virial", "atom_energy", "", "force_mag")
+    for name, value in zip(names, found, strict=False):
+        if name:
+            np.testing.assert_allclose(value, golden[name], rtol=1e-10, atol=1e-10, err_msg=name)
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 
