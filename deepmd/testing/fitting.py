@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Tests of every fitting of energies, inside of a model with a small descriptor."""
+"""Tests of every fitting, inside of a model with a small descriptor."""
 
 from typing import Any, ClassVar
 
+from deepmd.testing.component import ComponentTests
 from deepmd.testing.model import ModelTests
+from deepmd.testing.output import OutputTests
 
 
-class FittingTests(ModelTests):
-    """The tests of models, for the options of a fitting that predicts an energy.
+class _OfFitting(ComponentTests):
+    """Models around a fitting.
 
     Attributes
     ----------
@@ -37,3 +39,17 @@ class FittingTests(ModelTests):
             "descriptor": dict(self.descriptor),
             "fitting_net": {"type": self.fitting, "seed": 2, **case},
         }
+
+
+class FittingTests(_OfFitting, ModelTests):
+    """The tests of models, for the options of a fitting that predicts an energy.
+
+    Attributes are ``fitting``, its type, ``cases``, its options by name, and ``descriptor``.
+    """
+
+
+class OutputFittingTests(_OfFitting, OutputTests):
+    """The tests of models, for the options of a fitting that predicts something else.
+
+    Attributes are those of :class:`FittingTests`.
+    """

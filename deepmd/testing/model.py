@@ -1,80 +1,26 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Tests of every model that predicts an energy."""
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.model import Model, build_model
 from deepmd.infer import DeepPot
-from deepmd.io.tree import difference
-from deepmd.runtime.checkpoint import Checkpoint
-from deepmd.runtime.probes import model_file_dict
-from deepmd.testing.backends import SUFFIXES, evaluator, open_backend
-from deepmd.testing.systems import gradient, randomize, rotation, small_system
-from deepmd.testing.training import labeled_batch, new_step, take_steps
+from deepmd.runtime.evaluator import Evaluator
+from deepmd.testing.component import ComponentTests
+from deepmd.testing.systems import gradient, rotation, small_system
 
 NAMES = ("energy", "force", "virial", "atom_energy", "atom_virial")
 OF_ATOMS = ("force", "atom_energy", "atom_virial")
 
 
-class ModelTests:
-    """Symmetries, derivatives, limits and formats of energy models.
+class ModelTests(ComponentTests):
+    """Symmetries, derivatives, limits and formats of energy models: :class:`ComponentTests`."""
 
-    Attributes
-    ----------
-    cases : dict of str to dict
-        Model sections by name, without ``type_map``.
-    type_map : list of str
-    backends : tuple of str
-        Who evaluates them: ``numpy``, ``torch``, ``jax``, ``tensorflow``. Those not installed are skipped.
-    files : tuple of str
-        Of these, the backends that write the first case as a file, and train it.
-    tolerance : float
-        By how much of max|x| equal results may differ.
-    """
-
-    cases: ClassVar[dict[str, dict[str, Any]]] = {}
-    type_map: ClassVar[list[str]] = ["O", "H"]
-    backends: ClassVar[tuple[str, ...]] = ("numpy",)
-    files: ClassVar[tuple[str, ...]] = ("numpy", "torch")
-    tolerance: ClassVar[float] = 1e-11
-
-    # -- what is tested -----------------------------------------------------------------------
-
-    def section(self, case: dict[str, Any]) -> dict[str, Any]:
-        """Return the model section of a case."""
-        return {"type_map": self.type_map, **case}
-
-    @pytest.fixture
-    def model(self, case: dict[str, Any]) -> Model:
-        """The neutral model, with random statistics."""
-        return randomize(build_model(self.section(case)))
-
-    @pytest.fixture
-    def potential(self, model: Model, backend: str) -> DeepPot:
-        """The model in a backend."""
-        return DeepPot.from_evaluator(evaluator(backend, model))
-
-    @pytest.fixture
-    def system(self, model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions, cell and types."""
-        return small_system(model.get_ntypes(), model.get_rcut())
-
-    def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Run every test for all cases and backends."""
-        if "case" in metafunc.fixturenames:
-            metafunc.parametrize("case", list(self.cases.values()), ids=list(self.cases))
-        if "first_case" in metafunc.fixturenames:
-            metafunc.parametrize(
-                "first_case", list(self.cases.values())[:1], ids=list(self.cases)[:1]
-            )
-        if "backend" in metafunc.fixturenames:
-            metafunc.parametrize("backend", self.backends)
-        if "writer" in metafunc.fixturenames:
-            metafunc.parametrize("writer", [b for b in self.backends if b in self.files])
+    def opened(self, made: Evaluator) -> Any:
+        """Return the potential."""
+        return DeepPot.from_evaluator(made)
 
     def evaluate(self, potential: DeepPot, coord: Any, cell: Any, atype: Any) -> dict[str, Any]:
         """Evaluate frames; all results by name."""
@@ -82,74 +28,12 @@ class ModelTests:
         out = potential.eval(coord, cell, atype, atomic=True, mixed_type=mixed)
         return dict(zip(NAMES, out, strict=True))
 
-    def assert_same(self, got: Any, want: Any, name: str = "") -> None:
-        """Compare within the tolerance: arrays, or those of two dictionaries that ``want`` has."""
-        if isinstance(want, dict):
-            for key, value in want.items():
-                self.assert_same(got[key], value, key)
-            return
-        want = np.asarray(want)
-        limit = self.tolerance * max(float(np.abs(want).max(initial=0.0)), 1.0)
-        np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=name)
-
-    # -- formats and backends -----------------------------------------------------------------
-
-    def test_dictionary_round_trip(self, model: Model, system: Any) -> None:
-        """A model made from its dictionary is the same model."""
-        data = model.serialize()
-        again = Model.deserialize(data)
-        assert difference(data, again.serialize()) is None
-        a, b = (DeepPot.from_evaluator(evaluator("numpy", m)) for m in (model, again))
-        for name, value in self.evaluate(a, *system).items():
-            np.testing.assert_array_equal(self.evaluate(b, *system)[name], value)
-
-    def test_backends_agree(self, model: Model, potential: DeepPot, system: Any) -> None:
-        """Every backend gives the numbers of the reference."""
-        reference = DeepPot.from_evaluator(evaluator("numpy", model))
-        for cell in (system[1], None):
-            given = system[0], cell, system[2]
-            self.assert_same(self.evaluate(potential, *given), self.evaluate(reference, *given))
-
     def test_it_is_no_constant(self, potential: DeepPot, system: Any) -> None:
         """All results depend on the positions, or the other tests would say nothing."""
         out = self.evaluate(potential, *system)
         for name in NAMES:
             assert np.isfinite(out[name]).all()
             assert np.ptp(out[name]) > 1e-8 or name == "energy", name
-
-    def test_export(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
-        """A model file gives what the model gives, and the same model again."""
-        model = randomize(build_model(self.section(first_case)))
-        backend, name = open_backend(writer), f"model{SUFFIXES[writer]}"
-        data = model_file_dict(model, self.section(first_case), None, backend.name)
-        backend.deserialize_hook(tmp_path / name, data)
-        system = small_system(model.get_ntypes(), model.get_rcut())
-        want = self.evaluate(DeepPot.from_evaluator(evaluator(writer, model)), *system)
-        opened = DeepPot(tmp_path / name)
-        self.assert_same(self.evaluate(opened, *system), want)
-        assert difference(opened.model.serialize(), model.serialize()) is None
-
-    def test_restart(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
-        """Two steps, a checkpoint and two more are four steps, bit for bit."""
-        backend = open_backend(writer)
-        path = tmp_path / f"half{backend.checkpoint_suffix}"
-        model = randomize(build_model(self.section(first_case)))
-        batch = labeled_batch(model)
-        whole = new_step(backend, model)
-        half = new_step(backend, model)
-        take_steps(whole, batch, 0, 4)
-        take_steps(half, batch, 0, 2)
-        models, section = {"Default": half.model("Default")}, self.section(first_case)
-        backend.write_checkpoint(
-            path, Checkpoint(models, section, step=2, optimizer=half.state(), backend=backend.name)
-        )
-        found = backend.read_checkpoint(path)
-        again = new_step(backend, found.models["Default"])
-        again.load_state(found.optimizer)
-        take_steps(again, batch, 2, 4)
-        trained = [step.model("Default").serialize() for step in (whole, again)]
-        assert difference(trained[0], trained[1]) is None
-        assert difference(trained[0], model.serialize()) is not None
 
     # -- symmetries ---------------------------------------------------------------------------
 

@@ -149,12 +149,9 @@ def built(descriptor=None, **fitting):
     return model
 
 
-def frames(turn=None):
+def frames():
     """Two open frames of seven atoms."""
-    rng = np.random.default_rng(4)
-    coord = rng.uniform(0, 3.5, (2, 7, 3))
-    if turn is not None:
-        coord = coord @ turn.T
+    coord = np.random.default_rng(4).uniform(0, 3.5, (2, 7, 3))
     batch = Batch.from_arrays(coord, None, [0, 1, 1, 0, 1, 1, 0])
     batch.edges = batch_edges(batch, 3.0)
     return batch
@@ -163,44 +160,6 @@ def frames(turn=None):
 def predict(model, batch, derivatives=()):
     inputs = prepare(batch, model.packings())
     return model.predict(inputs, batch.n_frames, derivatives=derivatives)
-
-
-TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
-
-
-@pytest.mark.parametrize("options", [{}, {"numb_fparam": 0, "resnet_dt": False}])
-def test_dipoles_turn_with_the_system(options):
-    model = built(type="dipole", **options)
-    here, there = (predict(model, frames(t), DERIVATIVES) for t in (None, TURN))
-    np.testing.assert_allclose(there["dipole"], here["dipole"] @ TURN.T, atol=1e-12)
-    turned = np.einsum("ab,nbc,dc->nad", TURN, here["force"], TURN)
-    np.testing.assert_allclose(there["force"], turned, atol=1e-12)
-    assert np.abs(here["dipole"]).max() > 1e-3
-
-
-@pytest.mark.parametrize("fit_diag", [True, False])
-@pytest.mark.parametrize("shift_diag", [True, False])
-def test_polarizabilities_turn_with_the_system(fit_diag, shift_diag):
-    model = built(type="polar", fit_diag=fit_diag, shift_diag=shift_diag, scale=[0.7, 1.3])
-    here, there = (predict(model, frames(t))["polar"].reshape(2, 3, 3) for t in (None, TURN))
-    np.testing.assert_allclose(there, TURN @ here @ TURN.T, atol=1e-12)
-    np.testing.assert_allclose(here, here.transpose(0, 2, 1), atol=1e-12)
-
-
-def test_dipole_derivatives_are_differences():
-    model, step = built(type="dipole"), 1e-4
-    whole = predict(model, frames(), DERIVATIVES)
-    assert whole["force"].shape == (14, 3, 3) and whole["virial"].shape == (2, 3, 9)
-    np.testing.assert_allclose(
-        whole["atom_virial"].reshape(2, 7, 3, 9).sum(axis=1), whole["virial"], atol=1e-12
-    )
-    sides = []
-    for sign in (1, -1):
-        batch = frames()
-        batch.coord[2, 1] += sign * step
-        sides.append(predict(model, batch)["dipole"][0])
-    slope = (sides[0] - sides[1]) / (2 * step)
-    np.testing.assert_allclose(-slope, whole["force"][2, :, 1], atol=1e-7)
 
 
 def test_outputs_without_derivatives_have_none():
