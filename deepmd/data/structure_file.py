@@ -172,7 +172,9 @@ def write_group(group: Any, arrays: Mapping[str, np.ndarray | str]) -> None:
     for name, value in arrays.items():
         if isinstance(value, str):
             words = value.split()
-            group.create_dataset(name, data=np.array(words, dtype="S") if words else 0)
+            # numbers as such: dpdata, and with it dpgen, reads no others
+            kind = "int64" if name == "type.raw" else "S"
+            group.create_dataset(name, data=np.array(words, dtype=kind) if words else 0)
         else:
             group.create_dataset(name, data=value)
 
