@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ PARTS = {"stress": "virial", "charge": "charge_spin", "multiplicity": "charge_sp
 PBC = "pbc"
 #: Labels that must be equal this well to be taken for the same.
 _SAME = 1e-6
+#: Labels of other names are properties of the user, but for those so similar to a standard one.
+_TYPING_ERROR = 0.85
 
 
 @dataclasses.dataclass
@@ -65,6 +68,11 @@ def check_keys(keys: Mapping[str, Any], where: str) -> dict[str, str | None]:
     DataError
     """
     for label, name in keys.items():
+        meant = get_close_matches(label, [*STANDARD, PBC], n=1, cutoff=_TYPING_ERROR)
+        if meant and label not in (*STANDARD, PBC):
+            raise DataError(
+                "is no label", where=f"{where}/{label}", fix=f'did you mean "{meant[0]}"?'
+            )
         if not isinstance(name, str | None) or name == "":
             raise DataError(
                 f"{name!r} is no name",

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.base.errors import DataError, InputError, NotAvailableError, OutputError
+from deepmd.base.errors import DataError, InputError, NotAvailableError, OutputError, located
 from deepmd.base.files import hdf5_bytes, replacing
-from deepmd.base.reading import reading
+from deepmd.base.reading import reading, shown
 from deepmd.data.frames import Frame, Frames
-from deepmd.data.keys import PBC, Values, check_keys, choose, described, labels_in
+from deepmd.data.keys import PBC, STANDARD, Values, check_keys, choose, described, labels_in
 from deepmd.data.path import HDF5_SUFFIXES
 from deepmd.data.quantities import is_atomic
 from deepmd.data.system import System
@@ -39,6 +39,8 @@ _VERSION = 1
 SUFFIX = ".extxyz"
 #: Formats of ASE that would run code of a file, or leave it.
 _REFUSED = ("bundletrajectory", "db", "json", "postgresql", "mysql", "mariadb", "html", "py")
+#: Labels whose standard names never stand for a text.
+_ALWAYS_NUMBERS = ("energy", "force", "virial", "stress")
 #: Quantities of calculators that are never labels.
 _NO_LABELS = {"positions", "numbers", "species", "pbc", "cell", "Lattice", "Properties"}
 
@@ -110,7 +112,8 @@ def _from_cache(
         return None
     out = []
     for name in groups:
-        system = System(f"{file}#/{name}", type_map=type_map)
+        with located(path):  # the user's file, not the cache
+            system = System(f"{file}#/{name}", type_map=type_map)
         system.path = path if len(groups) == 1 else f"{path} ({name} atoms)"
         out.append(system)
     with contextlib.suppress(OSError):  # of somebody else
@@ -169,7 +172,9 @@ def write_group(group: Any, arrays: Mapping[str, np.ndarray | str]) -> None:
     for name, value in arrays.items():
         if isinstance(value, str):
             words = value.split()
-            group.create_dataset(name, data=np.array(words, dtype="S") if words else 0)
+            # numbers as such: dpdata, and with it dpgen, reads no others
+            kind = "int64" if name == "type.raw" else "S"
+            group.create_dataset(name, data=np.array(words, dtype=kind) if words else 0)
         else:
             group.create_dataset(name, data=value)
 
@@ -187,6 +192,7 @@ def read_structures(path: str, keys: Mapping[str, str | None]) -> tuple[Frames, 
     atoms = _read(path)
     every = [_values(a) for a in atoms]
     chosen = choose(every, keys, path)
+    _refuse_texts(atoms, keys, chosen, path)
     numbers = sorted({int(z) for a in atoms for z in np.unique(a.numbers)})
     from ase.data import chemical_symbols
 
@@ -241,6 +247,26 @@ def _read(path: str) -> list[Any]:
     if empty is not None:
         raise DataError(f"frame {empty} has no atom", where=path, fix="remove it")
     return atoms
+
+
+def _refuse_texts(
+    atoms: Sequence[Any],
+    keys: Mapping[str, str | None],
+    chosen: Mapping[str, str],
+    path: str,
+) -> None:
+    """Raise DataError where a label is a text: its frame would be one without that label."""
+    standard = {n for k in _ALWAYS_NUMBERS if k not in keys for n in STANDARD[k]}
+    names = standard | set(chosen.values())
+    for number, one in enumerate(atoms):
+        values = one.info | (getattr(one.calc, "results", None) or {})
+        for name in names & values.keys():
+            if isinstance(values[name], str):
+                raise DataError(
+                    f'{name} of frame {number} is "{shown(values[name])}", expected numbers',
+                    where=path,
+                    fix="correct it, or remove the frame",
+                )
 
 
 def _values(atoms: Any) -> Values:

@@ -405,6 +405,8 @@ def match_types(
     if len(set(names)) < len(names):
         raise DataError("a name occurs twice", where=where, fix="give every type its own name")
     known = list(names) if wanted is None else list(wanted)
+    if len(set(known)) < len(known):
+        raise DataError("a name occurs twice", where="type_map", fix="give every type its own name")
     place = {name: k for k, name in reversed(list(enumerate(known)))}
     for name in names:
         if name not in place:

@@ -23,13 +23,39 @@ from deepmd.data.structure_file import write_group
 
 #: Names of labels in extended XYZ, where they are others.
 _XYZ_NAMES = {"force": "forces"}
+#: Ends of files that a folder should not have by mistake.
+_NO_FOLDER = (
+    ".json",
+    ".db",
+    ".traj",
+    ".npy",
+    ".npz",
+    ".cif",
+    ".pdb",
+    ".raw",
+    ".txt",
+    ".csv",
+    ".gz",
+)
 _ELEMENT = re.compile(r"[A-Z][a-z]?")
 
 
 def kind_of_path(path: str) -> str:
-    """Return the kind of data set that the end of a path says; ``npy`` without one."""
+    """Return the kind of data set that the end of a path says; ``npy`` without one.
+
+    Raises
+    ------
+    InputError
+        If it is that of a file which is not written.
+    """
     if path.endswith((".extxyz", ".xyz")):
         return "extxyz"
+    if path.endswith(_NO_FOLDER):
+        raise InputError(
+            "files of this kind are not written",
+            where=path,
+            fix="name a folder, or a file that ends with .extxyz, .hdf5 or .lmdb",
+        )
     if path.endswith(HDF5_SUFFIXES):
         return "hdf5"
     return "lmdb" if path.endswith(".lmdb") else "npy"

@@ -34,6 +34,8 @@ def data_check(
 
     The options are those of the command.
     """
+    if rcut is not None and not 0.0 < rcut < float("inf"):
+        raise InputError(f"found {rcut:g}, expected a positive length", where="--rcut")
     settings = _settings(INPUT, valid)
     names = type_map or settings.get("type_map")
     declared = parse_keys(keys) or settings.get("keys")

@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from deepmd.base.errors import InputError
@@ -27,10 +28,14 @@ def data_convert(
     **_: Any,
 ) -> None:
     """Write all frames and labels of data sets as another kind; options are those of the command."""
+    shown = "mixed" if mixed and kind is None else kind or kind_of_path(OUTPUT)
+    target = Path(OUTPUT).resolve()
+    above = next((p for p in INPUT if Path(p).resolve() in target.parents), None)
     frames = read_frames(INPUT, keys=keys, dpdata=dpdata, type_map=type_map, lazy=True)
     names = write_frames(frames, OUTPUT, kind, mixed=mixed)
-    shown = "mixed" if mixed and kind is None else kind or kind_of_path(OUTPUT)
     log_written(frames, OUTPUT, shown, names)
+    if above is not None:
+        log.warning("%s lies in %s, in which these frames are found twice now", OUTPUT, above)
 
 
 def read_frames(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.backend.detect import backend_of, existing_model
+from deepmd.dpmodel.uncertainty import SECTION
 from deepmd.insight.run import Run, read_run
 
 #: Lines of one subject, at most.
@@ -80,7 +81,10 @@ def _trees(one: Any, two: Any, path: str) -> Iterator[str]:
 
 def _models(one: Path, two: Path) -> Iterator[str]:
     trees = [backend_of(p).serialize_hook(existing_model(p)) for p in (one, two)]
-    flat = [dict(arrays(tree.get("model", tree))) for tree in trees]
+    flat = [
+        dict(arrays(tree.get("model", tree))) | dict(arrays(tree.get(SECTION, {}), SECTION))
+        for tree in trees
+    ]
     only = [sorted(set(a) - set(b)) for a, b in (flat, flat[::-1])]
     for names, path in zip(only, (one, two), strict=True):
         if names:

@@ -29,13 +29,13 @@ figcaption{font-size:.9rem;overflow-wrap:anywhere}svg{width:100%;height:auto;dis
 svg text{font:12px system-ui,sans-serif;fill:#333}.area{fill:#fff;stroke:#767676}.grid{stroke:#e4e4e4}
 .tick{stroke:#767676}.diagonal{stroke:#767676;stroke-dasharray:4 3}
 .dots{stroke-width:4;stroke-linecap:round;stroke-opacity:.55;fill:none}
-.key{margin-left:.7em;white-space:nowrap;font-size:.85rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em;border-radius:2px}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
+.key{margin-left:.7em;display:inline-block;font-size:.85rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em;border-radius:2px}
+.note{display:block}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere;min-width:9rem}
 canvas{width:100%;height:260px;display:block;touch-action:none;cursor:grab}
 canvas:focus-visible{outline:3px solid #0072B2}
 pre{overflow-x:auto;background:#f4f4f4;padding:.8rem;border-radius:6px;font-size:.8rem}
-@media print{body{max-width:none;padding:0;font-size:12px}figure,tr{break-inside:avoid}h2{break-after:avoid}.plots{grid-template-columns:1fr 1fr}details,h2:has(+details),p:has(#by-error){display:none}}
+@media print{body{max-width:none;padding:0;font-size:12px}figure,tr{break-inside:avoid}h2{break-after:avoid}.plots{grid-template-columns:1fr 1fr 1fr;gap:.5rem}h2{margin-top:1rem}canvas{height:170px}figure{padding:.4rem}svg text{font-size:15px}details,h2:has(+details),p:has(#by-error){display:none}}
 """
 
 
@@ -160,7 +160,7 @@ def _parities(frames: Sequence[Compared], names: Sequence[str]) -> list[str]:
                 out.append(
                     scatter(
                         f"{title} by {by}", joined, f"label [{unit}]", f"prediction [{unit}]",
-                        diagonal=True, note=f" RMSE {error:.3g} {unit}",
+                        diagonal=True, note=f'<span class="note">RMSE of all {error:.3g} {unit}</span>',
                     )
                 )  # fmt: skip
     return out

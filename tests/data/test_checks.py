@@ -81,6 +81,17 @@ def test_anharmonic_frames_are_not_accused(frames):
     assert [f.code for f in told] in (["units"], ["units-unknown"])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_strained_frames_are_not_accused(seed):
+    """At 0.2 Å and strains of some percent the slope is 0.6 to 0.9: no reason to suspect Bohr."""
+    options = {"rattle": 0.08, "strain": 0.02, "repeats": (2, 1, 1), "seed": seed}
+    frames = alloy(40, **(options | {"types": [0] * 8}))
+    assert [f for f in check_units(works(groups_of(frames))) if f.level != "note"] == []
+    for name, factor in (("energy", 23.0605), ("virial", -1.0)):
+        told = check_units(works(groups_of(scaled(name, factor, frames))))
+        assert [f.level for f in told] == ["error"]
+
+
 def test_overlaps_and_lonely_atoms():
     frames = copy.deepcopy(GOOD)
     frames.frames[3].coord[1] = frames.frames[3].coord[0] + [0.2, 0, 0]

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -246,6 +247,16 @@ def test_files_in_a_folder(tmp_path):
     (tmp_path / "d" / "notes.txt").write_text("no data")
     assert [s.path for s in open_systems(["d"])] == ["d/a.extxyz", "d/deep/b.extxyz"]
     assert [s.path for s in open_systems(["d"], patterns=["deep/*"])] == ["d/deep/b.extxyz"]
+
+
+def test_types_of_hdf5_are_numbers():
+    """dpdata, and dpgen with it, compares them with numbers."""
+    ase_io.write("a.extxyz", structures([(2, 1)]))
+    write_frames(frames_of(open_systems(["a.extxyz"])), "b.hdf5", "hdf5")
+    with h5py.File("b.hdf5") as file:
+        [group] = file.values()
+        assert group["type.raw"].dtype.kind == "i"
+        assert group["type.raw"].shape == (3,)
 
 
 @pytest.mark.parametrize("kind", ["npy", "mixed", "hdf5", "lmdb", "extxyz"])

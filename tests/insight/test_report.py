@@ -69,6 +69,8 @@ def test_everything_is_inside(page):
         "Time per step",
     ):
         assert wanted in titles
+    # an error of all points, and not of the last word of the legend
+    assert any(t.startswith("RMSE of all ") for tag, t in parsed.texts if tag == "span")
     charts = [a for tag, a in parsed.tags if tag in ("svg", "canvas")]
     assert all(a.get("aria-label") for a in charts)
     structures = [json.loads(t) for tag, t in parsed.texts if tag == "script" and t.startswith("{")]

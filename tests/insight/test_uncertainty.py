@@ -40,6 +40,7 @@ from deepmd.infer.uncertainty import (
     hidden_layer,
 )
 from deepmd.infer.uncertainty_fit import curvature
+from deepmd.insight.comparison import differences
 from deepmd.io import load_model, save_model
 from deepmd.main import main
 from deepmd.runtime.evaluator import Evaluator
@@ -348,6 +349,12 @@ def test_compressed_and_converted_files_keep_it(folder, tmp_path):
     for name in ("energy_std", "force_std", "virial_std"):
         np.testing.assert_allclose(out[1][name], out[0][name], rtol=1e-4)
         np.testing.assert_allclose(out[2][name], out[0][name], rtol=1e-8)
+
+
+def test_differences_name_it(folder):
+    """A model with an uncertainty is not equal to the one without."""
+    [text] = differences(folder / "m1.dp", folder / "last.dp")
+    assert "only in last.dp, such as uncertainty/" in text
 
 
 def test_a_new_bias_drops_it(folder, tmp_path, caplog):

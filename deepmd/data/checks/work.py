@@ -27,8 +27,8 @@ _FARTHEST, _LARGEST_STRAIN = 0.6, 0.15
 #: Smallest multiple correlation, fewest pairs, largest relative error of a slope that is believed, and
 #: how far from the number of its story it may be (a factor): displacements are not infinitesimal.
 _CORRELATION, _FEWEST, _UNCERTAIN, _FACTOR = 0.8, 4, 0.3, 1.37
-#: Median displacement of an atom [Å] beyond which third orders may change a slope by this factor: one
-#: that near 1 tells nothing then.
+#: At this median distance [Å] of frames third orders may change a slope by this factor, at smaller
+#: ones less, by the square of the distance: one that near 1 tells nothing then.
 _NEAR, _ANHARMONIC = 0.25, 3.0
 #: Slopes that tell a story.
 STORIES = {
@@ -117,10 +117,14 @@ class Works:
         fits = _fit(self.energy[known], columns, size)
         return fits[0], fits[1]
 
+    def factor(self) -> float:
+        """Factor by which the distances of the frames may change a slope."""
+        sizes = np.hypot(self.displacement / np.sqrt(self.natoms), 3.0 * self.strain)
+        return float(_ANHARMONIC ** (min(1.0, float(np.median(sizes)) / _NEAR) ** 2))
+
     def allows(self, slope: float) -> bool:
         """Whether a slope may be 1 but for the distances of the frames."""
-        size = float(np.median(self.displacement / np.sqrt(self.natoms)))
-        return size > _NEAR and 1.0 / _ANHARMONIC < slope < _ANHARMONIC
+        return slope > 0 and abs(np.log(slope)) < np.log(self.factor())
 
     def residual(self) -> float:
         """Root mean square [eV] of what the work does not explain, of the nearest fifth of pairs."""
@@ -223,13 +227,16 @@ def groups_of(frames: Frames) -> list[list[Frame]]:
     return [g.frames for g in frames.systems(mixed=False).values()]
 
 
-def story(slope: float, stories: dict[float, str]) -> str | None:
-    """Return what a slope tells; empty where it is right, None where it tells nothing known."""
+def story(slope: float, stories: dict[float, str], factor: float = _FACTOR) -> str | None:
+    """Return what a slope tells; empty where it is right, None where it tells nothing known.
+
+    It may be off the number of its story by a factor.
+    """
     fitting = [value for value in stories if slope * value > 0]
     if not fitting:
         return None
     nearest = min(fitting, key=lambda value: abs(np.log(slope / value)))
-    return stories[nearest] if abs(np.log(slope / nearest)) <= np.log(_FACTOR) else None
+    return stories[nearest] if abs(np.log(slope / nearest)) <= np.log(factor) else None
 
 
 def check_units(found: Works, where: str = "") -> list[Finding]:
@@ -239,12 +246,13 @@ def check_units(found: Works, where: str = "") -> list[Finding]:
         text = "no near frames: units of energy and force cannot be compared"
         number = 0.0 if force is None else force.correlation
         return [Finding("note", "units-unknown", text, number, where)]
-    wrong = story(force.value, STORIES)
+    factor = max(_FACTOR, found.factor())
+    wrong = story(force.value, STORIES, factor)
     if wrong != "" and not found.allows(force.value):
         fix = "convert to eV, Å and eV/Å"
         return [_wrong("units", force, "forces", wrong, where, fix)]
     if virial is not None and virial.believed:
-        wrong = story(virial.value, _VIRIAL_STORIES)
+        wrong = story(virial.value, _VIRIAL_STORIES, factor)
         if wrong != "" and not found.allows(virial.value):
             fix = "the virial is minus volume times stress, in eV"
             return [_wrong("virial", virial, "virial", wrong, where, fix)]
