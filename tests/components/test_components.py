@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmd.dpmodel.model import build_model
+from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.model import build_model, prepare
+from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.testing import DescriptorTests, OutputFittingTests
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomize, small_system
@@ -92,3 +94,19 @@ def test_every_check_can_fail(check):
     names = inspect.signature(method).parameters
     with pytest.raises(AssertionError):
         method(**{name: given[name] for name in names})
+
+
+@pytest.mark.parametrize("name", ["dpa2", "dpa3", "hybrid"])
+def test_values_without_directions(name):
+    """Scalars do not need the equivariant part, for which DPA-3 updates the edges once more."""
+    model = randomize(build_model(section(name, Path())))
+    assert not model.atomic_model.fitting.reads_directions
+    coord, cell, atype = small_system(model.get_ntypes(), model.get_rcut())
+    batch = Batch.from_arrays(coord[None], cell[None], atype)
+    batch.edges = batch_edges(batch, model.get_rcut())
+    found = []
+    for wanted in (True, False):
+        model.atomic_model.fitting.reads_directions = wanted
+        found.append(model.atomic(prepare(batch, model.packings()), ("descriptor",)))
+    for key, value in found[0].items():
+        np.testing.assert_allclose(found[1][key], value, rtol=1e-14, atol=1e-14)

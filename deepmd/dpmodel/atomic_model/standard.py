@@ -216,6 +216,7 @@ class StandardAtomicModel(AtomicModel):
     def call(self, atoms: Atoms, slots: Slots, extra: Sequence[str] = ()) -> dict[str, Any]:
         """Evaluate every atom; see :class:`AtomicModel`."""
         mine = {p: slots[self._layout(p)] for p in self._parts()}
+        atoms = atoms._replace(directions=self.fitting.reads_directions)
         output = self.described(atoms, mine)
         values = self.fitting(output, atoms, mine)
         values = self.fitting.with_out_bias(values, self.out_bias, self.out_std, atoms)

@@ -44,6 +44,8 @@ class Atoms(NamedTuple):
         Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
     types : (ntypes + 1, width), optional
         Type embedding of the model, for descriptors that read it.
+    directions : bool
+        Whether the equivariant part of the descriptor is wanted.
     """
 
     padded: Any
@@ -55,6 +57,7 @@ class Atoms(NamedTuple):
     atom_inputs: Mapping[str, Any] = {}
     order: int = 3
     types: Any = None
+    directions: bool = True
 
 
 Slots = Mapping[Packing, list[Any]]
@@ -76,7 +79,8 @@ class DescriptorOutput:
     ----------
     value : (n_atoms, dim_out)
     rotation : (n_atoms, dim_embed, 3) or None
-        Equivariant part, from which tensors are built.
+        Equivariant part, from which tensors are built; None, too, where it takes time and is not
+        wanted.
     """
 
     value: Any

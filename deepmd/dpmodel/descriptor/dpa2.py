@@ -131,6 +131,8 @@ class Repformers(RepformerSettings, _Block):
         g1, g2 = act(g1), act(self.g2_embd(radial))
         for layer in self.repformer_layers:
             g1, g2, h2 = layer(g1, g2, h2, pairs)
+        if not atoms.directions:
+            return g1, None
         moments = self.repformer_layers[-1].moments(g2, h2, pairs)
         return g1, ops.matrix_transpose(moments)
 

@@ -163,7 +163,10 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
         return switch(r, rcut, rcut_smth)
 
     def call(self, atoms: Atoms, slots: Slots, node: Any) -> tuple[Any, Any]:  # type: ignore[override]
-        """Update atom features (n, n_dim); return them and the equivariant part (n, e_dim, 3)."""
+        """Update atom features (n, n_dim); return them and the equivariant part (n, e_dim, 3).
+
+        Without the equivariant part nothing reads the edges and angles of the last layer.
+        """
         space, act = ops.xp(node), activation(self.activation_function)
         flat = slots[self.edge_packing][0]
         i, j = edge_ends(atoms, flat)
@@ -185,9 +188,13 @@ class RepFlows(RepFlowSettings, EnvironmentDescriptor, MixedTypes):
             cosine = space.sum(ops.take(u, graph.k) * ops.take(u, graph.l), axis=-1, keepdims=True)
             cosine = cosine * ((1.0 - 1e-6) / math.sqrt(math.pi))
             angle = self.angle_embd(ops.cast(cosine, self.dtype))
-        for layer in self.repflow_layers:
+        *layers, last = self.repflow_layers
+        for layer in layers:
             node, edge, angle = layer(node, edge, angle, graph)
-        return node, ops.matrix_transpose(self.repflow_layers[-1].moments(edge, graph))
+        if not atoms.directions:
+            return last.updated_atoms(node, edge, angle, graph), None
+        node, edge, angle = last(node, edge, angle, graph)
+        return node, ops.matrix_transpose(last.moments(edge, graph))
 
     def _graph(
         self, i: Any, j: Any, h2: Any, sw: Any, d: Any, r: Any, slots: Slots, n_atoms: Any

@@ -39,6 +39,8 @@ class Fitting(Registered):
     registry: ClassVar[Registry] = Registry("fitting")
     keys = fitting_args
     torch_names: ClassVar[Mapping[str, str]] = {"nets": "filter_layers"}
+    #: Whether it reads the equivariant part of descriptors.
+    reads_directions: ClassVar[bool] = True
     atom_ener: list[float | None] | None = None
     layer_name: Any = None
     tot_ener_zero = False

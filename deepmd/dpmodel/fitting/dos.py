@@ -18,6 +18,7 @@ class DOSFitting(InvarFitting):
 
     serial = fitting_serial("dos", 4, "dim_out atom_ener")
     var_name = "dos"
+    reads_directions = False
 
     precision: str = setting("float64")
     rcond: float | None = setting(None, key=True)

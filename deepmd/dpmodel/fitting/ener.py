@@ -22,6 +22,7 @@ class EnergyFitting(InvarFitting):
         "ener", 4, "dim_out atom_ener", constants=("var_name", "dim_out"), names_layers=True
     )
     var_name = "energy"
+    reads_directions = False
     dim_out = 1
 
     rcond: float | None = setting(None, key=True)

@@ -20,6 +20,7 @@ class PopulationFitting(InvarFitting):
 
     serial = fitting_serial("population", 4, "dim_out atom_ener", constants=("var_name", "dim_out"))
     var_name = "population"
+    reads_directions = False
     dim_out = 2
 
     default_fparam: list[float] | None = setting(None, key=False)

@@ -20,6 +20,7 @@ class PropertyFitting(InvarFitting):
     Without ``distinguish_types`` bias and deviation of the first type serve for all.
     """
 
+    reads_directions = False
     serial = fitting_serial(
         "property",
         6,

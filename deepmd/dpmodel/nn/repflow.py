@@ -222,6 +222,13 @@ class RepFlowLayer(RepFlowSettings, MessageLayer):
             new_angle = self.combine("a", [angle, own])
         return self._node(node, edge, message, graph), self.combine("e", edge_terms), new_angle
 
+    def updated_atoms(self, node: Any, edge: Any, angle: Any, graph: Graph) -> Any:
+        """Return the atoms (n, n_dim) of :meth:`call`, and leave out what they do not depend on."""
+        if self.sequential_update:
+            return self._in_sequence(node, edge, angle, graph)[0]
+        message = self._edge_messages([self.node_edge_linear], node, edge, graph)[0]
+        return self._node(node, edge, message, graph)
+
     def _in_sequence(self, node: Any, edge: Any, angle: Any, graph: Graph) -> tuple[Any, Any, Any]:
         """Update in sequence, each update from the results of the ones before it."""
         own = self._edge_messages([self.edge_self_linear], node, edge, graph)[1]
