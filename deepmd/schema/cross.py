@@ -244,13 +244,6 @@ NOT_BUILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model/spin/allow_missing_label": lambda d: (
         d["model"].get("spin", {}).get("allow_missing_label")
     ),
-    "validating/compiled_infer": lambda d: d["validating"]["compiled_infer"],
-}
-
-
-#: What to do instead, where there is more to say than to leave the key out.
-INSTEAD = {
-    "validating/compiled_infer": "leave it out: a validation is evaluated without a compiler",
 }
 
 
@@ -261,9 +254,7 @@ def check_available(data: dict[str, Any], section: str = "") -> None:
     """
     for where, asked in NOT_BUILT.items():
         if where.startswith(section) and asked(data):
-            raise NotAvailableError(
-                "known but not built yet", where=where, fix=INSTEAD.get(where, "leave it out")
-            )
+            raise NotAvailableError("known but not built yet", where=where, fix="leave it out")
 
 
 def check_model_available(data: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ class ValidatingKeys(Settings):
     full_val_start: float | int = setting(
         0.5, "First step, or fraction of the run; 0 always, 1 never.", rule=NOT_NEGATIVE
     )
-    compiled_infer: bool = setting(False, "Compile the evaluation.")
+    compiled_infer: bool = setting(False, "Evaluate by the native engine, which is compiled.")
     tf32_infer: bool = setting(False, "TF32 products of matrices in the evaluation.")
     amp_infer: bool = setting(False, "bfloat16 in the evaluation.")
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """From the input to what a training does beside its steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from deepmd.base.errors import InputError, NotAvailableError
+from deepmd.dpmodel.model import Model
+from deepmd.np.engine import NativeEvaluator
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.train.average import Average, ema_prefix
 from deepmd.train.checkpoints import CheckpointStore
@@ -34,9 +37,12 @@ def make_extras(
         average = Average(trainer.stepper, list(trainer.tasks), training["ema_decay"], own)
         out.append(average)
     bits = {"tf32": validating["tf32_infer"], "bfloat16": validating["amp_infer"]}
-    if any(bits.values()) and (validating["full_validation"] or validating["ema_full_validation"]):
+    if validating["full_validation"] or validating["ema_full_validation"]:
         models = [task.model for task in trainer.tasks.values()]
-        evaluator = evaluator.with_fewer_bits(models, **bits)
+        if validating["compiled_infer"]:
+            evaluator = compiled_evaluator(models, **bits)
+        elif any(bits.values()):
+            evaluator = evaluator.with_fewer_bits(models, **bits)
     common: dict[str, Any] = {
         "evaluator": evaluator,
         "spin": any(task.model.has_spin() for task in trainer.tasks.values()),
@@ -49,3 +55,39 @@ def make_extras(
         common |= {"early_stop": stop, "models": average.models}
         out.append(AverageValidation(validating, steps, store, **common))
     return out
+
+
+def compiled_evaluator(
+    models: Sequence[Model], *, tf32: bool, bfloat16: bool
+) -> Callable[[Model], Evaluator]:
+    """Return the evaluator of the native engine, which has no program to make for new parameters.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        Those to evaluate, with any parameters.
+    tf32, bfloat16 : bool
+        Whether products of fewer bits are asked for, too.
+
+    Raises
+    ------
+    InputError
+        If they are.
+    NotAvailableError
+        If the engine is not installed, or does not know a part of a model.
+    """
+    where = "validating/compiled_infer"
+    if tf32 or bfloat16:
+        raise InputError(
+            "excludes tf32_infer and amp_infer", where=where, fix="leave out one or the other"
+        )
+    for model in models:
+        try:
+            NativeEvaluator.of_model(model)
+        except NotAvailableError as error:
+            raise NotAvailableError(
+                f"the native engine does not evaluate this model: {error.what}",
+                where=where,
+                fix="leave it out: the backend of the training then evaluates",
+            ) from None
+    return NativeEvaluator.of_model

@@ -314,18 +314,6 @@ NOT_BUILT = [
 ]
 
 
-INSTEAD = [
-    ("validating/compiled_infer", True, "without a compiler"),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "advice"), INSTEAD)
-def test_what_to_do_instead(path, value, advice):
-    with pytest.raises(NotAvailableError, match="known but not built yet") as caught:
-        normalize(changed(path, value))
-    assert advice in caught.value.fix
-
-
 @pytest.mark.parametrize(("path", "value"), NOT_BUILT)
 def test_known_but_not_built(path, value):
     data = changed(path, value)

@@ -12,6 +12,7 @@ from train.test_backends import backend  # noqa: F401 - a fixture
 from deepmd.backend.backend import Backend
 from deepmd.base.errors import InputError, NotAvailableError
 from deepmd.dpmodel.neighbors import find_edges
+from deepmd.np.engine import NativeEvaluator, is_installed
 from deepmd.runtime.checkpoint_file import read_checkpoint
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.schema import normalize
@@ -142,10 +143,36 @@ def test_five_digits():
     assert [five(v) for v in values] == ["31.580", "137.16", "0.0012346", "1.2346e+05", "nan"]
 
 
+def test_by_the_native_engine(work, config, run, backend, monkeypatch):  # noqa: F811
+    """The rows are those of the backend, which is not asked."""
+    if not is_installed():
+        pytest.skip("the native engine is not installed")
+    run(config, backend=backend)
+    found, averaged = rows(), rows("val_ema.log")
+    config["validating"]["compiled_infer"] = True
+    count, evaluate = [], NativeEvaluator.evaluate
+
+    def counted(self, *args, **options):
+        count.append(self.native is not None)
+        return evaluate(self, *args, **options)
+
+    monkeypatch.setattr(NativeEvaluator, "evaluate", counted)
+    run(config, backend=backend)
+    assert len(count) >= 6 and all(count)
+    for name, want in (("val.log", found), ("val_ema.log", averaged)):
+        for step, row in rows(name).items():
+            assert row == pytest.approx(want[step], rel=1e-4), (name, step)
+
+
+def test_the_native_engine_has_all_bits(work, config):
+    config["validating"] |= {"compiled_infer": True, "amp_infer": True}
+    with pytest.raises(InputError, match="excludes tf32_infer and amp_infer"):
+        work.prepare(config)
+
+
 BAD = [
     ({"validation_metric": "V:MAE"}, {"loss": {"type": "ener"}}, "no such term, or no weight"),
     ({"validation_metric": "FM:MAE"}, {}, "no such term"),
-    ({"compiled_infer": True}, {}, "validating/compiled_infer: known but not built yet"),
 ]
 
 
