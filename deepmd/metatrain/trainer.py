@@ -26,7 +26,7 @@ from deepmd.metatrain.model import DeepMD, energy_target
 from deepmd.pt.train_step import TorchTrainStep
 from deepmd.runtime.step import StepOptions
 from deepmd.train.sharing import set_component_statistics
-from deepmd.train.statistics import Sample, set_biases
+from deepmd.train.statistics import Sample, cut_between, set_biases
 
 log = logging.getLogger(__name__)
 TASK = "Default"
@@ -44,7 +44,7 @@ class Structures(Sample):
 
     def __init__(self, datasets: Sequence[Any], model: DeepMD) -> None:
         self.protect = float(model.hypers.get("data_stat_protect", 0.01))
-        self.cache, self.types = NoStatFile(), None
+        self.cache, self.types, self.apart = NoStatFile(), None, ()
         name, _ = energy_target(model.dataset_info)
         index = {z: t for t, z in enumerate(model.atomic_types)}
         rcut = float(model.evaluation.energies.options.cutoff)
@@ -71,6 +71,15 @@ class Structures(Sample):
     def of_types(self, type_map: Sequence[str]) -> "Structures":
         """Return the structures; their types are those of the model."""
         return self
+
+    def without_pairs(
+        self, pairs: Sequence[Sequence[int]], type_map: Sequence[str]
+    ) -> "Structures":
+        """Return the structures without edges between these pairs of types."""
+        if not len(pairs):
+            return self
+        frames = [cut_between(frame, pairs, len(type_map)) for frame in self.frames]
+        return self._changed(frames=frames)
 
 
 def _samples(dataset: Any) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -104,13 +104,12 @@ class Sample:
         """Return a batch without the edges between types that are no neighbors."""
         if not self.apart:
             return batch
-        edges, names = batch.edges, self._names()
-        apart = [(names.index(a), names.index(b)) for a, b in self.apart]
-        kept = allowed_pairs(apart, len(names))[batch.atype[edges.i], batch.atype[edges.j]]
-        cut = Edges(edges.i[kept], edges.j[kept], edges.shift[kept])
-        return dataclasses.replace(batch, edges=cut)
+        names = self._names()
+        return cut_between(
+            batch, [(names.index(a), names.index(b)) for a, b in self.apart], len(names)
+        )
 
-    def _changed(self, **changes: Any) -> "Sample":
+    def _changed(self, **changes: Any) -> Self:
         out = copy.copy(self)
         vars(out).update(changes)
         return out
@@ -146,6 +145,14 @@ class Sample:
         group = "" if about is None else f"{descriptor_key(about)}/"
         known = self.cache if about is None or self.types is None else NoStatFile()
         return known.fetch(shapes, compute, group=group)
+
+
+def cut_between(batch: Batch, pairs: Sequence[Sequence[int]], ntypes: int) -> Batch:
+    """Return a batch without the edges between pairs of types."""
+    edges = batch.edges
+    kept = allowed_pairs(pairs, ntypes)[batch.atype[edges.i], batch.atype[edges.j]]
+    cut = Edges(edges.i[kept], edges.j[kept], edges.shift[kept])
+    return dataclasses.replace(batch, edges=cut)
 
 
 def correction_of(

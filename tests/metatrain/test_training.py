@@ -97,6 +97,28 @@ def test_export_has_the_numbers_of_deep_pot(trained: Path) -> None:
         np.testing.assert_allclose(atoms.get_stress(voigt=False), stress, rtol=0, atol=1e-10)
 
 
+def test_i_pi_has_the_numbers_of_deep_pot(trained: Path, tmp_path: Path) -> None:
+    """The driver that i-PI has for exported models: energy, forces, virial in atomic units."""
+    driver = pytest.importorskip("ipi.pes.metatomic")
+    units = pytest.importorskip("ipi.utils.units")
+    potential = our_potential(trained / "model.ckpt")
+    atoms = read(trained / "data.xyz", "0")
+    atoms.set_cell(atoms.cell * 0.5, scale_atoms=False)
+    atoms.write(tmp_path / "template.xyz")
+    index = [potential.get_type_map().index(s) for s in atoms.symbols]
+    made = driver.MetatomicDriver(
+        template=str(tmp_path / "template.xyz"), model=str(trained / "model.pt")
+    )
+    length = units.unit_to_internal("length", "angstrom", 1.0)
+    energy = units.unit_to_internal("energy", "electronvolt", 1.0)
+    found = made(atoms.cell[:].T * length, atoms.positions * length)
+    want = potential.eval(atoms.positions, atoms.cell[:], index)
+    # Its units are those of another year: 1e-7 of the Bohr radius and the hartree.
+    np.testing.assert_allclose(found[0] / energy, want[0][0, 0], rtol=1e-8)
+    np.testing.assert_allclose(found[1] / energy * length, want[1][0], rtol=3e-7, atol=1e-9)
+    np.testing.assert_allclose(found[2] / energy, want[2].reshape(3, 3), rtol=3e-7, atol=1e-9)
+
+
 def test_energies_have_offsets(trained: Path) -> None:
     """Energies of hundreds of eV are met at once, by the biases."""
     potential = our_potential(trained / "model.ckpt")
