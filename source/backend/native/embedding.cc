@@ -39,8 +39,10 @@ bool agree(const Embedding<T>& table, const Pieces<T>& pieces, const Sampled& fu
     k.pieces_contract(&view, 1, &piece, &place, row, sums.data(), ld);
     const std::vector<double> exact = table.at(s);
     for (size_t m = 0; m < exact.size(); ++m) {
+      const double error = std::abs(exact[m] - double{sums[m]});
+      if (!std::isfinite(error)) return false;
       largest = std::max(largest, std::abs(exact[m]));
-      difference = std::max(difference, std::abs(exact[m] - double{sums[m]}));
+      difference = std::max(difference, error);
     }
   }
   return difference <= kAgreement<T> * largest;
@@ -92,7 +94,10 @@ void Embedding<T>::use_pieces(double lower, double upper) {
 /** The functions in extended precision, and how well polynomials must agree. */
 template <class T>
 Sampled Embedding<T>::sampled(double lower, double upper) const {
-  if (network_) return {sampler_of(*network_), width_, lower, upper, 0.0, kMostOfNetwork};
+  if (network_) {
+    return {sampler_of(*network_), width_, lower, upper, 0.0, kMostOfNetwork,
+            steepest_of(*network_)};
+  }
   const Embedding table = *this;
   const auto values = [table](int64_t n, const Real* s, Real* to) {
     for (int64_t k = 0; k < n; ++k) {

@@ -11,6 +11,11 @@ namespace {
 
 /** Finest division of a range. */
 constexpr int64_t kCells = 256;
+/** Weight times half of the length of a piece, at most: a step of a tanh then meets a node. */
+constexpr double kSteepest = 8.0;
+/** Numbers between two nodes at which a piece is compared, and their rounding in multiples of it.
+ */
+constexpr int64_t kBetween = 3, kMultiple = 64;
 
 /** A dense layer with plain weights, (n_out, n_in). */
 struct Layer {
@@ -105,12 +110,23 @@ Sampler sampler_of(const Network<T>& network) {
   };
 }
 
+template <class T>
+double steepest_of(const Network<T>& network) {
+  double largest = 0.0;
+  for (const double w : plain(network.layers().front()).w) {
+    // Not a number is no bound.
+    largest = std::abs(w) <= largest ? largest : std::abs(w);
+  }
+  return largest;
+}
+
 /** Nodes of an interpolation, and what leads from values there to coefficients. */
 template <class T>
 struct Pieces<T>::Basis {
   static constexpr int64_t terms = sizeof(T) == sizeof(double) ? DEEPMD_PIECE_TERMS : 8;
   Real node[terms], chebyshev[terms][terms];
   Real power[terms][terms] = {};  ///< coefficients of the Chebyshev polynomials
+  std::vector<Real> between;      ///< numbers between the nodes, and the ends
 
   Basis() {
     const Real pi = std::acos(Real(-1));
@@ -127,8 +143,38 @@ struct Pieces<T>::Basis {
         power[j][k] = (k > 0 ? 2 * power[j - 1][k - 1] : 0) - power[j - 2][k];
       }
     }
+    constexpr int64_t parts = (kBetween + 1) * terms;  // the nodes are in the middle of these
+    for (int64_t k = 0; k <= parts; ++k) {
+      if (k % (kBetween + 1) == (kBetween + 1) / 2) continue;
+      between.push_back(std::cos(pi * static_cast<Real>(k) / parts));
+    }
   }
 };
+
+/** Whether a series reproduces the functions between its nodes. */
+template <class T>
+bool Pieces<T>::holds_between(const Sampled& functions, const Basis& basis, double middle,
+                              double half, const std::vector<Real>& series, Real allowed) {
+  const auto n = static_cast<int64_t>(basis.between.size());
+  const int64_t width = functions.width;
+  std::vector<Real> s, values(static_cast<size_t>(n * width));
+  for (const Real t : basis.between) s.push_back(middle + half * t);
+  functions.values(n, s.data(), values.data());
+  for (int64_t k = 0; k < n; ++k) {
+    const Real t = basis.between[k];
+    for (int64_t m = 0; m < width; ++m) {
+      Real last = 0, before = 0;  // Clenshaw's recurrence
+      for (int64_t j = Basis::terms - 1; j > 0; --j) {
+        const Real next = series[j * width + m] + 2 * t * last - before;
+        before = last;
+        last = next;
+      }
+      const Real found = series[m] + t * last - before;
+      if (!(std::abs(found - values[k * width + m]) <= allowed)) return false;
+    }
+  }
+  return true;
+}
 
 /** Add the piece; false if its last coefficients matter. */
 template <class T>
@@ -136,6 +182,7 @@ bool Pieces<T>::interpolate(const Sampled& functions, const Basis& basis, double
                             double half) {
   constexpr int64_t n = Basis::terms;
   const int64_t width = functions.width;
+  if (!(functions.steepest * half <= kSteepest)) return false;
   Real s[n];
   for (int64_t k = 0; k < n; ++k) s[k] = middle + half * basis.node[k];
   std::vector<Real> values(static_cast<size_t>(n * width));
@@ -157,7 +204,8 @@ bool Pieces<T>::interpolate(const Sampled& functions, const Basis& basis, double
   }
   const Real rounding = 4 * std::numeric_limits<Real>::epsilon();
   const Real negligible = sizeof(T) == sizeof(double) ? Real(1e-16) : Real(1e-8);
-  if (last > largest * std::max(std::max(negligible, rounding), Real(functions.noise)))
+  const Real allowed = largest * std::max(std::max(negligible, rounding), Real(functions.noise));
+  if (last > allowed || !holds_between(functions, basis, middle, half, series, kMultiple * allowed))
     return false;
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t k = j % 2; k <= j; k += 2) {
@@ -226,6 +274,8 @@ typename Kernels<T>::Pieces Pieces<T>::view() const {
 
 template Sampler sampler_of(const Network<double>&);
 template Sampler sampler_of(const Network<float>&);
+template double steepest_of(const Network<double>&);
+template double steepest_of(const Network<float>&);
 template class Pieces<double>;
 template class Pieces<float>;
 

@@ -3,8 +3,9 @@
  * Networks and tables of one number as polynomials on pieces of its range, equal up to rounding.
  *
  * Networks of smooth functions are analytic, so a few polynomials of high degree reproduce one to
- * the last digits. They are interpolated at Chebyshev nodes in extended precision; a piece whose
- * last coefficients are not negligible is halved.
+ * the last digits. They are interpolated at Chebyshev nodes in extended precision. A piece is
+ * halved if its last coefficients are not negligible, if it misses the functions between its nodes,
+ * or if the first layer is so steep that features could hide there.
  */
 #pragma once
 
@@ -27,7 +28,12 @@ struct Sampled {
   double lower = 0.0, upper = 0.0;  ///< range
   double noise = 0.0;               ///< of the values, relative
   int64_t most = 0;                 ///< pieces
+  double steepest = 0.0;            ///< largest weight of the first layer of a network
 };
+
+/** The largest weight of the first layer, which makes the narrowest features. */
+template <class T>
+double steepest_of(const Network<T>& network);
 
 /** The network in extended precision; no values where it is not smooth. */
 template <class T>
@@ -46,6 +52,8 @@ class Pieces {
 
   bool divide(const Sampled& functions, const Basis& basis, int64_t cell, int64_t cells);
   bool interpolate(const Sampled& functions, const Basis& basis, double middle, double half);
+  static bool holds_between(const Sampled& functions, const Basis& basis, double middle,
+                            double half, const std::vector<Real>& series, Real allowed);
   void number_cells();
 
   struct Span {
@@ -61,6 +69,8 @@ class Pieces {
 
 extern template Sampler sampler_of(const Network<double>&);
 extern template Sampler sampler_of(const Network<float>&);
+extern template double steepest_of(const Network<double>&);
+extern template double steepest_of(const Network<float>&);
 extern template class Pieces<double>;
 extern template class Pieces<float>;
 
