@@ -59,13 +59,18 @@ class Interpolated {
         net_(layers, widths, copies, w, b),
         first_bias_(b[0]),
         first_width_(widths[1]),
-        kinds_(kinds) {}
+        kinds_(kinds) {
+    for (int64_t q = 0; q < first_width_; ++q) {
+      steepest_ = std::max(steepest_, std::abs(static_cast<double>(w[0][q])));
+    }
+  }
 
   /** Whether series were found that make less work than the network for every row. */
   bool fit(const Batch& batch) {
     if (batch.n < 1 || batch.k < 1 || !read_range(batch)) return false;
     for (const int64_t terms : kTerms) {
       if (!pays(batch, terms)) return false;
+      if (hides(terms)) continue;
       evaluate(terms);
       if (converged()) {
         pack();
@@ -169,6 +174,11 @@ class Interpolated {
     return 3 * (32 * batch.n * all * net_.width() + 48 * rows * terms +
                 10 * all * net_.products()) <
            2 * 6 * rows * net_.products();
+  }
+
+  /** Whether a step of the first layer, as wide as 2 / weight, may lie between two nodes. */
+  bool hides(int64_t terms) const {
+    return 2.0 * steepest_ * static_cast<double>(half_) > static_cast<double>(terms);
   }
 
   /** Coefficients of values and slopes, kind by kind (2, terms, width). */
@@ -380,6 +390,7 @@ class Interpolated {
   Jets<T> net_;
   const T* first_bias_;
   int64_t first_width_, kinds_, terms_ = 0;
+  double steepest_ = 0.0;  // largest weight of the first layer
   T middle_ = 0, half_ = 1;
   std::vector<T> input_, state_, transform_, series_, g_, d_, g_turned_, d_turned_;
 };

@@ -59,6 +59,29 @@ def test_network(name, factor, activation, tmp_path):
         np.testing.assert_allclose(native, reference, rtol=0.0, atol=1e-12 * scale)
 
 
+@pytest.mark.parametrize("place", [0.15, 0.4, 0.8, 1.3])
+@pytest.mark.parametrize(("width", "slope"), [(0.02, 2000.0), (0.1, 400.0)])
+def test_a_step_between_two_nodes(place, width, slope, tmp_path):
+    """Two steep functions of the first layer, of which the second takes the difference."""
+    tree = load_model(FILES / "se_e2_a.dp")
+    for network in tree["model"]["descriptor"]["embeddings"]["networks"]:
+        first, second = network["layers"]
+        for layer in (first, second):
+            layer["resnet"] = False
+        w, b = (np.zeros_like(first["@variables"][x]) for x in "wb")
+        w[0, :2], b[:2] = slope, [-slope * place, -slope * (place + width)]
+        first["@variables"] |= {"w": w, "b": b}
+        w, b = (np.zeros_like(second["@variables"][x]) for x in "wb")
+        w[0], w[1], b[:] = 0.7, -0.7, 0.1
+        second["@variables"] |= {"w": w, "b": b}
+    tree.pop("probes", None)
+    save_model(tmp_path / "model.dp", tree)
+    coord = np.random.default_rng(1).uniform(0.0, 6.0, (2, 20, 3))
+    for native, reference in zip(*results(tmp_path / "model.dp", coord), strict=True):
+        scale = max(1e-2, np.abs(reference).max())
+        np.testing.assert_allclose(native, reference, rtol=0.0, atol=1e-12 * scale)
+
+
 @pytest.mark.parametrize("name", ["se_e2_a", "se_atten_v2", "compressed"])
 def test_atoms_closer_than_polynomials_reach(name):
     """Their centers take the network or the table, the others the polynomials."""
