@@ -15,50 +15,10 @@
 
 #include <math.h>
 
-#include "gemm.h"
 #include "kernels.h"
-#include "maps.h"
-#include "vectors.h"
+#include "softmax.h"
 
 namespace {
-
-/** The constant of the softmax: exp(-c) is left of a neighbor at the cutoff. */
-constexpr double kShift = 20.0;
-
-template <class T>
-inline T dot(int64_t n, const T* a, const T* b) {
-  Vec<T> total = {};
-  int64_t q = 0;
-  for (; q + kLanes<T> <= n; q += kLanes<T>) total += load<T>(a + q) * load<T>(b + q);
-  T rest = sum<T>(total);
-  for (; q < n; ++q) rest += a[q] * b[q];
-  return rest;
-}
-
-template <class T>
-inline T total_of(int64_t n, const T* a) {
-  Vec<T> total = {};
-  int64_t q = 0;
-  for (; q + kLanes<T> <= n; q += kLanes<T>) total += load<T>(a + q);
-  T rest = sum<T>(total);
-  for (; q < n; ++q) rest += a[q];
-  return rest;
-}
-
-/** y += f x */
-template <class T>
-inline void add_times(int64_t n, T f, const T* __restrict x, T* __restrict y) {
-  for (int64_t q = 0; q < n; ++q) y[q] += f * x[q];
-}
-
-/** x = exp(x - top), and their sum. */
-template <class T>
-inline T exponentials(int64_t n, T top, T* x) {
-  int64_t q = 0;
-  for (; q + kLanes<T> <= n; q += kLanes<T>) store<T>(x + q, exp_of<T>(load<T>(x + q) - top));
-  if (q < n) store_some<T>(x + q, exp_of<T>(load_some<T>(x + q, n - q) - top), n - q);
-  return total_of<T>(n, x);
-}
 
 /** w - mean(w) where asked for, then r (w - y <y w>): derivative of a normalization; <y w>. */
 template <class T>
@@ -83,7 +43,7 @@ struct Attention {
   // Pairs of neighbors.
   T *lifted, *cosine, *w, *p, *p_bar, *a_bar, *w_bar_dot, *s_bar_dot, *p_dot;
   // Scratch.
-  T *packed, *turned, *square, *line, *wide, *narrow;
+  T *packed, *square, *line, *wide, *narrow;
 
   Attention(const Net& net_, const Center& c_)
       : net(net_), c(c_), e(net_.e), h(net_.h), h3(3 * net_.h), n(c_.n), rows(c_.rows) {
@@ -109,7 +69,6 @@ struct Attention {
     at = c.work;
     const int64_t most = larger(larger(h3, e), rows);
     packed = take(packed_size<T>(most, most));
-    turned = take(rows * most);
     square = take(rows * rows);
     line = take(most);
     wide = take(rows * h3);
@@ -122,7 +81,7 @@ struct Attention {
   }
   static int64_t work_size(const Net& net, int64_t rows) {
     const int64_t most = larger(larger(3 * net.h, net.e), rows);
-    return packed_size<T>(most, most) + rows * (most + rows + 3 * net.h + net.e) + most;
+    return packed_size<T>(most, most) + rows * (rows + 3 * net.h + net.e) + most;
   }
 
   /** out (m, q) = a (m, k) b, plus out itself; b (k, q) or, transposed, (q, k). */
@@ -135,13 +94,9 @@ struct Attention {
   /** out (q, s) = a^T b, plus out itself; a (k, q) and b (k, s). */
   void turned_product(int64_t q, int64_t s, int64_t k, const T* a, int64_t lda, const T* b,
                       int64_t ldb, T* out, int64_t ldc, bool add) const {
-    for (int64_t i = 0; i < k; ++i) {
-      for (int64_t j = 0; j < q; ++j) turned[j * k + i] = a[i * lda + j];
-    }
-    product(q, s, k, turned, k, b, ldb, false, out, ldc, add);
+    pack<T>(k, s, b, ldb, false, packed);
+    multiply_turned<T>(q, s, k, a, lda, packed, out, ldc, add);
   }
-
-  T cosine_of(const T* a, const T* b) const { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
   void value(T* y) {
     multiply<T>(n, h3, e, c.x, e, net.w_in, qkv, h3, 0);
@@ -177,19 +132,12 @@ struct Attention {
   /** Weights of one row, from s in `lifted`. */
   void softmax(int64_t i) {
     const T shift = static_cast<T>(kShift), scale = static_cast<T>(net.scale), sw = c.sw[i];
-    T *up = lifted + i * n, *e_row = w + i * n, *cos = cosine + i * n, *weight = p + i * n;
-    T top = -shift;
+    T *up = lifted + i * n, *weight = w + i * n, *cos = cosine + i * n, *gated = p + i * n;
+    for (int64_t j = 0; j < n; ++j) up[j] = up[j] * scale + shift;
+    switched_softmax<T>(n, up, sw, c.sw, c.more, weight);
     for (int64_t j = 0; j < n; ++j) {
-      up[j] = up[j] * scale + shift;
-      e_row[j] = up[j] * (sw * c.sw[j]) - shift;
-    }
-    for (int64_t j = 0; j < n; ++j) top = e_row[j] > top ? e_row[j] : top;
-    const T empty = static_cast<T>(exp(static_cast<double>(-shift - top)));
-    const T all = exponentials<T>(n, top, e_row) + static_cast<T>(c.more) * empty;
-    for (int64_t j = 0; j < n; ++j) {
-      e_row[j] /= all;
       cos[j] = cosine_of(c.unit + 3 * i, c.unit + 3 * j);
-      weight[j] = e_row[j] * (sw * c.sw[j]) * cos[j];
+      gated[j] = weight[j] * (sw * c.sw[j]) * cos[j];
     }
   }
 
@@ -223,20 +171,13 @@ struct Attention {
   /** Adjoints of switches and directions in pair and gate of one row. */
   void geometry(int64_t i, const T* a, const T* bar, T* sw_bar, T* unit_bar) const {
     const T sw = c.sw[i], *cos = cosine + i * n, *up = lifted + i * n, *weight = w + i * n;
-    const T* u = c.unit + 3 * i;
-    T mine = T(0), direction[3] = {};
+    T *pair_bar = line, *cos_bar = wide;
     for (int64_t j = 0; j < n; ++j) {
-      const T gate = bar[j] * weight[j], pair = a[j] * up[j] + gate * cos[j];
-      mine += pair * c.sw[j];
-      sw_bar[j] += pair * sw;
-      const T bend = gate * (sw * c.sw[j]);
-      for (int d = 0; d < 3; ++d) {
-        direction[d] += bend * c.unit[3 * j + d];
-        unit_bar[3 * j + d] += bend * u[d];
-      }
+      const T gate = bar[j] * weight[j];
+      pair_bar[j] = a[j] * up[j] + gate * cos[j];
+      cos_bar[j] = gate * (sw * c.sw[j]);
     }
-    sw_bar[i] += mine;
-    for (int d = 0; d < 3; ++d) unit_bar[3 * i + d] += direction[d];
+    add_geometry<T>(n, i, pair_bar, cos_bar, c.sw, c.unit, sw_bar, unit_bar);
   }
 
   /** Adjoints of q, k and v in `wide`, or more of them, from those of s and of v w_out. */

@@ -32,8 +32,12 @@ void pack(int64_t k, int64_t n, const T* b, int64_t ldb, int32_t transposed, T* 
   }
 }
 
-/** A tile of R rows and one panel: c = a b, or c += a b; `columns` of the panel are stored. */
-template <class T, int R>
+/**
+ * A tile of R rows and one panel: c = a b, or c += a b; `columns` of the panel are stored.
+ *
+ * With Turned, a is given by its transpose.
+ */
+template <class T, int R, bool Turned>
 inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t ldc, int64_t columns,
                  bool add) {
   constexpr int64_t w = kLanes<T>;
@@ -45,7 +49,7 @@ inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t l
     const Vec<T> b0 = load<T>(b), b1 = load<T>(b + w);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
-      const T x = a[i * lda + p];
+      const T x = Turned ? a[p * lda + i] : a[i * lda + p];
       s[i][0] += x * b0;
       s[i][1] += x * b1;
     }
@@ -77,38 +81,54 @@ inline void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t l
 }
 
 /** The rows that are left over. */
-template <class T, int R>
+template <class T, int R, bool Turned>
 inline void last_tile(int64_t rows, int64_t k, const T* a, int64_t lda, const T* b, T* c,
                       int64_t ldc, int64_t columns, bool add) {
   if (rows == R) {
-    tile<T, R>(k, a, lda, b, c, ldc, columns, add);
+    tile<T, R, Turned>(k, a, lda, b, c, ldc, columns, add);
   } else if constexpr (R > 1) {
-    last_tile<T, R - 1>(rows, k, a, lda, b, c, ldc, columns, add);
+    last_tile<T, R - 1, Turned>(rows, k, a, lda, b, c, ldc, columns, add);
+  }
+}
+
+/** c (m, n) = a b, or c += a b; a (m, k) or, with Turned, (k, m). */
+template <class T, bool Turned>
+void multiply_rows(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed, T* c,
+                   int64_t ldc, int32_t add) {
+  if (k == 0 && !add) {
+    for (int64_t i = 0; i < m; ++i) memset(c + i * ldc, 0, static_cast<size_t>(n) * sizeof(T));
+  }
+  const int64_t row = Turned ? 1 : lda, next = Turned ? lda : 1;
+  for (int64_t depth = 0; depth < k; depth += kDepth<T>) {
+    const int64_t part = smaller(kDepth<T>, k - depth);
+    const bool more = add || depth > 0;
+    for (int64_t column = 0; column < n; column += kPanel<T>) {
+      const int64_t columns = smaller(kPanel<T>, n - column);
+      const T *b = packed + column * k + depth * kPanel<T>, *from = a + depth * next;
+      int64_t i = 0;
+      for (; i + kTile <= m; i += kTile) {
+        tile<T, kTile, Turned>(part, from + i * row, lda, b, c + i * ldc + column, ldc, columns,
+                               more);
+      }
+      if (i < m) {
+        last_tile<T, kTile - 1, Turned>(m - i, part, from + i * row, lda, b, c + i * ldc + column,
+                                        ldc, columns, more);
+      }
+    }
   }
 }
 
 template <class T>
 void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed, T* c,
               int64_t ldc, int32_t add) {
-  if (k == 0 && !add) {
-    for (int64_t i = 0; i < m; ++i) memset(c + i * ldc, 0, static_cast<size_t>(n) * sizeof(T));
-  }
-  for (int64_t depth = 0; depth < k; depth += kDepth<T>) {
-    const int64_t part = smaller(kDepth<T>, k - depth);
-    const bool more = add || depth > 0;
-    for (int64_t column = 0; column < n; column += kPanel<T>) {
-      const int64_t columns = smaller(kPanel<T>, n - column);
-      const T* b = packed + column * k + depth * kPanel<T>;
-      int64_t i = 0;
-      for (; i + kTile <= m; i += kTile) {
-        tile<T, kTile>(part, a + i * lda + depth, lda, b, c + i * ldc + column, ldc, columns, more);
-      }
-      if (i < m) {
-        last_tile<T, kTile - 1>(m - i, part, a + i * lda + depth, lda, b, c + i * ldc + column, ldc,
-                                columns, more);
-      }
-    }
-  }
+  multiply_rows<T, false>(m, n, k, a, lda, packed, c, ldc, add);
+}
+
+/** c (m, n) = a^T b, or c += a^T b; a (k, m). */
+template <class T>
+void multiply_turned(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed,
+                     T* c, int64_t ldc, int32_t add) {
+  multiply_rows<T, true>(m, n, k, a, lda, packed, c, ldc, add);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "gemm.h"
 #include "maps.h"
 #include "network.h"
+#include "pair_attention.h"
 #include "pieces.h"
 #include "scalar.h"
 #include "table.h"
@@ -49,6 +50,12 @@
       attention_vjp<T, deepmd_attention_##S, deepmd_attended_##S>,                                 \
       attention_jvp<T, deepmd_attention_##S, deepmd_attended_##S>,                                 \
       attention_vjp_of_vjp<T, deepmd_attention_##S, deepmd_attended_##S>,                          \
+      pair_attention_state<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                     \
+      pair_attention_work<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                      \
+      pair_attention_value<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                     \
+      pair_attention_vjp<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                       \
+      pair_attention_jvp<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                       \
+      pair_attention_vjp_of_vjp<T, deepmd_pair_attention_##S, deepmd_attended_##S>,                \
       table_size<T>,                                                                               \
       table_pack<T>,                                                                               \
       table_places<T, deepmd_table_##S>,                                                           \

@@ -128,6 +128,16 @@ typedef struct deepmd_environment {
     const T *b_in, *b_out, *gamma, *beta; /**< (3 h), (e), (e), (e) */                             \
   } deepmd_attention_##S;                                                                          \
                                                                                                    \
+  /** Attention of width e with several heads, see pair_attention.h: weights, packed, of queries,  \
+      then of values, head by head. */                                                             \
+  typedef struct deepmd_pair_attention_##S {                                                       \
+    int64_t e, heads;                                                                              \
+    double scale;          /**< factor of the logits */                                            \
+    int32_t gated;         /**< whether logits are multiplied by cosines */                        \
+    const T *w, *w_turned; /**< (e, 2 heads e) and its transpose */                                \
+    const T* b;            /**< (e) */                                                             \
+  } deepmd_pair_attention_##S;                                                                     \
+                                                                                                   \
   /** Slots of one center, n neighbors first; `more` slots are empty, here or beyond. */           \
   typedef struct deepmd_attended_##S {                                                             \
     int64_t n, rows, more;                                                                         \
@@ -228,6 +238,20 @@ typedef struct deepmd_environment {
     void (*attention_vjp_of_vjp)(const deepmd_attention_##S* net, const deepmd_attended_##S* c,    \
                                  const T* again, const T* y_bar, const T* x_dot, T* x_bar,         \
                                  T* grads);                                                        \
+    /** The same of the attention of pairs; the weights are w and b, the directions of any length. \
+     */                                                                                            \
+    int64_t (*pair_attention_state)(const deepmd_pair_attention_##S* net, int64_t n,               \
+                                    int64_t rows);                                                 \
+    int64_t (*pair_attention_work)(const deepmd_pair_attention_##S* net, int64_t rows);            \
+    void (*pair_attention_value)(const deepmd_pair_attention_##S* net,                             \
+                                 const deepmd_attended_##S* c, T* y);                              \
+    void (*pair_attention_vjp)(const deepmd_pair_attention_##S* net, const deepmd_attended_##S* c, \
+                               const T* y_bar, T* x_bar, T* sw_bar, T* unit_bar);                  \
+    void (*pair_attention_jvp)(const deepmd_pair_attention_##S* net, const deepmd_attended_##S* c, \
+                               const T* x_dot, const T* sw_dot, const T* unit_dot, T* y_dot);      \
+    void (*pair_attention_vjp_of_vjp)(const deepmd_pair_attention_##S* net,                        \
+                                      const deepmd_attended_##S* c, const T* again,                \
+                                      const T* y_bar, const T* x_dot, T* x_bar, T* grads);         \
     /** Numbers that a packed table takes. */                                                      \
     int64_t (*table_size)(int64_t rows, int64_t width);                                            \
     /** Pack coefficients (rows, width, 6). */                                                     \

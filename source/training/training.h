@@ -22,7 +22,8 @@
  * The scalar sum: with G a small network of tanh layers of one number, S = sum over the k numbers s
  * of a center of s G(s). Nothing is kept between the four functions.
  *
- * Attention: the layer of attention.h, the derivatives as for the embedding.
+ * Attention: the layer of attention.h, and that of pair_attention.h, the derivatives as for the
+ * embedding.
  *
  * Arrays are dense. Results do not depend on the number of threads.
  */
@@ -153,6 +154,27 @@ int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
   int32_t deepmd_attention_vjp_of_vjp_##S(const deepmd_attention_layer_##S* layer,                 \
                                           const deepmd_slots_##S* slots, const T* again,           \
                                           const T* y_bar, const T* x_dot, T* x_bar, T* grads);     \
+  /** Attention of pairs of width e, the kernel pair_attention.h: w (e, 2 heads e), b (e). */      \
+  typedef struct deepmd_pair_attention_layer_##S {                                                 \
+    int64_t e, heads;                                                                              \
+    double scale;                                                                                  \
+    int32_t gated;                                                                                 \
+    const T *w, *b;                                                                                \
+  } deepmd_pair_attention_layer_##S;                                                               \
+  /** As for the layers above; grads: adjoints of w and b. */                                      \
+  void deepmd_pair_attention_count_##S(const deepmd_pair_attention_layer_##S* layer, int64_t n,    \
+                                       int64_t k, const T* mask, int64_t* filled, int64_t* first); \
+  int32_t deepmd_pair_attention_value_##S(const deepmd_pair_attention_layer_##S* layer,            \
+                                          const deepmd_slots_##S* slots, T* y);                    \
+  int32_t deepmd_pair_attention_vjp_##S(const deepmd_pair_attention_layer_##S* layer,              \
+                                        const deepmd_slots_##S* slots, const T* y_bar, T* x_bar,   \
+                                        T* sw_bar, T* unit_bar);                                   \
+  int32_t deepmd_pair_attention_jvp_##S(const deepmd_pair_attention_layer_##S* layer,              \
+                                        const deepmd_slots_##S* slots, const T* x_dot,             \
+                                        const T* sw_dot, const T* unit_dot, T* y_dot);             \
+  int32_t deepmd_pair_attention_vjp_of_vjp_##S(                                                    \
+      const deepmd_pair_attention_layer_##S* layer, const deepmd_slots_##S* slots, const T* again, \
+      const T* y_bar, const T* x_dot, T* x_bar, T* grads);                                         \
   /** out (n, c) = sums of rows x (k, c) by index (k), each from 0 to n - 1, in their order. */    \
   int32_t deepmd_segment_sum_##S(int64_t k, int64_t c, int64_t n, const T* x,                      \
                                  const int64_t* index, int32_t threads, T* out);

@@ -41,17 +41,100 @@ class Pairs(NamedTuple):
     order: int = 3
 
 
-def by_head(layer: Any, x: Any, heads: int) -> Any:
-    """Linear layer whose heads are the last axis of its output: (n, K, w) -> (n, heads, K, size).
+class PairAttentionArrays(NamedTuple):
+    """Arrays of the attention between pairs of width e with heads of width d, heads the last axis.
 
-    Its weights are sorted by head: they are fewer than the output.
+    Attributes
+    ----------
+    w_qk : (e, 2 d heads)
+        Projections to queries and keys: the first and the second half of the heads.
+    w_v : (e, e heads)
+        Projection to values.
+    w_head, b_head : (e heads, e), (e,)
+        Projection of what the heads have found.
+    """
+
+    w_qk: Any
+    w_v: Any
+    w_head: Any
+    b_head: Any
+
+
+class PairAttentionOptions(NamedTuple):
+    """Options of the attention between pairs: number and width of heads, and see the settings."""
+
+    heads: int
+    hidden: int
+    has_gate: bool
+    smooth: bool
+
+
+def by_head(w: Any, x: Any, heads: int) -> Any:
+    """Linear map whose heads are the last axis of its output: (n, K, e) -> (n, heads, K, size).
+
+    Its weights (e, size heads) are sorted by head: they are fewer than the output.
     """
     space = ops.xp(x)
-    n_in, n_out = layer.w.shape
+    n_in, n_out = w.shape
     n, k = ops.shape(x)[:2]
-    w = space.permute_dims(space.reshape(layer.weight, (n_in, -1, heads)), (0, 2, 1))
+    w = space.permute_dims(space.reshape(w, (n_in, -1, heads)), (0, 2, 1))
     out = ops.linear(x, space.reshape(w, (n_in, n_out)))
     return space.permute_dims(space.reshape(out, (n, k, heads, n_out // heads)), (0, 2, 1, 3))
+
+
+def pair_weights(g2: Any, h2: Any, pairs: Pairs, w_qk: Any, options: PairAttentionOptions) -> Any:
+    """Weights between the neighbors of an atom, by head: (n, K, e), (n, K, 3) -> (n, heads, K, K)."""
+    space, heads = ops.xp(g2), options.heads
+    qk = by_head(w_qk, g2, 2 * heads)
+    s = space.matmul(qk[:, :heads], ops.matrix_transpose(qk[:, heads:]))
+    scale = 1.0 / math.sqrt(options.hidden)
+    gate = space.matmul(h2, ops.matrix_transpose(h2))[:, None, :, :]
+    if options.has_gate:
+        s = s * gate
+    gate = gate * (1.0 / math.sqrt(3.0))
+    if not options.smooth:
+        return masked_softmax(s * scale, pairs.mask[:, None, :]) * gate
+    pair, seen = (outer(x, x)[:, None, :, :] for x in (pairs.switch, pairs.mask))
+    gate = gate * pair * seen
+    return gated_softmax(s, pair, gate, pairs.more, scale, order=pairs.order)
+
+
+def mixed_pairs(weights: Any, g2: Any, arrays: PairAttentionArrays) -> Any:
+    """Pair features mixed by weights (n, heads, K, K): (n, K, e) -> (n, K, e)."""
+    space = ops.xp(g2)
+    (n, k), heads = ops.shape(g2)[:2], weights.shape[1]
+    mixed = space.matmul(weights, by_head(arrays.w_v, g2, heads))
+    mixed = space.reshape(space.permute_dims(mixed, (0, 2, 3, 1)), (n, k, arrays.w_head.shape[0]))
+    return ops.linear(mixed, arrays.w_head, arrays.b_head)
+
+
+@ops.op
+def pair_attention(
+    g2: Any,
+    h2: Any,
+    pairs: Pairs,
+    arrays: PairAttentionArrays,
+    options: PairAttentionOptions,
+    *,
+    order: int = 3,
+) -> Any:
+    """Attention between the neighbors of an atom, gated by their directions.
+
+    Parameters
+    ----------
+    g2, h2 : (n, K, e), (n, K, 3)
+        Features and directions of the neighbors; the directions are independent of parameters.
+    pairs : Pairs
+    arrays : PairAttentionArrays
+    options : PairAttentionOptions
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
+
+    Returns
+    -------
+    (n, K, e)
+    """
+    return mixed_pairs(pair_weights(g2, h2, pairs, arrays.w_qk, options), g2, arrays)
 
 
 class _Heads(Module):
@@ -87,21 +170,14 @@ class PairAttentionMap(_HiddenHeads):
     def build(self) -> None:
         self.mapqk = linear(self, self.input_dim, 2 * self.hidden_dim * self.head_num, bias=False)
 
+    @property
+    def options(self) -> PairAttentionOptions:
+        """Options of the attention, as operations take them."""
+        return PairAttentionOptions(self.head_num, self.hidden_dim, self.has_gate, self.smooth)
+
     def call(self, g2: Any, h2: Any, pairs: Pairs) -> Any:
         """Weights of every head: (n, K, ng2), (n, K, 3) -> (n, heads, K, K)."""
-        space = ops.xp(g2)
-        qk = by_head(self.mapqk, g2, 2 * self.head_num)
-        q, key = qk[:, : self.head_num], qk[:, self.head_num :]
-        s, scale = space.matmul(q, ops.matrix_transpose(key)), 1.0 / math.sqrt(self.hidden_dim)
-        gate = space.matmul(h2, ops.matrix_transpose(h2))[:, None, :, :]
-        if self.has_gate:
-            s = s * gate
-        gate = gate * (1.0 / math.sqrt(3.0))
-        if not self.smooth:
-            return masked_softmax(s * scale, pairs.mask[:, None, :]) * gate
-        pair, seen = (outer(x, x)[:, None, :, :] for x in (pairs.switch, pairs.mask))
-        gate = gate * pair * seen
-        return gated_softmax(s, pair, gate, pairs.more, scale, order=pairs.order)
+        return pair_weights(g2, h2, pairs, self.mapqk.weight, self.options)
 
 
 class PairAttentionApply(_Heads):
@@ -118,13 +194,10 @@ class PairAttentionApply(_Heads):
         self.mapv = linear(self, self.input_dim, heads, "v", bias=False)
         self.head_map = linear(self, heads, self.input_dim, "head", bias=True)
 
-    def call(self, weights: Any, g2: Any) -> Any:
-        """Apply: (n, heads, K, K), (n, K, ng2) -> (n, K, ng2)."""
-        space = ops.xp(g2)
-        n, k = ops.shape(g2)[:2]
-        mixed = space.matmul(weights, by_head(self.mapv, g2, self.head_num))
-        mixed = space.permute_dims(mixed, (0, 2, 3, 1))
-        return self.head_map(space.reshape(mixed, (n, k, self.input_dim * self.head_num)))
+    def arrays(self, attention: PairAttentionMap) -> PairAttentionArrays:
+        """Arrays of both parts of an attention, as operations take them."""
+        w_v, head = self.mapv.weight, self.head_map
+        return PairAttentionArrays(attention.mapqk.weight, w_v, head.weight, head.b)
 
 
 class DirectionAttentionApply(_Heads):
@@ -172,7 +245,7 @@ class LocalAttention(_HiddenHeads):
         n = ops.shape(pairs.j)[0]
         q = space.reshape(self.mapq(g1), (n, self.hidden_dim, self.head_num))
         q = space.permute_dims(q, (0, 2, 1))[:, :, None, :]
-        kv = by_head(self.mapkv, near, self.head_num)
+        kv = by_head(self.mapkv.weight, near, self.head_num)
         key, v = kv[..., : self.hidden_dim], kv[..., self.hidden_dim :]
         s = space.matmul(q, ops.matrix_transpose(key)) * (1.0 / math.sqrt(self.hidden_dim))
         p = self.weights(s, pairs)

@@ -18,6 +18,8 @@ from deepmd.dpmodel.nn.pair_attention import (
     PairAttentionApply,
     PairAttentionMap,
     Pairs,
+    mixed_pairs,
+    pair_attention,
 )
 from deepmd.dpmodel.nn.random import child_seed
 from deepmd.dpmodel.nn.updates import MessageLayer, MessageSettings, linear
@@ -181,13 +183,21 @@ class RepformerLayer(RepformerSettings, MessageLayer):
         if self.proj_g1g1g2 is not None:
             product = self.proj_g1g1g2(g1[:, None, :] * near)
             pair_terms.append(product * self.weight(pairs)[..., None])
-        weights = None if self.attn2g_map is None else self.attn2g_map(g2, h2, pairs)
-        if self.attn2_mh_apply is not None:
-            pair_terms.append(self.attn2_lm(self.attn2_mh_apply(weights, g2)))
-        new_g2 = self.combine("g2", pair_terms)
-        if self.attn2_ev_apply is not None:
-            h2 = self.combine("h2", [h2, self.attn2_ev_apply(weights, h2)])
-        return new_g1, new_g2, h2
+        attended, turned = self._attention_terms(g2, h2, pairs)
+        new_g2 = self.combine("g2", pair_terms + [self.attn2_lm(x) for x in attended])
+        return new_g1, new_g2, self.combine("h2", [h2, *turned]) if turned else h2
+
+    def _attention_terms(self, g2: Any, h2: Any, pairs: Pairs) -> tuple[list[Any], list[Any]]:
+        """What pairs and directions receive from the attention between pairs, if they do."""
+        attention, apply, turn = self.attn2g_map, self.attn2_mh_apply, self.attn2_ev_apply
+        if turn is None:
+            if apply is None:
+                return [], []
+            given = apply.arrays(attention), attention.options
+            return [pair_attention(g2, h2, pairs, *given, order=pairs.order)], []
+        weights = attention(g2, h2, pairs)  # they serve twice
+        attended = [] if apply is None else [mixed_pairs(weights, g2, apply.arrays(attention))]
+        return attended, [turn(weights, h2)]
 
     def _atom_terms(self, g1: Any, near: Any, g2: Any, h2: Any, pairs: Pairs) -> list[Any]:
         space, act = ops.xp(g1), activation(self.activation_function)

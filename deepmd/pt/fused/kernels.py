@@ -18,6 +18,14 @@ Tensor = torch.Tensor
 _NAMES = {torch.float64: "f64", torch.float32: "f32"}
 _POINTER, _NUMBER, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
+#: Functions of both kinds of attention.
+_ATTENTION: dict[str, tuple[Any, list[Any]]] = {
+    "count": (None, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 3]),
+    "value": (_INT, [_POINTER] * 3),
+    "vjp": (_INT, [_POINTER] * 6),
+    "jvp": (_INT, [_POINTER] * 6),
+    "vjp_of_vjp": (_INT, [_POINTER] * 7),
+}
 #: Name -> type of the result, types of the arguments. Those with a status run :func:`checked`.
 _TYPES: dict[str, tuple[Any, list[Any]]] = {
     "embedding_new": (_POINTER, [_NUMBER, *[_POINTER] * 4]),
@@ -38,11 +46,11 @@ _TYPES: dict[str, tuple[Any, list[Any]]] = {
     "activated_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 5]),
     "activated_jvp": (_INT, [_POINTER, _NUMBER, _INT, *[_POINTER] * 5]),
     "activated_vjp_of_vjp": (_INT, [_POINTER, _INT, *[_POINTER] * 8]),
-    "attention_count": (None, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 3]),
-    "attention_value": (_INT, [_POINTER] * 3),
-    "attention_vjp": (_INT, [_POINTER] * 6),
-    "attention_jvp": (_INT, [_POINTER] * 6),
-    "attention_vjp_of_vjp": (_INT, [_POINTER] * 7),
+    **{
+        f"{name}_{function}": types
+        for name in ("attention", "pair_attention")
+        for function, types in _ATTENTION.items()
+    },
     "scalar_value": (_INT, [_POINTER, *[_NUMBER] * 2, _POINTER, _INT, _POINTER]),
     "scalar_vjp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
     "scalar_jvp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
