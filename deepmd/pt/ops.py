@@ -19,6 +19,7 @@ from deepmd.pt.fused import (  # noqa: F401
     attention,
     embedding,
     kernel_attention,
+    kernel_convolution,
     kernel_embedding,
     kernel_interpolation,
     kernel_scalar,

@@ -31,6 +31,7 @@
       packed_size<T>,                                                                              \
       pack<T>,                                                                                     \
       multiply<T>,                                                                                 \
+      multiply_turned<T>,                                                                          \
       activate<T, deepmd_layer_##S>,                                                               \
       activate_tangent<T, deepmd_layer_##S>,                                                       \
       activate_backward<T>,                                                                        \

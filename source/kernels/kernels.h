@@ -180,6 +180,9 @@ typedef struct deepmd_environment {
     /** c (m, n) = a (m, k) b, plus c itself with `add`. */                                        \
     void (*multiply)(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* packed,    \
                      T* c, int64_t ldc, int32_t add);                                              \
+    /** The same with a given by its transpose (k, m). */                                          \
+    void (*multiply_turned)(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,              \
+                            const T* packed, T* c, int64_t ldc, int32_t add);                      \
     /** y (m, width) from z, where it may lie, and the input x; slope dy/dz or NULL. */            \
     void (*activate)(const deepmd_layer_##S* layer, int64_t m, const T* z, const T* x,             \
                      int64_t ldx, T* y, T* slope, int64_t ld);                                     \

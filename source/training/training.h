@@ -25,6 +25,10 @@
  * Attention: the layer of attention.h, and that of pair_attention.h, the derivatives as for the
  * embedding.
  *
+ * The convolution, and moments, of features y (k, c) of the neighbors of a center, with weights of
+ * pairs f (k, a), directions h (k, 3) and a projection w (a, c): the sum over neighbors of (f w) y,
+ * and h^T y (3, c). The derivatives as for the embedding.
+ *
  * Arrays are dense. Results do not depend on the number of threads.
  */
 #ifndef DEEPMD_TRAINING_H
@@ -175,6 +179,27 @@ int32_t deepmd_are_segments(int64_t k, const int64_t* segment, int64_t n);
   int32_t deepmd_pair_attention_vjp_of_vjp_##S(                                                    \
       const deepmd_pair_attention_layer_##S* layer, const deepmd_slots_##S* slots, const T* again, \
       const T* y_bar, const T* x_dot, T* x_bar, T* grads);                                         \
+  /** Convolution of n centers with k slots each: w (a, c), y (n, k, c), f (n, k, a), h (n, k, 3); \
+      `state`, from value to vjp_of_vjp, takes deepmd_convolution_state numbers. */                \
+  typedef struct deepmd_convolution_##S {                                                          \
+    int64_t n, k, a, c;                                                                            \
+    const T *w, *y, *f, *h;                                                                        \
+    T* state;                                                                                      \
+    int32_t threads;                                                                               \
+  } deepmd_convolution_##S;                                                                        \
+  int64_t deepmd_convolution_state_##S(const deepmd_convolution_##S* layer);                       \
+  /** sums (n, c), moments (n, 3, c) */                                                            \
+  int32_t deepmd_convolution_value_##S(const deepmd_convolution_##S* layer, T* sums, T* moments);  \
+  /** bar: adjoints of sums and moments; out: those of y, f and h, which are written. */           \
+  int32_t deepmd_convolution_vjp_##S(const deepmd_convolution_##S* layer, const T* const* bar,     \
+                                     T* const* out);                                               \
+  /** dot: tangents of y, f and h. */                                                              \
+  int32_t deepmd_convolution_jvp_##S(const deepmd_convolution_##S* layer, const T* const* dot,     \
+                                     T* sums_dot, T* moments_dot);                                 \
+  /** Adjoints of y, f, h and w in the value, whose adjoints are given again, and in the vjp. */   \
+  int32_t deepmd_convolution_vjp_of_vjp_##S(const deepmd_convolution_##S* layer,                   \
+                                            const T* const* again, const T* const* bar,            \
+                                            const T* const* dot, T* const* out, T* w_bar);         \
   /** out (n, c) = sums of rows x (k, c) by index (k), each from 0 to n - 1, in their order. */    \
   int32_t deepmd_segment_sum_##S(int64_t k, int64_t c, int64_t n, const T* x,                      \
                                  const int64_t* index, int32_t threads, T* out);

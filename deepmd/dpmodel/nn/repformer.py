@@ -22,7 +22,7 @@ from deepmd.dpmodel.nn.pair_attention import (
     pair_attention,
 )
 from deepmd.dpmodel.nn.random import child_seed
-from deepmd.dpmodel.nn.updates import MessageLayer, MessageSettings, linear
+from deepmd.dpmodel.nn.updates import MessageLayer, MessageSettings, convolution, linear
 from deepmd.schema.common import NOT_NEGATIVE, POSITIVE
 from deepmd.schema.descriptor import SEL
 from deepmd.schema.network import ACTIVATION
@@ -206,30 +206,48 @@ class RepformerLayer(RepformerSettings, MessageLayer):
             terms.append(act(self.g1_self_mlp(g1)))
         else:
             joined.append(g1)
-        if self.proj_g1g2 is not None:
-            (terms if self.g1_out_conv else joined).append(self._convolution(near, g2, pairs))
+        conv, near_moments = self._of_neighbors(near, g2, h2, pairs)
+        if conv is not None:
+            (terms if self.g1_out_conv else joined).append(conv)
         if self.update_g1_has_grrg:
             joined.append(self.symmetrized(self.moments(g2, h2, pairs)))
-        if self.update_g1_has_drrd:
-            joined.append(self.symmetrized(self.moments(near, h2, pairs)))
+        if near_moments is not None:
+            joined.append(self.symmetrized(near_moments))
         terms.append(act(self.linear1(space.concat(joined, axis=-1))))
         if self.loc_attn is not None:
             terms.append(self.loc_attn(g1, near, pairs))
         return terms
 
-    def _convolution(self, near: Any, g2: Any, pairs: Pairs) -> Any:
-        """Sum over neighbors of projected pair times atom features."""
-        space = ops.xp(near)
+    def _of_neighbors(self, near: Any, g2: Any, h2: Any, pairs: Pairs) -> tuple[Any, Any]:
+        """Sum over neighbors of projected pair times atom features, and moments of the latter.
+
+        (n, c), (n, 3, c); None where the layer has no such term.
+        """
+        space, conv, moments = ops.xp(near), None, None
+        weight = self.weight(pairs)[..., None]
+        weighted, turned = g2 * weight, h2 * weight
         # The narrow factor takes the weight: the projections have no bias.
-        weighted = g2 * self.weight(pairs)[..., None]
-        if self.g1_out_conv:
-            product = self.proj_g1g2(weighted) * near
-        else:
-            product = weighted * self.proj_g1g2(near)
-        total = space.sum(product, axis=1)
+        if self.proj_g1g2 is not None and self.g1_out_conv and self.update_g1_has_drrd:
+            given = near, weighted, turned, self.proj_g1g2.weight
+            conv, moments = convolution(*given, order=pairs.order)
+        elif self.proj_g1g2 is not None:
+            pair, atom = (
+                (self.proj_g1g2(weighted), near)
+                if self.g1_out_conv
+                else (weighted, self.proj_g1g2(near))
+            )
+            conv = space.sum(pair * atom, axis=1)
+        if self.update_g1_has_drrd and moments is None:
+            moments = ops.contract(turned, near)
+        if conv is not None:
+            conv = self._mean(conv, pairs)
+        return conv, None if moments is None else self._scaled(moments, pairs)
+
+    def _mean(self, total: Any, pairs: Pairs) -> Any:
+        """Mean over the slots, or over the neighbors, from a sum (n, c)."""
         if self.smooth:
             return total * (1.0 / pairs.nsel)
-        return total / (space.sum(pairs.mask, axis=1)[:, None] + 1e-4)
+        return total / (ops.xp(total).sum(pairs.mask, axis=1)[:, None] + 1e-4)
 
     def weight(self, pairs: Pairs) -> Any:
         """Weight of every slot (n, K), 0 in empty ones."""
@@ -237,12 +255,15 @@ class RepformerLayer(RepformerSettings, MessageLayer):
 
     def moments(self, g: Any, h2: Any, pairs: Pairs) -> Any:
         """Weighted sum of h ⊗ g over neighbors: (n, K, ng), (n, K, 3) -> (n, 3, ng)."""
-        space = ops.xp(g)
         total = ops.contract(h2 * self.weight(pairs)[..., None], g)
+        return self._scaled(total, pairs)
+
+    def _scaled(self, total: Any, pairs: Pairs) -> Any:
+        """Moments (n, 3, ng) from the sums over neighbors."""
         if self.smooth:
             scale = pairs.nsel**-0.5 if self.use_sqrt_nnei else 1.0 / pairs.nsel
             return total * scale
-        count = space.sum(pairs.mask, axis=1)[:, None, None]
+        count = ops.xp(total).sum(pairs.mask, axis=1)[:, None, None]
         root = _safe_sqrt(count) if self.use_sqrt_nnei else count
         return total / (root + 1e-4)
 

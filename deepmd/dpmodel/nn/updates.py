@@ -136,3 +136,31 @@ def activated_sum(
     """
     y = activation(activation_function)(z)
     return ops.segment_sum(y[:, :width] * weight[:, None], segment, n), y[:, width:]
+
+
+@ops.op
+def convolution(near: Any, pairs: Any, directions: Any, w: Any, *, order: int = 3) -> tuple[Any, Any]:
+    """Convolution of atom features with projected pair features, and moments of the former.
+
+    Parameters
+    ----------
+    near : (n, K, c)
+        Features of the neighbors.
+    pairs : (n, K, a)
+        Features of the pairs, weighted: 0 in empty slots.
+    directions : (n, K, 3)
+        Weighted, too.
+    w : (a, c)
+        Projection of the pairs' features.
+    order : int
+        Highest derivative that will be asked for, see :mod:`deepmd.dpmodel.ops`.
+
+    Returns
+    -------
+    sums : (n, c)
+        Sum over the neighbors of projected pair times atom features.
+    moments : (n, 3, c)
+        Sum over the neighbors of directions times atom features.
+    """
+    sums = ops.xp(near).sum(ops.linear(pairs, w) * near, axis=1)
+    return sums, ops.contract(directions, near)

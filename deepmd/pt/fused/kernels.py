@@ -51,6 +51,11 @@ _TYPES: dict[str, tuple[Any, list[Any]]] = {
         for name in ("attention", "pair_attention")
         for function, types in _ATTENTION.items()
     },
+    "convolution_state": (_NUMBER, [_POINTER]),
+    "convolution_value": (_INT, [_POINTER] * 3),
+    "convolution_vjp": (_INT, [_POINTER] * 3),
+    "convolution_jvp": (_INT, [_POINTER] * 4),
+    "convolution_vjp_of_vjp": (_INT, [_POINTER] * 6),
     "scalar_value": (_INT, [_POINTER, *[_NUMBER] * 2, _POINTER, _INT, _POINTER]),
     "scalar_vjp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),
     "scalar_jvp": (_INT, [_POINTER, *[_NUMBER] * 2, *[_POINTER] * 2, _INT, _POINTER]),

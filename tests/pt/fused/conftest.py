@@ -11,6 +11,7 @@ def form(request, monkeypatch):
     import deepmd.pt.ops  # noqa: F401
     from deepmd.pt.fused import (
         kernel_attention,
+        kernel_convolution,
         kernel_embedding,
         kernel_interpolation,
         kernel_scalar,
@@ -21,6 +22,7 @@ def form(request, monkeypatch):
     if request.param == "blocks":
         every = (
             kernel_attention,
+            kernel_convolution,
             kernel_embedding,
             kernel_interpolation,
             kernel_scalar,
