@@ -22,11 +22,24 @@ int64_t packed_size(int64_t k, int64_t n) {
 /** Panels of kPanel columns, one after the other; the columns beyond the last are zero. */
 template <class T>
 void pack(int64_t k, int64_t n, const T* b, int64_t ldb, int32_t transposed, T* packed) {
-  for (int64_t first = 0; first < n; first += kPanel<T>) {
-    for (int64_t p = 0; p < k; ++p) {
-      for (int64_t q = 0; q < kPanel<T>; ++q) {
-        const int64_t column = first + q;
-        *packed++ = column >= n ? T(0) : transposed ? b[column * ldb + p] : b[p * ldb + column];
+  constexpr int64_t w = kLanes<T>, panel = kPanel<T>;
+  for (int64_t first = 0; first < n; first += panel, packed += k * panel) {
+    const int64_t columns = smaller(panel, n - first);
+    if (columns < panel) memset(packed, 0, static_cast<size_t>(k * panel) * sizeof(T));
+    if (transposed) {
+      for (int64_t q = 0; q < columns; ++q) {
+        const T* from = b + (first + q) * ldb;
+        for (int64_t p = 0; p < k; ++p) packed[p * panel + q] = from[p];
+      }
+    } else if (columns == panel) {
+      for (int64_t p = 0; p < k; ++p) {
+        const T* from = b + p * ldb + first;
+        store<T>(packed + p * panel, load<T>(from));
+        store<T>(packed + p * panel + w, load<T>(from + w));
+      }
+    } else {
+      for (int64_t p = 0; p < k; ++p) {
+        for (int64_t q = 0; q < columns; ++q) packed[p * panel + q] = b[p * ldb + first + q];
       }
     }
   }
