@@ -17,6 +17,7 @@ from pathlib import Path
 
 from common import Process, dp, here, machine, table, write_json, write_system
 from models import DESCRIPTORS, model
+from profile_step import report
 from rates import describe, products
 from rates import share as share_of_rate
 
@@ -135,6 +136,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--deepmd-kit", help="Python of an environment with DeePMD-kit")
     parser.add_argument("--deepmd-kit-backends", default="pt,tf", help="which of it, by commas")
+    parser.add_argument(
+        "--profile", action="store_true", help="show where the time of a step of PyTorch goes"
+    )
     options = parser.parse_args()
     size = {"atoms": options.atoms, "threads": options.threads}
     programs = {n: (here(), *BACKENDS[n]) for n in options.backends.split(",") if n in BACKENDS}
@@ -142,6 +146,11 @@ def main() -> int:
     unknown = {*options.backends.split(",")} - {*BACKENDS} | {*descriptors} - {*DESCRIPTORS}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.profile:
+        print(machine(options.threads))
+        for name in descriptors:
+            print(f"\n{report(name, options.atoms, 8, options.threads)}")
+        return 0
     if options.deepmd_kit:
         for name in options.deepmd_kit_backends.split(","):
             programs[f"deepmd-kit {name}"] = (options.deepmd_kit, f"--{name}", {}, 1.0)
