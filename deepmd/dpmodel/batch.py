@@ -246,7 +246,7 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 def widened(hessian: np.ndarray, width: int) -> np.ndarray:
     """Put zeros behind every one of the three rows that an atom has: (n_atoms, width)."""
-    rows = hessian.reshape(len(hessian), 3, -1)
+    rows = hessian.reshape(len(hessian), 3, hessian.shape[1] // 3)
     rows = np.pad(rows, ((0, 0), (0, 0), (0, width // 3 - rows.shape[2])))
     return rows.reshape(len(hessian), width)
 

@@ -13,12 +13,14 @@ A test file of a descriptor is a list of its options::
 
 from deepmd.testing.descriptor import DescriptorTests
 from deepmd.testing.fitting import FittingTests, OutputFittingTests
+from deepmd.testing.loss import LossTests
 from deepmd.testing.model import ModelTests
 from deepmd.testing.output import OutputTests
 
 __all__ = [
     "DescriptorTests",
     "FittingTests",
+    "LossTests",
     "ModelTests",
     "OutputFittingTests",
     "OutputTests",

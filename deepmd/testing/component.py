@@ -10,12 +10,11 @@ import pytest
 from deepmd.dpmodel.model import Model, build_model
 from deepmd.infer import DeepEval
 from deepmd.io.tree import difference
-from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import SUFFIXES, evaluator, open_backend
 from deepmd.testing.systems import randomize, small_system
-from deepmd.testing.training import labeled_batch, new_step, take_steps
+from deepmd.testing.training import assert_exact_restart
 
 
 class ComponentTests:
@@ -128,22 +127,6 @@ class ComponentTests:
 
     def test_restart(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
         """Two steps, a checkpoint and two more are four steps, bit for bit."""
-        backend = open_backend(writer)
-        path = tmp_path / f"half{backend.checkpoint_suffix}"
         model = randomize(build_model(self.section(first_case)))
-        batch = labeled_batch(model)
-        whole = new_step(backend, model)
-        half = new_step(backend, model)
-        take_steps(whole, batch, 0, 4)
-        take_steps(half, batch, 0, 2)
-        models, section = {"Default": half.model("Default")}, self.section(first_case)
-        backend.write_checkpoint(
-            path, Checkpoint(models, section, step=2, optimizer=half.state(), backend=backend.name)
-        )
-        found = backend.read_checkpoint(path)
-        again = new_step(backend, found.models["Default"])
-        again.load_state(found.optimizer)
-        take_steps(again, batch, 2, 4)
-        trained = [step.model("Default").serialize() for step in (whole, again)]
-        assert difference(trained[0], trained[1]) is None
-        assert difference(trained[0], model.serialize()) is not None
+        section = self.section(first_case)
+        assert_exact_restart(open_backend(writer), model, section, tmp_path)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A few steps of training on one small batch, for tests."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmd.backend.backend import Backend
-from deepmd.dpmodel.batch import Batch
+from deepmd.dpmodel.batch import Batch, join
 from deepmd.dpmodel.loss import Loss, build_loss
 from deepmd.dpmodel.model import Model
 from deepmd.dpmodel.neighbors import batch_edges
+from deepmd.io.tree import difference
+from deepmd.runtime.checkpoint import Checkpoint
 from deepmd.runtime.step import StepOptions, TrainStep
 from deepmd.testing.systems import small_system
 
@@ -37,28 +41,89 @@ def a_loss(model: Model) -> Loss:
     return build_loss(dict(_LOSSES[kind]), _RATE, model)
 
 
-def labeled_batch(model: Model, seed: int = 0) -> Batch:
-    """Return two frames of a small system with random labels of :func:`a_loss`, and with edges."""
-    rng = np.random.default_rng(seed)
-    coord, cell, atype = small_system(model.get_ntypes(), model.get_rcut())
-    n = len(atype)
-    labels = {
-        label.name: rng.normal(size=(2 * n if label.atomic else 2, label.size))
-        for label in a_loss(model).label_requirements()
-    }
-    coords = coord + 0.1 * rng.normal(size=(2, n, 3))
-    batch = Batch.from_arrays(
-        coords, np.stack([cell, cell]), atype, labels=labels, find=dict.fromkeys(labels, 1.0)
-    )
+def labeled_batch(
+    model: Model, loss: Loss | None = None, *, natoms: Sequence[int] = (6, 6), seed: int = 0
+) -> Batch:
+    """Return frames of small systems with random labels of a loss, and with edges.
+
+    Parameters
+    ----------
+    model : Model
+    loss : Loss, optional
+        By default :func:`a_loss`.
+    natoms : sequence of int
+        Atoms of every frame.
+    seed : int
+    """
+    rng, wanted = np.random.default_rng(seed), (loss or a_loss(model)).label_requirements()
+    frames = []
+    for n in natoms:
+        coord, cell, atype = small_system(model.get_ntypes(), model.get_rcut(), n=max(n, 1))
+        coord = coord[:n] + 0.1 * rng.normal(size=(n, 3))
+        sizes = {
+            label.name: (n if label.atomic else 1, 9 * n if label.pairwise else label.size)
+            for label in wanted
+        }
+        labels = {name: rng.normal(size=size) for name, size in sizes.items()}
+        spin = rng.normal(size=(1, n, 3)) if model.has_spin() else None
+        find = dict.fromkeys(labels, 1.0)
+        frames.append(
+            Batch.from_arrays(
+                coord[None], cell[None], atype[:n], spin=spin, labels=labels, find=find
+            )
+        )
+    batch = join(frames)
     batch.edges = batch_edges(batch, model.get_rcut())
     return batch
 
 
-def new_step(backend: Backend, model: Model) -> TrainStep:
-    """Return the training step of a backend for one model, with :func:`a_loss`."""
+def new_step(backend: Backend, model: Model, loss: Loss | None = None) -> TrainStep:
+    """Return the training step of a backend for one model, by default with :func:`a_loss`."""
     return backend.train_step(
-        {"Default": model}, {"Default": a_loss(model)}, {"type": "Adam"}, StepOptions()
+        {"Default": model}, {"Default": loss or a_loss(model)}, {"type": "Adam"}, StepOptions()
     )
+
+
+def assert_exact_restart(
+    backend: Backend,
+    model: Model,
+    section: dict[str, Any],
+    folder: Path,
+    *,
+    loss: Loss | None = None,
+    batch: Batch | None = None,
+) -> None:
+    """Assert that two steps, a checkpoint and two more are four steps, bit for bit.
+
+    Parameters
+    ----------
+    backend : Backend
+    model : Model
+    section : dict
+        Its model section.
+    folder : path
+        Takes the checkpoint.
+    loss : Loss, optional
+        By default :func:`a_loss`.
+    batch : Batch, optional
+        By default :func:`labeled_batch`.
+    """
+    path = folder / f"half{backend.checkpoint_suffix}"
+    batch = batch or labeled_batch(model, loss)
+    whole, half = new_step(backend, model, loss), new_step(backend, model, loss)
+    take_steps(whole, batch, 0, 4)
+    take_steps(half, batch, 0, 2)
+    models, optimizer = {"Default": half.model("Default")}, half.state()
+    backend.write_checkpoint(
+        path, Checkpoint(models, section, step=2, optimizer=optimizer, backend=backend.name)
+    )
+    found = backend.read_checkpoint(path)
+    again = new_step(backend, found.models["Default"], loss)
+    again.load_state(found.optimizer)
+    take_steps(again, batch, 2, 4)
+    trained = [step.model("Default").serialize() for step in (whole, again)]
+    assert difference(trained[0], trained[1]) is None
+    assert difference(trained[0], model.serialize()) is not None
 
 
 def take_steps(step: TrainStep, batch: Batch, start: int, stop: int) -> None:

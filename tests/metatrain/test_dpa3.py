@@ -15,7 +15,7 @@ import yaml
 from ase.io import read
 from metatomic.torch import load_atomistic_model
 from metatomic_ase import MetatomicCalculator
-from metatrain.experimental.dpa3.tests import MODEL_HYPERS, test_basic
+from metatrain.experimental.dpa3.tests import MODEL_HYPERS, test_basic, test_pretrained
 from metatrain.experimental.dpa3.tests.test_precision import *  # noqa: F403
 from metatrain.experimental.dpa3.tests.test_pretrained import *  # noqa: F403
 from metatrain.utils.io import load_model
@@ -29,6 +29,13 @@ pytestmark = [
     pytest.mark.slow,  # dozens of models, and graphs of some of them
     pytest.mark.filterwarnings("ignore"),  # those of metatrain
 ]
+
+
+@pytest.fixture(autouse=True)
+def _structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of ours, where its tests read a file that is not installed with it."""
+    path = write_molecules(tmp_path / "molecules.xyz", forces=False)
+    monkeypatch.setattr(test_pretrained, "DATASET_PATH", str(path))
 
 
 class Data:

@@ -14,6 +14,7 @@ from deepmd.dpmodel.loss.base import (
     Loss,
     Mean,
     Term,
+    at_least_one,
     atom_mean,
     frame_mean,
     scheduled_serial,
@@ -185,7 +186,8 @@ class EnergyLoss(EnergyTerms):
         error = space.abs(difference) if absolute else difference * difference
         of_atom = space.sum(error, axis=-1)
         of_frame = ops.segment_sum(of_atom, labels.frame, ops.shape(labels.natoms)[0])
-        per_element = labels.weight * of_frame / (9.0 * labels.natoms * labels.natoms)
+        atoms = at_least_one(labels.natoms)
+        per_element = labels.weight * of_frame / (9.0 * atoms * atoms)
         value = Mean(space.sum(per_element), space.sum(labels.weight))
         return value, value if absolute else value.root()
 

@@ -12,6 +12,7 @@ from deepmd.dpmodel.loss.base import (
     Mean,
     ScheduledLoss,
     Term,
+    at_least_one,
     atom_mean,
     frame_mean,
     scheduled_serial,
@@ -74,7 +75,7 @@ class PopulationLoss(ScheduledLoss):
         d = value - labels.values["atom_population"]
         n = ops.shape(labels.natoms)[0]
         total = ops.segment_sum(d, labels.frame, n)
-        per_atom = labels.natoms[:, None]
+        per_atom = at_least_one(labels.natoms)[:, None]
         mean = ops.segment_sum(self._error(d), labels.frame, n) / per_atom
         spin = ops.segment_sum(self._error(d[:, :1] - d[:, 1:]), labels.frame, n) / per_atom
         errors = {
