@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Forces of Wannier centroids through the C interface, against the Python implementation."""
+"""Forces of Wannier centroids through C, C++ and deepmd.hpp, against the Python implementation."""
 
 import ctypes as ct
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.skipif(
     LIBRARY is None or not LIBRARY.with_name("libdeepmd_backend_native.so").is_file(),
     reason="libdeepmd_c and libdeepmd_backend_native are not built, or DEEPMD_TEST_LIB not set",
 )
+ROOT = Path(__file__).parents[2]
 #: Type of sites that the model does not know.
 CENTROID = 7
 
@@ -91,6 +94,53 @@ class Sites:
         library.DP_NlistSetMapping(handle, ct.c_void_p(owner.ctypes.data))
         return handle, (rows, numbers, counts, first, owner)
 
+    def text(self):
+        """The input of modifier.cc."""
+        lines = [f"{len(self.coord)} {self.nghost} {len(self.pairs)}"]
+        for r, kind, owner in zip(self.coord, self.atype, self.owner, strict=True):
+            lines.append("{:.17g} {:.17g} {:.17g} {} {}".format(*r, kind, owner))
+        lines += [f"{i} {j}" for i, j in self.pairs]
+        lines += ["{:.17g} {:.17g} {:.17g}".format(*f) for f in self.force]
+        rows = [row[row >= 0] for row in self.nlist]
+        rows += [[]] * (len(self.force) - len(rows))  # of centroids
+        lines += [" ".join(map(str, [len(row), *row])) for row in rows]
+        return "\n".join(lines)
+
+    def run(self, program, path):
+        """Force on all sites and virial of modifier.cc, in double and in single precision."""
+        done = subprocess.run(
+            [program, path], input=self.text(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        found = np.array(done.stdout.split(), dtype=float).reshape(2, -1)
+        return [(row[:-9].reshape(-1, 3), row[-9:]) for row in found]
+
+    def fold(self, force):
+        """Add the forces of ghosts to those of the local sites."""
+        folded = np.zeros((len(self.force), 3))
+        np.add.at(folded, self.owner, force)
+        return folded
+
+    def domain(self, own):
+        """What a process has whose atoms are some of the local ones, and whose ghosts all others.
+
+        Numbers of sites in ``own`` are those here; the second result says for every site of the
+        domain which one it is here.
+        """
+        rest = np.setdiff1d(np.arange(len(self.coord)), own)
+        # A centroid is on the process of its atom, and no ghost elsewhere.
+        rest = rest[(self.atype[rest] != CENTROID)]
+        order = np.concatenate([own, rest])
+        number = np.full(len(self.coord) + 1, -1)
+        number[order] = np.arange(len(order))
+        part = Sites.__new__(Sites)
+        part.coord, part.atype = self.coord[order], self.atype[order]
+        part.nlist = np.array([number[self.nlist[i]] for i in own if i < len(self.nlist)])
+        part.pairs = np.array([number[pair] for pair in self.pairs if pair[0] in own])
+        part.force, part.nghost = self.force[own], len(rest)
+        part.owner = np.zeros(len(order), int)  # owners of ghosts are elsewhere
+        return part, order
+
     def corrected(self, library, path, engine, dtype=np.float64):
         """Force on local sites, those of ghosts folded back, and virial, in C."""
         new = library.DP_NewDipoleChargeModifierWithParam2
@@ -112,9 +162,7 @@ class Sites:
         library.DP_DeleteNlist(neighbors)
         modifier.close()
         del held
-        folded = np.zeros((len(self.force), 3))
-        np.add.at(folded, self.owner, force)
-        return folded, virial
+        return self.fold(force), virial
 
     def expected(self, model):
         """The same of the derivatives that Python gives."""
@@ -156,17 +204,71 @@ def test_forces_and_virial(library, tmp_path, descriptor, suffix, engine):
     np.testing.assert_allclose(single, want_force, rtol=0, atol=1e-4)
 
 
+@pytest.fixture(scope="module", params=["C++", "deepmd.hpp"])
+def program(request, tmp_path_factory):
+    """modifier.cc with one of the two C++ interfaces."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    target = tmp_path_factory.mktemp("modifier") / "modifier"
+    alone = request.param == "deepmd.hpp"
+    linked = LIBRARY if alone else LIBRARY.with_name("libdeepmd_cc.so")
+    command = [compiler, "-std=c++11" if alone else "-std=c++17", "-O1", "-Wall", "-Wextra"]
+    command += ["-Werror", *(["-DHEADER_ONLY"] if alone else [])]
+    command += ["-I", ROOT / "source/api_c/include", "-I", ROOT / "source/api_cc/include"]
+    command += [Path(__file__).with_name("modifier.cc"), "-o", target, linked]
+    subprocess.run([*command, f"-Wl,-rpath,{LIBRARY.parent}"], check=True, timeout=300)
+    return target
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """Sites in a cell, and what DeePMD-kit's modifier in C gave for them: force, virial."""
+    with np.load(Path(__file__).with_name("dipole_charge.npz")) as file:
+        n = len(file["atype"]) - len(file["pairs"])
+        given = (file[k] for k in ("coord", "box"))
+        sites = Sites(6.0, *given, file["atype"][:n], file["pairs"], file["site_force"])
+        return sites, file["force"], file["virial"]
+
+
 @pytest.mark.golden
-def test_numbers_of_deepmd_kit(library, converted):
-    """Forces on atoms, centroids and ghosts, and the virial, of its own modifier in C."""
+def test_numbers_of_deepmd_kit(library, converted, stored):
+    """Forces on atoms, centroids and ghosts, and the virial."""
+    sites, *want = stored
     path = converted(reference_path("dplr/ener.pb"), ".dp")
-    with np.load(Path(__file__).with_name("dipole_charge.npz")) as stored:
-        n = len(stored["atype"]) - len(stored["pairs"])
-        given = (stored[k] for k in ("coord", "box"))
-        sites = Sites(6.0, *given, stored["atype"][:n], stored["pairs"], stored["site_force"])
-        force, virial = sites.corrected(library, path, "native")
-        np.testing.assert_allclose(force, stored["force"], rtol=0, atol=1e-10)
-        np.testing.assert_allclose(virial, stored["virial"], rtol=0, atol=1e-10)
+    for found, expected in zip(sites.corrected(library, path, "native"), want, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.golden
+def test_numbers_of_deepmd_kit_in_programs(program, converted, stored):
+    """The same through both C++ interfaces, in double and in single precision."""
+    sites, want_force, want_virial = stored
+    path = converted(reference_path("dplr/ener.pb"), ".dp")
+    for (force, virial), atol in zip(sites.run(program, path), (1e-10, 1e-4), strict=True):
+        np.testing.assert_allclose(sites.fold(force), want_force, rtol=0, atol=atol)
+        np.testing.assert_allclose(virial, want_virial, rtol=0, atol=atol)
+
+
+@pytest.mark.golden
+def test_two_processes(program, converted, stored):
+    """Each evaluates the atoms of its part of the cell; sums over both are those of one."""
+    sites, want_force, want_virial = stored
+    path = converted(reference_path("dplr/ener.pb"), ".dp")
+    mine = sites.atype != CENTROID
+    mine[len(sites.force) :] = False
+    left = np.flatnonzero(mine & (sites.coord[:, 0] < 4.0))
+    halves = [left, np.setdiff1d(np.flatnonzero(mine), left)]
+    total, virial = np.zeros_like(sites.coord), np.zeros(9)
+    for half in halves:
+        centroids = [k for i, k in sites.pairs if i in half]
+        assert 0 < len(centroids) < len(sites.pairs)
+        part, order = sites.domain(np.concatenate([half, centroids]))
+        force, part_virial = part.run(program, path)[0]
+        np.add.at(total, order, force)
+        virial += part_virial
+    np.testing.assert_allclose(sites.fold(total), want_force, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(virial, want_virial, rtol=0, atol=1e-10)
 
 
 def test_dipoles_of_a_long_range_model(library, tmp_path):
