@@ -23,7 +23,7 @@ import sys
 import numpy as np
 import torch.distributed as dist
 sys.path[:0] = sys.argv[4:]
-from tests.pt.test_distributed import batches, steps, waiting
+from tests.pt.test_distributed import batches, half, named, steps, waiting
 from deepmd.pt.distributed import TorchDistributed
 
 rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -39,6 +39,8 @@ assert all(abs(shared[1][k] - v).max() < 1e-14 for k, v in params.items()), "sta
 shared = steps(batches()[rank], group, zero_stage=3)
 assert all(abs(shared[1][k] - v).max() < 1e-13 for k, v in params.items()), "stage 3 of ZeRO"
 waiting(batches()[rank], group)
+named(batches()[rank], group)
+np.savez(f"{out}{rank}.half.npz", **half(batches()[rank], group))
 tasks = pathlib.Path("/proc/self/task")
 names = lambda: [p.read_text() for p in tasks.glob("*/comm")]
 assert not tasks.exists() or any("gloo" in name for name in names())
@@ -115,6 +117,36 @@ def waiting(mine, ranks):
         assert abs(ends[0][name] - value).max() < (1e-7 if value.dtype == np.float32 else 1e-13)
 
 
+def named(mine, ranks):
+    """Layers of one name stay one where parameters are divided, too."""
+    tied = section()
+    tied["fitting_net"] |= {"neuron": [5, 5, 5], "layer_name": ["in", "two", "two", "out"]}
+    first = build_model(tied)
+    loss, ends = EnergyLoss(1.0, start_pref_e=1.0, limit_pref_e=1.0), []
+    for stage in (0, 3):
+        options = StepOptions(ranks=ranks, zero_stage=stage)
+        step = TorchTrainStep({"a": first}, {"a": loss}, {"type": "Adam"}, options)
+        for _ in range(2):
+            step.step("a", mine, 0.01)
+        ends.append(step.model("a"))
+    for network in ends[1].atomic_model.fitting.nets.networks:
+        assert (network.layers[1].w == network.layers[2].w).all()
+    (want, _), (got, _) = (split(end) for end in ends)
+    assert any(np.abs(want[name] - value).max() > 1e-3 for name, value in split(first)[0].items())
+    assert all(np.abs(got[name] - value).max() < 1e-13 for name, value in want.items())
+
+
+def half(mine, ranks=None):
+    """Parameters after two steps with networks in float16 on this rank, and the losses."""
+    single = section()
+    single["descriptor"]["precision"] = single["fitting_net"]["precision"] = "float32"
+    loss = EnergyLoss(1.0, start_pref_e=1.0, limit_pref_e=1.0)
+    options = StepOptions(compute="float16", **({} if ranks is None else {"ranks": ranks}))
+    step = TorchTrainStep({"a": build_model(single)}, {"a": loss}, {"type": "Adam"}, options)
+    losses = [float(step.step("a", mine, 0.01)["loss"]) for _ in range(2)]
+    return {"losses": losses, **split(step.model("a"))[0]}
+
+
 def test_two_ranks_take_the_steps_of_one(tmp_path, request):
     root = str(request.config.rootpath)
     ranks = [
@@ -132,9 +164,13 @@ def test_two_ranks_take_the_steps_of_one(tmp_path, request):
         for k in range(2)
     ]
     want, params = steps(join(batches()))
+    alone = half(join(batches()))
     assert [r.wait(timeout=300) for r in ranks] == [0, 0]
     for k in range(2):
         with np.load(tmp_path / f"r{k}.npz") as got:
             assert got["losses"] == pytest.approx(want, rel=1e-12)
             for name, value in params.items():
                 assert np.abs(got[name] - value).max() < 1e-12, name
+    first, second = (np.load(tmp_path / f"r{k}.half.npz") for k in range(2))
+    assert first["losses"] == pytest.approx(alone["losses"], rel=0.02)
+    assert all(np.array_equal(first[name], second[name]) for name in first), "ranks stay alike"
