@@ -11,7 +11,7 @@ import pytest
 from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import build_model, prepare
 from deepmd.dpmodel.neighbors import batch_edges
-from deepmd.testing import DescriptorTests, OutputFittingTests
+from deepmd.testing import DescriptorTests, FittingTests, OutputFittingTests
 from deepmd.testing.backends import evaluator
 from deepmd.testing.systems import randomize, small_system
 from tests.members import DESCRIPTORS, section
@@ -49,6 +49,15 @@ class TestFittings(OutputFittingTests):
     """Outputs that are no energies; the fitting of energies is in every model of descriptors."""
 
     cases = {name: {"neuron": [6], **options} for name, options in (TENSORS | SCALARS).items()}
+    files = ("numpy",)
+
+
+class TestNamedLayers(FittingTests):
+    """Layers of one name share their parameters, in files and restarts, too."""
+
+    cases = {
+        "named": {"type": "ener", "neuron": [6, 6, 6], "layer_name": ["in", "two", "two", "out"]}
+    }
     files = ("numpy",)
 
 
