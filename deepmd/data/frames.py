@@ -212,6 +212,7 @@ def frames_of(
     most: int | None = None,
     only: Sequence[str] | None = None,
     lazy: bool = False,
+    of_all_atoms: bool = False,
 ) -> Frames:
     """Read all frames of systems with all of their labels.
 
@@ -226,6 +227,8 @@ def frames_of(
         Labels; all by default.
     lazy : bool
         Read them when they are asked for.
+    of_all_atoms : bool
+        Leave out labels of some of the atoms, see :func:`labels_of`.
     """
     order = list(names or ())
     for system in systems:
@@ -236,7 +239,7 @@ def frames_of(
                 fix="write type_map.raw, or give --type-map",
             )
         order += [n for n in system.type_map or () if n not in order]
-    labels = [labels_of(system, only) for system in systems]
+    labels = [labels_of(system, only, of_all_atoms=of_all_atoms) for system in systems]
     parts = []
     for number, system in enumerate(systems):
         own = order if system.type_map is None else system.type_map

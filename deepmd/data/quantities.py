@@ -78,8 +78,27 @@ def label_of(name: str, width: int, natoms: int, where: object) -> Label:
     return Label(name, size, atomic, high_precision=name == "energy")
 
 
-def labels_of(system: System, only: Collection[str] | None = None) -> list[Label]:
-    """Return the labels that all frames of a system have, sorted by name; ``only`` some of them."""
+def is_of_some_atoms(name: str, width: int, natoms: int) -> bool:
+    """Whether ``width`` numbers per frame can be a label of some of the atoms, as of ``sel_type``."""
+    size = OF_ATOMS.get(name, 0)
+    if not is_atomic(name) or name == "force":
+        return False
+    return width < natoms * size and width % size == 0 if size else width % natoms > 0
+
+
+def labels_of(
+    system: System, only: Collection[str] | None = None, *, of_all_atoms: bool = False
+) -> list[Label]:
+    """Return the labels that all frames of a system have, sorted by name.
+
+    Parameters
+    ----------
+    system : System
+    only : collection of str, optional
+        Names; all by default.
+    of_all_atoms : bool
+        Leave out labels of some of the atoms, which are an error otherwise.
+    """
     if isinstance(system, LmdbSystem):
         found = _labels_of_lmdb(system)
         return [label for label in found if only is None or label.name in only]
@@ -100,7 +119,8 @@ def labels_of(system: System, only: Collection[str] | None = None) -> list[Label
                 where=file,
                 fix="complete the file or remove it",
             )
-        out.append(label_of(name, width, system.natoms, file))
+        if not (of_all_atoms and is_of_some_atoms(name, width, system.natoms)):
+            out.append(label_of(name, width, system.natoms, file))
     return out
 
 

@@ -344,10 +344,12 @@ REPORT: Options = [
     option("-o --output", "HTML file", "report.html"),
     option("--pdf", "print it as PDF, too, with Chromium or WeasyPrint", metavar="FILE"),
     option("-n --numb-test", "frames of training and validation data that are evaluated", 300),
+    HEAD,
 ]
 DIAGNOSE: Options = [
     RUN,
     option("-n --numb-test", "frames of training and validation data that are evaluated", 200),
+    HEAD,
     option(
         "--json",
         "write the findings as JSON; - is the standard output",

@@ -15,11 +15,18 @@ from deepmd.insight.run import read_run
 log = logging.getLogger(__name__)
 
 
-def diagnose(*, RUN: str, numb_test: int = 200, json_file: str | None = None, **_: Any) -> None:
+def diagnose(
+    *,
+    RUN: str,
+    numb_test: int = 200,
+    json_file: str | None = None,
+    head: str | None = None,
+    **_: Any,
+) -> None:
     """Log what is wrong with the training in a folder; options are those of the command."""
     if numb_test < 1:
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="give at least 1")
-    run = read_run(RUN)
+    run = read_run(RUN).branch(head)
     if run.model is None:
         log.warning("%s: no checkpoint; only data and input are looked at", RUN)
     found = find(run, numb_test)

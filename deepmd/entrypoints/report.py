@@ -19,13 +19,14 @@ def report(
     output: str = "report.html",
     pdf: str | None = None,
     numb_test: int = 300,
+    head: str | None = None,
     **_: Any,
 ) -> None:
     """Write the report of the folder of a training; options are those of the command."""
     if numb_test < 1:
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="give at least 1")
     make = None if pdf is None else printer()  # before anything is evaluated
-    run = read_run(RUN)
+    run = read_run(RUN).branch(head)
     if run.model is None:
         log.warning("%s: no checkpoint; the report has no errors of predictions", RUN)
     text = make_report(run, numb_test)

@@ -78,7 +78,10 @@ def _data(run: Run) -> Iterator[Finding]:
         )
     yield from (f for f in report.findings if f.level != "note")
     counts = report.facts.get("mean_neighbors")
-    if counts is not None and counts < _FEW_NEIGHBORS and report.facts["atoms"][0] > _FEW_NEIGHBORS:
+    # Other labels may depend on the nearest neighbors alone.
+    of_energies = run.config["loss"].get("type", "ener").startswith("ener")
+    few = counts is not None and of_energies and counts < _FEW_NEIGHBORS
+    if few and report.facts["atoms"][0] > _FEW_NEIGHBORS:
         text = f"atoms have {counts:.1f} neighbors within {rcut:g} Å on average"
         yield Finding("warning", "rcut", text, counts, "model/descriptor/rcut", "write 6.0")
 

@@ -55,9 +55,11 @@ class Compared:
         return np.nan if self.energy is None else self.energy[1] - self.energy[0]
 
 
-def compare(model: Path, systems: Sequence[System], kind: str, most: int = 200) -> list[Compared]:
-    """Evaluate frames of systems, spread evenly, at most so many in all."""
-    predictor = DeepEval(str(model))
+def compare(
+    model: Path, systems: Sequence[System], kind: str, most: int = 200, head: str | None = None
+) -> list[Compared]:
+    """Evaluate frames of systems, spread evenly, at most so many in all; by a branch, ``head``."""
+    predictor = DeepEval(str(model), head=head)
     labels = [ENERGY, FORCE, VIRIAL, *parameter_labels(predictor.model)]
     total = sum(s.nframes for s in systems)
     out: list[Compared] = []

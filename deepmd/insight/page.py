@@ -85,7 +85,7 @@ def evaluated(run: Run, most: int) -> list[Compared]:
         with run.inside():
             for kind in ("training", "validation"):
                 systems = run.systems(f"{kind}_data")
-                frames += compare(run.model, systems, kind, most) if systems else []
+                frames += compare(run.model, systems, kind, most, run.head) if systems else []
     return frames
 
 

@@ -40,12 +40,13 @@ def prepare(run: Run, target: str | os.PathLike[str]) -> Path:
     config = copy.deepcopy(record["input"])
     training = config["training"]
     training["seed"] = record["seed"]
-    for kind in ("training_data", "validation_data"):
-        section = training.get(kind)
-        if section:
-            given = section["systems"]
-            given = [given] if isinstance(given, str) else given
-            section["systems"] = [os.path.join(run.folder, s) for s in given]
+    for task in training.get("data_dict", {"": training}).values():
+        for kind in ("training_data", "validation_data"):
+            section = task.get(kind)
+            if section:
+                given = section["systems"]
+                given = [given] if isinstance(given, str) else given
+                section["systems"] = [os.path.join(run.folder, s) for s in given]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "input.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     return folder
@@ -53,16 +54,17 @@ def prepare(run: Run, target: str | os.PathLike[str]) -> Path:
 
 def check_data(run: Run) -> None:
     """Raise InputError if the data are not those of the training."""
-    known = run.record["data"]["Default"]
-    with run.inside():
-        for kind in ("training", "validation"):
-            for before, now in zip(known[kind], run.systems(f"{kind}_data"), strict=False):
-                if before["digest"] != digest([now]):
-                    raise InputError(
-                        "the data have changed since the training",
-                        where=before["path"],
-                        fix="restore them",
-                    )
+    for name, known in run.record["data"].items():
+        task = run.branch(name)
+        with run.inside():
+            for kind in ("training", "validation"):
+                for before, now in zip(known[kind], task.systems(f"{kind}_data"), strict=False):
+                    if before["digest"] != digest([now]):
+                        raise InputError(
+                            "the data have changed since the training",
+                            where=before["path"],
+                            fix="restore them",
+                        )
 
 
 def changes(run: Run, versions: dict[str, str], machine: dict[str, Any]) -> list[str]:

@@ -15,7 +15,9 @@ from deepmd.base.errors import InputError
 from deepmd.base.reading import read_small_text
 from deepmd.data.search import open_systems
 from deepmd.data.system import System
+from deepmd.io.files import SINGLE, branch_of
 from deepmd.schema import load_input
+from deepmd.train.plan import branches
 from deepmd.train.run_record import RUN_FILE
 
 
@@ -35,6 +37,8 @@ class Run:
     curve : (n_rows, n_columns) float64
     model : path or None
         Newest checkpoint.
+    head : str or None
+        Branch of a training of several that this is, see :meth:`branch`.
     """
 
     folder: Path
@@ -43,6 +47,35 @@ class Run:
     columns: list[str]
     curve: np.ndarray
     model: Path | None
+    head: str | None = None
+
+    def branch(self, head: str | None = None) -> "Run":
+        """Return what concerns one branch, as if it had been trained alone.
+
+        Without several branches it is the run itself.
+
+        Raises
+        ------
+        InputError
+            If there are several and none is named, or none has the name.
+        """
+        if "model_dict" not in self.config["model"]:
+            return self
+        tasks = {task.name: task for task in branches(self.config)}
+        name = branch_of(list(tasks), head, self.folder, self.config["model"])
+        whole, task = self.config["training"], tasks[name]
+        config = {**self.config, "model": task.model, "loss": task.loss}
+        config["training"] = {**whole, **task.data}
+        share = (whole.get("model_prob") or {}).get(name, 1.0 / len(tasks))
+        record = {**self.record, "data": {SINGLE: (self.record.get("data") or {}).get(name, {})}}
+        if self.record.get("step"):
+            record["step"] = round(self.record["step"] * share / self._sum_of_shares(list(tasks)))
+        columns = [c.removesuffix(f"_{name}") for c in self.columns]
+        return dataclasses.replace(self, config=config, record=record, columns=columns, head=name)
+
+    def _sum_of_shares(self, names: list[str]) -> float:
+        shares = self.config["training"].get("model_prob") or {}
+        return sum(shares.get(name, 1.0 / len(names)) for name in names)
 
     def column(self, name: str) -> np.ndarray | None:
         """Return a column of the learning curve, None if it is not there or has no number."""
@@ -80,7 +113,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     Raises
     ------
     InputError
-        If it is none, or has several branches.
+        If it is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,8 +125,6 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             "no out.json here", where=folder, fix="name the folder in which dp train was started"
         )
     config = load_input(folder / "out.json")
-    if "model_dict" in config.get("model", {}):
-        raise InputError("trainings of several branches are not read", where=folder)
     training = config.get("training", {})
     columns, curve = _read_curve(folder / training.get("disp_file", "lcurve.out"))
     record = {}

@@ -231,3 +231,15 @@ def test_a_training_begins_with_the_quick_half(folder, caplog):
             assert main(["--dp", "train", "input.json", "--skip-neighbor-stat"]) == 0
         assert ("forces are Hartree/Bohr where energies are eV" in caplog.text) is wanted
         assert "the data have virial, which the loss does not use" in caplog.text
+
+
+def test_labels_of_some_atoms_are_left_out(tmp_path, caplog):
+    """As of dipoles with ``sel_type``; a wrong number of forces is still an error."""
+    write_frames(GOOD.subset(range(4)), tmp_path / "data")
+    [folder] = (tmp_path / "data").glob("*/set.000")
+    np.save(folder / "atomic_dipole.npy", np.zeros((4, 8 * 3)))
+    systems = open_systems([str(folder.parent)])
+    assert "invalid" not in codes(check_data(systems).findings)
+    assert [f.text for f in check_data(systems).findings if "atom_dipole" in f.text] == []
+    np.save(folder / "force.npy", np.zeros((4, 8 * 3)))
+    assert any("force" in f.text for f in check_data(systems).findings if f.level == "error")

@@ -41,7 +41,7 @@ def readable(systems: Sequence[System], names: Sequence[str]) -> tuple[list[Fram
     parts, out = [], []
     for system in with_progress(systems, "read %d of %d systems"):
         try:
-            parts.append(frames_of([system], names))
+            parts.append(frames_of([system], names, of_all_atoms=True))
         except DataError as error:
             out.append(
                 Finding("error", "unreadable", error.what, None, str(error.where), error.fix or "")

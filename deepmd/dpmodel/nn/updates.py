@@ -139,7 +139,9 @@ def activated_sum(
 
 
 @ops.op
-def convolution(near: Any, pairs: Any, directions: Any, w: Any, *, order: int = 3) -> tuple[Any, Any]:
+def convolution(
+    near: Any, pairs: Any, directions: Any, w: Any, *, order: int = 3
+) -> tuple[Any, Any]:
     """Convolution of atom features with projected pair features, and moments of the former.
 
     Parameters
