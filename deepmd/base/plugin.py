@@ -171,7 +171,8 @@ def make_plugin_registry(name: str) -> type:
 #: Groups of entry points, ``deepmd.<name>``, and the package without which none of them is loaded.
 _GROUPS = {"dpmodel": None, "pt": "torch", "jax": "jax", "tf": "tensorflow", "": None}
 _loaded: set[str] = set()
-_failed: dict[str, str] = {}
+#: What was wrong, by group, name and target: several packages may have plugins of one name.
+_failed: dict[tuple[str, str, str], str] = {}
 _collisions: dict[tuple[str, Any], str] = {}
 #: Distribution and version of plugins, by the first part of the name of their modules.
 _origins: dict[str, tuple[str, str]] = {}
@@ -199,7 +200,7 @@ def load_entry_points(group: str) -> bool:
             point.load()
         except Exception as error:  # noqa: BLE001  code of other authors
             text = " ".join(str(error).split())
-            _failed[f"{group} {point.name}"] = f"{type(error).__name__}: {text}"
+            _failed[group, point.name, point.value] = f"{type(error).__name__}: {text}"
             if isinstance(error, NameTakenError):
                 _collisions[error.claim] = text
             log.warning("%s", failed_plugins()[-1])
@@ -235,7 +236,12 @@ def load_all_plugins() -> bool:
 
 def failed_plugins() -> list[str]:
     """Return a line about every plugin that could not be loaded."""
-    return [f"plugin {name} could not be loaded ({error})" for name, error in _failed.items()]
+    lines = []
+    for (group, name, target), error in _failed.items():
+        origin = _origins.get(target.partition(":")[0].partition(".")[0])
+        package = "" if origin is None else f" of {' '.join(origin)}"
+        lines.append(f"plugin {group} {name}{package} could not be loaded ({error})")
+    return lines
 
 
 def check_collision(kind: str, name: str, where: str | None = None) -> None:
@@ -261,9 +267,9 @@ def installed_plugins() -> list[tuple[str, str, str, str]]:
     ]
 
 
-def failure_of(group: str, name: str) -> str | None:
+def failure_of(group: str, name: str, target: str) -> str | None:
     """Return why a plugin could not be loaded, or None."""
-    return _failed.get(f"{group} {name}")
+    return _failed.get((group, name, target))
 
 
 def components_of_plugins() -> dict[str, list[str]]:

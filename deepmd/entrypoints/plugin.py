@@ -48,7 +48,7 @@ def installed_lines() -> list[str]:
     lines: list[str] = []
     for group, name, target, distribution in plugins.installed_plugins():
         lines.append(f"{distribution or '(unknown distribution)'}: {name} ({group}, {target})")
-        problem = plugins.failure_of(group, name)
+        problem = plugins.failure_of(group, name, target)
         if problem is not None:
             lines.append(f"  could not be loaded: {problem}")
     for distribution, names in known.items():

@@ -16,6 +16,7 @@ from deepmd.testing.fitting import FittingTests, OutputFittingTests
 from deepmd.testing.loss import LossTests
 from deepmd.testing.model import ModelTests
 from deepmd.testing.output import OutputTests
+from deepmd.testing.spin import SpinTests
 
 __all__ = [
     "DescriptorTests",
@@ -24,4 +25,5 @@ __all__ = [
     "ModelTests",
     "OutputFittingTests",
     "OutputTests",
+    "SpinTests",
 ]

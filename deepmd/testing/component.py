@@ -14,7 +14,7 @@ from deepmd.runtime.evaluator import Evaluator
 from deepmd.runtime.probes import model_file_dict
 from deepmd.testing.backends import SUFFIXES, evaluator, open_backend
 from deepmd.testing.systems import randomize, small_system
-from deepmd.testing.training import assert_exact_restart
+from deepmd.testing.training import assert_exact_restart, labeled_batch
 
 
 class ComponentTests:
@@ -31,6 +31,8 @@ class ComponentTests:
         Of these, the backends that write the first case as a file, and train it.
     tolerance : float
         By how much of max|x| equal results may differ.
+    derivatives : tuple of str
+        Those that are evaluated where the model has some.
     """
 
     cases: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -38,6 +40,7 @@ class ComponentTests:
     backends: ClassVar[tuple[str, ...]] = ("numpy",)
     files: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     tolerance: ClassVar[float] = 1e-11
+    derivatives: ClassVar[tuple[str, ...]] = ("force", "virial")
 
     # -- what is tested -----------------------------------------------------------------------
 
@@ -77,13 +80,33 @@ class ComponentTests:
         """Return what results are asked of."""
         return DeepEval.from_evaluator(made)
 
-    def evaluate(self, potential: Any, coord: Any, cell: Any, atype: Any) -> dict[str, Any]:
-        """Evaluate frames (n_frames, n_atoms, 3) or one of them; all results by name."""
-        coord = np.asarray(coord)
+    def extra(self, n_atoms: int) -> dict[str, np.ndarray]:
+        """Return what a model takes of atoms besides positions and types, (n_atoms, size) by name."""
+        return {}
+
+    def evaluate(
+        self, potential: Any, coord: Any, cell: Any, atype: Any, **more: Any
+    ) -> dict[str, Any]:
+        """Evaluate frames (n_frames, n_atoms, 3) or one of them; all results by name.
+
+        What else it takes, ``more``, is that of :meth:`extra`, or the same for every frame.
+        """
+        coord = np.asarray(coord, dtype=float)
         frames = coord[None] if coord.ndim == 2 else coord
-        derivatives = ("force", "virial") if potential.model.differentiable() else ()
-        out: dict[str, Any] = potential.evaluate(frames, cell, atype, derivatives=derivatives)
+        derivatives = self.derivatives if potential.model.differentiable() else ()
+        out: dict[str, Any] = potential.evaluate(
+            frames,
+            cell,
+            atype,
+            derivatives=derivatives,
+            mixed_type=np.ndim(atype) == 2,
+            **{name: self._of_frames(value, frames) for name, value in more.items()},
+        )
         return out
+
+    def _of_frames(self, value: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Give every frame the same values, if they are those of one."""
+        return value if value.ndim == 3 else np.tile(value, (len(frames), 1, 1))
 
     def assert_same(self, got: Any, want: Any, name: str = "") -> None:
         """Compare within the tolerance: arrays, or those of two dictionaries that ``want`` has."""
@@ -103,15 +126,17 @@ class ComponentTests:
         again = Model.deserialize(data)
         assert difference(data, again.serialize()) is None
         a, b = (self.opened(evaluator("numpy", m)) for m in (model, again))
-        for name, value in self.evaluate(a, *system).items():
-            np.testing.assert_array_equal(self.evaluate(b, *system)[name], value)
+        want, got = (self.evaluate(p, *system, **self.extra(len(system[0]))) for p in (a, b))
+        for name, value in want.items():
+            np.testing.assert_array_equal(got[name], value)
 
     def test_backends_agree(self, model: Model, potential: Any, system: Any) -> None:
         """Every backend gives the numbers of the reference."""
         reference = self.opened(evaluator("numpy", model))
         for cell in (system[1], None):
-            given = system[0], cell, system[2]
-            self.assert_same(self.evaluate(potential, *given), self.evaluate(reference, *given))
+            given, more = (system[0], cell, system[2]), self.extra(len(system[0]))
+            want = self.evaluate(reference, *given, **more)
+            self.assert_same(self.evaluate(potential, *given, **more), want)
 
     def test_export(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
         """A model file gives what the model gives, and the same model again."""
@@ -120,13 +145,15 @@ class ComponentTests:
         data = model_file_dict(model, self.section(first_case), None, backend.name)
         backend.deserialize_hook(tmp_path / name, data)
         system = small_system(model.get_ntypes(), model.get_rcut())
-        want = self.evaluate(self.opened(evaluator(writer, model)), *system)
+        more = self.extra(len(system[0]))
+        want = self.evaluate(self.opened(evaluator(writer, model)), *system, **more)
         found = self.opened(DeepEval(tmp_path / name).evaluator)
-        self.assert_same(self.evaluate(found, *system), want)
+        self.assert_same(self.evaluate(found, *system, **more), want)
         assert difference(found.model.serialize(), model.serialize()) is None
 
     def test_restart(self, first_case: dict[str, Any], writer: str, tmp_path: Path) -> None:
         """Two steps, a checkpoint and two more are four steps, bit for bit."""
         model = randomize(build_model(self.section(first_case)))
         section = self.section(first_case)
-        assert_exact_restart(open_backend(writer), model, section, tmp_path)
+        batch = labeled_batch(model, extra=self.extra)
+        assert_exact_restart(open_backend(writer), model, section, tmp_path, batch=batch)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A few steps of training on one small batch, for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,12 @@ def a_loss(model: Model) -> Loss:
 
 
 def labeled_batch(
-    model: Model, loss: Loss | None = None, *, natoms: Sequence[int] = (6, 6), seed: int = 0
+    model: Model,
+    loss: Loss | None = None,
+    *,
+    natoms: Sequence[int] = (6, 6),
+    extra: Callable[[int], dict[str, Any]] | None = None,
+    seed: int = 0,
 ) -> Batch:
     """Return frames of small systems with random labels of a loss, and with edges.
 
@@ -53,6 +58,8 @@ def labeled_batch(
         By default :func:`a_loss`.
     natoms : sequence of int
         Atoms of every frame.
+    extra : function, optional
+        Parameters of a number of atoms, by name; by default random spins for a model that has some.
     seed : int
     """
     rng, wanted = np.random.default_rng(seed), (loss or a_loss(model)).label_requirements()
@@ -65,12 +72,12 @@ def labeled_batch(
             for label in wanted
         }
         labels = {name: rng.normal(size=size) for name, size in sizes.items()}
-        spin = rng.normal(size=(1, n, 3)) if model.has_spin() else None
+        given = extra(n) if extra else {}
+        if model.has_spin():
+            given.setdefault("spin", rng.normal(size=(n, 3)))
         find = dict.fromkeys(labels, 1.0)
         frames.append(
-            Batch.from_arrays(
-                coord[None], cell[None], atype[:n], spin=spin, labels=labels, find=find
-            )
+            Batch.from_arrays(coord[None], cell[None], atype[:n], labels=labels, find=find, **given)
         )
     batch = join(frames)
     batch.edges = batch_edges(batch, model.get_rcut())

@@ -5,6 +5,7 @@ import importlib
 import logging
 import sys
 from importlib import metadata
+from unittest.mock import Mock
 
 import pytest
 
@@ -177,6 +178,30 @@ def test_a_plugin_that_fails_is_named(monkeypatch, caplog):
         Registry("thing").get("of_bad")
     assert text in str(caught.value)
     assert text in str(ArgsRegistry("thing").unknown("of_bad"))
+
+
+def test_plugins_of_one_name_are_told_apart(monkeypatch, caplog):
+    """Several packages may have an entry point of the same name; one of them fails."""
+
+    class Point:
+        name = "same"
+
+        def __init__(self, package):
+            self.module, self.value = package, f"{package}.all"
+            self.dist = Mock(metadata={"Name": package}, version="0.3")
+
+        def load(self):
+            if self.module == "bad":
+                raise ImportError("no module named torchx")
+
+    for name in ("_loaded", "_failed", "_origins"):
+        monkeypatch.setattr(plugin, name, type(getattr(plugin, name))())
+    points = [Point("bad"), Point("good")]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    plugin.load_entry_points("deepmd.of_the_test")
+    assert "plugin deepmd.of_the_test same of bad 0.3 could not be loaded" in caplog.text
+    failures = [plugin.failure_of("deepmd.of_the_test", "same", p.value) for p in points]
+    assert failures == ["ImportError: no module named torchx", None]
 
 
 def test_a_name_that_two_plugins_have_is_an_error(monkeypatch, caplog):

@@ -62,19 +62,6 @@ def test_the_table_alone_has_no_bias(tmp_path):
     np.testing.assert_array_equal(*energies)
 
 
-def test_forces_are_derivatives(tmp_path):
-    """The bias is part of the forces, since its weight depends on the distances."""
-    usual, bare = _model(tmp_path), _model(tmp_path, srtab_add_bias=False)
-    force = _evaluated(bare)[1]
-    assert np.abs(force - _evaluated(usual)[1]).max() > 1e-3
-    atom, axis, step = *np.unravel_index(np.abs(force).argmax(), force.shape), 1e-4
-    moved = [COORD.copy() for _ in range(2)]
-    for one, sign in zip(moved, (1, -1), strict=True):
-        one.reshape(-1, 3)[atom, axis] += sign * step
-    up, down = (_evaluated(bare, one)[0] for one in moved)
-    assert force[atom, axis] == pytest.approx(-(up - down) / (2 * step), rel=1e-5)
-
-
 def test_files_and_pytorch(tmp_path):
     """A dictionary gives the same model again; PyTorch evaluates it; C++ needs a program for it."""
     model = _model(tmp_path, srtab_add_bias=False)

@@ -121,29 +121,6 @@ def test_the_sum_is_that_of_its_parts(model):
             np.testing.assert_allclose(got[name][mine], value, rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_forces_and_virial_are_derivatives(model):
-    some, h = batch(), 1e-5
-    got = evaluate(model, some)
-
-    def energy(coord, cell):
-        moved = copy.copy(some)
-        moved.coord, moved.cell = coord, cell
-        return NumPyEvaluator(model).evaluate(moved, derivatives=())["energy"][:, 0]
-
-    for atom, axis in ((0, 0), (4, 1), (8, 2), (10, 1), (13, 0), (17, 2)):
-        shift = np.zeros_like(some.coord)
-        shift[atom, axis] = h
-        slope = energy(some.coord + shift, some.cell) - energy(some.coord - shift, some.cell)
-        np.testing.assert_allclose(-slope.sum() / (2 * h), got["force"][atom, axis], atol=1e-8)
-    strain = np.zeros((3, 3))
-    strain[0, 1] = h
-    plus, minus = np.eye(3) + strain, np.eye(3) - strain
-    slope = energy(some.coord @ plus, some.cell @ plus) - energy(
-        some.coord @ minus, some.cell @ minus
-    )
-    np.testing.assert_allclose(-slope / (2 * h), got["virial"][:, 3], atol=1e-8)
-
-
 def test_numbers_of_fragments_are_names(model):
     other = np.select([REGIONS == 1, REGIONS == 2, REGIONS == 5], [7, 1, 2], REGIONS)
     want, got = (evaluate(model, batch(r)) for r in (REGIONS, other))

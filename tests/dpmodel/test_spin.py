@@ -10,12 +10,11 @@ from golden.cases import inputs, manifest, named, path
 from members import DESCRIPTORS
 
 from deepmd.base.errors import InputError, ModelFileError, NotAvailableError
-from deepmd.dpmodel.batch import Batch, join
+from deepmd.dpmodel.batch import Batch
 from deepmd.dpmodel.model import Model, SpinModel, build_model, prepare
 from deepmd.dpmodel.model.spin_section import backbone_section, section_of_atoms
 from deepmd.dpmodel.neighbors import batch_edges
 from deepmd.io import load_model
-from deepmd.io.tree import difference
 from deepmd.np.evaluator import NumPyEvaluator
 from deepmd.schema.model import model_argument
 
@@ -73,12 +72,6 @@ def test_outputs(case, reference):
                 want = stored[f"{name}/out/{key}"]
                 allowed = case["tolerance"] * max(np.abs(want).max(), 0.01)
                 assert np.abs(out[key].reshape(want.shape) - want).max() <= allowed, (name, key)
-
-
-@each
-def test_dictionary_round_trip(case):
-    data = data_of(case)["model"]
-    assert difference(data, Model.deserialize(data).serialize()) is None
 
 
 @each
@@ -160,22 +153,6 @@ def test_virial_at_fixed_spin(case):
 
 
 @each
-def test_positions_and_spins_turn_together(case):
-    model, batch = model_of(case), batch_of(case, "pbc")
-    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    turned = dataclasses.replace(
-        batch, coord=batch.coord @ q, cell=batch.cell @ q, spin=batch.spin @ q
-    )
-    one, two = evaluate(model, batch), evaluate(model, turned)
-    np.testing.assert_allclose(two["energy"], one["energy"], rtol=1e-12)
-    for key in ("force", "force_mag"):
-        np.testing.assert_allclose(two[key], one[key] @ q, rtol=0, atol=1e-11)
-    virial = q.T @ one["virial"].reshape(-1, 3, 3) @ q
-    np.testing.assert_allclose(two["virial"].reshape(-1, 3, 3), virial, rtol=0, atol=1e-11)
-    assert np.abs(energy(model, shifted(batch, spin=0.3)) - one["energy"][:, 0]).min() > 1e-6
-
-
-@each
 def test_a_partner_is_seen_where_its_atom_is_not(case):
     """A partner is within the cutoff by its own distance, not by that of its atom."""
     model = model_of(case)
@@ -206,17 +183,6 @@ def test_a_vanishing_spin_is_no_special_case(case):
         assert np.isfinite(one[key]).all()
         np.testing.assert_allclose(one[key], two[key], rtol=0, atol=1e-5, err_msg=key)
     assert np.isfinite(one["force_mag"]).all()
-
-
-@each
-def test_frames_do_not_see_each_other(case):
-    model = model_of(case)
-    batches = [batch_of(case, name) for name in ("pbc", "nopbc")]
-    together = evaluate(model, join(batches))
-    apart = [evaluate(model, b) for b in batches]
-    for key, value in together.items():
-        want = np.concatenate([out[key] for out in apart])
-        np.testing.assert_allclose(value, want, rtol=0, atol=1e-12, err_msg=key)
 
 
 def test_excluded_real_types_are_masked():
