@@ -108,6 +108,25 @@ def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
     return run
 
 
+@pytest.fixture
+def started(plugin: str, tmp_path: Path) -> Callable[[str, int], subprocess.Popen]:
+    """Start an input on several ranks, with its log in lammps.log; what it prints is in out."""
+
+    def start(text: str, ranks: int) -> subprocess.Popen:
+        (tmp_path / "in.lammps").write_text(text)
+        command = [BIN / "mpirun", "-np", str(ranks), BIN / "lmp", "-in", "in.lammps"]
+        with (tmp_path / "out").open("w") as out:
+            return subprocess.Popen(
+                [*command, "-log", "lammps.log"],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=out,
+                stderr=out,
+            )
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def model(plugin: str, converted: Callable[[Path, str], Path]) -> Callable[[str], str]:
     """Path of a model of the reference, ``water_se_e2_a`` for example, as our own .pth file."""
@@ -115,9 +134,18 @@ def model(plugin: str, converted: Callable[[Path, str], Path]) -> Callable[[str]
 
 
 def write_random_model(
-    path: Path, *, fitting: dict, sel: list[int], seed: int = 1, descriptor: dict | None = None
+    path: Path,
+    *,
+    fitting: dict,
+    sel: list[int],
+    seed: int = 1,
+    descriptor: dict | None = None,
+    model: dict | None = None,
 ) -> str:
-    """Write a small model of O and H with random weights as .pth; return its path."""
+    """Write a small model of O and H with random weights as .pth; return its path.
+
+    ``model`` has further keys of the model section, or others in place of those here.
+    """
     from deepmd.dpmodel.model import build_model
     from deepmd.entrypoints.convert_backend import convert_backend
     from deepmd.io import save_model
@@ -132,13 +160,14 @@ def write_random_model(
         "neuron": [4, 8],
         "axis_neuron": 4,
     }
-    model = {
+    given = {
         "type_map": ["O", "H"],
         "descriptor": {**descriptor, "seed": seed},
         "fitting_net": {"neuron": [8, 8], "seed": seed + 1, **fitting},
+        **(model or {}),
     }
     data = {
-        "model": model,
+        "model": given,
         "learning_rate": {"start_lr": 1e-3},
         "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
     }
