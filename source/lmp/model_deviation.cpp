@@ -166,8 +166,8 @@ std::vector<double> ModelDeviation::sorted_by_tag(const std::vector<double>& dev
   MPI_Gatherv(lmp_->atom->tag, nlocal, MPI_LMP_TAGINT, tags.data(), counts.data(), starts.data(),
               MPI_LMP_TAGINT, 0, lmp_->world);
   // LAMMPS without MPI declares what is sent as if it changed.
-  MPI_Gatherv(const_cast<double*>(deviation.data()), nlocal, MPI_DOUBLE, values.data(), counts.data(), starts.data(),
-              MPI_DOUBLE, 0, lmp_->world);
+  MPI_Gatherv(const_cast<double*>(deviation.data()), nlocal, MPI_DOUBLE, values.data(),
+              counts.data(), starts.data(), MPI_DOUBLE, 0, lmp_->world);
   std::vector<size_t> order(total);
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return tags[a] < tags[b]; });
