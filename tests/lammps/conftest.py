@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,17 +76,17 @@ def plugin(reference: Path) -> str:
     return get_op_dir()
 
 
-def link_data(folder: Path) -> None:
-    """Link the data files of the reference, where there are any."""
+def copy_data(folder: Path) -> None:
+    """Copy the data files of the reference, where there are any: tests may write over them."""
     for data in RUNS.glob("*.data") if RUNS else ():
         if not (folder / data.name).exists():
-            (folder / data.name).symlink_to(data)
+            shutil.copyfile(data, folder / data.name)
 
 
 @pytest.fixture
 def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
     """Run an input: ``lammps(text, ranks=1)``, in a folder with the reference's data files."""
-    link_data(tmp_path)
+    copy_data(tmp_path)
 
     def run(text: str, *, ranks: int = 1, threads: int = 1, fails: bool = False) -> Run:
         (tmp_path / "in.lammps").write_text(text)
@@ -207,7 +208,7 @@ for commands in json.load(sys.stdin):
 @pytest.fixture
 def messages(plugin: str, tmp_path: Path) -> Callable[[list[list[str]]], list[str]]:
     """Errors of several lists of commands, each of a LAMMPS of its own in one process."""
-    link_data(tmp_path)
+    copy_data(tmp_path)
 
     def run(cases: list[list[str]]) -> list[str]:
         done = subprocess.run(
