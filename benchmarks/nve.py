@@ -56,6 +56,12 @@ def read_dump(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(coord), np.array(cells), types
 
 
+def line_through(time: np.ndarray, energy: np.ndarray) -> tuple[float, float]:
+    """Return the slope of the straight line through energies, and their deviation from it."""
+    slope, start = np.polyfit(time, energy, 1)
+    return float(slope), float(np.std(energy - slope * time - start))
+
+
 def dynamics(folder: Path, name: str, model: Path, options: argparse.Namespace) -> list[object]:
     """Integrate; return a row of the table."""
     text = INPUT.format(
@@ -78,8 +84,7 @@ def dynamics(folder: Path, name: str, model: Path, options: argparse.Namespace) 
     atoms = len(read_dump(folder / f"{name}.dump")[2])
     time = step * options.timestep  # ps
     milli = 1e3 * (energy - energy[0]) / atoms
-    slope, start = np.polyfit(time, milli, 1)
-    deviation = np.std(milli - slope * time - start)
+    slope, deviation = line_through(time, milli)
     return [name, atoms, int(step[-1]), time[-1], slope, slope * time[-1], deviation, milli[-1],
             temperature.mean(), found["loop"] * 1e6 / atoms / options.steps]  # fmt: skip
 

@@ -80,8 +80,7 @@ double ComputeDeepmdFparamDedn::value() const {
 double ComputeDeepmdFparamDedn::compute_scalar() {
   invoked_scalar = update->ntimestep;
   const double center = value();
-  const double mine =
-      (pair->energy_at(center + delta) - pair->energy_at(center - delta)) / (2.0 * delta);
+  double mine = (pair->energy_at(center + delta) - pair->energy_at(center - delta)) / (2.0 * delta);
   MPI_Allreduce(&mine, &scalar, 1, MPI_DOUBLE, MPI_SUM, world);
   return scalar;
 }

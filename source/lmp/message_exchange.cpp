@@ -6,6 +6,7 @@
 
 #include "atom.h"
 #include "comm.h"
+#include "force.h"
 #include "model.h"
 #include "pair.h"
 
@@ -31,6 +32,14 @@ void Columns::add(int n, const int* atoms, const double* buffer) const {
   for (int k = 0; k < n; ++k) {
     double* row = values + static_cast<size_t>(atoms[k]) * stride + first;
     for (int c = 0; c < count; ++c) row[c] += *buffer++;
+  }
+}
+
+void MessageExchange::reserve() {
+  for (LAMMPS_NS::Pair* pair : {pair_, lmp_->force->pair}) {
+    pair->comm_forward = std::max(pair->comm_forward, widest);
+    pair->comm_reverse = std::max(pair->comm_reverse, widest);
+    pair->comm_reverse_off = std::max(pair->comm_reverse_off, widest);
   }
 }
 

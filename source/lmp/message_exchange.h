@@ -42,6 +42,12 @@ class MessageExchange {
 
   MessageExchange(LAMMPS_NS::LAMMPS* lmp, LAMMPS_NS::Pair* pair) : lmp_(lmp), pair_(pair) {}
 
+  /**
+   * Let LAMMPS have room in the buffers of its communication, which it makes before a run.
+   *
+   * It asks the pair style that it knows: pair_style hybrid has asked this one when it was made.
+   */
+  void reserve();
   /** Let evaluations with a list exchange. */
   void connect(DP_Nlist* list);
   /** What another rank failed with while this one wanted to exchange; all ranks know. */

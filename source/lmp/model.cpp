@@ -82,7 +82,7 @@ void agree(MPI_Comm world, const std::string& message) {
   int me = 0, size = 1;
   MPI_Comm_rank(world, &me);
   MPI_Comm_size(world, &size);
-  const int mine = message.empty() ? size : me;
+  int mine = message.empty() ? size : me;
   int first = size;
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
   if (first == size) return;

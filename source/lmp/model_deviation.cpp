@@ -70,7 +70,7 @@ bool ModelDeviation::due() const { return lmp_->update->ntimestep % settings_.ou
 void ModelDeviation::write(const Arrays& force, const Arrays& force_mag, const Arrays& virial,
                            const int* atype) {
   const int nlocal = lmp_->atom->nlocal;
-  const double counted = static_cast<double>(nlocal - std::count(atype, atype + nlocal, -1));
+  double counted = static_cast<double>(nlocal - std::count(atype, atype + nlocal, -1));
   double natoms = 0.0;
   MPI_Allreduce(&counted, &natoms, 1, MPI_DOUBLE, MPI_SUM, lmp_->world);
 
@@ -97,9 +97,9 @@ void ModelDeviation::write(const Arrays& force, const Arrays& force_mag, const A
 }
 
 ModelDeviation::Row ModelDeviation::of_virial(const Arrays& virial, double natoms) const {
-  Arrays total = virial;
+  Arrays mine = virial, total = virial;
   for (size_t k = 0; k < total.size(); ++k) {
-    MPI_Allreduce(virial[k].data(), total[k].data(), 9, MPI_DOUBLE, MPI_SUM, lmp_->world);
+    MPI_Allreduce(mine[k].data(), total[k].data(), 9, MPI_DOUBLE, MPI_SUM, lmp_->world);
   }
   Row row = {0.0, std::numeric_limits<double>::max(), 0.0};
   for (int c = 0; c < 9; ++c) {
@@ -156,7 +156,7 @@ ModelDeviation::Row ModelDeviation::of_force(const std::vector<double>& deviatio
 
 std::vector<double> ModelDeviation::sorted_by_tag(const std::vector<double>& deviation) const {
   const int nprocs = lmp_->comm->nprocs;
-  const int nlocal = static_cast<int>(deviation.size());
+  int nlocal = static_cast<int>(deviation.size());
   std::vector<int> counts(nprocs), starts(nprocs);
   MPI_Gather(&nlocal, 1, MPI_INT, counts.data(), 1, MPI_INT, 0, lmp_->world);
   std::partial_sum(counts.begin(), counts.end() - 1, starts.begin() + 1);
@@ -165,8 +165,9 @@ std::vector<double> ModelDeviation::sorted_by_tag(const std::vector<double>& dev
   std::vector<double> values(total);
   MPI_Gatherv(lmp_->atom->tag, nlocal, MPI_LMP_TAGINT, tags.data(), counts.data(), starts.data(),
               MPI_LMP_TAGINT, 0, lmp_->world);
-  MPI_Gatherv(deviation.data(), nlocal, MPI_DOUBLE, values.data(), counts.data(), starts.data(),
-              MPI_DOUBLE, 0, lmp_->world);
+  // LAMMPS without MPI declares what is sent as if it changed.
+  MPI_Gatherv(const_cast<double*>(deviation.data()), nlocal, MPI_DOUBLE, values.data(),
+              counts.data(), starts.data(), MPI_DOUBLE, 0, lmp_->world);
   std::vector<size_t> order(total);
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return tags[a] < tags[b]; });

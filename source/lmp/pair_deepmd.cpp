@@ -131,7 +131,7 @@ void PairDeepmd::open(const deepmd_lmp::Settings& settings) {
 
 /** How far the neighbors must be known that matter to any model. */
 void PairDeepmd::set_cutoff() {
-  const double mine = longest_spin();
+  double mine = longest_spin();
   MPI_Allreduce(&mine, &longest, 1, MPI_DOUBLE, MPI_MAX, world);
   cutoff = halo = 0.0;
   for (const auto& model : models) {
@@ -140,7 +140,7 @@ void PairDeepmd::set_cutoff() {
   }
   const bool layers = exchanges_messages();
   frame.exchange_messages(layers ? &exchange : nullptr);
-  if (layers) comm_forward = comm_reverse = comm_reverse_off = deepmd_lmp::MessageExchange::widest;
+  if (layers) exchange.reserve();
   // One rank knows whose images ghosts are, from the IDs of the atoms.
   if (layers || (comm->nprocs == 1 && atom->tag_enable && !unfolded)) halo = 0.0;
 }
@@ -464,7 +464,7 @@ void PairDeepmd::finish() {
 /** Say how much ranks have exchanged since the start, and what part of the time that took. */
 void PairDeepmd::report_exchanges() const {
   const deepmd_lmp::ExchangeRecord& record = exchange.record();
-  const double mine[3] = {static_cast<double>(record.bytes), record.seconds, extra[0]};
+  double mine[3] = {static_cast<double>(record.bytes), record.seconds, extra[0]};
   double all[3] = {};
   MPI_Reduce(mine, all, 3, MPI_DOUBLE, MPI_SUM, 0, world);
   if (comm->me != 0 || record.exchanges == 0) return;

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,17 +76,17 @@ def plugin(reference: Path) -> str:
     return get_op_dir()
 
 
-def link_data(folder: Path) -> None:
-    """Link the data files of the reference, where there are any."""
+def copy_data(folder: Path) -> None:
+    """Copy the data files of the reference, where there are any: tests may write over them."""
     for data in RUNS.glob("*.data") if RUNS else ():
         if not (folder / data.name).exists():
-            (folder / data.name).symlink_to(data)
+            shutil.copyfile(data, folder / data.name)
 
 
 @pytest.fixture
 def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
     """Run an input: ``lammps(text, ranks=1)``, in a folder with the reference's data files."""
-    link_data(tmp_path)
+    copy_data(tmp_path)
 
     def run(text: str, *, ranks: int = 1, threads: int = 1, fails: bool = False) -> Run:
         (tmp_path / "in.lammps").write_text(text)
@@ -108,6 +109,25 @@ def lammps(plugin: str, tmp_path: Path) -> Callable[..., Run]:
     return run
 
 
+@pytest.fixture
+def started(plugin: str, tmp_path: Path) -> Callable[[str, int], subprocess.Popen]:
+    """Start an input on several ranks, with its log in lammps.log; what it prints is in out."""
+
+    def start(text: str, ranks: int) -> subprocess.Popen:
+        (tmp_path / "in.lammps").write_text(text)
+        command = [BIN / "mpirun", "-np", str(ranks), BIN / "lmp", "-in", "in.lammps"]
+        with (tmp_path / "out").open("w") as out:
+            return subprocess.Popen(
+                [*command, "-log", "lammps.log"],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=out,
+                stderr=out,
+            )
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def model(plugin: str, converted: Callable[[Path, str], Path]) -> Callable[[str], str]:
     """Path of a model of the reference, ``water_se_e2_a`` for example, as our own .pth file."""
@@ -115,9 +135,18 @@ def model(plugin: str, converted: Callable[[Path, str], Path]) -> Callable[[str]
 
 
 def write_random_model(
-    path: Path, *, fitting: dict, sel: list[int], seed: int = 1, descriptor: dict | None = None
+    path: Path,
+    *,
+    fitting: dict,
+    sel: list[int],
+    seed: int = 1,
+    descriptor: dict | None = None,
+    model: dict | None = None,
 ) -> str:
-    """Write a small model of O and H with random weights as .pth; return its path."""
+    """Write a small model of O and H with random weights as .pth; return its path.
+
+    ``model`` has further keys of the model section, or others in place of those here.
+    """
     from deepmd.dpmodel.model import build_model
     from deepmd.entrypoints.convert_backend import convert_backend
     from deepmd.io import save_model
@@ -132,13 +161,14 @@ def write_random_model(
         "neuron": [4, 8],
         "axis_neuron": 4,
     }
-    model = {
+    given = {
         "type_map": ["O", "H"],
         "descriptor": {**descriptor, "seed": seed},
         "fitting_net": {"neuron": [8, 8], "seed": seed + 1, **fitting},
+        **(model or {}),
     }
     data = {
-        "model": model,
+        "model": given,
         "learning_rate": {"start_lr": 1e-3},
         "training": {"training_data": {"systems": ["none"]}, "numb_steps": 1},
     }
@@ -178,7 +208,7 @@ for commands in json.load(sys.stdin):
 @pytest.fixture
 def messages(plugin: str, tmp_path: Path) -> Callable[[list[list[str]]], list[str]]:
     """Errors of several lists of commands, each of a LAMMPS of its own in one process."""
-    link_data(tmp_path)
+    copy_data(tmp_path)
 
     def run(cases: list[list[str]]) -> list[str]:
         done = subprocess.run(

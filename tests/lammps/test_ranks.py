@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Models that pass messages, on several ranks: the numbers of one rank, which are those of Python."""
 
+import os
+import re
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,7 @@ DESCRIPTORS = {
         },
     },
 }
+WIDE = {**DESCRIPTORS["dpa3"], "repflow": {**DESCRIPTORS["dpa3"]["repflow"], "n_dim": 200}}
 BOX = """
 units metal
 atom_style atomic
@@ -90,7 +95,7 @@ def same(a, b, tolerance=1e-10):
 def same_runs(run, one, *, k=0, dump="a.dump"):
     """Compare energy, pressure, positions, forces, energies and virials of atoms."""
     first, second = run.thermo(k), one.thermo()
-    for name in first:
+    for name in second:
         same(first[name], second[name])
     one, two = one.dump("one.dump"), run.dump(dump)
     for columns in (slice(2, 5), slice(5, 8), slice(8, 9), slice(9, 18)):
@@ -105,7 +110,9 @@ def path(tmp_path_factory, random_model):
     def of(name):
         if name not in made:
             target = tmp_path_factory.mktemp("messages") / f"{name}.pth"
-            made[name] = random_model(target, fitting={}, sel=[], descriptor=DESCRIPTORS[name])
+            made[name] = random_model(
+                target, fitting={}, sel=[], descriptor=(DESCRIPTORS | {"wide": WIDE})[name]
+            )
         return made[name]
 
     return of
@@ -202,6 +209,40 @@ def test_heat_flux(name, lammps, path):
     assert np.abs(edges[:, 9:18] - last[:, 9:18]).max() > 1e-5 * np.abs(edges[:, 9:18]).max()
 
 
+@pytest.mark.parametrize("messages", ["layer", "halo"])
+@pytest.mark.parametrize("way", ["tiles", "grid"])
+def test_domains_that_change(way, messages, lammps, path):
+    """Tiles of atoms in the place of a grid, and domains that are balanced during the run."""
+    # LAMMPS wants a box beyond the reach of ghosts for tiles, and says so.
+    more = "replicate 1 2 2\nneigh_modify every 5 delay 0 check no\n"
+    more += "region r block INF 3.0 INF 4.0 INF 4.0\ndelete_atoms region r compress no\n"
+
+    def text(**given):
+        # Some IDs are missing, and LAMMPS wants all of them where it draws velocities.
+        own = "variable v atom 5.0*sin(7.0*id)\nvelocity all set v_v v_v NULL"
+        return block(path("dpa3"), steps=10, **given).replace("velocity all create 600.0 5", own)
+
+    one = lammps(text(after=more, dump="one.dump"))
+    balance = {
+        "tiles": "comm_style tiled\nbalance 1.0 rcb\nfix b all balance 5 1.0 rcb\n",
+        "grid": "fix b all balance 5 1.0 shift x 10 1.0\n",
+    }
+    given = text(messages=messages, after=more + balance[way])
+    run = lammps(given.replace("custom step", "custom step f_b[3]"), ranks=2)
+    assert run.thermo()["f_b[3]"][-1] > 1.0  # what was balanced last
+    same_runs(run, one)
+
+
+@pytest.mark.parametrize("messages", ["layer", "halo"])
+def test_beside_another_style(messages, lammps, path):
+    """A wide exchange under hybrid/overlay, in the buffers that LAMMPS has for the other style."""
+    style = "pair_style hybrid/overlay zero 3.0 deepmd"
+    one = lammps(block(path("wide"), dump="one.dump"))
+    text = block(path("wide"), messages=messages).replace("pair_style deepmd", style)
+    text = text.replace("* * O H NULL", "* * deepmd O H NULL\npair_coeff * * zero")
+    same_runs(lammps(text, ranks=2), one)
+
+
 def test_what_a_halo_cannot_do(lammps, path):
     """Pairs that LAMMPS leaves out, and ghosts that depend on the type; an exchange takes both."""
     exclude = "neigh_modify exclude type 1 2\n"
@@ -218,3 +259,42 @@ def test_refused(lammps, path):
     """An exchange for the heat flux, which needs the neighbors of ghosts."""
     text = block(path("dpa3"), steps=1, messages="layer atom_virial unfolded")
     assert "needs messages halo" in lammps(text, fails=True).error
+
+
+def ranks_of(folder):
+    """Processes that run LAMMPS in a folder: their IDs."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            here = Path(process / "cwd").resolve() == folder.resolve()
+            program = (process / "cmdline").read_bytes().split(b"\0")[0]
+        except OSError:  # it has ended meanwhile
+            continue
+        if here and program.endswith(b"lammps/lmp"):
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
+@pytest.mark.parametrize("messages", ["layer", "halo"])
+def test_rank_that_is_killed(messages, started, path, tmp_path):
+    """The others, which wait for its atoms, end with it, and mpirun says so by its status."""
+    text = block(path("dpa3"), messages=messages, steps=10_000_000)
+    job = started(text.replace("thermo 10000000", "thermo 1\nthermo_modify flush yes"), 2)
+    log, begun = tmp_path / "lammps.log", time.monotonic()
+    try:
+        while not (log.exists() and re.search(r"^ +1 ", log.read_text(), re.M)):
+            assert job.poll() is None and time.monotonic() < begun + 300.0
+            time.sleep(0.1)
+        ranks = ranks_of(tmp_path)
+        assert len(ranks) == 2
+        os.kill(ranks[1], signal.SIGKILL)
+        assert job.wait(timeout=300) != 0
+        while ranks_of(tmp_path):  # until the system has taken them away
+            assert time.monotonic() < begun + 300.0
+            time.sleep(0.1)
+    finally:
+        for rank in ranks_of(tmp_path):
+            os.kill(rank, signal.SIGKILL)
+        job.kill()
+        job.wait()

@@ -107,9 +107,9 @@ def test_deviation(lammps, model, reference):
     assert np.abs(values).max() < 1e-10
 
 
-def same_as_python(run, path, tolerance):
-    """Energy, forces and forces on spins of the first frame are those of Python."""
-    dump = run.dump("a.dump")[0]
+def same_as_python(run, path, tolerance, frame=0):
+    """Energy, forces and forces on spins of a frame are those of Python."""
+    dump = run.dump("a.dump")[frame]
     cell = [10.2461410116, 0, 0, 8.5348426486, 5.6688967603, 0]
     cell += [8.5348976887, 2.5754540013, 5.0501779252]
     atoms = (run.folder / "nio.data").read_text().split("# spin\n\n")[1]
@@ -118,7 +118,7 @@ def same_as_python(run, path, tolerance):
     energy, force, _, mag, *_ = DeepPot(path).eval(
         dump[:, 1:4].reshape(1, -1), np.array([cell]), types, spin=spin.reshape(1, -1)
     )
-    same(run.thermo()["PotEng"], energy.ravel(), 1e-10)
+    same(run.thermo()["PotEng"][frame : frame + 1 or None], energy.ravel(), 1e-10)
     same(dump[:, 4:7], force[0], tolerance)
     # LAMMPS has eight digits of hbar.
     same(dump[:, 11:14] * 6.5821191e-4, mag[0] * dump[:, 7:8], 1e-8)
@@ -139,6 +139,52 @@ def test_messages_among_spins(lammps, converted):
         for column, value in run.thermo().items():
             same(two.thermo(k)[column], value)
     same_as_python(run, path, 1e-8)
+
+
+@pytest.fixture(scope="module")
+def passing(converted, tmp_path_factory, random_model):
+    """Files of models with spins that pass messages."""
+    repinit = {"rcut": 3.5, "rcut_smth": 1.0, "nsel": 60, "neuron": [4, 8], "axis_neuron": 4}
+    sizes = {"g1_dim": 8, "g2_dim": 4, "attn1_hidden": 4, "attn2_hidden": 4}
+    repformer = {"rcut": 2.8, "rcut_smth": 1.0, "nsel": 40, "nlayers": 2, **sizes}
+    dpa2 = {"type": "dpa2", "repinit": repinit, "repformer": repformer}
+    spin = {"use_spin": [True, False], "virtual_scale": [0.3140]}
+    made = {
+        "dpa2": lambda: random_model(
+            tmp_path_factory.mktemp("spin") / "dpa2.pth",
+            fitting={},
+            sel=[],
+            descriptor=dpa2,
+            model={"type_map": ["Ni", "O"], "spin": spin},
+        ),
+        "dpa3": lambda: str(converted(REFERENCE / "models/spin_dpa3.dp", ".pth")),
+    }
+    return lambda name: made[name]()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpa2", "dpa3"])
+def test_four_ranks(name, lammps, passing):
+    """Atoms move for 100 steps in domains that are narrower than the ghosts reach."""
+    path = passing(name)
+    more = "velocity all create 300.0 5\nfix 1 all nve\ntimestep 0.0005\nthermo 100\nrun 100\n"
+
+    def text(keywords=""):
+        return block(path, keywords=keywords, more=more).replace("custom 1 ", "custom 100 ")
+
+    one = lammps(text())
+    dump = one.dump("a.dump")
+    assert len(dump) == 2 and np.abs(dump[1][:, 1:4] - dump[0][:, 1:4]).max() > 0.05
+    for messages, says in (("layer", "bytes of ghosts in all"), ("halo", "ghosts are kept up to")):
+        four = lammps(text(f"messages {messages}"), ranks=4)
+        assert says in four.text
+        moved = four.dump("a.dump")
+        columns = [slice(1, 4), slice(4, 7), slice(11, 14), slice(14, 15), slice(15, 24)]
+        for part in columns:
+            same(moved[..., part], dump[..., part], 1e-10)
+        for column, value in one.thermo().items():
+            same(four.thermo()[column], value, 1e-10)
+        same_as_python(four, path, 1e-8, frame=1)
 
 
 def test_rank_that_fails_while_others_exchange(lammps, converted):
