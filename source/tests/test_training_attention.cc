@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
-/** Attention of training steps against plain loops, its derivatives against differences. */
+/** Both kinds of attention of training steps against plain loops, derivatives against differences.
+ */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -38,102 +39,28 @@ struct Sizes {
   int64_t n, k, e, h, more;
 };
 
-/** A layer, slots, and what the library says of them. */
-struct Case {
-  Sizes z;
-  Numbers weights, x, sw, unit, mask;
-  int32_t threads = 1;
-  std::vector<int64_t> filled, first;
-  Numbers state;
-
-  explicit Case(const Sizes& sizes) : z(sizes), filled(z.n), first(z.n + 1) {
-    weights = random_numbers(size(), 1);
-    x = random_numbers(z.n * z.k * z.e, 2);
-    sw = random_numbers(z.n * z.k, 3);
-    unit = random_numbers(z.n * z.k * 3, 4);
-    mask.assign(z.n * z.k, 1.0);
-    for (int64_t i = 0; i < z.n; ++i) {
-      for (int64_t j = std::min(z.k, i); j < z.k; ++j) {
-        mask[i * z.k + j] = sw[i * z.k + j] = 0.0;
-        for (int64_t d = 0; d < 3; ++d) unit[(i * z.k + j) * 3 + d] = 0.0;
-      }
-    }
-  }
+/** The layers of DPA-1. */
+struct Gated {
+  using Layer = deepmd_attention_layer_f64;
+  static constexpr auto count = deepmd_attention_count_f64;
+  static constexpr auto value = deepmd_attention_value_f64;
+  static constexpr auto vjp = deepmd_attention_vjp_f64;
+  static constexpr auto jvp = deepmd_attention_jvp_f64;
+  static constexpr auto vjp_of_vjp = deepmd_attention_vjp_of_vjp_f64;
 
   /** Numbers of all weights: w_in, b_in, w_out, b_out, gamma, beta. */
-  int64_t size() const { return z.e * 3 * z.h + 3 * z.h + z.h * z.e + 3 * z.e; }
+  static int64_t size(const Sizes& z) { return z.e * 3 * z.h + 3 * z.h + z.h * z.e + 3 * z.e; }
 
-  deepmd_attention_layer_f64 layer() const {
-    const double *w_in = weights.data(), *b_in = w_in + z.e * 3 * z.h, *w_out = b_in + 3 * z.h;
+  static Layer layer(const Sizes& z, const double* w_in) {
+    const double *b_in = w_in + z.e * 3 * z.h, *w_out = b_in + 3 * z.h;
     const double *b_out = w_out + z.h * z.e, *gamma = b_out + z.e;
     return {z.e, z.h, 0.7, 1e-5, w_in, b_in, w_out, b_out, gamma, gamma + z.e};
   }
 
-  deepmd_slots_f64 slots() {
-    return {z.n,         z.k,           z.more,       x.data(),     sw.data(),
-            unit.data(), filled.data(), first.data(), state.data(), threads};
-  }
-
-  Numbers value() {
-    const deepmd_attention_layer_f64 a = layer();
-    deepmd_attention_count_f64(&a, z.n, z.k, mask.data(), filled.data(), first.data());
-    state.assign(first[z.n], 0.0);
-    const deepmd_slots_f64 s = slots();
-    Numbers y(x.size());
-    EXPECT_EQ(deepmd_attention_value_f64(&a, &s, y.data()), 0);
-    return y;
-  }
-
-  /** Adjoints of x, sw and unit, one after the other. */
-  Numbers vjp(const Numbers& y_bar) {
-    const deepmd_attention_layer_f64 a = layer();
-    const deepmd_slots_f64 s = slots();
-    Numbers all(x.size() + sw.size() + unit.size());
-    double* to = all.data();
-    EXPECT_EQ(deepmd_attention_vjp_f64(&a, &s, y_bar.data(), to, to + x.size(),
-                                       to + x.size() + sw.size()),
-              0);
-    return all;
-  }
-
-  Numbers jvp(const Numbers& tangents) {
-    const deepmd_attention_layer_f64 a = layer();
-    const deepmd_slots_f64 s = slots();
-    const double* from = tangents.data();
-    Numbers y_dot(x.size());
-    EXPECT_EQ(deepmd_attention_jvp_f64(&a, &s, from, from + x.size(), from + x.size() + sw.size(),
-                                       y_dot.data()),
-              0);
-    return y_dot;
-  }
-
-  void move(double step, const Numbers& along) {
-    for (size_t q = 0; q < x.size(); ++q) x[q] += step * along[q];
-    for (size_t q = 0; q < sw.size(); ++q) sw[q] += step * along[x.size() + q];
-    for (size_t q = 0; q < unit.size(); ++q) unit[q] += step * along[x.size() + sw.size() + q];
-  }
-
-  /** A direction of x, sw and unit, in which empty slots keep their switches and directions. */
-  Numbers direction(unsigned seed) const {
-    Numbers along = random_numbers(x.size() + sw.size() + unit.size(), seed);
-    for (size_t q = 0; q < sw.size(); ++q) {
-      along[x.size() + q] *= mask[q];
-      for (int d = 0; d < 3; ++d) along[x.size() + sw.size() + 3 * q + d] *= mask[q];
-    }
-    return along;
-  }
-
-  /** Features of all slots by the definition, empty ones evaluated like others. */
-  Numbers expected() const {
-    const deepmd_attention_layer_f64 a = layer();
-    Numbers y(x.size());
-    for (int64_t i = 0; i < z.n; ++i) center(a, i, y.data() + i * z.k * z.e);
-    return y;
-  }
-
-  void center(const deepmd_attention_layer_f64& a, int64_t i, double* y) const {
+  /** Features of the slots of one center, empty ones evaluated like others. */
+  static void center(const Layer& a, const Sizes& z, const double* in, const double* s,
+                     const double* u, double* y) {
     const int64_t k = z.k, e = z.e, h = z.h;
-    const double *in = x.data() + i * k * e, *s = sw.data() + i * k, *u = unit.data() + i * k * 3;
     Numbers qkv(k * 3 * h);
     for (int64_t j = 0; j < k; ++j) {
       for (int64_t t = 0; t < 3; ++t) {
@@ -178,10 +105,148 @@ struct Case {
   }
 };
 
+/** The attention of pairs of DPA-2, with z.h heads; logits are gated where k is even. */
+struct Pairs {
+  using Layer = deepmd_pair_attention_layer_f64;
+  static constexpr auto count = deepmd_pair_attention_count_f64;
+  static constexpr auto value = deepmd_pair_attention_value_f64;
+  static constexpr auto vjp = deepmd_pair_attention_vjp_f64;
+  static constexpr auto jvp = deepmd_pair_attention_jvp_f64;
+  static constexpr auto vjp_of_vjp = deepmd_pair_attention_vjp_of_vjp_f64;
+
+  /** Numbers of all weights: w, b. */
+  static int64_t size(const Sizes& z) { return 2 * z.h * z.e * z.e + z.e; }
+
+  static Layer layer(const Sizes& z, const double* w) {
+    return {z.e, z.h, 0.7, z.k % 2 == 0, w, w + 2 * z.h * z.e * z.e};
+  }
+
+  /** Features of the slots of one center, empty ones evaluated like others. */
+  static void center(const Layer& a, const Sizes& z, const double* in, const double* s,
+                     const double* u, double* y) {
+    const int64_t k = z.k, e = z.e, both = 2 * z.h * z.e;
+    const auto projected = [&](int64_t j, int64_t column) {
+      double sum = 0.0;
+      for (int64_t p = 0; p < e; ++p) sum += in[j * e + p] * a.w[p * both + column];
+      return sum;
+    };
+    for (int64_t q = 0; q < k * e; ++q) y[q] = a.b[q % e];
+    for (int64_t j = 0; j < k * z.h; ++j) {
+      const int64_t row = j / z.h, head = j % z.h;
+      Numbers weight(k), gate(k);
+      double total = static_cast<double>(z.more) * std::exp(-20.0);
+      for (int64_t l = 0; l < k; ++l) {
+        double logit = 0.0, cosine = 0.0;
+        for (int64_t q = 0; q < e; ++q) logit += projected(row, head * e + q) * in[l * e + q];
+        for (int64_t d = 0; d < 3; ++d) cosine += u[3 * row + d] * u[3 * l + d];
+        const double pair = s[row] * s[l];
+        weight[l] = std::exp((logit * (a.gated ? cosine : 1.0) * a.scale + 20.0) * pair - 20.0);
+        gate[l] = pair * cosine / std::sqrt(3.0);
+        total += weight[l];
+      }
+      for (int64_t l = 0; l < k; ++l) {
+        for (int64_t q = 0; q < e; ++q) {
+          y[row * e + q] += weight[l] / total * gate[l] * projected(l, (z.h + head) * e + q);
+        }
+      }
+    }
+  }
+};
+
+/** A layer, slots, and what the library says of them. */
+template <class Kind>
+struct Case {
+  Sizes z;
+  Numbers weights, x, sw, unit, mask;
+  int32_t threads = 1;
+  std::vector<int64_t> filled, first;
+  Numbers state;
+
+  explicit Case(const Sizes& sizes) : z(sizes), filled(z.n), first(z.n + 1) {
+    weights = random_numbers(Kind::size(z), 1);
+    x = random_numbers(z.n * z.k * z.e, 2);
+    sw = random_numbers(z.n * z.k, 3);
+    unit = random_numbers(z.n * z.k * 3, 4);
+    mask.assign(z.n * z.k, 1.0);
+    for (int64_t i = 0; i < z.n; ++i) {
+      for (int64_t j = std::min(z.k, i); j < z.k; ++j) {
+        mask[i * z.k + j] = sw[i * z.k + j] = 0.0;
+        for (int64_t d = 0; d < 3; ++d) unit[(i * z.k + j) * 3 + d] = 0.0;
+      }
+    }
+  }
+
+  typename Kind::Layer layer() const { return Kind::layer(z, weights.data()); }
+
+  deepmd_slots_f64 slots() {
+    return {z.n,         z.k,           z.more,       x.data(),     sw.data(),
+            unit.data(), filled.data(), first.data(), state.data(), threads};
+  }
+
+  Numbers value() {
+    const auto a = layer();
+    Kind::count(&a, z.n, z.k, mask.data(), filled.data(), first.data());
+    state.assign(first[z.n], 0.0);
+    const deepmd_slots_f64 s = slots();
+    Numbers y(x.size());
+    EXPECT_EQ(Kind::value(&a, &s, y.data()), 0);
+    return y;
+  }
+
+  /** Adjoints of x, sw and unit, one after the other. */
+  Numbers vjp(const Numbers& y_bar) {
+    const auto a = layer();
+    const deepmd_slots_f64 s = slots();
+    Numbers all(x.size() + sw.size() + unit.size());
+    double* to = all.data();
+    EXPECT_EQ(Kind::vjp(&a, &s, y_bar.data(), to, to + x.size(), to + x.size() + sw.size()), 0);
+    return all;
+  }
+
+  Numbers jvp(const Numbers& tangents) {
+    const auto a = layer();
+    const deepmd_slots_f64 s = slots();
+    const double* from = tangents.data();
+    Numbers y_dot(x.size());
+    EXPECT_EQ(Kind::jvp(&a, &s, from, from + x.size(), from + x.size() + sw.size(), y_dot.data()),
+              0);
+    return y_dot;
+  }
+
+  void move(double step, const Numbers& along) {
+    for (size_t q = 0; q < x.size(); ++q) x[q] += step * along[q];
+    for (size_t q = 0; q < sw.size(); ++q) sw[q] += step * along[x.size() + q];
+    for (size_t q = 0; q < unit.size(); ++q) unit[q] += step * along[x.size() + sw.size() + q];
+  }
+
+  /** A direction of x, sw and unit, in which empty slots keep their switches and directions. */
+  Numbers direction(unsigned seed) const {
+    Numbers along = random_numbers(x.size() + sw.size() + unit.size(), seed);
+    for (size_t q = 0; q < sw.size(); ++q) {
+      along[x.size() + q] *= mask[q];
+      for (int d = 0; d < 3; ++d) along[x.size() + sw.size() + 3 * q + d] *= mask[q];
+    }
+    return along;
+  }
+
+  /** Features of all slots by the definition, empty ones evaluated like others. */
+  Numbers expected() const {
+    const auto a = layer();
+    Numbers y(x.size());
+    for (int64_t i = 0; i < z.n; ++i) {
+      const int64_t at = i * z.k;
+      Kind::center(a, z, x.data() + at * z.e, sw.data() + at, unit.data() + at * 3,
+                   y.data() + at * z.e);
+    }
+    return y;
+  }
+};
+
 class TrainingAttention : public testing::TestWithParam<Sizes> {};
 
-TEST_P(TrainingAttention, ValueAndDerivatives) {
-  Case c(GetParam());
+template <class Kind>
+void check(const Sizes& sizes) {
+  Case<Kind> c(sizes);
   const Numbers y_bar = random_numbers(c.x.size(), 5), again = random_numbers(c.x.size(), 6);
   const Numbers dots = c.direction(7), along_w = random_numbers(c.weights.size(), 8);
   const Numbers along_x = random_numbers(c.x.size(), 9), want = c.expected();
@@ -190,10 +255,10 @@ TEST_P(TrainingAttention, ValueAndDerivatives) {
     c.threads = turn == 0 ? 1 : 3;
     Numbers x_bar(c.x.size()), grads(c.weights.size());
     const Numbers y = c.value(), bars = c.vjp(y_bar), y_dot = c.jvp(dots);
-    const deepmd_attention_layer_f64 a = c.layer();
+    const auto a = c.layer();
     const deepmd_slots_f64 s = c.slots();
-    ASSERT_EQ(deepmd_attention_vjp_of_vjp_f64(&a, &s, again.data(), y_bar.data(), dots.data(),
-                                              x_bar.data(), grads.data()),
+    ASSERT_EQ(Kind::vjp_of_vjp(&a, &s, again.data(), y_bar.data(), dots.data(), x_bar.data(),
+                               grads.data()),
               0);
     found[turn] = {y, bars, y_dot, x_bar, grads};
   }
@@ -206,26 +271,30 @@ TEST_P(TrainingAttention, ValueAndDerivatives) {
   };
   const auto slope = [&](const auto& of) { return (of(step) - of(-step)) / (2.0 * step); };
   near(dot(bars, dots), slope([&](double t) {
-         Case other = c;
+         Case<Kind> other = c;
          other.move(t, dots);
          return dot(other.value(), y_bar);
        }));
   EXPECT_NEAR(dot(bars, dots), dot(y_dot, y_bar), 1e-10 * (1.0 + std::abs(dot(bars, dots))));
-  const auto objective = [&](Case other) {
+  const auto objective = [&](Case<Kind> other) {
     const double energy = dot(other.value(), again);
     return energy + dot(other.vjp(y_bar), dots);
   };
   near(dot(found[0][3], along_x), slope([&](double t) {
-         Case other = c;
+         Case<Kind> other = c;
          other.x = moved(c.x, t, along_x);
          return objective(other);
        }));
   near(dot(found[0][4], along_w), slope([&](double t) {
-         Case other = c;
+         Case<Kind> other = c;
          other.weights = moved(c.weights, t, along_w);
          return objective(other);
        }));
 }
+
+TEST_P(TrainingAttention, ValueAndDerivatives) { check<Gated>(GetParam()); }
+
+TEST_P(TrainingAttention, OfPairs) { check<Pairs>(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(Odd, TrainingAttention,
                          testing::Values(Sizes{1, 1, 3, 2, 0}, Sizes{2, 1, 2, 1, 3},
