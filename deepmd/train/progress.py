@@ -112,15 +112,17 @@ def summary_table(
     first : dict
         Errors of the first row on training batches.
     """
+    wide = max((len(name) + 2 for f in trained.values() for name in f), default=0)
+    wide = max(14, wide)
     for task, figures in trained.items():
         checked = valid.get(task, {})
-        head = f"{task if len(trained) > 1 else 'error':<14}{'first batch':>12}{'last batch':>12}"
+        head = f"{task if len(trained) > 1 else 'error':<{wide}}{'first batch':>12}{'last batch':>12}"
         yield head + ("  validation" if checked else "") + "  unit"
         for name, value in figures.items():
             before = first.get(task, {}).get(name, math.nan)
             cells = [before, value, *([checked[name]] if name in checked else [])]
             numbers = "".join(f"{x:12.2e}" for x in cells)
-            yield f"{name:<14}{numbers}  {unit_of(name)}".rstrip()
+            yield f"{name:<{wide}}{numbers}  {unit_of(name)}".rstrip()
 
 
 @contextlib.contextmanager

@@ -306,10 +306,12 @@ class Trainer:
             events.write(self.step, trained if row_due else self.figures.latest(), lr)
 
     def _summarize(self) -> None:
-        """Log a table of the errors of the first row and the last one."""
+        """Log a table of the errors of the first row and the last one, in one record.
+
+        Its lines have no date before them, so that they fit a terminal of 80 columns.
+        """
         if self._rows and self.training.get("disp_training", True):
-            for line in summary_table(*self._rows[-1], self._rows[0][0]):
-                log.info(line)
+            log.info("errors:\n%s", "\n".join(summary_table(*self._rows[-1], self._rows[0][0])))
 
     def validate(self, lr: float) -> dict[str, Figures]:
         """Return the errors of the next validation batches of every task that has them."""

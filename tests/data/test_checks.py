@@ -92,6 +92,26 @@ def test_strained_frames_are_not_accused(seed):
         assert [f.level for f in told] == ["error"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("slope", [1.0, 23.0605, 1 / 27.2114, 51.4221, -1.0])
+def test_units_of_strained_frames_without_a_virial(seed, slope):
+    """The energy of the strain is fitted, so that the work of the forces is known beside it."""
+    options = {"rattle": 0.08, "strain": 0.02, "repeats": (2, 1, 1), "seed": seed}
+    frames = scaled("energy", slope, alloy(40, **(options | {"types": [0] * 8})))
+    for frame in frames.frames:
+        del frame.labels["virial"]
+    told = check_units(works(groups_of(frames)))
+    assert [f.code for f in told] == ([] if slope == 1.0 else ["units"])
+    assert all(f.level == "error" and f.value * slope > 0 for f in told)
+
+
+def test_few_strained_frames_without_a_virial_say_nothing():
+    frames = alloy(5, strain=0.02)
+    for frame in frames.frames:
+        del frame.labels["virial"]
+    assert [f.code for f in check_units(works(groups_of(frames)))] == ["units-unknown"]
+
+
 def test_overlaps_and_lonely_atoms():
     frames = copy.deepcopy(GOOD)
     frames.frames[3].coord[1] = frames.frames[3].coord[0] + [0.2, 0, 0]

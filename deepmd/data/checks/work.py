@@ -6,7 +6,8 @@ Between two frames that are close, the energy changes by the work of the mean fo
 .. math:: \Delta E = -\tfrac12 (F_1 + F_2) \cdot \Delta r - \tfrac12 (W_1 + W_2) : \varepsilon ,
 
 to third order in the displacements, where :math:`\varepsilon` is the strain of the cell and
-:math:`\Delta r` what is left of the displacements. The slope of one side against the other is 1 where
+:math:`\Delta r` what is left of the displacements. Where no virials are known, the energy of the strain is
+fitted, too: a constant virial per atom and the two constants of an isotropic solid. The slope of one side against the other is 1 where
 the units are eV, Å and eV/Å; any other number names the mistake.
 """
 
@@ -96,6 +97,8 @@ class Works:
     strain : (n_pairs,)
         Largest element.
     natoms : (n_pairs,)
+    elastic : (n_pairs, 8)
+        Differences of the terms that the energy of a strained solid is a sum of.
     """
 
     energy: np.ndarray
@@ -104,18 +107,30 @@ class Works:
     displacement: np.ndarray
     strain: np.ndarray
     natoms: np.ndarray
+    elastic: np.ndarray
 
     def slopes(self) -> tuple[Slope | None, Slope | None]:
         """Slopes of the energy against the work of forces and of virials; None if not known."""
         known = np.isfinite(self.virial)
+        if known.sum() < _FEWEST:
+            return self._without_virial(), None
         columns = [self.force[known]]
         strained = known & (self.strain > 1e-4)
         if strained.sum() >= 2:
             columns.append(self.virial[known])
-        # The error is of third order in the displacement: near pairs count more.
-        size = np.hypot(self.displacement, 3.0 * self.strain * np.sqrt(self.natoms))[known]
-        fits = _fit(self.energy[known], columns, size)
+        fits = _fit(self.energy[known], columns, self._sizes()[known])
         return fits[0], fits[1]
+
+    def _sizes(self) -> np.ndarray:
+        """Distances of the pairs; errors are of third order in them, so that near pairs count more."""
+        return np.hypot(self.displacement, 3.0 * self.strain * np.sqrt(self.natoms))
+
+    def _without_virial(self) -> Slope | None:
+        """Slope against the work of forces beside a fitted energy of the strain."""
+        terms = [column for column in self.elastic.T if np.abs(column).max(initial=0.0) > 1e-12]
+        if len(self.energy) < 2 * (len(terms) + 1):
+            return None
+        return _fit(self.energy, [self.force, *terms], self._sizes())[0]
 
     def factor(self) -> float:
         """Factor by which the distances of the frames may change a slope."""
@@ -161,8 +176,8 @@ def _fit(y: np.ndarray, columns: list[np.ndarray], size: np.ndarray) -> list[Slo
 def works(groups: Iterable[list[Frame]]) -> Works:
     """Compare near frames; every group has the same atoms in the same order."""
     rows = [row for frames in groups for row in _works_of(frames[:_MOST])]
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6).T
-    return Works(*table)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 14).T
+    return Works(*table[:6], elastic=table[6:].T)
 
 
 def _works_of(frames: list[Frame]) -> Iterator[tuple[float, ...]]:
@@ -173,6 +188,7 @@ def _works_of(frames: list[Frame]) -> Iterator[tuple[float, ...]]:
     force = np.stack([f.labels["force"].reshape(-1, 3) for f in frames])
     cells = None if frames[0].cell is None else np.stack([np.asarray(f.cell) for f in frames])
     natoms, done = coord.shape[1], set()
+    elastic = _elastic_terms(cells, len(frames)) * natoms
     for k in range(len(frames)):
         step, strain = _displacements(coord, cells, k)
         size = np.sqrt(np.square(step).mean(axis=(1, 2)) * 3.0)
@@ -193,7 +209,19 @@ def _works_of(frames: list[Frame]) -> Iterator[tuple[float, ...]]:
                 float(size[other]) * np.sqrt(natoms),
                 float(stretch[other]),
                 float(natoms),
+                *(elastic[other] - elastic[k]).tolist(),
             )
+
+
+def _elastic_terms(cells: np.ndarray | None, nframes: int) -> np.ndarray:
+    """Elements of the strain (F, 6) from the mean cell, the square of its trace and its own square."""
+    if cells is None:
+        return np.zeros((nframes, 8))
+    strain = np.linalg.inv(cells.mean(axis=0)) @ cells - np.eye(3)
+    strain = 0.5 * (strain + strain.transpose(0, 2, 1))
+    trace = np.trace(strain, axis1=1, axis2=2)
+    squares = np.stack([trace**2, np.square(strain).sum(axis=(1, 2))], axis=1)
+    return np.concatenate([strain[:, *np.triu_indices(3)], squares], axis=1)
 
 
 def _work_of_strain(one: Frame, two: Frame, strain: np.ndarray) -> float:
