@@ -116,7 +116,9 @@ def summary_table(
     wide = max(14, wide)
     for task, figures in trained.items():
         checked = valid.get(task, {})
-        head = f"{task if len(trained) > 1 else 'error':<{wide}}{'first batch':>12}{'last batch':>12}"
+        head = (
+            f"{task if len(trained) > 1 else 'error':<{wide}}{'first batch':>12}{'last batch':>12}"
+        )
         yield head + ("  validation" if checked else "") + "  unit"
         for name, value in figures.items():
             before = first.get(task, {}).get(name, math.nan)
