@@ -26,7 +26,9 @@ def diagnose(
     """Log what is wrong with the training in a folder; options are those of the command."""
     if numb_test < 1:
         raise InputError(f"{numb_test} frames", where="--numb-test", fix="give at least 1")
-    run = read_run(RUN).branch(head)
+    run = read_run(RUN)
+    if head is not None:
+        run = run.branch(head)
     if run.model is None:
         log.warning("%s: no checkpoint; only data and input are looked at", RUN)
     found = find(run, numb_test)

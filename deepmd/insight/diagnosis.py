@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What is wrong with a training: findings with the number each rests on and the key to change."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,7 +46,16 @@ _FIRST = (
 
 
 def diagnose(run: Run, most: int = 200) -> list[Finding]:
-    """Return what is wrong, causes before symptoms; nothing for a good training."""
+    """Return what is wrong, causes before symptoms; nothing for a good training.
+
+    Of a training of several branches it is what is wrong with each.
+    """
+    if run.branches:
+        return [
+            _of_branch(name, finding)
+            for name in run.branches
+            for finding in diagnose(run.branch(name), most)
+        ]
     frames = evaluated(run, most)
     out = list(_data(run))
     out += _diverged(run)
@@ -60,6 +70,21 @@ def diagnose(run: Run, most: int = 200) -> list[Finding]:
     if any(f.code != "not-learned" for f in out):  # a symptom of the others
         out = [f for f in out if f.code != "not-learned"]
     return sorted(out, key=lambda f: (LEVELS.index(f.level), f.code not in _FIRST))
+
+
+def _of_branch(name: str, finding: Finding) -> Finding:
+    """Return a finding with its keys where an input of several branches has them."""
+    places = {
+        "model/": f"model/model_dict/{name}/",
+        "loss/": f"loss_dict/{name}/",
+        "training/training_data/": f"training/data_dict/{name}/training_data/",
+        "training/validation_data/": f"training/data_dict/{name}/validation_data/",
+    }
+    keys = finding.where.split(", ")
+    for old, new in places.items():
+        keys = [new + key.removeprefix(old) if key.startswith(old) else key for key in keys]
+    text = f"{name}: {finding.text}"
+    return dataclasses.replace(finding, text=text, where=", ".join(keys))
 
 
 def _data(run: Run) -> Iterator[Finding]:

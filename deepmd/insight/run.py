@@ -49,6 +49,11 @@ class Run:
     model: Path | None
     head: str | None = None
 
+    @property
+    def branches(self) -> list[str]:
+        """Names of the branches; empty for a training of one model."""
+        return list(self.config["model"].get("model_dict", {}))
+
     def branch(self, head: str | None = None) -> "Run":
         """Return what concerns one branch, as if it had been trained alone.
 
@@ -59,7 +64,7 @@ class Run:
         InputError
             If there are several and none is named, or none has the name.
         """
-        if "model_dict" not in self.config["model"]:
+        if not self.branches:
             return self
         tasks = {task.name: task for task in branches(self.config)}
         name = branch_of(list(tasks), head, self.folder, self.config["model"])

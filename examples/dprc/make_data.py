@@ -84,7 +84,10 @@ def displacements(coord: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write the systems of SYSTEMS."""
     for name, first in SYSTEMS.items():
-        parts = sorted((HERE.parent / "water" / "data" / name).glob("set.*"))
+        source = HERE.parent / "water" / "data" / name
+        parts = sorted(source.glob("set.*"))
+        if not parts:
+            raise SystemExit(f"{source}: no sets here; copy examples/water beside this folder")
         coord = np.concatenate([np.load(part / "coord.npy") for part in parts])
         box = np.concatenate([np.load(part / "box.npy") for part in parts]).reshape(-1, 3, 3)
         cluster = clusters(coord, box, first)

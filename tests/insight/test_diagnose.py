@@ -164,6 +164,38 @@ def test_what_shows_at_once(tmp_path, name):
     assert SPOILT[name][1] in [f.code for f in found]
 
 
+def several(folder, steps):
+    """Train two branches with one descriptor, the second without forces in its loss."""
+    config = copy.deepcopy(CONFIG)
+    model, training = config["model"], config["training"]
+    own = {"type_map": "types", "descriptor": "both", "fitting_net": model["fitting_net"]}
+    config["model"] = {
+        "shared_dict": {"types": model["type_map"], "both": model["descriptor"]},
+        "model_dict": {"good": own, "bad": copy.deepcopy(own)},
+    }
+    loss = config.pop("loss")
+    config["loss_dict"] = {"good": loss, "bad": loss | {"start_pref_f": 0, "limit_pref_f": 0}}
+    data = {key: training.pop(key) for key in ("training_data", "validation_data")}
+    training["data_dict"] = {"good": data, "bad": copy.deepcopy(data)}
+    training |= {"model_prob": {"good": 0.9, "bad": 0.1}, "numb_steps": steps}
+    return train(folder, config, alloy(24), alloy(10, seed=1))
+
+
+def test_every_branch_is_diagnosed(tmp_path):
+    """Each with its own data, loss and head; passes are counted by the chances of the branches."""
+    run = read_run(several(tmp_path / "run", 40))
+    found = diagnose(run)
+    where = {f.where: f for f in found}
+    zero = "loss_dict/bad/start_pref_f, loss_dict/bad/limit_pref_f"
+    assert where[zero].code == "prefactor"
+    assert where[zero].text.startswith("bad: the force makes")
+    assert not any("loss_dict/good" in f.where for f in found)
+    short = [f for f in found if f.code == "few-steps"]
+    assert [f.text.partition(":")[0] for f in short] == ["bad"]
+    assert short[0].value == pytest.approx(4 * 2 / 24)
+    assert any("loss_dict/bad/start_pref_f = 0" in line for line in as_lines(found, run.config))
+
+
 def test_command_names_number_and_key(short_run, tmp_path, capsys):
     assert main(["diagnose", str(short_run), "--json", "-", "--log-level", "ERROR"]) == 0
     found = json.loads(capsys.readouterr().out)
