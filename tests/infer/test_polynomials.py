@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.base.errors import ModelFileError
 from deepmd.infer import DeepPot
 from deepmd.io.files import load_model, save_model
 from deepmd.np.engine import is_installed
@@ -90,3 +91,28 @@ def test_atoms_closer_than_polynomials_reach(name):
     for native, reference in zip(*results(FILES / f"{name}.dp", coord), strict=True):
         scale = max(1e-2, np.abs(reference).max())
         np.testing.assert_allclose(native, reference, rtol=0.0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("se_e2_a", ("descriptor", "embeddings", "networks", 0, "layers", 1, "@variables", "w")),
+        ("se_e2_a", ("fitting", "nets", "networks", 1, "layers", 0, "@variables", "b")),
+        ("se_e2_a", ("descriptor", "@variables", "davg")),
+        ("se_e2_a", ("@variables", "out_bias")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_parameters_that_are_not_finite_are_refused(name, path, bad, tmp_path):
+    """By the native engine, which names the place."""
+    tree = load_model(FILES / f"{name}.dp")
+    place = tree["model"]
+    for key in path[:-1]:
+        place = place[key]
+    array = np.array(place[path[-1]], dtype=np.float64)
+    array.reshape(-1)[0] = bad
+    place[path[-1]] = array
+    save_model(tmp_path / "model.dp", tree)
+    with pytest.raises(ModelFileError, match="not finite"):
+        DeepPot(tmp_path / "model.dp", engine="native")

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-3.0-or-later
 #include "dictionary.h"
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -104,10 +106,17 @@ const Array& Node::array() const {
   return found->second;
 }
 
+std::vector<double> Node::values() const {
+  std::vector<double> found = array().values();
+  const auto bad = [](double x) { return !std::isfinite(x); };
+  if (std::any_of(found.begin(), found.end(), bad)) fail("has numbers that are not finite");
+  return found;
+}
+
 std::vector<double> Node::variable(const std::string& name) const {
   if (!has(kArrays)) return {};
   const Node all = (*this)[kArrays];
-  return all.has(name) ? all[name].array().values() : std::vector<double>{};
+  return all.has(name) ? all[name].values() : std::vector<double>{};
 }
 
 std::vector<double> Node::variable(const std::string& name, size_t count) const {

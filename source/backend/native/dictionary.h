@@ -46,6 +46,8 @@ class Node {
 
   /** The array that this node names. */
   const Array& array() const;
+  /** Its numbers; throws Failure, with the place, if one is not finite. */
+  std::vector<double> values() const;
   /** Numbers of @variables/name; empty if null or absent. */
   std::vector<double> variable(const std::string& name) const;
   /** The same with a number of entries that must be right. */

@@ -66,7 +66,7 @@ Embedding<T>::Embedding(const Node& data, const Node& info, bool symmetric) {
   if (!fits) data.fail("does not fit its description");
   width_ = array.shape[1] / 6;
   ld_ = row_length<T>(width_);
-  const std::vector<double> values = array.values();
+  const std::vector<double> values = data.values();
   const std::vector<T> plain(values.begin(), values.end());
   const auto& k = Kernels<T>::get();
   auto packed =

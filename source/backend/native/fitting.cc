@@ -14,7 +14,7 @@ std::vector<double> per_type(const Node& model, const char* name, int64_t ntypes
       array.shape[2] < size) {
     model.fail(std::string("has another shape of ") + name);
   }
-  const std::vector<double> all = array.values();
+  const std::vector<double> all = model["@variables"][name].values();
   std::vector<double> found;
   for (int64_t t = 0; t < ntypes; ++t) {
     const auto first = all.begin() + t * array.shape[2];

@@ -69,7 +69,7 @@ Dense<T>::Dense(const Node& node, const Folded& folded) {
   };
   bias_ = vector("b");
   step_ = vector("idt");
-  const std::vector<double> all = w.values();
+  const std::vector<double> all = variables["w"].values();
   if (folded.empty()) {
     set_weights(all, n_in_);
     return;
@@ -108,7 +108,7 @@ typename Kernels<T>::Layer Dense<T>::layer() const {
 
 template <class T>
 void Dense<T>::fix_inputs(const Node& node, int64_t first, const std::vector<double>& inputs) {
-  std::vector<double> w = node["@variables"]["w"].array().values(), bias = node.variable("b");
+  std::vector<double> w = node["@variables"]["w"].values(), bias = node.variable("b");
   if (layer_.copies != 0) node.unknown("a first layer that adds its input, which holds types,");
   if (first + static_cast<int64_t>(inputs.size()) != n_in_) node.fail("has another input width");
   bias.resize(static_cast<size_t>(n_out()), 0.0);

@@ -167,6 +167,8 @@ void Operations::read_constants(const Node& node, const Node& own, const Node& m
         place = place[key.get<size_t>()];
       }
     }
+    // Own constants may be infinite, parameters of the model not.
+    if (path.size() > 1 && place.array().dtype.compare(1, 1, "f") == 0) place.values();
     constants_.push_back(constant_of(place.array(), type_of(one, "dtype")));
     if (constants_.back().shape != one.integers("shape")) {
       one.fail("is a constant of another shape");

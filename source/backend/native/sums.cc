@@ -15,7 +15,7 @@ std::vector<double> out_bias(const Node& node, int64_t ntypes) {
   if (array.shape.size() != 3 || array.shape[1] != ntypes || array.shape[2] != 1) {
     node.fail("has another shape of out_bias");
   }
-  std::vector<double> all = array.values();
+  std::vector<double> all = node["@variables"]["out_bias"].values();
   all.resize(static_cast<size_t>(ntypes));
   return all;
 }

@@ -64,7 +64,7 @@ void Uncertainty::read(const Node& section) {
                     shape[1] == width && shape[2] == width;
   if (!fits) section.fail("does not fit the model");
   facts_.n_networks = shape[0];
-  const std::vector<double> all = triangles.values();
+  const std::vector<double> all = atoms["@variables"]["factor"].values();
   for (int64_t k = 0; k < shape[0]; ++k) {
     triangles_.emplace_back(all.data() + k * width * width, width);
   }
