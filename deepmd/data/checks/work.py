@@ -177,7 +177,8 @@ def works(groups: Iterable[list[Frame]]) -> Works:
     """Compare near frames; every group has the same atoms in the same order."""
     rows = [row for frames in groups for row in _works_of(frames[:_MOST])]
     table = np.array(rows, dtype=np.float64).reshape(-1, 14).T
-    return Works(*table[:6], elastic=table[6:].T)
+    energy, force, virial, displacement, strain, natoms = table[:6]
+    return Works(energy, force, virial, displacement, strain, natoms, table[6:].T)
 
 
 def _works_of(frames: list[Frame]) -> Iterator[tuple[float, ...]]:
