@@ -8,7 +8,12 @@ torch = pytest.importorskip("torch")
 
 from deepmd.dpmodel import ops  # noqa: E402
 from deepmd.dpmodel.model import prepare  # noqa: E402
-from deepmd.dpmodel.nn.layers import EmbeddingNetwork, embed_contract  # noqa: E402
+from deepmd.dpmodel.nn.layers import (  # noqa: E402
+    DenseArrays,
+    DenseOptions,
+    EmbeddingNetwork,
+    embed_contract,
+)
 from deepmd.pt.fused import blocks, kernel_interpolation  # noqa: E402
 from deepmd.pt.fused.kernels import kernels  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
@@ -281,3 +286,32 @@ def test_frozen_embedding_still_gives_gradients_of_the_rest():
     some = _training_gradients(lifted, inputs, b.n_frames)
     for (name, _), g in zip(lifted.named_parameters(), some, strict=True):
         torch.testing.assert_close(g, every[name], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("width", "slope"), [(0.02, 2000.0), (0.005, 8000.0), (0.05, 800.0)])
+@pytest.mark.parametrize("place", [0.37, 1.31])
+def test_a_narrow_step_of_a_later_layer(place, width, slope):
+    """Two steep functions of the second layer, of which the third takes the difference."""
+    rng = np.random.default_rng(0)
+    w1, b1 = 0.05 + 0.01 * rng.normal(size=(1, 8)), 0.1 * rng.normal(size=8)
+    w2, b2, w3, b3 = (0.1 * rng.normal(size=shape) for shape in ((8, 8), 8, (8, 8), 8))
+
+    def first(s):
+        return np.tanh(s * w1[0, 0] + b1[0])
+
+    for unit, center in ((0, place - width / 2), (1, place + width / 2)):
+        w2[:, unit] = 0.0
+        w2[0, unit] = slope / (w1[0, 0] * (1.0 - first(place) ** 2))
+        b2[unit] = -w2[0, unit] * first(center)
+    w3[:2] = [[0.5], [-0.5]]
+    arrays = [
+        [torch.tensor(a, requires_grad=True) for a in p] for p in ((w1, b1), (w2, b2), (w3, b3))
+    ]
+    layers = [DenseArrays(*pair) for pair in arrays]
+    options = 3 * [DenseOptions("tanh", 0)]
+    rows = rng.normal(size=(32, 100, 4))
+    rows[..., 0] = rng.uniform(0.0, 2.0, (32, 100))
+    r = torch.tensor(rows, requires_grad=True)
+    got = embed_contract(r, layers, options, order=2)
+    want = embed_contract.reference(r, layers, options)
+    torch.testing.assert_close(got, want, rtol=0.0, atol=1e-12 * float(want.detach().abs().max()))
