@@ -90,6 +90,30 @@ def processors(threads: int) -> set[int]:
     return set(sorted(os.sched_getaffinity(0))[:threads])
 
 
+def measured(script: str, threads: int, *options: str) -> Any:
+    """Return what a benchmark measures in a process of its own with so many threads: ``--measure``.
+
+    Its last line is JSON.
+    """
+    command = [
+        here(),
+        str(Path(script).resolve()),
+        "--measure",
+        "--threads",
+        str(threads),
+        *options,
+    ]
+    pin = processors(threads)
+    done = subprocess.run(
+        command,
+        env=environment(threads, here()),
+        preexec_fn=lambda: os.sched_setaffinity(0, pin),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 class Process:
     """A process, or several that it starts, whose lines are stamped with the seconds since then."""
 

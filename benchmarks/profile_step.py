@@ -10,13 +10,12 @@ import argparse
 import collections
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import environment, here, machine, processors, table, write_json, write_system
+from common import machine, measured, table, write_json, write_system
 from models import DESCRIPTORS
 
 #: Kind of work -> parts of the names of its operations; the first kind that has the name counts.
@@ -78,17 +77,8 @@ def measure(descriptor: str, atoms: int, steps: int) -> dict:
 
 def report(descriptor: str, atoms: int, steps: int, threads: int) -> str:
     """Profile a training in a process of its own; return the table."""
-    script = [here(), str(Path(__file__).resolve()), "--descriptor", descriptor, "--measure"]
-    script += ["--atoms", str(atoms), "--steps", str(steps), "--threads", str(threads)]
-    pin = processors(threads)
-    done = subprocess.run(
-        script,
-        env=environment(threads, here()),
-        preexec_fn=lambda: os.sched_setaffinity(0, pin),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    options = ("--descriptor", descriptor, "--atoms", str(atoms), "--steps", str(steps))
+    found = measured(__file__, threads, *options)
     rows = [
         (kind, 1e3 * seconds, 100.0 * seconds / found["profiled"], round(calls))
         for kind, (seconds, calls) in found["kinds"].items()

@@ -10,14 +10,11 @@ that leaves something out, may therefore reach more than the rate of the machine
 import argparse
 import functools
 import json
-import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-from common import environment, here, processors, table, water
+from common import measured, table, water
 from models import model as model_section
 
 
@@ -49,16 +46,7 @@ def measure() -> dict[str, float]:
 @functools.cache
 def rates(threads: int) -> dict[str, float]:
     """Return the rates of so many threads, each process of one thread where they are ranks."""
-    script = [here(), str(Path(__file__).resolve()), "--threads", str(threads), "--measure"]
-    pin = processors(threads)
-    done = subprocess.run(
-        script,
-        env=environment(threads, here()),
-        preexec_fn=lambda: os.sched_setaffinity(0, pin),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    return measured(__file__, threads)
 
 
 @functools.cache

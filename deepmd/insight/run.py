@@ -71,16 +71,13 @@ class Run:
         whole, task = self.config["training"], tasks[name]
         config = {**self.config, "model": task.model, "loss": task.loss}
         config["training"] = {**whole, **task.data}
-        share = (whole.get("model_prob") or {}).get(name, 1.0 / len(tasks))
+        given = whole.get("model_prob") or {}
+        shares = {task: given.get(task, 1.0 / len(tasks)) for task in tasks}
         record = {**self.record, "data": {SINGLE: (self.record.get("data") or {}).get(name, {})}}
         if self.record.get("step"):
-            record["step"] = round(self.record["step"] * share / self._sum_of_shares(list(tasks)))
+            record["step"] = round(self.record["step"] * shares[name] / sum(shares.values()))
         columns = [c.removesuffix(f"_{name}") for c in self.columns]
         return dataclasses.replace(self, config=config, record=record, columns=columns, head=name)
-
-    def _sum_of_shares(self, names: list[str]) -> float:
-        shares = self.config["training"].get("model_prob") or {}
-        return sum(shares.get(name, 1.0 / len(names)) for name in names)
 
     def column(self, name: str) -> np.ndarray | None:
         """Return a column of the learning curve, None if it is not there or has no number."""
