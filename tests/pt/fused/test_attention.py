@@ -15,6 +15,7 @@ from deepmd.dpmodel.nn.attention import (  # noqa: E402
 )
 from deepmd.pt.fused import blocks, kernel_attention  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
+from tests.pt.closeness import assert_close  # noqa: E402
 
 
 def _tensor(*shape, grad=True):
@@ -103,10 +104,7 @@ def test_a_layer(settings):
     found = _training(attention_layer, layer, vec, mask, 2)
     expected = _training(attention_layer.reference, layer, vec, mask, 2)
     tolerance = 1e-12 if precision == "float64" else 2e-5
-    for got, want in zip(found, expected, strict=True):
-        assert got.dtype == want.dtype
-        scale = max(float(want.abs().max()), 1.0)
-        assert float((got - want).abs().max()) <= tolerance * scale
+    assert_close(found, expected, tolerance)
 
 
 def _neighbors(n, k, seed=6):

@@ -10,6 +10,7 @@ import deepmd.pt.ops  # noqa: E402, F401
 from deepmd.dpmodel.nn.updates import convolution  # noqa: E402
 from deepmd.pt.fused import kernel_convolution  # noqa: E402
 from deepmd.pt.fused.kernels import kernels  # noqa: E402
+from tests.pt.closeness import assert_close  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     kernels(torch.float64) is None, reason="libdeepmd_training is not built"
@@ -38,13 +39,6 @@ def _training(apply, n, k, a, c, dtype=torch.float64):
     return energy.detach(), force.detach(), *found, *only_energy
 
 
-def _compare(found, expected, tolerance):
-    for got, want in zip(found, expected, strict=True):
-        assert got.dtype == want.dtype
-        scale = max(float(want.abs().max()), 1.0)
-        assert float((got - want).abs().max()) <= tolerance * scale
-
-
 @pytest.mark.parametrize(
     ("sizes", "dtype", "tolerance"),
     [
@@ -57,7 +51,7 @@ def _compare(found, expected, tolerance):
 )
 def test_kernel(sizes, dtype, tolerance):
     expected = _training(convolution.reference, *sizes, dtype)
-    _compare(_training(convolution, *sizes, dtype), expected, tolerance)
+    assert_close(_training(convolution, *sizes, dtype), expected, tolerance)
 
 
 def test_choice():

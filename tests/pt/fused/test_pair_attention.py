@@ -16,6 +16,7 @@ from deepmd.dpmodel.nn.pair_attention import (  # noqa: E402
 from deepmd.pt.fused import kernel_attention  # noqa: E402
 from deepmd.pt.fused.kernels import kernels  # noqa: E402
 from deepmd.pt.lift import convert  # noqa: E402
+from tests.pt.closeness import assert_close  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     kernels(torch.float64) is None, reason="libdeepmd_training is not built"
@@ -63,13 +64,6 @@ def _training(apply, parts, vec, mask, more):
     return energy.detach(), force.detach(), *torch.autograd.grad(loss, wanted), *only_energy
 
 
-def _compare(found, expected, tolerance):
-    for got, want in zip(found, expected, strict=True):
-        assert got.dtype == want.dtype
-        scale = max(float(want.abs().max()), 1.0)
-        assert float((got - want).abs().max()) <= tolerance * scale
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -89,7 +83,7 @@ def test_kernel(settings, k):
     parts = _parts(**settings)
     expected = _training(pair_attention.reference, parts, vec, mask, 2)
     found = _training(pair_attention, parts, vec, mask, 2)
-    _compare(found, expected, 1e-12 if precision == "float64" else 3e-5)
+    assert_close(found, expected, 1e-12 if precision == "float64" else 3e-5)
     assert float(found[1].abs().max()) > 0.1
 
 
